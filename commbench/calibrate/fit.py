@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fit a machine to measured runs of schedules, with the simulator itself as the model.
+
+What comes from where:
+
+- *reduction* (gamma): the time that ranks spent adding, over the bytes that they added; measured inside the runs.
+- *message overhead* (o): the time that ranks spent posting, per message posted, at the smaller half of the
+  sizes, where the payload itself weighs nothing; measured inside the runs.
+- *latency* and *bandwidth* (alpha, 1 / beta): fitted, so that simulated and measured times agree best. The residual
+  of a point is log(simulated / measured); soft-L1 loss, so that one disturbed point does not decide.
+
+No second formula stands beside the simulator: what is fitted is what is used to predict.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import log
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.calibrate.machine import Machine
+from commbench.collectives.registry import build_schedule
+from commbench.collectives.schedule import Kind, Schedule, chunk_offsets
+from commbench.errors import InputError
+from commbench.results.records import Measured
+from commbench.sim.collective import simulate
+
+__all__ = ["calibrate", "predict_s"]
+
+_START_LATENCY_S, _START_BANDWIDTH = 20e-6, 4e9  # where the search starts; a loopback's order of magnitude
+_BOUNDS_LATENCY_S, _BOUNDS_BANDWIDTH = (1e-9, 0.1), (1e6, 1e12)
+
+
+def calibrate(points: Sequence[Measured], *, name: str, source: str) -> Machine:
+    """The machine that explains the points best.
+
+    Args:
+        points: runs of schedules (not native) on one machine, at two sizes or more.
+        name: of the machine. source: said of every fitted number.
+
+    Raises:
+        InputError: too few points, points without phases, or points of different machines.
+    """
+    _check(points)
+    start = Machine(
+        name=name,
+        cores=int(points[0].environment["cores_usable"]),
+        message_overhead_s=_overhead_s(points),
+        latency_s=_START_LATENCY_S,
+        bandwidth=_START_BANDWIDTH,
+        reduction=_reduction(points),
+        source=source,
+    )
+
+    from scipy.optimize import least_squares
+
+    def residuals(logs: npt.NDArray[np.float64]) -> list[float]:
+        machine = replace(start, latency_s=float(np.exp(logs[0])), bandwidth=float(np.exp(logs[1])))
+        return [log(predict_s(machine, point) / point.time_s) for point in points]
+
+    bounds = np.log([_BOUNDS_LATENCY_S, _BOUNDS_BANDWIDTH]).T
+    # Simulated time steps in picoseconds, so the derivative needs a step far above the double's own.
+    best = least_squares(
+        residuals,
+        np.log([_START_LATENCY_S, _START_BANDWIDTH]),
+        bounds=tuple(bounds),
+        loss="soft_l1",
+        f_scale=0.1,
+        diff_step=1e-3,
+    )
+    latency_s, bandwidth = np.exp(best.x)
+    return replace(start, latency_s=float(latency_s), bandwidth=float(bandwidth))
+
+
+def predict_s(machine: Machine, point: Measured) -> float:
+    """Simulated seconds of a measured point on the machine."""
+    simulation = simulate(
+        machine.topology(point.ranks),
+        point.collective,
+        point.algorithm,
+        point.size_bytes,
+        element_bytes=point.size_bytes // point.num_elements,
+        slices=point.slices,
+    )
+    return simulation.record.time_s
+
+
+def _check(points: Sequence[Measured]) -> None:
+    if len({point.size_bytes for point in points}) < 2:
+        raise InputError(f"calibration needs runs at two sizes or more, not {len({p.size_bytes for p in points})}")
+    for point in points:
+        if not point.phases_s:
+            raise InputError(
+                f"calibration needs runs of schedules, which record their phases; {point.collective} {point.algorithm} "
+                f"at {point.size_bytes} B has none"
+            )
+    machines = {(point.environment["hostname"], point.environment["cores_usable"]) for point in points}
+    if len(machines) > 1:
+        raise InputError(f"calibration needs runs of one machine, not of {sorted(machines)}")
+
+
+def _schedule(point: Measured) -> Schedule:
+    return build_schedule(point.collective, point.algorithm, point.ranks, point.slices)
+
+
+def _typical_s(point: Measured, phase: str) -> float:
+    """Seconds of a phase, summed over ranks, of the median iteration."""
+    return float(median(sum(column) for column in zip(*point.phases_s[phase], strict=True)))
+
+
+def _overhead_s(points: Sequence[Measured]) -> float:
+    """Posting time per message and side, median over the smaller half of the sizes."""
+    smaller = sorted(points, key=lambda point: point.size_bytes)[: max(1, len(points) // 2)]
+    return median(_typical_s(point, "post") / len(_schedule(point)) for point in smaller)
+
+
+def _reduction(points: Sequence[Measured]) -> float:
+    """Bytes added per second spent adding, over all points."""
+    added = seconds = 0.0
+    for point in points:
+        schedule = _schedule(point)
+        offsets = chunk_offsets(point.num_elements, schedule.num_chunks)
+        rows = schedule.table[schedule.column("kind") == Kind.REDUCE]
+        elements = (offsets[rows[:, 5] + rows[:, 6]] - offsets[rows[:, 5]]).sum()
+        added += float(elements) * point.size_bytes / point.num_elements
+        seconds += _typical_s(point, "reduce")
+    if not (added > 0 and seconds > 0):
+        raise InputError("calibration needs runs that reduce; these spent no time adding")
+    return added / seconds

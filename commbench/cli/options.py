@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several verbs share, so that a flag means the same everywhere."""
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["DEFAULT_SIZE", "Jsonl", "MaxBytes", "MinBytes", "Salvage", "StepBytes", "StepFactor"]
+
+DEFAULT_SIZE = "32M"  # as nccl-tests
+
+MinBytes = Annotated[str, typer.Option("-b", "--minbytes", help="Smallest size; K, M, G are binary.")]
+MaxBytes = Annotated[
+    str | None, typer.Option("-e", "--maxbytes", help="Largest size; if left out 32M, or -b where that is larger.")
+]
+StepFactor = Annotated[
+    float | None, typer.Option("-f", "--stepfactor", help="Multiply the size by this each time [2].")
+]
+StepBytes = Annotated[
+    str | None, typer.Option("-i", "--stepbytes", help="Add this to the size each time, instead of -f.")
+]
+Jsonl = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, nothing else there.")]
+Salvage = Annotated[bool, typer.Option("--salvage", help="Read the whole records of a file that was cut.")]

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``commbench sim``: simulate a collective on a topology."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commbench.cli.options import DEFAULT_SIZE, Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor
+
+__all__ = ["sim"]
+
+
+def sim(
+    collective: Annotated[str, typer.Argument(help="What to simulate, for example all-reduce.")],
+    topology: Annotated[str, typer.Option("-t", "--topology", help="A name from topologies/ or a path.")],
+    algorithm: Annotated[
+        str, typer.Option("-a", "--algorithm", help="A name, or the path of a schedule in text form.")
+    ] = "ring",
+    min_bytes: MinBytes = DEFAULT_SIZE,
+    max_bytes: MaxBytes = None,
+    factor: StepFactor = None,
+    step: StepBytes = None,
+    ranks: Annotated[int | None, typer.Option("--ranks", help="World size; all endpoints if left out.")] = None,
+    slices: Annotated[
+        int | None,
+        typer.Option("--slices", help="Pieces to pipeline in; the algorithm's default if left out."),
+    ] = None,
+    dtype: Annotated[str, typer.Option("-d", "--dtype", help="Element type.")] = "float32",
+    routing: Annotated[
+        str | None,
+        typer.Option("--routing", help="ecmp, d-mod-k or rail-aware; the topology's own if left out."),
+    ] = None,
+    placement: Annotated[str, typer.Option("--placement", help="linear or random.")] = "linear",
+    seed: Annotated[int, typer.Option("--seed", help="Of the ECMP hash and of random placement.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Append the records to this JSON Lines file.")] = None,
+    json: Jsonl = False,
+) -> None:
+    """Simulate COLLECTIVE on a topology, one line per size."""
+    from commbench.cli.tables import simulated_header, simulated_row
+    from commbench.collectives.algorithms.load import load_algorithm
+    from commbench.collectives.sizes import dtype_bytes, sweep
+    from commbench.results.journal import Journal
+    from commbench.sim.collective import simulate
+    from commbench.topology.load import load_topology
+
+    fabric = load_topology(topology)
+    element_bytes = dtype_bytes(dtype)
+    sizes = sweep(min_bytes, max_bytes, factor=factor, step=step, element_bytes=element_bytes)
+    chosen = load_algorithm(collective, algorithm)
+    journal = Journal(out) if out is not None else None
+    for number, size in enumerate(sizes):
+        record = simulate(
+            fabric,
+            collective,
+            chosen,
+            size,
+            num_ranks=ranks,
+            element_bytes=element_bytes,
+            slices=slices,
+            routing=routing,
+            placement=placement,
+            seed=seed,
+        ).record
+        if journal is not None:
+            journal.append(record)
+        if json:
+            typer.echo(record.to_json())
+            continue
+        if number == 0:
+            typer.echo(simulated_header(record))
+        typer.echo(simulated_row(record, element_bytes))

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text tables of the verbs, with nccl-tests' columns; every line fits 100 columns."""
+
+from commbench.results.records import Compared, Simulated, Summary
+from commbench.units import format_bytes, format_time
+
+__all__ = ["compared_header", "compared_row", "simulated_header", "simulated_row", "summary_lines"]
+
+
+def _number(value: float | None, width: int, digits: int = 2) -> str:
+    return f"{'n/a':>{width}}" if value is None else f"{value:>{width}.{digits}f}"
+
+
+def simulated_header(record: Simulated) -> str:
+    """Where it is simulated, and the column names."""
+    return (
+        f"# simulated {record.collective} {record.algorithm} on {record.topology}: {record.ranks} ranks, "
+        f"routing {record.routing}, placement {record.placement}\n"
+        f"# engine {record.engine}, detail {record.detail}, slices {record.slices}, seed {record.seed}\n"
+        f"#{'size':>12} {'count':>11} {'time':>12} {'algbw':>8} {'busbw':>8} {'lower bound':>12} {'transfers':>10}"
+        f" {'wall':>7}\n"
+        f"#{'(B)':>12} {'(elements)':>11} {'(us)':>12} {'(GB/s)':>8} {'(GB/s)':>8} {'(us)':>12} {'':>10} {'(s)':>7}"
+    )
+
+
+def simulated_row(record: Simulated, element_bytes: int) -> str:
+    """One size."""
+    return (
+        f" {record.size_bytes:>12} {record.size_bytes // element_bytes:>11} {record.time_s * 1e6:>12.2f} "
+        f"{_number(record.algbw_GBps, 8)} {_number(record.busbw_GBps, 8)} {record.lower_bound_s * 1e6:>12.2f} "
+        f"{record.transfers:>10} {record.wall_s:>7.3f}"
+    )
+
+
+def compared_header() -> str:
+    """Column names of a validation."""
+    left = f"#{'algorithm':<19} {'ranks':>5} {'size':>10} {'set':>5}"
+    return left + f" {'measured':>11} {'+-':>6} {'simulated':>11} {'error':>8}"
+
+
+def compared_row(record: Compared) -> str:
+    """One point: the spread is that of the measurement, the error is signed."""
+    return (
+        f" {record.algorithm:<19} {record.ranks:>5} {format_bytes(record.size_bytes):>10} {record.set:>5} "
+        f"{format_time(record.measured_s):>11} {record.spread_s / record.measured_s:>6.1%} "
+        f"{format_time(record.simulated_s):>11} {record.error:>+8.1%}"
+    )
+
+
+def summary_lines(summary: Summary) -> str:
+    """The thresholds and the groups."""
+    lines = [
+        f"# {summary.points} test points: median |error| {summary.median_abs_error:.1%} (threshold "
+        f"{summary.max_median_abs_error:.0%}), 95th percentile {summary.p95_abs_error:.1%} (threshold "
+        f"{summary.max_p95_abs_error:.0%}): {'ok' if summary.ok else 'FELL SHORT'}"
+    ]
+    for group, members in summary.groups.items():
+        for name, figures in members.items():
+            lines.append(
+                f"#   {group + ' ' + name:<30} {figures['points']:>3.0f} points: "
+                f"median error {figures['median_error']:>+6.1%}, "
+                f"|error| median {figures['median_abs_error']:>5.1%}, p95 {figures['p95_abs_error']:>5.1%}"
+            )
+    return "\n".join(lines)

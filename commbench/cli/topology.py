@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``commbench topology``: which machines and clusters are known, what they are made of, and their picture."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commbench.cli.options import Jsonl
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from commbench.topology import Topology
+
+__all__ = ["app"]
+
+app = typer.Typer(help="List, show and draw topologies.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="A name that `topology list` shows, or the path of a .yaml file.")]
+Out = Annotated[Path, typer.Option("--out", help="The SVG file to write.")]
+
+
+@app.command("list")
+def list_all(json: Jsonl = False) -> None:
+    """Every topology that can be found, with its size."""
+    from rich.console import Console
+
+    from commbench.topology import list_topologies, load_topology
+    from commbench.topology.summary import headline
+
+    topologies = [load_topology(name) for name in list_topologies()]
+    if json:
+        for topology in topologies:
+            _print_json(headline(topology))
+        return
+    table = _table(name="left", ranks="right", hosts="right", description="left")
+    for topology in topologies:
+        table.add_row(topology.name, str(topology.num_ranks), str(topology.num_hosts), topology.description)
+    Console(highlight=False).print(table)
+
+
+@app.command("show")
+def show(name: Name, json: Jsonl = False) -> None:
+    """One topology: its nodes, links and costs, and where each number comes from."""
+    from rich.console import Console
+
+    from commbench.topology import load_topology
+    from commbench.topology.summary import details
+
+    topology = load_topology(name)
+    if json:
+        _print_json(details(topology))
+        return
+    console = Console(highlight=False)
+    for part in _pages(topology):
+        console.print(part, markup=False)
+
+
+@app.command("draw")
+def draw(name: Name, out: Out) -> None:
+    """A picture of a topology, as one SVG file that needs nothing else."""
+    from commbench.report.draw import topology_svg
+    from commbench.topology import load_topology
+
+    out.write_text(topology_svg(load_topology(name)), encoding="utf-8")
+    typer.echo(f"wrote {out}", err=True)
+
+
+def _print_json(facts: dict[str, object]) -> None:
+    import json
+
+    typer.echo(json.dumps({"kind": "topology", "schema": 1, **facts}))
+
+
+def _table(**columns: str) -> "Table":
+    """A plain table; the last column takes what room is left and wraps."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    last = list(columns)[-1]
+    for title, side in columns.items():
+        table.add_column(title, justify="right" if side == "right" else "left", no_wrap=title != last)
+    return table
+
+
+def _pages(topology: "Topology") -> "Iterator[str | Table]":
+    """What ``show`` prints, from the outline to the sources."""
+    from commbench.topology.summary import describe_costs, node_counts
+
+    yield f"{topology.name}: {topology.description}"
+    yield f"  file     {topology.origin}"
+    hosts = f"{topology.num_hosts} host{'s' if topology.num_hosts > 1 else ''}"
+    yield f"  ranks    {topology.num_ranks} on {hosts}, routing {topology.routing}"
+    yield f"  nodes    {', '.join(f'{count} {kind.value}' for kind, count in node_counts(topology).items())}"
+    yield f"  costs    {describe_costs(topology)}\n"
+    yield _link_table(topology)
+    yield _number_table(topology)
+
+
+def _link_table(topology: "Topology") -> "Table":
+    from commbench.topology.summary import link_classes
+    from commbench.units import format_bandwidth, format_time, seconds
+
+    table = _table(links="left", between="left", count="right", bandwidth="right", latency="right")
+    for make in link_classes(topology):
+        arrow = "<->" if make.duplex else "->"
+        between = f"{make.src_kind.value} {arrow} {make.dst_kind.value}"
+        latency = format_time(seconds(make.latency_ps)) if make.latency_ps else "0"
+        table.add_row(make.kind.value, between, str(make.count), format_bandwidth(make.bandwidth), latency)
+    return table
+
+
+def _number_table(topology: "Topology") -> "Table":
+    table = _table(number="left", source="left")
+    for path, number in topology.numbers.items():
+        table.add_row(f"{path}\n  {number.text}, {number.provenance.value}", number.source)
+    return table

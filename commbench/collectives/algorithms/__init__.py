@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Algorithms: short functions that return schedules and cite their paper."""

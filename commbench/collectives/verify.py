@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does a schedule do what its collective promises? The one judge of every algorithm.
+
+Checks, in order: every record is well formed; every send has a receive of the same size; no chunk is overwritten
+while it is in use; nothing waits for ever; every rank ends with exactly the contributions that the postcondition
+lists. The first failure is raised with rank, step and chunk, and the step-by-rank grid with a marker.
+"""
+
+from collections import defaultdict
+from typing import NoReturn
+
+from commbench.collectives.grid import step_by_rank
+from commbench.collectives.schedule import Kind, Op, Schedule
+from commbench.collectives.spec import get_collective
+from commbench.collectives.symbolic import Deadlock, execute
+from commbench.errors import ScheduleError
+
+__all__ = ["verify"]
+
+
+def verify(schedule: Schedule) -> None:
+    """Return if the schedule is right.
+
+    Raises:
+        ScheduleError: it is not; the message names what, rank, step and chunk, and ``grid`` holds the picture.
+        InputError: its collective is unknown.
+    """
+    get_collective(schedule.collective)
+    _check_records(schedule)
+    _check_pairs(schedule)
+    _check_overwrites(schedule)
+    _check_outcome(schedule)
+
+
+def _refuse(schedule: Schedule, message: str, mark: Op | None = None) -> NoReturn:
+    where = f"rank {mark.rank}, step {mark.step}, chunk {mark.chunk}: " if mark else ""
+    raise ScheduleError(
+        f"schedule {schedule.collective}/{schedule.algorithm} on {schedule.num_ranks} ranks: {where}{message}",
+        grid=step_by_rank(schedule, mark),
+    )
+
+
+def _check_records(schedule: Schedule) -> None:
+    for op in schedule:
+        if not (0 <= op.rank < schedule.num_ranks and 0 <= op.peer < schedule.num_ranks):
+            _refuse(
+                schedule,
+                f"rank {op.rank} or peer {op.peer} is outside the group 0..{schedule.num_ranks - 1}",
+                op,
+            )
+        if op.peer == op.rank:
+            _refuse(schedule, "a rank cannot exchange with itself", op)
+        if op.step < 0 or op.channel < 0:
+            _refuse(schedule, f"step {op.step} and channel {op.channel} must not be negative", op)
+        if op.count < 1 or op.chunk < 0 or op.chunk + op.count > schedule.num_chunks:
+            last = op.chunk + op.count - 1
+            _refuse(schedule, f"chunks {op.chunk}..{last} are outside the buffer 0..{schedule.num_chunks - 1}", op)
+
+
+def _check_pairs(schedule: Schedule) -> None:
+    """The k-th send of a pair on a channel must meet a k-th receive, of as many chunks."""
+    sends: dict[tuple[int, int, int], list[Op]] = defaultdict(list)
+    receives: dict[tuple[int, int, int], list[Op]] = defaultdict(list)
+    for op in schedule:
+        if op.kind is Kind.SEND:
+            sends[op.rank, op.peer, op.channel].append(op)
+        else:
+            receives[op.peer, op.rank, op.channel].append(op)
+    for pair in sends.keys() | receives.keys():
+        here, there = sends[pair], receives[pair]
+        if len(here) > len(there):
+            op = here[len(there)]
+            _refuse(schedule, f"the send to rank {op.peer} on channel {op.channel} has no matching receive", op)
+        if len(there) > len(here):
+            op = there[len(here)]
+            _refuse(schedule, f"the receive from rank {op.peer} on channel {op.channel} has no matching send", op)
+        for send, receive in zip(here, there, strict=True):
+            if send.count != receive.count:
+                _refuse(
+                    schedule,
+                    f"sends {send.count} chunks where rank {receive.rank} expects {receive.count}",
+                    send,
+                )
+
+
+def _check_overwrites(schedule: Schedule) -> None:
+    """No chunk of a rank may be written while another operation in flight uses it.
+
+    Allowed together: sends; and, on one channel, additions, or a send and an addition of the same step (additions
+    wait for the end of the step). In flight together are steps less than ``window`` apart on a channel, and all steps
+    of different channels.
+    """
+    users: dict[tuple[int, int], list[Op]] = defaultdict(list)
+    for op in schedule:
+        for chunk in range(op.chunk, op.chunk + op.count):
+            users[op.rank, chunk].append(op)
+    for (_, chunk), ops in users.items():
+        for i, first in enumerate(ops):
+            for second in ops[i + 1 :]:
+                if _clash(first, second, schedule.window):
+                    use = f"{first} in step {first.step} on channel {first.channel}"
+                    _refuse(schedule, f"{second} overwrites a live chunk: {use} uses chunk {chunk} too", second)
+
+
+def _clash(first: Op, second: Op, window: int) -> bool:
+    kinds = {first.kind, second.kind}
+    if kinds == {Kind.SEND}:
+        return False
+    if first.channel != second.channel:
+        return True
+    if kinds == {Kind.REDUCE}:
+        return False
+    apart = abs(first.step - second.step)
+    if kinds == {Kind.SEND, Kind.REDUCE}:
+        send, addition = (first, second) if first.kind is Kind.SEND else (second, first)
+        # A send posted before the addition's step ends, but in a later step, may carry either value.
+        return 0 < send.step - addition.step < window
+    return apart < window
+
+
+def _check_outcome(schedule: Schedule) -> None:
+    try:
+        state = execute(schedule)
+    except Deadlock as deadlock:
+        op = min(deadlock.waiting, default=None)
+        verb = "send to" if op and op.kind is Kind.SEND else "receive from"
+        peer = f": the {verb} rank {op.peer} waits for ever" if op else ""
+        _refuse(schedule, f"deadlock{peer}", op)
+    wanted = get_collective(schedule.collective).after(schedule.num_ranks, schedule.num_chunks, schedule.root)
+    for (rank, chunk), contributions in wanted.items():
+        found = state[rank, chunk]
+        if found == contributions:
+            continue
+        last = max(
+            (op for op in schedule.ops_of(rank) if op.kind.receives and _covers(op, chunk)),
+            default=None,
+            key=lambda op: op.step,
+        )
+        missing = sorted((contributions - found).elements())
+        surplus = sorted((found - contributions).elements())
+        _refuse(
+            schedule,
+            f"rank {rank} ends chunk {chunk} without {_origins(missing)} and with {_origins(surplus)} too many"
+            + ("" if last else ", which it never receives"),
+            last,
+        )
+
+
+def _covers(op: Op, chunk: int) -> bool:
+    return op.chunk <= chunk < op.chunk + op.count
+
+
+def _origins(contributions: list[tuple[int, int]]) -> str:
+    if not contributions:
+        return "nothing"
+    shown = ", ".join(f"rank {r}'s chunk {c}" for r, c in contributions[:3])
+    return shown + (f" and {len(contributions) - 3} more" if len(contributions) > 3 else "")

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a rank started by :mod:`commbench.live.launch` runs: ``python -m commbench.live.child FOLDER RANK``.
+
+Light on purpose: the rank ties its life to its parent's and can report before it loads torch.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from commbench.errors import CommbenchError, RunError
+from commbench.live.files import SessionFiles
+from commbench.live.observe import Observer, SessionFacts
+from commbench.live.plan import Plan
+from commbench.live.progress import Progress, write_failure
+from commbench.live.seat import Seat
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(folder: Path, rank: int) -> int:
+    """Run one rank and return its exit code; an error is left in the folder for the parent."""
+    _die_with_parent()
+    # an exception, so that a record being written is written whole
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    files = SessionFiles(folder)
+    try:
+        _run(files, rank)
+    except CommbenchError as error:
+        write_failure(files.failure(rank), error)
+        return error.exit_code
+    except Exception as error:
+        failure = RunError(f"rank {rank} failed: {type(error).__name__}: {error}".splitlines()[0])
+        write_failure(files.failure(rank), failure)
+        return failure.exit_code
+    return 0
+
+
+def _run(files: SessionFiles, rank: int) -> None:
+    progress = Progress(files.progress(rank))
+    plan = Plan.from_json(files.plan.read_text(encoding="utf-8"))
+    timeout_s = float(os.environ["COMMBENCH_GROUP_TIMEOUT"])
+    progress.reach("loading torch")
+    try:
+        from commbench.live.worker import run_rank
+    except ImportError as error:
+        raise RunError(f"rank {rank} cannot load torch ({error}); install it: pip install 'commbench[run]'") from error
+    seat = Seat("commbench", rank, plan.ranks, local_rank=rank, store=files.store)
+    run_rank(plan, seat, progress=progress, observer=_Teller(files), timeout_s=timeout_s)
+
+
+class _Teller(Observer):
+    """Tells the parent that the ranks have met; records reach it through the journal."""
+
+    def __init__(self, files: SessionFiles) -> None:
+        self._files = files
+
+    def started(self, facts: SessionFacts) -> None:
+        partial = self._files.facts.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(facts)), encoding="utf-8")
+        partial.rename(self._files.facts)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, however that ends (Linux only)."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if str(os.getppid()) != os.environ["COMMBENCH_PARENT"]:
+        sys.exit(128 + signal.SIGKILL)  # it ended before the kernel was told
+
+
+if __name__ == "__main__":
+    # os._exit: a rank that failed must not hang in the destructors of process groups whose peers are gone
+    code = main(Path(sys.argv[1]), int(sys.argv[2]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees of a run: nccl-tests' table on stdout; header notes and a progress bar on stderr."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from commbench.live.observe import Observer, SessionFacts
+from commbench.live.plan import Plan
+from commbench.live.progress import Place
+from commbench.results.records import Measured
+from commbench.units import format_bytes
+
+__all__ = ["JsonLines", "Table", "header_lines", "row", "session_notes"]
+
+_TITLES = ("size", "count", "type", "redop", "time", "algbw", "busbw", "min", "max", "spread", "#wrong")
+_UNITS = ("(B)", "(elements)", "", "", "(us)", "(GB/s)", "(GB/s)", "(us)", "(us)", "(us)", "")
+_WIDTHS = (11, 10, 8, 5, 9, 6, 6, 9, 9, 8, 6)
+_BAR_S = 0.5  # between redraws: the ranks need the cores more than the bar does
+
+
+def header_lines(plan: Plan, facts: SessionFacts) -> list[str]:
+    """Lines above the table: what runs, where, and how its figures are defined."""
+    env = facts.environment
+    where = ", ".join(dict.fromkeys(env.get("hosts") or [env["hostname"]]))
+    slices = f" in {plan.slices} slices" if plan.slices > 1 else ""
+    ranks = f"{facts.ranks} rank{'s' * (facts.ranks > 1)}"
+    return [
+        f"# {plan.collective}, {plan.algorithm}{slices}: {ranks} on {facts.backend}, started by {facts.launcher}",
+        f"# {where}: {_machine(env)}",
+        f"# torch {env['torch']}" + (f", NCCL {env['nccl']}, {env['gpu']}" if "nccl" in env else ""),
+        f"# {plan.timing} timing, in place, {plan.iters} iterations after {plan.warmup} of warm-up",
+        "# time: median over iterations of the slowest rank; min, max, spread (median absolute deviation)",
+        "# of the same; 1 GB = 1e9 B",
+        "#" + _columns(_TITLES)[1:],
+        "#" + _columns(_UNITS)[1:],
+    ]
+
+
+def row(record: Measured) -> str:
+    """One line of the table."""
+    slowest = record.slowest_s
+    return _columns(
+        (
+            str(record.size_bytes),
+            str(record.num_elements),
+            record.dtype,
+            record.op,
+            _us(record.time_s),
+            _rate(record.algbw_GBps),
+            _rate(record.busbw_GBps),
+            _us(min(slowest)),
+            _us(max(slowest)),
+            _us(record.spread_s),
+            "n/a" if record.wrong is None else str(record.wrong),
+        )
+    )
+
+
+def session_notes(facts: SessionFacts) -> list[str]:
+    """What a reader must know to judge the figures."""
+    env, notes = facts.environment, []
+    hosts = env.get("hosts") or [env["hostname"]]
+    most = max(hosts.count(host) for host in hosts)
+    if facts.backend == "gloo" and most > env["cores_usable"]:
+        notes.append(f"{most} ranks on {env['cores_usable']} cores: oversubscribed, times include waiting for a core")
+    if env.get("load_1min") and env["load_1min"] > 0.5 * env["cores_usable"]:
+        notes.append(f"load average {env['load_1min']:.1f} at the start: something else is running")
+    return notes
+
+
+class JsonLines(Observer):
+    """One JSON object per line on stdout; notes on stderr."""
+
+    def started(self, facts: SessionFacts) -> None:
+        """Say on stderr what runs."""
+        _say(f"backend {facts.backend}, {facts.ranks} ranks, started by {facts.launcher}")
+        for note in session_notes(facts):
+            _say(f"note: {note}")
+
+    def measured(self, record: Measured) -> None:
+        """Print the record."""
+        print(record.to_json(), flush=True)
+
+
+class Table(Observer):
+    """A table on stdout, row by row, with a bar on stderr when a terminal watches."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._drawn_at = 0.0
+        self._done = 0
+
+    def started(self, facts: SessionFacts) -> None:
+        """Print the header."""
+        print("\n".join(header_lines(self._plan, facts)), flush=True)
+        for note in session_notes(facts):
+            _say(f"note: {note}")
+        if self._console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total} sizes"),
+            )
+            self._bar = Progress(*columns, console=self._console, auto_refresh=False, transient=True)
+            self._task = self._bar.add_task("", total=len(self._plan.sizes_bytes))
+            self._bar.start()
+
+    def moved(self, place: Place) -> None:
+        """Move the bar."""
+        if self._bar is None or time.monotonic() - self._drawn_at < _BAR_S:
+            return
+        self._drawn_at = time.monotonic()
+        self._bar.update(self._task, description=str(place), completed=self._done, refresh=True)
+
+    def measured(self, record: Measured) -> None:
+        """Print the row."""
+        self._done += 1
+        print(row(record), flush=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _columns(texts: Sequence[str]) -> str:
+    """The texts, right-aligned under their titles."""
+    return " ".join(text.rjust(width) for text, width in zip(texts, _WIDTHS, strict=True)).rstrip()
+
+
+def _machine(env: Mapping[str, Any]) -> str:
+    memory = f", {format_bytes(env['memory_bytes'])}" if env.get("memory_bytes") else ""
+    return f"{env.get('cpu_model') or env['platform']}, {env['cores_usable']} cores{memory}"
+
+
+def _us(time_s: float) -> str:
+    return f"{time_s * 1e6:.1f}" if time_s < 1 else f"{time_s * 1e6:.0f}"
+
+
+def _rate(bandwidth_GBps: float | None) -> str:  # noqa: N803  the unit is spelled as in the records
+    if bandwidth_GBps is None:
+        return "n/a"
+    return f"{bandwidth_GBps:.3f}" if bandwidth_GBps < 10 else f"{bandwidth_GBps:.1f}"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Execute any :class:`~commbench.collectives.schedule.Schedule` with torch.distributed sends and receives.
+
+Everything that can be done before the clock starts is: the views of the buffer, the temporaries that
+reductions receive into and the order of posting are fixed when the executor is made. The timed loop posts,
+waits and adds.
+
+Two ways to put the same steps on the wire:
+
+* gloo: one send or receive per record, tagged with its channel, so that the k-th send meets the k-th receive.
+  Channels of one rank run in a thread each. One thread that polls is not possible: on gloo
+  ``Work.is_completed()`` stays False until ``wait()`` returns (torch 2.13), and posting all channels in step
+  order would make one wait for another.
+* NCCL: it knows no tags and one communicator runs one group at a time, so the channels are merged in step
+  order and each merged step is one ``batch_isend_irecv``. A schedule whose merged order would pair a send
+  with the receive of another channel is refused.
+
+Chunks without elements (fewer elements than chunks) are skipped, on both sides alike because both cut the
+buffer by :func:`~commbench.collectives.schedule.chunk_offsets`.
+"""
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
+from time import perf_counter
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from commbench.collectives.schedule import Kind, Op, Schedule, chunk_offsets
+from commbench.errors import InputError
+
+__all__ = ["PHASES", "ScheduleExecutor"]
+
+PHASES = ("post", "wait", "reduce")
+
+
+@dataclass(frozen=True, slots=True)
+class _Transfer:
+    """One send or receive of this rank; ``tensor`` is where the data stands or lands."""
+
+    sends: bool
+    tensor: torch.Tensor
+    peer: int
+    tag: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step of one lane: what to post together, and the (view, temporary) pairs to add at its end."""
+
+    number: int
+    transfers: tuple[_Transfer, ...]
+    reductions: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+
+
+_Post = Callable[[], list[Any]]
+"""Posts the transfers of one step and returns their torch.distributed works."""
+
+
+class ScheduleExecutor:
+    """Runs one rank's part of a schedule, in place on one buffer, as often as asked.
+
+    Args:
+        schedule: for as many ranks as the group has.
+        buffer: flat contiguous tensor; input before, result after.
+        group: process group of the ranks.
+        batched: post each step as one batch with the channels merged (NCCL); None: as the group's backend
+            needs.
+
+    Attributes:
+        phases: seconds of the last :meth:`run` spent posting, waiting and reducing, summed over channels.
+
+    Raises:
+        InputError: the schedule cannot run batched.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        buffer: torch.Tensor,
+        group: dist.ProcessGroup,
+        *,
+        batched: bool | None = None,
+    ) -> None:
+        if batched is None:
+            batched = dist.get_backend(group) == "nccl"
+        channels = _compile(schedule, dist.get_rank(group), buffer)
+        if batched:
+            _require_same_order(schedule)
+            channels = [_merge(channels)]
+        post = _batch_post if batched else _tagged_post
+        lanes = [_Lane(steps, schedule.window, lambda step: post(step, group)) for steps in channels]
+        self._own, self._others = lanes[0], [_LaneThread(lane) for lane in lanes[1:]]
+        self._lanes = lanes
+
+    @property
+    def phases(self) -> Mapping[str, float]:
+        """Seconds of the last run by phase; with channels side by side the sum can exceed the run's time."""
+        return {name: sum(lane.phases[name] for lane in self._lanes) for name in PHASES}
+
+    def run(self) -> None:
+        """Execute the schedule once; returns when this rank's part has ended (on GPUs: is enqueued)."""
+        for other in self._others:
+            other.start()
+        self._own.run()
+        for other in self._others:
+            other.finish()
+
+    def close(self) -> None:
+        """End the channels' threads."""
+        for other in self._others:
+            other.close()
+
+
+class _Lane:
+    """Steps that run in order, at most ``window`` in flight."""
+
+    def __init__(self, steps: Iterable[_Step], window: int, bind: Callable[[_Step], _Post]) -> None:
+        self._steps = [(step, bind(step)) for step in steps]
+        self._window = window
+        self.phases = dict.fromkeys(PHASES, 0.0)
+
+    def run(self) -> None:
+        in_flight: deque[tuple[_Step, list[Any]]] = deque()
+        self.phases = phases = dict.fromkeys(PHASES, 0.0)
+        for step, post in self._steps:
+            while in_flight and in_flight[0][0].number <= step.number - self._window:
+                _finish(*in_flight.popleft(), phases)
+            start = perf_counter()
+            in_flight.append((step, post()))
+            phases["post"] += perf_counter() - start
+        while in_flight:
+            _finish(*in_flight.popleft(), phases)
+
+
+def _finish(step: _Step, works: list[Any], phases: dict[str, float]) -> None:
+    """Wait for what a step posted, then do its additions."""
+    start = perf_counter()
+    for work in works:
+        work.wait()
+    waited = perf_counter()
+    for view, arrived in step.reductions:
+        view.add_(arrived)
+    phases["wait"] += waited - start
+    phases["reduce"] += perf_counter() - waited
+
+
+class _LaneThread:
+    """A lane in a thread of its own, kept between runs; an error in it is raised by :meth:`finish`."""
+
+    def __init__(self, lane: _Lane) -> None:
+        self._lane = lane
+        self._orders: SimpleQueue[bool] = SimpleQueue()
+        self._outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._thread = Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while self._orders.get():
+            try:
+                self._lane.run()
+            except BaseException as error:
+                self._outcomes.put(error)
+            else:
+                self._outcomes.put(None)
+
+    def start(self) -> None:
+        self._orders.put(True)
+
+    def finish(self) -> None:
+        error = self._outcomes.get()
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        self._orders.put(False)
+        self._thread.join()
+
+
+def _compile(schedule: Schedule, rank: int, buffer: torch.Tensor) -> list[list[_Step]]:
+    """The steps of each channel of this rank, with tensors in place of chunk numbers."""
+    offsets = chunk_offsets(buffer.numel(), schedule.num_chunks).tolist()
+    by_step: dict[tuple[int, int], list[Op]] = defaultdict(list)
+    for op in schedule.ops_of(rank):
+        if offsets[op.chunk + op.count] > offsets[op.chunk]:
+            by_step[op.channel, op.step].append(op)
+    temporaries = _Temporaries(buffer, schedule.window)
+    channels: list[list[_Step]] = [[] for _ in range(schedule.num_channels)]
+    for (channel, number), ops in sorted(by_step.items()):
+        channels[channel].append(_compile_step(number, ops, buffer, offsets, temporaries))
+    return channels
+
+
+def _compile_step(
+    number: int, ops: list[Op], buffer: torch.Tensor, offsets: list[int], temporaries: "_Temporaries"
+) -> _Step:
+    transfers, reductions = [], []
+    for index, op in enumerate(ops):
+        view = landing = buffer[offsets[op.chunk] : offsets[op.chunk + op.count]]
+        if op.kind is Kind.REDUCE:
+            landing = temporaries.get(op, index, view.numel())
+            reductions.append((view, landing))
+        transfers.append(_Transfer(op.kind is Kind.SEND, landing, op.peer, op.channel))
+    return _Step(number, tuple(transfers), tuple(reductions))
+
+
+class _Temporaries:
+    """Memory that reductions receive into, shared by steps that are never in flight together."""
+
+    def __init__(self, buffer: torch.Tensor, window: int) -> None:
+        self._buffer = buffer
+        self._window = window
+        self._blocks: dict[tuple[int, int, int], torch.Tensor] = {}
+
+    def get(self, op: Op, index: int, num_elements: int) -> torch.Tensor:
+        """A block for the ``index``-th record of its step; steps ``window`` apart get the same one."""
+        slot = (op.channel, op.step % self._window, index)
+        block = self._blocks.get(slot)
+        if block is None or block.numel() < num_elements:
+            block = self._blocks[slot] = self._buffer.new_empty(num_elements)
+        return block[:num_elements]
+
+
+def _tagged_post(step: _Step, group: dist.ProcessGroup) -> _Post:
+    """Post one by one in the order of the table; ``dist.isend`` ends in ``group.send`` too, 10 us later."""
+    calls = [(group.send if t.sends else group.recv, [t.tensor], t.peer, t.tag) for t in step.transfers]
+    return lambda: [call(tensors, peer, tag) for call, tensors, peer, tag in calls]
+
+
+def _batch_post(step: _Step, group: dist.ProcessGroup) -> _Post:
+    operations = [
+        dist.P2POp(dist.isend if t.sends else dist.irecv, t.tensor, group=group, tag=t.tag, group_peer=t.peer)
+        for t in step.transfers
+    ]
+    return lambda: dist.batch_isend_irecv(operations)
+
+
+def _merge(channels: list[list[_Step]]) -> list[_Step]:
+    """One lane of all channels: steps with the same number become one, channels in order."""
+    by_number: dict[int, list[_Step]] = defaultdict(list)
+    for steps in channels:
+        for step in steps:
+            by_number[step.number].append(step)
+    return [
+        _Step(
+            number,
+            tuple(t for s in steps for t in s.transfers),
+            tuple(r for s in steps for r in s.reductions),
+        )
+        for number, steps in sorted(by_number.items())
+    ]
+
+
+def _require_same_order(schedule: Schedule) -> None:
+    """Refuse a schedule whose sends and receives between two ranks pair up differently without tags."""
+    if schedule.num_channels == 1:
+        return
+    sent: dict[tuple[int, int], list[int]] = defaultdict(list)
+    received: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for op in sorted(schedule, key=lambda op: (op.step, op.channel)):
+        side, pair = (sent, (op.rank, op.peer)) if op.kind is Kind.SEND else (received, (op.peer, op.rank))
+        side[pair].append(op.channel)
+    for pair, channels in sent.items():
+        if channels != received[pair] and Counter(channels) == Counter(received[pair]):
+            raise InputError(
+                f"schedule {schedule.algorithm!r} cannot run on nccl: channels meet in different orders at "
+                f"ranks {pair[0]} and {pair[1]}, and nccl has no tags; use gloo or one channel"
+            )

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a plan from wherever this process is: supervisor of local ranks, or one rank of a launcher's world."""
+
+from collections.abc import Iterable, Sequence
+
+from commbench.errors import CheckFailedError, InputError, RunError
+from commbench.live.launch import RankHost, launch_ranks
+from commbench.live.observe import Observer
+from commbench.live.plan import Plan
+from commbench.live.progress import Progress
+from commbench.live.seat import Seat
+from commbench.results.journal import Journal
+from commbench.results.records import Measured
+from commbench.units import format_bytes
+
+__all__ = ["measure", "require_right"]
+
+
+def measure(
+    plan: Plan, *, seat: Seat | None = None, observer: Observer | None = None, hosts: Sequence[RankHost] = ()
+) -> list[Measured]:
+    """Run a plan and return its records (under a launcher: on rank 0, nothing elsewhere).
+
+    Each record is appended to ``plan.out`` as soon as its size is done, so that what is there survives any
+    end.
+
+    Args:
+        plan: what to run.
+        seat: this process's rank under a launcher, from :func:`~commbench.live.seat.find_seat`; None starts
+            ``plan.ranks`` ranks on this machine.
+        observer: hears of the run as it goes on.
+        hosts: for local ranks, where each of them runs.
+
+    Raises:
+        InputError: the plan cannot run here.
+        RunError: a rank died, hung or failed.
+    """
+    Journal(plan.out).require_writable()
+    if seat is None:
+        return launch_ranks(plan, observer=observer, hosts=hosts)
+    if plan.ranks != seat.world_size:
+        raise InputError(f"--nproc {plan.ranks}, but {seat.launcher} started {seat.world_size} ranks")
+    try:
+        from commbench.live.worker import run_rank
+    except ImportError as error:
+        raise RunError(
+            f"rank {seat.rank} cannot load torch ({error}); install it: pip install 'commbench[run]'"
+        ) from error
+    return run_rank(plan, seat, progress=Progress(), observer=observer or Observer(), timeout_s=plan.timeout_s)
+
+
+def require_right(records: Iterable[Measured]) -> None:
+    """Refuse records with wrong values.
+
+    Raises:
+        CheckFailedError: names the sizes and how many elements were wrong.
+    """
+    bad = [f"{record.wrong} at {format_bytes(record.size_bytes)}" for record in records if record.wrong]
+    if bad:
+        raise CheckFailedError(f"wrong values: {', '.join(bad)} (elements over all ranks)")

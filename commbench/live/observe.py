@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who wants to hear about a run while it goes on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from commbench.live.progress import Place
+from commbench.results.records import Measured
+
+__all__ = ["Observer", "SessionFacts"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """What is known once the ranks have met.
+
+    Attributes:
+        backend: "gloo" or "nccl". launcher: what started the ranks. ranks: world size.
+        environment: see ``results.environment``, with the facts that torch knows merged in.
+    """
+
+    backend: str
+    launcher: str
+    ranks: int
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Observer:
+    """Hears nothing; override what you want to hear."""
+
+    def started(self, facts: SessionFacts) -> None:
+        """The ranks have met."""
+
+    def moved(self, place: Place) -> None:
+        """Where rank 0 is, a few times a second."""
+
+    def measured(self, record: Measured) -> None:
+        """A record is complete and in the journal."""
+
+    def close(self) -> None:
+        """The run is over, well or not."""

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fluid model: every flow in progress gets its max-min fair rate, and rates change only when flows come or go.
+
+Only flows that share a link, directly or through others, with one that came or went can change their rate, so only
+that connected part is solved again. The result is the same as solving everything (see maxmin's contract).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from commbench.network.maxmin import max_min_rates
+from commbench.units import PS_PER_S
+
+__all__ = ["FluidNetwork"]
+
+
+@dataclass(slots=True)
+class _Flow:
+    """A flow in progress: at ``since_ps`` it had ``left`` bytes to go and it runs at ``rate`` bytes/s since then."""
+
+    links: tuple[int, ...]
+    left: float
+    since_ps: int
+    rate: float = 0.0
+
+
+class FluidNetwork:
+    """Flows over links of fixed capacity.
+
+    Call :meth:`start` and :meth:`finish` for whatever happens at one instant, then :meth:`share` once.
+    """
+
+    def __init__(self, bandwidths: Sequence[float]) -> None:
+        """``bandwidths``: bytes/s of every link, by link number."""
+        self._bandwidths = bandwidths
+        self._flows: dict[int, _Flow] = {}
+        self._on_link: dict[int, set[int]] = {}
+        self._touched: set[int] = set()  # links on which a flow came or went since the last sharing
+
+    def start(self, flow: int, links: Iterable[int], num_bytes: int, now_ps: int) -> None:
+        """A flow of ``num_bytes`` enters; it gets its rate at the next :meth:`share`."""
+        entry = _Flow(tuple(links), float(num_bytes), now_ps)
+        self._flows[flow] = entry
+        for link in entry.links:
+            self._on_link.setdefault(link, set()).add(flow)
+        self._touched.update(entry.links)
+
+    def finish(self, flow: int) -> None:
+        """A flow leaves."""
+        entry = self._flows.pop(flow)
+        for link in entry.links:
+            self._on_link[link].discard(flow)
+        self._touched.update(entry.links)
+
+    def share(self, now_ps: int) -> list[tuple[int, int]]:
+        """Give every flow its fair rate from now on.
+
+        Returns:
+            (flow, time in ps at which its last byte passes) for each flow whose rate changed, in ascending order.
+            A flow whose rate stayed the same keeps the end it was given before.
+        """
+        part = self._connected_part()
+        self._touched.clear()
+        rates = max_min_rates(self._bandwidths, [self._flows[flow].links for flow in part])
+        changed = []
+        for flow, rate in zip(part, rates, strict=True):
+            entry = self._flows[flow]
+            if rate == entry.rate:
+                continue
+            passed = entry.rate * (now_ps - entry.since_ps) / PS_PER_S
+            entry.left = max(entry.left - passed, 0.0)
+            entry.since_ps = now_ps
+            entry.rate = rate
+            changed.append((flow, now_ps + int(entry.left / rate * PS_PER_S + 0.5)))
+        return changed
+
+    def _connected_part(self) -> list[int]:
+        """Flows joined to a touched link through shared links, ascending."""
+        flows: set[int] = set()
+        links = list(self._touched)
+        seen = set(links)
+        while links:
+            for flow in self._on_link.get(links.pop(), ()):
+                if flow in flows:
+                    continue
+                flows.add(flow)
+                for link in self._flows[flow].links:
+                    if link not in seen:
+                        seen.add(link)
+                        links.append(link)
+        return sorted(flows)

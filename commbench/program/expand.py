@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a Program to the flat tasks that engines run: streams become dependencies, collectives become transfers.
+
+A collective becomes, for each record pair of its schedule, one transfer, and for each step of each (rank, channel)
+one compute task, the *step end*, which lasts as long as the step's reductions. The window rule of
+:mod:`commbench.collectives.schedule` then reads: a transfer of step s waits for step end s - window on both its
+ranks; step end s waits for the transfers of step s and for step end s - 1.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.collectives.registry import build_schedule
+from commbench.collectives.schedule import Kind, Schedule, chunk_offsets
+from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
+from commbench.program.ir import CollectiveCall, Compute, Program, Transfer, ranks_of
+
+__all__ = ["expand", "expand_schedule"]
+
+IntArray = npt.NDArray[np.int64]
+_COLUMNS = ("kind", "rank", "peer", "num_bytes", "duration_ps", "channel", "step", "operation")
+
+
+class _Builder:
+    """Collects tasks and dependencies, block by block."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._columns: dict[str, list[IntArray]] = {name: [] for name in _COLUMNS}
+        self._waiting: list[IntArray] = []
+        self._needed: list[IntArray] = []
+
+    def add(self, count: int, **columns: IntArray | int) -> IntArray:
+        """Append ``count`` tasks; scalars are spread, columns not given are -1 (amounts: 0). Returns their numbers."""
+        for name in _COLUMNS:
+            default = 0 if name in ("num_bytes", "duration_ps") else -1
+            value = columns.get(name, default)
+            self._columns[name].append(np.broadcast_to(np.asarray(value, dtype=np.int64), (count,)))
+        self.size += count
+        return np.arange(self.size - count, self.size, dtype=np.int64)
+
+    def need(self, waiting: IntArray | int, needed: IntArray | int) -> None:
+        """Task ``waiting[i]`` waits for ``needed[i]``; scalars are spread."""
+        pair = np.broadcast_arrays(np.asarray(waiting, dtype=np.int64), np.asarray(needed, dtype=np.int64))
+        self._waiting.append(pair[0].ravel())
+        self._needed.append(pair[1].ravel())
+
+    def build(self, num_ranks: int) -> FlatProgram:
+        columns = {name: np.concatenate([np.empty(0, np.int64), *parts]) for name, parts in self._columns.items()}
+        empty = np.empty(0, dtype=np.int64)
+        waiting, needed = np.concatenate([empty, *self._waiting]), np.concatenate([empty, *self._needed])
+        first, needs = compress(waiting, needed, self.size)
+        return FlatProgram(num_ranks=num_ranks, first=first, needs=needs, **columns)
+
+
+def expand(program: Program, *, reduction_ps_per_byte: float) -> FlatProgram:
+    """The tasks of a program.
+
+    Args:
+        program: what to run.
+        reduction_ps_per_byte: time to add one received byte on a rank, from the topology's costs.
+    """
+    build = _Builder()
+    last_on: dict[tuple[int, str], int] = {}  # (rank, stream) -> the task that ends its latest operation
+    ends: list[dict[int, int]] = []  # per operation: rank -> the task that ends it there
+    for number, op in enumerate(program.operations):
+        waits = {
+            rank: sorted(
+                {end for earlier in op.after for end in ends[earlier].values()}
+                | _present(last_on.get((rank, op.stream)))
+            )
+            for rank in ranks_of(op)
+        }
+        match op:
+            case Compute():
+                (task,) = build.add(1, kind=COMPUTE, rank=op.rank, duration_ps=op.duration_ps, operation=number)
+                done = {op.rank: int(task)}
+                build.need(int(task), np.array(waits[op.rank], dtype=np.int64))
+            case Transfer():
+                (task,) = build.add(
+                    1,
+                    kind=TRANSFER,
+                    rank=op.src,
+                    peer=op.dst,
+                    num_bytes=op.num_bytes,
+                    channel=0,
+                    operation=number,
+                )
+                done = {op.src: int(task), op.dst: int(task)}
+                build.need(int(task), np.array(sorted({*waits[op.src], *waits[op.dst]}), dtype=np.int64))
+            case CollectiveCall():
+                schedule = build_schedule(op.collective, op.algorithm, len(op.group), op.slices)
+                done = _add_collective(build, schedule, op, number, waits, reduction_ps_per_byte)
+        ends.append(done)
+        last_on.update({(rank, op.stream): task for rank, task in done.items()})
+    return build.build(program.num_ranks)
+
+
+def expand_schedule(
+    schedule: Schedule, *, num_elements: int, element_bytes: int, reduction_ps_per_byte: float
+) -> FlatProgram:
+    """The tasks of one schedule that starts at time 0 on all ranks."""
+    build = _Builder()
+    call = _Call(schedule, np.arange(schedule.num_ranks, dtype=np.int64), num_elements, element_bytes, 0)
+    _add_schedule(build, call, reduction_ps_per_byte, entry=None)
+    return build.build(schedule.num_ranks)
+
+
+def _present(task: int | None) -> set[int]:
+    return set() if task is None else {task}
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A schedule applied: group rank g is rank ``group[g]``; ``number`` is the operation it came from."""
+
+    schedule: Schedule
+    group: IntArray
+    num_elements: int
+    element_bytes: int
+    number: int
+
+
+def _add_collective(
+    build: _Builder,
+    schedule: Schedule,
+    op: CollectiveCall,
+    number: int,
+    waits: dict[int, list[int]],
+    reduction: float,
+) -> dict[int, int]:
+    """Add the schedule between two joins per rank: one before it, one after it. Returns the joins after it."""
+    group = np.array(op.group, dtype=np.int64)
+    entry = build.add(len(group), kind=COMPUTE, rank=group, operation=number)
+    for join, rank in zip(entry.tolist(), op.group, strict=True):
+        build.need(join, np.array(waits[rank], dtype=np.int64))
+    lane_rank, lane_end = _add_schedule(
+        build, _Call(schedule, group, op.num_elements, op.element_bytes, number), reduction, entry
+    )
+    leave = build.add(len(group), kind=COMPUTE, rank=group, operation=number)
+    build.need(leave, entry)
+    build.need(leave[lane_rank], lane_end)
+    return dict(zip(op.group, leave.tolist(), strict=True))
+
+
+def _add_schedule(build: _Builder, call: _Call, reduction: float, entry: IntArray | None) -> tuple[IntArray, IntArray]:
+    """Add a schedule's transfers and step ends; see the module docstring for the dependencies.
+
+    ``entry`` holds, per group rank, a task before which nothing starts. Returns, per lane that has steps, its group
+    rank and its last step end.
+    """
+    schedule = call.schedule
+    send, receive, num_bytes = _messages(call)
+    transfers = build.add(
+        len(send),
+        kind=TRANSFER,
+        rank=call.group[send[:, 1]],
+        peer=call.group[receive[:, 1]],
+        num_bytes=num_bytes,
+        channel=send[:, 2],
+        step=send[:, 0],
+        operation=call.number,
+    )
+    lanes = _Lanes(schedule)
+    send_end, receive_end = lanes.step_end(send), lanes.step_end(receive)
+    adds = receive[:, 3] == Kind.REDUCE
+    reduced = np.bincount(receive_end[adds], weights=num_bytes[adds], minlength=lanes.num_ends)
+    ends = build.add(
+        lanes.num_ends,
+        kind=COMPUTE,
+        rank=call.group[lanes.rank],
+        duration_ps=np.floor(reduced * reduction + 0.5).astype(np.int64),
+        step=lanes.step,
+        operation=call.number,
+    )
+    build.need(ends[send_end], transfers)
+    build.need(ends[receive_end], transfers)
+    build.need(ends[lanes.step > 0], ends[lanes.step > 0] - 1)
+    for side, end in ((send, send_end), (receive, receive_end)):
+        waits = side[:, 0] >= schedule.window
+        build.need(transfers[waits], ends[end[waits] - schedule.window])
+        if entry is not None:
+            build.need(transfers[~waits], entry[side[~waits, 1]])
+    if entry is not None:
+        build.need(ends[lanes.step == 0], entry[lanes.rank[lanes.step == 0]])
+    return lanes.rank[lanes.last], ends[lanes.last]
+
+
+class _Lanes:
+    """The step ends of a schedule, numbered lane by lane; a lane is a (rank, channel) and has steps 0..its last.
+
+    Attributes:
+        rank, step: of every step end. last: indices of the step ends that close a lane. num_ends: how many there are.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._num_channels = schedule.num_channels
+        steps = np.zeros(schedule.num_ranks * self._num_channels, dtype=np.int64)
+        table = schedule.table.astype(np.int64)
+        np.maximum.at(steps, self._lane(table), table[:, 0] + 1)
+        self._first = np.concatenate([[0], np.cumsum(steps)])
+        lane = np.repeat(np.arange(len(steps)), steps)
+        self.num_ends = len(lane)
+        self.rank: IntArray = lane // self._num_channels
+        self.step: IntArray = np.arange(len(lane)) - self._first[lane]
+        self.last: IntArray = self._first[1:][steps > 0] - 1
+
+    def _lane(self, rows: IntArray) -> IntArray:
+        return rows[:, 1] * self._num_channels + rows[:, 2]
+
+    def step_end(self, rows: IntArray) -> IntArray:
+        """Number of the step end that closes each record's step."""
+        numbers: IntArray = self._first[self._lane(rows)] + rows[:, 0]
+        return numbers
+
+
+def _messages(call: _Call) -> tuple[IntArray, IntArray, IntArray]:
+    """Rows of the sends, of the receives that they meet, and the bytes between them, aligned.
+
+    Empty pieces (fewer elements than chunks) are left out: the live executor does not send them either.
+    """
+    table = call.schedule.table.astype(np.int64)
+    sends, receives = table[table[:, 3] == Kind.SEND], table[table[:, 3] != Kind.SEND]
+    # The table is sorted by (rank, channel, step, posting order) and lexsort is stable: the k-th stays the k-th.
+    by_pair = np.lexsort((sends[:, 4], sends[:, 2], sends[:, 1]))
+    receives_by_pair = np.lexsort((receives[:, 1], receives[:, 2], receives[:, 4]))
+    matched = np.empty_like(sends)
+    matched[by_pair] = receives[receives_by_pair]
+    offsets = chunk_offsets(call.num_elements, call.schedule.num_chunks) * call.element_bytes
+    num_bytes = offsets[sends[:, 5] + sends[:, 6]] - offsets[sends[:, 5]]
+    kept = num_bytes > 0
+    return sends[kept], matched[kept], num_bytes[kept]

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One HTML page from records: it fetches nothing, computes nothing new, and is the same for the same input."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from commbench import __version__
+from commbench.errors import InputError
+from commbench.report.facts import (
+    environment_rows,
+    numbers,
+    provenance_counts,
+    run_facts,
+    sample_facts,
+    verdicts,
+)
+from commbench.report.figures import BAND, columns_for, curve_pictures, error_pictures
+from commbench.report.gantt import gantt
+from commbench.report.style import WIDTH, Picture, embed
+from commbench.report.tables import compared_table, group_table, measured_table, simulated_table
+from commbench.results.records import Record, Summary
+
+if TYPE_CHECKING:
+    from commbench.sim.collective import Simulation
+    from commbench.topology.model import Quantity, Topology
+
+__all__ = ["ReportInput", "render", "write_report"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportInput:
+    """What goes on the page; every part but the records or the topologies may be empty.
+
+    Attributes:
+        title: heading of the page.
+        records: of any kind, in any order; tables keep it.
+        topologies: to draw, and whose numbers are listed with their origin.
+        simulation: one simulated collective for the rank-by-time chart.
+        command: the command that makes this page again.
+        notes: sentences a reader must know to judge the figures.
+        calibration: fitted numbers by name.
+    """
+
+    title: str
+    records: Sequence[Record]
+    topologies: Sequence["Topology"] = ()
+    simulation: "Simulation | None" = None
+    command: str = ""
+    notes: Sequence[str] = ()
+    calibration: "Mapping[str, Quantity] | None" = None
+
+
+def render(report: ReportInput) -> str:
+    """The page as HTML text.
+
+    Raises:
+        InputError: no record, no topology and no simulation: there is nothing to show.
+    """
+    if not (report.records or report.topologies or report.simulation):
+        raise InputError(f"report {report.title!r}: no records, no topologies and no simulation: nothing to show")
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html.j2").render(_context(report))
+
+
+def write_report(report: ReportInput, path: Path) -> Path:
+    """Write the page and return its path.
+
+    Raises:
+        InputError: nothing to show, or the file cannot be written.
+    """
+    page = render(report)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be written: {error.strerror}") from error
+    return path
+
+
+def _text(name: str) -> str:
+    return files("commbench.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _context(report: ReportInput) -> dict[str, Any]:
+    """Everything that the template names."""
+    records = report.records
+    errors = error_pictures(records)
+    summaries = [r for r in records if isinstance(r, Summary)]
+    listed = numbers(report.topologies, report.calibration)
+    runs, environment = environment_rows(records)
+    return {
+        "title": report.title,
+        "version": __version__,
+        "css": _text("page.css"),
+        "verdicts": verdicts(records) if records else [],
+        "facts": run_facts(records),
+        "notes": list(report.notes),
+        "errors": errors,
+        "error_columns": columns_for(len(errors)),
+        "band": f"{BAND:.0%}".replace("%", " %"),
+        "compared": compared_table(records),
+        "groups": [t for i, s in enumerate(summaries) if (t := group_table(s, f"groups{i}"))],
+        "curves": curve_pictures(records),
+        "measured": measured_table(records),
+        "simulated": simulated_table(records),
+        "gantt": gantt(report.simulation) if report.simulation else None,
+        "topologies": [_topology(t, f"topology{i}") for i, t in enumerate(report.topologies)],
+        "numbers": listed,
+        "provenance_counts": provenance_counts(listed),
+        "runs": runs,
+        "environment": environment,
+        "samples": sample_facts(records),
+        "factors": _factors(records),
+        "command": report.command,
+    }
+
+
+def _topology(topology: "Topology", name: str) -> Picture:
+    from commbench.report.draw import topology_svg
+
+    label = f"Topology {topology.name}: {topology.description}"
+    return Picture(embed(topology_svg(topology), name, label, width=WIDTH))
+
+
+def _factors(records: Sequence[Record]) -> list[tuple[str, int, str]]:
+    """(collective, ranks, busbw factor) of every pair on the page."""
+    found: dict[tuple[str, int], float] = {}
+    for record in records:
+        if not isinstance(record, Summary):
+            rated: Any = record
+            found.setdefault((rated.collective, rated.ranks), rated.busbw_factor)
+    return [(collective, ranks, f"{factor:.4g}") for (collective, ranks), factor in sorted(found.items())]

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records as table rows: what is shown, and the raw value that sorting uses."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from commbench.report.series import base_name
+from commbench.report.text import decimals_for, percent, plural, signed_percent, time_parts
+from commbench.results.records import Compared, Measured, Record, Simulated, Summary
+from commbench.units import format_bytes
+
+__all__ = ["Cell", "Column", "Table", "compared_table", "group_table", "measured_table", "simulated_table"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One field: ``text`` and ``unit`` are shown, ``sort`` is the raw value; ``bar`` from -1 to 1 draws a bar."""
+
+    text: str
+    sort: float | str
+    unit: str = ""
+    tone: str = ""
+    bar: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A heading, its second line in smaller print, and whether its fields are numbers (set to the right).
+
+    A column that ``folds`` is taken out, and told once above the table, where all its rows are the same.
+    """
+
+    title: str
+    under: str = ""
+    numeric: bool = True
+    folds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What the template draws; ``name`` is unique on the page, ``common`` is what all rows share."""
+
+    name: str
+    title: str
+    common: tuple[tuple[str, str], ...]
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+_Field = tuple[Column, Callable[[Any], Cell]]
+
+
+def _table(name: str, title: str, records: Sequence[Record], fields: Sequence[_Field]) -> Table | None:
+    """One row per record; None without records."""
+    if not records:
+        return None
+    filled = [(column, [make(record) for record in records]) for column, make in fields]
+    folded = [column.folds and len({cell.sort for cell in cells}) == 1 for column, cells in filled]
+    common = tuple((c.title, cells[0].text) for (c, cells), out in zip(filled, folded, strict=True) if out)
+    kept = [pair for pair, out in zip(filled, folded, strict=True) if not out]
+    rows = zip(*(cells for _, cells in kept), strict=True)
+    return Table(name, title, common, tuple(column for column, _ in kept), tuple(rows))
+
+
+def _word(text: str) -> Cell:
+    return Cell(text, text)
+
+
+def _count(value: int) -> Cell:
+    return Cell(f"{value:,}", value)
+
+
+def _size(num_bytes: int) -> Cell:
+    return Cell(*_split(format_bytes(num_bytes), num_bytes))
+
+
+def _split(text: str, value: float) -> tuple[str, float, str]:
+    number, unit = text.split(" ")
+    return number, value, unit
+
+
+def _time(time_s: float) -> Cell:
+    number, unit = time_parts(time_s)
+    return Cell(number, time_s, unit)
+
+
+def _rate(decimals: int) -> Callable[[float | None], Cell]:
+    return lambda rate: Cell("n/a", -1, tone="muted") if rate is None else Cell(f"{rate:.{decimals}f}", rate)
+
+
+def _words(name: str) -> _Field:
+    """A column of the text in one attribute."""
+    return Column(name, numeric=False, folds=True), lambda r: _word(str(getattr(r, name)))
+
+
+def _counts(name: str) -> _Field:
+    """A column of the whole numbers in one attribute."""
+    return Column(name, folds=True), lambda r: _count(getattr(r, name))
+
+
+_ALGORITHM: _Field = (Column("algorithm", numeric=False, folds=True), lambda r: _word(base_name(r)))
+_SIZE: _Field = (Column("size"), lambda r: _size(r.size_bytes))
+
+
+def _set_cell(point: Compared) -> Cell:
+    return Cell(point.set, point.set, tone=f"set-{point.set}")
+
+
+def compared_table(records: Sequence[Record]) -> Table | None:
+    """Every measured point beside its prediction."""
+    points = [r for r in records if isinstance(r, Compared)]
+    reach = max((abs(p.error) for p in points), default=0.0) or 1.0
+
+    def error(point: Compared) -> Cell:
+        return Cell(signed_percent(point.error), point.error, bar=point.error / reach)
+
+    def spread(point: Compared) -> Cell:
+        return Cell(percent(point.spread_s / point.measured_s), point.spread_s / point.measured_s)
+
+    fields: list[_Field] = [
+        _words("collective"),
+        _ALGORITHM,
+        _words("backend"),
+        _words("topology"),
+        _counts("ranks"),
+        _counts("slices"),
+        _SIZE,
+        (Column("region", numeric=False), lambda p: _word(p.region)),
+        (Column("set", numeric=False), _set_cell),
+        (Column("measured", "median"), lambda p: _time(p.measured_s)),
+        (Column("spread", "± of median"), spread),
+        (Column("simulated"), lambda p: _time(p.simulated_s)),
+        (Column("error", "signed"), error),
+    ]
+    return _table("compared", plural(len(points), "compared point"), points, fields)
+
+
+def measured_table(records: Sequence[Record]) -> Table | None:
+    """Every measured size, with nccl-tests' columns and the tails."""
+    points = [r for r in records if isinstance(r, Measured)]
+    algbw = _rate(decimals_for([p.algbw_GBps for p in points]))
+    busbw = _rate(decimals_for([p.busbw_GBps for p in points]))
+    fields: list[_Field] = [
+        _words("collective"),
+        _ALGORITHM,
+        _words("backend"),
+        _counts("ranks"),
+        _counts("slices"),
+        _words("dtype"),
+        _words("op"),
+        _words("timing"),
+        _SIZE,
+        (Column("time", "median"), lambda p: _time(p.time_s)),
+        (Column("spread", "MAD"), lambda p: _time(p.spread_s)),
+        (Column("fastest"), lambda p: _time(min(p.slowest_s))),
+        (Column("slowest"), lambda p: _time(max(p.slowest_s))),
+        (Column("algbw", "GB/s"), lambda p: algbw(p.algbw_GBps)),
+        (Column("busbw", "GB/s"), lambda p: busbw(p.busbw_GBps)),
+        (Column("wrong", "values"), lambda p: _wrong(p.wrong)),
+    ]
+    return _table("measured", plural(len(points), "measured size"), points, fields)
+
+
+def _wrong(count: int | None) -> Cell:
+    if count is None:
+        return Cell("not checked", -1, tone="muted")
+    return Cell(f"{count:,}", count, tone="bad" if count else "")
+
+
+def simulated_table(records: Sequence[Record]) -> Table | None:
+    """Every simulated size."""
+    points = [r for r in records if isinstance(r, Simulated)]
+    algbw = _rate(decimals_for([p.algbw_GBps for p in points]))
+    busbw = _rate(decimals_for([p.busbw_GBps for p in points]))
+    fields: list[_Field] = [
+        _words("collective"),
+        _ALGORITHM,
+        _words("library"),
+        _words("topology"),
+        _words("routing"),
+        _words("placement"),
+        _words("engine"),
+        _words("detail"),
+        (Column("seed", folds=True), lambda p: _count(p.seed)),
+        _counts("ranks"),
+        _counts("slices"),
+        _SIZE,
+        (Column("time"), lambda p: _time(p.time_s)),
+        (Column("lower bound"), lambda p: _time(p.lower_bound_s)),
+        (Column("algbw", "GB/s"), lambda p: algbw(p.algbw_GBps)),
+        (Column("busbw", "GB/s"), lambda p: busbw(p.busbw_GBps)),
+        (Column("transfers"), lambda p: _count(p.transfers)),
+        (Column("run time", "of the engine"), lambda p: _time(p.wall_s)),
+    ]
+    return _table("simulated", plural(len(points), "simulated size"), points, fields)
+
+
+def group_table(summary: Summary, name: str) -> Table | None:
+    """The groups of a validation; figures that a later version adds are shown under their own names."""
+    members = [(by, label, figures) for by, group in summary.groups.items() for label, figures in group.items()]
+    names = list(dict.fromkeys(key for _, _, figures in members for key in figures))
+    if not members:
+        return None
+    columns = (Column("by", numeric=False), Column("group", numeric=False), *(Column(_figure_title(n)) for n in names))
+    rows = tuple((_word(by), _word(label), *(_figure(n, figures) for n in names)) for by, label, figures in members)
+    return Table(name, "Test points by group", (), columns, rows)
+
+
+def _figure_title(name: str) -> str:
+    known = {"median_abs_error": "median |error|", "p95_abs_error": "95th percentile", "median_error": "median signed"}
+    return known.get(name, name.replace("_", " "))
+
+
+def _figure(name: str, figures: Mapping[str, float]) -> Cell:
+    """Errors in percent (signed unless absolute), counts whole."""
+    value = figures.get(name)
+    if value is None:
+        return Cell("", float("-inf"))
+    if "error" not in name:
+        return Cell(f"{value:,g}", value)
+    return Cell(percent(value) if "abs" in name else signed_percent(value), value)

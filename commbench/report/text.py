@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers as a page shows them: a true minus sign, four digits, number and unit apart so that columns align."""
+
+import math
+from collections.abc import Sequence
+
+from commbench.units import format_bytes
+
+__all__ = ["decimals_for", "percent", "plural", "signed_percent", "size_range", "time_parts", "time_text"]
+
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+_TIME = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+
+
+def time_parts(time_s: float) -> tuple[str, str]:
+    """Number with four significant digits, and its unit: ("9.500", "ms")."""
+    factor, unit = next((pair for pair in _TIME if abs(time_s) >= pair[0]), _TIME[-1])
+    digits = 4 if time_s else 1
+    return f"{time_s / factor:#.{digits}g}".rstrip("."), unit
+
+
+def time_text(time_s: float) -> str:
+    """Number and unit in one text that does not break: "9.500 ms"."""
+    return _NO_BREAK.join(time_parts(time_s))
+
+
+def percent(fraction: float) -> str:
+    """One decimal, without a plus sign: "4.1 %"."""
+    return f"{fraction:.1%}".replace("%", f"{_NO_BREAK}%")
+
+
+def signed_percent(fraction: float) -> str:
+    """With its sign, always: "+4.1 %" or "−4.1 %"."""
+    return f"{fraction:+.1%}".replace("%", f"{_NO_BREAK}%").replace("-", "−")
+
+
+def decimals_for(values: Sequence[float | None]) -> int:
+    """Decimals with which the largest of the values shows four digits; at least 3, so that small ones still show."""
+    largest = max((abs(value) for value in values if value), default=1.0)
+    return max(3, 3 - math.floor(math.log10(largest)))
+
+
+def plural(count: int, noun: str) -> str:
+    """Count and noun: "1 point", "2 points"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def size_range(sizes: Sequence[int]) -> str:
+    """Ends and number of the sizes, or the one size: "64 KiB to 16 MiB, 9 sizes"."""
+    distinct = sorted(set(sizes))
+    if len(distinct) == 1:
+        return format_bytes(distinct[0])
+    return f"{format_bytes(distinct[0])} to {format_bytes(distinct[-1])}, {len(distinct)} sizes"

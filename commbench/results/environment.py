@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts about the machine and the software that a measurement came from.
+
+Only what is listed here is kept. Of the environment variables, those that change how a collective runs are
+kept and
+no others: a results file gets mailed around, and the rest of the environment may hold secrets.
+"""
+
+import os
+import platform
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from commbench import __version__
+
+__all__ = ["collect_environment", "cores_usable", "kept_variables"]
+
+KEPT_PREFIXES = ("NCCL_", "GLOO_", "TORCH_NCCL_", "TORCH_GLOO_", "UCX_", "FI_")
+KEPT_NAMES = frozenset(
+    {
+        "CUDA_DEVICE_MAX_CONNECTIONS",
+        "CUDA_VISIBLE_DEVICES",
+        "HIP_VISIBLE_DEVICES",
+        "MKL_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "TORCH_DISTRIBUTED_DEBUG",
+    }
+)
+
+
+def collect_environment() -> dict[str, Any]:
+    """Typed facts about this machine; None stands for what the system does not tell.
+
+    Returns:
+        hostname, platform, kernel, cpu_model, python, commbench: str. cores_usable: int, cores this process
+            may run
+        on. cpu_quota: float, cores' worth of time its container may use. memory_bytes: int. load_1min: float,
+        load average now, before the run adds to it. variables: the kept environment variables.
+    """
+    return {
+        "hostname": socket.gethostname(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "kernel": platform.release(),
+        "cpu_model": _cpu_model(),
+        "cores_usable": cores_usable(),
+        "cpu_quota": _cpu_quota(),
+        "memory_bytes": _memory_bytes(),
+        "load_1min": _load(),
+        "python": platform.python_version(),
+        "commbench": __version__,
+        "variables": kept_variables(os.environ),
+    }
+
+
+def kept_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those of the variables that are on the allow-list, sorted by name."""
+    return {
+        name: value for name, value in sorted(variables.items()) if name in KEPT_NAMES or name.startswith(KEPT_PREFIXES)
+    }
+
+
+def cores_usable() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_model() -> str | None:
+    for line in _read("/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.processor() or None
+
+
+def _cpu_quota() -> float | None:
+    """Cores' worth of time per period that control group v2 grants; None if it does not limit."""
+    words = _read("/sys/fs/cgroup/cpu.max").split()
+    if len(words) != 2 or words[0] == "max":
+        return None
+    return int(words[0]) / int(words[1])
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _load() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return None
+
+
+def _read(path: str) -> str:
+    """The text of a system file, empty where there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the inside of one host is wired: pure functions from a host number to its parts.
+
+Names are ``h<host>/<kind><index>``: "h3/gpu5", "h3/nic0", "h3/cpu1", "h3/pcie2", "h3/nvswitch0". In GPU hosts
+the ranks are the GPUs, and the CPUs are sockets; in plain and shared-memory hosts the ranks are the CPUs.
+NIC r of every host is rail r.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+from commbench.errors import TopologyError
+from commbench.topology.model import LinkKind, Node, NodeKind
+from commbench.topology.parts import Cable, Parts, Wire, duplex, join, pairs
+
+__all__ = [
+    "CUBE_MESH",
+    "PcieTree",
+    "cube_mesh_host",
+    "mesh_host",
+    "nvswitch_host",
+    "pcie_host",
+    "plain_host",
+    "shared_memory_host",
+]
+
+_STEMS = {NodeKind.PCIE_SWITCH: "pcie"}
+
+# NVLinks between the eight GPUs of a DGX-1 with V100, as `nvidia-smi topo -m` prints them (NV1, NV2) and as
+# the whitepaper "NVIDIA DGX-1 with Tesla V100 System Architecture" draws them: two fully connected quads, and
+# each GPU joined to its twin in the other quad. Every GPU ends six NVLinks.
+CUBE_MESH = {
+    (0, 1): 1, (0, 2): 1, (0, 3): 2, (1, 2): 2, (1, 3): 1, (2, 3): 2,
+    (4, 5): 1, (4, 6): 1, (4, 7): 2, (5, 6): 2, (5, 7): 1, (6, 7): 2,
+    (0, 4): 2, (1, 5): 2, (2, 6): 1, (3, 7): 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PcieTree:
+    """The PCIe and socket side of a GPU host.
+
+    Attributes:
+        switches: PCIe switches, shared out evenly to the sockets; 0 puts devices on the sockets themselves.
+        sockets: CPU sockets, every two of them joined by a ``socket`` wire.
+        pcie: one direction of one PCIe link (device to switch, switch to socket).
+        socket: one direction of the link between two sockets.
+    """
+
+    switches: int
+    sockets: int
+    pcie: Wire
+    socket: Wire
+
+
+def _nodes(host: int, kind: NodeKind, count: int) -> tuple[Node, ...]:
+    stem = _STEMS.get(kind, kind.value)
+    rails: tuple[int | None, ...] = tuple(range(count)) if kind is NodeKind.NIC else (None,) * count
+    return tuple(Node(f"h{host}/{stem}{i}", kind, host, i, rails[i]) for i in range(count))
+
+
+def _at_least(key: str, value: int, least: int) -> None:
+    if value < least:
+        raise TopologyError(f"host.{key}: {value} must be at least {least}")
+
+
+def plain_host(host: int, *, nics: int, bus: Wire) -> Parts:
+    """One CPU rank and its NICs, each on its own full-duplex bus link.
+
+    Nodes: 1 + nics. Directed links: 2 nics. The rank's own NIC is NIC 0.
+
+    Args:
+        host: host number.
+        nics: NICs of the host, 1 or more.
+        bus: one direction of one CPU-NIC link.
+
+    Raises:
+        TopologyError: no NIC.
+    """
+    _at_least("nics", nics, 1)
+    (cpu,) = _nodes(host, NodeKind.CPU, 1)
+    ports = _nodes(host, NodeKind.NIC, nics)
+    cables = pairs(((cpu.name, nic.name) for nic in ports), LinkKind.PCIE, bus)
+    return Parts((cpu, *ports), cables, (cpu.name,), {cpu.name: ports[0].name})
+
+
+def shared_memory_host(host: int, *, ranks: int, rank_link: Wire, memory: Wire) -> Parts:
+    """CPU ranks of one machine that exchange messages through its memory and contend for it::
+
+        cpu0 --.                              .--> cpu0
+        cpu1 ---+--> memory-in ==> memory-out +--> cpu1
+        cpu2 --'      (one link for all)      '--> cpu2
+
+    Nodes: ranks + 2. Directed links: 2 ranks + 1. Every message crosses the one middle link, so at most
+    ``memory.bandwidth`` passes through the host at a time, whoever talks to whom.
+
+    Args:
+        host: host number.
+        ranks: CPU ranks, 1 or more.
+        rank_link: what one rank alone can move in or out (its copy thread).
+        memory: what all ranks together can move.
+
+    Raises:
+        TopologyError: no rank.
+    """
+    _at_least("ranks", ranks, 1)
+    cpus = _nodes(host, NodeKind.CPU, ranks)
+    inward = Node(f"h{host}/memory-in", NodeKind.MEMORY, host, 0)
+    outward = Node(f"h{host}/memory-out", NodeKind.MEMORY, host, 1)
+    cables = [Cable(cpu.name, inward.name, LinkKind.MEMORY, rank_link) for cpu in cpus]
+    cables.append(Cable(inward.name, outward.name, LinkKind.MEMORY, memory))
+    cables += [Cable(outward.name, cpu.name, LinkKind.MEMORY, rank_link) for cpu in cpus]
+    return Parts((*cpus, inward, outward), tuple(cables), tuple(cpu.name for cpu in cpus))
+
+
+def pcie_host(host: int, *, gpus: int, nics: int, tree: PcieTree) -> Parts:
+    """GPUs without NVLink: all they have is the PCIe tree and the link between the sockets.
+
+    ::
+
+        nic0 nic1        nic2 nic3         with 0 switches, devices sit on the sockets' host bridges
+          '---pcie0---.---pcie1---'
+          .--'  '--.  |   .--' '--.
+        gpu0    gpu1 cpu0 gpu2    gpu3
+
+    Nodes: gpus + switches + nics + sockets.
+    Directed links: 2 (gpus + nics + switches + sockets (sockets - 1) / 2).
+    A GPU's own NIC is one on its switch, else one on its socket, shared out in order; with as many NICs as
+    GPUs it is the NIC of the GPU's number.
+
+    Raises:
+        TopologyError: no GPU or socket, GPUs that do not share out to switches evenly, switches to sockets.
+    """
+    _check_tree(gpus, nics, tree)
+    devices, switches = _nodes(host, NodeKind.GPU, gpus), _nodes(host, NodeKind.PCIE_SWITCH, tree.switches)
+    ports, sockets = _nodes(host, NodeKind.NIC, nics), _nodes(host, NodeKind.CPU, tree.sockets)
+    points = switches or sockets
+    up = _share_out(devices, points) | _share_out(ports, points)
+    trunk = _share_out(switches, sockets)
+    cables = pairs((up | trunk).items(), LinkKind.PCIE, tree.pcie)
+    cables += pairs(((a.name, b.name) for a, b in combinations(sockets, 2)), LinkKind.SOCKET, tree.socket)
+    names = tuple(node.name for node in devices)
+    nic_of = _nearest_nics(names, tuple(node.name for node in ports), up, trunk)
+    return Parts(devices + switches + ports + sockets, cables, names, nic_of)
+
+
+def _share_out(nodes: tuple[Node, ...], points: tuple[Node, ...]) -> dict[str, str]:
+    """The point that each node hangs on: equal shares, in order."""
+    return {node.name: points[i * len(points) // len(nodes)].name for i, node in enumerate(nodes)}
+
+
+def _check_tree(gpus: int, nics: int, tree: PcieTree) -> None:
+    _at_least("gpus", gpus, 1)
+    _at_least("nics", nics, 0)
+    _at_least("pcie_switches", tree.switches, 0)
+    _at_least("sockets", tree.sockets, 1)
+    if tree.switches % tree.sockets:
+        raise TopologyError(f"host.pcie_switches: {tree.switches} is not a multiple of sockets {tree.sockets}")
+    points = tree.switches or tree.sockets
+    if gpus % points:
+        where = "pcie_switches" if tree.switches else "sockets"
+        raise TopologyError(f"host.gpus: {gpus} is not a multiple of {where} {points}")
+
+
+def _nearest_nics(
+    gpus: tuple[str, ...], nics: tuple[str, ...], up: dict[str, str], trunk: dict[str, str]
+) -> dict[str, str]:
+    """Each GPU's NIC: same switch, else same socket, else any; the GPUs there share them out in order."""
+    if not nics:
+        return {}
+
+    def place(name: str, level: int) -> str:
+        return (up[name], trunk.get(up[name], up[name]), "")[level]
+
+    def nearest(gpu: str) -> str:
+        level = next(n for n in range(3) if any(place(nic, n) == place(gpu, n) for nic in nics))
+        near = [nic for nic in nics if place(nic, level) == place(gpu, level)]
+        mates = [mate for mate in gpus if place(mate, level) == place(gpu, level)]
+        return near[mates.index(gpu) * len(near) // len(mates)]
+
+    return {gpu: nearest(gpu) for gpu in gpus}
+
+
+def nvswitch_host(host: int, *, gpus: int, nics: int, tree: PcieTree, nvlink: Wire) -> Parts:
+    """GPUs that all hang on NVSwitch, beside a PCIe tree as in :func:`pcie_host`.
+
+    All NVSwitch chips of the host are one node, as in NCCL's own graph (NCCL 2.30.7 src/graph/topo.h, node
+    type NVS): each GPU spreads its NVLinks evenly over the chips, so that they act as one crossbar.
+
+    Nodes: those of pcie_host + 1. Directed links: those of pcie_host + 2 gpus.
+
+    Args:
+        host: host number.
+        gpus: GPUs, each a rank.
+        nics: NICs; NIC r is rail r.
+        tree: the PCIe side.
+        nvlink: all NVLinks of one GPU together, one direction.
+
+    Raises:
+        TopologyError: as pcie_host.
+    """
+    base = pcie_host(host, gpus=gpus, nics=nics, tree=tree)
+    switches = _nodes(host, NodeKind.NVSWITCH, 1)
+    ends = ((gpu, switches[0].name) for gpu in base.ranks)
+    return join(base, Parts(switches, pairs(ends, LinkKind.NVLINK, nvlink)))
+
+
+def mesh_host(host: int, *, gpus: int, nics: int, tree: PcieTree, link: Wire) -> Parts:
+    """Accelerators with one direct link between every two (an OAM baseboard), beside a PCIe tree.
+
+    Nodes: those of pcie_host. Directed links: those of pcie_host + gpus (gpus - 1).
+
+    Args:
+        host: host number.
+        gpus: accelerators, each a rank.
+        nics: NICs; NIC r is rail r.
+        tree: the PCIe side.
+        link: the direct link between two accelerators, one direction.
+
+    Raises:
+        TopologyError: as pcie_host.
+    """
+    base = pcie_host(host, gpus=gpus, nics=nics, tree=tree)
+    return join(base, Parts((), pairs(combinations(base.ranks, 2), LinkKind.NVLINK, link)))
+
+
+def cube_mesh_host(host: int, *, gpus: int, nics: int, tree: PcieTree, link: Wire) -> Parts:
+    """Eight GPUs in the hybrid cube mesh of DGX-1V (:data:`CUBE_MESH`), beside a PCIe tree.
+
+    Nodes: those of pcie_host. Directed links: those of pcie_host + 2 x 16; 8 pairs have two NVLinks.
+
+    Args:
+        host: host number.
+        gpus: must be 8.
+        nics: NICs; NIC r is rail r.
+        tree: the PCIe side.
+        link: one NVLink, one direction.
+
+    Raises:
+        TopologyError: other than 8 GPUs, or as pcie_host.
+    """
+    if gpus != 8:
+        raise TopologyError(f"host.gpus: {gpus} must be 8, the hybrid cube mesh is drawn for 8 GPUs")
+    base = pcie_host(host, gpus=gpus, nics=nics, tree=tree)
+    cables = [
+        cable
+        for (a, b), links in CUBE_MESH.items()
+        for cable in duplex(base.ranks[a], base.ranks[b], LinkKind.NVLINK, link.times(links))
+    ]
+    return join(base, Parts((), tuple(cables)))

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small topologies made in code, and the grids that several tests share. All are small enough to draw."""
+
+from collections.abc import Iterable
+
+from commbench.topology import fabrics, hosts
+from commbench.topology.model import EndpointCosts, Link, LinkKind, Node, NodeKind, Topology
+from commbench.topology.parts import Wire, assemble
+
+US = 10**6  # picoseconds in a microsecond
+MIB = 2**20
+
+ALL_WORLD_SIZES = range(1, 18)
+ALL_SLICES = (1, 2, 3, 5, 8)
+
+
+def star(
+    num_ranks: int,
+    *,
+    bandwidth: float = 12.5e9,
+    latency_ps: int = US,
+    overhead_ps: int = 0,
+    reduction_ps_per_byte: float = 0.0,
+) -> Topology:
+    """An ideal switch: every rank has one link to it and one from it.
+
+    ::
+
+        cpu0 <--> switch <--> cpu1      two links join any two ranks: a route's latency is 2 x latency_ps
+                    ^
+                    '-------> cpu2
+
+    Link 2r goes from rank r to the switch, link 2r + 1 back.
+    """
+    ranks = [Node(f"cpu{r}", NodeKind.CPU, host=0, index=r) for r in range(num_ranks)]
+    links = []
+    for rank in ranks:
+        links.append(_link(len(links), rank.name, "switch", bandwidth, latency_ps))
+        links.append(_link(len(links), "switch", rank.name, bandwidth, latency_ps))
+    return _one_host("star", ranks, ["switch"], links, overhead_ps, reduction_ps_per_byte)
+
+
+def shared_link(num_pairs: int, *, bandwidth: float, latency_ps: int = 0, overhead_ps: int = 0) -> Topology:
+    """Pairs of ranks with one thin link pair between them; the ranks' own links are 1000 times wider.
+
+    ::
+
+        cpu0 --.                  .-- cpu2        rank i talks to rank num_pairs + i
+        cpu1 --+- left == right --+-- cpu3        link 0 goes left -> right, link 1 right -> left
+
+    Only the middle has latency.
+    """
+    ranks = [Node(f"cpu{r}", NodeKind.CPU, host=0, index=r) for r in range(2 * num_pairs)]
+    links = [_link(0, "left", "right", bandwidth, latency_ps), _link(1, "right", "left", bandwidth, latency_ps)]
+    for number, rank in enumerate(ranks):
+        side = "left" if number < num_pairs else "right"
+        links.append(_link(len(links), rank.name, side, 1000 * bandwidth, 0))
+        links.append(_link(len(links), side, rank.name, 1000 * bandwidth, 0))
+    return _one_host("shared-link", ranks, ["left", "right"], links, overhead_ps, 0.0)
+
+
+def leaf_spine(num_hosts: int, *, hosts_per_leaf: int, spines: int, latency_ps: int = US) -> Topology:
+    """One-NIC hosts under leaves and spines, 12.5 GB/s everywhere; like fat-tree-16 with 16 hosts, 4 and 4."""
+    wire = Wire(12.5e9, latency_ps)
+    parts = fabrics.leaf_spine(
+        [hosts.plain_host(h, nics=1, bus=Wire(12.5e9, 0)) for h in range(num_hosts)],
+        hosts_per_leaf=hosts_per_leaf,
+        spines=spines,
+        oversubscription=hosts_per_leaf / spines,
+        downlink=wire,
+        uplink_latency_ps=latency_ps,
+    )
+    return assemble(parts, name="leaf-spine", routing="d-mod-k", costs=EndpointCosts())
+
+
+def _link(index: int, src: str, dst: str, bandwidth: float, latency_ps: int) -> Link:
+    return Link(index, src, dst, LinkKind.NVLINK, bandwidth, latency_ps)
+
+
+def _one_host(
+    name: str, ranks: list[Node], switches: Iterable[str], links: list[Link], overhead_ps: int, reduction: float
+) -> Topology:
+    middle = [Node(switch, NodeKind.NVSWITCH, host=0, index=i) for i, switch in enumerate(switches)]
+    costs = EndpointCosts(message_overhead_ps=overhead_ps, reduction_ps_per_byte=reduction)
+    return Topology(
+        name=name,
+        nodes=(*ranks, *middle),
+        links=tuple(links),
+        ranks=tuple(rank.name for rank in ranks),
+        routing="d-mod-k",
+        costs=costs,
+    )

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Markers that need something special of the machine: where it is missing, the test is skipped, with the reason.
+
+``tests`` is a package whose parent is on the import path, so any test may ``from tests.cases import ...``.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+from hypothesis import settings
+
+# The same examples on every machine and every day: a failure is a change in the code, never luck.
+settings.register_profile("commbench", derandomize=True, deadline=None)
+settings.load_profile("commbench")
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@cache
+def why_no_root() -> str:
+    """Why network namespaces cannot be made here; "" if they can."""
+    if os.geteuid() != 0:
+        return "needs root: run the tests as root to have this one"
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        return "needs the commands unshare and ip (util-linux, iproute2)"
+    made = subprocess.run(["unshare", "--net", "true"], capture_output=True, text=True, check=False)
+    return "" if made.returncode == 0 else f"needs network namespaces: {made.stderr.strip()}"
+
+
+@cache
+def why_no_gpu() -> str:
+    """Why there is no CUDA device here; "" if there is one."""
+    try:
+        import torch
+    except ImportError:
+        return "needs torch: pip install 'commbench[run]'"
+    return "" if torch.cuda.is_available() else "needs a CUDA device: torch finds none"
+
+
+@cache
+def why_no_browser() -> str:
+    """Why there is no headless Chromium here; "" if there is one."""
+    if any(map(shutil.which, _BROWSERS)):
+        return ""
+    return f"needs headless Chromium: none of {', '.join(_BROWSERS)} is on PATH"
+
+
+NEEDS: dict[str, Callable[[], str]] = {"root": why_no_root, "gpu": why_no_gpu, "browser": why_no_browser}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, why_not in NEEDS.items():
+        if item.get_closest_marker(marker) and (reason := why_not()):
+            pytest.skip(reason)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measuring from Python, as other rooms do it."""
+
+from pathlib import Path
+
+import pytest
+import schedules
+
+from commbench.errors import CheckFailedError, RunError
+from commbench.live.launch import RankHost
+from commbench.live.measure import measure, require_right
+from commbench.live.observe import Observer, SessionFacts
+from commbench.live.plan import Plan
+from commbench.results.journal import read_records
+from commbench.results.records import Measured
+
+pytest.importorskip("torch")
+
+
+class Listener(Observer):
+    def __init__(self) -> None:
+        self.facts: list[SessionFacts] = []
+        self.records: list[Measured] = []
+
+    def started(self, facts: SessionFacts) -> None:
+        self.facts.append(facts)
+
+    def measured(self, record: Measured) -> None:
+        self.records.append(record)
+
+
+def plan(out: Path) -> Plan:
+    return Plan(
+        collective="all-reduce", ranks=2, sizes_bytes=(8, 64), out=out, run="r", schedule=schedules.ring(2), iters=2
+    )
+
+
+@pytest.mark.live
+def test_records_come_back_and_are_appended(tmp_path: Path) -> None:
+    out = tmp_path / "r.jsonl"
+    out.write_text('{"cut')  # a journal that a crash left
+    listener = Listener()
+    hosts = [RankHost(prefix=("env", f"NCCL_DEBUG=rank{r}"), variables={"NCCL_ALGO": "x"}) for r in range(2)]
+    records = measure(plan(out), observer=listener, hosts=hosts)
+    assert [record.size_bytes for record in records] == [8, 64]
+    assert records == listener.records == read_records(out, salvage=True)
+    require_right(records)
+    (facts,) = listener.facts
+    assert (facts.backend, facts.ranks) == ("gloo", 2)
+    assert len(facts.environment["hosts"]) == 2
+    kept = facts.environment["variables"]
+    assert (kept["NCCL_DEBUG"], kept["NCCL_ALGO"]) == ("rank0", "x")
+
+
+def test_a_host_that_cannot_start_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="rank 0 cannot start: no-such-command: No such file"):
+        measure(plan(tmp_path / "r.jsonl"), hosts=[RankHost(prefix=("no-such-command",))] * 2)
+
+
+def test_wrong_values_are_refused_with_their_sizes() -> None:
+    record = Measured(
+        run="r",
+        collective="all-reduce",
+        algorithm="ring",
+        backend="gloo",
+        ranks=2,
+        size_bytes=1024,
+        num_elements=256,
+        dtype="float32",
+        op="sum",
+        samples_s=((1.0,), (1.0,)),
+        busbw_factor=1.0,
+        timing="isolated",
+        launcher="commbench",
+        started_at="",
+        wrong=3,
+    )
+    with pytest.raises(CheckFailedError, match="wrong values: 3 at 1 KiB"):
+        require_right([record])

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``run`` from the outside, as a user and as misfortune meet it: output, exit codes, dead and hung ranks, orphans."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import schedules
+
+from commbench.collectives.text import to_text
+from commbench.errors import CheckFailedError
+from commbench.live.measure import measure, require_right
+from commbench.live.plan import Plan
+from commbench.results.journal import read_records
+from commbench.results.records import Measured
+
+torch = pytest.importorskip("torch")
+
+RUN = [sys.executable, "-m", "commbench", "run", "all-reduce"]
+ROOT = Path(__file__).parents[2]
+# the second size takes tens of seconds: time enough to interfere
+LONG = ["--nproc", "2", "-b", "4K", "-e", "64M", "-f", "16384", "-n", "500", "-w", "0", "--no-check"]
+
+live = pytest.mark.live
+
+
+def run(*arguments: str, folder: Path, command: list[str] = RUN, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+    return subprocess.run(
+        [*command, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@contextmanager
+def long_run(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A run in its second size: its process, and the ids of its ranks in rank order."""
+    process = subprocess.Popen(
+        [*RUN, *LONG, "--out", "r.jsonl", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    ranks: list[int] = []
+    try:
+        assert until(lambda: (folder / "r.jsonl").exists() and (folder / "r.jsonl").read_text().endswith("\n"), 30)
+        ranks = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        yield process, ranks
+    finally:
+        process.kill()
+        process.communicate()
+        for pid in filter(alive, ranks):
+            os.kill(pid, signal.SIGKILL)
+
+
+def until(holds: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except FileNotFoundError:
+        return False
+
+
+def one_error(stderr: str) -> str:
+    """The error line; nothing of a traceback may be beside it."""
+    assert "Traceback" not in stderr, stderr
+    (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def measured(path: Path) -> list[Measured]:
+    records = read_records(path)
+    assert all(isinstance(record, Measured) for record in records)
+    return records  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nproc", "0"], "--nproc 0 must be at least 1"),
+        (["--nproc", "-1"], "--nproc -1 must be at least 1"),
+        (["-b", "2"], "-b 2: smaller than one element of 4 B"),
+        (["-b", "8", "-e", "4"], "-e 4: smaller than -b 8"),
+        (["--slices", "2"], "--slices 2 has no meaning with --algorithm native"),
+        (["--algorithm", "none.txt"], "none.txt: cannot be read"),
+        (["--algorithm", "teleport"], "'teleport' is unknown"),
+        (["--out", "."], "is a folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = run(*arguments, folder=tmp_path)
+    assert done.returncode == 2
+    assert message in one_error(done.stderr)
+    assert done.stdout == ""
+
+
+@live
+def test_json_lines_and_journal_say_the_same(tmp_path: Path) -> None:
+    options = "--nproc 2 -b 1K -e 4K -f 4 -n 3 -w 2 --algorithm ring --slices 2 --json --out r.jsonl"
+    done = run(*options.split(), folder=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert printed == [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [line["size_bytes"] for line in printed] == [1024, 4096]
+    first = measured(tmp_path / "r.jsonl")[0]
+    assert (first.algorithm, first.backend, first.ranks, first.slices) == ("ring", "gloo", 2, 2)
+    assert (first.launcher, first.wrong) == ("commbench", 0)
+    assert [len(first.samples_s), len(first.samples_s[0]), len(first.warmup_s[0])] == [2, 3, 2]
+    assert first.busbw_factor == 1.0  # 2 (n - 1) / n for n = 2
+    for phase in ("post", "wait", "reduce"):
+        assert [len(row) for row in first.phases_s[phase]] == [3, 3]
+    inside = [sum(first.phases_s[phase][0][0] for phase in ("post", "wait", "reduce"))]
+    assert 0 < inside[0] <= first.samples_s[0][0]
+    assert "backend gloo" in done.stderr
+
+
+@live
+def test_the_table_fits_a_terminal(tmp_path: Path) -> None:
+    options = "--nproc 3 -b 1K -e 16M -f 16384 -n 2 -w 1 -d int64 --timing pipelined"
+    done = run(*options.split(), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "3 ranks on gloo, started by commbench" in lines[0]
+    rows = [line.split() for line in lines if not line.startswith("#")]
+    assert [row[0] for row in rows] == ["1024", "16777216"]
+    assert [row[1:4] for row in rows] == [["128", "int64", "sum"], ["2097152", "int64", "sum"]]
+    assert [row[-1] for row in rows] == ["0", "0"]
+    (journal,) = (tmp_path / "runs").glob("*-all-reduce-native.jsonl")
+    assert f"records: runs/{journal.name}" in done.stderr
+    assert [record.timing for record in measured(journal)] == ["pipelined", "pipelined"]
+
+
+@live
+def test_wrong_values_fail_the_run_after_all_sizes(tmp_path: Path) -> None:
+    journal = tmp_path / "r.jsonl"
+    plan = Plan(collective="all-reduce", ranks=2, sizes_bytes=(1024, 2048), out=journal, run="r", iters=1, warmup=0,
+                schedule=schedules.adds_twice(2))  # fmt: skip
+    with pytest.raises(CheckFailedError, match=r"wrong values: \d+ at 1 KiB, \d+ at 2 KiB"):
+        require_right(measure(plan))
+    records = measured(journal)
+    assert [record.algorithm for record in records] == ["adds-twice"] * 2
+    assert all(record.wrong for record in records)
+
+
+def test_a_wrong_schedule_is_refused_before_any_rank_starts(tmp_path: Path) -> None:
+    (tmp_path / "broken.txt").write_text(to_text(schedules.adds_twice(2)))
+    done = run("--nproc", "2", "--algorithm", "broken.txt", "--out", "r.jsonl", folder=tmp_path)
+    assert done.returncode == 2
+    assert "too many" in done.stderr
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+@live
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_nccl_without_a_gpu_is_said_at_once(tmp_path: Path) -> None:
+    done = run("--nproc", "2", "--backend", "nccl", folder=tmp_path)
+    assert done.returncode == 2
+    expected = "error: backend nccl needs a CUDA device; torch sees none; use --backend gloo"
+    assert one_error(done.stderr) == expected
+
+
+@live
+def test_torchrun_starts_the_ranks(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = "-m commbench run all-reduce -b 1K -e 1K -n 2 -w 1 --json --out r.jsonl"
+    done = run(*options.split(), folder=tmp_path, command=command)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["launcher"] == "torchrun"
+    assert [record.ranks for record in measured(tmp_path / "r.jsonl")] == [2]
+
+
+@live
+def test_a_killed_rank_is_named_and_what_was_done_is_kept(tmp_path: Path) -> None:
+    with long_run(tmp_path) as (process, ranks):
+        os.kill(ranks[1], signal.SIGKILL)
+        _, stderr = process.communicate(timeout=15)
+        assert process.returncode == 3
+        message = one_error(stderr)
+        assert "rank 1 was killed by signal 9 (SIGKILL) at 64 MiB" in message
+        assert "1 complete records in r.jsonl" in message
+        assert [record.size_bytes for record in measured(tmp_path / "r.jsonl")] == [4096]
+        assert not any(map(alive, ranks))
+
+
+@live
+def test_a_hung_rank_is_named(tmp_path: Path) -> None:
+    with long_run(tmp_path, "--timeout", "2") as (process, ranks):
+        os.kill(ranks[1], signal.SIGSTOP)
+        _, stderr = process.communicate(timeout=20)
+        assert process.returncode == 3
+        assert "rank 1 made no progress for 2 s at 64 MiB" in one_error(stderr)
+        assert "stopped" in one_error(stderr)
+        assert len(measured(tmp_path / "r.jsonl")) == 1
+        assert not any(map(alive, ranks))
+
+
+@live
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_told_to_end_leaves_no_rank_and_complete_records(
+    number: signal.Signals, exit_code: int, tmp_path: Path
+) -> None:
+    with long_run(tmp_path) as (process, ranks):
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=15)
+        assert process.returncode == exit_code
+        assert list(tmp_path.iterdir()) == [tmp_path / "r.jsonl"]  # the ranks' private folder is gone too
+        assert "Traceback" not in stderr
+        assert "records: r.jsonl" in stderr
+        assert len(measured(tmp_path / "r.jsonl")) == 1
+        assert not any(map(alive, ranks))
+
+
+@live
+@pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
+def test_ranks_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    with long_run(tmp_path) as (process, ranks):
+        assert len(ranks) == 2
+        process.kill()
+        assert until(lambda: not any(map(alive, ranks)), 5)
+        assert len(measured(tmp_path / "r.jsonl")) == 1

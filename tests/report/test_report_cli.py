@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verb: files in, a page and its path out."""
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from commbench.cli.report import report
+from commbench.errors import InputError, ResultsError
+from commbench.results.journal import Journal
+from tests.report import samples
+
+app = typer.Typer()
+app.command()(report)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    path = tmp_path / "run.jsonl"
+    for record in (samples.measured(), samples.simulation().record):
+        Journal(path).append(record)
+    return path
+
+
+def test_prints_the_path_of_the_page(journal: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "page.html"
+    arguments = [str(journal), "--topology", "shared-memory-4", "--title", "Mine & yours", "--out", str(out)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.stdout == f"{out}\n"
+    page = out.read_text(encoding="utf-8")
+    assert "<title>Mine &amp; yours</title>" in page
+    assert "--topology shared-memory-4" in page
+    assert 'id="topology"' in page
+
+
+def test_salvage_names_what_it_left_out(journal: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    with journal.open("a") as file:
+        file.write('{"kind": "measured", "sch')
+    with pytest.raises(ResultsError, match="--salvage reads them"):
+        CliRunner().invoke(app, [str(journal), "--out", str(out)], catch_exceptions=False)
+    assert not out.exists()
+    result = CliRunner().invoke(app, [str(journal), "--salvage", "--out", str(out)], catch_exceptions=False)
+    assert result.stdout == f"{out}\n"
+    assert "line 3" in result.stderr
+    assert "Left out" in out.read_text(encoding="utf-8")
+
+
+def test_no_records_is_an_error(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    with pytest.raises(InputError, match=r"empty\.jsonl: no records"):
+        CliRunner().invoke(app, [str(empty)], catch_exceptions=False)
+
+
+def test_a_page_that_cannot_be_written_is_an_error(journal: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written"):
+        CliRunner().invoke(app, [str(journal), "--out", str(journal / "page.html")], catch_exceptions=False)

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may import whom, read from the source of every module: imports inside functions and for type checkers count too.
+
+A room may import the rooms named here, and what those rooms may import. ``units`` and ``errors`` are open to all.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "commbench"
+
+_MODELS = {"sim", "live", "emulate", "results", "program", "collectives", "topology", "network", "routing"}
+ROOMS: dict[str, set[str]] = {
+    "units": set(),
+    "errors": set(),
+    "topology": set(),
+    "collectives": set(),
+    "results": set(),
+    "routing": {"topology"},
+    "program": {"collectives"},
+    "network": {"topology", "routing"},
+    "libraries": {"topology", "collectives"},
+    "workload": {"program", "collectives", "libraries"},
+    "sim": {"program", "network", "routing", "topology", "results"},
+    "live": {"program", "collectives", "results"},
+    "emulate": {"topology", "live", "results"},
+    "calibrate": _MODELS,
+    "validate": {*_MODELS, "calibrate"},
+    "diagnose": {*_MODELS, "calibrate", "validate"},
+    "planner": {*_MODELS, "workload", "libraries"},
+}
+ALWAYS = {"units", "errors"}
+# Heavy packages and the one room that may use each, lazily or not.
+ONLY_IN = {"torch": "live", "matplotlib": "report", "simpy": "sim"}
+
+
+def allowed(room: str) -> set[str]:
+    """The rooms that a room may import, itself among them."""
+    found, todo = {room, *ALWAYS}, [room]
+    while todo:
+        for below in ROOMS[todo.pop()] - found:
+            found.add(below)
+            todo.append(below)
+    return found
+
+
+def imports(path: Path, root: Path) -> Iterator[tuple[int, str]]:
+    """(line, full module name) of every import in a file, wherever it stands in it."""
+    package = [root.name, *path.relative_to(root).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("__import__", "importlib.import_module"):
+            yield node.lineno, ast.literal_eval(node.args[0]) if isinstance(node.args[0], ast.Constant) else "?"
+
+
+def violations(root: Path) -> list[str]:
+    """Every forbidden import below a package directory, as "file:line: why"."""
+    found = []
+    for path in sorted(root.rglob("*.py")):
+        place = path.relative_to(root)
+        room = place.parts[0].removesuffix(".py")
+        for line, name in imports(path, root):
+            top, *rest = name.split(".")
+            if top == root.name and rest:
+                why = _forbidden_room(room, rest[0])
+            else:
+                why = f"{top} only in {ONLY_IN[top]}" if top in ONLY_IN and room != ONLY_IN[top] else ""
+            if why:
+                found.append(f"{place}:{line}: {why}")
+    return found
+
+
+def _forbidden_room(room: str, other: str) -> str:
+    if other == "__version__":
+        return ""
+    if room in ("cli", "__main__"):
+        return ""
+    if other == "cli":
+        return f"{room} imports cli, which nobody may"
+    if room == "report":  # types of anything but the engines' and executors' own code
+        return f"{room} imports {other}" if other in {"live", "emulate"} else ""
+    if room == "__init__":
+        return f"commbench itself imports {other}"
+    if room not in ROOMS:
+        return f"room {room} has no rule in this test"
+    return "" if other in allowed(room) else f"{room} imports {other}"
+
+
+def test_the_package_keeps_its_layers() -> None:
+    assert violations(PACKAGE) == []
+
+
+def test_every_module_is_looked_at() -> None:
+    seen = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")}
+    assert {"units", "errors", "topology", "routing", "collectives", "program", "network", "sim", "results"} <= seen
+    assert seen - ROOMS.keys() <= {"cli", "report", "__init__", "__main__"}
+
+
+def test_sim_and_live_never_meet() -> None:
+    assert "live" not in allowed("sim")
+    assert "sim" not in allowed("live")
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "complaint"),
+    [
+        (
+            "network/fluid.py",
+            "from commbench.program.flat import FlatProgram",
+            "network/fluid.py:1: network imports program",
+        ),
+        ("routing/r.py", "def f():\n    import commbench.sim.reference", "routing/r.py:2: routing imports sim"),
+        ("collectives/c.py", "from ..sim import reference", "collectives/c.py:1: collectives imports sim"),
+        (
+            "collectives/algorithms/c.py",
+            "from commbench import live",
+            "collectives/algorithms/c.py:1: collectives imports live",
+        ),
+        (
+            "sim/s.py",
+            "import importlib\nimportlib.import_module('commbench.live.plan')",
+            "sim/s.py:2: sim imports live",
+        ),
+        ("topology/t.py", "import matplotlib.pyplot as plt", "topology/t.py:1: matplotlib only in report"),
+        ("sim/s.py", "if 0:\n    from torch import distributed", "sim/s.py:2: torch only in live"),
+        ("program/p.py", "import simpy", "program/p.py:1: simpy only in sim"),
+        ("sim/s.py", "from commbench.cli.main import main", "sim/s.py:1: sim imports cli, which nobody may"),
+        ("__init__.py", "from commbench.sim import collective", "__init__.py:1: commbench itself imports sim"),
+        ("gadgets/g.py", "import commbench.units", "gadgets/g.py:1: room gadgets has no rule in this test"),
+    ],
+)
+def test_the_checker_notices(tmp_path: Path, file: str, source: str, complaint: str) -> None:
+    root = tmp_path / "commbench"
+    (root / file).parent.mkdir(parents=True, exist_ok=True)
+    (root / file).write_text(source, encoding="utf-8")
+    (root / "units.py").write_text("import math", encoding="utf-8")
+    assert violations(root) == [complaint]
+
+
+def test_what_is_allowed_passes(tmp_path: Path) -> None:
+    root = tmp_path / "commbench"
+    for file, source in {
+        "sim/s.py": "import simpy\nfrom commbench.collectives.schedule import Schedule\nfrom . import trace",
+        "live/l.py": "import torch\nfrom commbench.program import ir",
+        "cli/c.py": "def f():\n    from commbench.live import plan\n    from commbench.sim import collective",
+        "report/r.py": "import matplotlib\nfrom commbench.results import records",
+    }.items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text(source, encoding="utf-8")
+    assert violations(root) == []
+
+
+def test_the_door_is_light() -> None:
+    """``import commbench`` must cost nothing: none of the heavy packages is loaded by it."""
+    heavy = ["torch", "matplotlib", "numba", "numpy", "pandas", "scipy", "networkx", "simpy", "typer"]
+    script = f"import sys, commbench; print([name for name in {heavy} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every command in README.md runs, and every output shown there is what its command prints."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"<!-- tested(?P<how>: \w+)? -->\n```console\n(?P<body>.*?)```", re.DOTALL)
+OUTPUT = re.compile(r"<!-- output of: (?P<command>.*?) -->\n```text\n(?P<text>.*?)```", re.DOTALL)
+MAKE_ONLY = {"make demo", "make test"}  # `make test` runs this test; CI runs both
+
+
+def commands(how: str) -> list[str]:
+    """The commands of the README's blocks of one kind."""
+    blocks = [match for match in BLOCK.finditer(README) if (match["how"] or "").removeprefix(": ") == how]
+    return [line.removeprefix("$ ") for block in blocks for line in block["body"].splitlines()]
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    words = shlex.split(command)
+    launchers = {"commbench": ["-m", "commbench"], "torchrun": ["-m", "torch.distributed.run"]}
+    program = [sys.executable, *launchers[words[0]], *words[1:]]
+    return subprocess.run(program, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_no_command_of_the_readme_is_left_out() -> None:
+    shown = set(re.findall(r"^\$ (.*?)(?:\s+#.*)?$", README, re.MULTILINE))
+    assert shown == {*commands(""), *commands("live"), *commands("slow"), *MAKE_ONLY}
+
+
+@pytest.mark.parametrize("command", commands(""))
+def test_command_runs(command: str, tmp_path: Path) -> None:
+    done = run(command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() or list(tmp_path.iterdir())
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("command", commands("live"))
+def test_live_command_runs(command: str, tmp_path: Path) -> None:
+    done = run(command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("runs/*.jsonl"))
+
+
+@pytest.mark.parametrize("match", list(OUTPUT.finditer(README)), ids=lambda match: match["command"])
+def test_output_is_what_the_command_prints(match: re.Match[str]) -> None:
+    done = run(match["command"], ROOT)
+    printed = done.stderr + done.stdout
+    wall = re.compile(r"\d+\.\d{3}$", re.MULTILINE)  # the last column is real seconds, different every time
+    assert wall.sub("W", printed) == wall.sub("W", match["text"])

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad topology files: each gives one line with the file, the key, the value and the rule."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from commbench.errors import TopologyError
+from commbench.topology import Link, LinkKind, Node, NodeKind, Topology, load_topology
+
+ErrorOf = Callable[[str, str, str], str]
+SHIPPED = Path(__file__).resolve().parents[2] / "topologies"
+
+
+@pytest.fixture
+def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ErrorOf:
+    """A function that edits a shipped file, loads the result as x.yaml and returns the error line."""
+    monkeypatch.chdir(tmp_path)
+
+    def error_of(name: str, old: str, new: str) -> str:
+        text = (SHIPPED / f"{name}.yaml").read_text()
+        assert old in text
+        (tmp_path / "x.yaml").write_text(text.replace(old, new, 1))
+        with pytest.raises(TopologyError) as caught:
+            load_topology("x.yaml")
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return error_of
+
+
+UNITS = "give a number and a unit (bit/s, kbit/s, Kbit/s, Mbit/s, Gbit/s, Tbit/s, B/s, kB/s, KB/s, MB/s, GB/s, "
+UNITS += "TB/s, KiB/s, MiB/s, GiB/s, TiB/s), for example '100 Gbit/s'"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "line"),
+    [
+        (
+            "dgx-h100",
+            "  nvlink:",
+            "  nvlnk:",
+            "x.yaml: host.nvlnk: unknown key; known keys here: "
+            "wiring, gpus, nics, pcie_switches, sockets, pcie, socket, nvlink",
+        ),
+        (
+            "dgx-h100-x4",
+            "value: 400 Gbit/s",
+            "value: 400",
+            f"x.yaml: fabric.downlink.bandwidth: 400 is not a bandwidth: {UNITS}",
+        ),
+        (
+            "dgx-h100-x4",
+            "value: 400 Gbit/s",
+            "value: '400'",
+            f"x.yaml: fabric.downlink.bandwidth: '400' is not a bandwidth: {UNITS}",
+        ),
+        (
+            "dgx-h100-x4",
+            "value: 400 Gbit/s",
+            "value: -400 Gbit/s",
+            "x.yaml: fabric.downlink.bandwidth: bandwidth '-400 Gbit/s' must be above zero",
+        ),
+        (
+            "fat-tree-16",
+            "hosts: 16",
+            "hosts: 18",
+            "x.yaml: fabric.hosts: 18 is not a multiple of hosts_per_leaf 4",
+        ),
+        ("fat-tree-16", "hosts: 16", "hosts: 0", "x.yaml: fabric.hosts: 0 must be at least 1"),
+        (
+            "fat-tree-16",
+            "hosts: 16",
+            "hosts: '16'",
+            "x.yaml: fabric.hosts: '16': input should be a valid integer",
+        ),
+        (
+            "fat-tree-16",
+            "  hosts: 16\n",
+            "",
+            "x.yaml: fabric.hosts: missing; every key must be given, there are no defaults",
+        ),
+        (
+            "fat-tree-16",
+            "oversubscription: 1",
+            "oversubscription: 0",
+            "x.yaml: fabric.oversubscription: 0.0 must be above zero",
+        ),
+        (
+            "fat-tree-k4",
+            "k: 4",
+            "k: 5",
+            "x.yaml: fabric.k: 5 must be even and at least 2 (k/2 ports down, k/2 up)",
+        ),
+        (
+            "fat-tree-k4",
+            "kind: fat-tree",
+            "kind: fat-bush",
+            "x.yaml: fabric.kind: 'fat-bush': must be one of 'none', 'star', 'leaf-spine', 'fat-tree', "
+            "'rail-optimized', 'rail-only'",
+        ),
+        (
+            "fat-tree-k4",
+            "  kind: fat-tree\n",
+            "",
+            "x.yaml: fabric.kind: missing; every key must be given, there are no defaults",
+        ),
+        (
+            "fat-tree-k4",
+            "routing: d-mod-k",
+            "routing: shortest",
+            "x.yaml: routing: 'shortest': input should be 'd-mod-k', 'ecmp' or 'rail-aware'",
+        ),
+        (
+            "fat-tree-k4",
+            "reduction: line-rate",
+            "reduction: free",
+            "x.yaml: costs.reduction: 'free': must be line-rate or a mapping with the keys value, provenance, source",
+        ),
+        (
+            "star-8",
+            "{value: 1 us, provenance: assumed, source: *why}",
+            "1 us",
+            "x.yaml: fabric.downlink.latency: '1 us': must be a mapping with the keys value, provenance, source",
+        ),
+        (
+            "star-8",
+            "{value: 1 us, provenance: assumed, source: *why}",
+            "{value: 1 us, provenance: guessed, source: *why}",
+            "x.yaml: fabric.downlink.latency.provenance: 'guessed': input should be 'measured', 'emulated', "
+            "'simulated', 'fitted', 'vendor' or 'assumed'",
+        ),
+        (
+            "star-8",
+            "{value: 1 us, provenance: assumed, source: *why}",
+            "{value: 1 us, provenance: assumed, source: ' '}",
+            "x.yaml: fabric.downlink.latency.source: ' ': string should have at least 1 character",
+        ),
+        (
+            "star-8",
+            "{value: 1 us, provenance: assumed, source: *why}",
+            "{value: 1 us, provenance: assumed}",
+            "x.yaml: fabric.downlink.latency.source: missing; every key must be given, there are no defaults",
+        ),
+        (
+            "star-8",
+            "value: 1 us",
+            "value: -1 us",
+            "x.yaml: fabric.downlink.latency: duration '-1 us' must not be negative",
+        ),
+        ("star-8", "  hosts: 8", "  hosts: 8\n  hosts: 9", "x.yaml: line 19: key 'hosts' is given twice"),
+        ("dgx-h100", "links: 18", "links: 0", "x.yaml: host.nvlink.links: 0: input should be greater than 0"),
+        ("star-8", "  nics: 1", "  nics: 0", "x.yaml: host.nics: 0 must be at least 1"),
+        (
+            "dgx-h100-x4",
+            "host: dgx-h100",
+            "host: dgx-h100-x2",
+            "x.yaml: host: 'dgx-h100-x2' names another file in turn; one step only",
+        ),
+    ],
+)
+def test_one_line_says_all(edited: ErrorOf, name: str, old: str, new: str, line: str) -> None:
+    assert edited(name, old, new) == line
+
+
+def test_further_errors_are_counted(edited: ErrorOf) -> None:
+    line = edited("star-8", "hosts: 8", "hosts: 8.5\n  color: red")
+    assert line.startswith("x.yaml: fabric.color: unknown key; known keys here: kind, hosts, downlink")
+    line = edited("star-8", "routing: d-mod-k\n", "")
+    assert line == "x.yaml: routing: missing; every key must be given, there are no defaults"
+    line = edited("fat-tree-16", "  spines: 4\n  oversubscription: 1\n", "")
+    assert line.endswith("fabric.spines: missing; every key must be given, there are no defaults (and 1 more)")
+
+
+def test_unknown_name_suggests_near_ones_and_says_where_it_looked() -> None:
+    with pytest.raises(TopologyError) as caught:
+        load_topology("fat-tre-16")
+    line = str(caught.value)
+    assert line.startswith("topology 'fat-tre-16': not found; did you mean fat-tree-16 or ")
+    assert str(SHIPPED) in line
+    assert "$COMMBENCH_TOPOLOGIES is not set" in line
+
+
+def test_unknown_host_names_the_file_that_asked(edited: ErrorOf) -> None:
+    line = edited("dgx-h100-x4", "host: dgx-h100", "host: dgx-h10")
+    assert line.startswith("x.yaml: host: topology 'dgx-h10': not found; did you mean dgx-h100 or ")
+
+
+def test_missing_path() -> None:
+    with pytest.raises(TopologyError, match=r"topology 'no/such\.yaml': no such file"):
+        load_topology("no/such.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("", "must be a mapping"),
+        ("- 1\n", "must be a mapping"),
+        ("a: [1\n", "not YAML: "),
+        ("a: b: c\n", "not YAML: "),
+        ("[a]: 1\n", "not YAML: "),
+        ("a: &a [*a]\n", "not YAML: "),
+    ],
+)
+def test_not_a_topology_at_all(tmp_path: Path, text: str, rule: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(TopologyError) as caught:
+        load_topology(path)
+    assert str(caught.value).startswith(f"{path}: {rule}")
+    assert "\n" not in str(caught.value)
+
+
+def test_disconnected_graph_is_refused() -> None:
+    nodes = tuple(Node(f"h{h}/gpu0", NodeKind.GPU, h, 0) for h in range(4))
+    ends = [(0, 1), (1, 0), (2, 3), (3, 2)]
+    links = tuple(Link(i, f"h{a}/gpu0", f"h{b}/gpu0", LinkKind.NVLINK, 1e9, 0) for i, (a, b) in enumerate(ends))
+    with pytest.raises(TopologyError) as caught:
+        Topology("islands", nodes, links, tuple(node.name for node in nodes), "d-mod-k")
+    assert str(caught.value) == "topology islands: the graph is not connected: no path leads from h0/gpu0 to h2/gpu0"
+
+
+def test_a_graph_that_leads_only_one_way_is_refused() -> None:
+    nodes = tuple(Node(f"h{h}/gpu0", NodeKind.GPU, h, 0) for h in range(2))
+    links = (Link(0, "h1/gpu0", "h0/gpu0", LinkKind.NVLINK, 1e9, 0),)
+    with pytest.raises(TopologyError, match="no path leads from h0/gpu0 to h1/gpu0"):
+        Topology("one way", nodes, links, tuple(node.name for node in nodes), "d-mod-k")

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fabrics: node and link counts, degrees and bandwidths as formulas of the parameters."""
+
+from collections import Counter
+
+import networkx as nx
+import pytest
+
+from commbench.errors import TopologyError
+from commbench.topology.fabrics import fat_tree, leaf_spine, rail_only, rail_optimized, single, star
+from commbench.topology.hosts import plain_host, shared_memory_host
+from commbench.topology.model import EndpointCosts, LinkKind, NodeKind, Topology
+from commbench.topology.parts import Parts, Wire, assemble
+
+BUS, DOWN = Wire(12.5e9, 0), Wire(12.5e9, 1_000_000)
+UP_PS, CORE_PS = 2_000_000, 3_000_000
+
+
+def plain(hosts: int, nics: int = 1) -> list[Parts]:
+    return [plain_host(h, nics=nics, bus=BUS) for h in range(hosts)]
+
+
+def topology(parts: Parts) -> Topology:
+    return assemble(parts, name="made", routing="d-mod-k", costs=EndpointCosts())
+
+
+def count(made: Topology, kind: NodeKind) -> int:
+    return sum(1 for _ in made.of_kind(kind))
+
+
+def tier(made: Topology, low: NodeKind, high: NodeKind) -> list[float]:
+    """Bandwidth of every directed link from ``low`` up to ``high``; the way down must mirror it."""
+    kind = {node.name: node.kind for node in made.nodes}
+    up = {(x.src, x.dst): x.bandwidth for x in made.links if (kind[x.src], kind[x.dst]) == (low, high)}
+    down = {(x.dst, x.src): x.bandwidth for x in made.links if (kind[x.dst], kind[x.src]) == (low, high)}
+    assert up == down
+    return list(up.values())
+
+
+def above(made: Topology, name: str, kind: NodeKind) -> list[str]:
+    return [other for other in made.graph.successors(name) if made.by_name[other].kind is kind]
+
+
+@pytest.mark.parametrize(("hosts", "nics"), [(1, 1), (8, 1), (5, 2)])
+def test_star(hosts: int, nics: int) -> None:
+    made = topology(star(plain(hosts, nics), downlink=DOWN))
+    assert len(made.nodes) == hosts * (1 + nics) + 1
+    assert len(made.links) == 2 * hosts * nics + 2 * hosts * nics  # buses, then downlinks
+    assert made.graph.in_degree("leaf0") == hosts * nics
+
+
+@pytest.mark.parametrize(
+    ("hosts", "per_leaf", "spines", "nics", "ratio"),
+    [
+        (16, 4, 4, 1, 1),
+        (64, 8, 8, 1, 1),
+        (16, 4, 4, 1, 4),
+        (12, 3, 2, 2, 1.5),
+        (6, 6, 1, 1, 2),
+        (4, 1, 3, 1, 0.5),
+    ],
+)
+def test_leaf_spine(hosts: int, per_leaf: int, spines: int, nics: int, ratio: float) -> None:
+    made = topology(
+        leaf_spine(
+            plain(hosts, nics),
+            hosts_per_leaf=per_leaf,
+            spines=spines,
+            oversubscription=ratio,
+            downlink=DOWN,
+            uplink_latency_ps=UP_PS,
+        )
+    )
+    leaves = hosts // per_leaf
+    assert (count(made, NodeKind.LEAF), count(made, NodeKind.SPINE)) == (leaves, spines)
+    assert len(made.nodes) == hosts * (1 + nics) + leaves + spines
+    assert len(made.links) == 2 * (hosts * nics + hosts * nics + leaves * spines)
+    degrees = Counter(made.graph.out_degree(f"leaf{i}") for i in range(leaves))
+    assert degrees == {per_leaf * nics + spines: leaves}
+    assert {made.graph.out_degree(f"spine{i}") for i in range(spines)} == {leaves}
+    ups = tier(made, NodeKind.LEAF, NodeKind.SPINE)
+    below = per_leaf * nics * DOWN.bandwidth
+    assert sum(ups) / leaves == pytest.approx(below / ratio, rel=1e-12)  # bandwidth above one leaf
+    for h in range(hosts):
+        assert made.graph.has_edge(f"h{h}/nic0", f"leaf{h // per_leaf}")
+
+
+def test_spines_are_listed_in_index_order() -> None:
+    """d-mod-k takes spine number (destination mod spines) by its place in the list."""
+    made = topology(
+        leaf_spine(
+            plain(24),
+            hosts_per_leaf=12,
+            spines=12,
+            oversubscription=1,
+            downlink=DOWN,
+            uplink_latency_ps=UP_PS,
+        )
+    )
+    for leaf in ("leaf0", "leaf1"):
+        assert above(made, leaf, NodeKind.SPINE) == [f"spine{i}" for i in range(12)]
+
+
+@pytest.mark.parametrize("k", [2, 4, 6, 8])
+def test_fat_tree_counts_of_al_fares(k: int) -> None:
+    made = topology(make_fat_tree(k))
+    hosts = k**3 // 4
+    assert made.num_ranks == hosts
+    assert count(made, NodeKind.LEAF) == count(made, NodeKind.SPINE) == k * k // 2
+    assert count(made, NodeKind.CORE) == k * k // 4
+    assert len(made.nodes) == 2 * hosts + 5 * k * k // 4
+    assert len(made.links) == 2 * 4 * hosts  # k^3/4 links in each of: bus, down, leaf-spine, spine-core
+    switches = [n for n in made.nodes if n.kind in (NodeKind.LEAF, NodeKind.SPINE, NodeKind.CORE)]
+    assert {made.graph.out_degree(node.name) for node in switches} == {k}  # every switch has k ports
+
+
+def test_fat_tree_core_reaches_every_pod_once() -> None:
+    made = topology(make_fat_tree(6))
+    for core in made.of_kind(NodeKind.CORE):
+        pods = sorted((made.by_name[name].index or 0) // 3 for name in made.graph.successors(core.name))
+        assert pods == list(range(6))
+    assert above(made, "spine4", NodeKind.CORE) == ["core3", "core4", "core5"]  # spine 1 of pod 1
+
+
+def test_fat_tree_hosts_of_one_leaf_one_pod_and_two_pods_are_2_4_and_6_links_apart() -> None:
+    made = topology(make_fat_tree(4))
+    nics = [nx.shortest_path_length(made.graph, "h0/nic0", f"h{h}/nic0") for h in (1, 2, 3, 4, 15)]
+    assert nics == [2, 4, 4, 6, 6]
+
+
+@pytest.mark.parametrize(("leaf", "spine", "nics"), [(1, 1, 1), (2, 1, 1), (3, 4, 2)])
+def test_fat_tree_oversubscription(leaf: float, spine: float, nics: int) -> None:
+    made = topology(make_fat_tree(4, leaf, spine, nics))
+    total = 16 * nics * DOWN.bandwidth
+    assert sum(tier(made, NodeKind.NIC, NodeKind.LEAF)) == total
+    assert sum(tier(made, NodeKind.LEAF, NodeKind.SPINE)) == pytest.approx(total / leaf, rel=1e-12)
+    assert sum(tier(made, NodeKind.SPINE, NodeKind.CORE)) == pytest.approx(total / leaf / spine, rel=1e-12)
+
+
+def make_fat_tree(k: int, leaf: float = 1, spine: float = 1, nics: int = 1, hosts: int | None = None) -> Parts:
+    return fat_tree(
+        plain(k**3 // 4 if hosts is None else hosts, nics),
+        k=k,
+        leaf_oversubscription=leaf,
+        spine_oversubscription=spine,
+        downlink=DOWN,
+        uplink_latency_ps=UP_PS,
+        core_latency_ps=CORE_PS,
+    )
+
+
+def test_fat_tree_latency_of_each_tier() -> None:
+    made = topology(make_fat_tree(4))
+    kind = {node.name: node.kind for node in made.nodes}
+    assert {x.latency_ps for x in made.links if kind[x.dst] is NodeKind.CORE} == {CORE_PS}
+    assert {x.latency_ps for x in made.links if (kind[x.src], kind[x.dst]) == (NodeKind.LEAF, NodeKind.SPINE)} == {
+        UP_PS
+    }
+
+
+@pytest.mark.parametrize(
+    ("hosts", "per_leaf", "spines", "nics", "ratio"), [(4, 4, 4, 8, 1), (16, 8, 8, 8, 1), (6, 2, 3, 4, 2)]
+)
+def test_rail_optimized(hosts: int, per_leaf: int, spines: int, nics: int, ratio: float) -> None:
+    parts = rail_optimized(
+        plain(hosts, nics),
+        hosts_per_leaf=per_leaf,
+        spines=spines,
+        oversubscription=ratio,
+        downlink=DOWN,
+        uplink_latency_ps=UP_PS,
+    )
+    made, leaves = topology(parts), hosts // per_leaf * nics
+    assert (count(made, NodeKind.LEAF), count(made, NodeKind.SPINE)) == (leaves, spines)
+    assert len(made.links) == 2 * (2 * hosts * nics + leaves * spines)
+    assert {made.graph.out_degree(f"leaf{i}") for i in range(leaves)} == {per_leaf + spines}
+    for h in range(hosts):
+        for rail in range(nics):
+            leaf = made.by_name[f"leaf{h // per_leaf * nics + rail}"]
+            assert leaf.rail == rail
+            assert above(made, f"h{h}/nic{rail}", NodeKind.LEAF) == [leaf.name]
+    ups = tier(made, NodeKind.LEAF, NodeKind.SPINE)
+    assert sum(ups) / leaves == pytest.approx(per_leaf * DOWN.bandwidth / ratio, rel=1e-12)
+
+
+def test_rail_only_leaves_meet_only_inside_hosts() -> None:
+    made = topology(rail_only(plain(8, 4), downlink=DOWN))
+    assert (count(made, NodeKind.LEAF), count(made, NodeKind.SPINE)) == (4, 0)
+    assert len(made.links) == 2 * (8 * 4 + 8 * 4)
+    network = nx.Graph((x.src, x.dst) for x in made.links if x.kind is LinkKind.NETWORK)
+    assert sorted(map(len, nx.connected_components(network))) == [9] * 4  # a leaf and eight NICs, four times
+
+
+def test_single_host_has_no_nic_to_go_by() -> None:
+    made = topology(single(plain(1)))
+    assert made.num_ranks == 1
+    assert dict(made.nic_of) == {}
+
+
+def one_leaf(hosts: list[Parts], per_leaf: int, spines: int = 2, ratio: float = 1.0) -> Parts:
+    return leaf_spine(
+        hosts,
+        hosts_per_leaf=per_leaf,
+        spines=spines,
+        oversubscription=ratio,
+        downlink=DOWN,
+        uplink_latency_ps=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: one_leaf(plain(10), 4), "fabric.hosts: 10 is not a multiple of hosts_per_leaf 4"),
+        (lambda: one_leaf(plain(8), 0), "fabric.hosts_per_leaf: 0 must be above zero"),
+        (lambda: one_leaf(plain(8), 4, 0), "fabric.spines: 0 must be above zero"),
+        (lambda: one_leaf(plain(8), 4, 2, 0), "fabric.oversubscription: 0 must be above zero"),
+        (lambda: one_leaf(plain(8), 4, 2, -1.5), "fabric.oversubscription: -1.5 must be above zero"),
+        (lambda: one_leaf(plain(8), 4, 2, float("nan")), "fabric.oversubscription: nan must be above zero"),
+        (
+            lambda: make_fat_tree(3, hosts=6),
+            "fabric.k: 3 must be even and at least 2 (k/2 ports down, k/2 up)",
+        ),
+        (lambda: make_fat_tree(4, hosts=8), "fabric.k: 4 makes a tree of k^3/4 = 16 hosts, not 8"),
+        (lambda: make_fat_tree(4, leaf=0), "fabric.oversubscription.leaf: 0 must be above zero"),
+        (lambda: single(plain(2)), "fabric.kind: 'none' joins nothing, so it takes one host, not 2"),
+        (
+            lambda: star([shared_memory_host(0, ranks=2, rank_link=BUS, memory=BUS)], downlink=DOWN),
+            "host.nics: 0 in every host; a fabric joins hosts by their NICs, so 1 or more",
+        ),
+        (
+            lambda: star([*plain(1, 1), plain_host(1, nics=2, bus=BUS)], downlink=DOWN),
+            "host.nics: [1, 2] differ; a fabric needs as many NICs in every host",
+        ),
+    ],
+)
+def test_impossible_fabrics_are_refused(build: object, message: str) -> None:
+    assert callable(build)
+    with pytest.raises(TopologyError) as caught:
+        build()
+    assert str(caught.value) == message

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures and the command line: nothing overlaps, what is left out is stated, output is stable."""
+
+import json
+import subprocess
+import sys
+from itertools import combinations
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner
+
+from commbench.report.draw import topology_svg
+from commbench.topology import LinkKind, NodeKind, list_topologies, load_topology
+from commbench.topology.layout import layout
+from commbench.topology.summary import link_classes
+
+
+@pytest.mark.parametrize("name", list_topologies())
+def test_boxes_stand_inside_and_apart(name: str) -> None:
+    drawing = layout(load_topology(name))
+    for box in drawing.boxes:
+        assert box.x - box.width / 2 >= 190
+        assert box.x + box.width / 2 <= drawing.width
+        assert 0 < box.y < drawing.height
+    for a, b in combinations(drawing.boxes, 2):
+        apart = abs(a.x - b.x) >= (a.width + b.width) / 2 or abs(a.y - b.y) >= (a.height + b.height) / 2
+        assert apart, f"{a.name} and {b.name} overlap"
+    for upper, lower in zip(drawing.labels, drawing.labels[1:], strict=False):
+        assert lower.y - upper.y >= 34
+
+
+def test_wide_fabric_is_abbreviated_and_says_so() -> None:
+    drawing = layout(load_topology("fat-tree-256"))
+    leaves = [box.name for box in drawing.boxes if box.kind is NodeKind.LEAF]
+    assert leaves == ["leaf0", "leaf1", "leaf2", "leaf3", "leaf4", "leaf14", "leaf15"]
+    assert "… 9 more" in [box.label for box in drawing.boxes if box.gap]
+    assert drawing.note == "Drawn: 7 of 16 spines, 7 of 16 leaves, 14 of 256 hosts; all others are wired alike."
+
+
+def test_small_fabric_is_drawn_whole() -> None:
+    drawing = layout(load_topology("fat-tree-k4"))
+    assert drawing.note == ""
+    network = [stroke for stroke in drawing.strokes if stroke.kind is LinkKind.NETWORK]
+    assert len(network) == 3 * 16  # k^3/4 links in each of the three tiers
+
+
+def test_labels_carry_count_bandwidth_and_latency() -> None:
+    labels = {label.title: label.detail for label in layout(load_topology("leaf-spine-16-4to1")).labels}
+    assert labels == {
+        "16 × leaf – spine": "25 Gbit/s, 1 us",
+        "16 × NIC – leaf": "100 Gbit/s, 1 us",
+        "16 × PCIe": "12.5 GB/s, no latency",
+    }
+
+
+def test_double_nvlinks_are_drawn_twice_as_thick() -> None:
+    arcs = [stroke for stroke in layout(load_topology("dgx-v100")).strokes if stroke.bend]
+    assert sorted(stroke.weight for stroke in arcs) == [1.0] * 8 + [2.0] * 8
+
+
+def test_svg_is_self_contained_and_stable() -> None:
+    topology = load_topology("dgx-h100-x4")
+    svg = topology_svg(topology)
+    assert svg == topology_svg(topology)
+    root = ElementTree.fromstring(svg)
+    assert root.tag.endswith("svg")
+    assert "<image" not in svg
+    assert "@import" not in svg
+    text = " ".join("".join(node.itertext()) for node in root.iter() if node.tag.endswith("text"))
+    for word in (
+        "dgx-h100-x4",
+        "spine0",
+        "leaf7 r7",
+        "gpu7",
+        "nvswitch0",
+        "450 GB/s",
+        "400 Gbit/s",
+        "PCIe switch",
+    ):
+        assert word in text
+
+
+def test_link_classes_count_each_duplex_link_once() -> None:
+    classes = {(c.src_kind, c.dst_kind): c.count for c in link_classes(load_topology("dgx-h100-x4"))}
+    assert classes == {
+        (NodeKind.GPU, NodeKind.PCIE_SWITCH): 4 * 8,
+        (NodeKind.NIC, NodeKind.PCIE_SWITCH): 4 * 8,
+        (NodeKind.PCIE_SWITCH, NodeKind.CPU): 4 * 4,
+        (NodeKind.CPU, NodeKind.CPU): 4,
+        (NodeKind.GPU, NodeKind.NVSWITCH): 4 * 8,
+        (NodeKind.NIC, NodeKind.LEAF): 4 * 8,
+        (NodeKind.LEAF, NodeKind.SPINE): 8 * 4,
+    }
+    memory = [(c.duplex, c.count) for c in link_classes(load_topology("shared-memory-4"))]
+    assert memory == [(False, 4), (False, 1), (False, 4)]
+
+
+def run(*arguments: str) -> str:
+    from commbench.cli.topology import app
+
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False, env={"COLUMNS": "80"})
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_list_as_json_is_one_object_per_line() -> None:
+    rows = [json.loads(line) for line in run("list", "--json").splitlines()]
+    assert [row["name"] for row in rows] == list(list_topologies())
+    assert {(row["kind"], row["schema"]) for row in rows} == {("topology", 1)}
+    assert next(row["ranks"] for row in rows if row["name"] == "dgx-h100-x16") == 128
+
+
+def test_show_as_json() -> None:
+    (line,) = run("show", "dgx-h100", "--json").splitlines()
+    facts = json.loads(line)
+    assert facts["nodes"] == {"gpu": 8, "cpu": 2, "nvswitch": 1, "pcie-switch": 4, "nic": 8}
+    nvlink = next(make for make in facts["links"] if make["kind"] == "nvlink")
+    assert (nvlink["count"], nvlink["bandwidth_GBps"], nvlink["latency_s"]) == (8, 450.0, 2.5e-07)
+    assert facts["numbers"]["host.nvlink.bandwidth"]["provenance"] == "vendor"
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("show", "dgx-h100"), ("show", "shared-memory-4")])
+def test_tables_fit_80_columns(arguments: tuple[str, ...]) -> None:
+    lines = run(*arguments).splitlines()
+    assert max(map(len, lines)) <= 80
+
+
+def test_show_names_every_number_and_its_origin() -> None:
+    text = run("show", "dgx-h100")
+    for path, number in load_topology("dgx-h100").numbers.items():
+        assert path in text
+        assert f"{number.text}, {number.provenance.value}" in text
+
+
+def test_draw_writes_the_file(tmp_path_factory: pytest.TempPathFactory) -> None:
+    out = tmp_path_factory.mktemp("draw") / "star.svg"
+    assert run("draw", "star-8", "--out", str(out)) == ""
+    assert out.read_text().startswith("<svg")
+
+
+def test_the_room_loads_nothing_heavy() -> None:
+    code = "import sys, commbench.topology as t; t.load_topology('dgx-h100'); "
+    code += "print([m for m in ('matplotlib', 'torch', 'numba', 'rich', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every topology that is shipped: it loads, and each of its numbers says where it comes from."""
+
+import time
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+from commbench.topology import LinkKind, NodeKind, Provenance, list_topologies, load_topology
+from commbench.topology.load import search_directories
+from commbench.topology.summary import link_classes, node_counts
+from commbench.units import parse_bandwidth, parse_duration_ps
+
+HERE = Path(__file__).resolve().parents[2] / "topologies"
+SHIPPED = sorted(path.stem for path in HERE.glob("*.yaml"))
+
+
+def test_every_file_is_listed() -> None:
+    assert set(SHIPPED) <= set(list_topologies())
+    wanted = "fat-tree-16 fat-tree-64 fat-tree-128 fat-tree-256 leaf-spine-16-4to1 fat-tree-k4 star-8"
+    wanted += " dgx-a100 dgx-h100 hgx-a800 hgx-h800 pcie-4090 oam-mesh dgx-v100"
+    wanted += " dgx-h100-x4 dgx-h100-x16 dgx-h100-x8-rail-only shared-memory-4"
+    assert set(wanted.split()) <= set(SHIPPED)
+
+
+def test_names_are_sorted_as_people_count() -> None:
+    names = [name for name in list_topologies() if name in ("fat-tree-16", "fat-tree-64", "fat-tree-128")]
+    assert names == ["fat-tree-16", "fat-tree-64", "fat-tree-128"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_topology_is_whole(name: str) -> None:
+    topology = load_topology(name)
+    assert topology.name == name
+    assert topology.description.endswith(".")
+    assert Path(topology.origin).name == f"{name}.yaml"
+    reachable = nx.descendants(topology.graph, topology.ranks[0])
+    assert set(topology.ranks[1:]) <= reachable
+    for path, number in topology.numbers.items():
+        assert isinstance(number.provenance, Provenance)
+        assert len(number.source) >= 15, f"{name}: {path}: {number.source!r} is no source"
+        parse = parse_bandwidth if path.endswith(("bandwidth", "reduction")) else parse_duration_ps
+        parse(number.text)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_no_number_is_without_its_origin(name: str) -> None:
+    """Bandwidth and latency of every link come from a number with an origin (uplinks follow from it)."""
+    topology = load_topology(name)
+    latencies = {parse_duration_ps(n.text) for path, n in topology.numbers.items() if path.endswith("latency")}
+    assert {link.latency_ps for link in topology.links} <= latencies
+    rates = [parse_bandwidth(n.text) for path, n in topology.numbers.items() if path.endswith("bandwidth")]
+    for link in topology.links:
+        assert any((link.bandwidth / rate) % 1 == 0 or (rate / link.bandwidth) % 1 == 0 for rate in rates)
+
+
+@pytest.mark.parametrize(("hosts", "per_leaf"), [(16, 4), (64, 8), (128, 16), (256, 16)])
+def test_fat_trees_are_the_ones_of_the_cross_check(hosts: int, per_leaf: int) -> None:
+    topology = load_topology(f"fat-tree-{hosts}")
+    leaves = hosts // per_leaf
+    assert node_counts(topology) == {
+        NodeKind.CPU: hosts, NodeKind.NIC: hosts, NodeKind.LEAF: leaves, NodeKind.SPINE: per_leaf
+    }  # fmt: skip
+    assert {link.bandwidth for link in topology.links} == {12.5e9}
+    for link in topology.links:
+        assert link.latency_ps == (1_000_000 if link.kind is LinkKind.NETWORK else 0)
+    assert (topology.costs.message_overhead_ps, topology.costs.reduction_ps_per_byte) == (0, 0.0)
+    assert topology.routing == "d-mod-k"
+    far = nx.shortest_path(topology.graph, topology.ranks[0], topology.ranks[-1])
+    hops = [topology.graph.edges[edge]["link"] for edge in nx.utils.pairwise(far)]
+    assert sum(link.latency_ps for link in hops) == 4_000_000  # up, up, down, down at 1 us
+
+
+def test_oversubscribed_uplinks_have_a_quarter() -> None:
+    full, lean = (
+        {c.bandwidth for c in link_classes(load_topology(name)) if c.dst_kind is NodeKind.SPINE}
+        for name in ("fat-tree-16", "leaf-spine-16-4to1")
+    )
+    assert (full, lean) == ({12.5e9}, {12.5e9 / 4})
+
+
+@pytest.mark.parametrize(
+    ("name", "rate_GBps"), [("dgx-a100", 300), ("dgx-h100", 450), ("hgx-a800", 200), ("hgx-h800", 200)]
+)
+def test_nvlink_line_rate_per_gpu(name: str, rate_GBps: float) -> None:  # noqa: N803
+    topology = load_topology(name)
+    nvlinks = [link for link in topology.links if link.kind is LinkKind.NVLINK]
+    assert len(nvlinks) == 16
+    assert {link.bandwidth for link in nvlinks} == {rate_GBps * 1e9}
+
+
+def test_v100_and_oam_line_rates_per_gpu() -> None:
+    for name, rate in (("dgx-v100", 6 * 25e9), ("oam-mesh", 7 * 64e9)):
+        topology = load_topology(name)
+        out = [x.bandwidth for x in topology.links if x.kind is LinkKind.NVLINK and x.src == "h0/gpu3"]
+        assert sum(out) == rate
+
+
+def test_cluster_takes_its_host_from_another_file() -> None:
+    alone, cluster = load_topology("dgx-h100"), load_topology("dgx-h100-x4")
+    inside = [(x.src, x.dst, x.kind, x.bandwidth, x.latency_ps) for x in cluster.links if x.src.startswith("h0/")]
+    own = [(x.src, x.dst, x.kind, x.bandwidth, x.latency_ps) for x in alone.links]
+    assert [x for x in inside if x[2] is not LinkKind.NETWORK] == own
+    assert {k: v for k, v in cluster.numbers.items() if k.startswith("host.")} == {
+        k: v for k, v in alone.numbers.items() if k.startswith("host.")
+    }
+    assert [cluster.nic_of[f"h2/gpu{i}"] for i in range(8)] == [f"h2/nic{i}" for i in range(8)]
+
+
+def test_reduction_rate_becomes_time_per_byte() -> None:
+    costs = load_topology("shared-memory-4").costs
+    assert costs.reduction_ps_per_byte == pytest.approx(1e12 / 5e9)  # 5 GB/s
+    assert costs.message_overhead_ps == 10_000_000  # 10 us
+
+
+def test_load_is_quick() -> None:
+    load_topology("dgx-h100")
+    start = time.perf_counter()
+    load_topology("dgx-h100")
+    assert time.perf_counter() - start < 0.2
+
+
+def test_search_order(tmp_path: Path) -> None:
+    places = search_directories({"COMMBENCH_TOPOLOGIES": f"{tmp_path / 'a'}:{tmp_path / 'b'}"})
+    assert places[:3] == (tmp_path / "a", tmp_path / "b", HERE)
+
+
+def test_own_directory_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (HERE / "star-8.yaml").read_text().replace("hosts: 8", "hosts: 3")
+    (tmp_path / "star-8.yaml").write_text(text)
+    monkeypatch.setenv("COMMBENCH_TOPOLOGIES", str(tmp_path))
+    assert load_topology("star-8").num_ranks == 3
+    assert load_topology("fat-tree-16").num_ranks == 16

@@ -7,6 +7,7 @@
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
@@ -56,3 +57,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, why_not in NEEDS.items():
         if item.get_closest_marker(marker) and (reason := why_not()):
             pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def count_cases() -> Counter[str]:
+    """How many schedules each judge has seen in this session."""
+    return Counter()

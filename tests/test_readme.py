@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from commbench.results.journal import read_records
+from commbench.results.records import Summary
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"<!-- tested(?P<how>: \w+)? -->\n```console\n(?P<body>.*?)```", re.DOTALL)
@@ -29,6 +32,19 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
+def test_the_validation_figures_are_those_of_the_records_that_are_kept() -> None:
+    (summary,) = (r for r in read_records(ROOT / "reports/loopback/validation.jsonl") if isinstance(r, Summary))
+    text = " ".join(README.split())
+    assert f"{summary.points} test points" in text
+    for figure in (
+        f"median |error| {summary.median_abs_error * 100:.1f} %, 95th percentile {summary.p95_abs_error * 100:.1f} %",
+        f"the median is {summary.groups['ranks']['4']['median_abs_error'] * 100:.1f} %",
+        f"on 3 ranks it is {summary.groups['ranks']['3']['median_abs_error'] * 100:.1f} %",
+    ):
+        assert figure in text
+    assert not summary.ok
+
+
 def test_no_command_of_the_readme_is_left_out() -> None:
     shown = set(re.findall(r"^\$ (.*?)(?:\s+#.*)?$", README, re.MULTILINE))
     assert shown == {*commands(""), *commands("live"), *commands("slow"), *MAKE_ONLY}
@@ -36,6 +52,7 @@ def test_no_command_of_the_readme_is_left_out() -> None:
 
 @pytest.mark.parametrize("command", commands(""))
 def test_command_runs(command: str, tmp_path: Path) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     done = run(command, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() or list(tmp_path.iterdir())

@@ -14,6 +14,7 @@ No second formula stands beside the simulator: what is fitted is what is used to
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import log
 from statistics import median
 
@@ -22,14 +23,16 @@ import numpy.typing as npt
 
 from commbench.calibrate.machine import Machine
 from commbench.collectives.registry import build_schedule
-from commbench.collectives.schedule import Kind, Schedule, chunk_offsets
-from commbench.errors import InputError
+from commbench.collectives.schedule import Kind, Schedule
+from commbench.collectives.text import digest
+from commbench.errors import CheckFailedError, InputError
 from commbench.results.records import Measured
 from commbench.sim.collective import simulate
 
-__all__ = ["calibrate", "predict_s"]
+__all__ = ["calibrate", "doubts", "predict_s", "residuals"]
 
 _START_LATENCY_S, _START_BANDWIDTH = 20e-6, 4e9  # where the search starts; a loopback's order of magnitude
+_GOOD_FIT = 0.25  # median |error| above which a fit is called into question
 _BOUNDS_LATENCY_S, _BOUNDS_BANDWIDTH = (1e-9, 0.1), (1e6, 1e12)
 
 
@@ -42,6 +45,7 @@ def calibrate(points: Sequence[Measured], *, name: str, source: str) -> Machine:
 
     Raises:
         InputError: too few points, points without phases, or points of different machines.
+        CheckFailedError: a point has wrong values.
     """
     _check(points)
     start = Machine(
@@ -56,14 +60,14 @@ def calibrate(points: Sequence[Measured], *, name: str, source: str) -> Machine:
 
     from scipy.optimize import least_squares
 
-    def residuals(logs: npt.NDArray[np.float64]) -> list[float]:
+    def logs_of_ratios(logs: npt.NDArray[np.float64]) -> list[float]:
         machine = replace(start, latency_s=float(np.exp(logs[0])), bandwidth=float(np.exp(logs[1])))
         return [log(predict_s(machine, point) / point.time_s) for point in points]
 
     bounds = np.log([_BOUNDS_LATENCY_S, _BOUNDS_BANDWIDTH]).T
     # Simulated time steps in picoseconds, so the derivative needs a step far above the double's own.
     best = least_squares(
-        residuals,
+        logs_of_ratios,
         np.log([_START_LATENCY_S, _START_BANDWIDTH]),
         bounds=tuple(bounds),
         loss="soft_l1",
@@ -74,35 +78,100 @@ def calibrate(points: Sequence[Measured], *, name: str, source: str) -> Machine:
     return replace(start, latency_s=float(latency_s), bandwidth=float(bandwidth))
 
 
+def residuals(machine: Machine, points: Sequence[Measured]) -> list[float]:
+    """Signed error of every point that was fitted: simulated / measured - 1."""
+    return [predict_s(machine, point) / point.time_s - 1 for point in points]
+
+
+def doubts(machine: Machine, errors: Sequence[float]) -> list[str]:
+    """What speaks against using the machine, in sentences."""
+    found = []
+    for name, value, bounds in (
+        ("latency", machine.latency_s, _BOUNDS_LATENCY_S),
+        ("bandwidth", machine.bandwidth, _BOUNDS_BANDWIDTH),
+    ):
+        if value < 10 * bounds[0] or value > bounds[1] / 10:
+            found.append(f"the fitted {name} lies at the end of its range: the runs do not determine it")
+    middle = median(map(abs, errors))
+    if middle > _GOOD_FIT:
+        found.append(f"median |error| on the fitted points is {middle:.0%}: this model does not explain these runs")
+    return found
+
+
 def predict_s(machine: Machine, point: Measured) -> float:
     """Simulated seconds of a measured point on the machine."""
     simulation = simulate(
         machine.topology(point.ranks),
         point.collective,
-        point.algorithm,
+        _schedule(point),
         point.size_bytes,
         element_bytes=point.size_bytes // point.num_elements,
-        slices=point.slices,
     )
     return simulation.record.time_s
 
 
 def _check(points: Sequence[Measured]) -> None:
-    if len({point.size_bytes for point in points}) < 2:
-        raise InputError(f"calibration needs runs at two sizes or more, not {len({p.size_bytes for p in points})}")
+    """Refuse points that one machine of this kind cannot explain."""
+    sizes = {point.size_bytes for point in points}
+    if len(sizes) < 2:
+        raise InputError(f"calibration needs runs at two sizes or more, not {len(sizes)}")
     for point in points:
+        place = f"{point.collective} {point.algorithm} at {point.size_bytes} B"
+        if point.wrong:
+            raise CheckFailedError(f"{place} has {point.wrong} wrong values; nothing is fitted to a wrong run")
         if not point.phases_s:
-            raise InputError(
-                f"calibration needs runs of schedules, which record their phases; {point.collective} {point.algorithm} "
-                f"at {point.size_bytes} B has none"
-            )
-    machines = {(point.environment["hostname"], point.environment["cores_usable"]) for point in points}
-    if len(machines) > 1:
-        raise InputError(f"calibration needs runs of one machine, not of {sorted(machines)}")
+            raise InputError(f"calibration needs runs of schedules, which record their phases; {place} has none")
+        if point.backend != "gloo":
+            raise InputError(f"calibration needs runs on gloo, whose phases are real time; {place}: {point.backend}")
+    for what, values in _facts(points).items():
+        if len(values) > 1:
+            raise InputError(f"calibration needs runs of one {what}, not of {', '.join(sorted(map(str, values)))}")
+
+
+def _facts(points: Sequence[Measured]) -> dict[str, set[object]]:
+    """What must be the same in all points."""
+    for point in points:
+        for key in ("hostname", "cores_usable"):
+            if key not in point.environment:
+                raise InputError(f"calibration needs environment.{key} in every record; {point.run} lacks it")
+    return {
+        "machine": {h for p in points for h in p.environment.get("hosts") or [p.environment["hostname"]]},
+        "number of cores": {point.environment["cores_usable"] for point in points},
+        "timing": {point.timing for point in points},
+        "dtype": {point.dtype for point in points},
+    }
 
 
 def _schedule(point: Measured) -> Schedule:
-    return build_schedule(point.collective, point.algorithm, point.ranks, point.slices)
+    """The schedule that the point ran, built anew.
+
+    Raises:
+        InputError: the algorithm is unknown, or what ran under its name was another schedule.
+    """
+    schedule = _build(
+        point.collective,
+        point.algorithm,
+        point.ranks,
+        point.slices,
+        point.root,
+        point.num_elements,
+        point.size_bytes // point.num_elements,
+    )
+    if point.schedule not in ("", digest(schedule)):
+        raise InputError(
+            f"{point.run}: what ran as {point.collective} {point.algorithm} on {point.ranks} ranks is another schedule "
+            f"than commbench's own (digest {point.schedule}); only those of the registry can be fitted and predicted"
+        )
+    return schedule
+
+
+@lru_cache(maxsize=256)
+def _build(
+    collective: str, algorithm: str, ranks: int, slices: int, root: int, num_elements: int, element_bytes: int
+) -> Schedule:
+    return build_schedule(
+        collective, algorithm, ranks, slices, root=root, num_elements=num_elements, element_bytes=element_bytes
+    )
 
 
 def _typical_s(point: Measured, phase: str) -> float:
@@ -121,7 +190,7 @@ def _reduction(points: Sequence[Measured]) -> float:
     added = seconds = 0.0
     for point in points:
         schedule = _schedule(point)
-        offsets = chunk_offsets(point.num_elements, schedule.num_chunks)
+        offsets = schedule.offsets(point.num_elements)
         rows = schedule.table[schedule.column("kind") == Kind.REDUCE]
         elements = (offsets[rows[:, 5] + rows[:, 6]] - offsets[rows[:, 5]]).sum()
         added += float(elements) * point.size_bytes / point.num_elements

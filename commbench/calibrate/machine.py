@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine as calibration sees it: four fitted numbers, turned into an ordinary topology file."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,15 @@ class Machine:
         """The machine with this many ranks on it."""
         return build_topology(TopologyFile.model_validate(self._document(num_ranks)), f"calibration of {self.name}")
 
+    def figures(self) -> dict[str, Any]:
+        """The numbers by name."""
+        return asdict(self)
+
     def write(self, path: Path, num_ranks: int) -> None:
         """Write the machine as a topology file that ``--topology PATH`` takes."""
         import yaml
 
+        self.topology(num_ranks)  # what cannot be built is not written
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
             "# Written by `commbench calibrate`; the numbers belong to one machine and one software.\n"

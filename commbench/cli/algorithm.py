@@ -1,84 +1,165 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``commbench algorithm``: list, show and verify schedules."""
+"""``commbench algorithm``: list, show and verify schedules, and compare algorithms."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commbench.cli.crossover import crossover, plain
 from commbench.cli.options import Jsonl
+from commbench.errors import InputError
+
+if TYPE_CHECKING:
+    from commbench.collectives.summary import Facts
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, show and verify collective algorithms.", no_args_is_help=True)
+app = typer.Typer(help="List, show and verify collective algorithms, and compare them.", no_args_is_help=True)
+app.command("crossover")(crossover)
 
-Collective = Annotated[str, typer.Option("-c", "--collective", help="Which collective.")]
+Ranks = Annotated[int, typer.Option("--ranks", help="World size.")]
+Group = Annotated[int, typer.Option("--group", help="Ranks per host, for hierarchical algorithms.")]
+Root = Annotated[int, typer.Option("--root", help="Root rank of rooted collectives.")]
 
 
 @app.command("list")
-def list_algorithms(json: Jsonl = False) -> None:
-    """Every algorithm with its steps and bytes per rank on 8 ranks."""
-    import json as jsonlib
+def list_algorithms(
+    collective: Annotated[str | None, typer.Option("-c", "--collective", help="Of this collective only.")] = None,
+    json: Jsonl = False,
+) -> None:
+    """Every algorithm, with its steps and what its busiest rank sends for 8 ranks on 2 hosts."""
+    from rich import box
+    from rich.table import Table
 
-    from commbench.collectives.registry import ALGORITHMS
-    from commbench.collectives.statistics import per_rank_share
+    from commbench.collectives.summary import EXAMPLE, algorithms_of, facts
 
-    names = sorted({(a.collective, a.name) for a in ALGORITHMS.values()})
-    if not json:
-        typer.echo(
-            f"{'collective':<12} {'algorithm':<20} {'steps':>6} {'sent':>7}  source (steps, share sent: 8 ranks)"
-        )
-    for key in names:
-        algorithm = ALGORITHMS[key]
-        schedule = algorithm.build(max(8, algorithm.min_ranks), 1)
-        steps, share = schedule.num_steps, per_rank_share(schedule)
-        if json:
-            fields = {
-                "collective": key[0],
-                "algorithm": key[1],
-                "aliases": algorithm.aliases,
-                "min_ranks": algorithm.min_ranks,
-            }
-            figures = {
-                "default_slices": algorithm.default_slices,
-                "steps_on_8": steps,
-                "sent_share_on_8": share,
-            }
-            typer.echo(
-                jsonlib.dumps({"kind": "algorithm", "schema": 1, **fields, **figures, "source": algorithm.source})
-            )
-        else:
-            typer.echo(f"{key[0]:<12} {key[1]:<20} {steps:>6} {share:>6.3f}S  {algorithm.source}")
+    rows = [facts(a) for a in algorithms_of(collective)]
+    if json:
+        _print_json([_json_facts(row) for row in rows])
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("collective", "algorithm"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("world sizes", max_width=18)
+    for title in ("steps", "sent"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("source")
+    last = ""
+    for row in rows:
+        a = row.algorithm
+        steps = "-" if row.steps is None else str(row.steps)
+        sent = "-" if row.sent_share is None else f"{row.sent_share:.3f}"
+        name = "\n".join([a.name, *(f"  or {alias}" for alias in a.aliases)]) + ("" if a.live else "\n  (sim only)")
+        table.add_row("" if a.collective == last else a.collective, name, a.worlds, steps, sent, a.source)
+        last = a.collective
+    typer.echo(plain(table))
+    typer.echo(
+        f"steps, sent: {EXAMPLE.num_ranks} ranks, {EXAMPLE.group} per host, one slice; sent by the busiest rank, in "
+        "buffers"
+    )
 
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="An algorithm, or the path of a schedule in text form.")],
-    ranks: Annotated[int, typer.Option("--ranks", help="World size.")] = 4,
+    name: Annotated[str, typer.Argument(help="An algorithm, or the path of a .txt, .xml or .py file.")],
+    ranks: Annotated[int | None, typer.Option("--ranks", help="World size; 4, or that of a file.")] = None,
     slices: Annotated[int | None, typer.Option("--slices", help="Pieces to pipeline in.")] = None,
-    collective: Collective = "all-reduce",
+    channels: Annotated[int, typer.Option("--channels", help="Pieces that run side by side.")] = 1,
+    collective: Annotated[
+        str | None, typer.Option("-c", "--collective", help="Which collective; the first that has the algorithm.")
+    ] = None,
+    root: Root = 0,
+    group: Group = 1,
     text: Annotated[bool, typer.Option("--text", help="The text form instead of the grid.")] = False,
+    xml: Annotated[bool, typer.Option("--xml", help="MSCCL XML instead of the grid.")] = False,
 ) -> None:
     """The schedule as a step-by-rank grid: chunk>peer sends, chunk<peer receives, chunk+peer receives and adds."""
-    from commbench.collectives.algorithms.load import load_algorithm
+    from commbench.collectives.algorithm import Request
+    from commbench.collectives.algorithms.load import is_path, load_any, load_file
     from commbench.collectives.grid import step_by_rank
-    from commbench.collectives.registry import build_schedule
+    from commbench.collectives.msccl_write import to_msccl
+    from commbench.collectives.registry import build
+    from commbench.collectives.summary import EXAMPLE
     from commbench.collectives.text import to_text
 
-    chosen = load_algorithm(collective, name)
-    schedule = build_schedule(collective, chosen, ranks, slices) if isinstance(chosen, str) else chosen
-    typer.echo(to_text(schedule) if text else step_by_rank(schedule), nl=not text)
+    if text and xml:
+        raise InputError("--text and --xml: give one of them, not both")
+    if is_path(name) and not name.endswith(".py"):
+        if any(value is not None for value in (ranks, slices)) or (root, group, channels) != (0, 1, 1):
+            raise InputError(f"{name}: a file holds one schedule; it takes no --ranks, --root, --group or slices")
+        schedule = load_file(Path(name), collective)
+    else:
+        algorithm = load_any(_collective_of(name, collective), name)
+        request = Request(
+            num_ranks=4 if ranks is None else ranks,
+            slices=algorithm.default_slices if slices is None else slices,
+            channels=channels,
+            root=root,
+            group=group,
+            num_elements=EXAMPLE.num_elements,
+        )
+        schedule = build(algorithm, request)
+    form = to_text if text else to_msccl if xml else step_by_rank
+    typer.echo(form(schedule), nl=not (text or xml))
 
 
 @app.command("verify")
-def verify_file(file: Annotated[Path, typer.Argument(help="A schedule in text form.")]) -> None:
+def verify_file(
+    file: Annotated[Path, typer.Argument(help="A schedule: .txt, MSCCL .xml, or .py with build(request).")],
+    ranks: Ranks = 4,
+    collective: Annotated[
+        str | None, typer.Option("-c", "--collective", help="What a .py or a custom .xml implements [all-reduce].")
+    ] = None,
+    root: Root = 0,
+    group: Group = 1,
+) -> None:
     """Check that a schedule does what its collective promises; exit 2 and show where if not."""
-    from commbench.collectives.text import read_schedule
-    from commbench.collectives.verify import verify
+    from commbench.collectives.algorithm import Request
+    from commbench.collectives.algorithms.load import load_any, load_file
+    from commbench.collectives.registry import build
+    from commbench.collectives.summary import EXAMPLE
 
-    schedule = read_schedule(file)
-    verify(schedule)
+    if file.suffix == ".py":
+        algorithm = load_any(collective or "all-reduce", f"./{file}" if not file.is_absolute() else str(file))
+        request = Request(num_ranks=ranks, root=root, group=group, num_elements=EXAMPLE.num_elements)
+        schedule = build(algorithm, request)
+    else:
+        schedule = load_file(file, collective)
     typer.echo(
         f"{file}: right: {schedule.collective}/{schedule.algorithm}, {schedule.num_ranks} ranks, "
-        f"{len(schedule)} operations"
+        f"{schedule.num_steps} steps, {len(schedule)} operations"
     )
+
+
+def _collective_of(name: str, collective: str | None) -> str:
+    """The collective asked for, or the first that has the algorithm."""
+    from commbench.collectives.registry import ALGORITHMS
+    from commbench.collectives.spec import COLLECTIVES
+
+    if collective is not None:
+        return collective
+    return next((c for c in COLLECTIVES if (c, name) in ALGORITHMS), "all-reduce")
+
+
+def _json_facts(row: "Facts") -> dict[str, object]:
+    a = row.algorithm
+    return {
+        "collective": a.collective,
+        "algorithm": a.name,
+        "aliases": a.aliases,
+        "worlds": a.worlds,
+        "default_slices": a.default_slices,
+        "sized": a.sized,
+        "live": a.live,
+        "steps_on_8": row.steps,
+        "sent_share_on_8": row.sent_share,
+        "source": a.source,
+    }
+
+
+def _print_json(facts: list[dict[str, object]]) -> None:
+    import json
+
+    for one in facts:
+        typer.echo(json.dumps({"kind": "algorithm", "schema": 1, **one}))

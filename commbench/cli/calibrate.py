@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from commbench.cli.options import Salvage
+from commbench.cli.options import Jsonl, Salvage
 
 __all__ = ["calibrate"]
 
@@ -17,19 +17,34 @@ def calibrate(
     ranks: Annotated[
         int | None, typer.Option("--ranks", help="Ranks of the topology; as measured if left out.")
     ] = None,
+    json: Jsonl = False,
     salvage: Salvage = False,
 ) -> None:
     """Fit message overhead, latency, bandwidth and reduction cost of a machine to measured runs."""
+    import json as jsonlib
+
     from commbench.calibrate.fit import calibrate as fit
-    from commbench.cli.reading import read_measured
+    from commbench.calibrate.fit import doubts, residuals
+    from commbench.cli.reading import read_measured, tell
     from commbench.units import format_bandwidth, format_time
 
     points = [point for point in read_measured(files, salvage) if point.algorithm != "native"]
     names = ", ".join(str(file) for file in files)
     machine = fit(points, name=out.stem, source=f"fitted to {len(points)} points of {names}")
     machine.write(out, max(point.ranks for point in points) if ranks is None else ranks)
+    errors = residuals(machine, points)
+    for doubt in doubts(machine, errors):
+        tell(f"warning: {doubt}")
+    middle = sorted(map(abs, errors))[len(errors) // 2]
+    if json:
+        typer.echo(
+            jsonlib.dumps(
+                {"kind": "calibrated", "schema": 1, "out": str(out), **machine.figures(), "fit_error": middle}
+            )
+        )
+        return
     typer.echo(
         f"message overhead {format_time(machine.message_overhead_s)}, latency {format_time(machine.latency_s)}, "
         f"bandwidth {format_bandwidth(machine.bandwidth)}, reduction {format_bandwidth(machine.reduction)}, "
-        f"{machine.cores} cores\nwritten: {out}"
+        f"{machine.cores} cores\nmedian |error| on the {len(errors)} fitted points: {middle:.1%}\nwritten: {out}"
     )

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench demo``: measure, calibrate, simulate, validate and report, on this machine, in one go."""
 
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -16,55 +14,38 @@ def demo(
     iters: Annotated[int, typer.Option("-n", "--iters", help="Timed iterations per size.")] = 20,
 ) -> None:
     """See the whole of commbench on this machine in about a minute; the verdict is shown, and judged by `validate`."""
-    from commbench.cli.tables import (
-        compared_header,
-        compared_row,
-        simulated_header,
-        simulated_row,
-        summary_lines,
-    )
+    from commbench.cli.reading import tell, this_command
+    from commbench.cli.tables import compared_table, simulated_table
     from commbench.cli.validate import MAX_MEDIAN, MAX_P95
     from commbench.collectives.sizes import sweep
     from commbench.report.page import ReportInput, write_report
-    from commbench.results.journal import Journal
-    from commbench.results.records import Record
     from commbench.sim.collective import simulate
     from commbench.topology.load import load_topology
-    from commbench.validate.campaign import LEGS, Leg, judge, measure_legs
+    from commbench.validate.campaign import LEGS, NATIVE, Leg, judge, measure_legs, simulate_sizes, stamp
 
-    def tell(text: str) -> None:
-        print(text, file=sys.stderr)
-
-    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"  # files of their own, so that no demo's records are lost to the next
-    runs, validation = out / f"{stamp}-runs.jsonl", out / f"{stamp}-validation.jsonl"
-    records = measure_legs((*LEGS, Leg("native", 4)), sweep("64K", "16M"), out=runs, iters=iters, tell=tell)
+    name, sizes = stamp(), sweep("64K", "16M")
+    legs = (*LEGS, Leg(NATIVE, 4))
+    records = measure_legs(legs, sizes, out=out / f"{name}-runs.jsonl", iters=iters, tell=tell)
     source = f"commbench demo, ring on 4 ranks, every second size, {records[0].started_at}"
-    found = judge(records, max_median=MAX_MEDIAN, max_p95=MAX_P95, source=source, out=validation)
-    machine = found.machine.topology(4)
+    journal = out / f"{name}-validation.jsonl"
+    found = judge(records, max_median=MAX_MEDIAN, max_p95=MAX_P95, source=source, out=journal)
     found.machine.write(out / "machine.yaml", 4)
 
     tell("simulating the same all-reduce on this machine and on a fat tree of 16 hosts")
-    fabric = load_topology("fat-tree-16")
-    journal = Journal(out / f"{stamp}-simulated.jsonl")
-    records_simulated: list[Record] = []
-    for topology in (machine, found.machine.topology(3), fabric):
-        for algorithm in ("ring", "double-binary-tree"):
-            simulated = [simulate(topology, "all-reduce", algorithm, size).record for size in sweep("64K", "16M")]
-            records_simulated += simulated
-            for record in simulated:
-                journal.append(record)
-            if topology is fabric:
-                typer.echo("\n".join([simulated_header(simulated[0]), *(simulated_row(r, 4) for r in simulated)]))
-    typer.echo(compared_header())
-    for point in found.compared:
-        typer.echo(compared_row(point))
-    typer.echo(summary_lines(found.summary))
+    machine, fabric = found.machine.topology(4), load_topology("fat-tree-16")
+    topologies = (machine, found.machine.topology(3), fabric)
+    algorithms = ("ring", "double-binary-tree")
+    simulated = simulate_sizes(topologies, algorithms, sizes, out=out / f"{name}-simulated.jsonl")
+    for algorithm in algorithms:
+        rows = [record for record in simulated if (record.topology, record.algorithm) == (fabric.name, algorithm)]
+        typer.echo(simulated_table(rows, 4))
+    typer.echo(compared_table(found.compared, found.summary))
     page = ReportInput(
         title="commbench demo",
-        records=[*records, *records_simulated, *found.compared, found.summary],
+        records=[*records, *simulated, *found.compared, found.summary],
         topologies=[machine, fabric],
         simulation=simulate(fabric, "all-reduce", "ring", 16 * 2**20),
-        command="make demo",
+        command=this_command(),
         calibration=machine.numbers,
     )
     typer.echo(f"report: {write_report(page, out / 'index.html')}")

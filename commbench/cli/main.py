@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: mounts the verbs, and turns every error into one line and an exit code."""
 
-import os
+import signal
 import sys
 
 import typer
@@ -12,6 +12,8 @@ from commbench.cli import algorithm, calibrate, demo, report, run, sim, topology
 from commbench.errors import CommbenchError, ScheduleError
 
 __all__ = ["app", "main"]
+
+_BAD_INPUT, _INTERRUPTED = 2, 130
 
 app = typer.Typer(
     name="commbench",
@@ -40,20 +42,24 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Entry point: exit code 0 good, 1 a check fell short, 2 bad input, 3 the run itself failed."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `commbench ... | head` ends quietly, as other tools do
     try:
         code = app(standalone_mode=False)
     except CommbenchError as error:
         if isinstance(error, ScheduleError) and error.grid:
             print(error.grid, file=sys.stderr)
-        print(f"error: {error}", file=sys.stderr)
-        code = error.exit_code
+        code = _say(error, error.exit_code)
     except TyperException as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
-        code = 2
+        code = _say(error.format_message(), _BAD_INPUT)
+    except OSError as error:
+        code = _say(f"{error.filename}: {error.strerror}" if error.filename else error, _BAD_INPUT)
     except (KeyboardInterrupt, Abort):
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
         print("interrupted; complete records are kept", file=sys.stderr)
-        code = 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a closed pager is no error
-        code = 0
     sys.exit(code or 0)
+
+
+def _say(error: object, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code

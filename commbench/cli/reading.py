@@ -1,24 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results files given on the command line."""
+"""Results files given on the command line, and the command line itself."""
 
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from commbench.errors import InputError
 from commbench.results.journal import read_records
 from commbench.results.records import Measured, Record
 
-__all__ = ["read_all", "read_measured"]
+__all__ = ["read_all", "read_measured", "tell", "this_command"]
 
 
-def read_all(files: Sequence[Path], salvage: bool) -> list[Record]:
-    """Every record of the files in order; with ``salvage``, bad lines are named on stderr and skipped."""
+def tell(text: str) -> None:
+    """A line of progress, a note or a warning: on stderr, so that stdout stays for results."""
+    print(text, file=sys.stderr)
 
-    def warn(problem: str) -> None:
-        print(f"warning: skipped: {problem}", file=sys.stderr)
 
-    return [record for file in files for record in read_records(file, salvage=salvage, on_bad=warn)]
+def this_command() -> str:
+    """What the user typed, for the page that it makes."""
+    return shlex.join(["commbench", *sys.argv[1:]])
+
+
+def read_all(
+    files: Sequence[Path], salvage: bool, on_bad: Callable[[str], None] = lambda problem: tell(f"left out: {problem}")
+) -> list[Record]:
+    """Every record of the files in order; with ``salvage``, ``on_bad`` hears of each line that is no record."""
+    return [record for file in files for record in read_records(file, salvage=salvage, on_bad=on_bad)]
 
 
 def read_measured(files: Sequence[Path], salvage: bool) -> list[Measured]:

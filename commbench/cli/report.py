@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench report``: records as one HTML page."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -22,31 +21,22 @@ def report(
     salvage: Salvage = False,
 ) -> None:
     """Write a page that holds everything it shows, and print its path."""
+    from commbench.cli.reading import read_all, tell, this_command
     from commbench.errors import InputError
     from commbench.report.page import ReportInput, write_report
-    from commbench.results.journal import read_records
     from commbench.topology.load import load_topology
 
     notes: list[str] = []
-    records = [r for path in files for r in read_records(path, salvage=salvage, on_bad=notes.append)]
+    records = read_all(files, salvage, on_bad=notes.append)
     if not records:
         raise InputError(f"{', '.join(map(str, files))}: no records, so there is nothing to report")
     for note in notes:
-        typer.echo(f"left out: {note}", err=True)
+        tell(f"left out: {note}")
     page = ReportInput(
         title=title,
         records=records,
         topologies=[load_topology(name) for name in topology or ()],
-        command=_command(files, topology or [], title, out, salvage),
+        command=this_command(),
         notes=[f"Left out: {note}" for note in notes],
     )
     typer.echo(str(write_report(page, out)))
-
-
-def _command(files: list[Path], topologies: list[str], title: str, out: Path, salvage: bool) -> str:
-    """What to type to get the same page."""
-    words = ["commbench", "report", *map(str, files)]
-    for name in topologies:
-        words += ["--topology", name]
-    words += ["--title", title, "--out", str(out), *(["--salvage"] if salvage else [])]
-    return shlex.join(words)

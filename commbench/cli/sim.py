@@ -14,9 +14,7 @@ __all__ = ["sim"]
 def sim(
     collective: Annotated[str, typer.Argument(help="What to simulate, for example all-reduce.")],
     topology: Annotated[str, typer.Option("-t", "--topology", help="A name from topologies/ or a path.")],
-    algorithm: Annotated[
-        str, typer.Option("-a", "--algorithm", help="A name, or the path of a schedule in text form.")
-    ] = "ring",
+    algorithm: Annotated[str, typer.Option("-a", "--algorithm", help="A name, or a .txt, .xml or .py file.")] = "ring",
     min_bytes: MinBytes = DEFAULT_SIZE,
     max_bytes: MaxBytes = None,
     factor: StepFactor = None,
@@ -25,6 +23,11 @@ def sim(
     slices: Annotated[
         int | None,
         typer.Option("--slices", help="Pieces to pipeline in; the algorithm's default if left out."),
+    ] = None,
+    channels: Annotated[int, typer.Option("--channels", help="Pieces that run side by side.")] = 1,
+    root: Annotated[int, typer.Option("--root", help="Root rank of a rooted collective.")] = 0,
+    group: Annotated[
+        int | None, typer.Option("--group", help="Ranks per host for hierarchical algorithms; the topology's own.")
     ] = None,
     dtype: Annotated[str, typer.Option("-d", "--dtype", help="Element type.")] = "float32",
     routing: Annotated[
@@ -38,7 +41,7 @@ def sim(
 ) -> None:
     """Simulate COLLECTIVE on a topology, one line per size."""
     from commbench.cli.tables import simulated_header, simulated_row
-    from commbench.collectives.algorithms.load import load_algorithm
+    from commbench.collectives.algorithms.load import load_any
     from commbench.collectives.sizes import dtype_bytes, sweep
     from commbench.results.journal import Journal
     from commbench.sim.collective import simulate
@@ -47,7 +50,7 @@ def sim(
     fabric = load_topology(topology)
     element_bytes = dtype_bytes(dtype)
     sizes = sweep(min_bytes, max_bytes, factor=factor, step=step, element_bytes=element_bytes)
-    chosen = load_algorithm(collective, algorithm)
+    chosen = load_any(collective, algorithm)
     journal = Journal(out) if out is not None else None
     for number, size in enumerate(sizes):
         record = simulate(
@@ -58,6 +61,9 @@ def sim(
             num_ranks=ranks,
             element_bytes=element_bytes,
             slices=slices,
+            channels=channels,
+            root=root,
+            group=group,
             routing=routing,
             placement=placement,
             seed=seed,

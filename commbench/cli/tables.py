@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text tables of the verbs, with nccl-tests' columns; every line fits 100 columns."""
 
+from collections.abc import Sequence
+
 from commbench.results.records import Compared, Simulated, Summary
 from commbench.units import format_bytes, format_time
 
-__all__ = ["compared_header", "compared_row", "simulated_header", "simulated_row", "summary_lines"]
+__all__ = ["compared_table", "simulated_header", "simulated_row", "simulated_table"]
 
 
 def _number(value: float | None, width: int, digits: int = 2) -> str:
@@ -32,13 +34,23 @@ def simulated_row(record: Simulated, element_bytes: int) -> str:
     )
 
 
-def compared_header() -> str:
+def simulated_table(records: Sequence[Simulated], element_bytes: int) -> str:
+    """One algorithm on one topology, a line for each size."""
+    return "\n".join([simulated_header(records[0]), *(simulated_row(record, element_bytes) for record in records)])
+
+
+def compared_table(records: Sequence[Compared], summary: Summary) -> str:
+    """Every point, then the verdict and the groups."""
+    return "\n".join([_compared_header(), *map(_compared_row, records), _summary_lines(summary)])
+
+
+def _compared_header() -> str:
     """Column names of a validation."""
     left = f"#{'algorithm':<19} {'ranks':>5} {'size':>10} {'set':>5}"
     return left + f" {'measured':>11} {'+-':>6} {'simulated':>11} {'error':>8}"
 
 
-def compared_row(record: Compared) -> str:
+def _compared_row(record: Compared) -> str:
     """One point: the spread is that of the measurement, the error is signed."""
     return (
         f" {record.algorithm:<19} {record.ranks:>5} {format_bytes(record.size_bytes):>10} {record.set:>5} "
@@ -47,7 +59,7 @@ def compared_row(record: Compared) -> str:
     )
 
 
-def summary_lines(summary: Summary) -> str:
+def _summary_lines(summary: Summary) -> str:
     """The thresholds and the groups."""
     lines = [
         f"# {summary.points} test points: median |error| {summary.median_abs_error:.1%} (threshold "

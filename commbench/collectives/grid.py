@@ -18,8 +18,9 @@ def step_by_rank(schedule: Schedule, mark: Op | None = None, max_steps: int = 40
         text = str(op) if schedule.num_channels == 1 else f"{op}/{op.channel}"
         cells.setdefault((op.step, op.rank), []).append(text)
     steps = _window(schedule.num_steps, max_steps, mark.step if mark else 0)
-    ranks = _window(schedule.num_ranks, max_ranks, mark.rank if mark else 0)
-    rows = [["step", *(f"rank {r}" for r in ranks)]]
+    members = schedule.num_ranks + schedule.num_switches
+    ranks = _window(members, max_ranks, mark.rank if mark else 0)
+    rows = [["step", *(f"{'rank' if r < schedule.num_ranks else 'switch'} {r}" for r in ranks)]]
     for step in steps:
         row = [str(step)]
         for rank in ranks:
@@ -28,8 +29,8 @@ def step_by_rank(schedule: Schedule, mark: Op | None = None, max_steps: int = 40
         rows.append(row)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    if len(steps) < schedule.num_steps or len(ranks) < schedule.num_ranks:
-        lines.append(f"(shown: {len(steps)} of {schedule.num_steps} steps, {len(ranks)} of {schedule.num_ranks} ranks)")
+    if len(steps) < schedule.num_steps or len(ranks) < members:
+        lines.append(f"(shown: {len(steps)} of {schedule.num_steps} steps, {len(ranks)} of {members} ranks)")
     return "\n".join(lines)
 
 

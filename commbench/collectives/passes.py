@@ -1,12 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Passes: pure functions from schedule to schedule. What comes out is verified like anything else."""
 
-import numpy as np
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 
-from commbench.collectives.schedule import COLUMNS, Schedule
+import numpy as np
+import numpy.typing as npt
+
+from commbench.collectives.schedule import COLUMNS, Kind, Op, Schedule
+from commbench.collectives.spec import Shape, get_collective
 from commbench.errors import ScheduleError
 
-__all__ = ["add_channels", "pipeline"]
+__all__ = ["RELABELLED", "add_channels", "fuse", "matches", "out_of_place", "pipeline", "relabel"]
+
+RELABELLED = ("all-reduce", "broadcast", "reduce", "barrier")
+"""Collectives whose promise names no rank but the root, so that ranks may change roles."""
 
 _STEP, _CHANNEL, _CHUNK, _COUNT = (COLUMNS.index(name) for name in ("step", "channel", "chunk", "count"))
 
@@ -25,26 +35,159 @@ def add_channels(schedule: Schedule, num_channels: int) -> Schedule:
     return _sliced(schedule, num_channels, step_stride=0, channel_stride=schedule.num_channels)
 
 
+def relabel(schedule: Schedule, order: Sequence[int]) -> Schedule:
+    """The same with ranks in other roles: rank ``order[r]`` does what rank r did. The root moves with its role.
+
+    So a schedule is fitted to a placement: a ring, say, to the order in which ranks sit on switches.
+
+    Raises:
+        ScheduleError: ``order`` is no permutation of the ranks, or the collective says what each rank ends with by
+            the rank's number (its block, its neighbour): in another role a rank would hold another rank's result.
+    """
+    n = schedule.num_ranks
+    if sorted(order) != list(range(n)):
+        raise ScheduleError(f"schedule {schedule.algorithm}: order {list(order)} must name each rank 0..{n - 1} once")
+    if schedule.collective not in RELABELLED and list(order) != list(range(n)):
+        raise ScheduleError(
+            f"schedule {schedule.algorithm}: ranks of {schedule.collective} cannot change roles, because what a rank "
+            f"ends with follows from its number; this can be done for {', '.join(RELABELLED)}"
+        )
+    new = np.concatenate([np.array(order, dtype=np.int32), np.arange(n, n + schedule.num_switches, dtype=np.int32)])
+    table = schedule.table.copy()
+    for name in ("rank", "peer"):
+        column = COLUMNS.index(name)
+        table[:, column] = new[table[:, column]]
+    return replace(schedule, table=table, root=int(order[schedule.root]))
+
+
+def matches(schedule: Schedule) -> Iterator[tuple[Op, Op]]:
+    """(send, receive) of every message: the k-th send of a pair on a channel and the k-th receive.
+
+    Raises:
+        ScheduleError: a send or receive has no partner.
+    """
+    ends: dict[tuple[int, int, int], tuple[list[Op], list[Op]]] = defaultdict(lambda: ([], []))
+    for op in schedule:
+        sends = op.kind is Kind.SEND
+        pair = (op.rank, op.peer) if sends else (op.peer, op.rank)
+        ends[(*pair, op.channel)][0 if sends else 1].append(op)
+    for (src, dst, channel), (sent, received) in ends.items():
+        if len(sent) != len(received):
+            raise ScheduleError(
+                f"schedule {schedule.algorithm}: {len(sent)} sends and {len(received)} receives from rank {src} to "
+                f"{dst} on channel {channel}"
+            )
+        yield from zip(sent, received, strict=True)
+
+
+def fuse(schedule: Schedule) -> Schedule:
+    """Messages of one pair in one step whose chunks follow on at both ends become one message.
+
+    Fewer messages, the same bytes. Messages are not joined across the end of a buffer.
+    """
+    groups: dict[tuple[int, int, int, int, int, Kind], list[tuple[Op, Op]]] = defaultdict(list)
+    for send, receive in matches(schedule):
+        key = (send.step, receive.step, send.rank, receive.rank, send.channel, receive.kind)
+        groups[key].append((send, receive))
+    ops: list[Op] = []
+    # A pair's messages are in order of both steps, so posting them group by group keeps their partners.
+    for key in sorted(groups):
+        joined: list[tuple[Op, Op]] = []
+        for message in sorted(groups[key], key=lambda m: (m[0].chunk, m[1].chunk)):
+            if joined and all(_follows(schedule, a, b) for a, b in zip(joined[-1], message, strict=True)):
+                last = joined.pop()
+                message = tuple(  # type: ignore[assignment]
+                    replace(a, count=a.count + b.count) for a, b in zip(last, message, strict=True)
+                )
+            joined.append(message)
+        ops += [op for message in joined for op in message]
+    return _with_ops(schedule, ops)
+
+
+def _follows(schedule: Schedule, first: Op, second: Op) -> bool:
+    same_buffer = first.chunk // schedule.num_chunks == second.chunk // schedule.num_chunks
+    return same_buffer and first.chunk + first.count == second.chunk
+
+
+def out_of_place(schedule: Schedule) -> Schedule:
+    """The same with the input left as it is: a first step copies it to a new buffer, and the schedule works there.
+
+    A chunk that its rank only sends is sent from the input itself.
+
+    Raises:
+        ScheduleError: channels share a chunk that must be copied; only one of them could wait for the copy.
+    """
+    before = get_collective(schedule.collective).before(Shape(schedule.num_ranks, schedule.num_chunks, schedule.root))
+    inputs = {place for place in before if place[1] < schedule.num_chunks}
+    moved = _moved_chunks(schedule)
+    shift = schedule.num_buffers * schedule.num_chunks
+    ops = []
+    for op in schedule:
+        by = shift if (op.rank, op.chunk) in moved else 0
+        ops.append(replace(op, step=op.step + schedule.window, chunk=op.chunk + by))
+    copied = sorted(inputs if schedule.output == 0 else inputs & moved.keys())
+    lane_of = [(rank, moved.get((rank, chunk), 0), chunk) for rank, chunk in copied]
+    for (rank, channel, _), run in groupby(enumerate(lane_of), key=lambda at: (*at[1][:2], at[1][2] - at[0])):
+        chunks = [chunk for _, (_, _, chunk) in run]
+        ops.append(Op(0, rank, channel, Kind.SEND, rank, chunks[0], len(chunks)))
+        ops.append(Op(0, rank, channel, Kind.RECV, rank, chunks[0] + shift, len(chunks)))
+    output = schedule.num_buffers if schedule.output == 0 else schedule.output
+    return replace(_with_ops(schedule, ops), num_buffers=schedule.num_buffers + 1, output=output)
+
+
+def _moved_chunks(schedule: Schedule) -> dict[tuple[int, int], int]:
+    """The (rank, chunk) of the input buffer that must not be used there, with the channel that uses them.
+
+    They are those that are written, and those that stand in one message with such.
+    """
+    ops = [op for op in schedule if op.rank < schedule.num_ranks and op.chunk < schedule.num_chunks]
+    moved = {(op.rank, c) for op in ops if op.kind.receives for c in range(op.chunk, op.chunk + op.count)}
+    size = -1
+    while size < len(moved):
+        size = len(moved)
+        for op in ops:
+            places = {(op.rank, c) for c in range(op.chunk, op.chunk + op.count)}
+            if places & moved:
+                moved |= places
+    channels: dict[tuple[int, int], int] = {}
+    for op in ops:
+        for place in ((op.rank, c) for c in range(op.chunk, op.chunk + op.count)):
+            if place in moved and channels.setdefault(place, op.channel) != op.channel:
+                raise ScheduleError(
+                    f"schedule {schedule.algorithm}: rank {place[0]} uses chunk {place[1]} on channels "
+                    f"{channels[place]} and {op.channel}; a copy of the input can come before one of them only"
+                )
+    return channels
+
+
+def _with_ops(schedule: Schedule, ops: Sequence[Op]) -> Schedule:
+    """The schedule with other records."""
+    rows = [(op.step, op.rank, op.channel, int(op.kind), op.peer, op.chunk, op.count) for op in ops]
+    return replace(schedule, table=np.array(rows, dtype=np.int32).reshape(-1, len(COLUMNS)))
+
+
 def _sliced(schedule: Schedule, num_slices: int, *, step_stride: int, channel_stride: int) -> Schedule:
     if num_slices < 1:
         raise ScheduleError(f"schedule {schedule.algorithm}: slices must be at least 1, not {num_slices}")
     if num_slices == 1:
         return schedule
-    if len(schedule) and schedule.column("count").max() > 1:
-        raise ScheduleError(f"schedule {schedule.algorithm}: operations on several chunks at once cannot be sliced")
+    if schedule.weights:
+        raise ScheduleError(f"schedule {schedule.algorithm}: chunks of unequal size cannot be sliced")
+    single = _single_chunks(schedule.table)
     copies = []
     for j in range(num_slices):
-        copy = schedule.table.copy()
+        copy = single.copy()
         copy[:, _STEP] += j * step_stride
         copy[:, _CHANNEL] += j * channel_stride
         copy[:, _CHUNK] = copy[:, _CHUNK] * num_slices + j
         copies.append(copy)
-    return Schedule(
-        schedule.collective,
-        schedule.algorithm,
-        schedule.num_ranks,
-        schedule.num_chunks * num_slices,
-        np.concatenate(copies),
-        schedule.window,
-        schedule.root,
-    )
+    return replace(schedule, num_chunks=schedule.num_chunks * num_slices, table=np.concatenate(copies))
+
+
+def _single_chunks(table: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Records on several chunks taken apart, chunk by chunk; sender and receiver come apart in the same order."""
+    single = np.repeat(table, table[:, _COUNT], axis=0)
+    first = np.repeat(np.cumsum(table[:, _COUNT]) - table[:, _COUNT], table[:, _COUNT])
+    single[:, _CHUNK] += (np.arange(len(single)) - first).astype(np.int32)
+    single[:, _COUNT] = 1
+    return single

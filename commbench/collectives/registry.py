@@ -1,60 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every algorithm by name: what it is, where it comes from, and the function that builds its schedule."""
+"""Every algorithm by collective and name, and the one way to build a schedule from it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
 
-from commbench.collectives.algorithms.ring import ring_all_reduce
-from commbench.collectives.algorithms.tree import double_binary_tree_all_reduce
-from commbench.collectives.passes import pipeline
+from commbench.collectives.algorithm import Algorithm, Request
+from commbench.collectives.algorithms import (
+    alltoall,
+    bruck,
+    chains,
+    doubling,
+    gloo,
+    hierarchical,
+    in_switch,
+    pat,
+    ring,
+    shift,
+    torus,
+    tree,
+    trees,
+)
 from commbench.collectives.schedule import Schedule
+from commbench.collectives.spec import get_collective
 from commbench.errors import InputError
 
-__all__ = ["ALGORITHMS", "Algorithm", "build_schedule", "get_algorithm"]
+__all__ = ["ALGORITHMS", "build", "build_schedule", "get_algorithm"]
 
-
-@dataclass(frozen=True, slots=True)
-class Algorithm:
-    """One algorithm for one collective.
-
-    Attributes:
-        name: as users type it. aliases: other names for it.
-        build: (num_ranks, num_slices) -> Schedule.
-        default_slices: slices used unless the user asks for another number.
-        min_ranks: smallest world that it serves; every larger one is served too.
-        source: paper or code that defines it.
-    """
-
-    collective: str
-    name: str
-    build: Callable[[int, int], Schedule]
-    default_slices: int
-    source: str
-    aliases: tuple[str, ...] = ()
-    min_ranks: int = 1
-
-
-_ALL = (
-    Algorithm(
-        collective="all-reduce",
-        name="ring",
-        build=lambda n, slices: pipeline(ring_all_reduce(n), slices),
-        default_slices=1,
-        source="Patarasuk and Yuan 2009, section 3",
-    ),
-    Algorithm(
-        collective="all-reduce",
-        name="double-binary-tree",
-        aliases=("tree",),
-        build=double_binary_tree_all_reduce,
-        default_slices=4,
-        source="Sanders, Speck and Traeff 2009; tree shape of NCCL 2.30.7",
-    ),
-)
+_MODULES = (ring, chains, tree, trees, doubling, shift, alltoall, bruck, hierarchical, torus, pat, in_switch, gloo)
 
 ALGORITHMS: Mapping[tuple[str, str], Algorithm] = MappingProxyType(
-    {(a.collective, name): a for a in _ALL for name in (a.name, *a.aliases)}
+    {(a.collective, name): a for module in _MODULES for a in module.ALGORITHMS for name in (a.name, *a.aliases)}
 )
 
 
@@ -64,19 +39,55 @@ def get_algorithm(collective: str, name: str) -> Algorithm:
     Raises:
         InputError: unknown; lists what there is for the collective.
     """
+    get_collective(collective)
     if (collective, name) not in ALGORITHMS:
         known = ", ".join(n for c, n in ALGORITHMS if c == collective) or "none"
         raise InputError(f"algorithm {name!r} is unknown for {collective}; known: {known}")
     return ALGORITHMS[collective, name]
 
 
-def build_schedule(collective: str, name: str, num_ranks: int, slices: int | None = None) -> Schedule:
-    """The schedule of an algorithm for a world size; ``slices`` None takes the algorithm's own default.
+def build(algorithm: Algorithm, request: Request) -> Schedule:
+    """The schedule of an algorithm for a request.
 
     Raises:
-        InputError: unknown algorithm, or a world size or slice count that it cannot serve.
+        InputError: a world that the algorithm cannot serve (the message says which it can), or a number below 1.
+    """
+    for name in ("num_ranks", "slices", "channels", "group"):
+        if getattr(request, name) < 1:
+            raise InputError(f"algorithm {algorithm.name}: {name} must be at least 1, not {getattr(request, name)}")
+    if not 0 <= request.root < request.num_ranks:
+        raise InputError(f"--root {request.root} is outside the ranks 0..{request.num_ranks - 1}")
+    rule = algorithm.refuses(request)
+    if rule:
+        raise InputError(f"algorithm {algorithm.name} for {algorithm.collective} {rule}; it serves: {algorithm.worlds}")
+    return algorithm.build(request)
+
+
+def build_schedule(
+    collective: str,
+    name: str,
+    num_ranks: int,
+    slices: int | None = None,
+    *,
+    root: int = 0,
+    channels: int = 1,
+    group: int = 1,
+    num_elements: int | None = None,
+    element_bytes: int = 4,
+) -> Schedule:
+    """The schedule of an algorithm by name; ``slices`` None takes the algorithm's own; see Request for the rest.
+
+    Raises:
+        InputError: unknown algorithm, or a request that it cannot serve.
     """
     algorithm = get_algorithm(collective, name)
-    if num_ranks < algorithm.min_ranks:
-        raise InputError(f"algorithm {algorithm.name} serves {algorithm.min_ranks} ranks and more, not {num_ranks}")
-    return algorithm.build(num_ranks, algorithm.default_slices if slices is None else slices)
+    request = Request(
+        num_ranks=num_ranks,
+        slices=algorithm.default_slices if slices is None else slices,
+        channels=channels,
+        root=root,
+        group=group,
+        num_elements=num_elements,
+        element_bytes=element_bytes,
+    )
+    return build(algorithm, request)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sizes of a sweep, the nccl-tests way: from -b to -e, times -f or plus -i."""
 
+from commbench.collectives.spec import Collective
 from commbench.errors import InputError
 from commbench.units import parse_size
 
-__all__ = ["DTYPE_BYTES", "dtype_bytes", "sweep"]
+__all__ = ["DTYPE_BYTES", "dtype_bytes", "sweep", "whole_elements"]
 
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int32": 4, "int64": 8}
 
@@ -57,3 +58,17 @@ def sweep(
         sizes[int(size) // element_bytes * element_bytes] = None
         size = size + increment if step is not None else size * (2.0 if factor is None else factor)
     return list(sizes)
+
+
+def whole_elements(collective: Collective, num_ranks: int, size_bytes: int, element_bytes: int) -> int:
+    """Elements of the full buffer at a size: rounded down to whole ones, and to the same number in every rank's block.
+
+    Raises:
+        InputError: the size holds not even one element, or one for each rank's block.
+    """
+    unit = num_ranks if collective.blocked else 1
+    num_elements = size_bytes // element_bytes // unit * unit
+    if num_elements < 1:
+        each = f" for each of {num_ranks} ranks" if collective.blocked else ""
+        raise InputError(f"size {size_bytes} B is smaller than one element of {element_bytes} B{each}")
+    return num_elements

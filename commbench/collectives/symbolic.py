@@ -9,9 +9,9 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from commbench.collectives.schedule import Kind, Op, Schedule
-from commbench.collectives.spec import State, get_collective
+from commbench.collectives.spec import GARBAGE, Shape, State, get_collective
 
-__all__ = ["Deadlock", "execute"]
+__all__ = ["Deadlock", "execute", "shape_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def execute(schedule: Schedule) -> State:
     Raises:
         Deadlock: some operations never find their partner.
     """
-    state = get_collective(schedule.collective).before(schedule.num_ranks, schedule.num_chunks, schedule.root)
+    state = _memory(schedule)
     lanes = _lanes(schedule)
     sends: dict[tuple[int, int, int], deque[Op]] = {}
     receives: dict[tuple[int, int, int], deque[Op]] = {}
@@ -52,6 +52,20 @@ def execute(schedule: Schedule) -> State:
     if waiting or any(lane.ended < len(lane.steps) for lane in lanes.values()):
         raise Deadlock(waiting)
     return state
+
+
+def shape_of(schedule: Schedule) -> Shape:
+    """The shape that the collective's conditions speak of."""
+    return Shape(schedule.num_ranks, schedule.num_chunks, schedule.root)
+
+
+def _memory(schedule: Schedule) -> State:
+    """All memory before the first step: inputs in buffer 0, zero in switches, garbage elsewhere."""
+    shape = shape_of(schedule)
+    state: State = {(r, c): Counter({GARBAGE: 1}) for r in shape.ranks for c in range(schedule.num_slots)}
+    for switch in range(schedule.num_switches):
+        state |= {(schedule.num_ranks + switch, c): Counter() for c in range(schedule.num_slots)}
+    return state | get_collective(schedule.collective).before(shape)
 
 
 def _lanes(schedule: Schedule) -> dict[tuple[int, int], _Lane]:

@@ -14,18 +14,23 @@
     0 0 0 send 1 0 1
     ...
 
+Lines ``buffers``, ``output``, ``switches`` and ``weights`` may follow ``root``; left out, they are 1, 0, 0 and equal.
 Reading what was written gives the same schedule back. Blank lines and lines that start with # are skipped.
 """
 
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.errors import ScheduleError
 
-__all__ = ["from_text", "read_schedule", "to_text"]
+__all__ = ["digest", "from_text", "read_schedule", "to_text"]
 
 _MAGIC = "commbench-schedule 1"
 _HEADER = ("collective", "algorithm", "ranks", "chunks", "window", "root")
+_MEMORY = {"buffers": "num_buffers", "output": "output", "switches": "num_switches"}  # only where not the default
+_DEFAULTS = {"num_buffers": 1, "output": 0, "num_switches": 0}
 _COLUMNS = "# step rank channel op peer chunk count"
 
 
@@ -39,11 +44,21 @@ def to_text(schedule: Schedule) -> str:
         schedule.window,
         schedule.root,
     )
-    head = [_MAGIC, *(f"{key} {value}" for key, value in zip(_HEADER, values, strict=True)), _COLUMNS]
+    head = [_MAGIC, *(f"{key} {value}" for key, value in zip(_HEADER, values, strict=True))]
+    for key, name in _MEMORY.items():
+        if getattr(schedule, name) != _DEFAULTS[name]:
+            head.append(f"{key} {getattr(schedule, name)}")
+    if schedule.weights:
+        head.append(f"weights {' '.join(map(str, schedule.weights))}")
     body = [
         f"{op.step} {op.rank} {op.channel} {op.kind.name.lower()} {op.peer} {op.chunk} {op.count}" for op in schedule
     ]
-    return "\n".join(head + body) + "\n"
+    return "\n".join([*head, _COLUMNS, *body]) + "\n"
+
+
+def digest(schedule: Schedule) -> str:
+    """16 hex digits that tell schedules apart, whatever they call themselves."""
+    return sha256(to_text(schedule).encode()).hexdigest()[:16]
 
 
 def from_text(text: str, place: str = "schedule") -> Schedule:
@@ -65,13 +80,27 @@ def from_text(text: str, place: str = "schedule") -> Schedule:
     if len(header) < len(_HEADER):
         raise ScheduleError(f"{place}: the header ends before {_HEADER[len(header)]!r}")
     ranks, chunks, window, root = (_integer(header[key], f"{place}, {key}") for key in _HEADER[2:])
-    ops = [_record(line, f"{place}, line {number}") for number, line in lines[1 + len(_HEADER) :]]
+    memory, records = _memory(lines[1 + len(_HEADER) :], place)
+    ops = [_record(line, f"{place}, line {number}") for number, line in records]
     try:
         return Schedule.from_ops(
-            header["collective"], header["algorithm"], ranks, chunks, ops, window=window, root=root
+            header["collective"], header["algorithm"], ranks, chunks, ops, window=window, root=root, **memory
         )
     except ScheduleError as error:
         raise ScheduleError(f"{place}: {error}") from None
+
+
+def _memory(lines: list[tuple[int, str]], place: str) -> tuple[dict[str, Any], list[tuple[int, str]]]:
+    """The optional headers, as attributes of the schedule, and the lines behind them."""
+    memory: dict[str, Any] = {}
+    while lines and lines[0][1].split()[0] in (*_MEMORY, "weights"):
+        key, *words = lines[0][1].split()
+        numbers = tuple(_integer(word, f"{place}, {key}") for word in words)
+        if key in memory or _MEMORY.get(key) in memory or (key != "weights" and len(numbers) != 1):
+            raise ScheduleError(f"{place}, line {lines[0][0]}: {lines[0][1]!r} where '{key} VALUE' may stand once")
+        memory[_MEMORY.get(key, key)] = numbers if key == "weights" else numbers[0]
+        lines = lines[1:]
+    return memory, lines
 
 
 def read_schedule(path: Path) -> Schedule:

@@ -3,7 +3,8 @@
 
 Checks, in order: every record is well formed; every send has a receive of the same size; no chunk is overwritten
 while it is in use; nothing waits for ever; every rank ends with exactly the contributions that the postcondition
-lists. The first failure is raised with rank, step and chunk, and the step-by-rank grid with a marker.
+lists; what is sent fits where it lands. The first failure is raised with rank, step and chunk, and the step-by-rank
+grid with a marker.
 """
 
 from collections import defaultdict
@@ -11,11 +12,13 @@ from typing import NoReturn
 
 from commbench.collectives.grid import step_by_rank
 from commbench.collectives.schedule import Kind, Op, Schedule
-from commbench.collectives.spec import get_collective
-from commbench.collectives.symbolic import Deadlock, execute
+from commbench.collectives.spec import GARBAGE, get_collective
+from commbench.collectives.symbolic import Deadlock, execute, shape_of
 from commbench.errors import ScheduleError
 
 __all__ = ["verify"]
+
+_ByPair = dict[tuple[int, int, int], list[Op]]
 
 
 def verify(schedule: Schedule) -> None:
@@ -30,6 +33,7 @@ def verify(schedule: Schedule) -> None:
     _check_pairs(schedule)
     _check_overwrites(schedule)
     _check_outcome(schedule)
+    _check_sizes(schedule)
 
 
 def _refuse(schedule: Schedule, message: str, mark: Op | None = None) -> NoReturn:
@@ -41,31 +45,35 @@ def _refuse(schedule: Schedule, message: str, mark: Op | None = None) -> NoRetur
 
 
 def _check_records(schedule: Schedule) -> None:
+    n, chunks = schedule.num_ranks, schedule.num_chunks
+    if get_collective(schedule.collective).blocked and chunks % n:
+        _refuse(schedule, f"{chunks} chunks cannot be cut into a block for each of {n} ranks")
+    members = n + schedule.num_switches
     for op in schedule:
-        if not (0 <= op.rank < schedule.num_ranks and 0 <= op.peer < schedule.num_ranks):
-            _refuse(
-                schedule,
-                f"rank {op.rank} or peer {op.peer} is outside the group 0..{schedule.num_ranks - 1}",
-                op,
-            )
-        if op.peer == op.rank:
-            _refuse(schedule, "a rank cannot exchange with itself", op)
+        if not (0 <= op.rank < members and 0 <= op.peer < members):
+            _refuse(schedule, f"rank {op.rank} or peer {op.peer} is outside the group 0..{members - 1}", op)
         if op.step < 0 or op.channel < 0:
             _refuse(schedule, f"step {op.step} and channel {op.channel} must not be negative", op)
-        if op.count < 1 or op.chunk < 0 or op.chunk + op.count > schedule.num_chunks:
+        if op.count < 1 or op.chunk < 0 or op.chunk + op.count > schedule.num_slots:
             last = op.chunk + op.count - 1
-            _refuse(schedule, f"chunks {op.chunk}..{last} are outside the buffer 0..{schedule.num_chunks - 1}", op)
+            _refuse(schedule, f"chunks {op.chunk}..{last} are outside the buffer 0..{schedule.num_slots - 1}", op)
 
 
-def _check_pairs(schedule: Schedule) -> None:
-    """The k-th send of a pair on a channel must meet a k-th receive, of as many chunks."""
-    sends: dict[tuple[int, int, int], list[Op]] = defaultdict(list)
-    receives: dict[tuple[int, int, int], list[Op]] = defaultdict(list)
+def _pairs(schedule: Schedule) -> tuple[_ByPair, _ByPair]:
+    """Sends and receives by (sender, receiver, channel), each in the order in which they meet."""
+    sends: _ByPair = defaultdict(list)
+    receives: _ByPair = defaultdict(list)
     for op in schedule:
         if op.kind is Kind.SEND:
             sends[op.rank, op.peer, op.channel].append(op)
         else:
             receives[op.peer, op.rank, op.channel].append(op)
+    return sends, receives
+
+
+def _check_pairs(schedule: Schedule) -> None:
+    """The k-th send of a pair on a channel must meet a k-th receive, of as many chunks."""
+    sends, receives = _pairs(schedule)
     for pair in sends.keys() | receives.keys():
         here, there = sends[pair], receives[pair]
         if len(here) > len(there):
@@ -76,11 +84,37 @@ def _check_pairs(schedule: Schedule) -> None:
             _refuse(schedule, f"the receive from rank {op.peer} on channel {op.channel} has no matching send", op)
         for send, receive in zip(here, there, strict=True):
             if send.count != receive.count:
-                _refuse(
-                    schedule,
-                    f"sends {send.count} chunks where rank {receive.rank} expects {receive.count}",
-                    send,
-                )
+                wanted = f"where rank {receive.rank} expects {receive.count}"
+                _refuse(schedule, f"sends {send.count} chunks {wanted}", send)
+
+
+def _check_sizes(schedule: Schedule) -> None:
+    """What is sent must fit where it lands, whatever the size of the buffer."""
+    sends, receives = _pairs(schedule)
+    for pair, here in sends.items():
+        for send, receive in zip(here, receives[pair], strict=True):
+            if not _same_sizes(schedule, send, receive):
+                place = f"chunk {receive.chunk} of rank {receive.rank}"
+                _refuse(schedule, f"is received as {place}, which need not be of the same size", send)
+
+
+def _same_sizes(schedule: Schedule, send: Op, receive: Op) -> bool:
+    """Whether the chunks sent are as large as the places they land in, whatever the size of the buffer.
+
+    Chunks of the same number in any buffer are. In blocked collectives, whose sizes are whole multiples of n elements,
+    chunks at the same place inside their blocks are too.
+    """
+    here, there = send.chunk % schedule.num_chunks, receive.chunk % schedule.num_chunks
+    if here == there:
+        return True
+    if schedule.weights:
+        weight = [
+            schedule.weights[(start + i) % schedule.num_chunks] for start in (here, there) for i in range(send.count)
+        ]
+        return weight[: send.count] == weight[send.count :]
+    blocked = get_collective(schedule.collective).blocked
+    period = schedule.num_chunks // (schedule.num_ranks if blocked else 1)
+    return here % period == there % period
 
 
 def _check_overwrites(schedule: Schedule) -> None:
@@ -126,10 +160,11 @@ def _check_outcome(schedule: Schedule) -> None:
         verb = "send to" if op and op.kind is Kind.SEND else "receive from"
         peer = f": the {verb} rank {op.peer} waits for ever" if op else ""
         _refuse(schedule, f"deadlock{peer}", op)
-    wanted = get_collective(schedule.collective).after(schedule.num_ranks, schedule.num_chunks, schedule.root)
-    for (rank, chunk), contributions in wanted.items():
+    collective = get_collective(schedule.collective)
+    for (rank, place), contributions in collective.after(shape_of(schedule)).items():
+        chunk = place + schedule.output * schedule.num_chunks
         found = state[rank, chunk]
-        if found == contributions:
+        if found == contributions or (collective.covers and set(found) == set(contributions)):
             continue
         last = max(
             (op for op in schedule.ops_of(rank) if op.kind.receives and _covers(op, chunk)),
@@ -153,5 +188,8 @@ def _covers(op: Op, chunk: int) -> bool:
 def _origins(contributions: list[tuple[int, int]]) -> str:
     if not contributions:
         return "nothing"
-    shown = ", ".join(f"rank {r}'s chunk {c}" for r, c in contributions[:3])
+    shown = ", ".join(
+        "memory that nobody wrote" if origin == GARBAGE else f"rank {origin[0]}'s chunk {origin[1]}"
+        for origin in contributions[:3]
+    )
     return shown + (f" and {len(contributions) - 3} more" if len(contributions) > 3 else "")

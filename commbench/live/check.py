@@ -1,20 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Right or wrong, exactly: inputs are small integers chosen so that every sum is exact in the dtype.
+"""Right or wrong, exactly, for every collective: inputs are small integers chosen so that every sum is exact.
 
-A rank's input is a row of ``_PERIOD`` pseudo-random integers, repeated. The period is a prime, so that a
-chunk that landed in another chunk's place does not find its own values there. Any order of adding gives the
-same sum, so an element is right only if it is equal.
+What goes in and what must come out is read off the collective's own conditions (``spec.Collective.before`` and
+``after``), at the coarsest cut of the buffer in which they can be told: one piece, a block per rank, or one per pair.
+Everything else in memory is poisoned, so that a value that nobody sent does not look right by luck.
+
+A rank's input is a row of ``_PERIOD`` pseudo-random integers, repeated. The period is a prime, so that a chunk that
+landed in another chunk's place does not find its own values there. Any order of adding gives the same sum, so an
+element is right only if it is equal. Where a contribution may be added more than once (``covers``: a barrier), rank r
+puts a one into every n-th element from r on, and an element is right if it is not less than one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 import torch
 
-__all__ = ["EXPECTED", "count_wrong", "fill_input"]
+from commbench.collectives.schedule import Schedule, chunk_offsets
+from commbench.collectives.spec import Contribution, Shape, State, get_collective
+from commbench.errors import InputError
+
+__all__ = ["Layout", "count_wrong", "fill_input", "layout_of", "plain_layout"]
 
 _PERIOD = 8191
 _LARGEST = 96
+_POISON = -(2**29) - 7  # for integers: no sum of inputs comes near it
 
 _EXACT_UP_TO: Mapping[torch.dtype, int] = MappingProxyType(
     {
@@ -29,40 +41,142 @@ _EXACT_UP_TO: Mapping[torch.dtype, int] = MappingProxyType(
 )
 
 
-def fill_input(buffer: torch.Tensor, rank: int, num_ranks: int) -> None:
-    """Write this rank's input into the buffer."""
-    buffer.copy_(_repeat(_row(rank, num_ranks, buffer.dtype), buffer.numel()))
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where inputs and results stand in a rank's memory: equal buffers one behind the other, each cut into pieces.
+
+    Attributes:
+        collective: a key of ``spec.COLLECTIVES``.
+        shape: its ``num_chunks`` is the number of pieces of one buffer.
+        borders: element offsets of the pieces in one buffer, ``shape.num_chunks + 1`` of them.
+        num_buffers, output: as in a Schedule; buffer 0 holds the input.
+    """
+
+    collective: str
+    shape: Shape
+    borders: tuple[int, ...]
+    num_buffers: int = 1
+    output: int = 0
+
+    @property
+    def num_elements(self) -> int:
+        """Elements of one buffer."""
+        return self.borders[-1]
+
+    def piece(self, memory: torch.Tensor, buffer: int, piece: int, count: int = 1) -> torch.Tensor:
+        """View of ``count`` consecutive pieces of a buffer."""
+        start = buffer * self.num_elements
+        return memory[start + self.borders[piece] : start + self.borders[piece + count]]
 
 
-def count_wrong(collective: str, buffer: torch.Tensor, num_ranks: int) -> int:
-    """Elements of this buffer that are not what the collective makes of the inputs of :func:`fill_input`."""
-    row = EXPECTED[collective](num_ranks, buffer.dtype)
-    expected = _repeat(row, buffer.numel()).to(device=buffer.device, dtype=buffer.dtype)
-    return int((buffer != expected).sum())
+def layout_of(schedule: Schedule, num_elements: int) -> Layout:
+    """The layout of a schedule's memory with ``num_elements`` in each buffer.
+
+    Raises:
+        InputError: the schedule's chunks do not make up the blocks that its collective speaks of.
+    """
+    shape = _coarsest(schedule.collective, schedule.num_ranks, schedule.root)
+    if schedule.num_chunks % shape.num_chunks:
+        raise InputError(
+            f"schedule {schedule.algorithm!r}: {schedule.num_chunks} chunks are no multiple of the "
+            f"{shape.num_chunks} blocks of {schedule.collective} on {schedule.num_ranks} ranks"
+        )
+    offsets = chunk_offsets(num_elements, schedule.num_chunks, schedule.weights).tolist()
+    borders = tuple(offsets[:: schedule.num_chunks // shape.num_chunks])
+    return Layout(schedule.collective, shape, borders, schedule.num_buffers, schedule.output)
 
 
-def _sum_of_rows(num_ranks: int, dtype: torch.dtype) -> torch.Tensor:
-    total = torch.zeros(_PERIOD, dtype=torch.int64)
-    for rank in range(num_ranks):
-        total += _row(rank, num_ranks, dtype)
-    return total
+def plain_layout(
+    collective: str, num_ranks: int, num_elements: int, root: int = 0, weights: tuple[int, ...] = ()
+) -> Layout:
+    """The layout of a backend's own collective: in place where the collective allows it, else a second buffer.
+
+    Args:
+        collective: a key of ``spec.COLLECTIVES``.
+        num_ranks: world size.
+        num_elements: of one buffer.
+        root: of rooted collectives.
+        weights: relative sizes of the pieces where they may differ (all-to-all-v); empty means equal ones.
+    """
+    shape = _coarsest(collective, num_ranks, root)
+    borders = tuple(chunk_offsets(num_elements, shape.num_chunks, weights).tolist())
+    num_buffers = 1 if get_collective(collective).in_place else 2
+    return Layout(collective, shape, borders, num_buffers, num_buffers - 1)
 
 
-EXPECTED: Mapping[str, Callable[[int, torch.dtype], torch.Tensor]] = MappingProxyType({"all-reduce": _sum_of_rows})
-"""By collective: (ranks, dtype) -> the period that the result repeats, on every rank."""
+def fill_input(memory: torch.Tensor, layout: Layout, rank: int) -> None:
+    """Write this rank's input into its memory, and poison into the rest of it."""
+    memory.fill_(float("nan") if memory.dtype.is_floating_point else _POISON)
+    for piece, contributions in _held_before(layout.collective, layout.shape, rank):
+        view = layout.piece(memory, 0, piece)
+        row = _pattern(contributions, layout, memory)
+        whole = view.numel() // len(row) * len(row)
+        view[:whole].view(-1, len(row)).copy_(row)
+        view[whole:].copy_(row[: view.numel() - whole])
 
 
-def _row(rank: int, num_ranks: int, dtype: torch.dtype) -> torch.Tensor:
-    """One period of a rank's input, int64."""
-    exact = _EXACT_UP_TO[dtype]
+def count_wrong(memory: torch.Tensor, layout: Layout, rank: int) -> int:
+    """Elements of this rank's result that are not what the collective makes of the inputs of :func:`fill_input`."""
+    covers = get_collective(layout.collective).covers
+    right = torch.ge if covers else torch.eq  # NaN is neither
+    wrong = 0
+    for piece, contributions in _held_after(layout.collective, layout.shape, rank):
+        view = layout.piece(memory, layout.output, piece)
+        row = _pattern(contributions, layout, memory)
+        whole = view.numel() // len(row) * len(row)
+        wrong += view.numel() - int(right(view[:whole].view(-1, len(row)), row).sum())
+        wrong -= int(right(view[whole:], row[: view.numel() - whole]).sum())
+    return wrong
+
+
+Pieces = tuple[tuple[int, Mapping[Contribution, int]], ...]
+"""Pieces of one rank, each with the contributions that it holds."""
+
+
+@lru_cache(maxsize=4)  # the same at every size
+def _held_before(collective: str, shape: Shape, rank: int) -> Pieces:
+    return _of_rank(rank, get_collective(collective).before(shape))
+
+
+@lru_cache(maxsize=4)
+def _held_after(collective: str, shape: Shape, rank: int) -> Pieces:
+    return _of_rank(rank, get_collective(collective).after(shape))
+
+
+def _of_rank(rank: int, state: State) -> Pieces:
+    return tuple((piece, contributions) for (owner, piece), contributions in state.items() if owner == rank)
+
+
+@lru_cache(maxsize=4)
+def _coarsest(collective: str, num_ranks: int, root: int) -> Shape:
+    """The fewest pieces of the buffer in which the collective's conditions say anything."""
+    spec = get_collective(collective)
+    shapes = (Shape(num_ranks, pieces, root) for pieces in (1, num_ranks, num_ranks**2))
+    return next(shape for shape in shapes if spec.before(shape) and spec.after(shape))
+
+
+def _pattern(contributions: Mapping[Contribution, int], layout: Layout, memory: torch.Tensor) -> torch.Tensor:
+    """One period of the sum of these contributions, from the start of the piece on, as the memory holds it."""
+    spec, num_ranks = get_collective(layout.collective), layout.shape.num_ranks
+    total = torch.zeros(num_ranks if spec.covers else _PERIOD, dtype=torch.int64)
+    for (origin, piece), times in contributions.items():
+        row = _one_hot(origin, num_ranks) if spec.covers else _row(origin, num_ranks, memory.dtype, spec.reduces)
+        total += times * row.roll(-layout.borders[piece])
+    return total.to(device=memory.device, dtype=memory.dtype)
+
+
+def _one_hot(rank: int, num_ranks: int) -> torch.Tensor:
+    return (torch.arange(num_ranks) == rank).to(torch.int64)
+
+
+@lru_cache(maxsize=128)
+def _row(rank: int, num_ranks: int, dtype: torch.dtype, summed: bool) -> torch.Tensor:
+    """One period of a rank's input, int64; where they are ``summed``, small enough that all ranks' sum is exact."""
+    exact = _EXACT_UP_TO[dtype] // (num_ranks if summed else 1)
     place = torch.arange(_PERIOD, dtype=torch.int64)
-    if num_ranks > exact:  # even ones everywhere would not sum exactly: let as many ranks give a one as may
-        return ((place + rank) % num_ranks < exact).to(torch.int64)
+    if exact < 1:  # even ones everywhere would not sum exactly: let as many ranks give a one as may
+        return ((place + rank) % num_ranks < _EXACT_UP_TO[dtype]).to(torch.int64)
     # a multiplicative mix of (rank, place); products stay below 2^63
     mixed = (place + 1) * 0x9E3779B1 + (rank + 1) * 0x85EBCA77
     mixed = (mixed ^ (mixed >> 15)) % 2**31 * 0x2C1B3C6D
-    return (mixed >> 17) % (min(exact // num_ranks, _LARGEST) + 1)
-
-
-def _repeat(row: torch.Tensor, num_elements: int) -> torch.Tensor:
-    return row.repeat(-(-num_elements // _PERIOD))[:num_elements]
+    return (mixed >> 17) % (min(exact, _LARGEST) + 1)

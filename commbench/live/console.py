@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from commbench.collectives.spec import get_collective
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
 from commbench.live.progress import Place
@@ -17,9 +18,10 @@ from commbench.units import format_bytes
 
 __all__ = ["JsonLines", "Table", "header_lines", "row", "session_notes"]
 
-_TITLES = ("size", "count", "type", "redop", "time", "algbw", "busbw", "min", "max", "spread", "#wrong")
-_UNITS = ("(B)", "(elements)", "", "", "(us)", "(GB/s)", "(GB/s)", "(us)", "(us)", "(us)", "")
-_WIDTHS = (11, 10, 8, 5, 9, 6, 6, 9, 9, 8, 6)
+_TITLES = ("size", "count", "type", "redop", "root", "time", "algbw", "busbw", "min", "max", "spread", "#wrong")
+_UNITS = ("(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)", "(us)", "(us)", "(us)", "")
+_WIDTHS = (11, 10, 8, 5, 4, 8, 6, 6, 8, 8, 8, 6)
+_NO_ROOT = -1  # as nccl-tests prints it
 _BAR_S = 0.5  # between redraws: the ranks need the cores more than the bar does
 
 
@@ -28,12 +30,13 @@ def header_lines(plan: Plan, facts: SessionFacts) -> list[str]:
     env = facts.environment
     where = ", ".join(dict.fromkeys(env.get("hosts") or [env["hostname"]]))
     slices = f" in {plan.slices} slices" if plan.slices > 1 else ""
+    place = "in place" if plan.in_place else "out of place"
     ranks = f"{facts.ranks} rank{'s' * (facts.ranks > 1)}"
     return [
         f"# {plan.collective}, {plan.algorithm}{slices}: {ranks} on {facts.backend}, started by {facts.launcher}",
         f"# {where}: {_machine(env)}",
         f"# torch {env['torch']}" + (f", NCCL {env['nccl']}, {env['gpu']}" if "nccl" in env else ""),
-        f"# {plan.timing} timing, in place, {plan.iters} iterations after {plan.warmup} of warm-up",
+        f"# {plan.timing} timing, {place}, {plan.iters} iterations after {plan.warmup} of warm-up",
         "# time: median over iterations of the slowest rank; min, max, spread (median absolute deviation)",
         "# of the same; 1 GB = 1e9 B",
         "#" + _columns(_TITLES)[1:],
@@ -41,15 +44,17 @@ def header_lines(plan: Plan, facts: SessionFacts) -> list[str]:
     ]
 
 
-def row(record: Measured) -> str:
-    """One line of the table."""
+def row(record: Measured, root: int = _NO_ROOT) -> str:
+    """One line of the table; the count is nccl-tests': elements of one rank's block where the buffer is blocks."""
     slowest = record.slowest_s
+    blocks = record.ranks if get_collective(record.collective).blocked else 1
     return _columns(
         (
             str(record.size_bytes),
-            str(record.num_elements),
+            str(record.num_elements // blocks),
             record.dtype,
             record.op,
+            str(root),
             _us(record.time_s),
             _rate(record.algbw_GBps),
             _rate(record.busbw_GBps),
@@ -123,7 +128,7 @@ class Table(Observer):
     def measured(self, record: Measured) -> None:
         """Print the row."""
         self._done += 1
-        print(row(record), flush=True)
+        print(row(record, self._plan.root if self._plan.spec.rooted else _NO_ROOT), flush=True)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Execute any :class:`~commbench.collectives.schedule.Schedule` with torch.distributed sends and receives.
 
-Everything that can be done before the clock starts is: the views of the buffer, the temporaries that
+Everything that can be done before the clock starts is: the views of the memory, the temporaries that
 reductions receive into and the order of posting are fixed when the executor is made. The timed loop posts,
 waits and adds.
 
@@ -16,12 +16,18 @@ Two ways to put the same steps on the wire:
   with the receive of another channel is refused.
 
 Chunks without elements (fewer elements than chunks) are skipped, on both sides alike because both cut the
-buffer by :func:`~commbench.collectives.schedule.chunk_offsets`.
+buffers by :meth:`Schedule.offsets <commbench.collectives.schedule.Schedule.offsets>`.
+
+What a rank exchanges with itself is a copy, made when the later of the two records is posted, right after the step's
+transfers are under way. Any moment between posting and the end of the step would do: a schedule that is right writes
+no chunk that an operation in flight uses, except by additions, which wait for the end of the step; so what is copied
+no longer changes, and nobody else uses the place that it lands in. What is to be added to goes through a temporary,
+like anything that arrives.
 """
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
@@ -30,8 +36,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from commbench.collectives.schedule import Kind, Op, Schedule, chunk_offsets
+from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.errors import InputError
+from commbench.live.plan import require_ranks_only
 
 __all__ = ["PHASES", "ScheduleExecutor"]
 
@@ -50,11 +57,12 @@ class _Transfer:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A step of one lane: what to post together, and the (view, temporary) pairs to add at its end."""
+    """A step of one lane: what to post together, and the (target, source) pairs to copy then and to add at its end."""
 
     number: int
-    transfers: tuple[_Transfer, ...]
-    reductions: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    transfers: list[_Transfer] = field(default_factory=list)
+    copies: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    reductions: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
 
 _Post = Callable[[], list[Any]]
@@ -62,33 +70,35 @@ _Post = Callable[[], list[Any]]
 
 
 class ScheduleExecutor:
-    """Runs one rank's part of a schedule, in place on one buffer, as often as asked.
+    """Runs one rank's part of a schedule on one piece of memory, as often as asked.
 
     Args:
         schedule: for as many ranks as the group has.
-        buffer: flat contiguous tensor; input before, result after.
+        memory: flat contiguous tensor of the schedule's ``num_buffers`` equal buffers, one behind the other.
         group: process group of the ranks.
         batched: post each step as one batch with the channels merged (NCCL); None: as the group's backend
             needs.
 
     Attributes:
-        phases: seconds of the last :meth:`run` spent posting, waiting and reducing, summed over channels.
+        phases: seconds of the last :meth:`run` spent posting (and copying what a rank sends itself), waiting and
+            reducing, summed over channels.
 
     Raises:
-        InputError: the schedule cannot run batched.
+        InputError: the schedule needs switches that add, does not fit the memory, or cannot run batched.
     """
 
     def __init__(
         self,
         schedule: Schedule,
-        buffer: torch.Tensor,
+        memory: torch.Tensor,
         group: dist.ProcessGroup,
         *,
         batched: bool | None = None,
     ) -> None:
+        require_ranks_only(schedule)
         if batched is None:
             batched = dist.get_backend(group) == "nccl"
-        channels = _compile(schedule, dist.get_rank(group), buffer)
+        channels = _compile(schedule, dist.get_rank(group), memory)
         if batched:
             _require_same_order(schedule)
             channels = [_merge(channels)]
@@ -109,6 +119,10 @@ class ScheduleExecutor:
         self._own.run()
         for other in self._others:
             other.finish()
+
+    def run_to_check(self) -> None:
+        """Execute the schedule once; its result stands where the collective's postcondition looks for it."""
+        self.run()
 
     def close(self) -> None:
         """End the channels' threads."""
@@ -132,6 +146,8 @@ class _Lane:
                 _finish(*in_flight.popleft(), phases)
             start = perf_counter()
             in_flight.append((step, post()))
+            for target, source in step.copies:
+                target.copy_(source)
             phases["post"] += perf_counter() - start
         while in_flight:
             _finish(*in_flight.popleft(), phases)
@@ -181,47 +197,54 @@ class _LaneThread:
         self._thread.join()
 
 
-def _compile(schedule: Schedule, rank: int, buffer: torch.Tensor) -> list[list[_Step]]:
+def _compile(schedule: Schedule, rank: int, memory: torch.Tensor) -> list[list[_Step]]:
     """The steps of each channel of this rank, with tensors in place of chunk numbers."""
-    offsets = chunk_offsets(buffer.numel(), schedule.num_chunks).tolist()
-    by_step: dict[tuple[int, int], list[Op]] = defaultdict(list)
+    if memory.numel() % schedule.num_buffers:
+        raise InputError(f"memory of {memory.numel()} elements is no {schedule.num_buffers} equal buffers")
+    offsets = schedule.offsets(memory.numel() // schedule.num_buffers).tolist()
+    steps: dict[tuple[int, int], _Step] = {}
+    own: dict[tuple[int, bool], list[tuple[_Step, torch.Tensor]]] = defaultdict(list)  # by channel and "sends"
+    temporaries = _Temporaries(memory, schedule.window)
     for op in schedule.ops_of(rank):
-        if offsets[op.chunk + op.count] > offsets[op.chunk]:
-            by_step[op.channel, op.step].append(op)
-    temporaries = _Temporaries(buffer, schedule.window)
-    channels: list[list[_Step]] = [[] for _ in range(schedule.num_channels)]
-    for (channel, number), ops in sorted(by_step.items()):
-        channels[channel].append(_compile_step(number, ops, buffer, offsets, temporaries))
-    return channels
-
-
-def _compile_step(
-    number: int, ops: list[Op], buffer: torch.Tensor, offsets: list[int], temporaries: "_Temporaries"
-) -> _Step:
-    transfers, reductions = [], []
-    for index, op in enumerate(ops):
-        view = landing = buffer[offsets[op.chunk] : offsets[op.chunk + op.count]]
+        view = landing = memory[offsets[op.chunk] : offsets[op.chunk + op.count]]
+        if not view.numel():
+            continue
+        step = steps.setdefault((op.channel, op.step), _Step(op.step))
         if op.kind is Kind.REDUCE:
-            landing = temporaries.get(op, index, view.numel())
-            reductions.append((view, landing))
-        transfers.append(_Transfer(op.kind is Kind.SEND, landing, op.peer, op.channel))
-    return _Step(number, tuple(transfers), tuple(reductions))
+            landing = temporaries.get(op, len(step.reductions), view.numel())
+            step.reductions.append((view, landing))
+        sends = op.kind is Kind.SEND
+        if op.peer == rank:
+            own[op.channel, sends].append((step, landing))
+        else:
+            step.transfers.append(_Transfer(sends, landing, op.peer, op.channel))
+    _pair_copies(own)
+    return [[steps[key] for key in sorted(steps) if key[0] == channel] for channel in range(schedule.num_channels)]
+
+
+def _pair_copies(own: Mapping[tuple[int, bool], list[tuple[_Step, torch.Tensor]]]) -> None:
+    """Turn what a rank exchanges with itself into copies: on each channel the k-th send meets the k-th receive."""
+    for channel in {channel for channel, _ in own}:
+        pairs = zip(own.get((channel, True), ()), own.get((channel, False), ()), strict=True)
+        for (sending, source), (receiving, target) in pairs:
+            later = max(sending, receiving, key=lambda step: step.number)
+            later.copies.append((target, source))
 
 
 class _Temporaries:
     """Memory that reductions receive into, shared by steps that are never in flight together."""
 
-    def __init__(self, buffer: torch.Tensor, window: int) -> None:
-        self._buffer = buffer
+    def __init__(self, memory: torch.Tensor, window: int) -> None:
+        self._memory = memory
         self._window = window
         self._blocks: dict[tuple[int, int, int], torch.Tensor] = {}
 
     def get(self, op: Op, index: int, num_elements: int) -> torch.Tensor:
-        """A block for the ``index``-th record of its step; steps ``window`` apart get the same one."""
+        """A block for the ``index``-th addition of its step; steps ``window`` apart get the same one."""
         slot = (op.channel, op.step % self._window, index)
         block = self._blocks.get(slot)
         if block is None or block.numel() < num_elements:
-            block = self._blocks[slot] = self._buffer.new_empty(num_elements)
+            block = self._blocks[slot] = self._memory.new_empty(num_elements)
         return block[:num_elements]
 
 
@@ -236,7 +259,7 @@ def _batch_post(step: _Step, group: dist.ProcessGroup) -> _Post:
         dist.P2POp(dist.isend if t.sends else dist.irecv, t.tensor, group=group, tag=t.tag, group_peer=t.peer)
         for t in step.transfers
     ]
-    return lambda: dist.batch_isend_irecv(operations)
+    return lambda: dist.batch_isend_irecv(operations) if operations else []
 
 
 def _merge(channels: list[list[_Step]]) -> list[_Step]:
@@ -248,8 +271,9 @@ def _merge(channels: list[list[_Step]]) -> list[_Step]:
     return [
         _Step(
             number,
-            tuple(t for s in steps for t in s.transfers),
-            tuple(r for s in steps for r in s.reductions),
+            [transfer for step in steps for transfer in step.transfers],
+            [copy for step in steps for copy in step.copies],
+            [addition for step in steps for addition in step.reductions],
         )
         for number, steps in sorted(by_number.items())
     ]
@@ -262,6 +286,8 @@ def _require_same_order(schedule: Schedule) -> None:
     sent: dict[tuple[int, int], list[int]] = defaultdict(list)
     received: dict[tuple[int, int], list[int]] = defaultdict(list)
     for op in sorted(schedule, key=lambda op: (op.step, op.channel)):
+        if op.rank == op.peer:
+            continue  # a copy, paired before anything is merged
         side, pair = (sent, (op.rank, op.peer)) if op.kind is Kind.SEND else (received, (op.peer, op.rank))
         side[pair].append(op.channel)
     for pair, channels in sent.items():

@@ -2,18 +2,19 @@
 """What a run is to do: one immutable object that every rank gets the same copy of."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from commbench.collectives.schedule import Schedule
-from commbench.collectives.sizes import dtype_bytes
-from commbench.collectives.spec import get_collective
+from commbench.collectives.sizes import dtype_bytes, whole_elements
+from commbench.collectives.spec import Collective, get_collective
 from commbench.collectives.text import from_text, to_text
 from commbench.errors import InputError
 
-__all__ = ["BACKENDS", "OPS", "TIMINGS", "Plan", "default_out"]
+__all__ = ["BACKENDS", "OPS", "TIMINGS", "Plan", "default_out", "require_ranks_only", "rounded_sizes"]
 
 BACKENDS = ("auto", "gloo", "nccl")
 OPS = ("sum",)
@@ -27,12 +28,15 @@ class Plan:
     Attributes:
         collective: a key of ``spec.COLLECTIVES``.
         ranks: world size.
-        sizes_bytes: buffer sizes, each a whole number of elements.
+        sizes_bytes: of the full buffer, each a whole number of elements in every rank's block
+            (:func:`rounded_sizes`); one element for a barrier, which moves no more than a token.
         out: the journal that records are appended to.
         run: identifier of this invocation, in every record.
-        schedule: the algorithm to execute; None for the backend's own collective.
+        schedule: the algorithm to execute, or one schedule per size where it depends on the size; None for the
+            backend's own collective.
+        root: of rooted collectives.
         slices: pieces the schedule was pipelined in, for the record.
-        dtype, op: of the elements and the reduction.
+        dtype, op: of the elements and the reduction (where there is one).
         backend: "gloo", "nccl", or "auto": nccl if every rank has a GPU of its own, else gloo.
         iters, warmup: timed and warm-up iterations per size.
         timing: "isolated" (barrier before each iteration) or "pipelined" (back to back after one barrier).
@@ -48,7 +52,8 @@ class Plan:
     sizes_bytes: tuple[int, ...]
     out: Path
     run: str
-    schedule: Schedule | None = None
+    schedule: Schedule | tuple[Schedule, ...] | None = None
+    root: int = 0
     slices: int = 1
     dtype: str = "float32"
     op: str = "sum"
@@ -60,8 +65,7 @@ class Plan:
     timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
-        get_collective(self.collective)
-        item = dtype_bytes(self.dtype)
+        spec, item = get_collective(self.collective), dtype_bytes(self.dtype)
         for option, value, known in (
             ("--op", self.op, OPS),
             ("--backend", self.backend, BACKENDS),
@@ -77,34 +81,66 @@ class Plan:
         ):
             if number < least:
                 raise InputError(f"{option} {number} must be at least {least}")
+        if not 0 <= self.root < self.ranks:
+            raise InputError(f"--root {self.root} is outside the ranks 0..{self.ranks - 1}")
+        if self.root and not spec.rooted:
+            raise InputError(f"--root {self.root} has no meaning for {self.collective}")
         if not self.timeout_s > 0:
             raise InputError(f"--timeout {self.timeout_s:g} must be above 0 seconds")
         for size in self.sizes_bytes:
             if size < item or size % item:
                 raise InputError(f"size {size} bytes is not one or more whole elements of {self.dtype} ({item} bytes)")
-        if self.schedule is not None:
-            self._require_fit(self.schedule)
+            if rounded_sizes(spec, self.ranks, (size,), item) != (size,):
+                raise InputError(f"size {size} bytes is not as many elements for each of {self.ranks} ranks")
+        self._require_fit()
 
-    def _require_fit(self, schedule: Schedule) -> None:
-        if schedule.num_ranks != self.ranks:
-            raise InputError(
-                f"schedule {schedule.algorithm!r} is for {schedule.num_ranks} ranks, the run has {self.ranks}"
-            )
-        if schedule.collective != self.collective:
-            raise InputError(
-                f"schedule {schedule.algorithm!r} is a {schedule.collective}, the run is of {self.collective}"
-            )
+    def _require_fit(self) -> None:
+        if isinstance(self.schedule, tuple) and len(self.schedule) != len(self.sizes_bytes):
+            raise InputError(f"{len(self.schedule)} schedules for {len(self.sizes_bytes)} sizes: give one for each")
+        for schedule in self.schedules:
+            name = f"schedule {schedule.algorithm!r}"
+            if schedule.num_ranks != self.ranks:
+                raise InputError(f"{name} is for {schedule.num_ranks} ranks, the run has {self.ranks}")
+            if schedule.collective != self.collective:
+                raise InputError(f"{name} is of {schedule.collective}, the run of {self.collective}")
+            if self.spec.rooted and schedule.root != self.root:
+                raise InputError(f"{name} has root {schedule.root}, the run has root {self.root}")
+            require_ranks_only(schedule)
+
+    @property
+    def spec(self) -> Collective:
+        """The collective."""
+        return get_collective(self.collective)
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """One schedule, or one per size; none for the backend's own collective."""
+        if self.schedule is None:
+            return ()
+        return self.schedule if isinstance(self.schedule, tuple) else (self.schedule,)
+
+    def schedule_for(self, size_bytes: int) -> Schedule | None:
+        """The schedule of one of the sizes; None for the backend's own collective."""
+        if not isinstance(self.schedule, tuple):
+            return self.schedule
+        return self.schedule[self.sizes_bytes.index(size_bytes)]
 
     @property
     def algorithm(self) -> str:
         """Name of the algorithm; "native" is the backend's own."""
-        return "native" if self.schedule is None else self.schedule.algorithm
+        return self.schedules[0].algorithm if self.schedules else "native"
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the result stands where the input stood."""
+        return self.schedules[0].output == 0 if self.schedules else self.spec.in_place
 
     def to_json(self) -> str:
         """The plan as text, for a rank in another process."""
         data = {f.name: getattr(self, f.name) for f in fields(self)}
         data["out"] = str(self.out)
-        data["schedule"] = None if self.schedule is None else to_text(self.schedule)
+        data["schedule"] = [to_text(schedule) for schedule in self.schedules]
+        data["by_size"] = isinstance(self.schedule, tuple)
         return json.dumps(data)
 
     @classmethod
@@ -113,9 +149,32 @@ class Plan:
         data: dict[str, Any] = json.loads(text)
         data["out"] = Path(data["out"])
         data["sizes_bytes"] = tuple(data["sizes_bytes"])
-        if data["schedule"] is not None:
-            data["schedule"] = from_text(data["schedule"], "the plan's schedule")
-        return cls(**data)
+        schedules = tuple(from_text(schedule, "the plan's schedule") for schedule in data.pop("schedule"))
+        by_size = data.pop("by_size")
+        return cls(**data, schedule=schedules if by_size else schedules[0] if schedules else None)
+
+
+def rounded_sizes(spec: Collective, num_ranks: int, sizes_bytes: Iterable[int], element_bytes: int) -> tuple[int, ...]:
+    """The sizes that can be measured, in bytes: rounded down by ``whole_elements``, none twice.
+
+    Raises:
+        InputError: a size that holds nothing.
+    """
+    elements = (whole_elements(spec, num_ranks, size, element_bytes) for size in sizes_bytes)
+    return tuple(dict.fromkeys(count * element_bytes for count in elements))
+
+
+def require_ranks_only(schedule: Schedule) -> None:
+    """Refuse a schedule that live ranks cannot run.
+
+    Raises:
+        InputError: it needs switches that add.
+    """
+    if schedule.num_switches:
+        raise InputError(
+            f"schedule {schedule.algorithm!r} adds inside {schedule.num_switches} switches: it can be simulated, "
+            "not run on live ranks"
+        )
 
 
 def default_out(collective: str, algorithm: str) -> Path:

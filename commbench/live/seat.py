@@ -8,7 +8,7 @@ is no rank, and commbench starts the ranks itself.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commbench.errors import InputError
@@ -23,6 +23,7 @@ class Seat:
     Attributes:
         launcher: what started the ranks.
         rank, world_size: as in torch.distributed. local_rank: rank among those of this machine.
+        local_size: ranks of this machine, None where the launcher does not tell.
         store: file through which the ranks meet; None: MASTER_ADDR and MASTER_PORT.
         rendezvous: variables to set before meeting, where the launcher did not set them.
     """
@@ -33,6 +34,7 @@ class Seat:
     local_rank: int
     store: Path | None = None
     rendezvous: tuple[tuple[str, str], ...] = ()
+    local_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +45,21 @@ class _Launcher:
     rank: str
     size: str
     local: str
+    local_size: str
 
 
 _LAUNCHERS = (
-    _Launcher("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK"),
-    _Launcher("openmpi", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
-    _Launcher("mpich", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
+    _Launcher("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    _Launcher(
+        "openmpi",
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+    ),
+    _Launcher("mpich", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     # STEP: inside an sbatch script SLURM_PROCID and SLURM_NTASKS are set too, and that shell is no rank
-    _Launcher("slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+    _Launcher("slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
 )
 
 
@@ -72,7 +81,7 @@ def find_seat(variables: Mapping[str, str], num_ranks: int | None = None) -> Sea
         _require_agreement(seats)
     if num_ranks is not None and num_ranks != seat.world_size:
         raise InputError(f"--nproc {num_ranks}, but {seat.launcher} started {seat.world_size} ranks; leave --nproc out")
-    return Seat(seat.launcher, seat.rank, seat.world_size, seat.local_rank, rendezvous=_rendezvous(seat, variables))
+    return replace(seat, rendezvous=_rendezvous(seat, variables))
 
 
 def _seat_of(launcher: _Launcher, variables: Mapping[str, str]) -> Seat | None:
@@ -88,7 +97,13 @@ def _seat_of(launcher: _Launcher, variables: Mapping[str, str]) -> Seat | None:
     if not rank < size:
         raise InputError(f"{launcher.rank}={rank} must be below {launcher.size}={size}")
     local = _number(variables, launcher.local) if launcher.local in variables else rank
-    return Seat(launcher.name, rank, size, local)
+    return Seat(launcher.name, rank, size, local, local_size=_local_size(variables.get(launcher.local_size, "")))
+
+
+def _local_size(text: str) -> int | None:
+    """Ranks per host as a launcher says it: "8", or Slurm's "8(x2)"; None if hosts differ or nothing is said."""
+    match = re.fullmatch(r"(\d+)(?:\(x\d+\))?", text)
+    return int(match[1]) if match else None
 
 
 def _number(variables: Mapping[str, str], name: str) -> int:

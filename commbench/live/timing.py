@@ -28,6 +28,9 @@ class Operation(Protocol):
     def run(self) -> None:
         """Do it once."""
 
+    def run_to_check(self) -> None:
+        """Do it once, untimed, and leave the result where the collective's postcondition looks for it."""
+
     def close(self) -> None:
         """Give back what it holds."""
 

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.collectives.registry import build_schedule
-from commbench.collectives.schedule import Kind, Schedule, chunk_offsets
+from commbench.collectives.schedule import Kind, Schedule
+from commbench.errors import InputError
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
 from commbench.program.ir import CollectiveCall, Compute, Program, Transfer, ranks_of
 
@@ -91,7 +92,7 @@ def expand(program: Program, *, reduction_ps_per_byte: float) -> FlatProgram:
                 done = {op.src: int(task), op.dst: int(task)}
                 build.need(int(task), np.array(sorted({*waits[op.src], *waits[op.dst]}), dtype=np.int64))
             case CollectiveCall():
-                schedule = build_schedule(op.collective, op.algorithm, len(op.group), op.slices)
+                schedule = _schedule_of(op)
                 done = _add_collective(build, schedule, op, number, waits, reduction_ps_per_byte)
         ends.append(done)
         last_on.update({(rank, op.stream): task for rank, task in done.items()})
@@ -103,9 +104,31 @@ def expand_schedule(
 ) -> FlatProgram:
     """The tasks of one schedule that starts at time 0 on all ranks."""
     build = _Builder()
-    call = _Call(schedule, np.arange(schedule.num_ranks, dtype=np.int64), num_elements, element_bytes, 0)
+    members = schedule.num_ranks + schedule.num_switches
+    call = _Call(schedule, np.arange(members, dtype=np.int64), num_elements, element_bytes, 0)
     _add_schedule(build, call, reduction_ps_per_byte, entry=None)
-    return build.build(schedule.num_ranks)
+    return build.build(members)
+
+
+def _schedule_of(op: CollectiveCall) -> Schedule:
+    """The schedule of a collective inside a program.
+
+    Raises:
+        InputError: it needs switches that add; programs have no place for them yet.
+    """
+    schedule = build_schedule(
+        op.collective,
+        op.algorithm,
+        len(op.group),
+        op.slices,
+        num_elements=op.num_elements,
+        element_bytes=op.element_bytes,
+    )
+    if schedule.num_switches:
+        raise InputError(
+            f"algorithm {op.algorithm} needs switches that add; it can be simulated alone, not in a program"
+        )
+    return schedule
 
 
 def _present(task: int | None) -> set[int]:
@@ -165,7 +188,8 @@ def _add_schedule(build: _Builder, call: _Call, reduction: float, entry: IntArra
     )
     lanes = _Lanes(schedule)
     send_end, receive_end = lanes.step_end(send), lanes.step_end(receive)
-    adds = receive[:, 3] == Kind.REDUCE
+    # A switch adds at line rate, what it is made for; only ranks pay for additions.
+    adds = (receive[:, 3] == Kind.REDUCE) & (receive[:, 1] < schedule.num_ranks)
     reduced = np.bincount(receive_end[adds], weights=num_bytes[adds], minlength=lanes.num_ends)
     ends = build.add(
         lanes.num_ends,
@@ -197,7 +221,8 @@ class _Lanes:
 
     def __init__(self, schedule: Schedule) -> None:
         self._num_channels = schedule.num_channels
-        steps = np.zeros(schedule.num_ranks * self._num_channels, dtype=np.int64)
+        members = schedule.num_ranks + schedule.num_switches
+        steps = np.zeros(members * self._num_channels, dtype=np.int64)
         table = schedule.table.astype(np.int64)
         np.maximum.at(steps, self._lane(table), table[:, 0] + 1)
         self._first = np.concatenate([[0], np.cumsum(steps)])
@@ -228,7 +253,7 @@ def _messages(call: _Call) -> tuple[IntArray, IntArray, IntArray]:
     receives_by_pair = np.lexsort((receives[:, 1], receives[:, 2], receives[:, 4]))
     matched = np.empty_like(sends)
     matched[by_pair] = receives[receives_by_pair]
-    offsets = chunk_offsets(call.num_elements, call.schedule.num_chunks) * call.element_bytes
+    offsets = call.schedule.offsets(call.num_elements) * call.element_bytes
     num_bytes = offsets[sends[:, 5] + sends[:, 6]] - offsets[sends[:, 5]]
-    kept = num_bytes > 0
+    kept = (num_bytes > 0) & (sends[:, 1] != sends[:, 4])  # a rank's copy to itself costs nothing: see SEMANTICS.md
     return sends[kept], matched[kept], num_bytes[kept]

@@ -13,12 +13,11 @@ from statistics import median
 from typing import Any, ClassVar, Self
 
 from commbench.errors import ResultsError
+from commbench.units import GB
 
 __all__ = ["SCHEMA", "Compared", "Measured", "Record", "Simulated", "Summary", "record_from_json"]
 
 SCHEMA = 1
-GB = 1e9
-
 Samples = tuple[tuple[float, ...], ...]
 """Seconds, shape rank x iteration."""
 
@@ -69,7 +68,8 @@ class Measured(Record):
         run: identifier of the invocation that measured it.
         collective, algorithm, backend: what ran; ``algorithm`` "native" is the backend's own collective.
         ranks: world size. size_bytes: as nccl-tests defines the size. num_elements: of the buffer. dtype, op: of it.
-        slices: pieces that the schedule was pipelined in; 1 for native.
+        slices: pieces that the schedule was pipelined in; 1 for native. root: of rooted collectives, else 0.
+        schedule: digest of the schedule's text form (collectives.text.digest), "" for native.
         samples_s: seconds of each timed iteration, rank x iteration, each rank by its own clock.
         warmup_s: the same for the warm-up iterations, which no statistic uses.
         phases_s: seconds spent per phase ("post", "wait", "reduce"), rank x iteration; empty for native.
@@ -99,9 +99,21 @@ class Measured(Record):
     started_at: str
     wrong: int | None = None
     slices: int = 1
+    root: int = 0
+    schedule: str = ""
     warmup_s: Samples = ()
     phases_s: Mapping[str, Samples] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lengths = {len(row) for row in self.samples_s}
+        if len(self.samples_s) != self.ranks or len(lengths) != 1 or 0 in lengths:
+            raise ValueError(f"samples_s must hold a row of one iteration or more for each of {self.ranks} ranks")
+        if not all(isinstance(t, float | int) and t > 0 for row in self.samples_s for t in row):
+            raise ValueError("samples_s must be seconds above zero")
+        for name in ("ranks", "size_bytes", "num_elements", "slices"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} {getattr(self, name)!r} must be a whole number")
 
     @property
     def slowest_s(self) -> tuple[float, ...]:

@@ -43,7 +43,7 @@ class Router:
         self.topology = topology
         self.policy = get_policy(policy or topology.routing)
         self.seed = seed
-        self._routes: dict[tuple[int, int, int], tuple[int, ...]] = {}
+        self._routes: dict[tuple[str, str, int], tuple[int, ...]] = {}
         self._inside: dict[tuple[str, str], list[str]] = {}
         self._host_graphs: dict[int, nx.DiGraph] = {}
         self._distances: dict[str, dict[str, int]] = {}
@@ -56,16 +56,23 @@ class Router:
         }
 
     def route(self, src: int, dst: int, channel: int = 0) -> tuple[int, ...]:
-        """Numbers of the links from rank ``src`` to rank ``dst``, in order.
+        """Numbers of the links from rank ``src`` to rank ``dst`` of the topology, in order.
 
         Raises:
             RoutingError: no route; names both endpoints and the policy.
         """
+        return self.route_between(self.topology.ranks[src], self.topology.ranks[dst], channel)
+
+    def route_between(self, src: str, dst: str, channel: int = 0) -> tuple[int, ...]:
+        """The same between nodes by name: endpoints, or switches that take part in a collective.
+
+        Raises:
+            RoutingError: no route; names both nodes and the policy.
+        """
         key = (src, dst, channel)
         if key not in self._routes:
-            nodes = self._path(self.topology.ranks[src], self.topology.ranks[dst], channel)
             edges = self.topology.graph.edges
-            self._routes[key] = tuple(edges[a, b]["link"].index for a, b in pairwise(nodes))
+            self._routes[key] = tuple(edges[a, b]["link"].index for a, b in pairwise(self._path(src, dst, channel)))
         return self._routes[key]
 
     def latency_ps(self, route: tuple[int, ...]) -> int:
@@ -79,7 +86,10 @@ class Router:
 
     def _path(self, src: str, dst: str, channel: int) -> list[str]:
         topology = self.topology
-        if topology.host_of(src) == topology.host_of(dst):
+        hosts = topology.by_name[src].host, topology.by_name[dst].host
+        if None in hosts:
+            return self._with_switch(src, dst, channel)
+        if hosts[0] == hosts[1]:
             return self._inside_host(src, dst)
         if src not in topology.nic_of or dst not in topology.nic_of:
             raise self._no_route(src, dst, "an endpoint has no NIC")
@@ -90,8 +100,29 @@ class Router:
             if rail not in self._nic_on_rail:
                 raise self._no_route(src, dst, f"host {rail[0]} has no NIC on rail {rail[1]}")
             src_nic = self._nic_on_rail[rail]
-        fabric = self._through_fabric(Flow(src_nic, dst_nic, channel, self._number[dst_nic], self.seed), src, dst)
+        flow = Flow(src_nic, dst_nic, channel, self._number[dst_nic], self.seed)
+        fabric = self._through_fabric(flow, (self._attached[src_nic], self._attached[dst_nic]), (src, dst))
         return [*self._to_nic(src, src_nic), *fabric, *self._inside_host(dst_nic, dst)]
+
+    def _with_switch(self, src: str, dst: str, channel: int) -> list[str]:
+        """Between an endpoint and a fabric switch that adds or multicasts, or between two such switches."""
+        leave = self._own_nic(src, "source")
+        arrive = self._own_nic(dst, "destination")
+        here = self._attached.get(leave, leave)
+        there = self._attached.get(arrive, arrive)
+        flow = Flow(leave, arrive, channel, self._number.get(arrive, 0), self.seed)
+        fabric = self._through_fabric(flow, (here, there), (src, dst))
+        before = self._inside_host(src, leave) if leave != src else []
+        after = self._inside_host(arrive, dst) if arrive != dst else []
+        return [*before, *fabric, *after]
+
+    def _own_nic(self, node: str, role: str) -> str:
+        """The NIC of an endpoint; a switch is its own."""
+        if self.topology.by_name[node].host is None:
+            return node
+        if node not in self.topology.nic_of:
+            raise RoutingError(f"topology {self.topology.name}: {role} {node} has no NIC")
+        return self.topology.nic_of[node]
 
     def _to_nic(self, src: str, nic: str) -> list[str]:
         """Inside the sending host; by NVLink to the GPU that owns the NIC where there is NVLink (PXN)."""
@@ -132,13 +163,13 @@ class Router:
                     self._host_graphs[ends.pop()].add_edge(link.src, link.dst, cost=_COST[link.kind])  # type: ignore[index]
         return self._host_graphs[host]
 
-    def _through_fabric(self, flow: Flow, src: str, dst: str) -> list[str]:
-        """Switches from the sender's NIC to the receiver's, NICs left out, chosen hop by hop."""
-        here, last = self._attached[flow.src], self._attached[flow.dst]
+    def _through_fabric(self, flow: Flow, switches: tuple[str, str], ends: tuple[str, str]) -> list[str]:
+        """Switches from the first to the last, both included, chosen hop by hop; ``ends`` are for the error."""
+        here, last = switches
         distance = self._distance_to(last)
         if here not in distance:
             why = "their leaves are not joined; a rail-only fabric needs routing rail-aware"
-            raise self._no_route(src, dst, why)
+            raise self._no_route(*ends, why)
         hops, fan_out = [here], 1
         while here != last:
             nearer = [

@@ -21,6 +21,7 @@ __all__ = ["ENGINE", "run"]
 
 ENGINE = "reference"
 
+_LAST_PS = 2**63 - 1
 _ENDS, _DELIVER, _STARTS, _SHARES = range(4)  # priorities; _DELIVER closes phase 1, when all flow ends are known
 
 
@@ -109,6 +110,8 @@ class _Engine:
 
     def at(self, time_ps: int, priority: int, action: Callable[..., None], *task: int) -> None:
         """Do ``action(*task)`` at ``time_ps`` in the phase of ``priority``."""
+        if time_ps > _LAST_PS:
+            raise InputError(f"simulated time passes {_LAST_PS} ps (106 days), the end of 64 bits: give smaller sizes")
         self.env.schedule(_Action(self.env, action, task), EventPriority(priority), time_ps - self.now)
 
     # Phase 1: ends ---------------------------------------------------------------------------------------------

@@ -9,40 +9,51 @@ from pathlib import Path
 from commbench.calibrate.fit import calibrate
 from commbench.calibrate.machine import Machine
 from commbench.collectives.registry import build_schedule, get_algorithm
-from commbench.errors import InputError
+from commbench.errors import CheckFailedError, InputError
 from commbench.results.journal import Journal
-from commbench.results.records import Compared, Measured, Summary
+from commbench.results.records import Compared, Measured, Simulated, Summary
+from commbench.sim.collective import simulate
+from commbench.topology.model import Topology
 from commbench.validate.compare import compare, split_sizes, summarize
 
-__all__ = ["LEGS", "Leg", "Validation", "judge", "measure_legs"]
+__all__ = ["LEGS", "NATIVE", "Leg", "Validation", "judge", "measure_legs", "simulate_sizes", "stamp"]
 
 COLLECTIVE = "all-reduce"
+NATIVE = "native"
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One algorithm on one number of ranks; calibration sees only legs with ``fit``, every second size of them."""
+    """One algorithm on one number of ranks."""
 
     algorithm: str
     ranks: int
-    fit: bool = False
 
 
-LEGS = (
-    Leg("ring", 4, fit=True),
-    Leg("double-binary-tree", 4),
-    Leg("ring", 3),
-    Leg("double-binary-tree", 3),
-)
+FIT_LEG = Leg("ring", 4)
+"""The calibration sees this leg alone, and of it every second size."""
+
+LEGS = (FIT_LEG, Leg("double-binary-tree", 4), Leg("ring", 3), Leg("double-binary-tree", 3))
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What a validation found."""
+    """What a validation found.
+
+    Attributes:
+        machine: as calibrated. compared: every point of a schedule. summary: the verdict.
+        num_native: records of the backend's own collectives, which no schedule here describes; not compared.
+    """
 
     machine: Machine
     compared: tuple[Compared, ...]
     summary: Summary
+    num_native: int
+
+
+def stamp() -> str:
+    """Name for the files of one invocation, so that none overwrites or extends those of another."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
 def measure_legs(
@@ -51,23 +62,27 @@ def measure_legs(
     """Measure every leg on live gloo ranks; each record is in ``out`` as soon as its size is done.
 
     Raises:
+        InputError: too few sizes to fit on half of them.
         RunError: a rank died or hung.
     """
     from commbench.live.measure import measure
     from commbench.live.plan import Plan
 
+    if len(sizes_bytes) < 3:
+        raise InputError(
+            f"{len(sizes_bytes)} sizes are too few: the fit takes every second one and needs two; give 3 or more"
+        )
     records = []
     for leg in legs:
-        native = leg.algorithm == "native"
-        slices = 1 if native else get_algorithm(COLLECTIVE, leg.algorithm).default_slices
+        slices = 1 if leg.algorithm == NATIVE else get_algorithm(COLLECTIVE, leg.algorithm).default_slices
         tell(f"measuring {COLLECTIVE} {leg.algorithm} on {leg.ranks} live gloo ranks, {len(sizes_bytes)} sizes")
         plan = Plan(
             collective=COLLECTIVE,
             ranks=leg.ranks,
             sizes_bytes=tuple(sizes_bytes),
             out=out,
-            run=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{leg.algorithm}-{leg.ranks}",
-            schedule=None if native else build_schedule(COLLECTIVE, leg.algorithm, leg.ranks, slices),
+            run=f"{stamp()}-{leg.algorithm}-{leg.ranks}",
+            schedule=None if leg.algorithm == NATIVE else build_schedule(COLLECTIVE, leg.algorithm, leg.ranks, slices),
             slices=slices,
             backend="gloo",
             iters=iters,
@@ -76,31 +91,42 @@ def measure_legs(
     return records
 
 
-def judge(
-    records: Sequence[Measured],
-    *,
-    max_median: float,
-    max_p95: float,
-    source: str,
-    out: Path,
-    legs: Sequence[Leg] = LEGS,
-) -> Validation:
-    """Calibrate on the legs with ``fit``, every second size; compare all; append the outcome to ``out``.
+def judge(records: Sequence[Measured], *, max_median: float, max_p95: float, source: str, out: Path) -> Validation:
+    """Calibrate on every second size of :data:`FIT_LEG`; compare every run of a schedule; append all to ``out``.
 
     Raises:
-        InputError: no record belongs to a leg that the calibration may see.
+        InputError: the records hold nothing of the leg that the calibration may see.
+        CheckFailedError: a record has wrong values.
     """
-    known = {(leg.algorithm, leg.ranks): leg for leg in legs}
-    points = [record for record in records if (record.algorithm, record.ranks) in known]
-    candidates = [point for point in points if known[point.algorithm, point.ranks].fit]
+    bad = [record for record in records if record.wrong]
+    if bad:
+        place = f"{bad[0].algorithm} on {bad[0].ranks} ranks at {bad[0].size_bytes} B"
+        raise CheckFailedError(f"{len(bad)} records have wrong values, the first is {place}: nothing to validate")
+    points = [record for record in records if record.algorithm != NATIVE]
+    candidates = [p for p in points if Leg(p.algorithm, p.ranks) == FIT_LEG and p.collective == COLLECTIVE]
     if not candidates:
-        wanted = ", ".join(f"{leg.algorithm} on {leg.ranks} ranks" for leg in legs if leg.fit)
-        raise InputError(f"nothing to calibrate on: the records hold no {wanted}")
+        raise InputError(
+            f"nothing to calibrate on: no {COLLECTIVE} {FIT_LEG.algorithm} on {FIT_LEG.ranks} ranks in the records"
+        )
     fitted = split_sizes(candidates)
-    machine = calibrate(fitted, name=str(fitted[0].environment["hostname"]), source=source)
+    machine = calibrate(fitted, name=str(fitted[0].environment.get("hostname")), source=source)
     compared = compare(machine, points, fitted)
     summary = summarize(compared, max_median=max_median, max_p95=max_p95)
     journal = Journal(out)
     for record in (*compared, summary):
         journal.append(record)
-    return Validation(machine, tuple(compared), summary)
+    return Validation(machine, tuple(compared), summary, len(records) - len(points))
+
+
+def simulate_sizes(
+    topologies: Sequence[Topology], algorithms: Sequence[str], sizes_bytes: Sequence[int], *, out: Path
+) -> list[Simulated]:
+    """Simulate every algorithm at every size on every topology; append the records to ``out``."""
+    journal = Journal(out)
+    records = []
+    for topology in topologies:
+        for algorithm in algorithms:
+            for size in sizes_bytes:
+                records.append(simulate(topology, COLLECTIVE, algorithm, size).record)
+                journal.append(records[-1])
+    return records

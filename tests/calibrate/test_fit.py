@@ -10,6 +10,7 @@ from commbench.calibrate.fit import calibrate, predict_s
 from commbench.calibrate.machine import Machine
 from commbench.collectives.registry import build_schedule
 from commbench.collectives.schedule import Kind
+from commbench.collectives.text import digest
 from commbench.errors import InputError
 from commbench.results.records import Measured
 from commbench.topology.load import load_topology
@@ -31,7 +32,8 @@ def measured(size: int, algorithm: str = "ring", ranks: int = 4, **changes: obje
     schedule = build_schedule("all-reduce", algorithm, ranks, 1)
     blank = Measured(
         run="r", collective="all-reduce", algorithm=schedule.algorithm, backend="gloo", ranks=ranks, size_bytes=size,
-        num_elements=size // 4, dtype="float32", op="sum", samples_s=((1.0,),), busbw_factor=2 * (ranks - 1) / ranks,
+        num_elements=size // 4, dtype="float32", op="sum", samples_s=((1.0,),) * ranks,
+        busbw_factor=2 * (ranks - 1) / ranks,
         timing="isolated", launcher="commbench", started_at="2026-01-01T00:00:00Z",
         environment={"hostname": "truth", "cores_usable": 2},
     )  # fmt: skip
@@ -51,6 +53,14 @@ def test_it_recovers_the_numbers_of_the_machine_that_was_measured() -> None:
     assert found.reduction == pytest.approx(6e9, rel=1e-3)
     assert found.latency_s == pytest.approx(30e-6, rel=0.01)
     assert found.bandwidth == pytest.approx(4e9, rel=0.01)
+
+
+def test_another_schedule_under_the_same_name_is_refused() -> None:
+    right = digest(build_schedule("all-reduce", "ring", 4, 1))
+    calibrate([measured(size, schedule=right) for size in SIZES], name="found", source="test")
+    other = digest(build_schedule("all-reduce", "double-binary-tree", 4, 1))
+    with pytest.raises(InputError, match="is another schedule than commbench's own"):
+        calibrate([measured(size, schedule=other) for size in SIZES], name="found", source="test")
 
 
 def test_one_disturbed_point_does_not_decide() -> None:

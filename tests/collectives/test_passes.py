@@ -72,16 +72,24 @@ def test_passes_combine() -> None:
 
 @pytest.mark.parametrize("slices", [0, -1])
 def test_no_slices(slices: int) -> None:
-    with pytest.raises(ScheduleError, match=f"slices must be at least 1, not {slices}"):
+    with pytest.raises(InputError, match=f"slices must be at least 1, not {slices}"):
         build_schedule("all-reduce", "ring", 4, slices)
+    with pytest.raises(ScheduleError, match=f"slices must be at least 1, not {slices}"):
+        pipeline(build_schedule("all-reduce", "ring", 4), slices)
 
 
-def test_wide_operations_cannot_be_sliced() -> None:
+def test_wide_operations_are_taken_apart_before_they_are_sliced() -> None:
+    """Chunks 0, 1 in one record become slice 0 of both in step 0 and slice 1 of both in step 1."""
     base = Schedule.from_ops("all-reduce", "wide", 2, 2, [Op(0, 0, 0, Kind.SEND, 1, 0, 2)])
-    with pytest.raises(ScheduleError, match="operations on several chunks at once cannot be sliced"):
+    assert [(op.step, op.chunk, op.count) for op in pipeline(base, 2)] == [(0, 0, 1), (0, 2, 1), (1, 1, 1), (1, 3, 1)]
+
+
+def test_unequal_chunks_cannot_be_sliced() -> None:
+    base = Schedule.from_ops("all-reduce", "uneven", 2, 2, [], weights=(1, 3))
+    with pytest.raises(ScheduleError, match="chunks of unequal size cannot be sliced"):
         pipeline(base, 2)
 
 
 def test_a_world_that_is_too_small() -> None:
-    with pytest.raises(InputError, match="algorithm ring serves 1 ranks and more, not 0"):
+    with pytest.raises(InputError, match="algorithm ring: num_ranks must be at least 1, not 0"):
         build_schedule("all-reduce", "ring", 0)

@@ -63,7 +63,7 @@ def test_nothing_below_one(bad: dict[str, int]) -> None:
         (Op(0, 0, 0, SEND, 2, 0), "rank 0, step 0, chunk 0: rank 0 or peer 2 is outside the group 0..1"),
         (Op(0, 0, 0, SEND, -1, 0), "rank 0, step 0, chunk 0: rank 0 or peer -1 is outside the group 0..1"),
         (Op(0, 2, 0, RECV, 0, 0), "rank 2, step 0, chunk 0: rank 2 or peer 0 is outside the group 0..1"),
-        (Op(0, 1, 0, SEND, 1, 0), "rank 1, step 0, chunk 0: a rank cannot exchange with itself"),
+        (Op(0, 1, 0, SEND, 1, 0), "rank 1, step 0, chunk 0: the send to rank 1 on channel 0 has no matching receive"),
         (Op(-1, 1, 0, SEND, 0, 0), "rank 1, step -1, chunk 0: step -1 and channel 0 must not be negative"),
         (Op(0, 1, -1, SEND, 0, 0), "rank 1, step 0, chunk 0: step 0 and channel -1 must not be negative"),
         (Op(0, 1, 0, SEND, 0, 1), "rank 1, step 0, chunk 1: chunks 1..1 are outside the buffer 0..0"),

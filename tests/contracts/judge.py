@@ -2,9 +2,9 @@
 """A second judge of schedules that shares no code with ``commbench.collectives.verify`` or ``symbolic``.
 
 It runs the operations on random numbers, by the meaning in the docstring of ``commbench.collectives.schedule``,
-and looks whether every rank ends with the sum. It is hostile where the definition leaves freedom: a receive
-spoils its chunk as soon as it is posted, a transfer reads and writes at separate moments, a reduction loads and
-stores at separate moments, and the moves come in several orders. A schedule is right if it is right in each.
+and looks whether every rank ends with what the collective promises. It is hostile where the definition leaves freedom:
+a receive spoils its chunk as soon as it is posted, a transfer reads and writes at separate moments, a reduction loads
+and stores at separate moments, and the moves come in several orders. A schedule is right if it is right in each.
 """
 
 import random
@@ -53,18 +53,19 @@ class _Run:
         self.waiting: dict[tuple[Kind, int, int, int], deque[Op]] = defaultdict(deque)
         self.moves: dict[str, list] = {kind: [] for kind in _LAZY}
         self.rng = random.Random(order) if isinstance(order, int) else None
+        self.misfits = False  # whether something arrived that is not as large as its place
         self.slow = order[1] if isinstance(order, tuple) else -1
         self.preference = {"lazy": _LAZY, "eager": _EAGER}.get(order, _HOLD_BACK)
 
     def finish(self) -> bool:
-        """Make moves until none is left; whether every step of every lane has ended."""
+        """Make moves until none is left; whether all fitted and every step of every lane has ended."""
         for lane in self.lanes.values():
             lane.open_ops = [len(step) for step in lane.steps]
             self.wake(lane)
         while (move := self.next_move()) is not None:
             kind, what = move
             getattr(self, kind)(what)
-        return all(lane.ended == len(lane.steps) for lane in self.lanes.values())
+        return not self.misfits and all(lane.ended == len(lane.steps) for lane in self.lanes.values())
 
     def next_move(self):
         possible = [kind for kind in self.preference if self.moves[kind]]
@@ -110,7 +111,9 @@ class _Run:
 
     def write(self, arrival: tuple[Op, np.ndarray]) -> None:
         receive, data = arrival
-        if receive.kind is Kind.RECV:
+        if len(data) != receive.count:
+            self.misfits = True
+        elif receive.kind is Kind.RECV:
             self.buffers[receive.rank, receive.chunk : receive.chunk + receive.count] = data
         else:
             self.lanes[receive.rank, receive.channel].arrived[receive.step].append((receive, data))
@@ -144,14 +147,73 @@ def orders_for(num_ranks: int) -> list[Order]:
 
 
 def faults(schedule: Schedule, orders: Iterable[Order]) -> Iterator[str]:
-    """What goes wrong when an all-reduce runs on random numbers, a line per order; nothing if it is right."""
+    """What goes wrong when a schedule runs on random numbers, a line per order; nothing if it is right."""
     rng = np.random.default_rng(20240531)
-    inputs = rng.integers(1, 2**40, size=(schedule.num_ranks, schedule.num_chunks))
-    wanted = np.broadcast_to(inputs.sum(axis=0), inputs.shape)
+    n, chunks = schedule.num_ranks, schedule.num_chunks
+    inputs = rng.integers(1, 2**40, size=(n, chunks))
+    given, wanted = _problem(schedule, inputs)
+    start = rng.integers(2**41, 2**42, size=(n + schedule.num_switches, schedule.num_slots))  # nobody's data
+    start[n:] = 0  # switches add from zero
+    for rank, chunk in given:
+        start[rank, chunk] = inputs[rank, chunk]
+    outside = [op for op in schedule if not 0 <= op.chunk <= op.chunk + op.count <= schedule.num_slots]
+    if outside:
+        yield f"{outside[0]!r} reaches outside the memory"
+        return
     for order in orders:
-        buffers = inputs.copy()
+        buffers = start.copy()
         if not _Run(schedule, buffers, order).finish():
-            yield f"{order}: hangs"
-        elif not np.array_equal(buffers, wanted):
-            rank, chunk = np.argwhere(buffers != wanted)[0]
-            yield f"{order}: rank {rank}, chunk {chunk} is not the sum"
+            yield f"{order}: hangs, or sizes do not fit"
+            continue
+        found = buffers[:n, schedule.output * chunks : (schedule.output + 1) * chunks]
+        enough = schedule.collective == "barrier"
+        for (rank, chunk), value in wanted.items():
+            if found[rank, chunk] != value and not (enough and _heard(found[rank, chunk], inputs[:, chunk])):
+                yield f"{order}: rank {rank}, chunk {chunk} is not what {schedule.collective} promises"
+                break
+
+
+def _problem(schedule: Schedule, inputs: np.ndarray) -> tuple[list[tuple[int, int]], dict[tuple[int, int], int]]:
+    """Which (rank, chunk) hold input, and what each (rank, chunk) of the result must be.
+
+    Written down from the definitions in the MPI standard, chapter 6, and nccl-tests; not from commbench's own spec.
+    """
+    n, chunks, root = schedule.num_ranks, schedule.num_chunks, schedule.root
+    size = chunks // n  # of a rank's block, where there are blocks
+    ranks, everything = range(n), [(r, c) for r in range(n) for c in range(chunks)]
+    own = [(r, c) for r, c in everything if size and c // size == r]
+    match schedule.collective:
+        case "all-reduce" | "barrier":
+            return everything, {(r, c): inputs[:, c].sum() for r, c in everything}
+        case "reduce-scatter":
+            return everything, {(r, c): inputs[:, c].sum() for r, c in own}
+        case "reduce":
+            return everything, {(root, c): inputs[:, c].sum() for c in range(chunks)}
+        case "all-gather":
+            return own, {(r, c): inputs[c // size, c] for r, c in everything}
+        case "gather":
+            return own, {(root, c): inputs[c // size, c] for c in range(chunks)}
+        case "broadcast":
+            return [(root, c) for c in range(chunks)], {(r, c): inputs[root, c] for r, c in everything}
+        case "scatter":
+            return [(root, c) for c in range(chunks)], {(r, c): inputs[root, c] for r, c in own}
+        case "all-to-all":
+            triples = [(r, s, j) for r in ranks for s in ranks for j in range(size)]
+            return everything, {(r, s * size + j): inputs[s, r * size + j] for r, s, j in triples}
+        case "all-to-all-v":
+            size = chunks // n**2
+            rows = [(s, (s * n + d) * size + j) for s in ranks for d in ranks for j in range(size)]
+            return rows, {(c // size % n, c): inputs[s, c] for s, c in rows}
+        case "send-recv":
+            return everything, {(r, c): inputs[(r - 1) % n, c] for r, c in everything}
+    raise AssertionError(f"teach the judge what {schedule.collective} must give")
+
+
+def _heard(found: int, inputs: np.ndarray) -> bool:
+    """Of a barrier: whether the token is a sum in which every rank's part stands at least once (few ranks only)."""
+    parts = [int(part) for part in inputs]
+    rest = int(found) - sum(parts)
+    reachable = {0}
+    for part in parts:
+        reachable |= {r + k * part for r in reachable for k in range(1, len(parts) + 1) if r + k * part <= rest}
+    return rest in reachable

@@ -1,20 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The executor on real gloo ranks: right schedules give right values, broken ones do not.
+"""The executor on real gloo ranks: right schedules give right values, broken ones do not."""
 
-Starting ranks costs seconds, so each world starts once and runs a whole list of cases.
-"""
-
-import multiprocessing
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import schedules
+from groups import Case, count_wrong_elements
 
 from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.errors import InputError
@@ -25,86 +18,9 @@ torch = pytest.importorskip("torch")
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int32", "int64")
 
 
-@dataclass(frozen=True)
-class Case:
-    schedule: Schedule | None  # None: the backend's own
-    num_elements: int
-    dtype: str = "float32"
-    batched: bool = False
-    runs: int = 1
-
-    def __str__(self) -> str:
-        name = "native" if self.schedule is None else self.schedule.algorithm
-        return f"{name} x{self.runs}, {self.num_elements} {self.dtype}{', batched' * self.batched}"
-
-
-def _rank(rank: int, num_ranks: int, store: str, cases: list[Case], results: Any) -> None:
-    try:
-        results.put((rank, _run_cases(rank, num_ranks, store, cases)))
-    except Exception as error:
-        results.put((rank, f"{type(error).__name__}: {error}"))
-
-
-def _run_cases(rank: int, num_ranks: int, store: str, cases: list[Case]) -> list[int]:
-    import torch.distributed as dist
-
-    from commbench.live.check import count_wrong, fill_input
-    from commbench.live.execute import PHASES, ScheduleExecutor
-    from commbench.live.native import NativeCollective
-
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        store=dist.FileStore(store, num_ranks),
-        rank=rank,
-        world_size=num_ranks,
-        timeout=timedelta(seconds=20),
-    )
-    group = dist.group.WORLD
-    wrong = []
-    for case in cases:
-        buffer = torch.zeros(case.num_elements, dtype=getattr(torch, case.dtype))
-        operation = (
-            NativeCollective("all-reduce", buffer, group)
-            if case.schedule is None
-            else ScheduleExecutor(case.schedule, buffer, group, batched=case.batched)
-        )
-        count = 0
-        for _ in range(case.runs):
-            fill_input(buffer, rank, num_ranks)
-            dist.barrier()
-            operation.run()
-            count += count_wrong("all-reduce", buffer, num_ranks)
-        if case.schedule is not None:
-            assert set(operation.phases) == set(PHASES)
-            assert all(seconds >= 0 for seconds in operation.phases.values())
-        operation.close()
-        wrong.append(count)
-    dist.barrier()
-    dist.destroy_process_group()
-    return wrong
-
-
 def _wrong(num_ranks: int, folder: Path, cases: list[Case]) -> dict[str, int]:
     """Wrong elements over all ranks, by case."""
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    store = str(folder / "store")
-    ranks = [
-        context.Process(target=_rank, args=(rank, num_ranks, store, cases, results), daemon=True)
-        for rank in range(num_ranks)
-    ]
-    for process in ranks:
-        process.start()
-    try:
-        told = dict(results.get(timeout=60) for _ in ranks)
-    finally:
-        for process in ranks:
-            process.join(timeout=5)
-            process.kill()
-    assert [outcome for outcome in told.values() if isinstance(outcome, str)] == []
-    return {str(case): sum(told[rank][i] for rank in range(num_ranks)) for i, case in enumerate(cases)}
+    return dict(zip(map(str, cases), count_wrong_elements(num_ranks, folder, cases), strict=True))
 
 
 def _sizes(num_ranks: int) -> tuple[int, ...]:
@@ -166,3 +82,38 @@ def test_empty_chunks_are_not_sent() -> None:
     # one element over two chunks: floor(1 * 1 / 2) = 0, so chunk 0 is empty and chunk 1 holds it
     (channel,) = _compile(schedule, 0, torch.zeros(1))
     assert [step.number for step in channel] == [1]
+
+
+def test_what_a_rank_sends_itself_is_copied_when_the_later_record_is_posted() -> None:
+    from commbench.live.execute import _compile
+
+    ops = [
+        Op(0, 0, 0, Kind.SEND, 0, 0),  # met two steps later
+        Op(1, 0, 0, Kind.SEND, 0, 1),
+        Op(2, 0, 0, Kind.RECV, 0, 2),
+        Op(2, 0, 0, Kind.REDUCE, 0, 3),
+    ]
+    schedule = Schedule.from_ops("all-to-all", "own", 1, 2, ops, window=3, num_buffers=2, output=1)
+    memory = torch.tensor([1.0, 2.0, 0.0, 10.0])
+    (steps,) = _compile(schedule, 0, memory)
+    assert [(step.number, len(step.transfers), len(step.copies), len(step.reductions)) for step in steps] == [
+        (0, 0, 0, 0),
+        (1, 0, 0, 0),
+        (2, 0, 2, 1),
+    ]
+    for target, source in steps[-1].copies:
+        target.copy_(source)
+    assert memory.tolist() == [1.0, 2.0, 1.0, 10.0]  # the addition waits for the end of the step
+    for view, arrived in steps[-1].reductions:
+        view.add_(arrived)
+    assert memory.tolist() == [1.0, 2.0, 1.0, 12.0]
+
+
+def test_switches_that_add_are_refused() -> None:
+    from commbench.live.execute import ScheduleExecutor
+
+    ops = [Op(0, r, 0, Kind.SEND, 2, 0) for r in range(2)] + [Op(0, 2, 0, Kind.REDUCE, r, 0) for r in range(2)]
+    ops += [Op(1, 2, 0, Kind.SEND, r, 0) for r in range(2)] + [Op(1, r, 0, Kind.RECV, 2, 0) for r in range(2)]
+    schedule = Schedule.from_ops("all-reduce", "star", 2, 1, ops, num_switches=1)
+    with pytest.raises(InputError, match="schedule 'star' adds inside 1 switches"):
+        ScheduleExecutor(schedule, torch.zeros(4), None)

@@ -3,15 +3,19 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from commbench.collectives.schedule import Kind, Op, Schedule
+from commbench.collectives.spec import get_collective
 from commbench.errors import InputError
-from commbench.live.plan import Plan, default_out
+from commbench.live.plan import Plan, default_out, rounded_sizes
 from commbench.live.seat import find_seat, first_host
 
+STAR = Schedule.from_ops("all-reduce", "star", 2, 1, [], num_switches=3)
+ROOT_1 = Schedule.from_ops("broadcast", "b", 2, 1, [Op(0, 1, 0, Kind.SEND, 0, 0), Op(0, 0, 0, Kind.RECV, 1, 0)], root=1)
 TWO = Schedule.from_ops("all-reduce", "one-way", 2, 1, [Op(0, 0, 0, Kind.SEND, 1, 0), Op(0, 1, 0, Kind.REDUCE, 0, 0)])
 
 
@@ -31,6 +35,25 @@ def test_a_plan_survives_the_way_to_a_rank() -> None:
         schedule=TWO, slices=3, dtype="int64"
     )
     assert Plan.from_json(plan().to_json()) == plan()
+    by_size = plan(schedule=(TWO, replace(TWO, window=2)))
+    assert Plan.from_json(by_size.to_json()) == by_size
+    rooted = plan(collective="broadcast", schedule=ROOT_1, root=1)
+    assert Plan.from_json(rooted.to_json()) == rooted
+
+
+def test_each_size_has_its_schedule() -> None:
+    other = replace(TWO, window=2)
+    by_size = plan(schedule=(TWO, other))
+    assert [by_size.schedule_for(size) for size in (8, 16)] == [TWO, other]
+    assert [plan(schedule=TWO).schedule_for(size) for size in (8, 16)] == [TWO, TWO]
+    assert plan().schedule_for(8) is None
+
+
+def test_sizes_that_round_to_the_same_are_measured_once() -> None:
+    assert rounded_sizes(get_collective("all-gather"), 3, (12, 16, 20, 24, 1024), 4) == (12, 24, 1020)
+    assert rounded_sizes(get_collective("broadcast"), 3, (12, 16), 4) == (12, 16)
+    with pytest.raises(InputError, match="size 8 B is smaller than one element of 4 B for each of 3 ranks"):
+        rounded_sizes(get_collective("all-gather"), 3, (8,), 4)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +71,14 @@ def test_a_plan_survives_the_way_to_a_rank() -> None:
         ({"collective": "all-to-nobody"}, "collective 'all-to-nobody' is unknown"),
         ({"sizes_bytes": (6,)}, "size 6 bytes is not one or more whole elements"),
         ({"ranks": 3, "schedule": TWO}, "schedule 'one-way' is for 2 ranks, the run has 3"),
+        ({"collective": "reduce", "schedule": TWO}, "schedule 'one-way' is of all-reduce, the run of reduce"),
+        ({"schedule": (TWO,)}, "1 schedules for 2 sizes: give one for each"),
+        ({"schedule": (TWO, STAR)}, "schedule 'star' adds inside 3 switches: it can be simulated, not run"),
+        ({"collective": "broadcast", "schedule": ROOT_1}, "schedule 'b' has root 1, the run has root 0"),
+        ({"collective": "broadcast", "root": 2}, "--root 2 is outside the ranks 0..1"),
+        ({"root": 1}, "--root 1 has no meaning for all-reduce"),
+        ({"ranks": 3, "collective": "all-gather"}, "size 8 B is smaller than one element of 4 B for each of 3 ranks"),
+        ({"ranks": 3, "collective": "gather", "sizes_bytes": (12, 16)}, "size 16 bytes is not as many elements for"),
     ],
 )
 def test_a_plan_that_cannot_run_is_refused(changes: dict[str, object], message: str) -> None:
@@ -124,6 +155,23 @@ def test_slurm_ranks_find_each_other_without_master_variables() -> None:
     assert other is not None
     assert dict(seat.rendezvous)["MASTER_ADDR"] == "gpu003"
     assert seat.rendezvous == other.rendezvous
+
+
+@pytest.mark.parametrize(
+    ("variables", "local_size"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, 2),
+        ({"RANK": "0", "WORLD_SIZE": "4"}, None),
+        ({"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, 4),
+        ({"PMI_RANK": "0", "PMI_SIZE": "2", "MPI_LOCALNRANKS": "1"}, 1),
+        ({"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, 4),
+        ({"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_TASKS_PER_NODE": "5,3"}, None),
+    ],
+)
+def test_ranks_per_host_as_the_launcher_says(variables: dict[str, str], local_size: int | None) -> None:
+    seat = find_seat(variables | MASTER)
+    assert seat is not None
+    assert seat.local_size == local_size
 
 
 def test_a_missing_master_is_named() -> None:

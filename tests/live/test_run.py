@@ -98,6 +98,10 @@ def measured(path: Path) -> list[Measured]:
         (["-b", "2"], "-b 2: smaller than one element of 4 B"),
         (["-b", "8", "-e", "4"], "-e 4: smaller than -b 8"),
         (["--slices", "2"], "--slices 2 has no meaning with --algorithm native"),
+        (["--channels", "2"], "--channels 2 has no meaning with --algorithm native"),
+        (["--group", "2"], "--group 2 has no meaning with --algorithm native"),
+        (["--root", "1"], "--root 1 has no meaning for all-reduce"),
+        (["--algorithm", "nvls"], "algorithm nvls for all-reduce needs switches that add: it can be simulated, not"),
         (["--algorithm", "none.txt"], "none.txt: cannot be read"),
         (["--algorithm", "teleport"], "'teleport' is unknown"),
         (["--out", "."], "is a folder"),
@@ -108,6 +112,48 @@ def test_bad_input_is_one_line_and_exit_2(arguments: list[str], message: str, tm
     assert done.returncode == 2
     assert message in one_error(done.stderr)
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("broadcast --root 2", "--root 2 is outside the ranks 0..1"),
+        ("broadcast --root 2 -a binomial", "--root 2 is outside the ranks 0..1"),
+        ("barrier -b 8", "-b 8 has no meaning for barrier"),
+        ("barrier -e 1M", "-e 1M has no meaning for barrier"),
+        ("all-gather --nproc 4 -b 8", "size 8 B is smaller than one element of 4 B for each of 4 ranks"),
+        ("all-to-all -a two-step --nproc 3 --group 2", "needs whole hosts, not 3 ranks on hosts of 2"),
+    ],
+)
+def test_what_does_not_fit_the_collective_is_one_line_too(arguments: str, message: str, tmp_path: Path) -> None:
+    done = run(*arguments.split(), folder=tmp_path, command=RUN[:-1])
+    assert done.returncode == 2
+    assert message in one_error(done.stderr)
+    assert not (tmp_path / "runs").exists()
+
+
+@live
+@pytest.mark.parametrize(
+    ("arguments", "sizes"),
+    [
+        (
+            "broadcast --algorithm binomial --root 2 --nproc 3 -b 1K -e 2K",
+            [(1024, 256, "none", 2), (2048, 512, "none", 2)],
+        ),
+        ("all-gather --algorithm gloo --nproc 3 -b 12 -e 30 -i 4", [(12, 1, "none", -1), (24, 2, "none", -1)]),
+        ("reduce-scatter --nproc 2 -b 1K -e 1K -d int32", [(1024, 128, "sum", -1)]),
+        ("barrier --algorithm dissemination --nproc 3", [(4, 1, "none", -1)]),
+        ("barrier --nproc 2", [(4, 1, "none", -1)]),
+    ],
+)
+def test_other_collectives_run(arguments: str, sizes: list[tuple[int, int, str, int]], tmp_path: Path) -> None:
+    done = run(*arguments.split(), "-n", "2", "-w", "1", "--out", "r.jsonl", folder=tmp_path, command=RUN[:-1])
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if not line.startswith("#")]
+    assert [(int(size), int(count), op, int(root)) for size, count, _, op, root, *_ in rows] == sizes
+    assert {row[-1] for row in rows} == {"0"}
+    records = measured(tmp_path / "r.jsonl")
+    assert [record.wrong for record in records] == [0] * len(sizes)
 
 
 @live

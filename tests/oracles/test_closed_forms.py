@@ -114,7 +114,7 @@ def test_two_transfers_over_one_link() -> None:
         Transfer(src=src, dst=dst, num_bytes=12_500, stream=str(src)) for src, dst in [(0, 2), (1, 3), (3, 0)]
     )
     program = expand(Program(4, together), reduction_ps_per_byte=0.0)
-    ends = run_tasks(program, Router(topology), range(4)).end_ps.tolist()
+    ends = run_tasks(program, Router(topology), topology.ranks).end_ps.tolist()
     assert ends == [28 * US, 28 * US, 3 * US + 12_500_000]
 
 
@@ -140,7 +140,7 @@ def test_a_program_on_streams() -> None:
         ),
         reduction_ps_per_byte=0.0,
     )
-    trace = run_tasks(program, Router(star(2)), (0, 1))
+    trace = run_tasks(program, Router(star(2)), star(2).ranks)
     by_operation = {int(op): int(end) for op, end in zip(program.operation, trace.end_ps, strict=True)}
     assert by_operation[3] == 14_640_000
     assert by_operation[4] == 30 * US

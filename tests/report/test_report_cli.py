@@ -24,14 +24,15 @@ def journal(tmp_path: Path) -> Path:
     return path
 
 
-def test_prints_the_path_of_the_page(journal: Path, tmp_path: Path) -> None:
+def test_prints_the_path_of_the_page(journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "new" / "page.html"
     arguments = [str(journal), "--topology", "shared-memory-4", "--title", "Mine & yours", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", ["commbench", "report", *arguments])
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.stdout == f"{out}\n"
     page = out.read_text(encoding="utf-8")
     assert "<title>Mine &amp; yours</title>" in page
-    assert "--topology shared-memory-4" in page
+    assert "--topology shared-memory-4 --title &#39;Mine &amp; yours&#39;" in page  # as it must be typed in a shell
     assert 'id="topology"' in page
 
 

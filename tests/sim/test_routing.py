@@ -30,7 +30,7 @@ def times_ps(topology: Topology, policy: str, seed: int, pairs: list[tuple[int, 
     """End of each of several transfers that start together."""
     transfers = tuple(Transfer(src=src, dst=dst, num_bytes=num_bytes) for src, dst in pairs)
     program = expand(Program(topology.num_ranks, transfers), reduction_ps_per_byte=0.0)
-    return run_tasks(program, Router(topology, policy, seed), range(topology.num_ranks)).end_ps.tolist()
+    return run_tasks(program, Router(topology, policy, seed), topology.ranks).end_ps.tolist()
 
 
 def test_ecmp_is_seeded() -> None:

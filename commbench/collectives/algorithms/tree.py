@@ -7,10 +7,11 @@ Parallel Computing 35 (2009) 581-594. The shape of the trees is the one of NCCL 
 
 from collections.abc import Iterator
 
-from commbench.collectives.passes import pipeline
+from commbench.collectives.algorithm import Algorithm
+from commbench.collectives.passes import add_channels, pipeline
 from commbench.collectives.schedule import Kind, Op, Schedule
 
-__all__ = ["NO_PARENT", "binary_tree", "double_binary_tree", "double_binary_tree_all_reduce"]
+__all__ = ["ALGORITHMS", "NO_PARENT", "binary_tree", "double_binary_tree", "double_binary_tree_all_reduce"]
 
 NO_PARENT = -1
 
@@ -86,3 +87,15 @@ def _heights(parents: tuple[int, ...]) -> list[int]:
         if parents[rank] != NO_PARENT:
             height[parents[rank]] = max(height[parents[rank]], height[rank] + 1)
     return height
+
+
+ALGORITHMS = (
+    Algorithm(
+        collective="all-reduce",
+        name="double-binary-tree",
+        aliases=("tree",),
+        build=lambda r: add_channels(double_binary_tree_all_reduce(r.num_ranks, r.slices), r.channels),
+        source="Sanders, Speck and Traeff 2009; tree shape of NCCL 2.30.7",
+        default_slices=4,
+    ),
+)

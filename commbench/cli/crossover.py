@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``commbench algorithm crossover``: which algorithm wins at which size and rank count on a topology."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commbench.cli.options import Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor
+from commbench.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from commbench.sim.crossover import Crossover
+
+__all__ = ["WIDTH", "crossover", "crossover_table", "plain"]
+
+WIDTH = 100  # columns that every table fits into
+
+
+def crossover(
+    topology: Annotated[str, typer.Option("-t", "--topology", help="A name from topologies/ or a path.")],
+    collective: Annotated[str, typer.Option("-c", "--collective", help="Which collective.")] = "all-reduce",
+    ranks: Annotated[
+        str | None, typer.Option("--ranks", help="World sizes, such as 2,4,8; powers of two if left out.")
+    ] = None,
+    min_bytes: MinBytes = "1K",
+    max_bytes: MaxBytes = None,
+    factor: StepFactor = None,
+    step: StepBytes = None,
+    algorithms: Annotated[
+        str | None, typer.Option("--algorithms", help="Names, such as ring,tree; all of the collective if left out.")
+    ] = None,
+    live_only: Annotated[
+        bool, typer.Option("--live-only", help="Leave out algorithms that need switches which add.")
+    ] = False,
+    routing: Annotated[str | None, typer.Option("--routing", help="The topology's own if left out.")] = None,
+    placement: Annotated[str, typer.Option("--placement", help="linear or random.")] = "linear",
+    seed: Annotated[int, typer.Option("--seed", help="Of the ECMP hash and of random placement.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Also draw the map into this SVG file.")] = None,
+    json: Jsonl = False,
+) -> None:
+    """Simulate every algorithm of a collective; print the fastest per size and rank count."""
+    from commbench.collectives.sizes import sweep
+    from commbench.collectives.summary import algorithms_of
+    from commbench.sim.crossover import crossover as race
+    from commbench.topology.load import load_topology
+
+    fabric = load_topology(topology)
+    names = None if algorithms is None else [name.strip() for name in algorithms.split(",") if name.strip()]
+    if live_only:
+        live = [a.name for a in algorithms_of(collective) if a.live]
+        names = live if names is None else [name for name in names if name in live]
+    with _progress() as advance:
+        records = race(
+            fabric,
+            collective,
+            ranks=_world_sizes(ranks, fabric.num_ranks),
+            sizes_bytes=sweep(min_bytes, max_bytes, factor=factor, step=step),
+            algorithms=names,
+            routing=routing,
+            placement=placement,
+            seed=seed,
+            progress=advance,
+        )
+    if out is not None:
+        _draw(records, out)
+    if json:
+        for record in records:
+            typer.echo(record.to_json())
+        return
+    first = records[0]
+    typer.echo(
+        f"fastest {collective} on {first.topology}, simulated: routing {first.routing}, placement {first.placement}, "
+        f"seed {first.seed}\n+x %: how much longer the runner-up takes\n{plain(crossover_table(records))}"
+    )
+    for note in _notes(records):
+        typer.echo(f"note: {note}", err=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr if a terminal watches; it is gone when the work is done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("simulating", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def plain(table: "Table") -> str:
+    """A table as text, at most WIDTH columns wide, without blanks at the ends of lines."""
+    from rich.console import Console
+
+    console = Console(highlight=False, width=WIDTH, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
+
+
+def crossover_table(records: Sequence["Crossover"]) -> "Table":
+    """Rows are sizes, columns world sizes; a cell holds the winner, its time, and how far behind the second is."""
+    from rich import box
+    from rich.table import Table
+
+    from commbench.units import format_bytes, format_time
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    columns = list(dict.fromkeys(r.ranks for r in records))
+    table.add_column("size", justify="right", no_wrap=True)
+    for n in columns:
+        table.add_column(f"{n} ranks" if n > 1 else "1 rank")
+    for size in dict.fromkeys(r.size_bytes for r in records):
+        row = {r.ranks: r for r in records if r.size_bytes == size}
+        cells = []
+        for n in columns:
+            winner, margin = row[n].winner, row[n].margin
+            if winner is None:
+                cells.append("none")
+                continue
+            behind = "" if margin is None else ", tie" if margin == 0 else f", +{margin:.1%}"
+            cells.append(f"{winner}\n{format_time(row[n].times_s[winner])}{behind}")
+        table.add_row(format_bytes(size), *cells)
+    return table
+
+
+def _world_sizes(text: str | None, most: int) -> list[int]:
+    if text is None:
+        return [2**k for k in range(1, most.bit_length()) if 2**k <= most] or [most]
+    try:
+        return sorted({int(word) for word in text.split(",")})
+    except ValueError:
+        raise InputError(f"--ranks {text!r} must be whole numbers with commas between, such as 2,4,8") from None
+
+
+def _draw(records: Sequence["Crossover"], out: Path) -> None:
+    from commbench.report.crossover import crossover_svg
+
+    try:
+        out.write_text(crossover_svg(records) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written: {error.strerror}") from error
+    typer.echo(f"wrote {out}", err=True)
+
+
+def _notes(records: Sequence["Crossover"]) -> list[str]:
+    """Why algorithms were left out, and for which world sizes."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for record in records:
+        for name, reason in record.skipped.items():
+            worlds = found.setdefault((name, reason), [])
+            if record.ranks not in worlds:
+                worlds.append(record.ranks)
+    return [f"{name} left out for {', '.join(map(str, worlds))} ranks: {why}" for (name, why), worlds in found.items()]

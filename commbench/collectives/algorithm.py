@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an algorithm is to commbench: a function from a request to a schedule, with its name and its source."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from commbench.collectives.schedule import Schedule
+
+__all__ = ["Algorithm", "Request", "any_world"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a schedule is wanted for.
+
+    Attributes:
+        num_ranks: world size.
+        slices: pieces that every chunk is pipelined in.
+        channels: pieces that run side by side, each on a channel of its own.
+        root: root rank of rooted collectives.
+        group: ranks per host (or per leaf, for trees of switches); hierarchical algorithms need it.
+        num_elements: elements of the full buffer, for algorithms whose chunks depend on the size; else None.
+        element_bytes: bytes of one element, for the same.
+    """
+
+    num_ranks: int
+    slices: int = 1
+    channels: int = 1
+    root: int = 0
+    group: int = 1
+    num_elements: int | None = None
+    element_bytes: int = 4
+
+
+def any_world(request: Request) -> str:
+    """Every world can be served."""
+    return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithm:
+    """One algorithm for one collective.
+
+    Attributes:
+        collective: key of ``spec.COLLECTIVES``.
+        name: as users type it. aliases: other names for it.
+        build: request -> schedule.
+        source: paper or code that defines it, with section.
+        refuses: request -> "" if it can be served, else the rule, for example "needs a power of two, not 6 ranks".
+        worlds: the same rule in words for the list, for example "powers of two".
+        default_slices: slices used unless the user asks for another number.
+        sized: whether the schedule depends on the size, so that it must be built for each.
+        live: whether real ranks can run it (switches that add cannot be had there).
+        one_host: whether all ranks must be on one host.
+    """
+
+    collective: str
+    name: str
+    build: Callable[[Request], Schedule]
+    source: str
+    aliases: tuple[str, ...] = ()
+    refuses: Callable[[Request], str] = any_world
+    worlds: str = "any"
+    default_slices: int = 1
+    sized: bool = False
+    live: bool = True
+    one_host: bool = False

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What algorithms write their tables with: whole arrays of messages at once."""
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.collectives.algorithm import Request
+from commbench.collectives.passes import add_channels, pipeline
+from commbench.collectives.schedule import Kind, Schedule
+
+__all__ = ["Numbers", "as_asked", "messages", "table", "whole_hosts"]
+
+Numbers = npt.NDArray[np.int_] | int
+"""One number for every message, or one for all."""
+
+
+def messages(
+    step: Numbers,
+    sender: Numbers,
+    receiver: Numbers,
+    sent: Numbers,
+    placed: Numbers,
+    *,
+    count: Numbers = 1,
+    kind: Kind = Kind.RECV,
+    channel: Numbers = 0,
+) -> npt.NDArray[np.int_]:
+    """Rows for messages from ``sender`` to ``receiver``: all the sends, then all the receives.
+
+    ``sent`` is the first chunk at the sender, ``placed`` where it lands at the receiver, ``kind`` what the receiver
+    does with it. Arguments are spread against each other; messages without chunks are left out.
+    """
+    columns = np.broadcast_arrays(step, sender, receiver, sent, placed, count, channel)
+    kept = columns[5].ravel() > 0
+    at, source, target, here, there, length, lane = (column.ravel()[kept] for column in columns)
+    # Columns of schedule.Op: step, rank, channel, kind, peer, chunk, count.
+    sends = (at, source, lane, np.full_like(at, Kind.SEND), target, here, length)
+    receives = (at, target, lane, np.full_like(at, kind), source, there, length)
+    return np.concatenate([np.stack(sends, axis=1), np.stack(receives, axis=1)])
+
+
+def table(*parts: npt.NDArray[np.int_]) -> npt.NDArray[np.int32]:
+    """Rows put one behind the other; none at all is a table too."""
+    return np.concatenate([np.empty((0, 7), dtype=np.int_), *parts]).astype(np.int32)
+
+
+def as_asked(schedule: Schedule, request: Request) -> Schedule:
+    """The schedule in the slices and channels of a request."""
+    return add_channels(pipeline(schedule, request.slices), request.channels)
+
+
+def whole_hosts(request: Request) -> str:
+    """The rule of algorithms for hosts of ``request.group`` ranks each."""
+    if request.num_ranks % request.group == 0:
+        return ""
+    return f"needs whole hosts, not {request.num_ranks} ranks on hosts of {request.group}"

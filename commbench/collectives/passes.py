@@ -13,7 +13,7 @@ from commbench.collectives.schedule import COLUMNS, Kind, Op, Schedule
 from commbench.collectives.spec import Shape, get_collective
 from commbench.errors import ScheduleError
 
-__all__ = ["RELABELLED", "add_channels", "fuse", "matches", "out_of_place", "pipeline", "relabel"]
+__all__ = ["RELABELLED", "add_channels", "fuse", "matches", "out_of_place", "pipeline", "relabel", "rotate_hosts"]
 
 RELABELLED = ("all-reduce", "broadcast", "reduce", "barrier")
 """Collectives whose promise names no rank but the root, so that ranks may change roles."""
@@ -58,6 +58,33 @@ def relabel(schedule: Schedule, order: Sequence[int]) -> Schedule:
         column = COLUMNS.index(name)
         table[:, column] = new[table[:, column]]
     return replace(schedule, table=table, root=int(order[schedule.root]))
+
+
+def rotate_hosts(schedule: Schedule, group: int) -> Schedule:
+    """Channel c with the ranks of every host rotated by c, so that each channel leaves the hosts by another rank.
+
+    A ring in rank order enters every host at its first rank and leaves it at the last; on c channels alike it would
+    use one NIC of each host. Rotated, channel c enters at local rank c (NCCL's rings on rails, 2.30.7
+    src/graph/search.cc). One host, or ``group`` 1, is left as it is.
+
+    Args:
+        schedule: whose channels each do the whole collective on their own chunks.
+        group: ranks per host; rank r is local rank r mod group of host r div group.
+
+    Raises:
+        ScheduleError: the ranks of the collective cannot change roles.
+    """
+    n = schedule.num_ranks
+    if group < 2 or group >= n or n % group or schedule.num_channels == 1:
+        return schedule
+    if schedule.collective not in RELABELLED:
+        raise ScheduleError(f"schedule {schedule.algorithm}: ranks of {schedule.collective} cannot change roles")
+    table = schedule.table.copy()
+    for name in ("rank", "peer"):
+        column = COLUMNS.index(name)
+        local = (table[:, column] + table[:, _CHANNEL]) % group
+        table[:, column] += local - table[:, column] % group
+    return replace(schedule, table=table)
 
 
 def matches(schedule: Schedule) -> Iterator[tuple[Op, Op]]:

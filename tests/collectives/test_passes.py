@@ -9,6 +9,8 @@ from commbench.collectives.registry import build_schedule
 from commbench.collectives.schedule import COLUMNS, Kind, Op, Schedule
 from commbench.collectives.verify import verify
 from commbench.errors import InputError, ScheduleError
+from commbench.sim.collective import simulate
+from commbench.topology.load import load_topology
 
 
 def stretched(schedule: Schedule, factor: int) -> Schedule:
@@ -68,6 +70,29 @@ def test_passes_combine() -> None:
     both = add_channels(pipeline(build_schedule("all-reduce", "ring", 4), 2), 2)
     assert (both.num_steps, both.num_channels, both.num_chunks) == (6 + 1, 2, 16)
     verify(both)
+
+
+def test_channels_leave_the_hosts_by_different_ranks() -> None:
+    """2 hosts of 4: on channel c the ring crosses from local rank c - 1 of one host to local rank c of the other."""
+    schedule = build_schedule("all-reduce", "ring", 8, channels=4, group=4)
+    verify(schedule)
+    leaving = [op for op in schedule if op.kind is Kind.SEND and op.rank // 4 != op.peer // 4]
+    crossing = {(op.channel, op.rank % 4, op.peer % 4) for op in leaving}
+    assert crossing == {(c, (c - 1) % 4, c) for c in range(4)}
+    assert build_schedule("all-reduce", "ring", 8, channels=4, group=8) == build_schedule(
+        "all-reduce", "ring", 8, channels=4
+    )
+
+
+def test_eight_rails_carry_eight_times_one() -> None:
+    """4 DGX H100, ring over 32 GPUs, 1 GiB: one channel is bound by one NIC of 50 GB/s per host, eight use all eight.
+
+    busbw of a flat ring is the rate of its slowest hop: at most 50 GB/s with one channel, at most 400 with eight.
+    """
+    topology = load_topology("dgx-h100-x4")
+    one, eight = (simulate(topology, "all-reduce", "ring", 2**30, channels=c).record.busbw_GBps for c in (1, 8))
+    assert 49 < one <= 50
+    assert 350 < eight <= 400
 
 
 @pytest.mark.parametrize("slices", [0, -1])

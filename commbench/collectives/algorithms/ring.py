@@ -4,8 +4,9 @@
 Source: P. Patarasuk, X. Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations",
 J. Parallel Distrib. Comput. 69 (2009) 117-124, section 3.
 
-Channels all use the ring 0, 1, 2 ...: rings in another order make sense only where it is known which ranks sit on
-which host, and a reduce-scatter or all-gather could not be relabelled for it afterwards.
+Channels of an all-reduce on several hosts rotate the ranks of each host, so that they leave it by different ranks.
+Those of reduce-scatter and all-gather all use the ring 0, 1, 2 ...: which block a rank ends with follows from its
+number.
 """
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from commbench.collectives.algorithm import Algorithm
 from commbench.collectives.algorithms.messages import as_asked, messages, table
+from commbench.collectives.passes import rotate_hosts
 from commbench.collectives.schedule import Kind, Schedule
 
 __all__ = [
@@ -76,7 +78,7 @@ ALGORITHMS = (
     Algorithm(
         collective="all-reduce",
         name="ring",
-        build=lambda r: as_asked(ring_all_reduce(r.num_ranks), r),
+        build=lambda r: rotate_hosts(as_asked(ring_all_reduce(r.num_ranks), r), r.group),
         source=_SOURCE,
     ),
     Algorithm(

@@ -44,6 +44,7 @@ def test_does_what_its_collective_promises(algorithm: Algorithm, count_cases: Co
         assert (schedule.collective, schedule.algorithm) == (algorithm.collective, algorithm.name), name
         verify(schedule)
         count_cases["verify"] += 1
+    count_cases["algorithms"] += 1
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHM_LIST, ids=lambda a: f"{a.collective}/{a.name}")
@@ -54,14 +55,16 @@ def test_gives_the_right_numbers(algorithm: Algorithm, count_cases: Counter[str]
         found = list(faults(schedule, ["lazy", ("slow", schedule.num_ranks // 2)]))
         assert not found, f"{name}: {found}"
         count_cases["judge"] += 1
+    count_cases["algorithms"] += 1
 
 
 def test_the_number_of_cases(count_cases: Counter[str]) -> None:
-    """Thousands, so that the grid cannot quietly shrink; both judges must have seen every algorithm."""
-    if not count_cases["judge"]:
-        pytest.skip("the contract tests were not run in this session")
-    assert len(ALGORITHM_LIST) >= 2
-    print(f"{len(ALGORITHM_LIST)} algorithms, {dict(count_cases)} schedules judged")
+    """The grid cannot quietly shrink: more algorithms may only add to these counts."""
+    if count_cases["algorithms"] < 2 * len(ALGORITHM_LIST):
+        pytest.skip("only some of the contract tests were run in this session")
+    assert len(ALGORITHM_LIST) >= 53
+    assert count_cases["verify"] >= 5001
+    assert count_cases["judge"] >= 1870
 
 
 def test_an_alias_builds_the_same_schedule() -> None:

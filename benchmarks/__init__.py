@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed, as ratios in one run; seconds on a shared machine mean nothing by themselves."""
+"""Speed as ratios in one run: against SimGrid, engine against engine, growth, cold start. ``python -m benchmarks``."""

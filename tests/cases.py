@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 
-from commbench.topology import fabrics, hosts
+from commbench.topology import fabrics, hosts, tiers
 from commbench.topology.model import EndpointCosts, Link, LinkKind, Node, NodeKind, Topology
 from commbench.topology.parts import Wire, assemble
 
@@ -62,14 +62,16 @@ def shared_link(num_pairs: int, *, bandwidth: float, latency_ps: int = 0, overhe
 def leaf_spine(num_hosts: int, *, hosts_per_leaf: int, spines: int, latency_ps: int = US) -> Topology:
     """One-NIC hosts under leaves and spines, 12.5 GB/s everywhere; like fat-tree-16 with 16 hosts, 4 and 4."""
     wire = Wire(12.5e9, latency_ps)
-    parts = fabrics.leaf_spine(
-        [hosts.plain_host(h, nics=1, bus=Wire(12.5e9, 0)) for h in range(num_hosts)],
+    shape = tiers.leaf_spine(
+        num_hosts,
+        1,
         hosts_per_leaf=hosts_per_leaf,
         spines=spines,
         oversubscription=hosts_per_leaf / spines,
         downlink=wire,
         uplink_latency_ps=latency_ps,
     )
+    parts = fabrics.clos([hosts.plain_host(h, nics=1, bus=Wire(12.5e9, 0)) for h in range(num_hosts)], shape)
     return assemble(parts, name="leaf-spine", routing="d-mod-k", costs=EndpointCosts())
 
 

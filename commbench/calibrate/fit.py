@@ -106,6 +106,7 @@ def predict_s(machine: Machine, point: Measured) -> float:
         _schedule(point),
         point.size_bytes,
         element_bytes=point.size_bytes // point.num_elements,
+        keep_trace=False,
     )
     return simulation.record.time_s
 

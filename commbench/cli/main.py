@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: mounts the verbs, and turns every error into one line and an exit code."""
 
+import gc
 import signal
 import sys
 
@@ -8,7 +9,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from commbench import __version__
-from commbench.cli import algorithm, calibrate, demo, report, run, sim, topology, validate
+from commbench.cli import algorithm, calibrate, demo, emulate, report, run, sim, sim_train, topology, validate
 from commbench.errors import CommbenchError, ScheduleError
 
 __all__ = ["app", "main"]
@@ -24,13 +25,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("run")(run.run)
-app.command("sim")(sim.sim)
+app.command("sim", cls=sim_train.SimOrTrain, epilog="commbench sim train simulates a whole training step.")(sim.sim)
 app.command("calibrate")(calibrate.calibrate)
 app.command("validate")(validate.validate)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.add_typer(topology.app, name="topology")
 app.add_typer(algorithm.app, name="algorithm")
+app.add_typer(emulate.app, name="emulate")
 
 
 @app.callback(invoke_without_command=True)
@@ -42,6 +44,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Entry point: exit code 0 good, 1 a check fell short, 2 bad input, 3 the run itself failed."""
+    gc.set_threshold(100_000, 20, 20)  # imports make many objects and no garbage: a tenth of a short command's time
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `commbench ... | head` ends quietly, as other tools do
     try:
         code = app(standalone_mode=False)

@@ -24,7 +24,8 @@ def report(
     from commbench.cli.reading import read_all, tell, this_command
     from commbench.errors import InputError
     from commbench.report.page import ReportInput, write_report
-    from commbench.topology.load import load_topology
+    from commbench.topology.layout import drawable
+    from commbench.topology.load import load_fabric
 
     notes: list[str] = []
     records = read_all(files, salvage, on_bad=notes.append)
@@ -35,7 +36,7 @@ def report(
     page = ReportInput(
         title=title,
         records=records,
-        topologies=[load_topology(name) for name in topology or ()],
+        topologies=[drawable(load_fabric(name)) for name in topology or ()],
         command=this_command(),
         notes=[f"Left out: {note}" for note in notes],
     )

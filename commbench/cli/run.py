@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from commbench.live.seat import Seat
     from commbench.results.records import Measured
 
-__all__ = ["run"]
+__all__ = ["NATIVE", "choose_algorithm", "refuse_for_native", "run", "schedules_for", "sizes_for"]
 
 NATIVE = "native"
 
@@ -69,12 +69,12 @@ def run(
     spec, element_bytes = get_collective(collective), dtype_bytes(dtype)
     if root is not None and not spec.rooted:
         raise InputError(f"--root {root} has no meaning for {collective}")
-    sizes = _sizes(spec, ranks, element_bytes, minbytes, maxbytes, stepfactor, stepbytes)
+    sizes = sizes_for(spec, ranks, element_bytes, minbytes, maxbytes, stepfactor, stepbytes)
     if algorithm == NATIVE:
-        _refuse_for_native(slices=slices, channels=channels, group=group)
+        refuse_for_native(slices=slices, channels=channels, group=group)
         name, schedule, slices = NATIVE, None, 1
     else:
-        chosen = _algorithm(collective, algorithm)
+        chosen = choose_algorithm(collective, algorithm)
         slices = chosen.default_slices if slices is None else slices
         request = Request(
             num_ranks=ranks,
@@ -84,7 +84,7 @@ def run(
             group=_ranks_per_host(seat, ranks) if group is None else group,
             element_bytes=element_bytes,
         )
-        name, schedule = chosen.name, _schedule(chosen, request, sizes)
+        name, schedule = chosen.name, schedules_for(chosen, request, sizes)
     out = out or default_out(collective, name)
     plan = Plan(
         collective=collective,
@@ -126,7 +126,7 @@ def _measure(plan: "Plan", seat: "Seat | None", json: bool) -> "list[Measured]":
             print(f"records: {plan.out}", file=sys.stderr)
 
 
-def _sizes(
+def sizes_for(
     spec: "Collective",
     num_ranks: int,
     element_bytes: int,
@@ -150,13 +150,14 @@ def _sizes(
     return (element_bytes,)
 
 
-def _refuse_for_native(**options: int | None) -> None:
+def refuse_for_native(**options: int | None) -> None:
+    """Refuse options that only a schedule has."""
     for name, value in options.items():
         if value is not None:
             raise InputError(f"--{name} {value} has no meaning with --algorithm {NATIVE}")
 
 
-def _algorithm(collective: str, name_or_path: str) -> "Algorithm":
+def choose_algorithm(collective: str, name_or_path: str) -> "Algorithm":
     """The algorithm that --algorithm names.
 
     Raises:
@@ -173,7 +174,7 @@ def _algorithm(collective: str, name_or_path: str) -> "Algorithm":
     return chosen
 
 
-def _schedule(chosen: "Algorithm", request: "Request", sizes: Sequence[int]) -> "Schedule | tuple[Schedule, ...]":
+def schedules_for(chosen: "Algorithm", request: "Request", sizes: Sequence[int]) -> "Schedule | tuple[Schedule, ...]":
     """One schedule for all sizes, or one for each where they differ."""
     from commbench.collectives.registry import build
 

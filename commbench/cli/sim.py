@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench sim``: simulate a collective on a topology."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from commbench.cli.options import DEFAULT_SIZE, Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor
+
+if TYPE_CHECKING:
+    from commbench.sim.scenario import Scenario
 
 __all__ = ["sim"]
 
@@ -35,44 +39,80 @@ def sim(
         typer.Option("--routing", help="ecmp, d-mod-k or rail-aware; the topology's own if left out."),
     ] = None,
     placement: Annotated[str, typer.Option("--placement", help="linear or random.")] = "linear",
-    seed: Annotated[int, typer.Option("--seed", help="Of the ECMP hash and of random placement.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the ECMP hash, random placement and jitter.")] = 0,
+    detail: Annotated[
+        str,
+        typer.Option(
+            "--detail",
+            help="transfer (all of them), folded (the same times from less work where symmetric) or collective "
+            "(an estimate: one coupled flow).",
+        ),
+    ] = "transfer",
+    engine: Annotated[str, typer.Option("--engine", help="compiled or reference; the same times.")] = "compiled",
+    scenario: Annotated[
+        Path | None, typer.Option("--scenario", help="YAML file of what goes wrong: links, ranks, other traffic.")
+    ] = None,
+    jitter: Annotated[
+        float, typer.Option("--jitter", help="Vary the bytes of every transfer by up to this share, by the seed.")
+    ] = 0.0,
     out: Annotated[Path | None, typer.Option("--out", help="Append the records to this JSON Lines file.")] = None,
     json: Jsonl = False,
 ) -> None:
     """Simulate COLLECTIVE on a topology, one line per size."""
+    from commbench.cli.progress import progress_bar
     from commbench.cli.tables import simulated_header, simulated_row
     from commbench.collectives.algorithms.load import load_any
     from commbench.collectives.sizes import dtype_bytes, sweep
     from commbench.results.journal import Journal
     from commbench.sim.collective import simulate
-    from commbench.topology.load import load_topology
+    from commbench.topology.load import load_fabric
+    from commbench.units import format_bytes
 
-    fabric = load_topology(topology)
+    fabric = load_fabric(topology)
     element_bytes = dtype_bytes(dtype)
     sizes = sweep(min_bytes, max_bytes, factor=factor, step=step, element_bytes=element_bytes)
     chosen = load_any(collective, algorithm)
     journal = Journal(out) if out is not None else None
+    disturbed = _scenario(scenario, jitter, seed)
     for number, size in enumerate(sizes):
-        record = simulate(
-            fabric,
-            collective,
-            chosen,
-            size,
-            num_ranks=ranks,
-            element_bytes=element_bytes,
-            slices=slices,
-            channels=channels,
-            root=root,
-            group=group,
-            routing=routing,
-            placement=placement,
-            seed=seed,
-        ).record
+        with progress_bar(f"{collective} {format_bytes(size)}") as progress:
+            record = simulate(
+                fabric,
+                collective,
+                chosen,
+                size,
+                num_ranks=ranks,
+                element_bytes=element_bytes,
+                slices=slices,
+                channels=channels,
+                root=root,
+                group=group,
+                routing=routing,
+                placement=placement,
+                seed=seed,
+                engine=engine,
+                detail=detail,
+                scenario=disturbed,
+                keep_trace=False,
+                progress=progress,
+            ).record
         if journal is not None:
             journal.append(record)
         if json:
             typer.echo(record.to_json())
             continue
+        if record.shortcut:
+            typer.echo(f"{format_bytes(size)}: {record.shortcut}", err=True)
         if number == 0:
             typer.echo(simulated_header(record))
         typer.echo(simulated_row(record, element_bytes))
+
+
+def _scenario(path: Path | None, jitter: float, seed: int) -> "Scenario | None":
+    """What disturbs the run; None if nothing does."""
+    if path is None and not jitter:
+        return None
+    from commbench.sim.scenario import Scenario
+
+    base = Scenario() if path is None else Scenario.load(path)
+    return replace(base, jitter=jitter or base.jitter, seed=seed)

@@ -12,7 +12,7 @@ from commbench.cli.options import Jsonl
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from commbench.topology import Topology
+    from commbench.topology import Topology, Tree
 
 __all__ = ["app"]
 
@@ -27,10 +27,10 @@ def list_all(json: Jsonl = False) -> None:
     """Every topology that can be found, with its size."""
     from rich.console import Console
 
-    from commbench.topology import list_topologies, load_topology
+    from commbench.topology import list_topologies, load_fabric
     from commbench.topology.summary import headline
 
-    topologies = [load_topology(name) for name in list_topologies()]
+    topologies = [load_fabric(name) for name in list_topologies()]
     if json:
         for topology in topologies:
             _print_json(headline(topology))
@@ -46,10 +46,10 @@ def show(name: Name, json: Jsonl = False) -> None:
     """One topology: its nodes, links and costs, and where each number comes from."""
     from rich.console import Console
 
-    from commbench.topology import load_topology
+    from commbench.topology import load_fabric
     from commbench.topology.summary import details
 
-    topology = load_topology(name)
+    topology = load_fabric(name)
     if json:
         _print_json(details(topology))
         return
@@ -62,9 +62,10 @@ def show(name: Name, json: Jsonl = False) -> None:
 def draw(name: Name, out: Out) -> None:
     """A picture of a topology, as one SVG file that needs nothing else."""
     from commbench.report.draw import topology_svg
-    from commbench.topology import load_topology
+    from commbench.topology import load_fabric
+    from commbench.topology.layout import drawable
 
-    out.write_text(topology_svg(load_topology(name)), encoding="utf-8")
+    out.write_text(topology_svg(drawable(load_fabric(name))), encoding="utf-8")
     typer.echo(f"wrote {out}", err=True)
 
 
@@ -86,7 +87,7 @@ def _table(**columns: str) -> "Table":
     return table
 
 
-def _pages(topology: "Topology") -> "Iterator[str | Table]":
+def _pages(topology: "Topology | Tree") -> "Iterator[str | Table]":
     """What ``show`` prints, from the outline to the sources."""
     from commbench.topology.summary import describe_costs, node_counts
 
@@ -100,7 +101,7 @@ def _pages(topology: "Topology") -> "Iterator[str | Table]":
     yield _number_table(topology)
 
 
-def _link_table(topology: "Topology") -> "Table":
+def _link_table(topology: "Topology | Tree") -> "Table":
     from commbench.topology.summary import link_classes
     from commbench.units import format_bandwidth, format_time, seconds
 
@@ -113,7 +114,7 @@ def _link_table(topology: "Topology") -> "Table":
     return table
 
 
-def _number_table(topology: "Topology") -> "Table":
+def _number_table(topology: "Topology | Tree") -> "Table":
     table = _table(number="left", source="left")
     for path, number in topology.numbers.items():
         table.add_row(f"{path}\n  {number.text}, {number.provenance.value}", number.source)

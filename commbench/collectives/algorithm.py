@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Schedule
 
 __all__ = ["Algorithm", "Request", "any_world"]
@@ -52,6 +53,7 @@ class Algorithm:
         sized: whether the schedule depends on the size, so that it must be built for each.
         live: whether real ranks can run it (switches that add cannot be had there).
         one_host: whether all ranks must be on one host.
+        rounds: request -> the same schedule as one round that repeats, for algorithms that are so; for one slice.
     """
 
     collective: str
@@ -65,3 +67,4 @@ class Algorithm:
     sized: bool = False
     live: bool = True
     one_host: bool = False
+    rounds: Callable[[Request], Rounds] | None = None

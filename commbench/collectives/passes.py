@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,17 @@ from commbench.collectives.schedule import COLUMNS, Kind, Op, Schedule
 from commbench.collectives.spec import Shape, get_collective
 from commbench.errors import ScheduleError
 
-__all__ = ["RELABELLED", "add_channels", "fuse", "matches", "out_of_place", "pipeline", "relabel", "rotate_hosts"]
+__all__ = [
+    "RELABELLED",
+    "add_channels",
+    "fuse",
+    "matches",
+    "out_of_place",
+    "pipeline",
+    "relabel",
+    "rotate_hosts",
+    "rotated",
+]
 
 RELABELLED = ("all-reduce", "broadcast", "reduce", "barrier")
 """Collectives whose promise names no rank but the root, so that ranks may change roles."""
@@ -82,9 +93,14 @@ def rotate_hosts(schedule: Schedule, group: int) -> Schedule:
     table = schedule.table.copy()
     for name in ("rank", "peer"):
         column = COLUMNS.index(name)
-        local = (table[:, column] + table[:, _CHANNEL]) % group
-        table[:, column] += local - table[:, column] % group
+        table[:, column] = rotated(table[:, column], table[:, _CHANNEL], group)
     return replace(schedule, table=table)
+
+
+def rotated(ranks: npt.NDArray[Any], channels: npt.NDArray[Any], group: int) -> npt.NDArray[Any]:
+    """Each rank moved on by its channel's number among the ``group`` ranks of its host."""
+    moved: npt.NDArray[Any] = ranks + (ranks + channels) % group - ranks % group
+    return moved
 
 
 def matches(schedule: Schedule) -> Iterator[tuple[Op, Op]]:

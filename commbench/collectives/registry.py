@@ -20,11 +20,12 @@ from commbench.collectives.algorithms import (
     tree,
     trees,
 )
+from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import get_collective
 from commbench.errors import InputError
 
-__all__ = ["ALGORITHMS", "build", "build_schedule", "get_algorithm"]
+__all__ = ["ALGORITHMS", "build", "build_schedule", "get_algorithm", "rounds_of"]
 
 _MODULES = (ring, chains, tree, trees, doubling, shift, alltoall, bruck, hierarchical, torus, pat, in_switch, gloo)
 
@@ -52,6 +53,21 @@ def build(algorithm: Algorithm, request: Request) -> Schedule:
     Raises:
         InputError: a world that the algorithm cannot serve (the message says which it can), or a number below 1.
     """
+    _check(algorithm, request)
+    return algorithm.build(request)
+
+
+def rounds_of(algorithm: Algorithm, request: Request) -> Rounds | None:
+    """The same schedule as one round that repeats, or None if the algorithm or the request (slices) has no such form.
+
+    Raises:
+        InputError: as build.
+    """
+    _check(algorithm, request)
+    return algorithm.rounds(request) if algorithm.rounds is not None and request.slices == 1 else None
+
+
+def _check(algorithm: Algorithm, request: Request) -> None:
     for name in ("num_ranks", "slices", "channels", "group"):
         if getattr(request, name) < 1:
             raise InputError(f"algorithm {algorithm.name}: {name} must be at least 1, not {getattr(request, name)}")
@@ -60,7 +76,6 @@ def build(algorithm: Algorithm, request: Request) -> Schedule:
     rule = algorithm.refuses(request)
     if rule:
         raise InputError(f"algorithm {algorithm.name} for {algorithm.collective} {rule}; it serves: {algorithm.worlds}")
-    return algorithm.build(request)
 
 
 def build_schedule(

@@ -249,8 +249,14 @@ class _Temporaries:
 
 
 def _tagged_post(step: _Step, group: dist.ProcessGroup) -> _Post:
-    """Post one by one in the order of the table; ``dist.isend`` ends in ``group.send`` too, 10 us later."""
-    calls = [(group.send if t.sends else group.recv, [t.tensor], t.peer, t.tag) for t in step.transfers]
+    """Post one by one; ``dist.isend`` ends in ``group.send`` too, 10 us later.
+
+    Receives come first: gloo's sender waits for a notice that the receiver is ready (docs/gloo.md), and behind the
+    rank's own data to the same peer that notice would wait for all of it. The order inside each kind is the table's,
+    and tags keep the k-th with the k-th.
+    """
+    ordered = sorted(step.transfers, key=lambda t: t.sends)
+    calls = [(group.send if t.sends else group.recv, [t.tensor], t.peer, t.tag) for t in ordered]
     return lambda: [call(tensors, peer, tag) for call, tensors, peer, tag in calls]
 
 

@@ -65,8 +65,9 @@ def launch_ranks(plan: Plan, *, observer: Observer | None = None, hosts: Sequenc
     with tempfile.TemporaryDirectory(prefix="commbench-") as folder:
         files = SessionFiles(Path(folder))
         files.plan.write_text(plan.to_json(), encoding="utf-8")
-        tail = _Tail(plan.out, observer)
+        tail = _Tail(plan, observer)
         with _ranks(files, plan, hosts) as processes:
+            observer.launched([process.pid for process in processes])
             watch = _Watch(files, processes, plan.timeout_s)
             try:
                 _supervise(files, watch, tail, observer)
@@ -129,10 +130,11 @@ class _Watch:
 class _Tail:
     """Reads the records that rank 0 appends to the journal during this run."""
 
-    def __init__(self, path: Path, observer: Observer) -> None:
-        self._path = path
+    def __init__(self, plan: Plan, observer: Observer) -> None:
+        self._path = plan.out
+        self._run = plan.run
         self._observer = observer
-        self._offset = path.stat().st_size if path.exists() else 0
+        self._offset = plan.out.stat().st_size if plan.out.exists() else 0
         self.records: list[Measured] = []
 
     def read(self) -> None:
@@ -146,7 +148,7 @@ class _Tail:
         for line in whole.split(b"\n"):
             if line.strip():
                 record = record_from_json(line.decode(), str(self._path))
-                if isinstance(record, Measured):
+                if isinstance(record, Measured) and record.run == self._run:  # others may write there too
                     self.records.append(record)
                     self._observer.measured(record)
 

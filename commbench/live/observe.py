@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who wants to hear about a run while it goes on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,9 @@ class SessionFacts:
 
 class Observer:
     """Hears nothing; override what you want to hear."""
+
+    def launched(self, pids: Sequence[int]) -> None:
+        """The processes of the ranks, in rank order, when all have been started here."""
 
     def started(self, facts: SessionFacts) -> None:
         """The ranks have met."""

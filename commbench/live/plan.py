@@ -2,8 +2,8 @@
 """What a run is to do: one immutable object that every rank gets the same copy of."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Plan:
         timing: "isolated" (barrier before each iteration) or "pipelined" (back to back after one barrier).
         check: whether the values are checked after the timed loop.
         timeout_s: seconds without progress after which a rank counts as hung.
+        facts: what whoever starts the run knows of the place, for the environment of every record; JSON values.
 
     Raises:
         InputError: a value that no run can have; names option, value and rule.
@@ -63,6 +64,7 @@ class Plan:
     timing: str = "isolated"
     check: bool = True
     timeout_s: float = 300.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         spec, item = get_collective(self.collective), dtype_bytes(self.dtype)

@@ -15,9 +15,10 @@ from pathlib import Path
 from commbench.errors import CheckFailedError, CommbenchError, InputError, RunError
 from commbench.units import format_bytes
 
-__all__ = ["Place", "Progress", "RankFailure", "read_failure", "read_place", "write_failure"]
+__all__ = ["TIMED", "Place", "Progress", "RankFailure", "read_failure", "read_place", "write_failure"]
 
-_LAYOUT = struct.Struct("<QqQ32s")  # ticks, size in bytes (-1: none yet), iteration, phase
+TIMED = "timed iteration"  # the phase of the iterations that are measured
+_LAYOUT = struct.Struct("<QqQ32sd")  # ticks, size in bytes (-1: none yet), iteration, phase, first timed iteration
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,15 @@ class Place:
         ticks: how often the rank has reported; a rank that moves has more of them.
         size_bytes: size being measured, -1 before the first.
         phase: for people, for example "timed". iteration: counted from 0 in phases that iterate.
+        timed_at_s: monotonic clock, which ranks of one machine share, when the first timed iteration of all began;
+            0 before.
     """
 
     ticks: int = 0
     size_bytes: int = -1
     phase: str = "starting"
     iteration: int = 0
+    timed_at_s: float = 0.0
 
     @property
     def started(self) -> bool:
@@ -63,6 +67,7 @@ class Progress:
                 self._memory = mmap.mmap(file.fileno(), _LAYOUT.size)
         self._ticks = 0
         self._size_bytes = -1
+        self._timed_at_s = 0.0
         self.reach("starting")
 
     def size(self, size_bytes: int) -> None:
@@ -73,7 +78,10 @@ class Progress:
     def reach(self, phase: str, iteration: int = 0) -> None:
         """The rank enters a phase, or the next iteration of one."""
         self._ticks += 1
-        _LAYOUT.pack_into(self._memory, 0, self._ticks, self._size_bytes, iteration, phase.encode())
+        if phase == TIMED and not self._timed_at_s:
+            self._timed_at_s = time.monotonic()
+        values = (self._ticks, self._size_bytes, iteration, phase.encode(), self._timed_at_s)
+        _LAYOUT.pack_into(self._memory, 0, *values)
 
     @property
     def place(self) -> Place:
@@ -91,8 +99,9 @@ def read_place(path: Path) -> Place:
 
 
 def _decode(data: bytes) -> Place:
-    ticks, size_bytes, iteration, phase = _LAYOUT.unpack(data)
-    return Place(ticks, size_bytes, phase.rstrip(b"\0").decode(errors="replace") or "starting", iteration)
+    ticks, size_bytes, iteration, phase, timed_at_s = _LAYOUT.unpack(data)
+    text = phase.rstrip(b"\0").decode(errors="replace") or "starting"
+    return Place(ticks, size_bytes, text, iteration, timed_at_s)
 
 
 @dataclass(frozen=True, slots=True)

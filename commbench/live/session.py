@@ -81,7 +81,7 @@ def open_session(plan: Plan, seat: Seat, timeout_s: float) -> Session:
         device = torch.device("cuda", seat.local_rank)
         torch.cuda.set_device(device)
         data = dist.new_group(backend="nccl", timeout=timedelta(seconds=timeout_s))
-    environment = collect_environment() | _torch_facts(device) | {"hosts": _hosts(seat)}
+    environment = collect_environment() | _torch_facts(device) | {"hosts": _hosts(seat)} | dict(plan.facts)
     facts = SessionFacts(backend, seat.launcher, seat.world_size, environment)
     return Session(seat.rank, device, data, control, facts)
 

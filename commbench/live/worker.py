@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one rank does: meet the others, and for each size warm up, time, check, gather and record."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from commbench.collectives.text import digest
 from commbench.errors import CommbenchError, RunError
 from commbench.live.check import Layout, count_wrong, fill_input, layout_of, plain_layout
 from commbench.live.execute import ScheduleExecutor
+from commbench.live.gate import Gate
 from commbench.live.native import NativeCollective
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
-from commbench.live.progress import Progress
+from commbench.live.progress import TIMED, Progress
 from commbench.live.seat import Seat
 from commbench.live.session import Session, open_session
 from commbench.live.timing import Operation, Timed, clock_of, time_operation
@@ -61,17 +63,21 @@ def run_rank(plan: Plan, seat: Seat, *, progress: Progress, observer: Observer, 
 def _measure_all(
     plan: Plan, session: Session, progress: Progress, observer: Observer, timeout_s: float
 ) -> list[Measured]:
-    journal, records = Journal(plan.out), []
+    journal, records, gate = Journal(plan.out), [], Gate.of(os.environ)
     if session.rank == 0:
         observer.started(session.facts)
     for size_bytes in plan.sizes_bytes:
         progress.size(size_bytes)
+        if session.rank == 0 and gate is not None:
+            gate.wait(lambda: progress.reach("waiting for the other runs"))
         session.meet(timeout_s)
         record = _measure_size(plan, session, size_bytes, progress)
         if record is not None:
             journal.append(record)
             records.append(record)
             observer.measured(record)
+    if session.rank == 0 and gate is not None:
+        gate.leave()
     return records
 
 
@@ -145,7 +151,7 @@ def _time(plan: Plan, session: Session, operation: Operation, progress: Progress
             tick=tick,
         )
 
-    return timed(plan.warmup, "warm-up iteration"), timed(plan.iters, "timed iteration")
+    return timed(plan.warmup, "warm-up iteration"), timed(plan.iters, TIMED)
 
 
 def _check(plan: Plan, session: Session, bench: _Bench, size_bytes: int, progress: Progress) -> int:

@@ -4,78 +4,71 @@
 Bounds, never answers: they leave out every conflict inside the network.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
 
 from commbench.errors import InputError
-from commbench.topology.model import NodeKind, Topology
+from commbench.network.cuts import Cuts, Endpoints, Surroundings, around
+from commbench.topology.model import Topology
+from commbench.topology.tree import Tree
 from commbench.units import PS_PER_S
 
 __all__ = ["lower_bound_s"]
 
-_TIERS = (NodeKind.CORE, NodeKind.SPINE, NodeKind.LEAF)  # from the top
+_Share = NDArray[np.float64] | float
+_Shares = Callable[[Cuts], tuple[_Share, _Share]]
+"""Cuts -> buffers that must leave each set, and that must enter it, at the least."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """A set of nodes that holds ``inside`` of ``ranks`` ranks, and the root or not."""
-
-    inside: int
-    ranks: int
-    holds_root: bool
-
-
-_Shares = Callable[[_Cut], tuple[float, float]]
-"""Cut -> buffers that must leave the set, and that must enter it, at the least."""
-
-
-def _all_reduce(cut: _Cut) -> tuple[float, float]:
+def _all_reduce(cuts: Cuts) -> tuple[_Share, _Share]:
     """The sum over the inside must get out, the sum over the outside must get in."""
     return 1.0, 1.0
 
 
-def _reduce_scatter(cut: _Cut) -> tuple[float, float]:
+def _reduce_scatter(cuts: Cuts) -> tuple[_Share, _Share]:
     """Sums for the blocks of the other side."""
-    return 1 - cut.inside / cut.ranks, cut.inside / cut.ranks
+    return 1 - cuts.inside / cuts.ranks, cuts.inside / cuts.ranks
 
 
-def _all_gather(cut: _Cut) -> tuple[float, float]:
+def _all_gather(cuts: Cuts) -> tuple[_Share, _Share]:
     """The blocks of the other side."""
-    return cut.inside / cut.ranks, 1 - cut.inside / cut.ranks
+    return cuts.inside / cuts.ranks, 1 - cuts.inside / cuts.ranks
 
 
-def _all_to_all(cut: _Cut) -> tuple[float, float]:
+def _all_to_all(cuts: Cuts) -> tuple[_Share, _Share]:
     """A block of 1/n for each pair across the cut, and each rank's buffer is n blocks."""
-    crossing = cut.inside * (cut.ranks - cut.inside) / cut.ranks
+    crossing = cuts.inside * (cuts.ranks - cuts.inside) / cuts.ranks
     return crossing, crossing
 
 
-def _broadcast(cut: _Cut) -> tuple[float, float]:
-    return (1.0, 0.0) if cut.holds_root else (0.0, 1.0)
+def _broadcast(cuts: Cuts) -> tuple[_Share, _Share]:
+    return np.where(cuts.holds_root, 1.0, 0.0), np.where(cuts.holds_root, 0.0, 1.0)
 
 
-def _reduce(cut: _Cut) -> tuple[float, float]:
-    return (0.0, 1.0) if cut.holds_root else (1.0, 0.0)
-
-
-def _gather(cut: _Cut) -> tuple[float, float]:
-    return (0.0, 1 - cut.inside / cut.ranks) if cut.holds_root else (cut.inside / cut.ranks, 0.0)
-
-
-def _scatter(cut: _Cut) -> tuple[float, float]:
-    leave, enter = _gather(cut)
+def _reduce(cuts: Cuts) -> tuple[_Share, _Share]:
+    leave, enter = _broadcast(cuts)
     return enter, leave
 
 
-def _send_recv(cut: _Cut) -> tuple[float, float]:
+def _gather(cuts: Cuts) -> tuple[_Share, _Share]:
+    own = cuts.inside / cuts.ranks
+    return np.where(cuts.holds_root, 0.0, own), np.where(cuts.holds_root, 1 - own, 0.0)
+
+
+def _scatter(cuts: Cuts) -> tuple[_Share, _Share]:
+    leave, enter = _gather(cuts)
+    return enter, leave
+
+
+def _send_recv(cuts: Cuts) -> tuple[_Share, _Share]:
     """Of a ring shift, at least one buffer leaves any set and one enters."""
     return 1.0, 1.0
 
 
-def _nothing(cut: _Cut) -> tuple[float, float]:
+def _nothing(cuts: Cuts) -> tuple[_Share, _Share]:
     """No data, or amounts that only the schedule knows."""
     return 0.0, 0.0
 
@@ -99,8 +92,8 @@ _SHARES: Mapping[str, _Shares] = MappingProxyType(
 
 def lower_bound_s(
     collective: str,
-    topology: Topology,
-    endpoints: tuple[str, ...],
+    fabric: Topology | Tree,
+    endpoints: Endpoints,
     size_bytes: int,
     *,
     root: int = 0,
@@ -122,8 +115,8 @@ def lower_bound_s(
 
     Args:
         collective: key of ``spec.COLLECTIVES``.
-        topology: the graph.
-        endpoints: node of every rank.
+        fabric: where.
+        endpoints: node of every rank by name, or by its number among the fabric's ranks; of a Tree by number.
         size_bytes: of the full buffer.
         root: of rooted collectives.
         in_switch: whether switches add, so that the bound by messages does not hold.
@@ -136,42 +129,23 @@ def lower_bound_s(
     n = len(endpoints)
     if n == 1:
         return 0.0
-    bounds = [_latency_s(collective, topology, endpoints, root)]
-    for inside, (leave, enter) in _cuts(topology, endpoints):
-        cut = _Cut(sum(name in inside for name in endpoints), n, endpoints[root] in inside)
-        if 0 < cut.inside < n:
-            out_share, in_share = _SHARES[collective](cut)
-            bounds += [out_share * size_bytes / leave, in_share * size_bytes / enter]
+    placed = around(fabric, endpoints)
+    cuts = placed.cuts(root)
+    leave, enter = _SHARES[collective](cuts)
+    bounds = [
+        _latency_s(collective, fabric, placed, n, root),
+        np.max(leave * size_bytes / cuts.leave, initial=0.0),
+        np.max(enter * size_bytes / cuts.enter, initial=0.0),
+    ]
     if collective == "all-reduce" and not in_switch:
-        for edges in (topology.graph.out_edges, topology.graph.in_edges):
-            ports = sum(data["link"].bandwidth for name in endpoints for _, _, data in edges(name, data=True))
-            bounds.append(2 * (n - 1) * size_bytes / ports)
-    return max(bounds)
+        bounds += [2 * (n - 1) * size_bytes / port for port in placed.ports()]
+    return float(max(bounds))
 
 
-def _cuts(topology: Topology, endpoints: tuple[str, ...]) -> Iterator[tuple[frozenset[str], tuple[float, float]]]:
-    """Sets of nodes and the bandwidth (bytes/s) that leaves and enters each."""
-    graph = topology.graph
-    sets = [frozenset({name}) for name in endpoints]
-    left = set(graph.nodes)
-    for tier in _TIERS:
-        left -= {node.name for node in topology.of_kind(tier)}
-        sets += [frozenset(part) for part in nx.weakly_connected_components(graph.subgraph(left))]
-    for inside in set(sets):
-        leave = sum(d["link"].bandwidth for _, b, d in graph.out_edges(inside, data=True) if b not in inside)
-        enter = sum(d["link"].bandwidth for a, _, d in graph.in_edges(inside, data=True) if a not in inside)
-        if leave and enter:
-            yield inside, (leave, enter)
-
-
-def _latency_s(collective: str, topology: Topology, endpoints: tuple[str, ...], root: int) -> float:
+def _latency_s(collective: str, fabric: Topology | Tree, placed: Surroundings, n: int, root: int) -> float:
     """Least latency over which some datum must travel, with the message overhead at both ends."""
     if collective == "all-to-all-v":
         return 0.0  # its matrix may leave every pair empty
-    graph = topology.graph.reverse(copy=False) if collective in ("reduce", "gather") else topology.graph
-    reached = nx.single_source_dijkstra_path_length(
-        graph, endpoints[root], weight=lambda _a, _b, data: data["link"].latency_ps
-    )
-    targets = (endpoints[(root + 1) % len(endpoints)],) if collective == "send-recv" else endpoints
-    farthest_ps = int(max(reached[name] for name in targets))
-    return (farthest_ps + 2 * topology.costs.message_overhead_ps) / PS_PER_S
+    others = np.array([(root + 1) % n]) if collective == "send-recv" else np.arange(n)
+    farthest_ps = placed.farthest_ps(root, others, backwards=collective in ("reduce", "gather"))
+    return (farthest_ps + 2 * fabric.costs.message_overhead_ps) / PS_PER_S

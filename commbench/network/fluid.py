@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fluid model: every flow in progress gets its max-min fair rate, and rates change only when flows come or go.
 
-Only flows that share a link, directly or through others, with one that came or went can change their rate, so only
-that connected part is solved again. The result is the same as solving everything (see maxmin's contract).
+Only flows that share a link, directly or through others, with one that came, went or moved, or whose link changed,
+can change their rate, so only that connected part is solved again. The result is the same as solving everything (see
+maxmin's contract).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from commbench.network.maxmin import max_min_rates
@@ -19,38 +20,57 @@ class _Flow:
     """A flow in progress: at ``since_ps`` it had ``left`` bytes to go and it runs at ``rate`` bytes/s since then."""
 
     links: tuple[int, ...]
+    weights: tuple[float, ...] | None
     left: float
     since_ps: int
     rate: float = 0.0
 
 
 class FluidNetwork:
-    """Flows over links of fixed capacity.
+    """Flows over links.
 
-    Call :meth:`start` and :meth:`finish` for whatever happens at one instant, then :meth:`share` once.
+    Call the other methods for whatever happens at one instant, then :meth:`share` once.
     """
 
     def __init__(self, bandwidths: Sequence[float]) -> None:
         """``bandwidths``: bytes/s of every link, by link number."""
-        self._bandwidths = bandwidths
+        self._bandwidths = list(bandwidths)
         self._flows: dict[int, _Flow] = {}
         self._on_link: dict[int, set[int]] = {}
-        self._touched: set[int] = set()  # links on which a flow came or went since the last sharing
+        self._touched: set[int] = set()  # links to start from at the next sharing
 
-    def start(self, flow: int, links: Iterable[int], num_bytes: int, now_ps: int) -> None:
+    def start(
+        self,
+        flow: int,
+        links: Sequence[int],
+        num_bytes: int,
+        now_ps: int,
+        weights: Sequence[float] | None = None,
+    ) -> None:
         """A flow of ``num_bytes`` enters; it gets its rate at the next :meth:`share`."""
-        entry = _Flow(tuple(links), float(num_bytes), now_ps)
-        self._flows[flow] = entry
-        for link in entry.links:
-            self._on_link.setdefault(link, set()).add(flow)
-        self._touched.update(entry.links)
+        self._flows[flow] = _Flow((), None, float(num_bytes), now_ps)
+        self.move(flow, links, weights)
 
     def finish(self, flow: int) -> None:
         """A flow leaves."""
-        entry = self._flows.pop(flow)
+        self.move(flow, ())
+        del self._flows[flow]
+
+    def move(self, flow: int, links: Sequence[int], weights: Sequence[float] | None = None) -> None:
+        """A flow goes on over other links with what it has left."""
+        entry = self._flows[flow]
         for link in entry.links:
             self._on_link[link].discard(flow)
-        self._touched.update(entry.links)
+        for link in links:
+            self._on_link.setdefault(link, set()).add(flow)
+        self._touched.update(entry.links, links)
+        entry.links, entry.weights = tuple(links), None if weights is None else tuple(weights)
+
+    def set_bandwidth(self, link: int, bandwidth: float) -> bool:
+        """A link has another bandwidth from now on; returns whether any flow is on it."""
+        self._bandwidths[link] = bandwidth
+        self._touched.add(link)
+        return bool(self._on_link.get(link))
 
     def share(self, now_ps: int) -> list[tuple[int, int]]:
         """Give every flow its fair rate from now on.
@@ -61,10 +81,10 @@ class FluidNetwork:
         """
         part = self._connected_part()
         self._touched.clear()
-        rates = max_min_rates(self._bandwidths, [self._flows[flow].links for flow in part])
+        entries = [self._flows[flow] for flow in part]
+        rates = max_min_rates(self._bandwidths, [e.links for e in entries], [e.weights for e in entries])
         changed = []
-        for flow, rate in zip(part, rates, strict=True):
-            entry = self._flows[flow]
+        for flow, entry, rate in zip(part, entries, rates, strict=True):
             if rate == entry.rate:
                 continue
             passed = entry.rate * (now_ps - entry.since_ps) / PS_PER_S

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Max-min fair sharing, as a pure function. It knows no packets, no ranks and no time.
 
-Given links l with capacity C_l > 0 and flows f with a set of links L_f, find rates x_f >= 0 with
+Given links l with capacity C_l > 0 and flows f that load link l with weight w_fl > 0 (1 for a plain flow), find rates
+x_f >= 0 with
 
-    sum of x_f over {f : l in L_f}  <=  C_l                                   for every link l,
+    sum of w_fl x_f over {f : l in L_f}  <=  C_l                              for every link l,
 
 such that no rate can grow without shrinking one that is smaller or equal. Equivalently: every flow has a *bottleneck*,
 a link that is full and on which no other flow is faster,
 
-    for all f exists l in L_f:   sum of x_g over l = C_l   and   x_f >= x_g for all g over l.
+    for all f exists l in L_f:   sum of w_gl x_g over l = C_l   and   x_f >= x_g for all g over l.
 
-The solution is unique. *Progressive filling* finds it: take the link whose fair share (what is left of its capacity
-over its flows not yet fixed) is smallest, fix these flows at that share, subtract them everywhere, repeat.
+The solution is unique. *Progressive filling* finds it: raise all rates together until links are full, fix the flows
+over these at that share, subtract them everywhere, repeat with the rest.
 
 Worked instance (three links in a line, one long flow; the textbook case)::
 
@@ -19,44 +20,70 @@ Worked instance (three links in a line, one long flow; the textbook case)::
     shares       A 5, B 2, C 3     ->  B first: x0 = x2 = 2
     left         A 8 for flow 1, C 4 for flow 3   ->  x3 = 4, x1 = 8
 
+A flow of weight 2 counts as two flows of weight 1 on that link: so coupled transfers, and symmetric ones folded into
+one, need no rule of their own.
+
 Source: D. Bertsekas, R. Gallager, "Data Networks", 2nd edition (1992), section 6.5.2.
 """
 
 from collections.abc import Sequence
 
-__all__ = ["max_min_rates"]
+__all__ = ["WEIGHT_UNIT", "max_min_rates", "whole_weight"]
+
+WEIGHT_UNIT = 2.0**-20
+"""Weights are multiples of this, so that sums of them are exact (below 2**33) and no result depends on their order."""
 
 
-def max_min_rates(capacity: Sequence[float], flows: Sequence[Sequence[int]]) -> list[float]:
+def whole_weight(weight: float) -> float:
+    """The nearest weight above zero that the solver takes."""
+    return max(round(weight / WEIGHT_UNIT), 1) * WEIGHT_UNIT
+
+
+def max_min_rates(
+    capacity: Sequence[float],
+    flows: Sequence[Sequence[int]],
+    weights: Sequence[Sequence[float] | None] | None = None,
+) -> list[float]:
     """Max-min fair rate of every flow.
 
-    The order of the arithmetic is part of the contract (engines must agree to the last bit): the link with the
-    smallest share goes first, ties by lower index; its flows are fixed in ascending order, each subtracted from its
-    links in the order given. Links that share no flow, even indirectly, do not touch each other's arithmetic.
+    The arithmetic is part of the contract (engines must agree to the last bit). In a round, s is the smallest
+    ``left / weight`` of all links; all flows over any link with exactly this share are fixed at s; each link then
+    loses ``s * (weight of its flows fixed now)`` at once. No step depends on how links or flows are numbered, so equal
+    flows get bitwise equal rates; and links that share no flow, even indirectly, do not touch each other's arithmetic.
 
     Args:
         capacity: capacity of each link, any unit, > 0.
         flows: for each flow the indices of its links; at least one, no index twice.
+        weights: for each flow its weight on each of these links, multiples of WEIGHT_UNIT; None means 1 everywhere.
 
     Returns:
-        rate of each flow, in the unit of the capacities.
+        rate of each flow per unit of weight, in the unit of the capacities.
     """
+    loads = [[1.0] * len(links) for links in flows]
+    for flow, given in enumerate(weights or ()):
+        if given is not None:
+            loads[flow] = list(given)
     on_link: dict[int, list[int]] = {}
+    weight: dict[int, float] = {}
     for flow, links in enumerate(flows):
-        for link in links:
+        for link, load in zip(links, loads[flow], strict=True):
             on_link.setdefault(link, []).append(flow)
+            weight[link] = weight.get(link, 0.0) + load
     left = {link: capacity[link] for link in on_link}
-    unfixed = {link: len(members) for link, members in on_link.items()}
     rates = [-1.0] * len(flows)
-    while unfixed:
-        share, bottleneck = min((left[link] / count, link) for link, count in unfixed.items())
-        for flow in on_link[bottleneck]:
-            if rates[flow] >= 0.0:
-                continue
+    while weight:
+        shares = {link: left[link] / weight[link] for link in weight}
+        share = min(shares.values())
+        full = (link for link in weight if shares[link] == share)
+        fixed = {flow for link in full for flow in on_link[link] if rates[flow] < 0.0}
+        lost: dict[int, float] = {}
+        for flow in fixed:
             rates[flow] = share
-            for link in flows[flow]:
-                left[link] = max(left[link] - share, 0.0)  # rounding may leave a last bit below zero
-                unfixed[link] -= 1
-                if unfixed[link] == 0:
-                    del unfixed[link]
+            for link, load in zip(flows[flow], loads[flow], strict=True):
+                lost[link] = lost.get(link, 0.0) + load
+        for link, load in lost.items():
+            left[link] = max(left[link] - share * load, 0.0)  # rounding may leave a last bit below zero
+            weight[link] -= load
+            if weight[link] == 0.0:
+                del weight[link]
     return rates

@@ -13,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.collectives.registry import build_schedule
+from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Kind, Schedule
+from commbench.collectives.traffic import messages_of
 from commbench.errors import InputError
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
 from commbench.program.ir import CollectiveCall, Compute, Program, Transfer, ranks_of
+from commbench.program.loop import LoopProgram
 
-__all__ = ["expand", "expand_schedule"]
+__all__ = ["expand", "expand_rounds", "expand_schedule"]
 
 IntArray = npt.NDArray[np.int64]
 _COLUMNS = ("kind", "rank", "peer", "num_bytes", "duration_ps", "channel", "step", "operation")
@@ -110,6 +113,60 @@ def expand_schedule(
     return build.build(members)
 
 
+def expand_rounds(
+    rounds: Rounds, *, num_elements: int, element_bytes: int, reduction_ps_per_byte: float
+) -> LoopProgram | None:
+    """The tasks of a schedule that repeats itself, as one round; unrolled, they are those of :func:`expand_schedule`.
+
+    None where some chunk is empty: empty messages are left out, so that rounds differ.
+    """
+    sizes = rounds.chunk_bytes(num_elements, element_bytes)
+    if rounds.num_rounds == 0 or not sizes.all():
+        return None
+    num_channels = int(rounds.channel.max()) + 1
+    lanes, lane = np.unique(
+        np.concatenate([rounds.sender, rounds.receiver]) * num_channels + np.tile(rounds.channel, 2),
+        return_inverse=True,
+    )
+    sends, receives = np.split(lane, 2)
+    messages, ends = np.arange(len(sends)), len(sends) + np.arange(len(lanes))
+    received = np.empty(len(lanes), dtype=np.int64)  # per lane: the message that arrives there
+    received[receives] = messages
+    waiting = [ends[sends], ends[receives], ends, messages, messages]
+    needed = [messages, messages, ends, ends[sends], ends[receives]]
+    lags = np.repeat([0, 0, 1, 1, 1], [len(each) for each in waiting])
+    order = np.lexsort((np.concatenate(needed), np.concatenate(waiting)))
+    first, needs = compress(np.concatenate(waiting), np.concatenate(needed), len(sends) + len(lanes))
+
+    def with_ends(of_message: IntArray) -> IntArray:
+        """A step end has the amount that arrives in its step."""
+        return np.concatenate([of_message, of_message[received]])
+
+    none = np.full(len(lanes), -1, dtype=np.int64)
+    return LoopProgram(
+        num_ranks=rounds.num_ranks,
+        kind=np.repeat([TRANSFER, COMPUTE], [len(sends), len(lanes)]),
+        rank=np.concatenate([rounds.sender, lanes // num_channels]),
+        peer=np.concatenate([rounds.receiver, none]),
+        channel=np.concatenate([rounds.channel, none]),
+        num_rounds=rounds.num_rounds,
+        num_working=rounds.num_reduces,
+        num_bytes=sizes,
+        duration_ps=np.floor(sizes * reduction_ps_per_byte + 0.5).astype(np.int64),
+        num_blocks=rounds.num_blocks,
+        num_pieces=rounds.num_pieces,
+        block=with_ends(rounds.block),
+        stride=with_ends(rounds.stride),
+        piece=with_ends(rounds.piece),
+        # A transfer's number counts the sends of lower lanes and of earlier steps; step ends follow, lane by lane.
+        base=np.concatenate([messages, ends]) * rounds.num_rounds,
+        pitch=np.ones(len(sends) + len(lanes), dtype=np.int64),
+        first=first,
+        needs=needs,
+        lag=lags[order],
+    )
+
+
 def _schedule_of(op: CollectiveCall) -> Schedule:
     """The schedule of a collective inside a program.
 
@@ -175,7 +232,7 @@ def _add_schedule(build: _Builder, call: _Call, reduction: float, entry: IntArra
     rank and its last step end.
     """
     schedule = call.schedule
-    send, receive, num_bytes = _messages(call)
+    send, receive, num_bytes = messages_of(call.schedule, call.num_elements, call.element_bytes)
     transfers = build.add(
         len(send),
         kind=TRANSFER,
@@ -239,21 +296,3 @@ class _Lanes:
         """Number of the step end that closes each record's step."""
         numbers: IntArray = self._first[self._lane(rows)] + rows[:, 0]
         return numbers
-
-
-def _messages(call: _Call) -> tuple[IntArray, IntArray, IntArray]:
-    """Rows of the sends, of the receives that they meet, and the bytes between them, aligned.
-
-    Empty pieces (fewer elements than chunks) are left out: the live executor does not send them either.
-    """
-    table = call.schedule.table.astype(np.int64)
-    sends, receives = table[table[:, 3] == Kind.SEND], table[table[:, 3] != Kind.SEND]
-    # The table is sorted by (rank, channel, step, posting order) and lexsort is stable: the k-th stays the k-th.
-    by_pair = np.lexsort((sends[:, 4], sends[:, 2], sends[:, 1]))
-    receives_by_pair = np.lexsort((receives[:, 1], receives[:, 2], receives[:, 4]))
-    matched = np.empty_like(sends)
-    matched[by_pair] = receives[receives_by_pair]
-    offsets = call.schedule.offsets(call.num_elements) * call.element_bytes
-    num_bytes = offsets[sends[:, 5] + sends[:, 6]] - offsets[sends[:, 5]]
-    kept = (num_bytes > 0) & (sends[:, 1] != sends[:, 4])  # a rank's copy to itself costs nothing: see SEMANTICS.md
-    return sends[kept], matched[kept], num_bytes[kept]

@@ -8,12 +8,13 @@ import numpy.typing as npt
 
 from commbench.errors import InputError
 
-__all__ = ["COMPUTE", "TRANSFER", "FlatProgram", "compress"]
+__all__ = ["COMPUTE", "COUPLED", "TRANSFER", "FlatProgram", "compress"]
 
 IntArray = npt.NDArray[np.int64]
 
 COMPUTE = 0
 TRANSFER = 1
+COUPLED = 2  # many transfers that advance together, as one flow with a weight on each link; see sim/SEMANTICS.md
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +23,7 @@ class FlatProgram:
 
     Attributes:
         num_ranks: world size.
-        kind: COMPUTE or TRANSFER.
+        kind: COMPUTE, TRANSFER or COUPLED.
         rank: where a compute task runs, or the sender of a transfer.
         peer: receiver of a transfer; -1 for compute.
         num_bytes: bytes of a transfer; 0 for compute.

@@ -72,7 +72,7 @@ def gantt(simulation: "Simulation") -> GanttChart:
     num_ranks, until = _window(simulation)
     bars = _transfers(simulation, num_ranks, until)
     adds = _reductions(simulation, num_ranks, until)
-    num_steps = int(simulation.program.step.max(initial=0)) + 1
+    num_steps = int(simulation.flat.step.max(initial=0)) + 1
     with drawing():
         picture = _draw(simulation, bars, adds, num_steps, num_ranks, until)
     left_out = []
@@ -86,7 +86,7 @@ def gantt(simulation: "Simulation") -> GanttChart:
 
 def _window(simulation: "Simulation") -> tuple[int, int]:
     """How many ranks are drawn, and up to which time (ps): fewer ranks first, then less time."""
-    program, trace = simulation.program, simulation.trace
+    program, trace = simulation.flat, simulation.trace
     num_ranks = min(simulation.record.ranks, MOST_RANKS)
     per_rank = np.bincount(program.rank[program.peer >= 0], minlength=simulation.record.ranks)
     while num_ranks > 4 and per_rank[:num_ranks].sum() > MOST_BARS:
@@ -98,7 +98,7 @@ def _window(simulation: "Simulation") -> tuple[int, int]:
 
 def _transfers(simulation: "Simulation", num_ranks: int, until: int) -> _Bars:
     """What each drawn rank sends; a compute task has no peer."""
-    program, trace = simulation.program, simulation.trace
+    program, trace = simulation.flat, simulation.trace
     drawn = np.flatnonzero((program.peer >= 0) & (program.rank < num_ranks) & (trace.start_ps < max(until, 1)))
     drawn = drawn[np.lexsort((drawn, trace.start_ps[drawn]))]
     rank, start, end = program.rank[drawn], trace.start_ps[drawn], np.minimum(trace.end_ps[drawn], until)
@@ -111,7 +111,7 @@ def _transfers(simulation: "Simulation", num_ranks: int, until: int) -> _Bars:
 
 def _reductions(simulation: "Simulation", num_ranks: int, until: int) -> _Bars:
     """Compute tasks that took time; in a collective these are the additions of received bytes."""
-    program, trace = simulation.program, simulation.trace
+    program, trace = simulation.flat, simulation.trace
     took = (program.peer < 0) & (program.duration_ps > 0) & (program.rank < num_ranks) & (trace.start_ps < until)
     end = np.minimum(trace.end_ps[took], until)
     start = np.maximum(trace.start_ps[took], end - program.duration_ps[took])

@@ -161,7 +161,9 @@ class Simulated(Record):
         time_s: from the common start to the end of the last rank.
         lower_bound_s: no schedule without in-switch reduction is faster on this topology (network.bounds).
         topology, routing, placement: where it ran. engine: "reference" or "compiled". detail: "transfer" ...
-        transfers: how many were simulated. wall_s: real seconds that it took. seed: of routing hash and placement.
+        transfers: how many the collective has. shortcut: what was folded or skipped, in words; "" if each of them was
+        simulated. scenario: name of the scenario that disturbed it, "" if none. wall_s: real seconds that it took.
+        seed: of routing hash, placement and jitter.
     """
 
     kind: ClassVar[str] = "simulated"
@@ -183,6 +185,8 @@ class Simulated(Record):
     wall_s: float
     seed: int
     slices: int = 1
+    shortcut: str = ""
+    scenario: str = ""
 
     @property
     def algbw_GBps(self) -> float | None:  # noqa: N802

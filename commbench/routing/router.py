@@ -8,17 +8,18 @@ paths, the policy chooses.
 
 from collections import deque
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import networkx as nx
+import numpy as np
+from numpy.typing import ArrayLike
 
 from commbench.errors import RoutingError
 from commbench.routing.policies import Flow, get_policy
-from commbench.topology.model import LinkKind, NodeKind, Topology
+from commbench.routing.routes import Flows, Links, Rows, as_flows, once_each, row_starts
+from commbench.topology.model import SWITCH_KINDS, LinkKind, NodeKind, Topology
 
 __all__ = ["Router"]
-
-_FABRIC = frozenset({NodeKind.LEAF, NodeKind.SPINE, NodeKind.CORE})
 
 # Only the order matters: one hop of a dearer kind must cost more than a detour over cheaper ones, as in NCCL's path
 # classes NVL < PIX/PXB < PHB < SYS (NCCL 2.30.7, src/graph/topo.h).
@@ -62,6 +63,24 @@ class Router:
             RoutingError: no route; names both endpoints and the policy.
         """
         return self.route_between(self.topology.ranks[src], self.topology.ranks[dst], channel)
+
+    @property
+    def fabric(self) -> Topology:
+        """The topology, as :class:`commbench.routing.routes.Routes` calls it."""
+        return self.topology
+
+    def routes(self, src: ArrayLike, dst: ArrayLike, channel: ArrayLike = 0) -> tuple[Rows, Links]:
+        """Routes of many flows; see :meth:`commbench.routing.routes.Routes.routes`.
+
+        Raises:
+            RoutingError: no route, or a rank that the topology does not have.
+        """
+        return once_each(as_flows(self.topology, src, dst, channel), self._routes_of)
+
+    def _routes_of(self, flows: Flows) -> tuple[Rows, Links]:
+        routes = [self.route(*flow) for flow in zip(*flows.lists(), strict=True)]
+        first = row_starts(np.array([len(route) for route in routes], np.int64))
+        return first, np.fromiter(chain.from_iterable(routes), np.int32, int(first[-1]))
 
     def route_between(self, src: str, dst: str, channel: int = 0) -> tuple[int, ...]:
         """The same between nodes by name: endpoints, or switches that take part in a collective.
@@ -187,7 +206,7 @@ class Router:
             while queue:
                 node = queue.popleft()
                 for before in self.topology.graph.predecessors(node):
-                    if before not in distance and self.topology.by_name[before].kind in _FABRIC:
+                    if before not in distance and self.topology.by_name[before].kind in SWITCH_KINDS:
                         distance[before] = distance[node] + 1
                         queue.append(before)
             self._distances[switch] = distance
@@ -198,7 +217,7 @@ class Router:
         attached = {}
         for nic in self.topology.of_kind(NodeKind.NIC):
             for neighbour in self.topology.graph.successors(nic.name):
-                if self.topology.by_name[neighbour].kind in _FABRIC:
+                if self.topology.by_name[neighbour].kind in SWITCH_KINDS:
                     attached[nic.name] = neighbour
         return attached
 

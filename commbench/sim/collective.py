@@ -1,101 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
 """Simulate one collective on one topology: schedule -> tasks -> routes -> engine -> record and trace."""
 
-import random
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from commbench.collectives.algorithm import Algorithm, Request
-from commbench.collectives.registry import build, get_algorithm
+from commbench.collectives.registry import build, get_algorithm, rounds_of
+from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.sizes import whole_elements
 from commbench.collectives.spec import get_collective
+from commbench.collectives.traffic import traffic_of
 from commbench.errors import InputError
 from commbench.network.bounds import lower_bound_s
-from commbench.program.expand import expand_schedule
-from commbench.program.flat import TRANSFER, FlatProgram
+from commbench.program.expand import expand_rounds, expand_schedule
+from commbench.program.flat import FlatProgram
+from commbench.program.loop import LoopProgram
 from commbench.results.records import Simulated
-from commbench.routing.router import Router
-from commbench.sim import reference
+from commbench.routing.routes import Routes, make_router
+from commbench.sim.coupled import couple, coupled_program
+from commbench.sim.engines import DETAILS, Done, Run, run
+from commbench.sim.placing import paths_of, place, processors_of, switches_of, triples_of
+from commbench.sim.setting import CutOff, Setting
 from commbench.sim.trace import Trace
-from commbench.topology.model import NodeKind, Topology
+from commbench.topology.model import Topology
+from commbench.topology.tree import Tree
 from commbench.units import seconds
 
-__all__ = ["PLACEMENTS", "Simulation", "place", "run_tasks", "simulate", "switches_of"]
+if TYPE_CHECKING:
+    from commbench.sim.scenario import Scenario
 
-PLACEMENTS = ("linear", "random")
+__all__ = ["Simulation", "run_tasks", "simulate"]
+
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Simulation:
-    """What came out: the record, and for pictures the tasks and their trace."""
+    """What came out: the record, and for pictures the tasks and their trace (see ``keep_trace`` of simulate)."""
 
     record: Simulated
-    program: FlatProgram
+    program: FlatProgram | LoopProgram
     trace: Trace
 
-
-def place(topology: Topology, num_ranks: int, placement: str, seed: int) -> tuple[int, ...]:
-    """Endpoint number of every rank: "linear" takes the first ones in order, "random" draws with the seed.
-
-    Raises:
-        InputError: more ranks than endpoints, or an unknown placement.
-    """
-    if not 1 <= num_ranks <= topology.num_ranks:
-        raise InputError(
-            f"{num_ranks} ranks on topology {topology.name}: it has {topology.num_ranks} endpoints, give 1 to that many"
-        )
-    if placement == "linear":
-        return tuple(range(num_ranks))
-    if placement == "random":
-        return tuple(random.Random(seed).sample(range(topology.num_ranks), num_ranks))
-    raise InputError(f"placement {placement!r} is unknown; known: {', '.join(PLACEMENTS)}")
+    @property
+    def flat(self) -> FlatProgram:
+        """The tasks one by one, beside their spans in the trace."""
+        assert isinstance(self.program, FlatProgram), "simulate with keep_trace"
+        return self.program
 
 
-def switches_of(topology: Topology, endpoints: Sequence[str], count: int) -> tuple[str, ...]:
-    """The switches that take part in a schedule with ``count`` of them, in its own order.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Job:
+    """A collective of ranks that sit somewhere."""
 
-    On one host these are its NVSwitches; across hosts the leaves that the ranks hang on would come first, then spines
-    and cores, in the topology's order.
+    form: Rounds | Schedule
+    slices: int
+    num_elements: int
+    element_bytes: int
+    fabric: Topology | Tree
+    placed: IntArray
+    router: Routes
 
-    Raises:
-        InputError: the topology has fewer.
-    """
-    if count == 0:
-        return ()
-    hosts = {topology.host_of(name) for name in endpoints}
-    kinds = (NodeKind.NVSWITCH,) if len(hosts) == 1 else (NodeKind.LEAF, NodeKind.SPINE, NodeKind.CORE)
-    found = [n.name for kind in kinds for n in topology.of_kind(kind) if n.host is None or n.host in hosts]
-    if len(found) < count:
-        raise InputError(
-            f"the schedule needs {count} switches that add; topology {topology.name} has {len(found)} for it"
-        )
-    return tuple(found[:count])
+    @property
+    def size_bytes(self) -> int:
+        return self.num_elements * self.element_bytes
 
-
-def run_tasks(program: FlatProgram, router: Router, endpoints: Sequence[str]) -> Trace:
-    """Run tasks whose rank r sits on the node ``endpoints[r]``."""
-    routes: list[tuple[int, ...]] = []
-    columns = (program.kind, program.rank, program.peer, program.channel)
-    for kind, rank, peer, channel in zip(*(column.tolist() for column in columns), strict=True):
-        routes.append(router.route_between(endpoints[rank], endpoints[peer], channel) if kind == TRANSFER else ())
-    latency = {route: router.latency_ps(route) for route in set(routes)}
-    topology = router.topology
-    shared = topology.costs.cores_per_host
-    return reference.run(
-        program,
-        bandwidths=[link.bandwidth for link in topology.links],
-        routes=routes,
-        latencies_ps=[latency[route] for route in routes],
-        overhead_ps=topology.costs.message_overhead_ps,
-        pools=None if shared is None else [topology.host_of(name) for name in endpoints],
-        pool_size=shared or 1,
-    )
+    @property
+    def num_switches(self) -> int:
+        return self.form.num_switches if isinstance(self.form, Schedule) else 0
 
 
 def simulate(
-    topology: Topology,
+    fabric: Topology | Tree,
     collective: str,
     algorithm: str | Algorithm | Schedule,
     size_bytes: int,
@@ -109,11 +91,16 @@ def simulate(
     routing: str | None = None,
     placement: str = "linear",
     seed: int = 0,
+    engine: str = "compiled",
+    detail: str = "transfer",
+    scenario: "Scenario | None" = None,
+    keep_trace: bool = True,
+    progress: Callable[[float], None] | None = None,
 ) -> Simulation:
     """Simulate a collective once.
 
     Args:
-        topology: where.
+        fabric: where.
         collective, algorithm: what; the algorithm is a name, an entry, or a schedule that was verified.
         size_bytes: as nccl-tests defines the size; rounded down to whole elements (per rank, where it has blocks).
         num_ranks: world size; None takes every endpoint of the topology.
@@ -124,90 +111,174 @@ def simulate(
         group: ranks per host for hierarchical algorithms; None takes the topology's own.
         routing: policy; None takes the topology's own.
         placement: "linear" or "random".
-        seed: of ECMP's hash and of random placement.
+        seed: of ECMP's hash, of random placement and of jitter.
+        engine, detail: see :mod:`commbench.sim.engines`.
+        scenario: what goes wrong while it runs; None means nothing.
+        keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
+        progress: called now and then with the share of the work that is done.
 
     Raises:
         InputError: a size below one element, or anything else that does not fit.
+        RunError: the scenario cuts off a rank that has something to send.
     """
     began = time.perf_counter()
-    ranks = topology.num_ranks if num_ranks is None else num_ranks
-    placed = place(topology, ranks, placement, seed)
+    if detail not in DETAILS:
+        raise InputError(f"--detail {detail} is unknown; known: {', '.join(DETAILS)}")
+    ranks = fabric.num_ranks if num_ranks is None else num_ranks
     spec = get_collective(collective)
-    num_elements = whole_elements(spec, ranks, size_bytes, element_bytes)
-    if not isinstance(algorithm, Schedule):
-        entry = get_algorithm(collective, algorithm) if isinstance(algorithm, str) else algorithm
-        slices = entry.default_slices if slices is None else slices
-        request = Request(
-            num_ranks=ranks,
-            slices=slices,
-            channels=channels,
-            root=root,
-            group=max(1, topology.num_ranks // topology.num_hosts) if group is None else group,
-            num_elements=num_elements,
-            element_bytes=element_bytes,
-        )
-        schedule = build(entry, request)
-        if entry.one_host and len({topology.host_of(topology.ranks[i]) for i in placed}) > 1:
-            raise InputError(f"algorithm {entry.name} needs all {ranks} ranks on one host of {topology.name}")
-    else:
-        schedule, slices = algorithm, 1
-    if schedule.num_ranks != ranks:
-        raise InputError(f"schedule {schedule.algorithm} is for {schedule.num_ranks} ranks, not {ranks}")
-    run = _run(schedule, topology, placed, num_elements, element_bytes, Router(topology, routing, seed))
+    request = Request(
+        num_ranks=ranks,
+        slices=1 if slices is None else slices,
+        channels=channels,
+        root=root,
+        group=max(1, fabric.num_ranks // fabric.num_hosts) if group is None else group,
+        num_elements=whole_elements(spec, ranks, size_bytes, element_bytes),
+        element_bytes=element_bytes,
+    )
+    placed = place(fabric, ranks, placement, seed)
+    job = _job(fabric, placed, *_form(fabric, placed, algorithm, collective, request, slices), request, (routing, seed))
+    how = Run(engine=engine, detail=detail, keep_trace=keep_trace, progress=progress)
+    done = _coupled(job, how, scenario) if detail == "collective" else _whole(job, how, scenario)
     record = Simulated(
-        collective=collective,
-        algorithm=schedule.algorithm,
+        collective=job.form.collective,
+        algorithm=job.form.algorithm,
         library="schedule",
         ranks=ranks,
-        size_bytes=num_elements * element_bytes,
-        slices=slices,
-        time_s=seconds(run.trace.finish_ps),
+        size_bytes=job.size_bytes,
+        slices=job.slices,
+        time_s=seconds(done.finish_ps),
         busbw_factor=spec.busbw_factor(ranks),
-        lower_bound_s=run.lower_bound_s,
-        topology=topology.name,
-        routing=routing or topology.routing,
+        lower_bound_s=lower_bound_s(
+            job.form.collective, job.fabric, placed, job.size_bytes, root=root, in_switch=job.num_switches > 0
+        ),
+        topology=fabric.name,
+        routing=job.router.policy.name,
         placement=placement,
-        engine=reference.ENGINE,
-        detail="transfer",
-        transfers=run.program.num_transfers,
+        engine=engine,
+        detail=detail,
+        transfers=done.transfers,
+        shortcut=done.shortcut,
+        scenario="" if scenario is None else scenario.name,
         wall_s=time.perf_counter() - began,
         seed=seed,
     )
-    return Simulation(record, run.program, run.trace)
+    return Simulation(record, done.program, done.trace)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Run:
-    """One schedule simulated."""
+def run_tasks(
+    program: FlatProgram, router: Routes, endpoints: IntArray | Sequence[str], engine: str = "compiled"
+) -> Trace:
+    """Run any program whose rank r sits on ``endpoints[r]`` (a node's name, or its number among the fabric's ranks)."""
+    fabric = router.fabric
+    assert isinstance(fabric, Topology | Tree)
+    setting = Setting(paths_of(*triples_of(program), router, endpoints), processors_of(fabric, endpoints))
+    return run(program, setting, Run(engine=engine)).trace
 
-    program: FlatProgram
-    trace: Trace
-    lower_bound_s: float
+
+def _form(
+    fabric: Topology | Tree,
+    placed: IntArray,
+    algorithm: str | Algorithm | Schedule,
+    collective: str,
+    request: Request,
+    slices: int | None,
+) -> tuple[Rounds | Schedule, int]:
+    """The algorithm for this request, as rounds if it has them, and its slices."""
+    if isinstance(algorithm, Schedule):
+        if algorithm.num_ranks != request.num_ranks:
+            raise InputError(
+                f"schedule {algorithm.algorithm} is for {algorithm.num_ranks} ranks, not {request.num_ranks}"
+            )
+        return algorithm, 1
+    entry = get_algorithm(collective, algorithm) if isinstance(algorithm, str) else algorithm
+    request = replace(request, slices=entry.default_slices if slices is None else slices)
+    form = rounds_of(entry, request) or build(entry, request)
+    if entry.one_host and isinstance(fabric, Topology) and _hosts(fabric, placed) > 1:
+        raise InputError(f"algorithm {entry.name} needs all {request.num_ranks} ranks on one host of {fabric.name}")
+    return form, request.slices
 
 
-def _run(
-    schedule: Schedule,
-    topology: Topology,
-    placed: Sequence[int],
-    num_elements: int,
-    element_bytes: int,
-    router: Router,
-) -> _Run:
-    """Tasks, routes and engine, for ranks on the endpoints ``placed``."""
-    names = tuple(topology.ranks[i] for i in placed)
-    program = expand_schedule(
-        schedule,
-        num_elements=num_elements,
-        element_bytes=element_bytes,
-        reduction_ps_per_byte=topology.costs.reduction_ps_per_byte,
+def _job(
+    fabric: Topology | Tree,
+    placed: IntArray,
+    form: Rounds | Schedule,
+    slices: int,
+    request: Request,
+    routing: tuple[str | None, int],
+) -> _Job:
+    assert request.num_elements is not None
+    if isinstance(fabric, Tree) and isinstance(form, Schedule) and form.num_switches:
+        fabric = fabric.topology()  # only a graph has its switches by name
+    return _Job(
+        form=form,
+        slices=slices,
+        num_elements=request.num_elements,
+        element_bytes=request.element_bytes,
+        fabric=fabric,
+        placed=placed,
+        router=make_router(fabric, *routing),
     )
-    trace = run_tasks(program, router, (*names, *switches_of(topology, names, schedule.num_switches)))
-    bound_s = lower_bound_s(
-        schedule.collective,
-        topology,
-        names,
-        num_elements * element_bytes,
-        root=schedule.root,
-        in_switch=schedule.num_switches > 0,
+
+
+def _hosts(topology: Topology, placed: IntArray) -> int:
+    return len({topology.host_of(topology.ranks[i]) for i in placed})
+
+
+def _coupled(job: _Job, how: Run, scenario: "Scenario | None") -> Done:
+    """Collective detail."""
+    if scenario is not None:
+        raise InputError(
+            "--detail collective knows no single transfers, so no --scenario or --jitter: give --detail transfer"
+        )
+    if job.num_switches:
+        raise InputError(f"algorithm {job.form.algorithm}: switches that add need --detail transfer")
+    processors = processors_of(job.fabric, job.placed)
+    flow = couple(traffic_of(job.form, job.num_elements, job.element_bytes), job.router, job.placed, processors)
+    program, paths = coupled_program(flow, job.fabric, len(job.placed))
+    done = run(program, Setting(paths), how)
+    return replace(done, transfers=flow.transfers, shortcut="one coupled flow instead of transfers, an estimate")
+
+
+def _whole(job: _Job, how: Run, scenario: "Scenario | None") -> Done:
+    """Every transfer, or as many as stand for every transfer."""
+    program = _tasks(job)
+    if isinstance(program, LoopProgram) and (how.keep_trace or how.engine == "reference"):
+        program = program.unroll()
+    triples, route_of = triples_of(program)
+    endpoints: IntArray | tuple[str, ...] = job.placed
+    if job.num_switches:
+        assert isinstance(job.fabric, Topology)
+        names = tuple(job.fabric.ranks[i] for i in job.placed)
+        endpoints = (*names, *switches_of(job.fabric, names, job.num_switches))
+    paths = paths_of(triples, route_of, job.router, endpoints)
+    processors = processors_of(job.fabric, endpoints)
+    if scenario is None:
+        return run(program, Setting(paths, processors), how)
+    if job.num_switches:
+        raise InputError(f"algorithm {job.form.algorithm}: a scenario with switches that add is not supported")
+    from commbench.sim.scenario import disturb, explain
+
+    placed = np.stack([job.placed[triples[:, 0]], job.placed[triples[:, 1]], triples[:, 2]], axis=1)
+    changed = disturb(scenario, program, paths, placed, job.router)
+    setting = Setting(changed.paths, processors, changed.changes)
+    try:
+        return run(changed.program, setting, replace(how, num_foreground=changed.num_foreground))
+    except CutOff as cut:
+        raise explain(cut, scenario, changed, job.router) from None
+
+
+def _tasks(job: _Job) -> FlatProgram | LoopProgram:
+    reduction, schedule = job.fabric.costs.reduction_ps_per_byte, job.form
+    if isinstance(schedule, Rounds):
+        loop = expand_rounds(
+            schedule,
+            num_elements=job.num_elements,
+            element_bytes=job.element_bytes,
+            reduction_ps_per_byte=reduction,
+        )
+        if loop is not None:
+            return loop
+        schedule = schedule.schedule()
+    return expand_schedule(
+        schedule, num_elements=job.num_elements, element_bytes=job.element_bytes, reduction_ps_per_byte=reduction
     )
-    return _Run(program, trace, bound_s)

@@ -10,8 +10,9 @@ from commbench.collectives.registry import get_algorithm
 from commbench.collectives.summary import algorithms_of
 from commbench.errors import InputError
 from commbench.results.records import Record
-from commbench.routing.router import Router
-from commbench.sim.collective import place, simulate
+from commbench.routing.policies import get_policy
+from commbench.sim.collective import simulate
+from commbench.sim.placing import place
 from commbench.topology.model import Topology
 
 __all__ = ["Crossover", "crossover"]
@@ -91,7 +92,7 @@ def crossover(
         raise InputError(f"crossover of {collective}: no algorithms, no sizes or no world sizes to compare")
     for n in ranks:
         place(topology, n, placement, seed)
-    policy = Router(topology, routing, seed).policy.name
+    policy = get_policy(routing or topology.routing).name
     records: list[Crossover] = []
     for number, (size, n) in enumerate(product(sizes_bytes, ranks)):
         times: dict[str, float] = {}
@@ -109,6 +110,7 @@ def crossover(
                     routing=routing,
                     placement=placement,
                     seed=seed,
+                    keep_trace=False,
                 ).record
                 times[name] = done.time_s
                 bounds.append(done.lower_bound_s)

@@ -5,7 +5,7 @@ SimPy keeps the clock and the queue, ordered by (time, priority, insertion). The
 priorities. Everything that happens at one instant collects in sorted heaps, so results do not depend on insertion.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from heapq import heappop, heappush, heapreplace
 
 import numpy as np
@@ -14,78 +14,58 @@ from simpy.events import Event, EventPriority
 
 from commbench.errors import InputError
 from commbench.network.fluid import FluidNetwork
-from commbench.program.flat import TRANSFER, FlatProgram
-from commbench.sim.trace import Trace
+from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram
+from commbench.sim.setting import CUT_OFF, CutOff, Setting, What
+from commbench.sim.trace import LAST_PS, Trace, too_long
 
 __all__ = ["ENGINE", "run"]
 
 ENGINE = "reference"
 
-_LAST_PS = 2**63 - 1
-_ENDS, _DELIVER, _STARTS, _SHARES = range(4)  # priorities; _DELIVER closes phase 1, when all flow ends are known
+_CHANGES, _ENDS, _DELIVER, _STARTS, _SHARES = range(5)  # priorities; _DELIVER closes phase 1: all flow ends are known
 
 
-def run(
-    program: FlatProgram,
-    *,
-    bandwidths: Sequence[float],
-    routes: Sequence[Sequence[int]],
-    latencies_ps: Sequence[int],
-    overhead_ps: int = 0,
-    pools: Sequence[int] | None = None,
-    pool_size: int = 1,
-) -> Trace:
+def run(program: FlatProgram, setting: Setting) -> Trace:
     """Simulate a program.
 
-    Args:
-        program: the tasks.
-        bandwidths: bytes/s of every link.
-        routes: for every task its link numbers; empty for compute tasks.
-        latencies_ps: for every task the latency of its route; 0 for compute tasks.
-        overhead_ps: processor time per message, on either side.
-        pools: for every rank the number of its pool of processors; None gives each rank its own.
-        pool_size: processors in every pool.
-
     Raises:
-        InputError: some tasks wait for each other in a circle.
+        InputError: some tasks wait for each other in a circle, or time passes the end of 64 bits.
+        CutOff: a transfer's route has been cut.
     """
-    pools = range(program.num_ranks) if pools is None else pools
-    return _Engine(program, bandwidths, routes, latencies_ps, overhead_ps, pools, pool_size).run()
+    return _Engine(program, setting).run()
 
 
 class _Action(Event):
     """An event that has happened already and calls a method when its time comes (as SimPy's own Timeout does)."""
 
-    def __init__(self, env: simpy.Environment, action: Callable[..., None], task: tuple[int, ...]) -> None:
+    def __init__(self, env: simpy.Environment, action: Callable[..., None], what: tuple[int | float, ...]) -> None:
         super().__init__(env)
         self._ok, self._value = True, None
         assert self.callbacks == []
-        self.callbacks.append(lambda _: action(*task))
+        self.callbacks.append(lambda _: action(*what))
 
 
 class _Engine:
     """State over simulated time."""
 
-    def __init__(
-        self,
-        program: FlatProgram,
-        bandwidths: Sequence[float],
-        routes: Sequence[Sequence[int]],
-        latencies_ps: Sequence[int],
-        overhead_ps: int,
-        pools: Sequence[int],
-        pool_size: int,
-    ) -> None:
+    def __init__(self, program: FlatProgram, setting: Setting) -> None:
         self.env = simpy.Environment(initial_time=0)
-        self.network = FluidNetwork(bandwidths)
-        self.is_transfer = (program.kind == TRANSFER).tolist()
-        self.rank, self.peer = program.rank.tolist(), program.peer.tolist()
+        self.kind, self.rank, self.peer = program.kind.tolist(), program.rank.tolist(), program.peer.tolist()
         self.num_bytes, self.duration_ps = program.num_bytes.tolist(), program.duration_ps.tolist()
-        self.routes, self.latencies_ps, self.overhead_ps = routes, latencies_ps, overhead_ps
         self.missing = np.diff(program.first).tolist()  # per task: dependencies not yet done
         self.first, self.dependents = (array.tolist() for array in program.dependents())
-        self.pools = pools
-        self.free = {pool: [0] * pool_size for pool in set(pools)}  # per pool: heap of when its processors are free
+        paths, processors = setting.paths, setting.processors
+        self.network = FluidNetwork(paths.bandwidths.tolist())
+        self.route_of = paths.route_of.tolist()
+        self.routes = [links.tolist() for links in np.split(paths.links, paths.first[1:-1])]
+        self.weights = [loads.tolist() for loads in np.split(paths.weights, paths.first[1:-1])]
+        self.latency_ps: list[int] = paths.latency_ps.tolist()
+        self.route_now = list(range(len(self.latency_ps)))  # per route: the one that is taken instead, or CUT_OFF
+        self.overhead_ps = processors.overhead_ps
+        self.pools = processors.pools or range(program.num_ranks)
+        self.free = {pool: [0] * processors.pool_size for pool in set(self.pools)}  # heap of when each is free
+        self.slowness = [1.0] * program.num_ranks
+        self.changes = setting.changes
         self.start = [-1] * program.num_tasks
         self.end = [-1] * program.num_tasks
         self.flow_end: dict[int, int] = {}  # per flow in the network: its end as of the last sharing
@@ -95,24 +75,48 @@ class _Engine:
         self.num_shares = 0
 
     def run(self) -> Trace:
+        for change in self.changes:
+            self.at(change.time_ps, _CHANGES, self.change, change.what, change.index, change.value)
         for task, count in enumerate(self.missing):
             if count == 0:
                 self.make_ready(task)
         self.env.run()
         if -1 in self.end:
             raise InputError(f"task {self.end.index(-1)} can never start: it waits for itself in a circle")
-        return Trace(np.array(self.start, dtype=np.int64), np.array(self.end, dtype=np.int64), self.num_shares)
+        start, end = (np.array(times, dtype=np.int64) for times in (self.start, self.end))
+        return Trace(start, end, self.num_shares, int(end.max(initial=0)))
 
     @property
     def now(self) -> int:
         """Simulated time in ps."""
         return int(self.env.now)
 
-    def at(self, time_ps: int, priority: int, action: Callable[..., None], *task: int) -> None:
-        """Do ``action(*task)`` at ``time_ps`` in the phase of ``priority``."""
-        if time_ps > _LAST_PS:
-            raise InputError(f"simulated time passes {_LAST_PS} ps (106 days), the end of 64 bits: give smaller sizes")
-        self.env.schedule(_Action(self.env, action, task), EventPriority(priority), time_ps - self.now)
+    def at(self, time_ps: int, priority: int, action: Callable[..., None], *what: int | float) -> None:
+        """Do ``action(*what)`` at ``time_ps`` in the phase of ``priority``."""
+        if time_ps > LAST_PS:
+            raise too_long()
+        self.env.schedule(_Action(self.env, action, what), EventPriority(priority), time_ps - self.now)
+
+    # Phase 0: changes ------------------------------------------------------------------------------------------
+
+    def change(self, what: What, index: int, value: float) -> None:
+        if what == What.SPEED:
+            self.slowness[index] = value
+        elif what == What.BANDWIDTH:
+            if self.network.set_bandwidth(index, value):
+                self.share_soon()
+        else:
+            self.route_now[index] = int(value)
+            for task in [t for t in self.flow_end if self.route_of[t] == index]:
+                self.network.move(task, *self.path(task))
+                self.share_soon()
+
+    def path(self, task: int) -> tuple[list[int], list[float] | None]:
+        """Links that the task's flow takes at present, and its weights on them."""
+        route = self.route_now[self.route_of[task]]
+        if route == CUT_OFF:
+            raise CutOff(task, self.now)
+        return self.routes[route], self.weights[route] or None
 
     # Phase 1: ends ---------------------------------------------------------------------------------------------
 
@@ -124,7 +128,11 @@ class _Engine:
                 self.make_ready(waiting)
 
     def enter(self, task: int) -> None:
-        self.network.start(task, self.routes[task], self.num_bytes[task], self.now)
+        links, weights = self.path(task)
+        if not links:
+            self.passed_by(task)  # no link is in the way
+            return
+        self.network.start(task, links, self.num_bytes[task], self.now, weights)
         self.flow_end[task] = -1
         self.share_soon()
 
@@ -134,6 +142,9 @@ class _Engine:
         del self.flow_end[task]
         self.network.finish(task)
         self.share_soon()
+        self.passed_by(task)
+
+    def passed_by(self, task: int) -> None:
         if not self.passed:
             self.at(self.now, _DELIVER, self.deliver_all)
         heappush(self.passed, task)
@@ -141,7 +152,8 @@ class _Engine:
     def deliver_all(self) -> None:
         while self.passed:
             task = heappop(self.passed)
-            self.at(self.occupy(self.peer[task]), _ENDS, self.done, task)
+            through = self.occupy(self.peer[task]) if self.kind[task] == TRANSFER else self.now
+            self.at(through, _ENDS, self.done, task)
 
     # Phase 2: starts -------------------------------------------------------------------------------------------
 
@@ -154,18 +166,31 @@ class _Engine:
         while self.ready:
             task = heappop(self.ready)
             self.start[task] = self.now
-            if self.is_transfer[task]:
-                entry = self.occupy(self.rank[task]) + self.latencies_ps[task]
-                self.at(entry, _ENDS, self.enter, task)
+            if self.kind[task] == COMPUTE:
+                through = self.now + self.slowed(self.duration_ps[task], self.rank[task])
+                self.at(through, _ENDS, self.done, task)
             else:
-                self.at(self.now + self.duration_ps[task], _ENDS, self.done, task)
+                posted = self.occupy(self.rank[task]) if self.kind[task] == TRANSFER else self.now
+                self.at(posted + self.latency_of(task), _ENDS, self.enter, task)
+
+    def latency_of(self, task: int) -> int:
+        """Latency of the route that the task's flow would take at present."""
+        route: int = self.route_now[self.route_of[task]]
+        if route == CUT_OFF:
+            raise CutOff(task, self.now)
+        return self.latency_ps[route]
 
     def occupy(self, rank: int) -> int:
         """Take the processor that is free first in the rank's pool for one message; return when it is through."""
         free = self.free[self.pools[rank]]
-        through = max(self.now, free[0]) + self.overhead_ps
+        through = max(self.now, free[0]) + self.slowed(self.overhead_ps, rank)
         heapreplace(free, through)
         return through
+
+    def slowed(self, duration_ps: int, rank: int) -> int:
+        """How long work of this length takes the rank at present."""
+        slowness: float = self.slowness[rank]
+        return duration_ps if slowness == 1.0 else int(duration_ps * slowness + 0.5)
 
     # Phase 3: shares -------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is connected: hosts, links and switches of one machine or a whole cluster, as an immutable graph."""
 
-from commbench.topology.load import find_topology, list_topologies, load_topology
+from commbench.topology.load import find_topology, list_topologies, load_fabric, load_topology
 from commbench.topology.model import (
     ENDPOINT_KINDS,
     EndpointCosts,
@@ -13,6 +13,7 @@ from commbench.topology.model import (
     Quantity,
     Topology,
 )
+from commbench.topology.tree import Tree
 
 __all__ = [
     "ENDPOINT_KINDS",
@@ -24,7 +25,9 @@ __all__ = [
     "Provenance",
     "Quantity",
     "Topology",
+    "Tree",
     "find_topology",
     "list_topologies",
+    "load_fabric",
     "load_topology",
 ]

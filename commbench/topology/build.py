@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a checked topology file to the topology: which section calls which builder."""
 
+from functools import partial
+
 from commbench.errors import TopologyError
-from commbench.topology import fabrics, hosts
+from commbench.topology import fabrics, hosts, tiers
 from commbench.topology.model import EndpointCosts, Topology
 from commbench.topology.parts import Parts, assemble
 from commbench.topology.schema import (
@@ -21,11 +23,14 @@ from commbench.topology.schema import (
     RailOptimizedFabric,
     SharedMemoryHost,
     StarFabric,
+    ThreeTierFabric,
     TopologyFile,
+    TreeFabric,
     quantities,
 )
+from commbench.topology.tree import Tree
 
-__all__ = ["build_topology"]
+__all__ = ["build_topology", "build_tree"]
 
 
 def build_topology(document: TopologyFile, origin: str) -> Topology:
@@ -34,23 +39,49 @@ def build_topology(document: TopologyFile, origin: str) -> Topology:
     Raises:
         TopologyError: a value out of its range; the message starts with the key path.
     """
-    count = _num_hosts(document.fabric)
-    if count < 1:
-        raise TopologyError(f"fabric.hosts: {count} must be at least 1")
-    parts = _join_hosts(document.fabric, [_build_host(document.host, h) for h in range(count)])
-    costs = EndpointCosts(
-        message_overhead_ps=document.costs.message_overhead.picoseconds,
-        reduction_ps_per_byte=document.costs.reduction_ps_per_byte,
-        cores_per_host=_cores(document.host),
-    )
+    parts = _join_hosts(document.fabric, [_build_host(document.host, h) for h in range(_num_hosts(document.fabric))])
     return assemble(
         parts,
         name=document.name,
         routing=document.routing,
-        costs=costs,
+        costs=_costs(document),
         description=document.description,
         numbers=dict(quantities(document)),
         origin=origin,
+    )
+
+
+def build_tree(document: TopologyFile, origin: str) -> Tree | None:
+    """The same in closed form where ``document`` describes a tree of plain hosts, else None.
+
+    Raises:
+        TopologyError: as build_topology.
+    """
+    host, fabric = document.host, document.fabric
+    if not isinstance(host, PlainHost) or not isinstance(fabric, TreeFabric):
+        return None
+    num_hosts = _num_hosts(fabric)
+    hosts.at_least("nics", host.nics, 1)
+    return Tree(
+        name=document.name,
+        num_hosts=num_hosts,
+        nics=host.nics,
+        bus=host.bus.wire,
+        tiers=_tiers(fabric, num_hosts, host.nics),
+        routing=document.routing,
+        build=partial(build_topology, document, origin),
+        costs=_costs(document),
+        description=document.description,
+        numbers=dict(quantities(document)),
+        origin=origin,
+    )
+
+
+def _costs(document: TopologyFile) -> EndpointCosts:
+    return EndpointCosts(
+        message_overhead_ps=document.costs.message_overhead.picoseconds,
+        reduction_ps_per_byte=document.costs.reduction_ps_per_byte,
+        cores_per_host=_cores(document.host),
     )
 
 
@@ -68,9 +99,10 @@ def _num_hosts(fabric: FabricSection) -> int:
         case NoFabric():
             return 1
         case FatTreeFabric():
-            return fabric.k * fabrics.check_arity(fabric.k) ** 2
-        case _:
-            return fabric.hosts
+            return fabric.k * tiers.k_ary(fabric.k).hosts
+    if fabric.hosts < 1:
+        raise TopologyError(f"fabric.hosts: {fabric.hosts} must be at least 1")
+    return fabric.hosts
 
 
 def _build_host(host: HostSection, number: int) -> Parts:
@@ -105,23 +137,10 @@ def _join_hosts(fabric: FabricSection, parts: list[Parts]) -> Parts:
     match fabric:
         case NoFabric():
             return fabrics.single(parts)
-        case StarFabric():
-            return fabrics.star(parts, downlink=fabric.downlink.wire)
         case RailOnlyFabric():
             return fabrics.rail_only(parts, downlink=fabric.downlink.wire)
-        case FatTreeFabric():
-            return fabrics.fat_tree(
-                parts,
-                k=fabric.k,
-                leaf_oversubscription=fabric.oversubscription.leaf,
-                spine_oversubscription=fabric.oversubscription.spine,
-                downlink=fabric.downlink.wire,
-                uplink_latency_ps=fabric.uplink.latency.picoseconds,
-                core_latency_ps=fabric.core_link.latency.picoseconds,
-            )
-        case LeafSpineFabric() | RailOptimizedFabric():
-            join = fabrics.leaf_spine if isinstance(fabric, LeafSpineFabric) else fabrics.rail_optimized
-            return join(
+        case RailOptimizedFabric():
+            return fabrics.rail_optimized(
                 parts,
                 hosts_per_leaf=fabric.hosts_per_leaf,
                 spines=fabric.spines,
@@ -129,3 +148,39 @@ def _join_hosts(fabric: FabricSection, parts: list[Parts]) -> Parts:
                 downlink=fabric.downlink.wire,
                 uplink_latency_ps=fabric.uplink.latency.picoseconds,
             )
+        case _:
+            return fabrics.clos(parts, _tiers(fabric, len(parts), fabrics.num_nics(parts)))
+
+
+def _tiers(fabric: TreeFabric, num_hosts: int, nics: int) -> tuple[tiers.Tier, ...]:
+    """The tree of switches over this many hosts of this many NICs each."""
+    match fabric:
+        case StarFabric():
+            return tiers.star(num_hosts, downlink=fabric.downlink.wire)
+        case LeafSpineFabric():
+            return tiers.leaf_spine(
+                num_hosts,
+                nics,
+                hosts_per_leaf=fabric.hosts_per_leaf,
+                spines=fabric.spines,
+                oversubscription=fabric.oversubscription,
+                downlink=fabric.downlink.wire,
+                uplink_latency_ps=fabric.uplink.latency.picoseconds,
+            )
+        case _:
+            return tiers.three_tier(
+                num_hosts,
+                nics,
+                pods=_pods(fabric),
+                leaf_oversubscription=fabric.oversubscription.leaf,
+                spine_oversubscription=fabric.oversubscription.spine,
+                downlink=fabric.downlink.wire,
+                uplink_latency_ps=fabric.uplink.latency.picoseconds,
+                core_latency_ps=fabric.core_link.latency.picoseconds,
+            )
+
+
+def _pods(fabric: FatTreeFabric | ThreeTierFabric) -> tiers.Pods:
+    if isinstance(fabric, FatTreeFabric):
+        return tiers.k_ary(fabric.k)
+    return tiers.Pods(fabric.hosts_per_leaf, fabric.leaves_per_pod, fabric.spines_per_pod, fabric.cores)

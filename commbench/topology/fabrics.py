@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 from commbench.errors import TopologyError
 from commbench.topology.model import LinkKind, Node, NodeKind
-from commbench.topology.parts import Parts, Wire, join, pairs
+from commbench.topology.parts import Cable, Parts, Wire, join, pairs
+from commbench.topology.tiers import Tier, check_positive, check_units
 
-__all__ = ["fat_tree", "leaf_spine", "rail_only", "rail_optimized", "single", "star"]
+__all__ = ["clos", "num_nics", "rail_only", "rail_optimized", "single"]
 
 
 def single(hosts: Sequence[Parts]) -> Parts:
@@ -29,123 +30,39 @@ def single(hosts: Sequence[Parts]) -> Parts:
     return Parts(hosts[0].nodes, hosts[0].cables, hosts[0].ranks)
 
 
-def star(hosts: Sequence[Parts], *, downlink: Wire) -> Parts:
-    """All NICs of all hosts on one switch, ``leaf0``.
+def clos(hosts: Sequence[Parts], tiers: Sequence[Tier]) -> Parts:
+    """Hosts under a tree of switches: a star, a leaf-spine fabric or a fat tree, as ``tiers`` say.
 
-    Nodes: 1 + those of the hosts. Directed links: 2 x NICs + those of the hosts.
-
-    Args:
-        hosts: the hosts, 1 or more.
-        downlink: one direction of one NIC-leaf link.
-
-    Raises:
-        TopologyError: no host, or a host without a NIC.
-    """
-    nics = _nics(hosts)
-    leaf = _switches(NodeKind.LEAF, 1)
-    ends = ((nic, leaf[0].name) for ports in nics for nic in ports)
-    return join(*hosts, Parts(leaf, pairs(ends, LinkKind.NETWORK, downlink)))
-
-
-def leaf_spine(
-    hosts: Sequence[Parts],
-    *,
-    hosts_per_leaf: int,
-    spines: int,
-    oversubscription: float,
-    downlink: Wire,
-    uplink_latency_ps: int,
-) -> Parts:
-    """Two tiers: every leaf joins ``hosts_per_leaf`` hosts (all their NICs) and every spine.
-
-    ::
-
-        spine0    spine1          leaves L = hosts / hosts_per_leaf
-          | \\ __ / |              directed links, hosts apart: 2 (hosts x nics + L x spines)
-          | /    \\ |              uplink bandwidth = hosts_per_leaf x nics x downlink
-        leaf0     leaf1                              / (oversubscription x spines)
-        h0 h1     h2 h3
+    Switch number i of a tier that has p switches over each of its subtrees is switch i % p of subtree i // p; it joins
+    its own ``above`` switches of the next tier, so that "neighbour number d % n" means the same switch to every flow.
+    Cables come tier by tier, in the order of their lower ends and then of their upper ends.
 
     Args:
-        hosts: the hosts; their number is a multiple of hosts_per_leaf, all have the same number of NICs.
-        hosts_per_leaf: hosts on one leaf.
-        spines: spine switches.
-        oversubscription: (bandwidth into a leaf from below) / (bandwidth out at its top); 1 never blocks.
-        downlink: one direction of one NIC-leaf link.
-        uplink_latency_ps: latency of one leaf-spine link, picoseconds.
+        hosts: the hosts; all have the same number of NICs.
+        tiers: the shape, from the leaves up (:mod:`commbench.topology.tiers`).
 
     Raises:
-        TopologyError: a parameter out of range, or hosts not a multiple of hosts_per_leaf.
-
-    Source: folded Clos network; C. Clos, "A study of non-blocking switching networks", 1953.
+        TopologyError: no host, hosts without or with different numbers of NICs, or not as many as the tiers join.
     """
     nics = _nics(hosts)
-    _check_units(len(hosts), hosts_per_leaf)
-    _positive(spines=spines, oversubscription=oversubscription)
-    leaves = _switches(NodeKind.LEAF, len(hosts) // hosts_per_leaf)
-    tops = _switches(NodeKind.SPINE, spines)
-    down = ((nic, leaves[h // hosts_per_leaf].name) for h, ports in enumerate(nics) for nic in ports)
-    ratio = hosts_per_leaf * len(nics[0]) / (oversubscription * spines)
-    uplink = Wire(downlink.bandwidth * ratio, uplink_latency_ps)
-    cables = pairs(down, LinkKind.NETWORK, downlink) + pairs(_all(leaves, tops), LinkKind.NETWORK, uplink)
-    return join(*hosts, Parts(leaves + tops, cables))
-
-
-def fat_tree(
-    hosts: Sequence[Parts],
-    *,
-    k: int,
-    leaf_oversubscription: float,
-    spine_oversubscription: float,
-    downlink: Wire,
-    uplink_latency_ps: int,
-    core_latency_ps: int,
-) -> Parts:
-    """The k-ary fat tree of three tiers: k pods, each of k/2 leaves and k/2 spines, under (k/2)^2 cores.
-
-    ::
-
-                 core0 core1 | core2 core3        k = 4; spine j of every pod joins
-        pod 0      '--.--'       '--.--'          cores j k/2 .. j k/2 + k/2 - 1
-                    spine0        spine1
-                      | \\_______/ |
-                    leaf0         leaf1
-                    h0 h1         h2 h3
-
-    Hosts: k^3/4. Switches: k^2/2 leaves + k^2/2 spines + k^2/4 cores = 5 k^2/4.
-    Directed links, hosts apart: 2 (nics k^3/4 + k^3/4 + k^3/4).
-    Leaf-spine bandwidth = nics x downlink / leaf_oversubscription; spine-core, that / spine_oversubscription.
-
-    Args:
-        hosts: k^3/4 hosts; all have the same number of NICs.
-        k: ports of a switch, even.
-        leaf_oversubscription: bandwidth below / above a leaf.
-        spine_oversubscription: bandwidth below / above a spine.
-        downlink: one direction of one NIC-leaf link.
-        uplink_latency_ps: latency of one leaf-spine link, picoseconds.
-        core_latency_ps: latency of one spine-core link, picoseconds.
-
-    Raises:
-        TopologyError: k is odd or below 2, a ratio that is not above zero, or another number of hosts.
-
-    Source: M. Al-Fares, A. Loukissas, A. Vahdat, "A Scalable, Commodity Data Center Network Architecture",
-    SIGCOMM 2008, section 3.
-    """
-    half = check_arity(k)
-    if len(hosts) != k * half * half:
-        raise TopologyError(f"fabric.k: {k} makes a tree of k^3/4 = {k * half**2} hosts, not {len(hosts)}")
-    ratios = {"leaf": leaf_oversubscription, "spine": spine_oversubscription}
-    _positive(**{f"oversubscription.{tier}": ratio for tier, ratio in ratios.items()})
-    nics = _nics(hosts)
-    leaves, spines = _switches(NodeKind.LEAF, k * half), _switches(NodeKind.SPINE, k * half)
-    cores = _switches(NodeKind.CORE, half * half)
-    uplink = Wire(downlink.bandwidth * len(nics[0]) / leaf_oversubscription, uplink_latency_ps)
-    core_link = Wire(uplink.bandwidth / spine_oversubscription, core_latency_ps)
-    down = ((nic, leaves[h // half].name) for h, ports in enumerate(nics) for nic in ports)
-    up = (end for p in range(0, k * half, half) for end in _all(leaves[p : p + half], spines[p : p + half]))
-    top = (end for i, spine in enumerate(spines) for end in _all([spine], cores[i % half * half :][:half]))
-    cables = pairs(down, LinkKind.NETWORK, downlink) + pairs(up, LinkKind.NETWORK, uplink)
-    return join(*hosts, Parts(leaves + spines + cores, cables + pairs(top, LinkKind.NETWORK, core_link)))
+    if len(hosts) != math.prod(tier.below for tier in tiers):
+        raise TopologyError(f"fabric.hosts: {len(hosts)} are not the hosts that the tiers join")
+    below, switches, cables = nics, list[Node](), list[Cable]()
+    for tier in tiers:
+        planes = 1 if below is nics else len(below[0])  # all NICs of a host join the same leaf
+        width = planes * tier.above
+        made = _switches(tier.kind, len(below) // tier.below * width)
+        over = [[node.name for node in made[i : i + width]] for i in range(0, len(made), width)]
+        ends = (
+            (name, top)
+            for g, group in enumerate(below)
+            for q, name in enumerate(group)
+            for top in over[g // tier.below][q % planes * tier.above :][: tier.above]
+        )
+        cables += pairs(ends, LinkKind.NETWORK, tier.wire)
+        switches += made
+        below = over
+    return join(*hosts, Parts(tuple(switches), tuple(cables)))
 
 
 def rail_optimized(
@@ -184,8 +101,8 @@ def rail_optimized(
     Source: NVIDIA DGX SuperPOD reference architecture, compute fabric (rail-optimized, full fat tree).
     """
     nics = _nics(hosts)
-    _check_units(len(hosts), hosts_per_leaf)
-    _positive(spines=spines, oversubscription=oversubscription)
+    check_units(len(hosts), hosts_per_leaf)
+    check_positive(spines=spines, oversubscription=oversubscription)
     rails = len(nics[0])
     leaves = _rail_leaves(len(hosts) // hosts_per_leaf, rails)
     tops = _switches(NodeKind.SPINE, spines)
@@ -221,17 +138,6 @@ def rail_only(hosts: Sequence[Parts], *, downlink: Wire) -> Parts:
     return join(*hosts, Parts(leaves, pairs(down, LinkKind.NETWORK, downlink)))
 
 
-def check_arity(k: int) -> int:
-    """Half of a fat tree's k.
-
-    Raises:
-        TopologyError: k is odd or below 2.
-    """
-    if k < 2 or k % 2:
-        raise TopologyError(f"fabric.k: {k} must be even and at least 2 (k/2 ports down, k/2 up)")
-    return k // 2
-
-
 def _switches(kind: NodeKind, count: int) -> tuple[Node, ...]:
     return tuple(Node(f"{kind.value}{i}", kind, None, i) for i in range(count))
 
@@ -245,6 +151,15 @@ def _all(below: Sequence[Node], above: Sequence[Node]) -> list[tuple[str, str]]:
     return [(a.name, b.name) for a in below for b in above]
 
 
+def num_nics(hosts: Sequence[Parts]) -> int:
+    """NICs of every host.
+
+    Raises:
+        TopologyError: no host, hosts without NICs, or hosts that differ in their number.
+    """
+    return len(_nics(hosts)[0])
+
+
 def _nics(hosts: Sequence[Parts]) -> list[list[str]]:
     """NIC names of each host; all hosts have the same number, one or more."""
     nics = [[node.name for node in host.nodes if node.kind is NodeKind.NIC] for host in hosts]
@@ -254,15 +169,3 @@ def _nics(hosts: Sequence[Parts]) -> list[list[str]]:
     if len(counts) > 1:
         raise TopologyError(f"host.nics: {sorted(counts)} differ; a fabric needs as many NICs in every host")
     return nics
-
-
-def _check_units(hosts: int, hosts_per_leaf: int) -> None:
-    _positive(hosts_per_leaf=hosts_per_leaf)
-    if hosts % hosts_per_leaf:
-        raise TopologyError(f"fabric.hosts: {hosts} is not a multiple of hosts_per_leaf {hosts_per_leaf}")
-
-
-def _positive(**values: float) -> None:
-    for key, value in values.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise TopologyError(f"fabric.{key}: {value} must be above zero")

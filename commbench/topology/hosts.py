@@ -16,6 +16,7 @@ from commbench.topology.parts import Cable, Parts, Wire, duplex, join, pairs
 __all__ = [
     "CUBE_MESH",
     "PcieTree",
+    "at_least",
     "cube_mesh_host",
     "mesh_host",
     "nvswitch_host",
@@ -59,7 +60,12 @@ def _nodes(host: int, kind: NodeKind, count: int) -> tuple[Node, ...]:
     return tuple(Node(f"h{host}/{stem}{i}", kind, host, i, rails[i]) for i in range(count))
 
 
-def _at_least(key: str, value: int, least: int) -> None:
+def at_least(key: str, value: int, least: int) -> None:
+    """Refuse a count of the host section that is below ``least``.
+
+    Raises:
+        TopologyError: it is; names key, value and rule.
+    """
     if value < least:
         raise TopologyError(f"host.{key}: {value} must be at least {least}")
 
@@ -77,7 +83,7 @@ def plain_host(host: int, *, nics: int, bus: Wire) -> Parts:
     Raises:
         TopologyError: no NIC.
     """
-    _at_least("nics", nics, 1)
+    at_least("nics", nics, 1)
     (cpu,) = _nodes(host, NodeKind.CPU, 1)
     ports = _nodes(host, NodeKind.NIC, nics)
     cables = pairs(((cpu.name, nic.name) for nic in ports), LinkKind.PCIE, bus)
@@ -103,7 +109,7 @@ def shared_memory_host(host: int, *, ranks: int, rank_link: Wire, memory: Wire) 
     Raises:
         TopologyError: no rank.
     """
-    _at_least("ranks", ranks, 1)
+    at_least("ranks", ranks, 1)
     cpus = _nodes(host, NodeKind.CPU, ranks)
     inward = Node(f"h{host}/memory-in", NodeKind.MEMORY, host, 0)
     outward = Node(f"h{host}/memory-out", NodeKind.MEMORY, host, 1)
@@ -150,10 +156,10 @@ def _share_out(nodes: tuple[Node, ...], points: tuple[Node, ...]) -> dict[str, s
 
 
 def _check_tree(gpus: int, nics: int, tree: PcieTree) -> None:
-    _at_least("gpus", gpus, 1)
-    _at_least("nics", nics, 0)
-    _at_least("pcie_switches", tree.switches, 0)
-    _at_least("sockets", tree.sockets, 1)
+    at_least("gpus", gpus, 1)
+    at_least("nics", nics, 0)
+    at_least("pcie_switches", tree.switches, 0)
+    at_least("sockets", tree.sockets, 1)
     if tree.switches % tree.sockets:
         raise TopologyError(f"host.pcie_switches: {tree.switches} is not a multiple of sockets {tree.sockets}")
     points = tree.switches or tree.sockets

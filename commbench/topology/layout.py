@@ -11,15 +11,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from commbench.errors import TopologyError
 from commbench.topology.model import Link, LinkKind, Node, NodeKind, Topology
+from commbench.topology.tree import Tree
 from commbench.units import format_bandwidth, format_time, seconds
 
-__all__ = ["MOST_SHOWN", "Box", "Drawing", "Label", "Panel", "Stroke", "layout", "link_word"]
+__all__ = ["MOST_HOSTS", "MOST_SHOWN", "Box", "Drawing", "Label", "Panel", "Stroke", "drawable", "layout", "link_word"]
 
 T = TypeVar("T")
 Place = Mapping[str, "Box"]
 
 MOST_SHOWN = 8
+MOST_HOSTS = 4096  # a picture shows a few of them; the graph that it is read off would take long to make
 _WIDTH, _LEFT, _RIGHT = 1000.0, 200.0, 980.0
 _TOP, _TIER_STEP, _ROW_STEP, _FOOT = 84.0, 112.0, 62.0, 62.0
 _TIERS = (NodeKind.CORE, NodeKind.SPINE, NodeKind.LEAF)
@@ -99,6 +102,20 @@ class Drawing:
     labels: tuple[Label, ...]
     panel: Panel
     note: str
+
+
+def drawable(fabric: Topology | Tree) -> Topology:
+    """The full graph that a picture needs.
+
+    Raises:
+        TopologyError: more than :data:`MOST_HOSTS` hosts.
+    """
+    if fabric.num_hosts > MOST_HOSTS:
+        raise TopologyError(
+            f"topology {fabric.name}: {fabric.num_hosts} hosts are too many to draw, at most {MOST_HOSTS}; "
+            f"`commbench topology show {fabric.name}` has its counts"
+        )
+    return fabric.topology() if isinstance(fabric, Tree) else fabric
 
 
 def layout(topology: Topology) -> Drawing:

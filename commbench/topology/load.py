@@ -7,9 +7,9 @@ An error is one line: file, key path, value, rule. Nothing has a default, so a m
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from commbench.errors import TopologyError
 from commbench.topology.model import Topology
@@ -18,8 +18,20 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from commbench.topology.schema import TopologyFile
+    from commbench.topology.tree import Tree
 
-__all__ = ["SEARCH_VARIABLE", "find_topology", "list_topologies", "load_topology", "search_directories"]
+__all__ = [
+    "SEARCH_VARIABLE",
+    "explain_error",
+    "find_topology",
+    "list_topologies",
+    "load_fabric",
+    "load_topology",
+    "refuse_duplicates",
+    "search_directories",
+]
+
+T = TypeVar("T")
 
 SEARCH_VARIABLE = "COMMBENCH_TOPOLOGIES"
 _SUFFIXES = (".yaml", ".yml")
@@ -55,10 +67,28 @@ def load_topology(name_or_path: str | Path) -> Topology:
     """
     from commbench.topology.build import build_topology
 
+    return _load(name_or_path, build_topology)
+
+
+def load_fabric(name_or_path: str | Path) -> "Tree | Topology":
+    """The same, in closed form where the file describes a tree of plain hosts: quick at any size, no graph.
+
+    Raises:
+        TopologyError: as load_topology.
+    """
+    from commbench.topology.build import build_topology, build_tree
+
+    def build(document: "TopologyFile", origin: str) -> "Tree | Topology":
+        return build_tree(document, origin) or build_topology(document, origin)
+
+    return _load(name_or_path, build)
+
+
+def _load(name_or_path: str | Path, build: "Callable[[TopologyFile, str], T]") -> T:
     path = find_topology(name_or_path)
     document = _read(path)
     try:
-        return build_topology(document, _shown(path))
+        return build(document, _shown(path))
     except TopologyError as error:
         raise TopologyError(f"{_shown(path)}: {error}") from None
 
@@ -112,7 +142,7 @@ def _read(path: Path) -> "TopologyFile":
     except ValidationError as error:
         first, *others = error.errors(include_url=False)
         more = f" (and {len(others)} more)" if others else ""
-        raise TopologyError(f"{_shown(path)}: {_explain(first)}{more}") from None
+        raise TopologyError(f"{_shown(path)}: {explain_error(first)}{more}") from None
 
 
 def _host_of(name: str, path: Path) -> object:
@@ -133,7 +163,7 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
         node = loader.get_single_node()
-        _refuse_duplicates(node, _shown(path))
+        refuse_duplicates(node, _shown(path))
         data = loader.construct_document(node) if node else None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise TopologyError(f"{_shown(path)}: not YAML: {' '.join(str(error).split())}") from None
@@ -144,7 +174,8 @@ def _parse(path: Path) -> dict[str, Any]:
     return data
 
 
-def _refuse_duplicates(node: Any, shown: str) -> None:
+def refuse_duplicates(node: Any, shown: str) -> None:
+    """Refuse a YAML document in which a key stands twice; ``shown`` is the file's name for the message."""
     from yaml import MappingNode, SequenceNode
 
     if isinstance(node, MappingNode):
@@ -154,13 +185,13 @@ def _refuse_duplicates(node: Any, shown: str) -> None:
                 line = key.start_mark.line + 1
                 raise TopologyError(f"{shown}: line {line}: key {key.value!r} is given twice")
             seen.add(str(key.value))
-            _refuse_duplicates(value, shown)
+            refuse_duplicates(value, shown)
     elif isinstance(node, SequenceNode):
         for item in node.value:
-            _refuse_duplicates(item, shown)
+            refuse_duplicates(item, shown)
 
 
-def _explain(error: "ErrorDetails") -> str:
+def explain_error(error: "ErrorDetails") -> str:
     """Key path, value and rule of one pydantic error."""
     context = error.get("ctx", {})
     location = [str(key) for key in error["loc"]]

@@ -10,13 +10,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
 
 from commbench.errors import TopologyError
 
+if TYPE_CHECKING:
+    import networkx as nx
+
 __all__ = [
     "ENDPOINT_KINDS",
+    "SWITCH_KINDS",
     "EndpointCosts",
     "Link",
     "LinkKind",
@@ -25,7 +31,16 @@ __all__ = [
     "Provenance",
     "Quantity",
     "Topology",
+    "read_only",
 ]
+
+_Array = TypeVar("_Array", bound=NDArray[Any])
+
+
+def read_only(array: _Array) -> _Array:
+    """The array itself, from now on refusing writes: what is shared must not change."""
+    array.setflags(write=False)
+    return array
 
 
 class Provenance(StrEnum):
@@ -64,6 +79,7 @@ class LinkKind(StrEnum):
 
 
 ENDPOINT_KINDS = frozenset({NodeKind.GPU, NodeKind.CPU})
+SWITCH_KINDS = frozenset({NodeKind.LEAF, NodeKind.SPINE, NodeKind.CORE})  # those of the fabric, outside any host
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +198,8 @@ class Topology:
     def _check_connected(self) -> None:
         if not self.ranks:
             raise TopologyError(f"topology {self.name}: no rank, at least one is needed")
+        import networkx as nx  # here, because it takes longer to load than most topologies that need no graph
+
         first = self.ranks[0]
         # Every rank reaches every other if the first one reaches all and all reach it.
         for reached, way in (
@@ -204,8 +222,20 @@ class Topology:
         return MappingProxyType({node.name: node for node in self.nodes})
 
     @cached_property
-    def graph(self) -> nx.DiGraph:
+    def bandwidths(self) -> NDArray[np.float64]:
+        """Bandwidth of every link by its number, bytes/s; read-only."""
+        return read_only(np.array([link.bandwidth for link in self.links], np.float64))
+
+    @cached_property
+    def latencies_ps(self) -> NDArray[np.int64]:
+        """Latency of every link by its number, picoseconds; read-only."""
+        return read_only(np.array([link.latency_ps for link in self.links], np.int64))
+
+    @cached_property
+    def graph(self) -> "nx.DiGraph":
         """Frozen networkx graph; nodes carry ``node`` (Node), edges ``link`` (Link). Parallel links are refused."""
+        import networkx as nx
+
         graph = nx.DiGraph(name=self.name)
         for node in self.nodes:
             graph.add_node(node.name, node=node)

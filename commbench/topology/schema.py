@@ -37,7 +37,9 @@ __all__ = [
     "Section",
     "SharedMemoryHost",
     "StarFabric",
+    "ThreeTierFabric",
     "TopologyFile",
+    "TreeFabric",
     "quantities",
 ]
 
@@ -244,10 +246,25 @@ class RailOptimizedFabric(Section):
 
 
 class TierRatios(Section):
-    """Oversubscription of each tier of a fat tree."""
+    """Oversubscription of the leaves and of the spines, in three tiers."""
 
     leaf: float
     spine: float
+
+
+class ThreeTierFabric(Section):
+    """``kind: three-tier``: pods of leaves and spines, under cores in one plane for each spine of a pod."""
+
+    kind: Literal["three-tier"]
+    hosts: int
+    hosts_per_leaf: int
+    leaves_per_pod: int
+    spines_per_pod: int
+    cores: int
+    oversubscription: TierRatios
+    downlink: LinkSection
+    uplink: DerivedLinkSection
+    core_link: DerivedLinkSection
 
 
 class FatTreeFabric(Section):
@@ -262,7 +279,8 @@ class FatTreeFabric(Section):
 
 
 HostSection = PlainHost | SharedMemoryHost | PcieHost | NvswitchHost | MeshHost | CubeMeshHost
-FabricSection = NoFabric | StarFabric | LeafSpineFabric | FatTreeFabric | RailOptimizedFabric | RailOnlyFabric
+TreeFabric = StarFabric | LeafSpineFabric | FatTreeFabric | ThreeTierFabric
+FabricSection = NoFabric | TreeFabric | RailOptimizedFabric | RailOnlyFabric
 
 
 class Costs(Section):

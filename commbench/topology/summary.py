@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from commbench.topology.model import LinkKind, NodeKind, Topology
+from commbench.topology.tree import Tree
 from commbench.units import GB, PS_PER_S, format_bandwidth, format_time, seconds
 
 __all__ = ["LinkClass", "describe_costs", "details", "headline", "link_classes", "node_counts"]
@@ -33,17 +34,22 @@ class LinkClass:
     latency_ps: int
 
 
-def node_counts(topology: Topology) -> dict[NodeKind, int]:
+def node_counts(topology: Topology | Tree) -> dict[NodeKind, int]:
     """Number of nodes of each kind that occurs, in the order of :class:`NodeKind`."""
-    counts = Counter(node.kind for node in topology.nodes)
-    return {kind: counts[kind] for kind in NodeKind if counts[kind]}
+    counts = topology.node_counts if isinstance(topology, Tree) else Counter(node.kind for node in topology.nodes)
+    return {kind: counts[kind] for kind in NodeKind if kind in counts}
 
 
-def link_classes(topology: Topology) -> tuple[LinkClass, ...]:
+def link_classes(topology: Topology | Tree) -> tuple[LinkClass, ...]:
     """Links grouped by kind, kinds of their ends, bandwidth and latency, in order of first appearance.
 
     A link with an equal link the other way is one full-duplex link, told from its first direction.
     """
+    if isinstance(topology, Tree):
+        return tuple(
+            LinkClass(s.kind, s.lower, s.upper, s.num_links // 2, True, s.wire.bandwidth, s.wire.latency_ps)
+            for s in topology.stages
+        )
     groups: Counter[tuple[LinkKind, NodeKind, NodeKind, bool, float, int]] = Counter()
     seen: set[tuple[str, str]] = set()
     make = {(link.src, link.dst): (link.bandwidth, link.latency_ps) for link in topology.links}
@@ -59,7 +65,7 @@ def link_classes(topology: Topology) -> tuple[LinkClass, ...]:
     )
 
 
-def headline(topology: Topology) -> dict[str, object]:
+def headline(topology: Topology | Tree) -> dict[str, object]:
     """Name, size and purpose, as the machine-readable ``topology list`` has them."""
     return {
         "name": topology.name,
@@ -71,7 +77,7 @@ def headline(topology: Topology) -> dict[str, object]:
     }
 
 
-def details(topology: Topology) -> dict[str, object]:
+def details(topology: Topology | Tree) -> dict[str, object]:
     """Everything that ``topology show`` says; times in seconds, bandwidths in GB/s (1e9 bytes/s)."""
     costs = topology.costs
     return headline(topology) | {
@@ -97,7 +103,7 @@ def details(topology: Topology) -> dict[str, object]:
     }
 
 
-def describe_costs(topology: Topology) -> str:
+def describe_costs(topology: Topology | Tree) -> str:
     """The per-rank costs in words."""
     costs = topology.costs
     rate = costs.reduction_ps_per_byte

@@ -127,6 +127,6 @@ def simulate_sizes(
     for topology in topologies:
         for algorithm in algorithms:
             for size in sizes_bytes:
-                records.append(simulate(topology, COLLECTIVE, algorithm, size).record)
+                records.append(simulate(topology, COLLECTIVE, algorithm, size, keep_trace=False).record)
                 journal.append(records[-1])
     return records

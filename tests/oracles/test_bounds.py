@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lower bounds of every collective: below every simulated time, and worth something where the arithmetic is plain."""
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from commbench.collectives.registry import build
 from commbench.collectives.spec import COLLECTIVES
 from commbench.network.bounds import lower_bound_s
 from commbench.routing.router import Router
 from commbench.sim.collective import simulate
-from commbench.topology.load import load_topology
+from commbench.topology.load import load_fabric, load_topology
+from commbench.topology.model import Link, LinkKind, Node, NodeKind, Topology
+from commbench.topology.tree import Tree
 from tests.contracts.worlds import ALGORITHM_LIST, requests
+from tests.topology.trees import trees
 
 STAR = load_topology("star-8")
 TREE = load_topology("leaf-spine-16-4to1")
@@ -69,7 +75,84 @@ def test_in_a_small_message_latency_decides() -> None:
         assert lower_bound_s(collective, STAR, STAR.ranks, 8) == pytest.approx(latency_s, rel=1e-12)
 
 
+def test_a_shift_counts_the_way_to_the_next_rank() -> None:
+    """Four hosts on a leaf: hosts 0 and 1 are two links of 1 us apart, hosts 0 and 4 four, hosts 4 and 5 two."""
+    fabric = load_topology("fat-tree-16")
+    near, far = (0, 1, 4, 5), (0, 4, 5, 6)
+    assert lower_bound_s("send-recv", fabric, near, 8) == 2e-6
+    assert lower_bound_s("send-recv", fabric, far, 8) == 4e-6
+    assert lower_bound_s("send-recv", fabric, far, 8, root=1) == 2e-6
+
+
 def test_every_collective_has_a_bound() -> None:
     for collective in COLLECTIVES:
         assert lower_bound_s(collective, STAR, STAR.ranks[:1], 8) == 0.0
         assert lower_bound_s(collective, STAR, STAR.ranks, 2**20) >= 0.0
+
+
+def lopsided() -> Topology:
+    """Three ranks on a switch; each direction of each link differs, and rank 0 is not like the others.
+
+    Rank 0 sends 1 GB/s after 1 us and receives 5 GB/s after 10 us; ranks 1 and 2: 2 GB/s, 2 us, 3 GB/s, 3 us.
+    """
+    ranks = [Node(f"cpu{r}", NodeKind.CPU, 0, r) for r in range(3)]
+    out = [("cpu0", "hub", 1e9, 1_000_000), ("cpu1", "hub", 2e9, 2_000_000), ("cpu2", "hub", 2e9, 2_000_000)]
+    into = [("hub", "cpu0", 5e9, 10_000_000), ("hub", "cpu1", 3e9, 3_000_000), ("hub", "cpu2", 3e9, 3_000_000)]
+    links = [Link(i, a, b, LinkKind.NVLINK, rate, ps) for i, (a, b, rate, ps) in enumerate(out + into)]
+    nodes = (*ranks, Node("hub", NodeKind.NVSWITCH, 0, 0))
+    return Topology("lopsided", nodes, tuple(links), tuple(node.name for node in ranks), "d-mod-k")
+
+
+@pytest.mark.parametrize(
+    ("collective", "latency_s", "ns_per_byte"),
+    [
+        ("broadcast", 4e-6, 1),  # the root's way out, then any way in; the root sends the buffer at 1 GB/s
+        ("reduce", 12e-6, 1 / 2),  # any way out, then the root's way in; each other rank sends its buffer
+        ("scatter", 4e-6, 2 / 3),  # two blocks of three leave the root
+        ("gather", 12e-6, 1 / 6),  # a block of three leaves each other rank at 2 GB/s; into the root they go faster
+        ("reduce-scatter", 4e-6, 2 / 3),  # rank 0 owes two blocks
+        ("all-gather", 4e-6, 1 / 3),  # rank 0 owes its own block
+    ],
+)
+def test_each_direction_counts_for_itself(collective: str, latency_s: float, ns_per_byte: float) -> None:
+    fabric = lopsided()
+    assert lower_bound_s(collective, fabric, fabric.ranks, 3) == pytest.approx(latency_s, rel=1e-12)
+    assert lower_bound_s(collective, fabric, fabric.ranks, 3 * 10**6) == pytest.approx(3e-3 * ns_per_byte, rel=1e-12)
+
+
+@st.composite
+def placements(draw: st.DrawFn, tree: Tree) -> list[int]:
+    """Some or all ranks of one host, leaf or pod, or of the whole fabric, in any order."""
+    size = draw(st.sampled_from([*(stage.subtree for stage in tree.stages), tree.num_ranks]))
+    first = size * draw(st.integers(0, tree.num_ranks // size - 1))
+    ranks = draw(st.permutations(range(first, first + size)))
+    return ranks[: draw(st.sampled_from([size, max(1, size - 1), (size + 1) // 2]))]
+
+
+@given(tree=trees(), data=st.data())
+@settings(max_examples=200)
+def test_in_closed_form_the_bound_is_that_of_the_graph(tree: Tree, data: st.DataObject) -> None:
+    """Equal to the last bit, for ranks placed anywhere, and for every collective."""
+    topology = tree.topology()
+    placed = data.draw(placements(tree))
+    options = {"root": data.draw(st.integers(0, len(placed) - 1)), "in_switch": data.draw(st.booleans())}
+    size = data.draw(st.sampled_from([2**31, 2**20 - 4, 8, 0]))
+    names = tuple(topology.ranks[number] for number in placed)
+    for collective in sorted(COLLECTIVES):
+        wanted = lower_bound_s(collective, topology, names, size, **options)
+        assert lower_bound_s(collective, tree, np.array(placed), size, **options) == wanted
+        assert lower_bound_s(collective, topology, placed, size, **options) == wanted
+
+
+@pytest.mark.parametrize(
+    ("collective", "size", "bound_s"),
+    [
+        ("all-reduce", 8, 6e-6),  # six links of 1 us between the pods; buses have no latency
+        ("send-recv", 8, 2e-6),  # rank 1 hangs on the leaf of rank 0
+        ("all-reduce", 2**30, 2 * 131_071 / 131_072 * 2**30 / 12.5e9),  # 2(n-1) buffers over n ports
+        ("all-to-all", 2**30, 131_071 / 131_072 * 2**30 / 12.5e9),  # nothing is oversubscribed: the port decides
+    ],
+)
+def test_the_bounds_of_the_largest_tree(collective: str, size: int, bound_s: float) -> None:
+    tree = load_fabric("fat-tree-131072")
+    assert lower_bound_s(collective, tree, range(tree.num_ranks), size) == pytest.approx(bound_s, rel=1e-12)

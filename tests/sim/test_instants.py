@@ -8,7 +8,8 @@ import pytest
 
 from commbench.errors import InputError
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
-from commbench.sim import reference
+from commbench.sim import compiled, reference
+from commbench.sim.setting import Paths, Processors, Setting
 from commbench.sim.trace import Trace
 
 BYTE_PER_PS = 1e12
@@ -31,21 +32,23 @@ def run(
     bandwidths: Sequence[float] = (BYTE_PER_PS,),
 ) -> Trace:
     """Run tasks; transfers without a route go over link 0, those without a latency have none."""
-    kind, rank, peer, num_bytes, duration, needs = zip(*tasks, strict=True)
+    kind, rank, peer, num_bytes, duration, needs = zip(*tasks, strict=True) if tasks else ((),) * 6
     edges = [(task, needed) for task, row in enumerate(needs) for needed in row]
     first, needed = compress(
         np.array([a for a, _ in edges], dtype=np.int64), np.array([b for _, b in edges], dtype=np.int64), len(tasks)
     )
     columns = [np.array(column, dtype=np.int64) for column in (kind, rank, peer, num_bytes, duration)]
     unused = np.full(len(tasks), -1, dtype=np.int64)
-    program = FlatProgram(1 + max(*rank, *peer), *columns, unused, unused, unused, first, needed)
-    return reference.run(
-        program,
-        bandwidths=bandwidths,
-        routes=[(routes or {}).get(t, (0,)) if k == TRANSFER else () for t, k in enumerate(kind)],
-        latencies_ps=[(latency_ps or {}).get(t, 0) for t in range(len(tasks))],
-        overhead_ps=overhead_ps,
-    )
+    program = FlatProgram(1 + max((*rank, *peer), default=0), *columns, unused, unused, unused, first, needed)
+    ways = [(routes or {}).get(t, (0,)) if k == TRANSFER else () for t, k in enumerate(kind)]
+    latencies = [(latency_ps or {}).get(t, 0) for t in range(len(tasks))]
+    route_of = [t if k == TRANSFER else -1 for t, k in enumerate(kind)]
+    setting = Setting(Paths.of_lists(bandwidths, ways, latencies, route_of), Processors(overhead_ps))
+    traces = [engine.run(program, setting) for engine in (reference, compiled)]
+    for name in ("start_ps", "end_ps"):
+        assert np.array_equal(getattr(traces[0], name), getattr(traces[1], name))
+    assert traces[0].num_shares == traces[1].num_shares
+    return traces[0]
 
 
 def test_a_chain_of_computes() -> None:
@@ -61,7 +64,7 @@ def test_computes_without_dependencies_run_side_by_side() -> None:
 
 
 def test_an_empty_program_takes_no_time() -> None:
-    assert Trace(np.zeros(0, np.int64), np.zeros(0, np.int64), 0).finish_ps == 0
+    assert run([]).finish_ps == 0
 
 
 def test_one_transfer() -> None:

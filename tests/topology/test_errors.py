@@ -98,7 +98,7 @@ UNITS += "TB/s, KiB/s, MiB/s, GiB/s, TiB/s), for example '100 Gbit/s'"
             "kind: fat-tree",
             "kind: fat-bush",
             "x.yaml: fabric.kind: 'fat-bush': must be one of 'none', 'star', 'leaf-spine', 'fat-tree', "
-            "'rail-optimized', 'rail-only'",
+            "'three-tier', 'rail-optimized', 'rail-only'",
         ),
         (
             "fat-tree-k4",

@@ -2,15 +2,18 @@
 """Fabrics: node and link counts, degrees and bandwidths as formulas of the parameters."""
 
 from collections import Counter
+from typing import Any
 
 import networkx as nx
 import pytest
 
 from commbench.errors import TopologyError
-from commbench.topology.fabrics import fat_tree, leaf_spine, rail_only, rail_optimized, single, star
+from commbench.topology import tiers
+from commbench.topology.fabrics import clos, num_nics, rail_only, rail_optimized, single
 from commbench.topology.hosts import plain_host, shared_memory_host
 from commbench.topology.model import EndpointCosts, LinkKind, NodeKind, Topology
 from commbench.topology.parts import Parts, Wire, assemble
+from commbench.topology.tiers import Pods, k_ary, star, three_tier
 
 BUS, DOWN = Wire(12.5e9, 0), Wire(12.5e9, 1_000_000)
 UP_PS, CORE_PS = 2_000_000, 3_000_000
@@ -43,7 +46,7 @@ def above(made: Topology, name: str, kind: NodeKind) -> list[str]:
 
 @pytest.mark.parametrize(("hosts", "nics"), [(1, 1), (8, 1), (5, 2)])
 def test_star(hosts: int, nics: int) -> None:
-    made = topology(star(plain(hosts, nics), downlink=DOWN))
+    made = topology(clos(plain(hosts, nics), star(hosts, downlink=DOWN)))
     assert len(made.nodes) == hosts * (1 + nics) + 1
     assert len(made.links) == 2 * hosts * nics + 2 * hosts * nics  # buses, then downlinks
     assert made.graph.in_degree("leaf0") == hosts * nics
@@ -137,16 +140,54 @@ def test_fat_tree_oversubscription(leaf: float, spine: float, nics: int) -> None
     assert sum(tier(made, NodeKind.SPINE, NodeKind.CORE)) == pytest.approx(total / leaf / spine, rel=1e-12)
 
 
-def make_fat_tree(k: int, leaf: float = 1, spine: float = 1, nics: int = 1, hosts: int | None = None) -> Parts:
-    return fat_tree(
-        plain(k**3 // 4 if hosts is None else hosts, nics),
-        k=k,
+def make_fat_tree(k: int, leaf: float = 1, spine: float = 1, nics: int = 1) -> Parts:
+    return make_three_tier(k * k_ary(k).hosts, k_ary(k), leaf, spine, nics)
+
+
+def make_three_tier(hosts: int, pods: Pods, leaf: float = 1, spine: float = 1, nics: int = 1) -> Parts:
+    tiers = three_tier(
+        hosts,
+        nics,
+        pods=pods,
         leaf_oversubscription=leaf,
         spine_oversubscription=spine,
         downlink=DOWN,
         uplink_latency_ps=UP_PS,
         core_latency_ps=CORE_PS,
     )
+    return clos(plain(hosts, nics), tiers)
+
+
+@pytest.mark.parametrize(
+    ("pods", "num_pods", "leaf", "spine", "nics"),
+    [
+        (Pods(hosts_per_leaf=2, leaves_per_pod=3, spines_per_pod=2, cores=6), 4, 1, 1, 1),
+        (Pods(hosts_per_leaf=3, leaves_per_pod=2, spines_per_pod=4, cores=4), 3, 2, 1.5, 2),
+        (Pods(hosts_per_leaf=1, leaves_per_pod=1, spines_per_pod=1, cores=1), 2, 1, 1, 1),
+        (Pods(hosts_per_leaf=2, leaves_per_pod=2, spines_per_pod=3, cores=3), 1, 1, 0.5, 1),
+    ],
+)
+def test_three_tier(pods: Pods, num_pods: int, leaf: float, spine: float, nics: int) -> None:
+    hosts = num_pods * pods.hosts
+    made = topology(make_three_tier(hosts, pods, leaf, spine, nics))
+    leaves, spines = num_pods * pods.leaves_per_pod, num_pods * pods.spines_per_pod
+    plane = pods.cores // pods.spines_per_pod
+    assert [count(made, kind) for kind in (NodeKind.LEAF, NodeKind.SPINE, NodeKind.CORE)] == [
+        leaves, spines, pods.cores
+    ]  # fmt: skip
+    assert len(made.links) == 2 * (2 * hosts * nics + leaves * pods.spines_per_pod + spines * plane)
+    below = hosts * nics * DOWN.bandwidth  # what all hosts can send, and what each tier passes on of it
+    assert sum(tier(made, NodeKind.LEAF, NodeKind.SPINE)) == pytest.approx(below / leaf, rel=1e-12)
+    assert sum(tier(made, NodeKind.SPINE, NodeKind.CORE)) == pytest.approx(below / leaf / spine, rel=1e-12)
+    for h in range(hosts):
+        assert made.graph.has_edge(f"h{h}/nic{nics - 1}", f"leaf{h // pods.hosts_per_leaf}")
+    for i in range(leaves):
+        first = i // pods.leaves_per_pod * pods.spines_per_pod
+        wanted = [f"spine{first + j}" for j in range(pods.spines_per_pod)]
+        assert above(made, f"leaf{i}", NodeKind.SPINE) == wanted
+    for i in range(spines):
+        first = i % pods.spines_per_pod * plane  # spine j of every pod joins plane j
+        assert above(made, f"spine{i}", NodeKind.CORE) == [f"core{first + c}" for c in range(plane)]
 
 
 def test_fat_tree_latency_of_each_tier() -> None:
@@ -197,6 +238,11 @@ def test_single_host_has_no_nic_to_go_by() -> None:
     assert dict(made.nic_of) == {}
 
 
+def leaf_spine(hosts: list[Parts], **shape: Any) -> Parts:
+    """Hosts under :func:`commbench.topology.tiers.leaf_spine`."""
+    return clos(hosts, tiers.leaf_spine(len(hosts), num_nics(hosts), **shape))
+
+
 def one_leaf(hosts: list[Parts], per_leaf: int, spines: int = 2, ratio: float = 1.0) -> Parts:
     return leaf_spine(
         hosts,
@@ -218,18 +264,32 @@ def one_leaf(hosts: list[Parts], per_leaf: int, spines: int = 2, ratio: float = 
         (lambda: one_leaf(plain(8), 4, 2, -1.5), "fabric.oversubscription: -1.5 must be above zero"),
         (lambda: one_leaf(plain(8), 4, 2, float("nan")), "fabric.oversubscription: nan must be above zero"),
         (
-            lambda: make_fat_tree(3, hosts=6),
+            lambda: make_fat_tree(3),
             "fabric.k: 3 must be even and at least 2 (k/2 ports down, k/2 up)",
         ),
-        (lambda: make_fat_tree(4, hosts=8), "fabric.k: 4 makes a tree of k^3/4 = 16 hosts, not 8"),
+        (
+            lambda: make_three_tier(8, Pods(2, 3, 1, 1)),
+            "fabric.hosts: 8 is not a multiple of hosts_per_leaf 2 x leaves_per_pod 3 = 6",
+        ),
+        (
+            lambda: make_three_tier(6, Pods(2, 3, 2, 3)),
+            "fabric.cores: 3 is not a multiple of spines_per_pod 2",
+        ),
+        (lambda: make_three_tier(6, Pods(2, 0, 2, 3)), "fabric.leaves_per_pod: 0 must be above zero"),
+        (lambda: make_three_tier(6, Pods(2, 3, 2, 0)), "fabric.cores: 0 must be above zero"),
+        (lambda: make_fat_tree(4, spine=-1), "fabric.oversubscription.spine: -1 must be above zero"),
+        (
+            lambda: clos(plain(3), star(4, downlink=DOWN)),
+            "fabric.hosts: 3 are not the hosts that the tiers join",
+        ),
         (lambda: make_fat_tree(4, leaf=0), "fabric.oversubscription.leaf: 0 must be above zero"),
         (lambda: single(plain(2)), "fabric.kind: 'none' joins nothing, so it takes one host, not 2"),
         (
-            lambda: star([shared_memory_host(0, ranks=2, rank_link=BUS, memory=BUS)], downlink=DOWN),
+            lambda: clos([shared_memory_host(0, ranks=2, rank_link=BUS, memory=BUS)], star(1, downlink=DOWN)),
             "host.nics: 0 in every host; a fabric joins hosts by their NICs, so 1 or more",
         ),
         (
-            lambda: star([*plain(1, 1), plain_host(1, nics=2, bus=BUS)], downlink=DOWN),
+            lambda: clos([*plain(1, 1), plain_host(1, nics=2, bus=BUS)], star(2, downlink=DOWN)),
             "host.nics: [1, 2] differ; a fabric needs as many NICs in every host",
         ),
     ],

@@ -10,15 +10,16 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
+from commbench.errors import TopologyError
 from commbench.report.draw import topology_svg
-from commbench.topology import LinkKind, NodeKind, list_topologies, load_topology
-from commbench.topology.layout import layout
+from commbench.topology import LinkKind, NodeKind, list_topologies, load_fabric, load_topology
+from commbench.topology.layout import MOST_HOSTS, drawable, layout
 from commbench.topology.summary import link_classes
 
 
-@pytest.mark.parametrize("name", list_topologies())
+@pytest.mark.parametrize("name", [name for name in list_topologies() if load_fabric(name).num_hosts <= MOST_HOSTS])
 def test_boxes_stand_inside_and_apart(name: str) -> None:
-    drawing = layout(load_topology(name))
+    drawing = layout(drawable(load_fabric(name)))
     for box in drawing.boxes:
         assert box.x - box.width / 2 >= 190
         assert box.x + box.width / 2 <= drawing.width
@@ -120,7 +121,9 @@ def test_show_as_json() -> None:
     assert facts["numbers"]["host.nvlink.bandwidth"]["provenance"] == "vendor"
 
 
-@pytest.mark.parametrize("arguments", [("list",), ("show", "dgx-h100"), ("show", "shared-memory-4")])
+@pytest.mark.parametrize(
+    "arguments", [("list",), ("show", "dgx-h100"), ("show", "shared-memory-4"), ("show", "fat-tree-131072")]
+)
 def test_tables_fit_80_columns(arguments: tuple[str, ...]) -> None:
     lines = run(*arguments).splitlines()
     assert max(map(len, lines)) <= 80
@@ -137,6 +140,17 @@ def test_draw_writes_the_file(tmp_path_factory: pytest.TempPathFactory) -> None:
     out = tmp_path_factory.mktemp("draw") / "star.svg"
     assert run("draw", "star-8", "--out", str(out)) == ""
     assert out.read_text().startswith("<svg")
+
+
+def test_what_is_too_large_to_draw_is_refused() -> None:
+    from commbench.cli.topology import app
+
+    with pytest.raises(TopologyError) as caught:
+        CliRunner().invoke(app, ["draw", "fat-tree-131072", "--out", "no.svg"], catch_exceptions=False)
+    assert str(caught.value) == (
+        "topology fat-tree-131072: 131072 hosts are too many to draw, at most 4096; "
+        "`commbench topology show fat-tree-131072` has its counts"
+    )
 
 
 def test_the_room_loads_nothing_heavy() -> None:

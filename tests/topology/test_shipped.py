@@ -5,23 +5,28 @@ import time
 from pathlib import Path
 
 import networkx as nx
+import numpy as np
 import pytest
 
-from commbench.topology import LinkKind, NodeKind, Provenance, list_topologies, load_topology
+from commbench.topology import LinkKind, NodeKind, Provenance, Tree, list_topologies, load_fabric, load_topology
+from commbench.topology.layout import MOST_HOSTS
 from commbench.topology.load import search_directories
 from commbench.topology.summary import link_classes, node_counts
 from commbench.units import parse_bandwidth, parse_duration_ps
 
 HERE = Path(__file__).resolve().parents[2] / "topologies"
 SHIPPED = sorted(path.stem for path in HERE.glob("*.yaml"))
+GRAPHS = [name for name in SHIPPED if load_fabric(name).num_hosts <= MOST_HOSTS]  # larger ones take long to build
 
 
 def test_every_file_is_listed() -> None:
     assert set(SHIPPED) <= set(list_topologies())
-    wanted = "fat-tree-16 fat-tree-64 fat-tree-128 fat-tree-256 leaf-spine-16-4to1 fat-tree-k4 star-8"
+    wanted = "fat-tree-16 fat-tree-64 fat-tree-128 fat-tree-256 fat-tree-512 fat-tree-1024 fat-tree-131072"
+    wanted += " leaf-spine-16-4to1 fat-tree-k4 star-8"
     wanted += " dgx-a100 dgx-h100 hgx-a800 hgx-h800 pcie-4090 oam-mesh dgx-v100"
     wanted += " dgx-h100-x4 dgx-h100-x16 dgx-h100-x8-rail-only shared-memory-4"
     assert set(wanted.split()) <= set(SHIPPED)
+    assert set(SHIPPED) - set(GRAPHS) == {"fat-tree-131072"}
 
 
 def test_names_are_sorted_as_people_count() -> None:
@@ -30,32 +35,37 @@ def test_names_are_sorted_as_people_count() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_topology_is_whole(name: str) -> None:
-    topology = load_topology(name)
-    assert topology.name == name
-    assert topology.description.endswith(".")
-    assert Path(topology.origin).name == f"{name}.yaml"
-    reachable = nx.descendants(topology.graph, topology.ranks[0])
-    assert set(topology.ranks[1:]) <= reachable
-    for path, number in topology.numbers.items():
+def test_shipped_topology_says_what_it_is(name: str) -> None:
+    fabric = load_fabric(name)
+    assert fabric.name == name
+    assert fabric.description.endswith(".")
+    assert Path(fabric.origin).name == f"{name}.yaml"
+    for path, number in fabric.numbers.items():
         assert isinstance(number.provenance, Provenance)
         assert len(number.source) >= 15, f"{name}: {path}: {number.source!r} is no source"
         parse = parse_bandwidth if path.endswith(("bandwidth", "reduction")) else parse_duration_ps
         parse(number.text)
 
 
+@pytest.mark.parametrize("name", GRAPHS)
+def test_shipped_topology_is_whole(name: str) -> None:
+    topology = load_topology(name)
+    reachable = nx.descendants(topology.graph, topology.ranks[0])
+    assert set(topology.ranks[1:]) <= reachable
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_no_number_is_without_its_origin(name: str) -> None:
     """Bandwidth and latency of every link come from a number with an origin (uplinks follow from it)."""
-    topology = load_topology(name)
-    latencies = {parse_duration_ps(n.text) for path, n in topology.numbers.items() if path.endswith("latency")}
-    assert {link.latency_ps for link in topology.links} <= latencies
-    rates = [parse_bandwidth(n.text) for path, n in topology.numbers.items() if path.endswith("bandwidth")]
-    for link in topology.links:
-        assert any((link.bandwidth / rate) % 1 == 0 or (rate / link.bandwidth) % 1 == 0 for rate in rates)
+    fabric = load_fabric(name)
+    latencies = {parse_duration_ps(n.text) for path, n in fabric.numbers.items() if path.endswith("latency")}
+    assert set(np.unique(fabric.latencies_ps)) <= latencies
+    rates = [parse_bandwidth(n.text) for path, n in fabric.numbers.items() if path.endswith("bandwidth")]
+    for bandwidth in np.unique(fabric.bandwidths):
+        assert any((bandwidth / rate) % 1 == 0 or (rate / bandwidth) % 1 == 0 for rate in rates)
 
 
-@pytest.mark.parametrize(("hosts", "per_leaf"), [(16, 4), (64, 8), (128, 16), (256, 16)])
+@pytest.mark.parametrize(("hosts", "per_leaf"), [(16, 4), (64, 8), (128, 16), (256, 16), (512, 16), (1024, 16)])
 def test_fat_trees_are_the_ones_of_the_cross_check(hosts: int, per_leaf: int) -> None:
     topology = load_topology(f"fat-tree-{hosts}")
     leaves = hosts // per_leaf
@@ -70,6 +80,22 @@ def test_fat_trees_are_the_ones_of_the_cross_check(hosts: int, per_leaf: int) ->
     far = nx.shortest_path(topology.graph, topology.ranks[0], topology.ranks[-1])
     hops = [topology.graph.edges[edge]["link"] for edge in nx.utils.pairwise(far)]
     assert sum(link.latency_ps for link in hops) == 4_000_000  # up, up, down, down at 1 us
+
+
+def test_the_largest_tree_never_blocks_and_is_three_tiers_deep() -> None:
+    """128 pods x 32 leaves x 32 hosts: as many links between any two neighbouring levels as there are hosts."""
+    tree = load_fabric("fat-tree-131072")
+    assert isinstance(tree, Tree)
+    hosts = 131_072
+    assert (tree.num_ranks, tree.num_hosts, tree.routing) == (hosts, hosts, "d-mod-k")
+    assert node_counts(tree) == {
+        NodeKind.CPU: hosts, NodeKind.NIC: hosts, NodeKind.LEAF: 4096, NodeKind.SPINE: 4096, NodeKind.CORE: 1024
+    }  # fmt: skip
+    assert [make.count for make in link_classes(tree)] == [hosts] * 4
+    assert tree.bandwidths.shape == tree.latencies_ps.shape == (2 * 4 * hosts,)
+    assert set(tree.bandwidths) == {12.5e9}
+    assert np.flatnonzero(tree.latencies_ps == 0).tolist() == list(range(2 * hosts))  # the buses come first
+    assert set(tree.latencies_ps[2 * hosts :]) == {1_000_000}
 
 
 def test_oversubscribed_uplinks_have_a_quarter() -> None:

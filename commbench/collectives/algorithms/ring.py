@@ -9,13 +9,15 @@ Those of reduce-scatter and all-gather all use the ring 0, 1, 2 ...: which block
 number.
 """
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable
 
-from commbench.collectives.algorithm import Algorithm
-from commbench.collectives.algorithms.messages import as_asked, messages, table
-from commbench.collectives.passes import rotate_hosts
-from commbench.collectives.schedule import Kind, Schedule
+import numpy as np
+
+from commbench.collectives.algorithm import Algorithm, Request
+from commbench.collectives.algorithms.messages import as_asked
+from commbench.collectives.passes import RELABELLED, rotate_hosts
+from commbench.collectives.rounds import Rounds
+from commbench.collectives.schedule import Schedule
 
 __all__ = [
     "ALGORITHMS",
@@ -28,87 +30,83 @@ __all__ = [
 _SOURCE = "Patarasuk and Yuan 2009, section 3"
 
 
-def ring_all_reduce(num_ranks: int) -> Schedule:
+def ring_all_reduce(num_ranks: int) -> Rounds:
     """All-reduce in 2(n-1) steps of one chunk out of n: reduce-scatter, then all-gather, round the same ring.
 
     In step s rank r sends chunk r - s to rank r + 1; in the first n - 1 steps what arrives is added, afterwards it is
     kept. Each rank sends 2(n-1)/n of the buffer, which is the least possible without help from the switches.
     """
-    n = num_ranks
-    return Schedule("all-reduce", "ring", n, n, table(_half(n, 0, Kind.REDUCE), _half(n, n - 1, Kind.RECV, ahead=1)))
+    return _round_the_ring("all-reduce", num_ranks, 2 * (num_ranks - 1), num_ranks - 1)
 
 
-def ring_reduce_scatter(num_ranks: int) -> Schedule:
+def ring_reduce_scatter(num_ranks: int) -> Rounds:
     """Reduce-scatter in n - 1 steps: in step s rank r sends block r - 1 - s, so that it is left with block r.
 
     Each rank sends (n-1)/n of the buffer, the least possible.
     """
-    return Schedule("reduce-scatter", "ring", num_ranks, num_ranks, table(_half(num_ranks, 0, Kind.REDUCE, ahead=-1)))
+    return _round_the_ring("reduce-scatter", num_ranks, num_ranks - 1, num_ranks - 1, ahead=-1)
 
 
-def ring_all_gather(num_ranks: int) -> Schedule:
+def ring_all_gather(num_ranks: int) -> Rounds:
     """All-gather in n - 1 steps: in step s rank r sends block r - s, its own first.
 
     Each rank sends (n-1)/n of the buffer, the least possible.
     """
-    return Schedule("all-gather", "ring", num_ranks, num_ranks, table(_half(num_ranks, 0, Kind.RECV)))
+    return _round_the_ring("all-gather", num_ranks, num_ranks - 1, 0)
 
 
-def _half(num_ranks: int, first_step: int, kind: Kind, ahead: int = 0) -> npt.NDArray[np.int_]:
-    """Once round the ring: in its step s rank r sends chunk r + ``ahead`` - s to rank r + 1."""
-    step, rank = (grid.ravel() for grid in np.indices((num_ranks - 1, num_ranks)))
-    chunk = (rank + ahead - step) % num_ranks
-    return messages(first_step + step, rank, (rank + 1) % num_ranks, chunk, chunk, kind=kind)
+def _round_the_ring(collective: str, num_ranks: int, num_rounds: int, num_reduces: int, ahead: int = 0) -> Rounds:
+    """In step s rank r sends chunk r + ``ahead`` - s to rank r + 1."""
+    rank = np.arange(num_ranks, dtype=np.int64)
+    zero = np.zeros_like(rank)
+    return Rounds(
+        collective=collective,
+        algorithm="ring",
+        num_ranks=num_ranks,
+        num_rounds=num_rounds,
+        num_reduces=num_reduces,
+        num_blocks=num_ranks,
+        num_pieces=1,
+        sender=rank,
+        receiver=(rank + 1) % num_ranks,
+        channel=zero,
+        block=(rank + ahead) % num_ranks,
+        piece=zero,
+        stride=zero - 1,
+    )
 
 
-def bidirectional_ring(ring: Schedule) -> Schedule:
+def bidirectional_ring(ring: Rounds) -> Rounds:
     """The ring both ways at once: half of every chunk goes round the other way, on channel 1.
 
     Steps and bytes per rank stay the same, but each direction of a link pair carries only half of them, at the same
     time. Chunk c becomes chunks 2c, which goes to higher ranks, and 2c + 1, which goes to lower ones.
     """
-    n = ring.num_ranks
-    step, rank, channel, kind, peer, chunk, count = ring.table.T
-    forth = np.stack([step, rank, channel, kind, peer, 2 * chunk, count], axis=1)
-    back = np.stack([step, -rank % n, channel + 1, kind, -peer % n, 2 * (-chunk % n) + 1, count], axis=1)
-    return Schedule(ring.collective, "ring-bidirectional", n, 2 * n, np.concatenate([forth, back]))
+    return ring.both_ways("ring-bidirectional")
 
+
+def _algorithm(collective: str, name: str, of: Callable[[int], Rounds], source: str, rotate: bool = False) -> Algorithm:
+    def build(request: Request) -> Schedule:
+        schedule = as_asked(of(request.num_ranks).schedule(), request)
+        return rotate_hosts(schedule, request.group) if rotate else schedule
+
+    def rounds(request: Request) -> Rounds:
+        return of(request.num_ranks).on_channels(request.channels, request.group if rotate else 1)
+
+    return Algorithm(collective=collective, name=name, build=build, source=source, rounds=rounds)
+
+
+_RINGS = {"all-reduce": ring_all_reduce, "reduce-scatter": ring_reduce_scatter, "all-gather": ring_all_gather}
 
 ALGORITHMS = (
-    Algorithm(
-        collective="all-reduce",
-        name="ring",
-        build=lambda r: rotate_hosts(as_asked(ring_all_reduce(r.num_ranks), r), r.group),
-        source=_SOURCE,
-    ),
-    Algorithm(
-        collective="reduce-scatter",
-        name="ring",
-        build=lambda r: as_asked(ring_reduce_scatter(r.num_ranks), r),
-        source=_SOURCE,
-    ),
-    Algorithm(
-        collective="all-gather",
-        name="ring",
-        build=lambda r: as_asked(ring_all_gather(r.num_ranks), r),
-        source=_SOURCE,
-    ),
-    Algorithm(
-        collective="all-reduce",
-        name="ring-bidirectional",
-        build=lambda r: as_asked(bidirectional_ring(ring_all_reduce(r.num_ranks)), r),
-        source=f"{_SOURCE}, once in each direction",
-    ),
-    Algorithm(
-        collective="reduce-scatter",
-        name="ring-bidirectional",
-        build=lambda r: as_asked(bidirectional_ring(ring_reduce_scatter(r.num_ranks)), r),
-        source=f"{_SOURCE}, once in each direction",
-    ),
-    Algorithm(
-        collective="all-gather",
-        name="ring-bidirectional",
-        build=lambda r: as_asked(bidirectional_ring(ring_all_gather(r.num_ranks)), r),
-        source=f"{_SOURCE}, once in each direction",
+    *(_algorithm(name, "ring", ring, _SOURCE, rotate=name in RELABELLED) for name, ring in _RINGS.items()),
+    *(
+        _algorithm(
+            name,
+            "ring-bidirectional",
+            lambda n, ring=ring: bidirectional_ring(ring(n)),  # type: ignore[misc]
+            f"{_SOURCE}, once in each direction",
+        )
+        for name, ring in _RINGS.items()
     ),
 )

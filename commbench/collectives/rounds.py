@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Schedules that send the same messages again and again, kept as one round.
+
+A ring of n ranks takes 2(n-1) steps that differ only in which chunk is sent. Listed, that is O(n^2) records; here it
+is O(n). :meth:`Rounds.schedule` lists them: both forms are one algorithm, and what is said of the chunks here is what
+the verifier and the executor see there.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.collectives.passes import rotated
+from commbench.collectives.schedule import Kind, Schedule, chunk_offsets
+
+__all__ = ["Rounds"]
+
+IntArray = npt.NDArray[np.int64]
+
+_COLUMNS = ("sender", "receiver", "channel", "block", "piece", "stride")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rounds:
+    """One message per entry and round; arrays have shape (messages,), sorted by (sender, channel).
+
+    The buffer is cut into ``num_blocks * num_pieces`` chunks. In round k (one step) message i carries the chunk
+    ``(block[i] + k * stride[i]) mod num_blocks * num_pieces + piece[i]`` from ``sender[i]`` to the same place at
+    ``receiver[i]``. No rank sends or receives twice in a round on one channel.
+
+    Attributes:
+        collective, algorithm, num_ranks: as in Schedule.
+        num_rounds: how many there are.
+        num_reduces: in the first so many, what arrives is added; afterwards it is kept.
+    """
+
+    collective: str
+    algorithm: str
+    num_ranks: int
+    num_rounds: int
+    num_reduces: int
+    num_blocks: int
+    num_pieces: int
+    sender: IntArray
+    receiver: IntArray
+    channel: IntArray
+    block: IntArray
+    piece: IntArray
+    stride: IntArray
+
+    @property
+    def num_chunks(self) -> int:
+        """Pieces the buffer is cut into."""
+        return self.num_blocks * self.num_pieces
+
+    def chunk_bytes(self, num_elements: int, element_bytes: int) -> IntArray:
+        """Bytes of every chunk, shape (num_chunks,)."""
+        sizes: IntArray = np.diff(chunk_offsets(num_elements, self.num_chunks)) * element_bytes
+        return sizes
+
+    def chunk(self, number: IntArray | int) -> IntArray:
+        """Chunk of every message in the rounds with these numbers; a column of numbers gives a row for each."""
+        chunks: IntArray = (self.block + number * self.stride) % self.num_blocks * self.num_pieces + self.piece
+        return chunks
+
+    def schedule(self) -> Schedule:
+        """The schedule that lists all rounds."""
+        step = np.arange(self.num_rounds, dtype=np.int64)[:, None]
+        chunk = self.chunk(step)
+        kind = np.where(step < self.num_reduces, int(Kind.REDUCE), int(Kind.RECV))
+        sends = (step, self.sender, self.channel, int(Kind.SEND), self.receiver, chunk, 1)
+        receives = (step, self.receiver, self.channel, kind, self.sender, chunk, 1)
+        table = np.concatenate(
+            [np.stack([column.ravel() for column in np.broadcast_arrays(*rows)], axis=1) for rows in (sends, receives)]
+        )
+        return Schedule(self.collective, self.algorithm, self.num_ranks, self.num_chunks, table.astype(np.int32))
+
+    def both_ways(self, algorithm: str) -> "Rounds":
+        """Every chunk in halves, the second half the other way round: rank r does there what rank -r does here."""
+        n = self.num_ranks
+        mirror = replace(
+            self,
+            sender=-self.sender % n,
+            receiver=-self.receiver % n,
+            channel=self.channel + 1,
+            block=-self.block % n,
+            piece=self.piece * 2 + 1,
+            stride=-self.stride,
+        )
+        halves = replace(self, algorithm=algorithm, num_pieces=self.num_pieces * 2, piece=self.piece * 2)
+        return _beside(halves, mirror)
+
+    def on_channels(self, count: int, group: int = 1) -> "Rounds":
+        """Every chunk cut for channels that run side by side, their ranks rotated inside hosts of ``group`` ranks.
+
+        The same as passes.add_channels and passes.rotate_hosts do to a schedule.
+        """
+        lanes = int(self.channel.max(initial=0)) + 1
+        copies = [
+            replace(
+                self,
+                num_pieces=self.num_pieces * count,
+                channel=self.channel + j * lanes,
+                piece=self.piece * count + j,
+            )
+            for j in range(count)
+        ]
+        wide = _beside(*copies)
+        if group < 2 or group >= self.num_ranks or self.num_ranks % group or lanes * count == 1:
+            return wide
+        sender, receiver = (rotated(ranks, wide.channel, group) for ranks in (wide.sender, wide.receiver))
+        return _sorted(replace(wide, sender=sender, receiver=receiver))
+
+
+def _beside(first: Rounds, *others: Rounds) -> Rounds:
+    """The messages of all of them in one round."""
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(each, name) for each in (first, *others)]) for name in _COLUMNS
+    }
+    return _sorted(replace(first, **joined))
+
+
+def _sorted(rounds: Rounds) -> Rounds:
+    order = np.lexsort((rounds.channel, rounds.sender))
+    sorted_: dict[str, Any] = {name: getattr(rounds, name)[order] for name in _COLUMNS}
+    return replace(rounds, **sorted_)

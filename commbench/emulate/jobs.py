@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several runs in one lab at the same time, watched over as one: when one fails, all end."""
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from commbench.emulate.clock import FaultClock
+from commbench.emulate.lab import Lab
+from commbench.emulate.state import Process, process
+from commbench.errors import CommbenchError, InputError
+from commbench.live.gate import Gate
+from commbench.live.measure import measure
+from commbench.live.observe import Observer, SessionFacts
+from commbench.live.plan import Plan
+from commbench.live.progress import Place
+from commbench.results.records import Measured
+from commbench.topology.faults import FaultScript
+from commbench.topology.model import Topology
+
+__all__ = ["Job", "jobs_of", "run_jobs"]
+
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run: ``plan`` on the hosts of ``ranks`` of the topology, in that order. Each job has an observer."""
+
+    plan: Plan
+    ranks: tuple[int, ...]
+    observer: Observer
+
+
+def jobs_of(text: str, num_ranks: int | None, topology: Topology) -> list[tuple[int, ...]]:
+    """Ranks of the topology that each job runs on, in the job's order.
+
+    Args:
+        text: a number of jobs, or their ranks, such as "0,1,4,5/2,3,6,7". A number deals the ranks out in turn, so that
+            the jobs meet at every switch.
+        num_ranks: that run at all, on the first hosts; None for all.
+        topology: whose hosts they run on.
+
+    Raises:
+        InputError: not such a text, ranks that are not there or are in two places, or too few for a job.
+    """
+    count = topology.num_ranks if num_ranks is None else num_ranks
+    if not 2 <= count <= topology.num_ranks:
+        raise InputError(f"--nproc {count} is outside 2..{topology.num_ranks}, the hosts of {topology.name}")
+    if text.isdecimal():
+        number = int(text)
+        if number < 1 or count % number or count // number < 2:
+            raise InputError(f"--jobs {text}: {count} ranks do not make so many equal jobs of two ranks or more")
+        return [tuple(range(job, count, number)) for job in range(number)]
+    try:
+        jobs = [tuple(int(rank) for rank in part.split(",")) for part in text.split("/")]
+    except ValueError:
+        raise InputError(f"--jobs {text!r}: give a number of jobs, or ranks such as 0,1,4,5/2,3,6,7") from None
+    _check(jobs, text, count)
+    return jobs
+
+
+def _check(jobs: Sequence[tuple[int, ...]], text: str, count: int) -> None:
+    ranks = [rank for job in jobs for rank in job]
+    for rank in ranks:
+        if not 0 <= rank < count:
+            raise InputError(f"--jobs {text}: rank {rank} is outside 0..{count - 1}")
+        if ranks.count(rank) > 1:
+            raise InputError(f"--jobs {text}: rank {rank} is given twice; a host runs one rank")
+    if min(map(len, jobs)) < 2:
+        raise InputError(f"--jobs {text}: a job needs two ranks or more")
+
+
+def run_jobs(
+    lab: Lab,
+    jobs: Sequence[Job],
+    *,
+    faults: FaultScript | None = None,
+    first_plane: int = 1,
+    tell: Callable[[str], None] = lambda text: None,
+) -> list[list[Measured]]:
+    """Run jobs at the same time, size by size, and return the records of each.
+
+    Args:
+        lab: to run in. jobs: on hosts that no two share.
+        faults: applied from the first measured iteration of any job on; their background flows are the lab's from
+            ``first_plane`` on.
+        tell: hears of faults as they are applied.
+
+    Raises:
+        InputError: the ranks found a plan unusable.
+        RunError: a rank died, hung or failed, killed by a fault among them; all other jobs were ended.
+    """
+    with tempfile.TemporaryDirectory(prefix="commbench-gate-") as folder:
+        crew = _Crew(lab, jobs, Path(folder), faults, first_plane, tell)
+        return crew.run()
+
+
+class _Crew:
+    """The threads of the jobs, one each: the kernel ends ranks when the thread that started them has ended."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        jobs: Sequence[Job],
+        folder: Path,
+        faults: FaultScript | None,
+        first_plane: int,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._lab = lab
+        self._jobs = jobs
+        self._gates = [Gate(folder, number, len(jobs)) for number in range(len(jobs))]
+        self._records: list[list[Measured]] = [[] for _ in jobs]
+        self._errors: list[BaseException] = []
+        self._pids: dict[int, Process] = {}
+        self._lock = threading.Lock()
+        self._clock: FaultClock | None = None
+        if faults is not None:
+            self._clock = FaultClock(
+                lab, faults, first_plane=first_plane, pid_of=self._pid_of, tell=tell, fail=self._errors.append
+            )
+
+    def run(self) -> list[list[Measured]]:
+        threads = [threading.Thread(target=self._run, args=(number,)) for number in range(len(self._jobs))]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads) and not self._errors:
+                for thread in threads:
+                    thread.join(_POLL_S)
+        finally:  # nothing to end where all went well
+            while any(thread.is_alive() for thread in threads):
+                self._end_ranks()
+                for thread in threads:
+                    thread.join(_POLL_S)
+            if self._clock is not None:
+                self._clock.close()
+        if self._errors:
+            raise self._errors[0]
+        return self._records
+
+    def _run(self, number: int) -> None:
+        job = self._jobs[number]
+        variables = self._gates[number].variables if len(self._jobs) > 1 else {}
+        hosts = self._lab.rank_hosts(job.ranks, variables)
+        try:
+            self._records[number] = measure(job.plan, observer=_Listener(self, job), hosts=hosts)
+        except CommbenchError as error:
+            named = f"job {number}: {error}" if len(self._jobs) > 1 else str(error)
+            self._errors.append(type(error)(named))
+        except BaseException as error:  # raised again by the thread that waits for this one
+            self._errors.append(error)
+
+    def launched(self, job: Job, pids: Sequence[int]) -> None:
+        """Ranks have been started."""
+        with self._lock:
+            self._lab.note_processes(pids, "rank")
+            self._pids.update({rank: process(pid, "rank") for rank, pid in zip(job.ranks, pids, strict=True)})
+
+    def moved(self, place: Place) -> None:
+        """A job goes on."""
+        if self._clock is not None and place.timed_at_s:
+            with self._lock:
+                self._clock.start(place.timed_at_s)
+
+    def say(self, what: Callable[[], None]) -> None:
+        """One job speaks at a time."""
+        with self._lock:
+            what()
+
+    def _pid_of(self, rank: int) -> int | None:
+        found = self._pids.get(rank)
+        return found.pid if found is not None and found.alive else None
+
+    def _end_ranks(self) -> None:
+        for found in list(self._pids.values()):
+            if found.alive:
+                os.kill(found.pid, signal.SIGTERM)
+
+
+class _Listener(Observer):
+    """Between a run and its observer: notes the processes, starts the clock, and lets one job speak at a time."""
+
+    def __init__(self, crew: _Crew, job: Job) -> None:
+        self._crew = crew
+        self._job = job
+
+    def launched(self, pids: Sequence[int]) -> None:
+        self._crew.launched(self._job, pids)
+
+    def started(self, facts: SessionFacts) -> None:
+        self._crew.say(lambda: self._job.observer.started(facts))
+
+    def moved(self, place: Place) -> None:
+        self._crew.moved(place)
+        self._crew.say(lambda: self._job.observer.moved(place))
+
+    def measured(self, record: Measured) -> None:
+        self._crew.say(lambda: self._job.observer.measured(record))

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much emulated traffic this machine carries, measured before a lab is made that would measure the machine.
+
+Two hosts and a switch between them, shaped so high that only the processors limit, and one TCP flow for each processor.
+What crosses the links per second then is all that this machine can do while nothing else runs.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from commbench.emulate.kernel import Shaping
+from commbench.emulate.lab import Lab
+from commbench.emulate.plan import LabPlan, plan_lab, scaled
+from commbench.emulate.tables import equal_cost
+from commbench.errors import InputError
+from commbench.results.environment import cores_usable
+from commbench.topology.hosts import plain_host
+from commbench.topology.model import EndpointCosts, LinkKind, Node, NodeKind, Topology
+from commbench.topology.parts import Parts, Wire, assemble, join, pairs
+
+__all__ = ["LADDER", "LARGEST_SHARE", "Capacity", "Idleness", "fitting", "measure_capacity", "require_carried"]
+
+LARGEST_SHARE = 0.5
+"""Of the measured capacity, that the links of a lab may add up to: ranks need the processors too (docs/emulate.md)."""
+
+LADDER = tuple(mbit * 125e3 for mbit in (50, 40, 30, 20, 10, 5, 2, 1))
+"""Host rates, bytes/s, fastest first. Above 50 Mbit/s the ranks of a few hosts fill a processor (docs/emulate.md)."""
+
+_NO_LIMIT = Wire(4e9, 0)  # 32 Gbit/s of packets of 1500 bytes are more than the processors of one machine route
+_WARM_S, _MEASURE_S = 0.3, 0.7
+_MOST_FLOWS = 8
+_IDLE = 3  # place of the idle time in /proc/stat
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What was measured.
+
+    Attributes:
+        bytes_per_s: over all links together. flows: that made it. cores: they had. mtu: of their packets.
+    """
+
+    bytes_per_s: float
+    flows: int
+    cores: int
+    mtu: int
+
+    @property
+    def allowed(self) -> float:
+        """Bytes/s that the links of a lab may add up to."""
+        return LARGEST_SHARE * self.bytes_per_s
+
+
+def measure_capacity(mtu: int = 1500, *, folder: Path | None = None) -> Capacity:
+    """Measure for about a second, in a lab of its own.
+
+    Raises:
+        RunError: the lab cannot be made.
+    """
+    flows = min(cores_usable(), _MOST_FLOWS)
+    topology = _two_hosts()
+    plan = plan_lab(topology, equal_cost(topology), routing="ecmp", mtu=mtu, num_background=flows)
+    with Lab(plan, shaping=Shaping(burst_packets=64), folder=folder) as lab:
+        for number in range(flows):
+            lab.start_flow(number % 2, (number + 1) % 2, 0, plane=number + 1)
+        time.sleep(_WARM_S)
+        start, before = time.monotonic(), _sum(lab)
+        time.sleep(_MEASURE_S)
+        rate = (_sum(lab) - before) / (time.monotonic() - start)
+    return Capacity(rate, flows, cores_usable(), mtu)
+
+
+def require_carried(plan: LabPlan, capacity: Capacity) -> None:
+    """Refuse a lab whose links add up to more than the processors can be trusted with.
+
+    Raises:
+        InputError: names what the lab asks, what the machine carries, and a rate that would do.
+    """
+    if plan.total_rate <= capacity.allowed:
+        return
+    fits = plan.host_rate * capacity.allowed / plan.total_rate
+    raise InputError(
+        f"topology {plan.topology.name}: the {len(plan.ports)} link directions of the lab add up to "
+        f"{_mbit(plan.total_rate)}; this machine ({capacity.cores} cores) carries {_mbit(capacity.bytes_per_s)} over "
+        f"all links, and {LARGEST_SHARE:.0%} of that is allowed, {_mbit(capacity.allowed)}: the processors would be "
+        f"measured, not the links; give --rate {_mbit(fits, down=True).replace(' ', '')} or less"
+    )
+
+
+def fitting(plan: LabPlan, capacity: Capacity) -> LabPlan:
+    """The plan itself if the machine carries it, else with the first host rate of ``LADDER`` that it does carry.
+
+    Raises:
+        InputError: it carries none of them.
+    """
+    slower = (scaled(plan, rate) for rate in LADDER if rate < plan.host_rate)
+    for candidate in (plan, *slower):
+        if candidate.total_rate <= capacity.allowed:
+            return candidate
+    require_carried(candidate, capacity)
+    return candidate
+
+
+class Idleness:
+    """How much of the processors' time nobody used since this was made; a lab that has none measures the processors."""
+
+    def __init__(self) -> None:
+        self._before = _processor_times()
+
+    def share(self) -> float:
+        """From 0 to 1, over all processors and all that ran on them."""
+        spent = [now - then for now, then in zip(_processor_times(), self._before, strict=True)]
+        return spent[_IDLE] / max(1, sum(spent))
+
+
+def _processor_times() -> list[int]:
+    """Clock ticks by what they were spent on: user, nice, system, idle, ...; proc(5), /proc/stat."""
+    return [int(field) for field in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+
+
+def _two_hosts() -> Topology:
+    hosts = [plain_host(number, nics=1, bus=_NO_LIMIT) for number in range(2)]
+    leaf = Node("leaf0", NodeKind.LEAF, None, 0)
+    cables = pairs([(f"h{number}/nic0", "leaf0") for number in range(2)], LinkKind.NETWORK, _NO_LIMIT)
+    parts = join(*hosts, Parts((leaf,), cables))
+    return assemble(parts, name="preflight", routing="ecmp", costs=EndpointCosts())
+
+
+def _sum(lab: Lab) -> int:
+    return sum(part.num_bytes for part in lab.carried())
+
+
+def _mbit(bytes_per_s: float, *, down: bool = False) -> str:
+    """In whole Mbit/s; ``down`` rounds to what is no more."""
+    value = bytes_per_s * 8e-6
+    return f"{int(value) if down and value >= 1 else round(value, 3 if value < 1 else 0):g} Mbit/s"

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a lab has made, on record before it is made, so that it can be taken away whoever is left to do it.
+
+One file per lab names its namespaces, its interfaces and its processes. The lab itself takes it away at its end, and
+:func:`clean` does for labs whose owner is gone: the same function for both. Links live in the namespaces and go with
+them; processes are found by the namespaces they are in, so one that nobody could record is found too.
+"""
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from commbench.emulate import namespace
+from commbench.emulate.namespace import NAMESPACES
+from commbench.errors import RunError
+
+__all__ = [
+    "NAMESPACES",
+    "STATE_VARIABLE",
+    "LabState",
+    "Process",
+    "clean",
+    "list_labs",
+    "process",
+    "remove",
+    "state_folder",
+    "write",
+]
+
+STATE_VARIABLE = "COMMBENCH_STATE"
+_END_S = 5.0  # for the kernel to take back what a killed process had
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process by its number and the time it was started at (clock ticks since boot), for numbers come back."""
+
+    pid: int
+    started: int
+    what: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        return _started(self.pid) == self.started
+
+
+def process(pid: int, what: str) -> Process:
+    """A process that runs now; one that has just ended never counts as alive."""
+    return Process(pid, _started(pid) or -1, what)
+
+
+@dataclass(frozen=True, slots=True)
+class LabState:
+    """What is on record of one lab.
+
+    Attributes:
+        lab: its name. owner: the process that made it. namespaces: by name. interfaces: by namespace.
+        processes: that were started for it.
+    """
+
+    lab: str
+    owner: Process
+    namespaces: tuple[str, ...]
+    interfaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    processes: tuple[Process, ...] = ()
+
+    def with_processes(self, found: Iterable[Process]) -> "LabState":
+        """The state with more processes."""
+        return replace(self, processes=(*self.processes, *found))
+
+
+def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """``$COMMBENCH_STATE``, else ``/run/commbench``."""
+    return Path(environment.get(STATE_VARIABLE) or "/run/commbench")
+
+
+def write(state: LabState, folder: Path) -> None:
+    """Put the state on record; returns when it is on disk.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    path = _path(state.lab, folder)
+    partial = path.with_suffix(".partial")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(asdict(state), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+    except OSError as error:
+        raise RunError(f"{path}: the lab cannot be put on record: {error.strerror}") from error
+
+
+def list_labs(folder: Path) -> list[LabState]:
+    """The labs on record, by name.
+
+    Raises:
+        RunError: a file that is no lab's record; names it.
+    """
+    return [_read(path) for path in sorted(folder.glob("*.json"))]
+
+
+def clean(folder: Path, tell: Callable[[str], None]) -> int:
+    """Take away the labs whose owner is gone; how many there were. Calling it again finds nothing to do."""
+    gone = [state for state in list_labs(folder) if not state.owner.alive]
+    for state in list_labs(folder):
+        if state.owner.alive:
+            tell(f"{state.lab}: left alone, process {state.owner.pid} is using it")
+    for state in gone:
+        ended = remove(state, folder)
+        tell(f"{state.lab}: {len(state.namespaces)} namespaces removed, {ended} processes ended")
+    return len(gone)
+
+
+def remove(state: LabState, folder: Path) -> int:
+    """Take one lab away: its processes, its namespaces with all links in them, its record; how many processes.
+
+    Raises:
+        RunError: a process or a namespace stays; names it. The record stays too.
+    """
+    paths = [NAMESPACES / name for name in state.namespaces]
+    ended = _kill({*_inside(paths), *(p.pid for p in state.processes if p.alive)} - {os.getpid()})
+    for path in paths:
+        try:
+            namespace.remove(path.name)
+        except OSError as error:
+            raise RunError(f"namespace {path.name} cannot be removed: {error.strerror}") from error
+    _path(state.lab, folder).unlink(missing_ok=True)
+    return ended
+
+
+def _kill(pids: set[int]) -> int:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    deadline = time.monotonic() + _END_S
+    while left := [pid for pid in pids if _started(pid) is not None]:
+        if time.monotonic() > deadline:
+            raise RunError(f"processes {', '.join(map(str, left))} of the lab cannot be ended")
+        time.sleep(0.01)
+    return len(pids)
+
+
+def _inside(paths: Iterable[Path]) -> set[int]:
+    """Processes in these namespaces."""
+    wanted = {_identity(path) for path in paths} - {None}
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return {pid for pid in pids if _identity(Path(f"/proc/{pid}/ns/net")) in wanted}
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a namespace from others, however it is called; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _started(pid: int) -> int | None:
+    """When a process was started, in clock ticks since boot; None if it has ended. proc(5), /proc/pid/stat."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def _path(lab: str, folder: Path) -> Path:
+    return folder / f"{lab}.json"
+
+
+def _read(path: Path) -> LabState:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        data["owner"] = Process(**data["owner"])
+        data["processes"] = tuple(Process(**entry) for entry in data["processes"])
+        data["namespaces"] = tuple(data["namespaces"])
+        state = LabState(**data)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path}: is no record of a lab ({error}); look what it is and delete it") from error
+    for name in state.namespaces:  # what is removed is never more than what this lab made
+        if not re.fullmatch(rf"{re.escape(state.lab)}-[\w-]+", name):
+            raise RunError(f"{path}: namespace {name!r} is not named after the lab {state.lab}")
+    return state

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where runs that go on at the same time wait for each other before each size, so that they do contend.
+
+They meet by way of files, as they may have no network in common. Rank 0 of each run stands at the gate; its other ranks
+wait for it.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["Gate"]
+
+_VARIABLE = "COMMBENCH_GATE"
+_POLL_S = 0.01
+
+
+@dataclass(slots=True)
+class Gate:
+    """One run's place at the gate.
+
+    Attributes:
+        folder: private to these runs. run: number of this one. num_runs: how many there are.
+    """
+
+    folder: Path
+    run: int
+    num_runs: int
+    _round: int = field(default=0, init=False)
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "Gate | None":
+        """The gate that the starter of this rank has named; None for a run alone."""
+        if _VARIABLE not in environment:
+            return None
+        run, num_runs, folder = environment[_VARIABLE].split(":", 2)
+        return cls(Path(folder), int(run), int(num_runs))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What to put into the environment of the ranks of this run."""
+        return {_VARIABLE: f"{self.run}:{self.num_runs}:{self.folder}"}
+
+    def wait(self, tick: Callable[[], None]) -> None:
+        """Return when every run is here or has left; ``tick`` is called while it waits."""
+        self._mark(self._round, self.run).touch()
+        while not all(
+            self._mark(self._round, run).exists() or self._left(run).exists() for run in range(self.num_runs)
+        ):
+            tick()
+            time.sleep(_POLL_S)
+        self._round += 1
+
+    def leave(self) -> None:
+        """Nobody need wait for this run any longer."""
+        self._left(self.run).touch()
+
+    def _mark(self, number: int, run: int) -> Path:
+        return self.folder / f"round{number}.{run}"
+
+    def _left(self, run: int) -> Path:
+        return self.folder / f"left.{run}"

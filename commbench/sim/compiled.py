@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled engine: SEMANTICS.md for scale. It hands flat arrays to the kernel and reads the trace back."""
+
+from collections.abc import Callable
+
+from commbench.errors import InputError
+from commbench.program.flat import FlatProgram
+from commbench.program.loop import LoopProgram
+from commbench.sim.kernel import counters as c
+from commbench.sim.kernel.instants import advance
+from commbench.sim.model import Model, build_model
+from commbench.sim.setting import CutOff, Setting
+from commbench.sim.steady import Steady, alike
+from commbench.sim.trace import Trace, too_long
+
+__all__ = ["ENGINE", "run", "run_steady"]
+
+ENGINE = "compiled"
+
+_PAUSE = 200_000
+"""Task instances between two looks at the world (progress, Ctrl-C): some tens of milliseconds."""
+
+Progress = Callable[[float], None]
+"""Called now and then with the share of the work that is done."""
+
+
+def run(
+    program: FlatProgram | LoopProgram,
+    setting: Setting,
+    *,
+    keep_trace: bool = True,
+    progress: Progress | None = None,
+) -> Trace:
+    """Simulate a program, every task of it.
+
+    Args:
+        program: the tasks.
+        setting: what they run in; ``paths.route_of`` has one entry per task of the program or of the loop's round.
+        keep_trace: whether the spans of all instances are wanted; without them only the finish is known.
+        progress: see Progress.
+
+    Raises:
+        InputError: some tasks wait for each other in a circle, or time passes the end of 64 bits.
+        CutOff: a transfer's route has been cut.
+    """
+    model = build_model(program, setting, keep_trace=keep_trace)
+    _run(model, program.num_tasks, progress, None)
+    return _trace(model)
+
+
+def run_steady(program: LoopProgram, setting: Setting, *, progress: Progress | None = None) -> tuple[Trace, int]:
+    """The same without spans, with rounds that repeat fast-forwarded; also returns how many rounds were."""
+    model = build_model(program, setting, keep_trace=False)
+    steady = Steady(model, program) if alike(program) else None
+    _run(model, program.num_tasks, progress, steady)
+    return _trace(model), steady.skipped if steady else 0
+
+
+def _run(model: Model, total: int, progress: Progress | None, steady: Steady | None) -> None:
+    while True:
+        outcome = advance(model, total, _PAUSE)
+        if outcome == c.REACHED and steady is not None:
+            steady.look()
+        elif outcome != c.RUNNING:
+            break
+        elif progress is not None:
+            progress(model.n[c.FINISHED] / total)
+    if outcome == c.CUT:
+        raise CutOff(int(model.n[c.ERROR_TASK]), int(model.n[c.NOW]))
+    if outcome == c.TOO_LONG:
+        raise too_long()
+    if model.n[c.FINISHED] < total:
+        behind = int((model.tasks["round"] < model.num_rounds).argmax())
+        task = int(model.tasks["base"][behind])
+        raise InputError(f"task {task} can never start: it waits for itself in a circle")
+
+
+def _trace(model: Model) -> Trace:
+    return Trace(model.start, model.end, int(model.n[c.SHARES]), int(model.n[c.NOW]))

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which engine runs a program, and in which detail.
+
+Engines: ``compiled`` (the default) and ``reference``; both give the same times to the picosecond.
+
+Details: ``transfer`` simulates every transfer. ``folded`` gives the same answer from less work where the program
+repeats itself or its ranks are in symmetric positions, and says what it did. ``collective`` is an estimate: one
+coupled flow for the whole collective (:mod:`commbench.sim.coupled`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from commbench.errors import InputError
+from commbench.program.flat import FlatProgram
+from commbench.program.loop import LoopProgram
+from commbench.sim.setting import Setting
+from commbench.sim.trace import Trace
+
+__all__ = ["DETAILS", "ENGINES", "Done", "Run", "run"]
+
+ENGINES = ("compiled", "reference")
+DETAILS = ("transfer", "folded", "collective")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How to run: see the module docstring.
+
+    Attributes:
+        keep_trace: whether the spans of all tasks are wanted.
+        progress: called now and then with the share of the work that is done.
+        num_foreground: tasks whose end is the end; those behind them (background flows) may go on. None: all.
+    """
+
+    engine: str = "compiled"
+    detail: str = "transfer"
+    keep_trace: bool = True
+    progress: Callable[[float], None] | None = None
+    num_foreground: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Done:
+    """What came out.
+
+    Attributes:
+        program, trace: the tasks and their spans.
+        finish_ps: end of the last foreground task.
+        transfers: how many the answer stands for.
+        shortcut: what was folded or skipped, in words; "" if every transfer was simulated.
+    """
+
+    program: FlatProgram | LoopProgram
+    trace: Trace
+    finish_ps: int
+    transfers: int
+    shortcut: str = ""
+
+
+def run(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
+    """Run a program.
+
+    Raises:
+        InputError: an unknown engine, or the reference engine is asked to fold.
+        CutOff: see the engines.
+    """
+    if how.engine not in ENGINES:
+        raise InputError(f"--engine {how.engine} is unknown; known: {', '.join(ENGINES)}")
+    if how.engine == "reference":
+        return _reference(program, setting, how)
+    from commbench.sim import compiled  # loads numba
+
+    if how.detail == "folded":
+        return _folded(program, setting, how)
+    trace = compiled.run(
+        program,
+        setting,
+        keep_trace=how.keep_trace or how.num_foreground is not None,
+        progress=how.progress,
+    )
+    return _done(program, trace, how)
+
+
+def _done(program: FlatProgram | LoopProgram, trace: Trace, how: Run) -> Done:
+    finish_ps = trace.finish_ps
+    if how.num_foreground is not None:
+        finish_ps = int(trace.end_ps[: how.num_foreground].max(initial=0))
+    return Done(program=program, trace=trace, finish_ps=finish_ps, transfers=program.num_transfers)
+
+
+def _reference(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
+    from commbench.sim import reference
+
+    if how.detail == "folded":
+        raise InputError("--engine reference simulates every transfer: give --detail transfer, or --engine compiled")
+    assert isinstance(program, FlatProgram), "the reference engine runs flat programs"
+    return _done(program, reference.run(program, setting), how)
+
+
+def _folded(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
+    """Fold ranks, then skip rounds; what cannot be is simulated whole."""
+    from commbench.sim import compiled
+    from commbench.sim.fold import fold
+
+    if not isinstance(program, LoopProgram):
+        trace = compiled.run(program, setting, keep_trace=how.num_foreground is not None, progress=how.progress)
+        words = "simulated whole: its steps are not repetitions of one round"
+        return replace(_done(program, trace, how), shortcut=words)
+    folded = fold(program, setting)
+    trace, skipped = compiled.run_steady(folded.program, folded.setting, progress=how.progress)
+    tasks = f"{len(program.kind):,} tasks of a round folded to {len(folded.program.kind):,}"
+    rounds = f"{skipped:,} of {program.num_rounds:,} rounds skipped as repetitions"
+    words = f"{f'ranks not folded: {folded.why_not}' if folded.why_not else tasks}; {rounds}"
+    return Done(
+        program=program, trace=trace, finish_ps=trace.finish_ps, transfers=program.num_transfers, shortcut=words
+    )

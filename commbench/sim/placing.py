@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a program and a fabric to what engines take: which rank sits where, the routes between them, the processors."""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.errors import InputError
+from commbench.program.flat import TRANSFER, FlatProgram
+from commbench.program.loop import LoopProgram
+from commbench.routing.routes import Fabric, Routes, route_latencies_ps
+from commbench.sim.setting import Paths, Processors
+from commbench.topology.model import NodeKind, Topology
+from commbench.topology.tree import Tree
+
+__all__ = ["PLACEMENTS", "paths_of", "place", "processors_of", "switches_of", "triples_of"]
+
+IntArray = npt.NDArray[np.int64]
+
+PLACEMENTS = ("linear", "random")
+
+
+def place(fabric: Fabric, num_ranks: int, placement: str, seed: int) -> IntArray:
+    """Endpoint number of every rank: "linear" takes the first ones in order, "random" draws with the seed.
+
+    Raises:
+        InputError: more ranks than endpoints, or an unknown placement.
+    """
+    if not 1 <= num_ranks <= fabric.num_ranks:
+        raise InputError(
+            f"{num_ranks} ranks on topology {fabric.name}: it has {fabric.num_ranks} endpoints, give 1 to that many"
+        )
+    if placement == "linear":
+        return np.arange(num_ranks, dtype=np.int64)
+    if placement == "random":
+        return np.array(random.Random(seed).sample(range(fabric.num_ranks), num_ranks), dtype=np.int64)
+    raise InputError(f"placement {placement!r} is unknown; known: {', '.join(PLACEMENTS)}")
+
+
+def switches_of(topology: Topology, endpoints: Sequence[str], count: int) -> tuple[str, ...]:
+    """The switches that take part in a schedule with ``count`` of them, in its own order.
+
+    On one host these are its NVSwitches; across hosts the leaves that the ranks hang on would come first, then spines
+    and cores, in the topology's order.
+
+    Raises:
+        InputError: the topology has fewer.
+    """
+    if count == 0:
+        return ()
+    hosts = {topology.host_of(name) for name in endpoints}
+    kinds = (NodeKind.NVSWITCH,) if len(hosts) == 1 else (NodeKind.LEAF, NodeKind.SPINE, NodeKind.CORE)
+    found = [n.name for kind in kinds for n in topology.of_kind(kind) if n.host is None or n.host in hosts]
+    if len(found) < count:
+        raise InputError(
+            f"the schedule needs {count} switches that add; topology {topology.name} has {len(found)} for it"
+        )
+    return tuple(found[:count])
+
+
+def triples_of(program: FlatProgram | LoopProgram) -> tuple[IntArray, IntArray]:
+    """The distinct (sender, receiver, channel) of a program's transfers, shape (routes, 3), and for every task the
+    number of its own, -1 for compute tasks.
+    """
+    moves = program.kind == TRANSFER
+    columns = np.stack([program.rank[moves], program.peer[moves], program.channel[moves]])
+    width = columns.max(axis=1, initial=0) + 1
+    key = (columns[0] * width[1] + columns[1]) * width[2] + columns[2]
+    _, at, number = np.unique(key, return_index=True, return_inverse=True)
+    route_of = np.full(len(program.kind), -1, dtype=np.int64)
+    route_of[moves] = number
+    return columns[:, at].T, route_of
+
+
+def paths_of(triples: IntArray, route_of: IntArray, router: Routes, endpoints: IntArray | Sequence[str]) -> Paths:
+    """Links and routes for ranks on these endpoints: numbers of the fabric's ranks, or names where switches take part.
+
+    Args:
+        triples, route_of: as :func:`triples_of` gives them.
+        router: of the fabric.
+        endpoints: of every rank of the program.
+    """
+    fabric = router.fabric
+    src, dst, channel = triples.T
+    if isinstance(endpoints, np.ndarray):
+        first, links = router.routes(endpoints[src], endpoints[dst], channel)
+        latency_ps = route_latencies_ps(fabric, first, links)
+        return Paths(fabric.bandwidths, first, links.astype(np.int64), latency_ps, route_of)
+    from commbench.routing.router import Router  # loads networkx
+
+    assert isinstance(router, Router), "only a graph has names"
+    routes = [router.route_between(endpoints[a], endpoints[b], c) for a, b, c in triples.tolist()]
+    return Paths.of_lists(
+        fabric.bandwidths.tolist(), routes, [router.latency_ps(route) for route in routes], route_of.tolist()
+    )
+
+
+def processors_of(fabric: Topology | Tree, endpoints: IntArray | Sequence[str]) -> Processors:
+    """The processors that handle messages, by the fabric's costs."""
+    costs = fabric.costs
+    if costs.cores_per_host is None:
+        return Processors(costs.message_overhead_ps)
+    assert isinstance(fabric, Topology), "hosts of a tree have one rank each"
+    names = [fabric.ranks[e] for e in endpoints] if isinstance(endpoints, np.ndarray) else endpoints
+    pools = tuple(fabric.host_of(name) for name in names)
+    return Processors(costs.message_overhead_ps, pools, costs.cores_per_host)

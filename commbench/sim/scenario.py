@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong while a program runs: faults from a script, jitter with a seed, other people's traffic.
+
+A :class:`Scenario` is what the user says, :func:`disturb` makes of it what engines take, and :func:`explain` tells the
+user which fault cut off a transfer.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.errors import InputError, RunError
+from commbench.program.flat import FlatProgram
+from commbench.program.loop import LoopProgram
+from commbench.routing.routes import Routes, route_latencies_ps
+from commbench.sim.scenario_faults import State, Traffic, changes_of, cut_between, graph_of
+from commbench.sim.scenario_program import with_background, with_jitter
+from commbench.sim.setting import Change, CutOff, Paths
+from commbench.topology.faults import (
+    Background,
+    Fault,
+    FaultScript,
+    KilledRank,
+    LinkFault,
+    SlowRank,
+    load_faults,
+    require_fits,
+)
+from commbench.topology.model import Topology
+from commbench.topology.tree import Tree
+from commbench.units import format_time, seconds
+
+__all__ = ["Disturbed", "Scenario", "disturb", "explain"]
+
+IntArray = npt.NDArray[np.int64]
+
+_MOST_NAMED = 8
+"""Links of a cut that an error names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What goes wrong, in times from the start of the program.
+
+    Attributes:
+        faults: of links and ranks, and background flows; ranks are those of the fabric.
+        jitter: transfers carry up to this fraction of their bytes more or less, 0 to 1. seed: of its draws.
+        origin: file that the faults came from, "" if none.
+
+    Raises:
+        InputError: a jitter outside 0 to 1.
+    """
+
+    faults: tuple[Fault, ...] = ()
+    jitter: float = 0.0
+    seed: int = 0
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.jitter <= 1:
+            raise InputError(f"--jitter {self.jitter}: must be from 0 to 1, a fraction of each transfer's bytes")
+
+    @classmethod
+    def load(cls, path: str | Path, *, jitter: float = 0.0, seed: int = 0) -> "Scenario":
+        """The faults of a script (:mod:`commbench.topology.faults`), with this jitter.
+
+        Raises:
+            TopologyError: the file breaks a rule; one line with file, key, value and rule.
+        """
+        script = load_faults(Path(path))
+        return cls(script.faults, jitter, seed, script.origin)
+
+    @property
+    def name(self) -> str:
+        """For records: the file's name without its ending, and the jitter."""
+        parts = [Path(self.origin).stem if self.faults else "", f"jitter {self.jitter:g}" if self.jitter else ""]
+        return ", ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Disturbed:
+    """A program in its scenario.
+
+    Attributes:
+        program, paths, changes: for the engine.
+        num_foreground: tasks of the program itself, whose end is the end; None: all of them.
+        triples: sender and receiver (ranks of the fabric) and channel of the program's own routes, shape (routes, 3).
+    """
+
+    program: FlatProgram | LoopProgram
+    paths: Paths
+    changes: tuple[Change, ...]
+    num_foreground: int | None
+    triples: IntArray
+
+
+def disturb(
+    scenario: Scenario, program: FlatProgram | LoopProgram, paths: Paths, triples: IntArray, router: Routes
+) -> Disturbed:
+    """A program and its paths as the scenario changes them.
+
+    Args:
+        scenario: what goes wrong.
+        program: that runs; a looped one is unrolled where background flows run beside it.
+        paths: its links and routes on the healthy fabric.
+        triples: shape (routes, 3): sender and receiver, as ranks of the fabric, and channel of every route.
+        router: that made the routes.
+
+    Raises:
+        InputError: a fault names a link or a rank that is not there, or a rank on which nothing runs.
+    """
+    assert len(triples) == len(paths.latency_ps), "every route has its ends"
+    topology = _graph(scenario, router)
+    traffic = Traffic(triples, len(triples), _ranks(program, paths, triples))
+    for fault in scenario.faults:
+        if isinstance(fault, SlowRank | KilledRank) and fault.rank not in traffic.ranks:
+            raise InputError(f"{_from(scenario)}{fault}: on rank {fault.rank} of the topology nothing runs")
+    program = with_jitter(program, scenario.jitter, scenario.seed)
+    flows = [fault for fault in scenario.faults if isinstance(fault, Background)]
+    num_foreground = program.num_tasks if flows else None
+    if flows:
+        paths = _with_routes_of(flows, program, paths, router)
+        program = with_background(program.unroll() if isinstance(program, LoopProgram) else program, flows)
+        ends = np.array([(flow.src, flow.dst, 0) for flow in flows], dtype=np.int64)
+        traffic = replace(traffic, triples=np.concatenate([triples, ends]))
+    paths, changes = changes_of(scenario.faults, paths, traffic, router, topology)
+    return Disturbed(program, paths, changes, num_foreground, triples)
+
+
+def explain(cut: CutOff, scenario: Scenario, disturbed: Disturbed, router: Routes) -> RunError:
+    """The user's error for a transfer that found its route cut: which ranks, when, and what is missing."""
+    program, time = disturbed.program, _shown(cut.time_ps)
+    ends = disturbed.triples[disturbed.paths.route_of[cut.task], :2].tolist()
+    ranks = int(program.rank[cut.task]), int(program.peer[cut.task])
+    fabric, state = router.fabric, State.at(cut.time_ps, scenario.faults)
+    assert isinstance(fabric, Topology | Tree)
+    names = fabric.ranks if isinstance(fabric, Topology) else [f"h{host}/cpu0" for host in range(fabric.num_ranks)]
+    src, dst = (names[end] for end in ends)
+    what = f"{_from(scenario)}at {time} rank {ranks[0]} ({src}) sends to rank {ranks[1]} ({dst})"
+    for rank, end in zip(ranks, ends, strict=True):
+        if end in state.killed:
+            return RunError(f"{what}, but rank {rank} was killed at {_shown(state.killed[end])}")
+    topology = graph_of(fabric)
+    links = [f"{link.src} -> {link.dst}" for link in cut_between(topology, state.down(topology), src, dst)]
+    more = f" and {len(links) - _MOST_NAMED} more" if len(links) > _MOST_NAMED else ""
+    return RunError(f"{what}, but nothing joins them: down are {', '.join(links[:_MOST_NAMED])}{more}")
+
+
+def _from(scenario: Scenario) -> str:
+    return f"{scenario.origin}: " if scenario.origin else ""
+
+
+def _shown(time_ps: int) -> str:
+    return format_time(seconds(time_ps)) if time_ps else "0 s"
+
+
+def _graph(scenario: Scenario, router: Routes) -> Topology | None:
+    """The graph where link faults need it, after a check that the fabric has all links and ranks of the faults."""
+    fabric = router.fabric
+    assert isinstance(fabric, Topology | Tree)
+    graph = graph_of(fabric) if any(isinstance(fault, LinkFault) for fault in scenario.faults) else None
+    # where no fault is of a link, only the name and the number of ranks are asked for, which a tree has too
+    require_fits(FaultScript(scenario.faults, scenario.origin or "scenario"), graph or cast(Topology, fabric))
+    return graph
+
+
+def _ranks(program: FlatProgram | LoopProgram, paths: Paths, triples: IntArray) -> dict[int, int]:
+    """Which rank of the program sits on each rank of the fabric, as far as it sends or receives."""
+    moves = np.flatnonzero(paths.route_of >= 0)
+    ends = triples[paths.route_of[moves]]
+    pairs = np.concatenate(
+        [np.stack([ends[:, 0], program.rank[moves]]), np.stack([ends[:, 1], program.peer[moves]])], 1
+    )
+    return dict(np.unique(pairs, axis=1).T.tolist())
+
+
+def _with_routes_of(flows: list[Background], program: FlatProgram | LoopProgram, paths: Paths, router: Routes) -> Paths:
+    """The paths with a route for each background flow, and what the tasks of :func:`with_background` take."""
+    first, links = router.routes([flow.src for flow in flows], [flow.dst for flow in flows])
+    route_of = paths.route_of
+    if isinstance(program, LoopProgram):
+        number = program.instances()
+        route_of = np.empty(number.size, dtype=np.int64)
+        route_of[number] = paths.route_of
+    numbers = len(paths.latency_ps) + np.arange(len(flows))
+    return replace(
+        paths,
+        first=np.concatenate([paths.first, paths.first[-1] + first[1:]]),
+        links=np.concatenate([paths.links, links.astype(np.int64)]),
+        latency_ps=np.concatenate([paths.latency_ps, route_latencies_ps(router.fabric, first, links)]),
+        weights=np.concatenate([paths.weights, np.ones(len(links))]) if len(paths.weights) else paths.weights,
+        route_of=np.concatenate([route_of, np.stack([np.full_like(numbers, -1), numbers], axis=1).ravel()]),
+    )

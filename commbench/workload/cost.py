@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sums over operators: parameters, model FLOP and hardware FLOP, activation memory with and without recomputation."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from commbench.errors import InputError
+from commbench.workload.operators import Operator, Work, stage_operators
+from commbench.workload.transformer import Execution, Transformer
+
+__all__ = [
+    "activation_bytes",
+    "active_parameters",
+    "hardware_flops",
+    "layer_activation_bytes",
+    "model_flops",
+    "num_parameters",
+    "recomputed",
+]
+
+
+def _whole(model: Transformer, attention: str, recompute: str, flash: bool) -> Execution:
+    """One sequence on one rank."""
+    return Execution(
+        micro_batch=1, sequence=model.sequence, element_bytes=2, attention=attention, flash=flash, recompute=recompute
+    )
+
+
+def num_parameters(model: Transformer) -> int:
+    """All weights of the model, tied ones once."""
+    operators = stage_operators(model, _whole(model, "full", "none", False), model.num_layers, first=True, last=True)
+    return sum(operator.parameters for operator in operators)
+
+
+def active_parameters(model: Transformer) -> int:
+    """The weights that a token meets: of the experts, those it visits."""
+    return num_parameters(replace(model, num_experts=1, experts_per_token=1)) + (
+        0 if model.num_experts == 1 else model.num_layers * _beyond_one_expert(model)
+    )
+
+
+def _beyond_one_expert(model: Transformer) -> int:
+    """Per layer: the experts visited beside the first, and the router."""
+    matrices = 3 if model.gated else 2
+    biases = (model.ffn * (2 if model.gated else 1) + model.hidden) if model.biases else 0
+    expert = matrices * model.hidden * model.ffn + biases
+    return (model.experts_per_token - 1) * expert + model.hidden * model.num_experts
+
+
+def model_flops(model: Transformer, *, sequences: int, attention: str) -> int:
+    """FLOP that a step of ``sequences`` sequences needs, forward and backward, without recomputation.
+
+    For a GPT with full attention this is 72 b s L h^2 (1 + s / 6h + V / 12 L h) (arXiv 2104.04473, section 5.1, less
+    its recomputation; arXiv 2205.05198, appendix A).
+
+    Args:
+        model: the model; its ``sequence`` is s.
+        sequences: b, sequences of the global batch.
+        attention: "causal" counts half of the scores (Megatron-LM since 2024), "full" all (the papers above).
+    """
+    return sequences * hardware_flops(model, _whole(model, attention, "none", False))
+
+
+def hardware_flops(model: Transformer, run: Execution) -> int:
+    """FLOP that a rank executes for one microbatch of the whole model: recomputation and flash included.
+
+    Selective recomputation is one attention core more, 4 b s^2 h per layer. The published HFU over MFU of
+    arXiv 2205.05198 (43.7 / 41.5 % for 22B) counts that core three times.
+    """
+    operators = stage_operators(model, run, model.num_layers, first=True, last=True)
+    passes = (work for op in operators for work in (op.forward, op.input, op.weight, recomputed(op, run)))
+    return sum(work.flops for work in passes)
+
+
+def recomputed(operator: Operator, run: Execution) -> Work:
+    """What of an operator's forward pass is run again in backward."""
+    in_layer = operator.block in ("attention", "mlp")
+    again = (run.recompute == "full" and in_layer) or (run.recompute == "selective" and operator.core)
+    return operator.forward if again else Work()
+
+
+def layer_activation_bytes(model: Transformer, run: Execution, layer: Iterable[Operator]) -> int:
+    """What one layer keeps for the backward pass of one microbatch; all of it, part of it, or its input alone."""
+    if run.recompute == "full":
+        return run.element_bytes * run.local_tokens * model.hidden
+    return sum(op.kept_bytes if run.recompute == "selective" else op.saved_bytes for op in layer)
+
+
+def activation_bytes(model: Transformer, run: Execution, num_layers: int, *, first: bool, last: bool) -> int:
+    """What a pipeline stage keeps for the backward pass of one microbatch.
+
+    Raises:
+        InputError: a negative number of layers, or a model that cannot be split so.
+    """
+    if num_layers < 0:
+        raise InputError(f"a stage cannot have {num_layers} layers")
+    operators = stage_operators(model, run, 1, first=first, last=last)
+    layer = [op for op in operators if op.block in ("attention", "mlp")]
+    outside = sum(op.saved_bytes for op in operators if op.block in ("embedding", "head"))
+    return num_layers * layer_activation_bytes(model, run, layer) + outside

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What data parallelism sends in a step: buckets of gradients, and under ZeRO the gathered parameters."""
+
+from collections.abc import Sequence
+
+from commbench.errors import InputError
+from commbench.workload.memory import Precision
+from commbench.workload.operators import embedding_operators, head_operators, layer_operators
+from commbench.workload.traffic import Traffic
+from commbench.workload.transformer import Execution, Transformer
+
+__all__ = ["data_traffic", "gradient_buckets"]
+
+
+def gradient_buckets(sizes: Sequence[int], bucket_bytes: int) -> list[tuple[int, int]]:
+    """Buckets of gradients as (bytes, index of the last layer in it), in the order in which backward fills them.
+
+    Layers come from the last to the first; a bucket is full, and can be sent, with the layer that brings it to
+    ``bucket_bytes`` or above; the rest goes with the first layer (torch DDP, at the grain of layers).
+
+    Args:
+        sizes: gradient bytes of every layer, first layer first; layers without any are skipped.
+        bucket_bytes: least size of a bucket, 25 MiB in torch DDP.
+
+    Raises:
+        InputError: a bucket below 1 byte.
+    """
+    if bucket_bytes < 1:
+        raise InputError(f"gradient buckets of {bucket_bytes} bytes cannot be filled; give at least 1")
+    buckets: list[tuple[int, int]] = []
+    held = 0
+    filled = [index for index, size in enumerate(sizes) if size]
+    for index in reversed(filled):
+        held += sizes[index]
+        if held >= bucket_bytes or index == filled[0]:
+            buckets.append((held, index))
+            held = 0
+    return buckets
+
+
+def data_traffic(
+    model: Transformer,
+    run: Execution,
+    num_layers: int,
+    precision: Precision,
+    *,
+    first: bool,
+    last: bool,
+    bucket_bytes: int,
+    zero: int,
+) -> tuple[Traffic, ...]:
+    """Gradients and, under ZeRO, parameters of one pipeline stage, for a whole step.
+
+    ZeRO 0 all-reduces gradients bucket by bucket; 1 and 2 reduce-scatter them and all-gather the new parameters behind
+    the optimizer; 3 all-gathers every layer before forward and before backward (of each microbatch) and
+    reduce-scatters its gradients. Gradients are sent after the last microbatch's backward of the layer they wait for.
+    A tied embedding's gradients are all-reduced between the first and the last stage, where these differ. Groups of
+    one rank send nothing; the sizes of groups are not known here, so leaving those calls out is the caller's.
+
+    Args:
+        model, run, num_layers: what the stage holds; ``first`` and ``last`` add embedding and head.
+        precision: bytes per gradient and parameter.
+        bucket_bytes: see :func:`gradient_buckets`.
+        zero: ZeRO stage, 0 to 3.
+
+    Raises:
+        InputError: an unknown ZeRO stage, or a model that cannot be split so.
+    """
+    if zero not in range(4):
+        raise InputError(f"zero = {zero} is unknown; ZeRO stages are 0, 1, 2 and 3")
+    layer = layer_operators(model, run)
+    embedding = embedding_operators(model, run) if first else ()
+    head = head_operators(model, run, own_weights=not (model.tied and first)) if last else ()
+    units = (embedding, *(layer,) * num_layers, head)  # index i is layer i - 1
+    calls: list[Traffic] = []
+    for expert, group in ((False, "dp-cp"), (True, "edp")):
+        counts = [sum(op.parameters for op in unit if op.expert is expert) for unit in units]
+        if zero == 3:
+            calls += _layer_by_layer(counts, group, precision)
+        else:
+            calls += _bucketed(counts, group, precision, bucket_bytes, sharded=zero > 0)
+    if model.tied and first != last:
+        table = -(-model.vocab // run.tp) * model.hidden * precision.gradient_bytes
+        where = -1 if first else num_layers
+        calls.append(_call("data", "pp-ends", "all-reduce", table, "backward", where))
+    return tuple(calls)
+
+
+def _call(kind: str, group: str, collective: str, size_bytes: int, when: str, layer: int) -> Traffic:
+    return Traffic(kind=kind, group=group, collective=collective, size_bytes=size_bytes, when=when, layer=layer)
+
+
+def _bucketed(
+    counts: Sequence[int], group: str, precision: Precision, bucket_bytes: int, *, sharded: bool
+) -> list[Traffic]:
+    buckets = gradient_buckets([precision.gradient_bytes * count for count in counts], bucket_bytes)
+    if not sharded:
+        return [_call("data", group, "all-reduce", size, "backward", i - 1) for size, i in buckets]
+    calls = [_call("zero", group, "reduce-scatter", size, "backward", i - 1) for size, i in buckets]
+    for size, i in reversed(buckets):  # forward needs the first layers first
+        parameters = size // precision.gradient_bytes * precision.parameter_bytes
+        calls.append(_call("zero", group, "all-gather", parameters, "step", i - 1))
+    return calls
+
+
+def _layer_by_layer(counts: Sequence[int], group: str, precision: Precision) -> list[Traffic]:
+    there = [(count, i - 1) for i, count in enumerate(counts) if count]
+    calls = [_call("zero", group, "all-gather", precision.parameter_bytes * count, "forward", i) for count, i in there]
+    for count, i in reversed(there):
+        calls.append(_call("zero", group, "all-gather", precision.parameter_bytes * count, "backward", i))
+        calls.append(_call("zero", group, "reduce-scatter", precision.gradient_bytes * count, "backward", i))
+    return calls

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published model shapes, each with its source; tests hold them against published parameter counts."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from commbench.errors import InputError
+from commbench.workload.transformer import Transformer
+
+__all__ = ["MODELS", "get_model", "gpt", "llama"]
+
+
+def gpt(
+    name: str,
+    source: str,
+    *,
+    num_layers: int,
+    hidden: int,
+    num_heads: int,
+    vocab: int,
+    sequence: int,
+) -> Transformer:
+    """A GPT as GPT-2 and Megatron-LM build it: MLP of 4 h, learned positions, biases, dropout, tied embedding.
+
+    Raises:
+        InputError: a size below 1, or heads that do not divide the width.
+    """
+    if num_heads < 1 or hidden % num_heads:
+        raise InputError(f"model {name}: hidden {hidden} is not divisible by num_heads {num_heads}")
+    return Transformer(
+        name=name,
+        source=source,
+        num_layers=num_layers,
+        hidden=hidden,
+        num_heads=num_heads,
+        num_kv_heads=num_heads,
+        head_size=hidden // num_heads,
+        ffn=4 * hidden,
+        vocab=vocab,
+        sequence=sequence,
+        positions=sequence,
+        gated=False,
+        biases=True,
+        tied=True,
+        dropout=True,
+    )
+
+
+def llama(
+    name: str,
+    source: str,
+    *,
+    num_layers: int,
+    hidden: int,
+    num_heads: int,
+    num_kv_heads: int,
+    ffn: int,
+    vocab: int,
+    sequence: int,
+    tied: bool = False,
+    num_experts: int = 1,
+    experts_per_token: int = 1,
+) -> Transformer:
+    """A LLaMA or Mixtral: gated MLP, rotary positions, RMSNorm, no biases and no dropout.
+
+    Raises:
+        InputError: a size below 1, or heads that do not divide the width.
+    """
+    if num_heads < 1 or hidden % num_heads:
+        raise InputError(f"model {name}: hidden {hidden} is not divisible by num_heads {num_heads}")
+    return Transformer(
+        name=name,
+        source=source,
+        num_layers=num_layers,
+        hidden=hidden,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_size=hidden // num_heads,
+        ffn=ffn,
+        vocab=vocab,
+        sequence=sequence,
+        positions=0,
+        gated=True,
+        biases=False,
+        tied=tied,
+        dropout=False,
+        num_experts=num_experts,
+        experts_per_token=experts_per_token,
+    )
+
+
+_GPT2 = "Radford et al. 2019, table 2; openai/gpt-2 hparams.json (the names of Hugging Face)"
+_GPT3 = "arXiv 2005.14165, table 2.1; vocabulary of GPT-2"
+_GPT3_XL = f"{_GPT3}; 16 heads, because the 24 printed there times 128 do not give the width 2048"
+_GPT3_13B = f"{_GPT3}; width 5120, because the 5140 printed there is not 40 heads times 128"
+_KORTHIKANTI = "arXiv 2205.05198, table 3; vocabulary padded to 51200 (section 6)"
+_LLAMA1 = "arXiv 2302.13971, table 2; MLP widths from the released params.json (2/3 of 4 h, rounded up to 256)"
+_LLAMA2 = "arXiv 2307.09288, appendix A.2.1; huggingface.co/meta-llama config.json"
+_LLAMA3 = "arXiv 2407.21783, table 3"
+_LLAMA32 = "huggingface.co/meta-llama/Llama-3.2-1B and -3B, config.json"
+_MIXTRAL = "arXiv 2401.04088, table 1"
+_MIXTRAL22 = "huggingface.co/mistralai/Mixtral-8x22B-v0.1, config.json"
+
+_GPT_ROWS = (  # name, source, layers, hidden, heads, vocabulary, sequence
+    ("gpt2", _GPT2, 12, 768, 12, 50257, 1024),
+    ("gpt2-medium", _GPT2, 24, 1024, 16, 50257, 1024),
+    ("gpt2-large", _GPT2, 36, 1280, 20, 50257, 1024),
+    ("gpt2-xl", _GPT2, 48, 1600, 25, 50257, 1024),
+    ("gpt3-125m", _GPT3, 12, 768, 12, 50257, 2048),
+    ("gpt3-350m", _GPT3, 24, 1024, 16, 50257, 2048),
+    ("gpt3-760m", _GPT3, 24, 1536, 16, 50257, 2048),
+    ("gpt3-1.3b", _GPT3_XL, 24, 2048, 16, 50257, 2048),
+    ("gpt3-2.7b", _GPT3, 32, 2560, 32, 50257, 2048),
+    ("gpt3-6.7b", _GPT3, 32, 4096, 32, 50257, 2048),
+    ("gpt3-13b", _GPT3_13B, 40, 5120, 40, 50257, 2048),
+    ("gpt3-175b", _GPT3, 96, 12288, 96, 50257, 2048),
+    ("megatron-22b", _KORTHIKANTI, 48, 6144, 64, 51200, 2048),
+    ("megatron-175b", _KORTHIKANTI, 96, 12288, 96, 51200, 2048),
+    ("megatron-530b", _KORTHIKANTI, 105, 20480, 128, 51200, 2048),
+    ("megatron-1t", _KORTHIKANTI, 128, 25600, 160, 51200, 2048),
+)
+_LLAMA_ROWS = (  # name, source, layers, hidden, heads, key-value heads, MLP width, vocabulary, sequence
+    ("llama-7b", _LLAMA1, 32, 4096, 32, 32, 11008, 32000, 2048),
+    ("llama-13b", _LLAMA1, 40, 5120, 40, 40, 13824, 32000, 2048),
+    ("llama-33b", _LLAMA1, 60, 6656, 52, 52, 17920, 32000, 2048),
+    ("llama-65b", _LLAMA1, 80, 8192, 64, 64, 22016, 32000, 2048),
+    ("llama2-7b", _LLAMA2, 32, 4096, 32, 32, 11008, 32000, 4096),
+    ("llama2-13b", _LLAMA2, 40, 5120, 40, 40, 13824, 32000, 4096),
+    ("llama2-70b", _LLAMA2, 80, 8192, 64, 8, 28672, 32000, 4096),
+    ("llama3-8b", _LLAMA3, 32, 4096, 32, 8, 14336, 128256, 8192),
+    ("llama3-70b", _LLAMA3, 80, 8192, 64, 8, 28672, 128256, 8192),
+    ("llama3-405b", _LLAMA3, 126, 16384, 128, 8, 53248, 128256, 8192),
+)
+_OTHERS = (
+    llama(
+        "llama3.2-1b", _LLAMA32, num_layers=16, hidden=2048, num_heads=32, num_kv_heads=8, ffn=8192,
+        vocab=128256, sequence=8192, tied=True,
+    ),
+    llama(
+        "llama3.2-3b", _LLAMA32, num_layers=28, hidden=3072, num_heads=24, num_kv_heads=8, ffn=8192,
+        vocab=128256, sequence=8192, tied=True,
+    ),
+    llama(
+        "mixtral-8x7b", _MIXTRAL, num_layers=32, hidden=4096, num_heads=32, num_kv_heads=8, ffn=14336,
+        vocab=32000, sequence=32768, num_experts=8, experts_per_token=2,
+    ),
+    llama(
+        "mixtral-8x22b", _MIXTRAL22, num_layers=56, hidden=6144, num_heads=48, num_kv_heads=8, ffn=16384,
+        vocab=32000, sequence=65536, num_experts=8, experts_per_token=2,
+    ),
+)  # fmt: skip
+
+
+def _all() -> dict[str, Transformer]:
+    gpts = [
+        gpt(name, source, num_layers=layers, hidden=hidden, num_heads=heads, vocab=vocab, sequence=sequence)
+        for name, source, layers, hidden, heads, vocab, sequence in _GPT_ROWS
+    ]
+    llamas = [
+        llama(
+            name, source, num_layers=layers, hidden=hidden, num_heads=heads, num_kv_heads=kv_heads, ffn=ffn,
+            vocab=vocab, sequence=sequence,
+        )
+        for name, source, layers, hidden, heads, kv_heads, ffn, vocab, sequence in _LLAMA_ROWS
+    ]  # fmt: skip
+    return {model.name: model for model in (*gpts, *llamas, *_OTHERS)}
+
+
+MODELS: Mapping[str, Transformer] = MappingProxyType(_all())
+
+
+def get_model(name: str) -> Transformer:
+    """The model of that name.
+
+    Raises:
+        InputError: the name is unknown; lists the known ones.
+    """
+    if name not in MODELS:
+        raise InputError(f"model {name!r} is unknown; known: {', '.join(MODELS)}")
+    return MODELS[name]

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a step sends, as data: kind, group, collective, bytes and when. The step program is built from these lists.
+
+Sizes follow nccl-tests: the full buffer. A rank moves size x busbw factor, so that with all-reduces a layer moves
+8 b s h e (t-1)/t bytes per microbatch over tp (arXiv 2104.04473, section 3.2: four all-reduces of b s h e).
+
+Sequence parallelism turns each all-reduce into an all-gather and a reduce-scatter of the same sum. Where the gathered
+input of a product is not kept, two more all-gathers bring it back for the weight gradient (arXiv 2205.05198, section
+4.2.2), and the sum becomes 10 b s h e (t-1)/t. Full recomputation repeats the forward ones.
+
+Context parallelism gathers K and V (arXiv 2407.21783, section 3.3.2); a ring (arXiv 2310.01889) moves as many bytes.
+Experts: a token copy goes to its expert and back (arXiv 2006.16668, section 3.2).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from commbench.collectives.spec import get_collective
+from commbench.workload.transformer import Execution, Transformer
+
+__all__ = [
+    "Traffic",
+    "boundary_bytes",
+    "embedding_traffic",
+    "head_traffic",
+    "layer_traffic",
+    "moved_bytes",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """One collective call of one group.
+
+    Attributes:
+        kind: "tensor", "context", "expert", "data" or "zero".
+        group: kind of group, a key of ``groups.GROUP_KINDS``.
+        collective: a key of ``collectives.spec.COLLECTIVES``.
+        size_bytes: of the full buffer.
+        when: "forward", "recompute", "backward" (with the input gradient), "weight" (before the weight gradient) or
+            "step" (after the optimizer).
+        operator: the operator beside which it stands. side: "before" or "after" it, in the order of that pass.
+        layer: for "data" and "zero", the layer of the stage: -1 the embedding, number of layers the head.
+    """
+
+    kind: str
+    group: str
+    collective: str
+    size_bytes: int
+    when: str
+    operator: str = ""
+    side: str = "after"
+    layer: int | None = None
+
+
+def moved_bytes(traffic: Sequence[Traffic], num_ranks: int) -> float:
+    """Bytes that a rank of groups of ``num_ranks`` ranks sends: size x busbw factor of each collective."""
+    return sum(one.size_bytes * get_collective(one.collective).busbw_factor(num_ranks) for one in traffic)
+
+
+def boundary_bytes(model: Transformer, run: Execution) -> int:
+    """Bytes between pipeline stages for one microbatch, each direction: b s h e / cp, and / tp if sequence-parallel."""
+    return run.element_bytes * run.local_tokens * model.hidden
+
+
+def layer_traffic(model: Transformer, run: Execution) -> tuple[Traffic, ...]:
+    """The collectives of one layer and microbatch, forward and then backward, each in its order.
+
+    Raises:
+        InputError: the model cannot be split as ``run`` says.
+    """
+    run.check_model(model)
+    forward = [*_attention(model, run, "forward"), *_mlp(model, run, "forward")]
+    repeated = {"full": forward, "selective": _keys(model, run, "forward"), "none": []}[run.recompute]
+    again = [replace(one, when="recompute") for one in repeated]
+    return (*forward, *again, *_mlp(model, run, "backward"), *_attention(model, run, "backward"))
+
+
+def _tensor(collective: str, size_bytes: int, operator: str, side: str, when: str) -> Traffic:
+    return Traffic(
+        kind="tensor", group="tp", collective=collective, size_bytes=size_bytes, when=when, operator=operator, side=side
+    )
+
+
+def _hidden_bytes(model: Transformer, run: Execution) -> int:
+    """b s h e / cp: the residual stream of one microbatch."""
+    return run.element_bytes * run.tokens * model.hidden
+
+
+def _attention(model: Transformer, run: Execution, when: str) -> list[Traffic]:
+    return _block(run, _hidden_bytes(model, run), "qkv", "projection", when, _keys(model, run, when))
+
+
+def _mlp(model: Transformer, run: Execution, when: str) -> list[Traffic]:
+    if model.num_experts > 1:
+        return _experts(model, run, when)
+    return _block(run, _hidden_bytes(model, run), "up", "down", when, [])
+
+
+def _block(run: Execution, size: int, column: str, row: str, when: str, core: list[Traffic]) -> list[Traffic]:
+    """A column-parallel product, ``core``, and a row-parallel one; backward runs through them the other way."""
+    if run.tp == 1:
+        return core
+    first, last = (column, row) if when == "forward" else (row, column)
+    if not run.sequence_parallel:
+        return [*core, _tensor("all-reduce", size, last, "after", when)]
+    again = when == "backward" and not run.keep_gathered
+    return [
+        _tensor("all-gather", size, first, "before", when),
+        *core,
+        *([_tensor("all-gather", size, column, "before", "weight")] if again else []),
+        _tensor("reduce-scatter", size, last, "after", when),
+    ]
+
+
+def _keys(model: Transformer, run: Execution, when: str) -> list[Traffic]:
+    """Keys and values of the whole sequence, gathered over cp; backward again, and their gradients summed."""
+    if run.cp == 1:
+        return []
+    heads = model.num_kv_heads // run.tp
+    size = 2 * run.element_bytes * run.micro_batch * run.sequence * heads * model.head_size
+    core = "attention-core" if run.flash else "scores"
+    gather = Traffic(
+        kind="context", group="cp", collective="all-gather", size_bytes=size, when=when, operator=core, side="before"
+    )
+    return [gather] if when == "forward" else [gather, replace(gather, collective="reduce-scatter", side="after")]
+
+
+def _experts(model: Transformer, run: Execution, when: str) -> list[Traffic]:
+    """Token copies to their experts and back; over tp they are gathered for the experts and the results summed."""
+    first, last, up, down = ("permute", "unpermute", "expert-up", "expert-down")
+    if when == "backward":
+        first, last, up, down = last, first, down, up
+    copies = run.element_bytes * model.experts_per_token * model.hidden
+    out, back = (
+        Traffic(
+            kind="expert", group="ep", collective="all-to-all", size_bytes=copies * run.local_tokens, when=when,
+            operator=operator, side=side,
+        )
+        for operator, side in ((first, "after"), (last, "before"))
+    )  # fmt: skip
+    inner: list[Traffic] = []
+    summed: list[Traffic] = []
+    if run.tp > 1 and run.sequence_parallel:
+        inner = [
+            _tensor("all-gather", copies * run.tokens, up, "before", when),
+            _tensor("reduce-scatter", copies * run.tokens, down, "after", when),
+        ]
+    elif run.tp > 1:  # sums commute with putting the copies back, so h is summed per token and not per copy
+        summed = [_tensor("all-reduce", _hidden_bytes(model, run), last, "after", when)]
+    return [*([out] if run.ep > 1 else []), *inner, *([back] if run.ep > 1 else []), *summed]
+
+
+def embedding_traffic(model: Transformer, run: Execution) -> tuple[Traffic, ...]:
+    """Tensor-parallel collectives of the embedding for one microbatch: each rank looks up the rows it holds."""
+    if run.tp == 1:
+        return ()
+    size = _hidden_bytes(model, run)
+    if not run.sequence_parallel:
+        return (_tensor("all-reduce", size, "embedding", "after", "forward"),)
+    return (
+        _tensor("reduce-scatter", size, "embedding", "after", "forward"),
+        _tensor("all-gather", size, "embedding", "before", "backward"),
+    )
+
+
+def head_traffic(model: Transformer, run: Execution) -> tuple[Traffic, ...]:
+    """Tensor-parallel collectives of output and loss for one microbatch.
+
+    The loss over a split vocabulary is three all-reduces of one FP32 number per token: the largest logit, the target's
+    logit and the sum of exponentials (Megatron-LM core 0.12, tensor_parallel/cross_entropy.py).
+    """
+    if run.tp == 1:
+        return ()
+    size = _hidden_bytes(model, run)
+    loss = (_tensor("all-reduce", 4 * run.tokens, "loss", "after", "forward"),) * 3
+    if not run.sequence_parallel:
+        return (*loss, _tensor("all-reduce", size, "logits", "after", "backward"))
+    again = () if run.keep_gathered else (_tensor("all-gather", size, "logits", "before", "weight"),)
+    return (
+        _tensor("all-gather", size, "logits", "before", "forward"),
+        *loss,
+        *again,
+        _tensor("reduce-scatter", size, "logits", "after", "backward"),
+    )

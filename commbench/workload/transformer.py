@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A transformer by its shape, and how a rank executes it; what that costs is in :mod:`operators`."""
+
+from dataclasses import dataclass
+
+from commbench.errors import InputError
+
+__all__ = ["RECOMPUTE", "Execution", "Transformer", "split_layers"]
+
+RECOMPUTE = ("none", "selective", "full")
+ATTENTION = ("causal", "full")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transformer:
+    """A decoder-only transformer.
+
+    Attributes:
+        name: for people and records. source: where the shape was published.
+        num_layers: transformer layers. hidden: width of the residual stream.
+        num_heads: attention heads. num_kv_heads: heads of keys and values (GQA); equal to num_heads without GQA.
+        head_size: width of a head. ffn: width inside the MLP, of each expert in a MoE.
+        vocab: rows of the embedding. sequence: tokens of a training sequence.
+        positions: learned position embeddings; 0 where positions are rotated in (RoPE).
+        gated: whether the MLP has a gate beside its first product (SwiGLU).
+        biases: whether products and norms have biases. tied: whether embedding and output share their weights.
+        dropout: whether dropout is on in training.
+        num_experts: experts of an MLP; 1 means dense. experts_per_token: how many a token visits.
+
+    Raises:
+        InputError: a size below 1, or key-value heads that do not divide the heads.
+    """
+
+    name: str
+    source: str
+    num_layers: int
+    hidden: int
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    ffn: int
+    vocab: int
+    sequence: int
+    positions: int
+    gated: bool
+    biases: bool
+    tied: bool
+    dropout: bool
+    num_experts: int = 1
+    experts_per_token: int = 1
+
+    def __post_init__(self) -> None:
+        for key in ("num_layers", "hidden", "num_heads", "num_kv_heads", "head_size", "ffn", "vocab", "sequence"):
+            if getattr(self, key) < 1:
+                raise InputError(f"model {self.name}: {key} = {getattr(self, key)} must be at least 1")
+        if self.num_heads % self.num_kv_heads:
+            raise InputError(
+                f"model {self.name}: num_kv_heads {self.num_kv_heads} must divide num_heads {self.num_heads}"
+            )
+        if not 1 <= self.experts_per_token <= self.num_experts:
+            raise InputError(
+                f"model {self.name}: experts_per_token {self.experts_per_token} must be 1..{self.num_experts}, "
+                "the number of experts"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """How one rank runs a model; nothing of it is assumed, but degrees are 1 unless given.
+
+    Attributes:
+        micro_batch: sequences of a microbatch. sequence: tokens of a sequence.
+        element_bytes: of activations and of the weights that products read, 2 for BF16.
+        attention: "causal" counts and executes half of the scores, "full" all of them.
+        flash: whether attention is one kernel that keeps no scores (FlashAttention, arXiv 2205.14135).
+        recompute: "none"; "selective" runs the attention core again in backward; "full" runs each layer again
+            (arXiv 2205.05198, section 5).
+        tp, cp, ep: tensor-, context- and expert-parallel degree.
+        sequence_parallel: whether norms, dropouts and residuals are split over tp too (arXiv 2205.05198, section 4.2).
+        keep_gathered: with sequence parallelism, whether the gathered inputs of column-parallel products are kept for
+            backward; otherwise a rank keeps its 1/tp and gathers once more (section 4.2.2, what Megatron does).
+
+    Raises:
+        InputError: a number below 1 or an unknown word; names key, value and rule.
+    """
+
+    micro_batch: int
+    sequence: int
+    element_bytes: int
+    attention: str
+    flash: bool
+    recompute: str
+    tp: int = 1
+    cp: int = 1
+    ep: int = 1
+    sequence_parallel: bool = False
+    keep_gathered: bool = False
+
+    def __post_init__(self) -> None:
+        for key in ("micro_batch", "sequence", "element_bytes", "tp", "cp", "ep"):
+            if getattr(self, key) < 1:
+                raise InputError(f"{key} = {getattr(self, key)} must be at least 1")
+        for key, words in (("attention", ATTENTION), ("recompute", RECOMPUTE)):
+            if getattr(self, key) not in words:
+                raise InputError(f"{key} = {getattr(self, key)!r} is unknown; known: {', '.join(words)}")
+        if self.sequence % self.cp:
+            raise InputError(f"sequence {self.sequence} is not a multiple of cp {self.cp}")
+        if self.sequence_parallel and self.sequence // self.cp % self.tp:
+            raise InputError(
+                f"sequence {self.sequence} / cp {self.cp} is not a multiple of tp {self.tp}, "
+                "as sequence parallelism needs"
+            )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a microbatch on a rank, where tensors are split over tp by width."""
+        return self.micro_batch * self.sequence // self.cp
+
+    @property
+    def local_tokens(self) -> int:
+        """Tokens of a microbatch on a rank between the tensor-parallel regions."""
+        return self.tokens // self.tp if self.sequence_parallel else self.tokens
+
+    @property
+    def kept_tokens(self) -> int:
+        """Tokens of a column-parallel product's input that a rank keeps for backward."""
+        return self.tokens if self.keep_gathered else self.local_tokens
+
+    def check_model(self, model: Transformer) -> None:
+        """Raise unless the model can be split in this way.
+
+        Raises:
+            InputError: heads, key-value heads, MLP width or experts that the degrees do not divide; names both.
+        """
+        for key in ("num_heads", "num_kv_heads", "ffn"):
+            if getattr(model, key) % self.tp:
+                raise InputError(f"model {model.name}: {key} {getattr(model, key)} is not divisible by tp {self.tp}")
+        if model.num_experts % self.ep:
+            raise InputError(f"model {model.name}: {model.num_experts} experts are not divisible by ep {self.ep}")
+
+
+def split_layers(model: Transformer, num_stages: int, layers_per_stage: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """Layers of every pipeline stage: equal ones, or those given.
+
+    Args:
+        model: what is split.
+        num_stages: pipeline ranks times stages per rank.
+        layers_per_stage: one number per stage; empty splits evenly.
+
+    Raises:
+        InputError: the layers do not divide evenly, or the given ones do not add up; names the numbers.
+    """
+    if not layers_per_stage:
+        if num_stages < 1 or model.num_layers % num_stages:
+            raise InputError(
+                f"model {model.name}: {model.num_layers} layers cannot be split evenly over {num_stages} stages; "
+                "give the layers of each stage"
+            )
+        return (model.num_layers // num_stages,) * num_stages
+    if len(layers_per_stage) != num_stages or sum(layers_per_stage) != model.num_layers or min(layers_per_stage) < 0:
+        raise InputError(
+            f"model {model.name}: layers per stage {layers_per_stage} must be {num_stages} numbers, none negative, "
+            f"that add up to {model.num_layers}"
+        )
+    return layers_per_stage

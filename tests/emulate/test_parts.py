@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the lab decides without a kernel: ranks of jobs, rates that a machine carries, what is on record, gates."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from commbench.emulate.jobs import jobs_of
+from commbench.emulate.preflight import LADDER, Capacity, Idleness, fitting, require_carried
+from commbench.emulate.state import LabState, Process, clean, list_labs, process, state_folder, write
+from commbench.errors import InputError, RunError
+from commbench.live.gate import Gate
+from tests.emulate.fabrics import MBIT, leaf_spine, plan_of, topology_of
+
+EIGHT = topology_of({"kind": "star", "hosts": 8})
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "jobs"),
+    [
+        ("1", None, [(0, 1, 2, 3, 4, 5, 6, 7)]),
+        ("1", 3, [(0, 1, 2)]),
+        ("2", None, [(0, 2, 4, 6), (1, 3, 5, 7)]),
+        ("0,4,1,5", None, [(0, 4, 1, 5)]),
+        ("0,1,4/7,2", None, [(0, 1, 4), (7, 2)]),
+    ],
+)
+def test_jobs(text: str, count: int | None, jobs: list[tuple[int, ...]]) -> None:
+    assert jobs_of(text, count, EIGHT) == jobs
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "message"),
+    [
+        ("3", None, "--jobs 3: 8 ranks do not make so many equal jobs"),
+        ("4", 4, "--jobs 4: 4 ranks"),
+        ("0", None, "--jobs 0: 8 ranks"),
+        ("two", None, "give a number of jobs, or ranks such as"),
+        ("0,1/1,2", None, "rank 1 is given twice; a host runs one rank"),
+        ("0,8", None, "rank 8 is outside 0..7"),
+        ("0,1/2", None, "a job needs two ranks or more"),
+        ("1", 9, "--nproc 9 is outside 2..8"),
+        ("1", 1, "--nproc 1 is outside 2..8"),
+    ],
+)
+def test_jobs_that_cannot_be(text: str, count: int | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        jobs_of(text, count, EIGHT)
+
+
+def test_a_lab_that_would_measure_the_processor_is_refused() -> None:
+    """4 hosts at 20 and two trunks of 40, both ways: 320 Mbit/s. Half of 500 is 250, at 15.6 Mbit/s per host."""
+    plan = plan_of(leaf_spine(4))
+    require_carried(plan, Capacity(640 * MBIT, 2, 2, 1500))
+    with pytest.raises(InputError) as caught:
+        require_carried(plan, Capacity(500 * MBIT, 2, 2, 1500))
+    for part in ("12 link directions", "320 Mbit/s", "2 cores", "500 Mbit/s", "50%", "250 Mbit/s", "--rate 15Mbit/s"):
+        assert part in str(caught.value)
+
+
+def test_the_fastest_rate_of_the_ladder_that_fits() -> None:
+    """The sum is 16 times the hosts' rate: 0.5 x 480 carries 15, so 10 of the ladder; 0.5 x 640 the file's own 20."""
+    plan = plan_of(leaf_spine(4))
+    assert fitting(plan, Capacity(640 * MBIT, 2, 2, 1500)) == plan
+    found = fitting(plan, Capacity(480 * MBIT, 2, 2, 1500))
+    assert (found.host_rate, found.scale) == (10 * MBIT, 0.5)
+    with pytest.raises(InputError, match="the processors would be measured"):
+        fitting(plan, Capacity(MBIT, 2, 2, 1500))
+    assert LADDER[0] == 50 * MBIT
+
+
+def test_idleness_is_what_nobody_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 400 ticks 100 were idle; time before counts for nothing."""
+    lines = iter(
+        ["cpu  1000 0 500 9000 0 0 0 0 0 0\ncpu0 1 1 1 1\n", "cpu  1200 0 550 9100 10 0 40 0 0 0\ncpu0 1 1 1 1\n"]
+    )
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: next(lines))
+    assert Idleness().share() == 100 / 400
+
+
+def gone(folder: Path, lab: str = "cb1") -> LabState:
+    """A lab on record whose owner has ended: process 1 was not started at that time."""
+    state = LabState(lab, Process(1, -5, "commbench"), (f"{lab}-h0", f"{lab}-leaf0"), {f"{lab}-h0": ("nic0",)})
+    write(state, folder)
+    return state
+
+
+def test_what_is_on_record_is_read_back(tmp_path: Path) -> None:
+    state = gone(tmp_path).with_processes([process(os.getpid(), "rank")])
+    write(state, tmp_path)
+    (found,) = list_labs(tmp_path)
+    assert (found.lab, found.owner, found.namespaces, found.processes) == (
+        state.lab,
+        state.owner,
+        state.namespaces,
+        state.processes,
+    )
+    assert [p.alive for p in (found.owner, *found.processes)] == [False, True]
+
+
+def test_cleaning_twice_is_cleaning_once(tmp_path: Path) -> None:
+    """Also where the namespaces on record were never made."""
+    gone(tmp_path)
+    said: list[str] = []
+    assert clean(tmp_path, said.append) == 1
+    assert said == ["cb1: 2 namespaces removed, 0 processes ended"]
+    assert clean(tmp_path, said.append) == 0
+    assert list_labs(tmp_path) == []
+    assert clean(tmp_path / "never-made", said.append) == 0
+
+
+def test_a_lab_in_use_is_left_alone(tmp_path: Path) -> None:
+    state = LabState("cb2", process(os.getpid(), "commbench"), ("cb2-h0",))
+    write(state, tmp_path)
+    said: list[str] = []
+    assert clean(tmp_path, said.append) == 0
+    assert said == [f"cb2: left alone, process {os.getpid()} is using it"]
+    assert [lab.lab for lab in list_labs(tmp_path)] == ["cb2"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"lab": "x"}'])
+def test_a_file_that_is_no_record_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(RunError, match=r"x\.json: is no record of a lab"):
+        clean(tmp_path, print)
+
+
+def test_no_namespace_of_others_is_ever_removed(tmp_path: Path) -> None:
+    write(LabState("cb3", Process(1, -5, "commbench"), ("cb3-h0", "someone-else")), tmp_path)
+    with pytest.raises(RunError, match="'someone-else' is not named after the lab cb3"):
+        clean(tmp_path, print)
+
+
+def test_where_labs_are_on_record() -> None:
+    assert state_folder({}) == Path("/run/commbench")
+    assert state_folder({"COMMBENCH_STATE": "/x"}) == Path("/x")
+
+
+def test_runs_meet_at_the_gate_before_every_size(tmp_path: Path) -> None:
+    """Runs of 3 and 2 sizes: nobody passes round r before both are there, and a run that has left holds nobody."""
+    order: list[tuple[str, int, int]] = []
+
+    def go(number: int, rounds: int) -> None:
+        gate = Gate.of(Gate(tmp_path, number, 2).variables)
+        assert gate is not None
+        for turn in range(rounds):
+            order.append(("came", number, turn))
+            gate.wait(lambda: None)
+            order.append(("passed", number, turn))
+        gate.leave()
+
+    threads = [threading.Thread(target=go, args=(number, rounds)) for number, rounds in ((0, 3), (1, 2))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    for turn in range(2):
+        came = max(order.index(("came", number, turn)) for number in range(2))
+        assert came < min(order.index(("passed", number, turn)) for number in range(2))
+    assert ("passed", 0, 2) in order
+    assert Gate.of({}) is None

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run pipeline schedules on links that cost nothing; and the grid of cases that several tests share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from commbench.program.expand import expand
+from commbench.program.flat import COMPUTE
+from commbench.routing.router import Router
+from commbench.sim.collective import run_tasks
+from commbench.workload.pipeline.lower import StageTimes, by_stage, pipeline_program
+from commbench.workload.pipeline.registry import PIPELINES
+from commbench.workload.pipeline.schedule import PipelineSchedule
+from tests.cases import star
+
+__all__ = ["CASES", "Ran", "equal_times", "run"]
+
+
+def _cases() -> list[tuple[str, int, int, int]]:
+    """(name, ranks, microbatches, stages per rank): every schedule on small pipelines, all that it accepts."""
+    cases = []
+    for name, pipeline in PIPELINES.items():
+        for per_rank in (pipeline.stages_per_rank,) if pipeline.stages_per_rank else (1, 2, 3):
+            for p in (1, 2, 3, 4, 5):
+                least = pipeline.least_microbatches(p, p * per_rank)
+                counts = {p, 2 * p, 3 * p, 4 * p} | (set() if pipeline.multiple else {2 * p + 1, 3 * p + 2})
+                cases += [(name, p, m, per_rank) for m in sorted(counts) if m >= least]
+    return cases
+
+
+CASES = _cases()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """Times in ps: of the whole step, and per rank from its first start to its last end, and busy."""
+
+    total: int
+    spans: tuple[int, ...]
+    busy: tuple[int, ...]
+    passes: tuple[tuple[tuple[int, int], ...], ...]
+
+
+def equal_times(schedule: PipelineSchedule, forward: int, input_: int, weight: int) -> Sequence[StageTimes]:
+    """The same times on every stage."""
+    return [StageTimes(forward_ps=forward, input_ps=input_, weight_ps=weight)] * schedule.num_stages
+
+
+def run(schedule: PipelineSchedule, times: Sequence[StageTimes], *, num_bytes: int = 0) -> Ran:
+    """Simulate with the reference engine; links have no latency, and a byte takes 1e-18 s, which is 0 ps."""
+    program = expand(pipeline_program(schedule, by_stage(times), num_bytes), reduction_ps_per_byte=0.0)
+    topology = star(schedule.num_ranks, bandwidth=1e18, latency_ps=0)
+    trace = run_tasks(program, Router(topology), topology.ranks)
+    passes = []
+    for rank in range(schedule.num_ranks):
+        mine = (program.kind == COMPUTE) & (program.rank == rank)
+        passes.append(tuple(zip(trace.start_ps[mine].tolist(), trace.end_ps[mine].tolist(), strict=True)))
+    return Ran(
+        total=max(end for rank in passes for _, end in rank),
+        spans=tuple(max(end for _, end in rank) - min(begin for begin, _ in rank) for rank in passes),
+        busy=tuple(sum(end - begin for begin, end in rank) for rank in passes),
+        passes=tuple(passes),
+    )

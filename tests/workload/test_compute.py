@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The roofline and the efficiencies: given, or from a table of measured products; nothing by default."""
+
+import json
+from math import log2
+from pathlib import Path
+
+import pytest
+
+from commbench.errors import InputError
+from commbench.workload.compute import DEVICES, Device, Efficiency, get_device, stage_times, work_seconds
+from commbench.workload.cost import hardware_flops
+from commbench.workload.gemm_table import read_gemm_table
+from commbench.workload.operators import Matmul, Work, stage_operators
+from commbench.workload.presets import get_model
+from tests.workload.shapes import execution
+
+TOY = Device(name="toy", source="a test", peak_flops={"bf16": 1e12}, memory_bytes_per_s=1e9, memory_bytes=10**9)
+HALF = Efficiency(matrix=0.5, attention=0.25, memory=0.1)
+
+
+def test_the_longer_of_two_counts() -> None:
+    """1e9 FLOP at 0.5 x 1e12/s are 2 ms; 1e5 B at 0.1 x 1e9 B/s are 1 ms, 1e6 B are 10 ms."""
+    shape = Matmul(1, 1, 1)
+    assert work_seconds(Work(flops=10**9, num_bytes=10**5, matmul=shape), TOY, "bf16", HALF, core=False) == 2e-3
+    assert work_seconds(Work(flops=10**9, num_bytes=10**6, matmul=shape), TOY, "bf16", HALF, core=False) == 1e-2
+    assert work_seconds(Work(flops=10**9, num_bytes=0, matmul=shape), TOY, "bf16", HALF, core=True) == 4e-3
+    assert work_seconds(Work(num_bytes=10**5), TOY, "fp64", HALF, core=False) == 1e-3
+    assert work_seconds(Work(), TOY, "bf16", HALF, core=False) == 0
+
+
+def test_stage_times_add_up() -> None:
+    """On a device with endless memory bandwidth a stage takes its FLOP over the peak, and recomputation is in I."""
+    device = Device(name="x", source="a test", peak_flops={"bf16": 1e15}, memory_bytes_per_s=1e30, memory_bytes=10**9)
+    model = get_model("gpt2-medium")
+    full = Efficiency(matrix=0.5, attention=0.5, memory=1)
+    for recompute in ("none", "selective", "full"):
+        run = execution(model, micro_batch=4, recompute=recompute)
+        times = stage_times(stage_operators(model, run, 24, first=True, last=True), run, device, "bf16", full)
+        total = times.forward_ps + times.input_ps + times.weight_ps
+        assert total == pytest.approx(hardware_flops(model, run) / 0.5e15 * 1e12, rel=1e-9)
+        if recompute == "none":
+            plain = times
+        assert (times.forward_ps, times.weight_ps) == (plain.forward_ps, plain.weight_ps)
+
+
+def test_products_and_cores_have_their_own_efficiencies() -> None:
+    model = get_model("llama3-8b")
+    run = execution(model, flash=True, attention="causal")
+    operators = stage_operators(model, run, 1, first=False, last=False)
+    device = get_device("h100-sxm5-80gb")
+    fast, slow = (
+        stage_times(operators, run, device, "bf16", Efficiency(matrix=0.7, attention=a, memory=0.8)) for a in (0.6, 0.3)
+    )
+    core = next(op for op in operators if op.core)
+    gained = core.forward.flops / device.peak("bf16") * (1 / 0.3 - 1 / 0.6) * 1e12
+    assert slow.forward_ps - fast.forward_ps == pytest.approx(gained, abs=1)
+    assert slow.weight_ps == fast.weight_ps
+
+
+def table(path: Path, rows: list[tuple], *, lines: bool = False) -> Path:
+    keys = ("m", "n", "k", "dtype", "device", "seconds")
+    if lines:
+        text = "\n".join(json.dumps({"kind": "gemm", **dict(zip(keys, row, strict=True))}) for row in rows)
+    else:
+        text = "\n".join([",".join(keys), *(",".join(map(str, row)) for row in rows)])
+    path.write_text(text + "\n")
+    return path
+
+
+def row(size: int, efficiency: float, device: str = "toy", dtype: str = "bf16") -> tuple:
+    """A cube that reaches an efficiency of the toy's 1e12 FLOP/s."""
+    return (size, size, size, dtype, device, 2 * size**3 / (efficiency * 1e12))
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_table(tmp_path: Path, lines: bool) -> None:
+    rows = [row(1024, 0.2), row(4096, 0.8), row(4096, 0.1, device="other"), row(4096, 0.1, dtype="fp16")]
+    efficiency = read_gemm_table(table(tmp_path / "gemm", rows, lines=lines), TOY, "bf16")
+    assert efficiency(Matmul(1024, 1024, 1024)) == pytest.approx(0.2)
+    assert efficiency(Matmul(4096, 4096, 4096)) == pytest.approx(0.8)
+    assert efficiency(Matmul(2048, 2048, 2048)) == pytest.approx(0.5)  # as far from the one as from the other
+    near = [sum((log2(x) - log2(s)) ** 2 for x in (4096, 4096, 2048)) ** -2 for s in (1024, 4096)]  # distance^-4
+    assert efficiency(Matmul(4096, 4096, 2048)) == pytest.approx((near[0] * 0.2 + near[1] * 0.8) / sum(near))
+
+
+def test_table_takes_the_median_of_repeats(tmp_path: Path) -> None:
+    rows = [row(1024, 0.5), row(1024, 0.4), row(1024, 0.01)]
+    efficiency = read_gemm_table(table(tmp_path / "gemm.csv", rows), TOY, "bf16")
+    assert efficiency(Matmul(1024, 1024, 1024)) == pytest.approx(0.4)
+
+
+def test_table_is_not_stretched(tmp_path: Path) -> None:
+    path = table(tmp_path / "gemm.csv", [row(1024, 0.2), row(4096, 0.8)])
+    efficiency = read_gemm_table(path, TOY, "bf16")
+    for inside in (512, 8192):
+        assert 0.2 < efficiency(Matmul(inside, 2048, 2048)) < 0.8
+    for outside in (511, 8193):
+        with pytest.raises(InputError) as error:
+            efficiency(Matmul(2048, outside, 2048))
+        assert str(error.value) == (
+            f"{path}: product 2048 x {outside} x 2048: n = {outside} is more than a factor of 2 outside the measured "
+            "1024..4096"
+        )
+
+
+def test_a_table_as_efficiency(tmp_path: Path) -> None:
+    matrix = read_gemm_table(table(tmp_path / "gemm.csv", [row(64, 0.5), row(4096, 0.5)]), TOY, "bf16")
+    work = Work(flops=10**9, matmul=Matmul(512, 512, 512))
+    given = Efficiency(matrix=matrix, attention=0.1, memory=0.1)
+    assert work_seconds(work, TOY, "bf16", given, core=False) == pytest.approx(2e-3)
+
+
+HEADER = "m,n,k,dtype,device,seconds\n"
+BAD_TABLES = [
+    (HEADER + "64,64,64,bf16,other,1\n", "no product of device toy and dtype bf16; it has other bf16"),
+    (HEADER, "no product of device toy and dtype bf16; it has nothing"),
+    (HEADER + "64,64,64,bf16,toy,0\n", "line 2: seconds = '0' must be a number above 0"),
+    (HEADER + "64,6.5,64,bf16,toy,1\n", "line 2: n = '6.5' must be a number above 0, whole"),
+    (HEADER + "64,64,inf,bf16,toy,1\n", "line 2: k = 'inf' must be a number above 0, whole"),
+    (HEADER + "64,64,nan,bf16,toy,1\n", "line 2: k = 'nan' must be a number above 0, whole"),
+    (HEADER + "64,64,64,bf16,toy\n", "line 2: seconds is missing; a record has m, n, k, dtype, device, seconds"),
+    ("m,n,k,dtype,seconds\n64,64,64,bf16,1\n", "line 2: device is missing; a record has m, n, k, dtype, device, "
+     "seconds"),
+    ('{"m": 64\n', "line 1: is not JSON"),
+    ('{"m": 64, "n": 64}\n', "line 1: k is missing; a record has m, n, k, dtype, device, seconds"),
+    (HEADER + "1024,1024,1024,bf16,toy,1e-3\n", "product 1024 x 1024 x 1024 reaches 2.15 of the peak of toy in bf16; "
+     "at most 1 is possible"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_TABLES)
+def test_bad_tables(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "gemm.csv"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        read_gemm_table(path, TOY, "bf16")
+    assert str(error.value).startswith(str(path))
+    assert message in str(error.value)
+
+
+def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.csv: cannot be read"):
+        read_gemm_table(tmp_path / "none.csv", TOY, "bf16")
+
+
+GIVEN = {"matrix": 0.5, "attention": 0.4, "memory": 0.8}
+
+
+def test_efficiency_from_a_scenario() -> None:
+    assert Efficiency.from_mapping(GIVEN, "s.yaml: efficiency") == Efficiency(matrix=0.5, attention=0.4, memory=0.8)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "matrix is missing; give matrix, attention, memory, there is no default"),
+        ({"matrix": 0.5, "attention": 0.4}, "memory is missing; give matrix, attention, memory, there is no default"),
+        (GIVEN | {"matrix": "high"}, "matrix = 'high' is not a number"),
+        (GIVEN | {"matrix": True}, "matrix = True is not a number"),
+        (GIVEN | {"matrix": 1.5}, "efficiency matrix = 1.5 must be above 0 and at most 1"),
+        (GIVEN | {"memory": 0}, "efficiency memory = 0 must be above 0 and at most 1"),
+        (GIVEN | {"network": 1}, "key 'network' is unknown; known: matrix, attention, memory"),
+    ],
+)
+def test_bad_efficiencies(values: dict, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        Efficiency.from_mapping(values, "s.yaml: efficiency")
+    assert str(error.value) == f"s.yaml: efficiency: {message}"
+
+
+def test_devices() -> None:
+    assert get_device("a100-sxm4-80gb").peak("bf16") == 312e12
+    assert get_device("h100-sxm5-80gb").peak("bf16") == 989.5e12
+    with pytest.raises(InputError) as error:
+        get_device("a100")
+    assert str(error.value) == f"device 'a100' is unknown; known: {', '.join(DEVICES)}"
+    with pytest.raises(InputError) as error:
+        get_device("v100-sxm2-32gb").peak("bf16")
+    assert str(error.value) == "device v100-sxm2-32gb has no peak for dtype 'bf16'; known: fp16, fp32"
+    for device in DEVICES.values():
+        assert device.source
+        assert device.memory_bytes_per_s > 5e11
+        assert device.memory_bytes >= 32 * 10**9

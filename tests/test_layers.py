@@ -32,7 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "calibrate": _MODELS,
     "validate": {*_MODELS, "calibrate"},
     "diagnose": {*_MODELS, "calibrate", "validate"},
-    "planner": {*_MODELS, "workload", "libraries"},
+    "training": {"workload", "sim", "libraries"},
+    "planner": {*_MODELS, "workload", "libraries", "training"},
 }
 ALWAYS = {"units", "errors"}
 # Heavy packages and the one room that may use each, lazily or not.

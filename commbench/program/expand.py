@@ -5,8 +5,12 @@ A collective becomes, for each record pair of its schedule, one transfer, and fo
 one compute task, the *step end*, which lasts as long as the step's reductions. The window rule of
 :mod:`commbench.collectives.schedule` then reads: a transfer of step s waits for step end s - window on both its
 ranks; step end s waits for the transfers of step s and for step end s - 1.
+
+A coupled call becomes one coupled task, whose bytes and route are the simulator's to fill in: the pattern of the
+operation that it came from says what flows.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,33 +21,43 @@ from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Kind, Schedule
 from commbench.collectives.traffic import messages_of
 from commbench.errors import InputError
-from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
-from commbench.program.ir import CollectiveCall, Compute, Program, Transfer, ranks_of
+from commbench.program.flat import COMPUTE, COUPLED, TRANSFER, FlatProgram, compress
+from commbench.program.ir import CollectiveCall, Compute, CoupledCall, Program, Transfer, ranks_of
 from commbench.program.loop import LoopProgram
 
 __all__ = ["expand", "expand_rounds", "expand_schedule"]
 
 IntArray = npt.NDArray[np.int64]
 _COLUMNS = ("kind", "rank", "peer", "num_bytes", "duration_ps", "channel", "step", "operation")
+_DEFAULTS = {name: 0 if name in ("num_bytes", "duration_ps") else -1 for name in _COLUMNS}
 
 
 class _Builder:
-    """Collects tasks and dependencies, block by block."""
+    """Collects tasks and dependencies: one by one (as Python numbers, which is quicker) or block by block."""
 
     def __init__(self) -> None:
         self.size = 0
         self._columns: dict[str, list[IntArray]] = {name: [] for name in _COLUMNS}
+        self._rows: list[tuple[int, ...]] = []  # tasks added one by one since the last block
         self._waiting: list[IntArray] = []
         self._needed: list[IntArray] = []
+        self._pairs: list[tuple[int, int]] = []
 
     def add(self, count: int, **columns: IntArray | int) -> IntArray:
         """Append ``count`` tasks; scalars are spread, columns not given are -1 (amounts: 0). Returns their numbers."""
+        self._close_rows()
         for name in _COLUMNS:
-            default = 0 if name in ("num_bytes", "duration_ps") else -1
-            value = columns.get(name, default)
+            value = columns.get(name, _DEFAULTS[name])
             self._columns[name].append(np.broadcast_to(np.asarray(value, dtype=np.int64), (count,)))
         self.size += count
         return np.arange(self.size - count, self.size, dtype=np.int64)
+
+    def add_one(self, needed: Iterable[int], **columns: int) -> int:
+        """Append one task that waits for those; returns its number."""
+        self._rows.append(tuple((_DEFAULTS | columns).values()))
+        number, self.size = self.size, self.size + 1
+        self._pairs.extend((number, before) for before in needed)
+        return number
 
     def need(self, waiting: IntArray | int, needed: IntArray | int) -> None:
         """Task ``waiting[i]`` waits for ``needed[i]``; scalars are spread."""
@@ -52,11 +66,19 @@ class _Builder:
         self._needed.append(pair[1].ravel())
 
     def build(self, num_ranks: int) -> FlatProgram:
+        self._close_rows()
         columns = {name: np.concatenate([np.empty(0, np.int64), *parts]) for name, parts in self._columns.items()}
-        empty = np.empty(0, dtype=np.int64)
-        waiting, needed = np.concatenate([empty, *self._waiting]), np.concatenate([empty, *self._needed])
+        pairs = np.array(self._pairs, dtype=np.int64).reshape(-1, 2)
+        waiting = np.concatenate([pairs[:, 0], *self._waiting])
+        needed = np.concatenate([pairs[:, 1], *self._needed])
         first, needs = compress(waiting, needed, self.size)
         return FlatProgram(num_ranks=num_ranks, first=first, needs=needs, **columns)
+
+    def _close_rows(self) -> None:
+        if self._rows:
+            for name, column in zip(_COLUMNS, np.array(self._rows, dtype=np.int64).T, strict=True):
+                self._columns[name].append(column)
+            self._rows.clear()
 
 
 def expand(program: Program, *, reduction_ps_per_byte: float) -> FlatProgram:
@@ -68,23 +90,19 @@ def expand(program: Program, *, reduction_ps_per_byte: float) -> FlatProgram:
     """
     build = _Builder()
     last_on: dict[tuple[int, str], int] = {}  # (rank, stream) -> the task that ends its latest operation
-    ends: list[dict[int, int]] = []  # per operation: rank -> the task that ends it there
+    ends: list[set[int]] = []  # per operation: the tasks that end it on its ranks
     for number, op in enumerate(program.operations):
-        waits = {
-            rank: sorted(
-                {end for earlier in op.after for end in ends[earlier].values()}
-                | _present(last_on.get((rank, op.stream)))
-            )
-            for rank in ranks_of(op)
-        }
+        earlier = {end for before in op.after for end in ends[before]}
+        waits = {rank: earlier | _present(last_on.get((rank, op.stream))) for rank in ranks_of(op)}
         match op:
             case Compute():
-                (task,) = build.add(1, kind=COMPUTE, rank=op.rank, duration_ps=op.duration_ps, operation=number)
-                done = {op.rank: int(task)}
-                build.need(int(task), np.array(waits[op.rank], dtype=np.int64))
+                task = build.add_one(
+                    waits[op.rank], kind=COMPUTE, rank=op.rank, duration_ps=op.duration_ps, operation=number
+                )
+                done = {op.rank: task}
             case Transfer():
-                (task,) = build.add(
-                    1,
+                task = build.add_one(
+                    waits[op.src] | waits[op.dst],
                     kind=TRANSFER,
                     rank=op.src,
                     peer=op.dst,
@@ -92,12 +110,15 @@ def expand(program: Program, *, reduction_ps_per_byte: float) -> FlatProgram:
                     channel=0,
                     operation=number,
                 )
-                done = {op.src: int(task), op.dst: int(task)}
-                build.need(int(task), np.array(sorted({*waits[op.src], *waits[op.dst]}), dtype=np.int64))
+                done = {op.src: task, op.dst: task}
             case CollectiveCall():
                 schedule = _schedule_of(op)
                 done = _add_collective(build, schedule, op, number, waits, reduction_ps_per_byte)
-        ends.append(done)
+            case CoupledCall():
+                everything = set[int]().union(*waits.values())
+                task = build.add_one(everything, kind=COUPLED, rank=op.ranks[0], operation=number)
+                done = dict.fromkeys(op.ranks, task)
+        ends.append(set(done.values()))
         last_on.update({(rank, op.stream): task for rank, task in done.items()})
     return build.build(program.num_ranks)
 
@@ -208,14 +229,14 @@ def _add_collective(
     schedule: Schedule,
     op: CollectiveCall,
     number: int,
-    waits: dict[int, list[int]],
+    waits: dict[int, set[int]],
     reduction: float,
 ) -> dict[int, int]:
     """Add the schedule between two joins per rank: one before it, one after it. Returns the joins after it."""
     group = np.array(op.group, dtype=np.int64)
     entry = build.add(len(group), kind=COMPUTE, rank=group, operation=number)
     for join, rank in zip(entry.tolist(), op.group, strict=True):
-        build.need(join, np.array(waits[rank], dtype=np.int64))
+        build.need(join, np.array(sorted(waits[rank]), dtype=np.int64))
     lane_rank, lane_end = _add_schedule(
         build, _Call(schedule, group, op.num_elements, op.element_bytes, number), reduction, entry
     )

@@ -7,9 +7,13 @@ that engines run.
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from commbench.collectives.traffic import Traffic
 from commbench.errors import InputError
 
-__all__ = ["CollectiveCall", "Compute", "Operation", "Program", "Transfer"]
+__all__ = ["CollectiveCall", "Compute", "CoupledCall", "Operation", "Pattern", "Program", "Transfer", "ranks_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +57,37 @@ class CollectiveCall:
     label: str = ""
 
 
-Operation = Compute | Transfer | CollectiveCall
+@dataclass(frozen=True, slots=True, eq=False)
+class Pattern:
+    """One communication that several groups of ranks have at the same time; known by its identity.
+
+    Attributes:
+        name: for people, for example "tensor all-reduce of stage 3".
+        groups: shape (groups, members); the ranks of the fabric's world that take part, not those of the program.
+        steps: the messages of one group, step by step, between members 0 and up.
+    """
+
+    name: str
+    groups: npt.NDArray[np.int64]
+    steps: tuple[Traffic, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoupledCall:
+    """A communication whose messages are not listed: simulated as one flow (collective detail, sim.coupled).
+
+    ``ranks`` are those of the program on whose stream it stands. Where a rank of the program stands for many of the
+    world, the pattern says which; all its groups advance together.
+    """
+
+    ranks: tuple[int, ...]
+    pattern: Pattern
+    stream: str = "collective"
+    after: tuple[int, ...] = ()
+    label: str = ""
+
+
+Operation = Compute | Transfer | CollectiveCall | CoupledCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +112,25 @@ class Program:
                     raise InputError(
                         f"operation {number}: 'after' names operation {earlier}, which does not stand before it"
                     )
-            amount = (
-                op.duration_ps
-                if isinstance(op, Compute)
-                else op.num_bytes
-                if isinstance(op, Transfer)
-                else op.num_elements
-            )
+            amount = _amount(op)
             if amount < 0:
                 raise InputError(f"operation {number}: amount {amount} must not be negative")
             if isinstance(op, Transfer) and op.src == op.dst:
                 raise InputError(f"operation {number}: rank {op.src} cannot send to itself")
             if isinstance(op, CollectiveCall) and len(set(op.group)) != len(op.group):
                 raise InputError(f"operation {number}: group {op.group} names a rank twice")
+
+
+def _amount(op: Operation) -> int:
+    match op:
+        case Compute():
+            return op.duration_ps
+        case Transfer():
+            return op.num_bytes
+        case CollectiveCall():
+            return op.num_elements
+        case CoupledCall():
+            return 0
 
 
 def ranks_of(op: Operation) -> tuple[int, ...]:
@@ -102,3 +142,5 @@ def ranks_of(op: Operation) -> tuple[int, ...]:
             return (op.src, op.dst)
         case CollectiveCall():
             return op.group
+        case CoupledCall():
+            return op.ranks

@@ -21,7 +21,9 @@ from commbench.report.figures import BAND, columns_for, curve_pictures, error_pi
 from commbench.report.gantt import gantt
 from commbench.report.style import WIDTH, Picture, embed
 from commbench.report.tables import compared_table, group_table, measured_table, simulated_table
+from commbench.report.training import training_section
 from commbench.results.records import Record, Summary
+from commbench.results.steps import SimulatedStep
 
 if TYPE_CHECKING:
     from commbench.sim.collective import Simulation
@@ -90,7 +92,7 @@ def _text(name: str) -> str:
 
 def _context(report: ReportInput) -> dict[str, Any]:
     """Everything that the template names."""
-    records = report.records
+    records = [record for record in report.records if not isinstance(record, SimulatedStep)]
     errors = error_pictures(records)
     summaries = [r for r in records if isinstance(r, Summary)]
     listed = numbers(report.topologies, report.calibration)
@@ -111,6 +113,7 @@ def _context(report: ReportInput) -> dict[str, Any]:
         "measured": measured_table(records),
         "simulated": simulated_table(records),
         "gantt": gantt(report.simulation) if report.simulation else None,
+        "training": training_section(report.records),
         "topologies": [_topology(t, f"topology{i}") for i, t in enumerate(report.topologies)],
         "numbers": listed,
         "provenance_counts": provenance_counts(listed),

@@ -27,6 +27,7 @@ __all__ = [
     "WIDTH",
     "Picture",
     "bare_axes",
+    "css_variable",
     "drawing",
     "embed",
     "new_figure",
@@ -83,6 +84,11 @@ class Picture:
 def series_colour(number: int) -> str:
     """Stand-in colour of the series with this number; they repeat after eight."""
     return _SERIES[number % len(_SERIES)]
+
+
+def css_variable(colour: str) -> str:
+    """The CSS variable that a stand-in colour becomes on the page."""
+    return _VARIABLES[colour]
 
 
 def series_marker(number: int) -> str:

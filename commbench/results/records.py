@@ -9,6 +9,7 @@ computed anew from the samples.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from statistics import median
 from typing import Any, ClassVar, Self
 
@@ -260,7 +261,16 @@ class Summary(Record):
     groups: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
 
-RECORD_TYPES: Mapping[str, type[Record]] = {cls.kind: cls for cls in (Measured, Simulated, Compared, Summary)}
+@cache
+def _record_types() -> Mapping[str, type[Record]]:
+    """Every kind of record; those of other modules are imported here, as they build on this one."""
+    from commbench.results.device_records import DEVICE_RECORDS
+    from commbench.results.pipeline_records import PIPELINE_RECORDS
+    from commbench.results.steps import SimulatedStep
+
+    here: tuple[type[Record], ...] = (Measured, Simulated, Compared, Summary, SimulatedStep)
+    others: tuple[type[Record], ...] = (*PIPELINE_RECORDS, *DEVICE_RECORDS)
+    return {cls.kind: cls for cls in (*here, *others)}
 
 
 def record_from_json(line: str, place: str) -> Record:
@@ -275,12 +285,13 @@ def record_from_json(line: str, place: str) -> Record:
         raise ResultsError(
             f"{place}: not a whole JSON object ({error.msg} at column {error.colno}); the line was cut"
         ) from None
-    if not isinstance(data, dict) or data.get("kind") not in RECORD_TYPES:
+    types = _record_types()
+    if not isinstance(data, dict) or data.get("kind") not in types:
         kind = data.get("kind") if isinstance(data, dict) else data
-        raise ResultsError(f"{place}: kind {kind!r} is unknown; known: {', '.join(RECORD_TYPES)}")
+        raise ResultsError(f"{place}: kind {kind!r} is unknown; known: {', '.join(types)}")
     if data.get("schema") != SCHEMA:
         raise ResultsError(f"{place}: schema {data.get('schema')!r}; this commbench reads schema {SCHEMA}")
     try:
-        return RECORD_TYPES[data["kind"]].from_json(data)
+        return types[data["kind"]].from_json(data)
     except KeyError as error:
         raise ResultsError(f"{place}: a {data['kind']} record misses a field: {error.args[0]}") from None

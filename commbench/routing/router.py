@@ -51,6 +51,9 @@ class Router:
         self._endpoints = frozenset(topology.ranks)
         self._positions = {node.name: i for i, node in enumerate(topology.nodes)}
         self._attached = self._attach_nics()
+        self._owners: dict[str, list[str]] = {}  # NIC -> the endpoints that it is nearest to
+        for endpoint, nic in topology.nic_of.items():
+            self._owners.setdefault(nic, []).append(endpoint)
         self._number = {nic: i for i, nic in enumerate(sorted(self._attached, key=self._fabric_order))}
         self._nic_on_rail = {
             (node.host, node.rail): node.name for node in topology.of_kind(NodeKind.NIC) if node.name in self._attached
@@ -145,9 +148,10 @@ class Router:
 
     def _to_nic(self, src: str, nic: str) -> list[str]:
         """Inside the sending host; by NVLink to the GPU that owns the NIC where there is NVLink (PXN)."""
-        own = self.topology.nic_of[src]
-        proxy = next((e for e, n in self.topology.nic_of.items() if n == nic and self._joined_by_nvlink(src, e)), None)
-        if nic == own or proxy is None:
+        if nic == self.topology.nic_of[src]:
+            return self._inside_host(src, nic)
+        proxy = next((e for e in self._owners.get(nic, ()) if self._joined_by_nvlink(src, e)), None)
+        if proxy is None:
             return self._inside_host(src, nic)
         return [*self._inside_host(src, proxy), *self._inside_host(proxy, nic)[1:]]
 

@@ -18,7 +18,7 @@ __all__ = ["ENGINE", "run", "run_steady"]
 ENGINE = "compiled"
 
 _PAUSE = 200_000
-"""Task instances between two looks at the world (progress, Ctrl-C): some tens of milliseconds."""
+"""Task instances and flows solved between two looks at the world (progress, Ctrl-C): some tens of milliseconds."""
 
 Progress = Callable[[float], None]
 """Called now and then with the share of the work that is done."""

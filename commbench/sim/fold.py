@@ -195,9 +195,11 @@ def _quotient(program: LoopProgram, task_class: IntArray, tasks: IntArray) -> Lo
         np.unique(np.stack([task_class[program.needs[a:b]], program.lag[a:b]]), axis=1)
         for a, b in zip(program.first[tasks], program.first[tasks + 1], strict=True)
     ]
-    columns = ("kind", "rank", "peer", "channel", "block", "stride", "piece", "base", "pitch")
+    columns = ("kind", "rank", "peer", "channel", "block", "stride", "piece")
     return replace(
         program,
+        base=np.arange(len(tasks), dtype=np.int64) * program.num_rounds,
+        pitch=np.ones(len(tasks), dtype=np.int64),
         **{name: getattr(program, name)[tasks] for name in columns},
         first=np.cumsum([0, *(row.shape[1] for row in rows)], dtype=np.int64),
         needs=np.concatenate([row[0] for row in rows]),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from commbench.program.loop import LoopProgram
 from commbench.sim.kernel import counters as c
 from commbench.sim.model import Model
+from commbench.sim.trace import LAST_PS, too_long
 
 __all__ = ["Steady", "alike"]
 
@@ -103,11 +104,13 @@ class Steady:
         n[c.FINISHED] += times * period * len(model.tasks)
         n[c.SHARES] += times * (after.num_shares - before.num_shares)
         n[c.WATCHED_ROUND] += times * period
-        later = times * time_ps
-        n[c.NOW] += later
-        model.slots["since"][: n[c.SLOTS]] += later
         buckets, heap, table = model.queue
         used = buckets["time"][: n[c.BUCKETS]]
+        later = times * time_ps
+        if int(used.max(initial=0)) + later > LAST_PS:
+            raise too_long()
+        n[c.NOW] += later
+        model.slots["since"][: n[c.SLOTS]] += later
         used[used >= 0] += later
         heap["time"][: n[c.HEAP]] += later
         table[:] = -1

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commbench.network.fluid import FluidNetwork
-from commbench.network.maxmin import max_min_rates
+from commbench.network.maxmin import WEIGHT_UNIT, max_min_rates, whole_weight
 
 A, B, C = range(3)
 
@@ -105,6 +105,89 @@ def test_names_do_not_matter(system: tuple[list[float], list[tuple[int, ...]]], 
         assert rate == pytest.approx(rates[flow], rel=1e-9, abs=1e-9 * max(capacity))
 
 
+# Weights --------------------------------------------------------------------------------------------------------
+
+Weighted = tuple[list[float], list[tuple[int, ...]], list[tuple[float, ...] | None]]
+
+
+@st.composite
+def weighted(draw: st.DrawFn) -> Weighted:
+    """A system in which about half of the flows have weights, multiples of 2**-20."""
+    capacity, flows = draw(systems())
+    some = st.one_of(
+        st.sampled_from([1.0, 2.0, 0.5, 3.25, WEIGHT_UNIT]), st.integers(1, 2**30).map(lambda k: k * WEIGHT_UNIT)
+    )
+    return capacity, flows, [draw(st.none() | st.tuples(*[some] * len(route))) for route in flows]
+
+
+def test_weights_by_hand() -> None:
+    """System: capacity 12; a flow of weight 3 and one of weight 1: 12/4 each, of which the first takes 9.
+
+    Over a second link of capacity 4, on which its weight is 2, the first is held back at 2; the other gets 12 - 6.
+    """
+    assert max_min_rates([12.0], [(A,), (A,)], [(3.0,), None]) == [3.0, 3.0]
+    assert max_min_rates([12.0, 4.0], [(A, B), (A,)], [(3.0, 2.0), (1.0,)]) == [2.0, 6.0]
+
+
+def test_whole_weight() -> None:
+    """The nearest multiple of 2**-20, but never none."""
+    assert [whole_weight(w) for w in (1.0, 0.0, 1e-9, 0.3)] == [1.0, 2.0**-20, 2.0**-20, 314573 * 2.0**-20]
+
+
+@given(weighted())
+@settings(max_examples=300, deadline=None)
+def test_the_inequations_hold_with_weights(system: Weighted) -> None:
+    """Feasible; and every flow has a full link on which nobody is faster."""
+    capacity, flows, weights = system
+    rates = max_min_rates(capacity, flows, weights)
+    loads = [dict(zip(f, w or [1.0] * len(f), strict=True)) for f, w in zip(flows, weights, strict=True)]
+    used = [
+        sum(rate * load.get(link, 0.0) for rate, load in zip(rates, loads, strict=True))
+        for link in range(len(capacity))
+    ]
+    fastest = [
+        max((r for r, load in zip(rates, loads, strict=True) if link in load), default=0.0)
+        for link in range(len(capacity))
+    ]
+    assert all(u <= c * (1 + 1e-9) for u, c in zip(used, capacity, strict=True))
+    for flow, route in enumerate(flows):
+        assert any(
+            used[link] >= capacity[link] * (1 - 1e-9) and rates[flow] >= fastest[link] * (1 - 1e-9) for link in route
+        ), f"flow {flow} could be faster"
+
+
+@given(systems(), st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_flow_of_weight_k_is_k_flows(system: tuple[list[float], list[tuple[int, ...]]], data: st.DataObject) -> None:
+    """Flows of one route, listed k times or once with weight k: bitwise the same rates."""
+    capacity, flows = system
+    counts = data.draw(st.lists(st.integers(1, 4), min_size=len(flows), max_size=len(flows)))
+    one_by_one = max_min_rates(capacity, [route for route, k in zip(flows, counts, strict=True) for _ in range(k)])
+    at_once = max_min_rates(capacity, flows, [(float(k),) * len(route) for route, k in zip(flows, counts, strict=True)])
+    assert one_by_one == [rate for rate, k in zip(at_once, counts, strict=True) for _ in range(k)]
+
+
+@given(weighted(), st.integers(0, 2**32))
+@settings(max_examples=250, deadline=None)
+def test_no_order_matters_to_the_last_bit(system: Weighted, seed: int) -> None:
+    """Flows in another order, links with other numbers, routes read another way: the same rates, bit by bit."""
+    rng = random.Random(seed)
+    capacity, flows, weights = system
+    number = rng.sample(range(len(capacity)), len(capacity))  # link l is now called number[l]
+    renamed = [0.0] * len(capacity)
+    for link, value in enumerate(capacity):
+        renamed[number[link]] = value
+    order = rng.sample(range(len(flows)), len(flows))
+    routes, loads = [], []
+    for flow in order:
+        places = rng.sample(range(len(flows[flow])), len(flows[flow]))
+        given_weights = weights[flow]
+        routes.append([number[flows[flow][i]] for i in places])
+        loads.append(None if given_weights is None else [given_weights[i] for i in places])
+    rates = max_min_rates(capacity, flows, weights)
+    assert max_min_rates(renamed, routes, loads) == [rates[flow] for flow in order]
+
+
 # The fluid model ------------------------------------------------------------------------------------------------
 
 
@@ -148,21 +231,64 @@ def test_nothing_to_send_ends_at_once() -> None:
     assert network.share(77) == [(0, 77)]
 
 
+def test_a_link_that_changes() -> None:
+    """Of 3000 B at 1 GB/s 2000 are left at 1 us; at 0.5 GB/s they take 4 us. No flow on the other link: no sharing."""
+    network = FluidNetwork([1e9, 1e9])
+    network.start(0, (0,), 3000, 0)
+    network.share(0)
+    assert not network.set_bandwidth(1, 5.0)
+    assert network.set_bandwidth(0, 5e8)
+    assert network.share(1_000_000) == [(0, 5_000_000)]
+
+
+def test_a_flow_that_moves() -> None:
+    """Both start with a link of 1 GB/s for themselves. At 1 us flow 0 moves to the other's with 2000 B left.
+
+    Flow 1 has 3000 B left there, half of the link each: 5 us and 7 us. Then flow 0 moves back at 2 us, with 1500 B.
+    """
+    network = FluidNetwork([1e9, 1e9])
+    network.start(0, (0,), 3000, 0)
+    network.start(1, (1,), 4000, 0)
+    assert network.share(0) == [(0, 3_000_000), (1, 4_000_000)]
+    network.move(0, (1,))
+    assert network.share(1_000_000) == [(0, 5_000_000), (1, 7_000_000)]
+    assert not network.set_bandwidth(0, 1e9)
+    network.move(0, (0,))
+    assert network.share(2_000_000) == [(0, 3_500_000), (1, 4_500_000)]
+
+
+def test_a_flow_that_moves_takes_other_weights() -> None:
+    """1000 B at weight 4 run at 0.25 GB/s; at 2 us 500 are left, at weight 1 they take 0.5 us."""
+    network = FluidNetwork([1e9])
+    network.start(0, (0,), 1000, 0, (4.0,))
+    assert network.share(0) == [(0, 4_000_000)]
+    network.move(0, (0,), None)
+    assert network.share(2_000_000) == [(0, 2_500_000)]
+
+
 class _Plain:
     """The same rules without the shortcut: everything is solved again at every sharing."""
 
     def __init__(self, bandwidths: list[float]) -> None:
-        self.bandwidths, self.flows = bandwidths, {}
+        self.bandwidths, self.flows = list(bandwidths), {}
 
-    def start(self, flow: int, links: tuple[int, ...], num_bytes: int, now_ps: int) -> None:
-        self.flows[flow] = [links, float(num_bytes), now_ps, 0.0]
+    def start(self, flow: int, links: tuple[int, ...], num_bytes: int, now_ps: int, weights: tuple | None) -> None:
+        self.flows[flow] = [(links, weights), float(num_bytes), now_ps, 0.0]
+
+    def move(self, flow: int, links: tuple[int, ...], weights: tuple | None) -> None:
+        self.flows[flow][0] = links, weights
+
+    def set_bandwidth(self, link: int, bandwidth: float) -> bool:
+        self.bandwidths[link] = bandwidth
+        return any(link in entry[0][0] for entry in self.flows.values())
 
     def finish(self, flow: int) -> None:
         del self.flows[flow]
 
     def share(self, now_ps: int) -> list[tuple[int, int]]:
         numbers = sorted(self.flows)
-        rates = max_min_rates(self.bandwidths, [self.flows[flow][0] for flow in numbers])
+        routes = [self.flows[flow][0] for flow in numbers]
+        rates = max_min_rates(self.bandwidths, [links for links, _ in routes], [weights for _, weights in routes])
         changed = []
         for flow, rate in zip(numbers, rates, strict=True):
             _, left, since, before = self.flows[flow]
@@ -173,6 +299,12 @@ class _Plain:
         return changed
 
 
+def random_route(rng: random.Random, num_links: int) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+    """One to three links, half of the time with weights."""
+    links = tuple(rng.sample(range(num_links), rng.randint(1, min(3, num_links))))
+    return links, tuple(rng.choice((1.0, 2.0, 0.25, 7 * WEIGHT_UNIT)) for _ in links) if rng.randrange(2) else None
+
+
 @given(
     bandwidths=st.lists(st.floats(1e6, 1e11), min_size=1, max_size=7),
     seed=st.integers(0, 2**32),
@@ -180,7 +312,7 @@ class _Plain:
 )
 @settings(max_examples=150, deadline=None)
 def test_sharing_a_part_equals_sharing_everything(bandwidths: list[float], seed: int, num_events: int) -> None:
-    """Random flows come and go, several at an instant; after each instant both must agree to the last bit."""
+    """Random flows come, go and move, links change, several at an instant; then both must agree to the last bit."""
     rng = random.Random(seed)
     fluid, plain = FluidNetwork(bandwidths), _Plain(bandwidths)
     alive: set[int] = set()
@@ -192,9 +324,15 @@ def test_sharing_a_part_equals_sharing_everything(bandwidths: list[float], seed:
             fluid.finish(flow)
             plain.finish(flow)
         for flow in range(3 * number, 3 * number + rng.randrange(4)):
-            links = tuple(rng.sample(range(len(bandwidths)), rng.randint(1, min(3, len(bandwidths)))))
-            amount = rng.choice([0, 1, rng.randrange(10**9)])
+            amount, route = rng.choice([0, 1, rng.randrange(10**9)]), random_route(rng, len(bandwidths))
             alive.add(flow)
-            fluid.start(flow, links, amount, now_ps)
-            plain.start(flow, links, amount, now_ps)
+            fluid.start(flow, route[0], amount, now_ps, route[1])
+            plain.start(flow, route[0], amount, now_ps, route[1])
+        for flow in rng.sample(sorted(alive), min(len(alive), rng.choice((0, 0, 1, 3)))):
+            route = random_route(rng, len(bandwidths))
+            fluid.move(flow, *route)
+            plain.move(flow, *route)
+        if rng.randrange(3) == 0:
+            link, bandwidth = rng.randrange(len(bandwidths)), rng.uniform(1e6, 1e11)
+            assert fluid.set_bandwidth(link, bandwidth) == plain.set_bandwidth(link, bandwidth)
         assert fluid.share(now_ps) == plain.share(now_ps)

@@ -6,11 +6,9 @@
     HEAP,  # entries in the heap
     EMPTY,  # buckets in the heap whose slots have all been moved away
     BUCKETS,  # buckets ever used
-    FREE_BUCKET,  # head of the list of free ones, -1 if none; the same for slots and nodes
+    FREE_BUCKET,  # head of the list of free ones, -1 if none; the same for slots
     SLOTS,
     FREE_SLOT,
-    NODES,
-    FREE_NODE,
     STAMP,  # number of the latest search for a connected part
     SHARES,  # how often shares were computed
     DUE,  # 1 if they must be at this instant
@@ -19,13 +17,14 @@
     PASSED,
     TOUCHED,
     FINISHED,  # task instances done
+    WORK,  # flows that were solved with others
     NEXT_CHANGE,
     WATCHED,  # a task at whose round WATCHED_ROUND the loop pauses
     WATCHED_ROUND,
     ERROR,
     ERROR_TASK,
     NUM_COUNTERS,
-) = range(23)
+) = range(22)
 
 # State of a slot: what its next event is.
 LATENCY, FLOWING, ENDING = range(3)

@@ -27,9 +27,10 @@ from commbench.sim.kernel.counters import (
     TOUCHED,
     WATCHED,
     WATCHED_ROUND,
+    WORK,
 )
 from commbench.sim.kernel.queue import collect, next_time, take_out
-from commbench.sim.kernel.shares import attach, connected, detach, solve, touch
+from commbench.sim.kernel.shares import alone, attach, connected, detach, solve, touch
 from commbench.sim.kernel.tasks import end_of_flow, enter, finish, number, occupy, sort, start, wait
 
 
@@ -41,7 +42,7 @@ def advance(model, until, limit):
     Returns RUNNING, OVER, REACHED, or what went wrong.
     """
     n, (buckets, heap, _), pending, slots = model.n, model.queue, model.pending, model.slots
-    stop = n[FINISHED] + limit
+    stop = n[WORK] + n[FINISHED] + limit
     _apply_changes(model)  # those of time 0, at the first call
     while True:
         _settle(model)
@@ -49,7 +50,7 @@ def advance(model, until, limit):
             return n[ERROR]
         if n[FINISHED] >= until:
             return OVER
-        if n[FINISHED] >= stop:
+        if n[WORK] + n[FINISHED] >= stop:
             return RUNNING
         if model.tasks[n[WATCHED]].round >= n[WATCHED_ROUND]:
             return REACHED
@@ -84,16 +85,16 @@ def _settle(model):
 def _ends(model):
     """Phase 1: whatever ends at this instant, in any order (see _deliveries for what needs one)."""
     n, slots, pending, passed = model.n, model.slots, model.pending, model.passed
-    tasks, links, nodes, touched = model.tasks, model.links, model.nodes, model.touched
+    tasks, links, crowd, touched = model.tasks, model.links, model.crowd, model.touched
     while n[PENDING] > 0:
         n[PENDING] -= 1
         slot = pending[n[PENDING]]
         if slot < 0:
             finish(~slot, tasks, model.dependents, model.lags, model.num_rounds, model.end, model.ready, n)
         elif slots[slot].state == LATENCY:
-            enter(slot, tasks, slots, nodes, links, model.routes, model.route_now, passed, touched, n)
+            enter(slot, tasks, slots, links, crowd, model.routes, model.route_now, passed, touched, n)
         elif slots[slot].state == FLOWING:
-            detach(slot, slots, nodes, links, touched, n)
+            detach(slot, slots, links, crowd, model.routes, touched, n)
             n[DUE] = 1
             passed[n[PASSED]] = slot
             n[PASSED] += 1
@@ -151,26 +152,39 @@ def _starts(model):
 @jit
 def _shares(model):
     """Phase 3: new fair shares wherever something has changed, one connected part after the other."""
-    n, slots, nodes, links, touched = model.n, model.slots, model.nodes, model.links, model.touched
-    part_links, part_slots, lost = model.rooms
+    n, slots, links, crowd, touched = model.n, model.slots, model.links, model.crowd, model.touched
+    next_rate, part = model.marks[1], model.part
     n[DUE] = 0
     n[SHARES] += 1
     n[STAMP] += 1
     for i in range(n[TOUCHED]):
         link = touched[i]
         links[link].touched = 0
-        if links[link].mark == n[STAMP] or links[link].head < 0:
+        if links[link].mark == n[STAMP] or links[link].count == 0:
             continue
-        num_links, num_slots = connected(link, slots, nodes, links, part_links, part_slots, n)
-        solve(num_links, num_slots, slots, nodes, links, part_links, part_slots, lost)
+        if links[link].count == 1:  # most parts of a quiet fabric are one flow
+            slot = crowd[0][links[link].first].slot
+            rate = alone(slots[slot].route, links, model.routes, n[STAMP])
+            if rate >= 0.0:
+                _give(slot, rate, model)
+                continue
+        num_links, num_slots = connected(link, slots, links, crowd, model.routes, model.marks, part, n)
+        solve(num_links, num_slots, slots, links, crowd, model.routes, next_rate, part)
+        n[WORK] += num_slots
         for j in range(num_slots):
-            slot = part_slots[j]
-            if slots[slot].next_rate != slots[slot].rate:
-                if slots[slot].bucket >= 0:
-                    take_out(slot, slots, model.queue[0], model.queue[1], n)
-                end = end_of_flow(slot, slots[slot].next_rate, slots, n)
-                wait(slot, FLOWING, end, slots, model.queue, model.pending, n)
+            _give(part[1][j], next_rate[part[1][j]], model)
     n[TOUCHED] = 0
+
+
+@jit
+def _give(slot, rate, model):
+    """A flow's rate from now on; if it is another than before, its end is another too."""
+    n, slots = model.n, model.slots
+    if rate == slots[slot].rate:
+        return
+    if slots[slot].bucket >= 0:
+        take_out(slot, slots, model.queue[0], model.queue[1], n)
+    wait(slot, FLOWING, end_of_flow(slot, rate, slots, n), slots, model.queue, model.pending, n)
 
 
 @jit
@@ -183,7 +197,7 @@ def _apply_changes(model):
         n[NEXT_CHANGE] += 1
         if what == 0:  # sim.setting.What
             links[index].bandwidth = value
-            if links[index].head >= 0:
+            if links[index].count > 0:
                 touch(index, links, model.touched, n)
                 n[DUE] = 1
         elif what == 1:
@@ -204,6 +218,6 @@ def _move_flows(route, model):
         if model.route_now[route] < 0:
             n[ERROR], n[ERROR_TASK] = CUT, task
             return
-        detach(slot, slots, model.nodes, model.links, model.touched, n)
-        attach(slot, model.route_now[route], slots, model.nodes, model.links, model.routes, model.touched, n)
+        detach(slot, slots, model.links, model.crowd, model.routes, model.touched, n)
+        attach(slot, model.route_now[route], slots, model.links, model.crowd, model.routes, model.touched, n)
         n[DUE] = 1

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-__all__ = ["BUCKET", "ENTRY", "LINK", "NODE", "SLOT", "TASK"]
+__all__ = ["BUCKET", "ENTRY", "LINK", "ON_LINK", "SLOT", "TASK"]
 
 TASK = np.dtype(
     [
@@ -21,6 +21,7 @@ TASK = np.dtype(
         ("stride", np.int32),
         ("piece", np.int32),
         ("base", np.int64),
+        ("hops", np.int64),  # where the places of its flow on links begin
     ],
     align=True,
 )
@@ -29,44 +30,33 @@ SLOT = np.dtype(
     [  # one active task: a transfer from its start to its delivery, a compute task while it lasts
         ("left", np.float64),  # bytes to go at time ``since``, at ``rate`` bytes/s since then
         ("rate", np.float64),
-        ("next_rate", np.float64),  # of the sharing in progress; below 0 while not fixed
         ("since", np.int64),
+        ("hops", np.int64),  # where its places on links begin
         ("task", np.int32),
         ("state", np.int32),
         ("bucket", np.int32),  # where its next event waits, -1 if nowhere
         ("next", np.int32),  # neighbours in the bucket, or next free slot
         ("prev", np.int32),
-        ("node", np.int32),  # its first node
-        ("mark", np.int32),
-        ("spare", np.int32),
+        ("route", np.uint32),  # that its flow takes
     ],
     align=True,
 )
 
-NODE = np.dtype(
-    [  # one flow on one link
-        ("weight", np.float64),
-        ("slot", np.int32),
-        ("link", np.int32),
-        ("next", np.int32),  # neighbours on the link, or next free node
-        ("prev", np.int32),
-        ("sibling", np.int32),  # next node of the same flow
-        ("spare", np.int32),
-    ],
-    align=True,
-)
+ON_LINK = np.dtype([("slot", np.uint32), ("hop", np.uint32)], align=True)
+"""A flow on a link: which, and the how-manieth link of its route this is."""
 
 LINK = np.dtype(
     [
         ("bandwidth", np.float64),
+        ("total", np.float64),  # weight of all flows on it
         ("left", np.float64),  # of the sharing in progress: bandwidth left, weight not fixed, weight fixed in this
         ("weight", np.float64),  # round, and left / weight
         ("fixed", np.float64),
         ("share", np.float64),
-        ("head", np.int32),  # first node on it, -1 if none
+        ("first", np.int64),  # its flows are on_link[first:first + count]
+        ("count", np.int32),
         ("mark", np.int32),
         ("touched", np.int32),
-        ("spare", np.int32),
     ],
     align=True,
 )

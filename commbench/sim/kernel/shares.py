@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flows on links, and their max-min fair shares in the part of the network that has changed (network.maxmin)."""
+"""Flows on links, and their max-min fair shares in the part of the network that has changed (network.maxmin).
+
+A crowded link is walked along again and again, so its flows stand one behind the other in memory, and what is asked of
+every flow (is it marked, is it fixed) stands in arrays of its own.
+"""
 
 from commbench.sim.kernel import jit
-from commbench.sim.kernel.counters import FREE_NODE, NODES, STAMP, TOUCHED
+from commbench.sim.kernel.counters import STAMP, TOUCHED
 
 
 @jit
@@ -15,108 +19,108 @@ def touch(link, links, touched, n):
 
 
 @jit
-def attach(slot, route, slots, nodes, links, routes, touched, n):
-    """Put the slot's flow on the links of a route."""
-    route_first, route_links, route_weights = routes
-    slots[slot].node = -1
-    for hop in range(route_first[route], route_first[route + 1]):
-        node = n[FREE_NODE]
-        if node >= 0:
-            n[FREE_NODE] = nodes[node].next
-        else:
-            node = n[NODES]
-            n[NODES] += 1
-        link = route_links[hop]
-        head = links[link].head
-        nodes[node].weight = route_weights[hop] if route_weights.size > 0 else 1.0
-        nodes[node].slot, nodes[node].link = slot, link
-        nodes[node].next, nodes[node].prev = head, -1
-        nodes[node].sibling = slots[slot].node
-        if head >= 0:
-            nodes[head].prev = node
-        links[link].head = node
-        slots[slot].node = node
+def _weight(hop, weights):
+    return weights[hop] if weights.size > 0 else 1.0
+
+
+@jit
+def attach(slot, route, slots, links, crowd, routes, touched, n):
+    """Put the slot's flow on the links of a route, at the end of the flows there."""
+    on_link, place = crowd
+    first, route_links, weights = routes
+    slots[slot].route = route
+    for i in range(first[route + 1] - first[route]):
+        link = route_links[first[route] + i]
+        at = links[link].count
+        on_link[links[link].first + at].slot, on_link[links[link].first + at].hop = slot, i
+        place[slots[slot].hops + i] = at
+        links[link].count = at + 1
+        links[link].total += _weight(first[route] + i, weights)
         touch(link, links, touched, n)
 
 
 @jit
-def detach(slot, slots, nodes, links, touched, n):
-    """Take the slot's flow off its links."""
-    node = slots[slot].node
-    slots[slot].node = -1
-    while node >= 0:
-        after, before, link = nodes[node].next, nodes[node].prev, nodes[node].link
-        if after >= 0:
-            nodes[after].prev = before
-        if before >= 0:
-            nodes[before].next = after
-        else:
-            links[link].head = after
-        if links[link].head >= 0:  # an empty link has nobody to share with
-            touch(link, links, touched, n)
-        nodes[node].next = n[FREE_NODE]
-        n[FREE_NODE] = node
-        node = nodes[node].sibling
+def detach(slot, slots, links, crowd, routes, touched, n):
+    """Take the slot's flow off its links; the last flow of each moves up to its place."""
+    on_link, place = crowd
+    first, route_links, weights = routes
+    route = slots[slot].route
+    for i in range(first[route + 1] - first[route]):
+        link = route_links[first[route] + i]
+        last = links[link].count - 1
+        links[link].count = last
+        if last == 0:  # an empty link has nobody to share with
+            links[link].total = 0.0
+            continue
+        mover = on_link[links[link].first + last]
+        at = place[slots[slot].hops + i]
+        place[slots[mover.slot].hops + mover.hop] = at
+        on_link[links[link].first + at].slot, on_link[links[link].first + at].hop = mover.slot, mover.hop
+        links[link].total -= _weight(first[route] + i, weights)
+        touch(link, links, touched, n)
 
 
 @jit
-def connected(link, slots, nodes, links, part_links, part_slots, n):
-    """Links and flows joined to a link through shared links; returns how many of each, in the two lists."""
+def connected(link, slots, links, crowd, routes, marks, part, n):
+    """Links and flows joined to a link through shared links; returns how many of each, in the two lists of ``part``."""
+    first, route_links = routes[0], routes[1]
+    mark, next_rate = marks
+    part_links, part_slots = part[0], part[1]
     stamp = n[STAMP]
     links[link].mark = stamp
     part_links[0] = link
     num_links, num_slots, looked_at = 1, 0, 0
     while looked_at < num_links:
-        node = links[part_links[looked_at]].head
+        here = part_links[looked_at]
         looked_at += 1
-        while node >= 0:
-            slot = nodes[node].slot
-            if slots[slot].mark != stamp:
-                slots[slot].mark = stamp
-                slots[slot].next_rate = -1.0
-                part_slots[num_slots] = slot
-                num_slots += 1
-                own = slots[slot].node
-                while own >= 0:
-                    other = nodes[own].link
-                    if links[other].mark != stamp:
-                        links[other].mark = stamp
-                        part_links[num_links] = other
-                        num_links += 1
-                    own = nodes[own].sibling
-            node = nodes[node].next
+        for i in range(links[here].first, links[here].first + links[here].count):
+            slot = crowd[0][i].slot
+            if mark[slot] == stamp:
+                continue
+            mark[slot] = stamp
+            next_rate[slot] = -1.0
+            part_slots[num_slots] = slot
+            num_slots += 1
+            route = slots[slot].route
+            for hop in range(first[route], first[route + 1]):
+                other = route_links[hop]
+                if links[other].mark != stamp:
+                    links[other].mark = stamp
+                    part_links[num_links] = other
+                    num_links += 1
     return num_links, num_slots
 
 
 @jit
-def solve(num_links, num_slots, slots, nodes, links, part_links, part_slots, lost):
-    """Progressive filling of one connected part: sets ``next_rate`` of its flows. ``lost`` is room for links."""
-    if num_slots == 1:
-        slots[part_slots[0]].next_rate = _alone(slots[part_slots[0]].node, nodes, links)
-        return
+def solve(num_links, num_slots, slots, links, crowd, routes, next_rate, part):
+    """Progressive filling of one connected part: sets ``next_rate`` of its flows."""
+    part_links = part[0]
     for i in range(num_links):
         link = part_links[i]
-        weight = 0.0
-        node = links[link].head
-        while node >= 0:
-            weight += nodes[node].weight
-            node = nodes[node].next
-        links[link].left, links[link].weight, links[link].fixed = links[link].bandwidth, weight, 0.0
-        links[link].share = links[link].bandwidth / weight if weight > 0.0 else 0.0
+        links[link].left, links[link].weight, links[link].fixed = links[link].bandwidth, links[link].total, 0.0
+        if links[link].count == 0:
+            links[link].weight = 0.0
+        else:
+            links[link].share = links[link].bandwidth / links[link].total
     while num_slots > 0:
         num_links, share = _smallest_share(num_links, links, part_links)
-        num_slots -= _fix(num_links, share, slots, nodes, links, part_links, lost)
+        num_slots -= _fix(num_links, share, slots, links, crowd, routes, next_rate, part)
 
 
 @jit
-def _alone(node, nodes, links):
-    """Rate of a flow that shares no link."""
+def alone(route, links, routes, stamp):
+    """Rate of a flow if it shares no link, else -1; marks its links then."""
+    first, route_links, weights = routes
     rate = -1.0
-    while node >= 0:
-        share = links[nodes[node].link].bandwidth / nodes[node].weight
+    for hop in range(first[route], first[route + 1]):
+        link = route_links[hop]
+        if links[link].count != 1:
+            return -1.0
+        share = links[link].bandwidth / _weight(hop, weights)
         if rate < 0.0 or share < rate:
             rate = share
-        node = nodes[node].sibling
+    for hop in range(first[route], first[route + 1]):
+        links[route_links[hop]].mark = stamp
     return rate
 
 
@@ -135,28 +139,28 @@ def _smallest_share(num_links, links, part_links):
 
 
 @jit
-def _fix(num_links, share, slots, nodes, links, part_links, lost):
+def _fix(num_links, share, slots, links, crowd, routes, next_rate, part):
     """Fix all flows over links with this share, then take what they use off their links; returns how many."""
+    first, route_links, weights = routes
+    part_links, lost = part[0], part[2]
     fixed, num_lost = 0, 0
     for i in range(num_links):
-        if links[part_links[i]].share != share:
+        here = part_links[i]
+        if links[here].share != share:
             continue
-        node = links[part_links[i]].head
-        while node >= 0:
-            slot = nodes[node].slot
-            node = nodes[node].next
-            if slots[slot].next_rate >= 0.0:
+        for j in range(links[here].first, links[here].first + links[here].count):
+            slot = crowd[0][j].slot
+            if next_rate[slot] >= 0.0:
                 continue
-            slots[slot].next_rate = share
+            next_rate[slot] = share
             fixed += 1
-            own = slots[slot].node
-            while own >= 0:
-                link = nodes[own].link
+            route = slots[slot].route
+            for hop in range(first[route], first[route + 1]):
+                link = route_links[hop]
                 if links[link].fixed == 0.0:
                     lost[num_lost] = link
                     num_lost += 1
-                links[link].fixed += nodes[own].weight
-                own = nodes[own].sibling
+                links[link].fixed += _weight(hop, weights)
     for i in range(num_lost):
         link = lost[i]
         links[link].left = max(links[link].left - share * links[link].fixed, 0.0)

@@ -29,7 +29,7 @@ from commbench.sim.kernel.counters import (
 from commbench.sim.kernel.queue import put
 from commbench.sim.kernel.shares import attach
 
-_LAST = 9.2e18  # ps, just below 2**63: the end of simulated time as a double
+_TOO_LONG = 2.0**63  # ps: past the end of simulated time
 
 
 @jit
@@ -41,8 +41,7 @@ def new_slot(task, slots, n):
     else:
         slot = n[SLOTS]
         n[SLOTS] += 1
-        slots[slot].mark = 0
-    slots[slot].task, slots[slot].bucket, slots[slot].node = task, -1, -1
+    slots[slot].task, slots[slot].bucket = task, -1
     return slot
 
 
@@ -50,7 +49,9 @@ def new_slot(task, slots, n):
 def wait(slot, state, time, slots, queue, pending, n):
     """Let the slot's next event happen at ``time``; at this very instant it joins the pending list."""
     slots[slot].state = state
-    if time == n[NOW]:
+    if time < n[NOW]:  # the sum has passed 2**63 and wrapped round
+        n[ERROR], n[ERROR_TASK] = TOO_LONG, slots[slot].task
+    elif time == n[NOW]:
         pending[n[PENDING]] = slot
         n[PENDING] += 1
     else:
@@ -117,7 +118,7 @@ def finish(task, tasks, dependents, lags, num_rounds, end, ready, n):
 
 
 @jit
-def enter(slot, tasks, slots, nodes, links, routes, route_now, passed, touched, n):
+def enter(slot, tasks, slots, links, crowd, routes, route_now, passed, touched, n):
     """A transfer's latency is over: its flow enters the network, or is through at once if no link is in the way."""
     task = slots[slot].task
     route = route_now[tasks[task].route]
@@ -128,7 +129,8 @@ def enter(slot, tasks, slots, nodes, links, routes, route_now, passed, touched, 
         n[PASSED] += 1
     else:
         slots[slot].state, slots[slot].since, slots[slot].rate = FLOWING, n[NOW], 0.0
-        attach(slot, route, slots, nodes, links, routes, touched, n)
+        slots[slot].hops = tasks[task].hops
+        attach(slot, route, slots, links, crowd, routes, touched, n)
         n[DUE] = 1
 
 
@@ -175,7 +177,7 @@ def end_of_flow(slot, rate, slots, n):
     slots[slot].left = max(slots[slot].left - passed, 0.0)
     slots[slot].since, slots[slot].rate = now, rate
     lasts = slots[slot].left / rate * 1e12 + 0.5
-    if lasts > _LAST - now:
+    if lasts >= _TOO_LONG:
         n[ERROR], n[ERROR_TASK] = TOO_LONG, slots[slot].task
         return now
     return now + np.int64(lasts)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulated training step as text; every line fits 100 columns."""
+
+from collections.abc import Mapping
+
+from commbench.results.steps import SimulatedStep
+from commbench.units import format_bytes, format_time
+
+__all__ = ["step_table"]
+
+
+def step_table(record: SimulatedStep) -> str:
+    """What is simulated, the headline figures, and tables of time, memory and links."""
+    parts = [_header(record), _headline(record), _times(record), _memory(record), _links(record)]
+    return "\n".join(parts)
+
+
+def _header(r: SimulatedStep) -> str:
+    degrees = " ".join(f"{axis} {getattr(r, axis)}" for axis in ("tp", "cp", "ep", "dp", "pp") if getattr(r, axis) > 1)
+    shares = ", ".join(f"{key} {value}" for key, value in r.efficiency.items())
+    return "\n".join(
+        [
+            f"# simulated training step: {r.model} on {r.topology}, {r.ranks:,} x {r.device} ({r.dtype})",
+            f"# {degrees or 'one rank'}; {r.schedule}, {r.stages_per_rank} stage(s) per rank, {r.microbatches} "
+            f"microbatches of {r.micro_batch} x {r.sequence} tokens, global batch {r.global_batch}",
+            f"# ZeRO {r.zero}, recompute {r.recompute}, sequence parallel {'yes' if r.sequence_parallel else 'no'}, "
+            f"{r.attention} attention",
+            f"# efficiency: {shares}; slowdown of compute beside a collective {r.slowdown:g}",
+            f"# routing {r.routing}, placement {r.placement}, engine {r.engine}, seed {r.seed}"
+            + (f", scenario {r.scenario}" if r.scenario else ""),
+        ]
+    )
+
+
+def _headline(r: SimulatedStep) -> str:
+    tflops = r.mfu * r.peak_flops / 1e12
+    rows = [
+        ("iteration", format_time(r.iteration_s)),
+        ("tokens/s/GPU", f"{r.tokens_per_s_per_gpu:,.1f}"),
+        ("MFU", f"{r.mfu:.2%}   ({tflops:.1f} TFLOP/s per GPU)"),
+        ("HFU", f"{r.hfu:.2%}"),
+        ("bubble", f"{r.bubble_of_ideal:.2%} of ideal, {r.bubble_of_total:.2%} of total"),
+    ]
+    return "\n".join(f" {name:<14} {text}" for name, text in rows)
+
+
+def _times(r: SimulatedStep) -> str:
+    lines = [f"#{'a rank spends (mean)':<22} {'time':>12} {'share':>7} {'exposed':>12} {'critical path':>14}"]
+    for kind, time_s in r.time_s.items():
+        lines.append(
+            f" {kind:<22} {format_time(time_s):>12} {time_s / r.iteration_s:>7.1%} {_optional(r.exposed_s, kind):>12} "
+            f"{_optional(r.critical_s, kind):>14}"
+        )
+    return "\n".join(lines)
+
+
+def _optional(times: Mapping[str, float], kind: str) -> str:
+    return format_time(times[kind]) if kind in times else "-"
+
+
+def _memory(r: SimulatedStep) -> str:
+    total = sum(r.memory_bytes.values())
+    verdict = "fits" if r.fits else "DOES NOT FIT"
+    lines = [f"#{'memory of fullest rank':<22} {'bytes':>12}"]
+    lines += [f" {kind:<22} {format_bytes(size):>12}" for kind, size in r.memory_bytes.items()]
+    lines.append(f" {'total':<22} {format_bytes(total):>12}   {verdict} into {format_bytes(r.capacity_bytes)}")
+    return "\n".join(lines)
+
+
+def _links(r: SimulatedStep) -> str:
+    lines = [f"#{'links':<22} {'busiest':<36} {'bytes':>11} {'in use':>7} {'mean':>7} {'links':>8}"]
+    for one in r.busiest_links:
+        lines.append(
+            f" {one['joins']:<22} {one['link']:<36} {format_bytes(one['bytes']):>11} {one['utilisation']:>7.1%} "
+            f"{one['mean_utilisation']:>7.1%} {one['links']:>8,}"
+        )
+    return "\n".join(lines)

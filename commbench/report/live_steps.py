@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Live pipelines above their simulated twins, and what tensor parallelism, products and overlap were measured to be."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from commbench.report.pipeline_chart import Bar, Panel, PassKey, pass_keys, pipeline_chart
+from commbench.report.style import Picture
+from commbench.report.tables import Cell, Column, Table
+from commbench.report.text import percent, plural, time_parts, time_text
+from commbench.results.device_records import GemmMeasured, OverlapMeasured, TensorParallelMeasured
+from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated, RankSpans
+from commbench.results.records import Record
+
+__all__ = ["LIVE_STEP_RECORDS", "LiveSteps", "live_steps"]
+
+LIVE_STEP_RECORDS = (
+    PipelineMeasured,
+    PipelineSimulated,
+    PipelineCompared,
+    TensorParallelMeasured,
+    GemmMeasured,
+    OverlapMeasured,
+)
+"""Records that this section shows; the rest of a page knows nothing of them."""
+
+_Field = tuple[Column, Callable[[Any], Cell]]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSteps:
+    """What the template draws.
+
+    Attributes:
+        charts: one per measured pipeline, its twin below it. passes: key to them.
+        tables: of bubbles, tensor-parallel traffic, products and overlap, those that have rows.
+        notes: what a reader must know to judge the figures.
+    """
+
+    charts: tuple[Picture, ...]
+    passes: tuple[PassKey, ...]
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+
+
+def live_steps(records: Sequence[Record]) -> LiveSteps | None:
+    """The section for all such records; None if there are none."""
+    if not any(isinstance(record, LIVE_STEP_RECORDS) for record in records):
+        return None
+    measured = [record for record in records if isinstance(record, PipelineMeasured)]
+    twins = {(r.run, r.executor, r.schedule): r for r in records if isinstance(r, PipelineSimulated)}
+    panels = [_panels(one, twins.get((one.run, one.executor, one.schedule))) for one in measured]
+    charts = tuple(
+        pipeline_chart(these, f"live{number}", title=_title(one), detail=_detail(one))
+        for number, (one, these) in enumerate(zip(measured, panels, strict=True))
+    )
+    tables = (_bubbles(records), _traffic(records), _products(records), _overlap(records))
+    return LiveSteps(
+        charts,
+        pass_keys([panel for these in panels for panel in these]),
+        tuple(table for table in tables if table is not None),
+        tuple(dict.fromkeys(map(_compute_note, measured))),
+    )
+
+
+def _by(executor: str) -> str:
+    return "torch.distributed.pipelining" if executor == "torch" else "commbench's executor"
+
+
+def _title(one: PipelineMeasured) -> str:
+    return f"{one.schedule} on {plural(one.ranks, 'live rank')}, by {_by(one.executor)}"
+
+
+def _detail(one: PipelineMeasured) -> str:
+    sizes = f"{plural(one.stages, 'stage')}, microbatches: {one.microbatches}"
+    return f"{sizes}; bubble {percent(one.bubble_of_ideal)} of ideal, {percent(one.bubble_of_total)} of total"
+
+
+def _compute_note(one: PipelineMeasured) -> str:
+    if one.compute == "delay":
+        delays = ", ".join(f"{kind} {time_text(delay_s)}" for kind, delay_s in one.delays_s.items())
+        return (
+            f"Compute of {one.schedule} is a stated delay ({delays} on a stage; B lasts I and W), most of it asleep, "
+            "so that more stages than cores overlap. Activations and gradients are sent, and their values checked."
+        )
+    return f"Compute of {one.schedule} is matrix products."
+
+
+def _panels(measured: PipelineMeasured, simulated: PipelineSimulated | None) -> list[Panel]:
+    """The iteration nearest to the median, and its twin."""
+    spans = measured.median_iteration
+    panels = [_panel(f"measured: {time_text(_end_s(spans))}", spans, measured.ranks)]
+    if simulated is not None:
+        words = f"simulated with the measured passes and transfers: {time_text(simulated.iteration_s)}"
+        panels.append(_panel(words, simulated.spans, measured.ranks))
+    return panels
+
+
+def _end_s(spans: RankSpans) -> float:
+    return max(span[4] for rank in spans for span in rank)
+
+
+def _panel(title: str, spans: RankSpans, ranks: int) -> Panel:
+    bars = tuple(
+        Bar(rank, begin, end, kind, str(microbatch), chunk=stage // ranks)
+        for rank, row in enumerate(spans)
+        for stage, kind, microbatch, begin, end in row
+    )
+    return Panel(title, tuple(f"rank {rank}" for rank in range(len(spans))), bars)
+
+
+def _table(name: str, title: str, records: Sequence[Record], fields: Sequence[_Field]) -> Table | None:
+    if not records:
+        return None
+    rows = tuple(tuple(make(record) for _, make in fields) for record in records)
+    return Table(name, title, (), tuple(column for column, _ in fields), rows)
+
+
+def _words(title: str, text: Callable[[Any], str]) -> _Field:
+    return Column(title, numeric=False), lambda r: Cell(text(r), text(r))
+
+
+def _number(title: str, value: Callable[[Any], float], under: str = "", form: str = ",") -> _Field:
+    return Column(title, under), lambda r: Cell(format(value(r), form), value(r))
+
+
+def _seconds(title: str, value: Callable[[Any], float], under: str = "") -> _Field:
+    def cell(record: Any) -> Cell:
+        number, unit = time_parts(value(record))
+        return Cell(number.replace("-", "−"), value(record), unit)
+
+    return Column(title, under), cell
+
+
+def _share(title: str, value: Callable[[Any], float | None], under: str = "") -> _Field:
+    def cell(record: Any) -> Cell:
+        share = value(record)
+        return Cell("n/a", -1, tone="muted") if share is None else Cell(percent(share), share)
+
+    return Column(title, under), cell
+
+
+def _points(record: PipelineCompared) -> Cell:
+    return Cell(f"{record.points:+.1f}".replace("-", "−"), record.points, tone="" if record.ok else "bad")
+
+
+def _bubbles(records: Sequence[Record]) -> Table | None:
+    idle = [
+        _seconds("idle", lambda r, cause=cause: r.idle_s[cause], under)  # type: ignore[misc]
+        for cause, under in (
+            ("schedule", "of the schedule"),
+            ("imbalance", "imbalance"),
+            ("transfer", "transfers"),
+            ("host", "host"),
+        )
+    ]
+    fields: list[_Field] = [
+        _words("schedule", lambda r: r.schedule),
+        _words("run by", lambda r: "torch" if r.executor == "torch" else "commbench"),
+        _seconds("step", lambda r: r.measured_s, "measured"),
+        _seconds("spread", lambda r: r.spread_s),
+        _seconds("step", lambda r: r.simulated_s, "simulated"),
+        _share("bubble", lambda r: r.measured_bubble, "measured"),
+        _share("bubble", lambda r: r.simulated_bubble, "simulated"),
+        (Column("difference", "points"), _points),
+        _share("bubble", lambda r: r.clock_free_bubble, "from m and 2m"),
+        *idle,
+    ]
+    return _table(
+        "bubbles",
+        "Bubbles (of total): measured, simulated, and where the mean rank's idle time went",
+        [record for record in records if isinstance(record, PipelineCompared)],
+        fields,
+    )
+
+
+def _traffic(records: Sequence[Record]) -> Table | None:
+    fields: list[_Field] = [
+        _words("split by", lambda r: "DTensor" if r.method == "dtensor" else "hand"),
+        _words("sequence parallel", lambda r: "yes" if r.sequence_parallel else "no"),
+        _number("ranks", lambda r: r.ranks),
+        _words("calls", lambda r: ", ".join(f"{c.calls} {c.collective}" for c in r.counts) or "none"),
+        _number("moved", lambda r: round(r.moved_bytes), "bytes per rank"),
+        (
+            Column("formula", "8 b s h e (t−1)/t"),
+            lambda r: Cell(f"{round(r.formula_bytes):,}", r.formula_bytes, tone="" if r.bytes_ok else "bad"),
+        ),
+        _seconds("time", lambda r: r.time_s),
+        _seconds("exposed", lambda r: r.exposed_s),
+        _number("busbw", lambda r: r.busbw_GBps or 0.0, "GB/s", ".3f"),
+        (
+            Column("largest error", "float64"),
+            lambda r: (
+                Cell("not checked", -1, tone="muted")
+                if r.largest_error is None
+                else Cell(
+                    f"{r.largest_error:.1e}".replace("-", "−"), r.largest_error, tone="" if r.values_ok else "bad"
+                )
+            ),
+        ),
+    ]
+    found = [record for record in records if isinstance(record, TensorParallelMeasured)]
+    return _table("traffic", "Tensor parallelism: one transformer block, forward and backward", found, fields)
+
+
+def _products(records: Sequence[Record]) -> Table | None:
+    fields: list[_Field] = [
+        _words("device", lambda r: r.device),
+        _words("dtype", lambda r: r.dtype),
+        _number("m", lambda r: r.m),
+        _number("n", lambda r: r.n),
+        _number("k", lambda r: r.k),
+        _seconds("time", lambda r: r.seconds),
+        _number("reached", lambda r: r.flops / 1e9, "GFLOP/s", ",.1f"),
+        _share("of peak", lambda r: r.efficiency),
+    ]
+    found = [record for record in records if isinstance(record, GemmMeasured)]
+    return _table("products", "Matrix products", found, fields)
+
+
+def _overlap(records: Sequence[Record]) -> Table | None:
+    fields: list[_Field] = [
+        _words("product", lambda r: f"{r.m} × {r.n} × {r.k} {r.dtype}"),
+        _number("all-reduce", lambda r: r.size_bytes, "bytes"),
+        _number("ranks", lambda r: r.ranks),
+        _seconds("product", lambda r: r.derived()["product_alone_time_s"], "alone"),
+        _seconds("product", lambda r: r.derived()["product_beside_time_s"], "beside all-reduces"),
+        _number("slowdown", lambda r: r.product_slowdown, "of the product", ".3f"),
+        _seconds("all-reduce", lambda r: r.derived()["collective_alone_time_s"], "alone"),
+        _seconds("all-reduce", lambda r: r.derived()["collective_beside_time_s"], "beside products"),
+        _number("slowdown", lambda r: r.collective_slowdown, "of the all-reduce", ".3f"),
+    ]
+    found = [record for record in records if isinstance(record, OverlapMeasured)]
+    return _table("overlap", "A product and an all-reduce side by side", found, fields)

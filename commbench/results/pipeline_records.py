@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pipelines on live ranks, simulated, and held together. Spans are kept in the record file, not shown on stdout.
+
+A span is ``[stage, pass, microbatch, begin_s, end_s]`` with the pass as its letter (F, B, I, W); spans stand per rank
+in the order in which the rank ran them, and time 0 is the first begin on any rank.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, median
+from typing import Any, ClassVar, Self
+
+from commbench.results.records import Record, Samples
+
+__all__ = ["PIPELINE_RECORDS", "PipelineCompared", "PipelineMeasured", "PipelineSimulated", "RankSpans", "Span"]
+
+Span = tuple[int, str, int, float, float]
+RankSpans = tuple[tuple[Span, ...], ...]
+"""Spans of every rank."""
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, however deep."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _total_s(spans: RankSpans) -> float:
+    """From the first begin on any rank to the last end."""
+    return max(span[4] for rank in spans for span in rank) - min(span[3] for rank in spans for span in rank)
+
+
+def _busy_s(spans: RankSpans) -> tuple[float, ...]:
+    """Per rank the time inside passes."""
+    return tuple(sum(end - begin for *_, begin, end in rank) for rank in spans)
+
+
+def _slowest_s(walls_s: Samples) -> float:
+    """Median over iterations of the slowest rank."""
+    slowest: list[float] = [max(column) for column in zip(*walls_s, strict=True)]
+    return median(slowest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pipeline(Record):
+    """What the records of one pipeline share.
+
+    Attributes:
+        run: identifier of the invocation.
+        schedule: name. order: what every rank does, as CSV. executor: "schedule" (commbench's) or "torch".
+        ranks, stages, microbatches: how many. activation_bytes: of one microbatch at a stage boundary.
+    """
+
+    run: str
+    schedule: str
+    order: str
+    executor: str
+    ranks: int
+    stages: int
+    microbatches: int
+    activation_bytes: int
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """See the base; sequences become tuples.
+
+        Raises:
+            KeyError: a required field is missing.
+        """
+        return super(_Pipeline, cls).from_json({name: _tuples(value) for name, value in data.items()})
+
+    def headline(self) -> str:
+        """The record as one JSON line without its spans."""
+        data = json.loads(self.to_json())
+        return json.dumps({name: value for name, value in data.items() if name not in ("spans", "order")})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineMeasured(_Pipeline):
+    """One pipeline schedule on live ranks.
+
+    Attributes:
+        backend: of the transfers. compute: "delay" or "matmul". delays_s: seconds by pass that were asked for, {}
+            for products. slow: (stage, factor) of stages whose delays are longer.
+        spans: per iteration, spans of every rank. clock: "shared" (one host, one monotonic clock) or "barrier"
+            (each rank's own, set to 0 when it leaves the barrier before the iteration).
+        walls_s: barrier to last own pass, rank x iteration, by each rank's own clock. double_walls_s: the same with
+            twice the microbatches; empty where that was not run.
+        transfers_s: (rank, other rank, seconds) of one way of an activation, measured alone.
+        sleep_over_s: what a sleep lasts too long here, taken off every delay; 0 for products.
+        wrong: elements of weight gradients and outputs that are not what the arithmetic says; None if not checked.
+    """
+
+    kind: ClassVar[str] = "pipeline-measured"
+
+    backend: str
+    compute: str
+    delays_s: Mapping[str, float]
+    slow: tuple[tuple[int, float], ...]
+    spans: tuple[RankSpans, ...]
+    clock: str
+    walls_s: Samples
+    double_walls_s: Samples
+    transfers_s: tuple[tuple[int, int, float], ...]
+    sleep_over_s: float
+    launcher: str
+    started_at: str
+    wrong: int | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def samples_s(self) -> tuple[float, ...]:
+        """Per iteration, from the first begin on any rank to the last end."""
+        return tuple(map(_total_s, self.spans))
+
+    @property
+    def iteration_s(self) -> float:
+        """Median of the iterations."""
+        return median(self.samples_s)
+
+    @property
+    def spread_s(self) -> float:
+        """Median absolute deviation of the iterations."""
+        return median(abs(sample - self.iteration_s) for sample in self.samples_s)
+
+    @property
+    def bubbles_of_total(self) -> tuple[float, ...]:
+        """Per iteration, idle share of the mean rank."""
+        return tuple(1 - fmean(_busy_s(spans)) / _total_s(spans) for spans in self.spans)
+
+    @property
+    def bubble_of_total(self) -> float:
+        """Median over iterations of idle / total time."""
+        return median(self.bubbles_of_total)
+
+    @property
+    def bubble_of_ideal(self) -> float:
+        """The same over ideal time."""
+        return self.bubble_of_total / (1 - self.bubble_of_total)
+
+    @property
+    def bubble_clock_free(self) -> float | None:
+        """Of total, without any common clock: T(m) = a m + b, so b / T(m) = 2 - T(2m) / T(m). None without T(2m).
+
+        T is the slowest rank's wall time, the median over iterations; b is filling, draining and what is fixed.
+        """
+        if not self.double_walls_s:
+            return None
+        return 2 - _slowest_s(self.double_walls_s) / _slowest_s(self.walls_s)
+
+    @property
+    def median_iteration(self) -> RankSpans:
+        """Spans of the iteration whose length is nearest to the median."""
+        return min(self.spans, key=lambda spans: abs(_total_s(spans) - self.iteration_s))
+
+    def pass_s(self) -> dict[tuple[int, str], float]:
+        """Median seconds by (stage, pass), over microbatches and iterations."""
+        found: dict[tuple[int, str], list[float]] = {}
+        for iteration in self.spans:
+            for rank in iteration:
+                for stage, kind, _, begin, end in rank:
+                    found.setdefault((stage, kind), []).append(end - begin)
+        return {key: median(samples) for key, samples in sorted(found.items())}
+
+    def derived(self) -> dict[str, Any]:
+        """Length of the step and its bubble in both conventions, by busy time and clock-free."""
+        return {
+            "iteration_s": self.iteration_s,
+            "spread_s": self.spread_s,
+            "bubble_of_total": self.bubble_of_total,
+            "bubble_of_ideal": self.bubble_of_ideal,
+            "bubble_clock_free": self.bubble_clock_free,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSimulated(_Pipeline):
+    """The same schedule simulated with measured durations.
+
+    Attributes:
+        pass_s: median seconds by stage and pass, keys like "2F". transfers_s: as measured, which went in.
+        spans: of every rank. engine: that ran it.
+    """
+
+    kind: ClassVar[str] = "pipeline-simulated"
+
+    pass_s: Mapping[str, float]
+    transfers_s: tuple[tuple[int, int, float], ...]
+    spans: RankSpans
+    engine: str
+
+    @property
+    def iteration_s(self) -> float:
+        """From the first begin on any rank to the last end."""
+        return _total_s(self.spans)
+
+    @property
+    def busy_s(self) -> tuple[float, ...]:
+        """Per rank the time inside passes."""
+        return _busy_s(self.spans)
+
+    @property
+    def bubble_of_total(self) -> float:
+        """Idle share of the mean rank."""
+        return 1 - fmean(self.busy_s) / self.iteration_s
+
+    @property
+    def bubble_of_ideal(self) -> float:
+        """Idle over ideal time."""
+        return self.bubble_of_total / (1 - self.bubble_of_total)
+
+    def derived(self) -> dict[str, Any]:
+        """Length of the step and its bubble in both conventions."""
+        return {
+            "iteration_s": self.iteration_s,
+            "bubble_of_total": self.bubble_of_total,
+            "bubble_of_ideal": self.bubble_of_ideal,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineCompared(Record):
+    """A measured pipeline beside its simulated twin.
+
+    Attributes:
+        measured_s, spread_s, simulated_s: length of the step.
+        measured_bubble, simulated_bubble: of total. clock_free_bubble: measured without a common clock, or None.
+        idle_s: where the mean rank's idle seconds went: "schedule" (simulated, all stages alike, free transfers),
+            "imbalance" (simulated, stages as measured, less that), "transfer" (simulated with measured transfers, less
+            that), "host" (measured, less all of them).
+        max_points: percentage points by which the bubbles may differ.
+    """
+
+    kind: ClassVar[str] = "pipeline-compared"
+
+    run: str
+    schedule: str
+    executor: str
+    compute: str
+    ranks: int
+    stages: int
+    microbatches: int
+    measured_s: float
+    spread_s: float
+    simulated_s: float
+    measured_bubble: float
+    simulated_bubble: float
+    clock_free_bubble: float | None
+    idle_s: Mapping[str, float]
+    max_points: float
+
+    @property
+    def error(self) -> float:
+        """Signed relative error of the simulated step time."""
+        return self.simulated_s / self.measured_s - 1
+
+    @property
+    def points(self) -> float:
+        """Measured less simulated bubble, in percentage points."""
+        return 100 * (self.measured_bubble - self.simulated_bubble)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the bubbles agree."""
+        return abs(self.points) <= self.max_points
+
+    def derived(self) -> dict[str, Any]:
+        """Error, difference and verdict."""
+        return {"error": self.error, "points": self.points, "ok": self.ok}
+
+
+PIPELINE_RECORDS: Sequence[type[Record]] = (PipelineMeasured, PipelineSimulated, PipelineCompared)

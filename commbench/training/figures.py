@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the spans of a training step add up to: where its time goes, exposed communication, bubble, critical path.
+
+Definitions. A unit *computes* while one of its passes or its optimizer works; collectives inside a pass are not
+computing. Communication of a kind is *exposed* on a unit while it is under way there and the unit does not compute;
+a transfer between stages counts on the unit that waits for it. Means are over ranks.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.program.critical import critical_path
+from commbench.program.ir import CoupledCall, ranks_of
+from commbench.routing.routes import Fabric
+from commbench.sim.training import Fitted, Ran
+from commbench.topology.model import Topology
+from commbench.topology.tree import Tree
+from commbench.units import seconds
+from commbench.workload.pipeline.bubble import Bubble
+from commbench.workload.step import COMMUNICATION, COMPUTING, Step
+
+__all__ = [
+    "IDLE",
+    "busiest_links",
+    "calls_of_kinds",
+    "critical_seconds",
+    "pass_spans",
+    "pipeline_bubble",
+    "time_by_kind",
+]
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+IDLE = "idle"
+_KINDS = (*COMPUTING, *COMMUNICATION)
+
+
+def time_by_kind(step: Step, ran: Ran) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds of a rank's step by what it does, and exposed seconds of every kind of communication.
+
+    The first adds up to the step: computing by kind; exposed communication, where several kinds are exposed at once the
+    first in the order of COMMUNICATION; and "idle", where nothing is under way. In the second each kind stands for
+    itself. Both are means over ranks; kinds that do not occur are left out.
+    """
+    spent, exposed = np.zeros(len(_KINDS) + 1), np.zeros(len(COMMUNICATION))
+    total = 0
+    for unit, operations in enumerate(_operations(step)):
+        weight = len(step.units.ranks[unit])
+        one_spent, one_exposed = _of_unit(step, ran, operations)
+        spent += weight * one_spent
+        exposed += weight * one_exposed
+        total += weight
+    by_kind = dict(zip((*_KINDS, IDLE), (spent / total / 1e12).tolist(), strict=True))
+    there = set(step.kinds)
+    alone = dict(zip(COMMUNICATION, (exposed / total / 1e12).tolist(), strict=True))
+    return (
+        {kind: time_s for kind, time_s in by_kind.items() if kind in there or kind == IDLE},
+        {kind: time_s for kind, time_s in alone.items() if kind in there},
+    )
+
+
+def _operations(step: Step) -> list[IntArray]:
+    """Per unit the operations that are its own: those on its streams, and of transfers those that it waits for."""
+    found: list[set[int]] = [set() for _ in range(step.units.num_units)]
+    for number, (op, kind) in enumerate(zip(step.program.operations, step.kinds, strict=True)):
+        for unit in ranks_of(op):
+            if kind != "pipeline":
+                found[unit].add(number)
+            found[unit].update(before for before in op.after if step.kinds[before] == "pipeline" and kind != "pipeline")
+    return [np.array(sorted(numbers), dtype=np.int64) for numbers in found]
+
+
+def _of_unit(step: Step, ran: Ran, operations: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Picoseconds by kind and idle, and exposed by kind of communication."""
+    begin, end = ran.trace.start_ps[operations], ran.trace.end_ps[operations]
+    kind = np.array([_KINDS.index(step.kinds[number]) for number in operations.tolist()], dtype=np.int64)
+    times, at = np.unique(np.concatenate([[0, ran.trace.finish_ps], begin, end]), return_inverse=True)
+    size, first, last = len(times), at[2 : 2 + len(operations)], at[2 + len(operations) :]
+    change = np.zeros((len(_KINDS), size), dtype=np.int64)
+    np.add.at(change, (kind, first), 1)
+    np.add.at(change, (kind, last), -1)
+    under_way = np.cumsum(change, axis=1)[:, :-1] > 0
+    lasts = np.diff(times)
+    which = np.where(under_way.any(axis=0), under_way.argmax(axis=0), len(_KINDS))
+    spent = np.bincount(which, weights=lasts, minlength=len(_KINDS) + 1).astype(np.float64)
+    waits = ~under_way[: len(COMPUTING)].any(axis=0)
+    exposed: FloatArray = (under_way[len(COMPUTING) :] & waits).astype(np.float64) @ lasts
+    return spent, exposed
+
+
+def pass_spans(step: Step, ran: Ran) -> list[tuple[int, int, str, int, float, float]]:
+    """(unit, stage, letter of the pass, microbatch, begin and end in seconds) of every pass."""
+    start, end = ran.trace.start_ps, ran.trace.end_ps
+    return [
+        (
+            one.unit,
+            one.action.stage,
+            one.action.kind.value,
+            one.action.microbatch,
+            seconds(int(start[one.first])),
+            seconds(int(end[one.last])),
+        )
+        for one in step.passes
+    ]
+
+
+def pipeline_bubble(step: Step, ran: Ran) -> Bubble:
+    """Idle time of the pipeline: outside the passes, from the first start of a pass to the last end of one."""
+    first, last = (np.array([getattr(one, name) for one in step.passes]) for name in ("first", "last"))
+    begin, end = ran.trace.start_ps[first], ran.trace.end_ps[last]
+    ranks = np.array([len(step.units.ranks[one.unit]) for one in step.passes])
+    busy = float(((end - begin) * ranks).sum()) / step.units.degrees.num_ranks
+    return Bubble(float(end.max() - begin.min()), (busy,))
+
+
+def critical_seconds(step: Step, ran: Ran) -> dict[str, float]:
+    """Seconds of the critical path by kind of operation; they add up to the step."""
+    found: dict[str, float] = {}
+    for task in critical_path(ran.flat, ran.trace.end_ps):
+        lasted = seconds(int(ran.trace.end_ps[task] - ran.trace.start_ps[task]))
+        found[step.kinds[task]] = found.get(step.kinds[task], 0.0) + lasted
+    return {kind: found[kind] for kind in _KINDS if found.get(kind)}
+
+
+def busiest_links(fitted: Fitted, iteration_s: float) -> list[dict[str, object]]:
+    """The busiest link of every kind (what it joins), busiest first.
+
+    Returns:
+        Per kind: joins (for example "nic -> leaf"), link (the busiest), bytes over it in the step, utilisation (mean
+        over the step), links (that carry anything) and mean_utilisation of these.
+    """
+    fabric = fitted.router.fabric
+    loads = fitted.link_bytes()
+    share = loads / (fabric.bandwidths * iteration_s)
+    kinds: dict[str, list[int]] = {}
+    for number in np.flatnonzero(loads).tolist():
+        kinds.setdefault(_joins(fabric, number), []).append(number)
+    found = []
+    for joins, links in kinds.items():
+        busiest = links[int(share[links].argmax())]
+        found.append(
+            {
+                "joins": joins,
+                "link": _link_name(fabric, busiest),
+                "bytes": float(loads[busiest]),
+                "utilisation": float(share[busiest]),
+                "links": len(links),
+                "mean_utilisation": float(share[links].mean()),
+            }
+        )
+    return sorted(found, key=lambda one: -one["utilisation"])  # type: ignore[operator]
+
+
+def _joins(fabric: Fabric, number: int) -> str:
+    """Kinds of the nodes at the ends of a link."""
+    if isinstance(fabric, Topology):
+        link = fabric.links[number]
+        return f"{fabric.by_name[link.src].kind.value} -> {fabric.by_name[link.dst].kind.value}"
+    assert isinstance(fabric, Tree)
+    stage = next(one for one in fabric.stages if number < one.first_link + one.num_links)
+    ends = (stage.lower.value, stage.upper.value)
+    return " -> ".join(ends if (number - stage.first_link) % 2 == 0 else ends[::-1])
+
+
+def _link_name(fabric: Fabric, number: int) -> str:
+    if isinstance(fabric, Topology):
+        link = fabric.links[number]
+        return f"{link.src} -> {link.dst}"
+    return f"link {number}"
+
+
+def calls_of_kinds(step: Step, kinds: Sequence[str]) -> set[int]:
+    """Numbers of the coupled calls of these kinds."""
+    operations = zip(step.program.operations, step.kinds, strict=True)
+    return {number for number, (op, kind) in enumerate(operations) if isinstance(op, CoupledCall) and kind in kinds}

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one pass of one microbatch through one stage consists of: work and collectives in their order, as data.
+
+Forward runs the operators of the stage in order; backward runs them the other way, for each of them the input
+gradient and then the weight gradient (B; alone these are I and W). What is recomputed runs before the backward pass of
+its layer (full) or of its operator (selective), with its collectives. The collectives of ``traffic`` stand where their
+operator says.
+
+With ``overlap`` the collectives of a column-parallel product's backward run beside its gradients, as in Megatron-LM
+(core 0.12, tensor_parallel/layers.py, LinearWithGradAccumulationAndAsyncCommunication): the gathering of its input
+beside the input gradient, the sum of its input gradient beside the weight gradient. Otherwise nothing runs beside them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from commbench.workload.cost import recomputed
+from commbench.workload.operators import NOTHING, Operator, embedding_operators, head_operators, layer_operators
+from commbench.workload.operators import Work as Cost
+from commbench.workload.pipeline.schedule import Pass
+from commbench.workload.traffic import Traffic, embedding_traffic, head_traffic, layer_traffic
+from commbench.workload.transformer import Execution, Transformer
+
+__all__ = [
+    "Begin",
+    "Call",
+    "End",
+    "Item",
+    "Join",
+    "Layer",
+    "Picoseconds",
+    "Work",
+    "merged",
+    "pass_items",
+    "stage_layers",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """``duration_ps`` picoseconds of computing; ``kind`` is "forward", "recompute" or "backward"."""
+
+    kind: str
+    duration_ps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A collective; ``beside``: what follows need not wait for it, up to the next Join."""
+
+    traffic: Traffic
+    beside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Wait for the collectives beside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """From here on a layer's weights are needed. Layers of a stage: -1 the embedding, then 0 and up, then the head."""
+
+    layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A layer is through; in backward passes with weight gradients, its gradients are there."""
+
+    layer: int
+
+
+Item = Work | Call | Join | Begin | End
+Picoseconds = Callable[[Cost, bool], int]
+"""How long a pass of an operator lasts; the flag says whether it is an attention core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Operators and collectives of a layer, of the embedding (number -1) or of the head (number of layers)."""
+
+    number: int
+    operators: tuple[Operator, ...]
+    traffic: tuple[Traffic, ...]
+
+    def calls(self, when: str, operator: str, side: str, *, beside: bool = False) -> Iterator[Call]:
+        """The collectives at this place."""
+        for one in self.traffic:
+            if (one.when, one.operator, one.side) == (when, operator, side):
+                yield Call(one, beside)
+
+
+def stage_layers(model: Transformer, run: Execution, num_layers: int, *, first: bool, last: bool) -> tuple[Layer, ...]:
+    """The layers of a stage in forward order."""
+    operators, traffic = layer_operators(model, run), layer_traffic(model, run)
+    layers = [Layer(number, operators, traffic) for number in range(num_layers)]
+    if first:
+        layers.insert(0, Layer(-1, embedding_operators(model, run), embedding_traffic(model, run)))
+    if last:
+        head = head_operators(model, run, own_weights=not (model.tied and first))
+        layers.append(Layer(num_layers, head, head_traffic(model, run)))
+    return tuple(layers)
+
+
+def pass_items(
+    layers: Sequence[Layer], run: Execution, kind: Pass, lasts: Picoseconds, *, overlap: bool = False
+) -> tuple[Item, ...]:
+    """The items of one pass.
+
+    Args:
+        layers: of the stage, from :func:`stage_layers`.
+        run: how it is executed.
+        kind: which pass.
+        lasts: see Picoseconds.
+        overlap: see the module docstring; only a whole backward (B) has both gradients beside which to run.
+    """
+    items: list[Item] = []
+    for layer in layers if kind is Pass.FORWARD else reversed(layers):
+        items.append(Begin(layer.number))
+        match kind:
+            case Pass.FORWARD:
+                items += _forward(layer, "forward", "forward", layer.operators, lasts)
+            case Pass.WEIGHT:
+                for op in reversed(layer.operators):
+                    items += _weight(layer, op, lasts)
+            case _:
+                items += _backward(layer, run, lasts, whole=kind is Pass.BACKWARD, overlap=overlap)
+        items.append(End(layer.number))
+    return tuple(items)
+
+
+def _forward(layer: Layer, kind: str, when: str, operators: Iterable[Operator], lasts: Picoseconds) -> Iterator[Item]:
+    for op in operators:
+        yield from layer.calls(when, op.name, "before")
+        yield Work(kind, lasts(op.forward, op.core))
+        yield from layer.calls(when, op.name, "after")
+
+
+def _backward(layer: Layer, run: Execution, lasts: Picoseconds, *, whole: bool, overlap: bool) -> Iterator[Item]:
+    again = [op for op in layer.operators if recomputed(op, run) != NOTHING and not op.core]
+    if again:  # full: the layer from its beginning
+        yield from _forward(layer, "recompute", "recompute", layer.operators, lasts)
+    overlap = overlap and whole
+    for op in reversed(layer.operators):
+        if op.core and not again and recomputed(op, run) != NOTHING:
+            yield from _forward(layer, "recompute", "recompute", [op], lasts)
+        yield from layer.calls("backward", op.name, "before")
+        weights = list(_weight(layer, op, lasts)) if whole else []
+        gathers = [Call(item.traffic, beside=True) for item in weights if isinstance(item, Call) and overlap]
+        yield from gathers
+        yield Work("backward", lasts(op.input, op.core))
+        if gathers:
+            yield Join()
+            weights = [item for item in weights if not isinstance(item, Call)]
+        beside = overlap and bool(weights)
+        if beside:
+            yield from layer.calls("backward", op.name, "after", beside=True)
+        yield from weights
+        if beside:
+            yield Join()
+        else:
+            yield from layer.calls("backward", op.name, "after")
+
+
+def _weight(layer: Layer, op: Operator, lasts: Picoseconds) -> Iterator[Item]:
+    yield from layer.calls("weight", op.name, "before")
+    if op.weight != NOTHING:
+        yield Work("backward", lasts(op.weight, op.core))
+
+
+def merged(items: Iterable[Item], *, marks: bool) -> tuple[Item, ...]:
+    """Neighbouring work of one kind added up; without ``marks``, also across the ends of layers, which are left out."""
+    found: list[Item] = []
+    for item in items:
+        if isinstance(item, Begin | End) and not marks:
+            continue
+        last = found[-1] if found else None
+        if isinstance(item, Work) and isinstance(last, Work) and item.kind == last.kind:
+            found[-1] = Work(item.kind, item.duration_ps + last.duration_ps)
+        elif not (isinstance(item, Work) and item.duration_ps == 0):
+            found.append(item)
+    return tuple(found)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training step is: the model, how it is split and executed, and on what; nothing of it is assumed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from commbench.errors import InputError
+from commbench.workload.compute import Device, Efficiency
+from commbench.workload.cost import hardware_flops, model_flops
+from commbench.workload.groups import Degrees
+from commbench.workload.memory import MemoryUse, Precision, memory_per_rank
+from commbench.workload.pipeline.schedule import PipelineSchedule
+from commbench.workload.transformer import Execution, Transformer
+
+__all__ = ["StepPlan", "num_microbatches"]
+
+
+def num_microbatches(global_batch: int, micro_batch: int, dp: int) -> int:
+    """Microbatches that every pipeline runs in a step.
+
+    Raises:
+        InputError: they are not whole; names the three numbers.
+    """
+    if min(global_batch, micro_batch, dp) < 1:
+        raise InputError(f"--global-batch {global_batch}, --microbatch {micro_batch} and --dp {dp} must be at least 1")
+    if global_batch % (micro_batch * dp):
+        raise InputError(
+            f"--global-batch {global_batch} is not a multiple of --microbatch {micro_batch} x --dp {dp} = "
+            f"{micro_batch * dp}"
+        )
+    return global_batch // (micro_batch * dp)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPlan:
+    """One optimizer step.
+
+    Attributes:
+        model: what is trained. run: how a rank executes it.
+        degrees: how the ranks share the work. schedule: the pipeline schedule. layers: of every stage.
+        device, dtype, efficiency: how long operators last (workload.compute).
+        precision: bytes per parameter. zero: ZeRO stage. bucket_bytes: least size of a gradient bucket.
+        ranks_per_host: neighbouring ranks that share a host.
+        algorithms: collective -> algorithm.
+        overlap_tensor: whether tensor collectives run beside the gradients of their product (step_passes).
+        scatter_gather: whether each tensor rank sends its share of a stage's output and they gather it behind
+            (arXiv 2104.04473, section 4.1); without sequence parallelism every tensor rank has the whole.
+
+    Raises:
+        InputError: degrees, stages or layers that do not belong together; names the numbers.
+    """
+
+    model: Transformer
+    run: Execution
+    degrees: Degrees
+    schedule: PipelineSchedule
+    layers: tuple[int, ...]
+    device: Device
+    dtype: str
+    efficiency: Efficiency
+    precision: Precision
+    zero: int
+    bucket_bytes: int
+    ranks_per_host: int
+    algorithms: Mapping[str, str]
+    overlap_tensor: bool = False
+    scatter_gather: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.run.tp, self.run.cp, self.run.ep) != (self.degrees.tp, self.degrees.cp, self.degrees.ep):
+            raise InputError("the execution's tp, cp and ep are not those of the degrees")
+        if self.schedule.num_ranks != self.degrees.pp or self.schedule.num_stages != len(self.layers):
+            raise InputError(
+                f"pipeline schedule {self.schedule.name}: {self.schedule.num_ranks} ranks and "
+                f"{self.schedule.num_stages} stages do not fit pp {self.degrees.pp} and layers of {len(self.layers)} "
+                "stages"
+            )
+        if self.scatter_gather and self.run.sequence_parallel:
+            raise InputError("--scatter-gather: with --sequence-parallel each rank has only its share to send anyway")
+        self.run.check_model(self.model)
+        self.device.peak(self.dtype)
+
+    @property
+    def global_batch(self) -> int:
+        """Sequences of the step."""
+        return self.run.micro_batch * self.schedule.num_microbatches * self.degrees.dp
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the step."""
+        return self.global_batch * self.run.sequence
+
+    @property
+    def model_flops(self) -> int:
+        """FLOP that the step needs (workload.cost.model_flops), attention counted as the execution says."""
+        return model_flops(self.model, sequences=self.global_batch, attention=self.run.attention)
+
+    @property
+    def hardware_flops(self) -> int:
+        """FLOP that are executed, those of recomputation among them; per rank of a pipeline, summed over all ranks."""
+        microbatches = self.schedule.num_microbatches * self.degrees.num_ranks // self.degrees.pp
+        return microbatches * hardware_flops(self.model, self.run)
+
+    def memory(self) -> tuple[MemoryUse, ...]:
+        """Memory of every pipeline position's ranks."""
+        return memory_per_rank(
+            self.model, self.run, self.schedule, self.layers, self.degrees, self.precision, zero=self.zero
+        )

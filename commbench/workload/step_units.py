@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which ranks of a training step are simulated as one, and which groups communicate as one.
+
+Ranks at the same pipeline position do the same work. A *folding* splits their tensor- and data-parallel coordinates
+into classes; the ranks of one pipeline position, tensor class and data class are one *unit*, a rank of the program.
+One class of each is the folded program (a unit per pipeline position); a class per coordinate is the unfolded one.
+
+Groups (of tensor, data, ... parallelism) whose members lie in the same units are one pattern: they advance together.
+Whether that changes any time is for the simulator to find out: it depends on the fabric (sim.symmetry).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.collectives.algorithm import Request
+from commbench.collectives.registry import build, get_algorithm, rounds_of
+from commbench.collectives.traffic import Traffic as Messages
+from commbench.collectives.traffic import traffic_of
+from commbench.errors import InputError
+from commbench.program.ir import Pattern
+from commbench.workload.groups import Degrees, ParallelGroups
+
+__all__ = ["Class", "Folding", "Patterns", "Units"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """Class of every tensor coordinate, and of every data coordinate (place in its dp-cp group)."""
+
+    tensor: tuple[int, ...]
+    data: tuple[int, ...]
+
+    @classmethod
+    def whole(cls, degrees: Degrees) -> "Folding":
+        """Everything that can be: a unit per pipeline position."""
+        return cls((0,) * degrees.tp, (0,) * (degrees.dp * degrees.cp))
+
+    @classmethod
+    def none(cls, degrees: Degrees) -> "Folding":
+        """Nothing: every rank is a unit."""
+        return cls(tuple(range(degrees.tp)), tuple(range(degrees.dp * degrees.cp)))
+
+    @classmethod
+    def apart(cls, degrees: Degrees, ranks: Sequence[int]) -> "Folding":
+        """These ranks' coordinates are classes of their own, all others one class each."""
+        places = [_coordinates(degrees, rank) for rank in ranks]
+        tensor, data = (sorted({place[i] for place in places}) for i in (1, 2))
+        return cls(_classes(degrees.tp, tensor), _classes(degrees.dp * degrees.cp, data))
+
+
+def _classes(size: int, alone: Sequence[int]) -> tuple[int, ...]:
+    """Classes numbered without gaps: 0 and up for those alone, then one for the rest."""
+    return tuple(alone.index(i) if i in alone else len(alone) for i in range(size))
+
+
+def _coordinates(degrees: Degrees, rank: int) -> tuple[int, int, int]:
+    """Pipeline position, tensor coordinate, data coordinate."""
+    place = ParallelGroups(degrees).place_of(rank)
+    members = ParallelGroups(degrees).of_rank("dp-cp", rank)
+    return place["pp"], place["tp"], members.index(rank)
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of a step.
+
+    Attributes:
+        degrees: sizes and rank order.
+        folding: what is simulated as one.
+    """
+
+    degrees: Degrees
+    folding: Folding
+
+    @cached_property
+    def groups(self) -> ParallelGroups:
+        """The groups of the world."""
+        return ParallelGroups(self.degrees)
+
+    @cached_property
+    def of_rank(self) -> IntArray:
+        """Unit of every rank of the world; units of one pipeline position are neighbours."""
+        position, tensor, data = (self._place(kind) for kind in ("pp", "tp", "dp-cp"))
+        tensor, data = np.array(self.folding.tensor)[tensor], np.array(self.folding.data)[data]
+        width = (max(self.folding.tensor) + 1, max(self.folding.data) + 1)
+        return (position * width[1] + data) * width[0] + tensor
+
+    def _place(self, kind: str) -> IntArray:
+        """Place of every rank in its group."""
+        members = np.array(self.groups.of(kind), dtype=np.int64)
+        place = np.empty(self.degrees.num_ranks, dtype=np.int64)
+        place[members] = np.arange(members.shape[1])
+        return place
+
+    @cached_property
+    def num_units(self) -> int:
+        """How many there are."""
+        return self.degrees.pp * self.per_position
+
+    @property
+    def per_position(self) -> int:
+        """Units of one pipeline position."""
+        return (max(self.folding.tensor) + 1) * (max(self.folding.data) + 1)
+
+    @cached_property
+    def ranks(self) -> tuple[tuple[int, ...], ...]:
+        """The ranks that each unit stands for, ascending."""
+        order = np.argsort(self.of_rank, kind="stable")
+        sizes = np.bincount(self.of_rank, minlength=self.num_units)
+        return tuple(tuple(part.tolist()) for part in np.split(order, np.cumsum(sizes)[:-1]))
+
+    def at(self, position: int) -> range:
+        """The units of a pipeline position."""
+        return range(position * self.per_position, (position + 1) * self.per_position)
+
+    @property
+    def words(self) -> str:
+        """What was folded, for people."""
+        ranks = self.degrees.num_ranks
+        if self.num_units == ranks:
+            return f"nothing folded: {ranks:,} ranks, each simulated"
+        if self.per_position == 1:
+            return f"{ranks:,} ranks as {self.degrees.pp} pipeline positions"
+        return f"{ranks:,} ranks as {self.num_units} classes of them at {self.degrees.pp} pipeline positions"
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """Groups that advance together: the units that they lie in, and their ranks, shape (groups, members)."""
+
+    units: tuple[int, ...]
+    groups: IntArray
+
+
+class Patterns:
+    """Makes the patterns of a step, each only once.
+
+    Args:
+        units: of the step.
+        ranks_per_host: ranks r to r + ranks_per_host - 1 share a host; rings of several hosts get as many channels as a
+            group has ranks on one host, which leave the host by different ranks, as NCCL's do.
+        algorithms: collective -> name of its algorithm.
+    """
+
+    def __init__(self, units: Units, ranks_per_host: int, algorithms: dict[str, str]) -> None:
+        self.units, self.ranks_per_host, self.algorithms = units, ranks_per_host, algorithms
+        self._classes: dict[tuple[str, int], tuple[Class, ...]] = {}
+        self._pairs: dict[tuple[int, int], tuple[Class, ...]] = {}
+        self._made: dict[tuple[object, ...], Pattern] = {}
+
+    def classes(self, kind: str, position: int) -> tuple[Class, ...]:
+        """The classes of groups of a kind at a pipeline position; none for groups of one rank."""
+        key = (kind, position)
+        if key not in self._classes:
+            groups = np.array(self.units.groups.of(kind), dtype=np.int64)
+            for at in range(self.units.degrees.pp):  # all positions at once: sorting a large world takes time
+                here = np.isin(self.units.of_rank[groups[:, 0]], self.units.at(at))
+                self._classes[kind, at] = self._split(groups[here]) if groups.shape[1] > 1 else ()
+        return self._classes[key]
+
+    def pairs(self, src: int, dst: int) -> tuple[Class, ...]:
+        """The classes of pairs between two pipeline positions."""
+        if (src, dst) not in self._pairs:
+            pipelines = np.array(self.units.groups.of("pp"), dtype=np.int64)
+            self._pairs[src, dst] = self._split(pipelines[:, [src, dst]])
+        return self._pairs[src, dst]
+
+    def _split(self, groups: IntArray) -> tuple[Class, ...]:
+        units = np.sort(self.units.of_rank[groups], axis=1)
+        kinds, of_group = np.unique(units, axis=0, return_inverse=True)
+        return tuple(
+            Class(tuple(sorted(set(row.tolist()))), groups[of_group.ravel() == number])
+            for number, row in enumerate(kinds)
+        )
+
+    def transfer(self, name: str, of: Class, num_bytes: int) -> Pattern:
+        """From the first member of each group to the second."""
+        key = (id(of), num_bytes, "transfer")
+        if key not in self._made:
+            zero, one = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
+            step = Messages(1, zero, one, zero, np.array([float(num_bytes)]), np.array([False]))
+            self._made[key] = Pattern(name, of.groups, (step,))
+        return self._made[key]
+
+    def collective(self, name: str, of: Class, collective: str, size_bytes: int) -> Pattern:
+        """A collective of each group.
+
+        Raises:
+            InputError: its algorithm is unknown or cannot serve the group.
+        """
+        key = (id(of), size_bytes, collective)
+        if key not in self._made:
+            self._made[key] = Pattern(name, of.groups, self._steps(of.groups, collective, size_bytes))
+        return self._made[key]
+
+    def _steps(self, groups: IntArray, collective: str, size_bytes: int) -> tuple[Messages, ...]:
+        name, size = self.algorithms.get(collective, ""), groups.shape[1]
+        if not name:
+            raise InputError(f"no algorithm is given for {collective} in a training step")
+        hosts, counts = np.unique(groups[0] // self.ranks_per_host, return_counts=True)
+        one_host = len(hosts) == 1
+        per_host = int(counts[0]) if np.all(counts == counts[0]) else 1
+        if name == "ring" and per_host > 1 and not one_host and collective in ("reduce-scatter", "all-gather"):
+            # The halves of a ring all-reduce, whose channels leave a host by different ranks.
+            halves = self._messages("all-reduce", name, size, per_host, size_bytes)
+            return halves[:1] if collective == "reduce-scatter" else halves[1:]
+        return self._messages(collective, name, size, 1 if one_host else per_host, size_bytes)
+
+    def _messages(self, collective: str, name: str, size: int, per_host: int, size_bytes: int) -> tuple[Messages, ...]:
+        algorithm = get_algorithm(collective, name)
+        request = Request(
+            num_ranks=size,
+            slices=1,
+            channels=per_host if name == "ring" else 1,
+            group=per_host,
+            num_elements=size_bytes,
+            element_bytes=1,
+        )
+        form = rounds_of(algorithm, request) or build(algorithm, request)
+        return tuple(traffic_of(form, size_bytes, 1))

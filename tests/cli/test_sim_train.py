@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``commbench sim train``: the contract of its output, options from a file, and bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_bad_input import commbench, the_error
+
+COMPUTE = "--device h100 --matrix-efficiency 0.6 --attention-efficiency 0.5 --memory-efficiency 0.8"
+STEP = f"--model gpt3-125m --topology dgx-h100 --tp 2 --pp 4 --microbatch 1 --global-batch 8 {COMPUTE}"
+
+
+def test_json_is_one_object_and_the_record_file_has_the_passes(tmp_path: Path) -> None:
+    done = commbench("sim", "train", *STEP.split(), "--json", "--out", "steps.jsonl", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    shown, kept = json.loads(line), json.loads((tmp_path / "steps.jsonl").read_text())
+    assert (shown["kind"], shown["schema"]) == ("simulated-step", 1)
+    assert shown["spans"] == []
+    assert len(kept["spans"]) == 2 * 4 * 8
+    assert shown["iteration_s"] == kept["iteration_s"] > 0
+    assert set(shown["memory_bytes"]) == {"parameters", "gradients", "optimizer", "activations", "workspace"}
+    assert "8 ranks as 4 pipeline positions" in done.stderr
+
+
+def test_the_table_says_what_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "step.yaml").write_text(
+        "model: gpt3-125m\ntopology: dgx-h100\ntp: 4\npp: 2\nmicrobatch: 1\nglobal-batch: 8\ndevice: h100\n"
+        "matrix-efficiency: 0.6\nattention-efficiency: 0.5\nmemory-efficiency: 1\nsequence-parallel: true\n"
+    )
+    done = commbench("sim", "train", "step.yaml", "--pp", "1", "--tp", "4", "--dp", "2", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "# tp 4 dp 2; 1f1b, 1 stage(s) per rank, 4 microbatches" in done.stdout
+    assert "sequence parallel yes" in done.stdout
+    for word in ("iteration", "MFU", "HFU", "bubble", "tensor", "fits into 74.51 GiB", "gpu -> nvswitch"):
+        assert word in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_sim_of_a_collective_stays_as_it_was(tmp_path: Path) -> None:
+    done = commbench("sim", "all-reduce", "--topology", "star-8", "-b", "1M", "-e", "1M", "--json", folder=tmp_path)
+    assert json.loads(done.stdout)["kind"] == "simulated"
+    assert "sim train" in commbench("sim", "--help", folder=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--model gpt3-125m", "--topology is missing: name one of"),
+        ("--topology dgx-h100", "--model is missing: name a preset"),
+        (STEP.replace("--matrix-efficiency 0.6", ""), "--matrix-efficiency is missing: the share of the device's peak"),
+        (STEP.replace("--device h100", ""), "--device is missing: what computes"),
+        (STEP.replace("--pp 4", "--pp 3"), "tp 2 x cp 1 x dp 1 x pp 3 = 6 ranks, but there are 8"),
+        (STEP.replace("--global-batch 8", "--global-batch 3"), "3 microbatches are too few for 4 ranks"),
+        (STEP + " --microbatch 3", "--global-batch 8 is not a multiple of --microbatch 3 x --dp 1 = 3"),
+        (STEP + " --tp 8 --pp 1", "model gpt3-125m: num_heads 12 is not divisible by tp 8"),
+        (STEP + " --pp 1 --tp 1 --dp 8 --zero 4", "zero = 4 is unknown"),
+        (STEP + " --schedule 2f2b", "pipeline schedule '2f2b' is unknown"),
+        (STEP + " --schedule interleaved-1f1b --stages-per-rank 2 --global-batch 6", "not a multiple of 4 ranks"),
+        (STEP + " --schedule interleaved-1f1b --stages-per-rank 2", "12 layers cannot be split evenly over 8 stages"),
+        (STEP + " --layers 3,3,3,x", "--layers '3,3,3,x': must be whole numbers"),
+        (STEP + " --slowdown 0.9", "slowdown 0.9 of compute beside a collective must be at least 1"),
+        (STEP + " --gemm-table x.csv", "--matrix-efficiency and --gemm-table: give one of them"),
+        (STEP + " --device a100", "device 'a100' is unknown; known:"),
+        (STEP + " --ring tree-of-life", "algorithm 'tree-of-life' is unknown for all-reduce"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_with_the_rule(tmp_path: Path, options: str, message: str) -> None:
+    assert message in the_error(commbench("sim", "train", *options.split(), folder=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: gpt3-125m\ncolour: red\n", "step.yaml: key 'colour' is unknown; known: model, topology"),
+        ("tp: many\n", "step.yaml: tp: 'many' must be of type int"),
+        ("tp: true\n", "step.yaml: tp: True must be of type int"),
+        ("- tp\n", "step.yaml: must be a mapping of options"),
+        ("tp: [\n", "step.yaml: not YAML"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "step.yaml").write_text(text)
+    assert the_error(commbench("sim", "train", "step.yaml", folder=tmp_path)).startswith(message)
+
+
+def test_a_schedule_from_a_file_must_fit_and_not_deadlock(tmp_path: Path) -> None:
+    (tmp_path / "good.csv").write_text("0F0,0F1,,0B0,,0B1\n,1F0,1B0,1F1,1B1\n")
+    (tmp_path / "stuck.csv").write_text("0F0,0B0,0F1,0B1\n1F1,1B1,1F0,1B0\n")
+    two = STEP.replace("--pp 4", "--pp 2 --dp 2").replace("--global-batch 8", "--global-batch 4")
+    done = commbench("sim", "train", *two.split(), "--schedule", "good.csv", "--json", folder=tmp_path)
+    assert json.loads(done.stdout)["schedule"] == "good.csv"
+    assert "deadlock" in the_error(commbench("sim", "train", *two.split(), "--schedule", "stuck.csv", folder=tmp_path))
+    wrong = commbench("sim", "train", *STEP.split(), "--schedule", "good.csv", folder=tmp_path)
+    assert "it is for 2 ranks and 2 microbatches, but --pp is 4" in the_error(wrong)

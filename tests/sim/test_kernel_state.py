@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled engine's own bookkeeping, looked at between instants: lists, counts and room are what they claim.
+
+The traces agree even where a count is wrong that only says when to tidy up; here it shows.
+"""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from commbench.errors import InputError
+from commbench.program.flat import TRANSFER
+from commbench.sim import compiled
+from commbench.sim.kernel import counters as c
+from commbench.sim.kernel.instants import advance
+from commbench.sim.model import Model, build_model
+from commbench.sim.setting import CutOff, Paths, Processors, Setting
+from tests.sim import engine_cases as cases
+
+END = -1
+
+
+def chain(records: np.ndarray, head: int, following: str) -> Iterator[int]:
+    """The entries of a linked list."""
+    seen = 0
+    while head >= 0:
+        yield head
+        head = int(records[head][following])
+        seen += 1
+        assert seen <= len(records), "a list bites its tail"
+
+
+def check_queue(model: Model) -> None:
+    """Every active slot waits in one bucket of the heap; the rest of the buckets is free."""
+    n, slots, (buckets, heap, _) = model.n, model.slots, model.queue
+    heap = heap[: n[c.HEAP]]
+    own, times = heap["bucket"].tolist(), heap["time"].tolist()
+    assert all(times[i] >= times[(i - 1) // 2] for i in range(1, len(times)))
+    assert times == buckets["time"][own].tolist()
+    assert n[c.EMPTY] == np.count_nonzero(buckets["head"][own] < 0)
+    free = list(chain(buckets, int(n[c.FREE_BUCKET]), "head"))
+    assert sorted([*own, *free]) == list(range(n[c.BUCKETS]))
+    assert np.all(buckets["time"][free] == -1)
+    waiting = []
+    for bucket in own:
+        before = END
+        for slot in chain(slots, int(buckets["head"][bucket]), "next"):
+            assert (slots[slot]["bucket"], slots[slot]["prev"]) == (bucket, before)
+            before = slot
+            waiting.append(slot)
+        assert before == END or buckets["time"][bucket] > n[c.NOW]
+    unused = list(chain(slots, int(n[c.FREE_SLOT]), "next"))
+    assert sorted([*waiting, *unused]) == list(range(n[c.SLOTS]))
+    assert np.all(slots["task"][unused] == END)
+    assert n[c.PENDING] == n[c.READY] == n[c.PASSED] == n[c.DUE] == 0
+
+
+def check_links(model: Model) -> None:
+    """Every flow is on the links of its route, and on no other; no link is given more than it has."""
+    n, slots, links, (on_link, place) = model.n, model.slots[: model.n[c.SLOTS]], model.links, model.crowd
+    first, route_links, weights = model.routes
+    flows = [s for s in range(n[c.SLOTS]) if slots[s]["task"] >= 0 and slots[s]["state"] == c.FLOWING]
+    expected = {(s, h) for s in flows for h in range(first[slots[s]["route"] + 1] - first[slots[s]["route"]])}
+    found = []
+    room = [*links["first"][1:].tolist(), len(on_link)]
+    for number, link in enumerate(links):
+        assert link["first"] + link["count"] <= room[number]
+        total = load = 0.0
+        for at, (slot, hop) in enumerate(on_link[link["first"] :][: link["count"]].tolist()):
+            assert place[slots[slot]["hops"] + hop] == at
+            whole = int(first[slots[slot]["route"]]) + hop
+            assert route_links[whole] == number
+            weight = float(weights[whole]) if len(weights) else 1.0
+            total += weight
+            load += weight * float(slots[slot]["rate"])
+            found.append((slot, hop))
+        assert link["total"] == total
+        assert load <= link["bandwidth"] * (1 + 1e-9)
+    assert len(found) == len(expected)
+    assert set(found) == expected
+    places = [slots[s]["hops"] + h for s, h in expected]
+    assert len(set(places)) == len(places)
+    assert max(places, default=-1) < len(place)
+    assert n[c.BUCKETS] <= len(model.queue[0])
+    assert n[c.TOUCHED] == 0
+    assert not np.any(links["touched"])
+    assert not np.any(links["fixed"])
+
+
+def step_through(case: cases.Case) -> int:
+    """Check the state after every instant at which something is done; returns how many there were."""
+    program, setting = case
+    try:
+        compiled.run(program, setting)
+    except (InputError, CutOff):
+        return 0
+    model, looks = build_model(program, setting, keep_trace=False), 0
+    while advance(model, program.num_tasks, 1) == c.RUNNING:
+        check_queue(model)
+        check_links(model)
+        looks += 1
+    check_queue(model)
+    check_links(model)
+    return looks
+
+
+def test_random_programs() -> None:
+    looks = []
+
+    @given(cases.changing_cases())
+    @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+    def look(case: cases.Case) -> None:
+        looks.append(step_through(case))
+
+    look()
+    assert sum(looks) >= 600
+
+
+@pytest.mark.parametrize("overhead_ps", [0, 300])
+def test_ends_foreseen_anew_again_and_again(overhead_ps: int) -> None:
+    """120 flows of many sizes over two links: 7,000 ends foreseen, in at most as many buckets as there is room for."""
+    rng = random.Random(7)
+    rows = [(TRANSFER, 0, 1, rng.choice((10**6, rng.randrange(10**7))), 0, ()) for _ in range(120)]
+    latency_ps = [rng.choice((0, 10**6, rng.randrange(10**8))) for _ in rows]
+    routes = [rng.choice(([0], [0, 1], [1])) for _ in rows]
+    paths = Paths.of_lists([1e12, 7e11], routes, latency_ps, range(len(rows)))
+    assert step_through((cases.program_of(rows), Setting(paths, Processors(overhead_ps)))) > 80

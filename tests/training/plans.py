@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small training steps with everything stated; each test changes what it is about."""
+
+from typing import Any
+
+from commbench.topology.load import load_fabric
+from commbench.topology.model import Topology
+from commbench.topology.tree import Tree
+from commbench.training.simulate import StepSimulation, simulate_step
+from commbench.workload.compute import Device, Efficiency
+from commbench.workload.groups import Degrees
+from commbench.workload.memory import get_precision
+from commbench.workload.pipeline.registry import build_pipeline
+from commbench.workload.presets import gpt, llama
+from commbench.workload.step_plan import StepPlan, num_microbatches
+from commbench.workload.transformer import Execution, Transformer, split_layers
+
+__all__ = ["DEVICE", "MIXTURE", "TINY", "plan", "simulate"]
+
+TINY = gpt("tiny", "made up", num_layers=8, hidden=512, num_heads=8, vocab=1024, sequence=256)
+MIXTURE = llama(
+    "mixture", "made up", num_layers=4, hidden=256, num_heads=8, num_kv_heads=8, ffn=512, vocab=1024, sequence=256,
+    num_experts=4, experts_per_token=2,
+)  # fmt: skip
+DEVICE = Device(
+    name="round", source="made up", peak_flops={"bf16": 100e12}, memory_bytes_per_s=1e12, memory_bytes=16 * 10**9
+)
+
+
+def plan(model: Transformer = TINY, **changes: Any) -> StepPlan:
+    """A step of ``tiny``: degrees, ``batch``, ``micro_batch``, ``schedule``, ``stages`` and fields of the plan or the
+    execution by name.
+    """
+    sizes = {axis: changes.pop(axis, 1) for axis in ("tp", "cp", "ep", "dp", "pp")}
+    micro_batch, batch = changes.pop("micro_batch", 1), changes.pop("batch", 8 * sizes["dp"])
+    name, stages = changes.pop("schedule", "1f1b"), changes.pop("stages", None)
+    schedule = build_pipeline(name, sizes["pp"], num_microbatches(batch, micro_batch, sizes["dp"]), stages)
+    execution: dict[str, Any] = {"attention": "causal", "flash": True, "recompute": "none", "element_bytes": 2}
+    own = {key: changes.pop(key) for key in list(changes) if key in Execution.__dataclass_fields__}
+    run = Execution(
+        micro_batch=micro_batch,
+        sequence=model.sequence,
+        **{axis: sizes[axis] for axis in ("tp", "cp", "ep")},
+        **(execution | own),
+    )
+    given: dict[str, Any] = {
+        "layers": split_layers(model, schedule.num_stages),
+        "device": DEVICE,
+        "dtype": "bf16",
+        "efficiency": Efficiency(matrix=0.5, attention=0.5, memory=0.5),
+        "precision": get_precision("mixed-adam"),
+        "zero": 0,
+        "bucket_bytes": 2**20,
+        "ranks_per_host": 8,
+        "algorithms": {
+            **dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), "ring"),
+            "all-to-all": "direct",
+        },
+    }
+    return StepPlan(model=model, run=run, degrees=Degrees(**sizes), schedule=schedule, **(given | changes))
+
+
+def simulate(step: StepPlan, fabric: Topology | Tree | str = "dgx-h100-x2", **options: Any) -> StepSimulation:
+    """The step on a fabric, given as a name or as itself."""
+    return simulate_step(step, load_fabric(fabric) if isinstance(fabric, str) else fabric, **options)

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Simulated steps against closed forms, timelines worked out by hand, and identities."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from commbench.program.ir import CoupledCall
+from commbench.units import PS_PER_S
+from commbench.workload import step as step_module
+from commbench.workload.compute import work_seconds
+from commbench.workload.operators import Work as Cost
+from commbench.workload.pipeline.lower import StageTimes
+from commbench.workload.pipeline.registry import build_pipeline
+from commbench.workload.pipeline.schedule import Pass
+from commbench.workload.step import build_step
+from commbench.workload.step_passes import Layer, Picoseconds, Work, pass_items, stage_layers
+from commbench.workload.step_plan import StepPlan
+from tests.cases import star
+from tests.training.plans import DEVICE, MIXTURE, TINY, plan, simulate
+from tests.workload.pipelines import run as run_pipeline
+
+UNTIED = replace(TINY, tied=False)
+FREE = 1e30  # bytes/s: a transfer takes 0 ps
+
+
+def lasts(step: StepPlan) -> Picoseconds:
+    def of(work: Cost, core: bool) -> int:
+        return round(work_seconds(work, step.device, step.dtype, step.efficiency, core=core) * PS_PER_S)
+
+    return of
+
+
+def pass_ps(step: StepPlan, stage: int, kind: Pass) -> int:
+    """Work of one pass, from its items."""
+    last = len(step.layers) - 1
+    layers = stage_layers(step.model, step.run, step.layers[stage], first=stage == 0, last=stage == last)
+    items = pass_items(layers, step.run, kind, lasts(step))
+    return sum(item.duration_ps for item in items if isinstance(item, Work))
+
+
+@pytest.mark.parametrize(
+    ("name", "p", "m", "stages"),
+    [("gpipe", 4, 8, 1), ("1f1b", 4, 8, 1), ("1f1b", 8, 16, 1), ("interleaved-1f1b", 4, 8, 2), ("zb-h1", 4, 8, 1),
+     ("zb-h2", 4, 8, 1), ("zbv", 4, 8, 2), ("looped-bfs", 2, 4, 2), ("dualpipev", 2, 4, 2)],
+)  # fmt: skip
+def test_on_free_links_a_step_is_its_pipeline(name: str, p: int, m: int, stages: int) -> None:
+    """Equal to the plain lowering of the schedule with the same times per stage, plus the optimizer of the slowest."""
+    model = replace(UNTIED, num_layers=16)
+    step = plan(model, pp=p, batch=m, schedule=name, stages=stages)
+    found = simulate(step, star(p, bandwidth=FREE, latency_ps=0))
+    times = [
+        StageTimes(
+            forward_ps=pass_ps(step, stage, Pass.FORWARD),
+            input_ps=pass_ps(step, stage, Pass.INPUT),
+            weight_ps=pass_ps(step, stage, Pass.WEIGHT),
+        )
+        for stage in range(len(step.layers))
+    ]
+    plain = run_pipeline(build_pipeline(name, p, m, stages), times)
+    ends = max(found.ran.trace.end_ps[one.last] for one in found.step.passes)
+    assert ends == plain.total
+    assert found.record.bubble_of_total == pytest.approx(1 - np.mean(plain.busy) / plain.total, abs=1e-12)
+    assert not any(found.record.exposed_s.values())
+
+
+@pytest.mark.parametrize(("p", "m"), [(2, 2), (4, 8), (8, 16), (4, 13)])
+def test_equal_stages_on_free_links_have_the_bubble_of_the_closed_form(
+    p: int, m: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(m + p - 1) (F + B), bubble (p-1)/m of ideal and (p-1)/(m+p-1) of total (arXiv 2104.04473, section 2.2.1)."""
+
+    def without_ends(model: object, run: object, count: int, **ends: bool) -> object:
+        return stage_layers(model, run, count, first=False, last=False)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(step_module, "stage_layers", without_ends)
+    step = plan(replace(UNTIED, num_layers=16), pp=p, batch=m, device=replace(DEVICE, memory_bytes_per_s=1e30))
+    found = simulate(step, star(p, bandwidth=FREE, latency_ps=0))
+    one = simulate(replace(step, schedule=build_pipeline("1f1b", p, p)), star(p, bandwidth=FREE, latency_ps=0))
+    both = one.ran.trace.finish_ps // (2 * p - 1)  # F + B, from a step with as many microbatches as ranks
+    assert found.ran.trace.finish_ps == (m + p - 1) * both
+    assert found.record.bubble_of_ideal == pytest.approx((p - 1) / m, rel=1e-12)
+    assert found.record.bubble_of_total == pytest.approx((p - 1) / (m + p - 1), rel=1e-12)
+
+
+def test_data_parallel_buckets_overlap_backward_as_worked_out_by_hand() -> None:
+    """Two ranks, one microbatch, a bucket per layer: each is sent when its layer is through and the one before is sent.
+
+    A ring all-reduce of S bytes on two ranks is two steps of S/2: S / bandwidth.
+    """
+    bandwidth = 2e9
+    step = plan(replace(UNTIED, num_layers=3), dp=2, batch=2, bucket_bytes=1)
+    found = simulate(step, star(2, bandwidth=bandwidth, latency_ps=0))
+    layers = stage_layers(step.model, step.run, 3, first=True, last=True)
+    now = sum(pass_items_ps([layer], step, Pass.FORWARD) for layer in layers)
+    sent = 0
+    for layer in reversed(layers):
+        now += pass_items_ps([layer], step, Pass.BACKWARD)
+        num_bytes = 2 * sum(op.parameters for op in layer.operators)
+        sent = max(now, sent) + round(num_bytes / bandwidth * PS_PER_S)
+    parameters = sum(op.parameters for layer in layers for op in layer.operators)
+    optimizer = round(parameters * (2 + 2 * 12 + 2) / (1e12 * 0.5) * PS_PER_S)
+    assert found.ran.trace.finish_ps == pytest.approx(sent + optimizer, abs=20)  # weights are rounded to 2**-20
+    assert found.record.exposed_s["data"] == pytest.approx((sent - now) / PS_PER_S, abs=2e-11)
+    assert found.record.exposed_s["data"] > 0
+
+
+def pass_items_ps(layers: list[Layer], step: StepPlan, kind: Pass) -> int:
+    items = pass_items(layers, step.run, kind, lasts(step))
+    return sum(item.duration_ps for item in items if isinstance(item, Work))
+
+
+@pytest.mark.parametrize("t", [2, 4, 8])
+@pytest.mark.parametrize("parallel", [False, True])
+def test_tensor_parallel_bytes_over_the_links_are_the_formula(t: int, parallel: bool) -> None:
+    """8 b s h e (t-1)/t per rank, layer and microbatch (10 with sequence parallelism), and the two ends of the model.
+
+    The ends: as much as a quarter layer for the embedding and for the head (which with sequence parallelism gathers
+    once more), three all-reduces of an FP32 number per token for the loss.
+    """
+    m = 4
+    step = plan(tp=t, batch=m, sequence_parallel=parallel)
+    found = simulate(step, star(t))
+    unit = TINY.sequence * TINY.hidden * 2 * (t - 1) / t
+    loss = 3 * 4 * TINY.sequence * 2 * (t - 1) / t
+    per_rank = m * ((10 if parallel else 8) * unit * TINY.num_layers + (5 if parallel else 4) * unit + loss)
+    over = found.fitted.link_bytes()
+    assert over[0::2].sum() == pytest.approx(t * per_rank, rel=1e-12)
+    assert over[1::2].sum() == pytest.approx(t * per_rank, rel=1e-12)
+    assert found.record.exposed_s["tensor"] == found.record.time_s["tensor"]
+
+
+def test_model_flop_utilisation_is_the_formula_over_the_time() -> None:
+    """72 b s L h^2 (1 + s/6h + V/12Lh) (arXiv 2104.04473, section 5.1, without its recomputation)."""
+    step = plan(tp=2, pp=2, dp=2, batch=16, attention="full", flash=False)
+    record = simulate(step, star(8)).record
+    s, h, layers, vocab = TINY.sequence, TINY.hidden, TINY.num_layers, TINY.vocab
+    flops = 72 * 16 * s * layers * h * h * (1 + s / (6 * h) + vocab / (12 * layers * h))
+    assert record.mfu == pytest.approx(flops / (record.iteration_s * 8 * 100e12), rel=1e-12)
+    assert record.hfu == pytest.approx(record.mfu, rel=1e-12)
+    assert record.tokens_per_s_per_gpu == pytest.approx(16 * s / record.iteration_s / 8)
+    again = simulate(replace(step, run=replace(step.run, recompute="full")), star(8)).record
+    layers_alone = 72 * 16 * s * layers * h * h * (1 + s / (6 * h)) / 3
+    assert again.hfu * again.iteration_s - again.mfu * again.iteration_s == pytest.approx(layers_alone / 8 / 100e12)
+
+
+def test_the_groups_of_tp2_dp2_pp4_on_16_gpus() -> None:
+    """Megatron-LM's own example (megatron/core/parallel_state.py); stage 2 to 3 joins GPU 8 to 12."""
+    step = build_step(plan(tp=2, dp=2, pp=4))
+    groups: dict[str, set[tuple[int, ...]]] = {}
+    for op, kind in zip(step.program.operations, step.kinds, strict=True):
+        if isinstance(op, CoupledCall):
+            groups.setdefault(kind, set()).update(tuple(row) for row in op.pattern.groups.tolist())
+    assert sorted(groups["tensor"]) == [(r, r + 1) for r in range(0, 16, 2)]
+    data = {(r, r + 2) for r in (0, 1, 4, 5, 8, 9, 12, 13)}
+    ends = {(r, r + 12) for r in range(4)}
+    assert groups["data"] == data | ends
+    assert groups["pipeline"] == {(r, r + 4) for r in range(12)} | {(r + 4, r) for r in range(12)}
+
+
+@pytest.mark.parametrize("zero", [1, 2])
+def test_zero_one_and_two_send_what_zero_nought_sends(zero: int) -> None:
+    """A reduce-scatter of gradients and an all-gather of as many bytes of parameters are an all-reduce."""
+    plain, sharded = (simulate(plan(dp=4, zero=z), star(4)) for z in (0, zero))
+    assert sharded.fitted.link_bytes().sum() == pytest.approx(plain.fitted.link_bytes().sum(), rel=1e-9)
+    assert sharded.record.memory_bytes["optimizer"] < plain.record.memory_bytes["optimizer"] / 3
+    assert sharded.record.time_s["optimizer"] == pytest.approx(plain.record.time_s["optimizer"] / 4, rel=1e-6)
+
+
+def test_zero_three_gathers_every_layer_for_every_pass_and_never_far_ahead() -> None:
+    """Per microbatch 2 x (n-1)/n of the parameters, and once the gradients; a gather waits for the layer two before
+    it and for what is sent before it, and for nothing else.
+    """
+    m, n = 3, 4
+    found = simulate(plan(UNTIED, dp=n, batch=m * n, zero=3), star(n))
+    layers = stage_layers(UNTIED, found.step.plan.run, 8, first=True, last=True)
+    parameters = 2 * sum(op.parameters for layer in layers for op in layer.operators)
+    assert found.fitted.link_bytes()[0] == pytest.approx((2 * m + 1) * parameters * (n - 1) / n, rel=1e-9)
+    starts, ends = found.ran.trace.start_ps, found.ran.trace.end_ps
+    gathers = [i for i, op in enumerate(found.step.program.operations) if "zero all-gather" in op.label]
+    assert len(gathers) == 2 * m * len(layers)
+    computing = [(starts[i], ends[i]) for i, kind in enumerate(found.step.kinds) if kind in ("forward", "backward")]
+    done = [end for _, end in computing]
+    stream = [i for i, op in enumerate(found.step.program.operations) if op.stream == "data"]
+    for number, gather in enumerate(gathers[2:], start=2):
+        before = stream[stream.index(gather) - 1]
+        assert starts[gather] == max(done[number - 2], ends[before])
+
+
+def test_experts_exchange_tokens_over_the_expert_groups() -> None:
+    """Per layer and microbatch four all-to-alls of b s k h e; a rank sends (n-1)/n of each."""
+    m = 2
+    found = simulate(plan(MIXTURE, ep=4, dp=4, batch=m * 4, zero=0), star(4))
+    copies = 2 * MIXTURE.sequence * MIXTURE.hidden * 2
+    calls = [op for op, kind in zip(found.step.program.operations, found.step.kinds, strict=True) if kind == "expert"]
+    assert len(calls) == 4 * m * MIXTURE.num_layers
+    assert {step.num_bytes.sum() for op in calls for step in op.pattern.steps} == {copies * 4 * 3 / 4}  # type: ignore[union-attr]
+    assert found.record.exposed_s["expert"] > 0
+
+
+def test_scatter_and_gather_sends_a_share_over_the_boundary() -> None:
+    whole, shares = (simulate(plan(tp=4, pp=2, scatter_gather=flag), "dgx-h100") for flag in (False, True))
+    for found, factor in ((whole, 1), (shares, 4)):
+        patterns = {p for p in found.fitted.patterns if p.name.startswith("pipeline stage")}
+        assert {float(p.steps[0].num_bytes[0]) for p in patterns} == {2 * TINY.sequence * TINY.hidden / factor}
+
+
+def test_tensor_collectives_beside_gradients_are_less_exposed() -> None:
+    alone, beside = (simulate(plan(tp=4, overlap_tensor=flag), star(4)).record for flag in (False, True))
+    assert beside.exposed_s["tensor"] < alone.exposed_s["tensor"]
+    assert beside.iteration_s < alone.iteration_s
+    computing = ("forward", "backward", "optimizer")
+    assert [beside.time_s[kind] for kind in computing] == [alone.time_s[kind] for kind in computing]
+
+
+def test_a_transfer_between_stages_is_exposed_on_the_stage_that_waits_for_it() -> None:
+    """One microbatch, two stages: each waits once for a transfer of b s h e bytes; all other waiting is idle time."""
+    found = simulate(plan(UNTIED, pp=2, batch=1, schedule="gpipe"), star(2))
+    transfer_s = 2 * TINY.sequence * TINY.hidden / 12.5e9 + 2e-6
+    record = found.record
+    assert record.exposed_s == {"pipeline": pytest.approx(transfer_s, rel=1e-6)}
+    assert record.time_s["pipeline"] == pytest.approx(transfer_s, rel=1e-6)
+    assert record.critical_s["pipeline"] == pytest.approx(2 * transfer_s, rel=1e-6)
+    ends = max(found.ran.trace.end_ps[one.last] for one in found.step.passes)
+    busy = sum(record.time_s[kind] for kind in ("forward", "backward"))
+    assert record.bubble_of_total == pytest.approx(1 - busy / (ends / PS_PER_S), rel=1e-9)

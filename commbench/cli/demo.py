@@ -15,6 +15,7 @@ def demo(
 ) -> None:
     """See the whole of commbench on this machine in about a minute; the verdict is shown, and judged by `validate`."""
     from commbench.cli.reading import tell, this_command
+    from commbench.cli.run_pipeline import demo_pipeline
     from commbench.cli.tables import compared_table, simulated_table
     from commbench.cli.validate import MAX_MEDIAN, MAX_P95
     from commbench.collectives.sizes import sweep
@@ -40,9 +41,10 @@ def demo(
         rows = [record for record in simulated if (record.topology, record.algorithm) == (fabric.name, algorithm)]
         typer.echo(simulated_table(rows, 4))
     typer.echo(compared_table(found.compared, found.summary))
+    pipelines = demo_pipeline(out / f"{name}-pipeline.jsonl", tell)
     page = ReportInput(
         title="commbench demo",
-        records=[*records, *simulated, *found.compared, found.summary],
+        records=[*records, *simulated, *found.compared, found.summary, *pipelines],
         topologies=[machine, fabric],
         simulation=simulate(fabric, "all-reduce", "ring", 16 * 2**20),
         command=this_command(),

@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from commbench import __version__
-from commbench.cli import algorithm, calibrate, demo, emulate, report, run, sim, sim_train, topology, validate
+from commbench.cli import algorithm, calibrate, demo, emulate, report, run, run_what, sim, sim_train, topology, validate
 from commbench.errors import CommbenchError, ScheduleError
 
 __all__ = ["app", "main"]
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("run")(run.run)
+app.command("run", cls=run_what.RunWhat, epilog=run_what.EPILOG)(run.run)
 app.command("sim", cls=sim_train.SimOrTrain, epilog="commbench sim train simulates a whole training step.")(sim.sim)
 app.command("calibrate")(calibrate.calibrate)
 app.command("validate")(validate.validate)

@@ -19,6 +19,7 @@ from commbench.report.facts import (
 )
 from commbench.report.figures import BAND, columns_for, curve_pictures, error_pictures
 from commbench.report.gantt import gantt
+from commbench.report.live_steps import LIVE_STEP_RECORDS, live_steps
 from commbench.report.style import WIDTH, Picture, embed
 from commbench.report.tables import compared_table, group_table, measured_table, simulated_table
 from commbench.report.training import training_section
@@ -92,7 +93,7 @@ def _text(name: str) -> str:
 
 def _context(report: ReportInput) -> dict[str, Any]:
     """Everything that the template names."""
-    records = [record for record in report.records if not isinstance(record, SimulatedStep)]
+    records = [record for record in report.records if not isinstance(record, (SimulatedStep, *LIVE_STEP_RECORDS))]
     errors = error_pictures(records)
     summaries = [r for r in records if isinstance(r, Summary)]
     listed = numbers(report.topologies, report.calibration)
@@ -114,6 +115,7 @@ def _context(report: ReportInput) -> dict[str, Any]:
         "simulated": simulated_table(records),
         "gantt": gantt(report.simulation) if report.simulation else None,
         "training": training_section(report.records),
+        "live": live_steps(report.records),
         "topologies": [_topology(t, f"topology{i}") for i, t in enumerate(report.topologies)],
         "numbers": listed,
         "provenance_counts": provenance_counts(listed),

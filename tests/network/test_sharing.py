@@ -129,6 +129,22 @@ def test_weights_by_hand() -> None:
     assert max_min_rates([12.0, 4.0], [(A, B), (A,)], [(3.0, 2.0), (1.0,)]) == [2.0, 6.0]
 
 
+def test_the_arithmetic_is_part_of_the_contract() -> None:
+    """What flows fixed in one round take off a link is taken off at once: share x weight, one product, one difference.
+
+    Seven flows share link B; all seven and one more are on link A, which keeps 10 - 7 share for that one. To take off
+    one share after the other would differ in the last bits, and so would other groupings of the product.
+    """
+    share = 7.459061583261823 / 7
+    one_by_one = 10.0
+    for _ in range(7):
+        one_by_one -= share
+    at_once = 10.0 - share * 7.0
+    assert at_once != one_by_one
+    rates = max_min_rates([10.0, 7.459061583261823], [*[(A, B)] * 7, (A,)])
+    assert rates == [share] * 7 + [at_once]
+
+
 def test_whole_weight() -> None:
     """The nearest multiple of 2**-20, but never none."""
     assert [whole_weight(w) for w in (1.0, 0.0, 1e-9, 0.3)] == [1.0, 2.0**-20, 2.0**-20, 314573 * 2.0**-20]

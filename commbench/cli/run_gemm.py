@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``commbench run gemm``: efficiency of matrix products by shape, as a table that `sim train` reads."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commbench.cli.options import Jsonl
+from commbench.cli.run_what import command_app, journal
+from commbench.errors import InputError
+
+if TYPE_CHECKING:
+    from commbench.results.device_records import GemmMeasured
+
+__all__ = ["app", "gemm", "gemm_header", "gemm_row"]
+
+_SHAPE = re.compile(r"(\d+)x(\d+)x(\d+)")
+_PEAK = re.compile(r"\s*([\d.]+(?:e\d+)?)\s*([kMGTP]?)FLOP/s\s*")
+_PREFIX = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+_GRID = (256, 1024)  # m, n and k each, where no shapes are given
+
+app = command_app()
+
+
+@app.command()
+def gemm(
+    shape: Annotated[list[str] | None, typer.Option("--shape", help="MxNxK: (M x K) by (K x N); repeat.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The products of this model's layer, for example gpt3-13b.")
+    ] = None,
+    tp: Annotated[int, typer.Option("--tp", help="Tensor-parallel degree, with --model.")] = 1,
+    micro_batch: Annotated[int, typer.Option("--micro-batch", help="Sequences of a microbatch, with --model.")] = 1,
+    dtype: Annotated[str, typer.Option("--dtype", "-d", help="fp64, fp32, tf32, bf16 or fp16.")] = "fp32",
+    on: Annotated[str, typer.Option("--on", help="cpu, cuda or auto: cuda if there is one.")] = "auto",
+    device: Annotated[
+        str | None, typer.Option("--device", help="Name in the table; a known one has its vendor's peak.")
+    ] = None,
+    peak: Annotated[str | None, typer.Option("--peak", help='Of the device, for example "150 GFLOP/s".')] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads [torch's own].")] = None,
+    iters: Annotated[int, typer.Option("--iters", "-n", help="Samples per shape.")] = 10,
+    warmup: Annotated[int, typer.Option("--warmup", "-w", help="Warm-up samples per shape.")] = 2,
+    out: Annotated[Path | None, typer.Option(help="Table to append to [runs/<time>-run-gemm.jsonl].")] = None,
+    json: Jsonl = False,
+) -> None:
+    """Time matrix products on one device and write them as a table; --gemm-table of `sim train` reads it."""
+    import sys
+
+    from commbench.results.journal import Journal
+
+    shapes = _shapes(shape or (), model, tp, micro_batch)
+    for option, value, least in (("--iters", iters, 1), ("--warmup", warmup, 0), ("--threads", threads or 1, 1)):
+        if value < least:
+            raise InputError(f"{option} {value} must be at least {least}")
+    peak_flops, peak_source = _peak(device, dtype, peak)
+    out = journal(out, "gemm")
+    Journal(out).require_writable()
+    from commbench.live.gemm import GemmPlan, measure_gemm
+
+    plan = GemmPlan(
+        run=out.stem,
+        shapes=shapes,
+        dtype=dtype,
+        on=on,
+        device=device or "",
+        peak_flops=peak_flops,
+        peak_source=peak_source,
+        iters=iters,
+        warmup=warmup,
+        threads=threads,
+    )
+    for number, record in enumerate(measure_gemm(plan)):
+        Journal(out).append(record)
+        if number == 0 and not json:
+            typer.echo(gemm_header(record))
+        typer.echo(record.to_json() if json else gemm_row(record))
+    print(f"records: {out}", file=sys.stderr)
+
+
+def _shapes(texts: Sequence[str], model: str | None, tp: int, micro_batch: int) -> list[tuple[int, int, int]]:
+    """The shapes to measure, none twice."""
+    if texts and model is not None:
+        raise InputError(f"--model {model} has no meaning with --shape: one of them says what to measure")
+    if model is not None:
+        return _of_model(model, tp, micro_batch)
+    if not texts:
+        return [(m, n, k) for m in _GRID for n in _GRID for k in _GRID]
+    shapes = []
+    for text in texts:
+        match = _SHAPE.fullmatch(text)
+        if match is None or "0" in match.groups():
+            raise InputError(f"--shape {text!r} must be MxNxK, whole numbers of at least 1, for example 1024x1024x1024")
+        shapes.append((int(match[1]), int(match[2]), int(match[3])))
+    return list(dict.fromkeys(shapes))
+
+
+def _of_model(name: str, tp: int, micro_batch: int) -> list[tuple[int, int, int]]:
+    """Forward, input-gradient and weight-gradient products of one layer; attention cores are no plain products."""
+    from commbench.workload.operators import layer_operators
+    from commbench.workload.presets import get_model
+    from commbench.workload.transformer import Execution
+
+    model = get_model(name)
+    run = Execution(
+        micro_batch=micro_batch,
+        sequence=model.sequence,
+        element_bytes=2,
+        attention="causal",
+        flash=True,
+        recompute="none",
+        tp=tp,
+    )
+    run.check_model(model)
+    works = [w for op in layer_operators(model, run) if not op.core for w in (op.forward, op.input, op.weight)]
+    return list(dict.fromkeys((w.matmul.m, w.matmul.n, w.matmul.k) for w in works if w.matmul is not None))
+
+
+def _peak(device: str | None, dtype: str, text: str | None) -> tuple[float | None, str]:
+    """(FLOP/s, who says so): as given, else the data sheet of a known device, else nothing."""
+    from commbench.workload.compute import DEVICES
+
+    if text is not None:
+        match = _PEAK.fullmatch(text)
+        if match is None or not float(match[1]) > 0:
+            raise InputError(f'--peak {text!r} is no rate above 0; give a number and FLOP/s, for example "150 GFLOP/s"')
+        return float(match[1]) * _PREFIX[match[2]], "given with --peak"
+    if device is not None and device in DEVICES:
+        return DEVICES[device].peak(dtype), DEVICES[device].source
+    return None, ""
+
+
+def gemm_header(record: "GemmMeasured") -> str:
+    """What is measured, and the column names."""
+    peak = (
+        "no peak is stated"
+        if record.peak_flops is None
+        else f"peak {record.peak_flops:.4g} FLOP/s ({record.peak_source})"
+    )
+    return (
+        f"# products (m x k) by (k x n), {record.dtype}, on {record.device}; {peak}\n"
+        f"#{'m':>7} {'n':>7} {'k':>7} {'time':>11} {'fastest':>11} {'slowest':>11} {'GFLOP/s':>10} {'of peak':>8}\n"
+        f"#{'':>7} {'':>7} {'':>7} {'(us)':>11} {'(us)':>11} {'(us)':>11} {'':>10} {'':>8}"
+    )
+
+
+def gemm_row(record: "GemmMeasured") -> str:
+    """One shape."""
+    share = "n/a" if record.efficiency is None else f"{record.efficiency:.1%}"
+    times = (record.seconds, min(record.samples_s), max(record.samples_s))
+    columns = " ".join(f"{1e6 * time_s:>11.2f}" for time_s in times)
+    return f" {record.m:>7} {record.n:>7} {record.k:>7} {columns} {record.flops / 1e9:>10.1f} {share:>8}"

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``run COLLECTIVE``, or one of the words that have options of their own; and what those commands share."""
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from commbench.live.job import Job
+    from commbench.live.seat import Seat
+    from commbench.results.records import Record
+
+__all__ = [
+    "EPILOG",
+    "Backend",
+    "Check",
+    "Iters",
+    "Nproc",
+    "RunWhat",
+    "Timeout",
+    "Warmup",
+    "command_app",
+    "journal",
+    "ranks_of",
+    "run_here",
+]
+
+EPILOG = "pipeline, tensor-parallel, gemm and overlap have options of their own: commbench run pipeline --help."
+
+Nproc = Annotated[int | None, typer.Option("--nproc", help="Ranks to start here.", show_default=False)]
+Iters = Annotated[int, typer.Option("--iters", "-n", help="Timed iterations.")]
+Warmup = Annotated[int, typer.Option("--warmup", "-w", help="Warm-up iterations.")]
+Backend = Annotated[str, typer.Option("--backend", help="gloo, nccl or auto: nccl if every rank has a GPU.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds without progress that count as hung.")]
+Check = Annotated[bool, typer.Option("--check/--no-check", help="Check the values.")]
+
+
+def command_app() -> typer.Typer:
+    """An application of one command, for a word behind ``run``."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class RunWhat(TyperCommand):
+    """``run COLLECTIVE``, unless the first word is one that has a command of its own."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """The context of the command that is meant."""
+        from commbench.cli import run_gemm, run_overlap, run_pipeline, run_tensor_parallel
+
+        apps = {
+            "pipeline": run_pipeline.app,
+            "tensor-parallel": run_tensor_parallel.app,
+            "gemm": run_gemm.app,
+            "overlap": run_overlap.app,
+        }
+        if not args or args[0] not in apps:
+            return super().make_context(info_name, args, parent, **extra)
+        command = typer.main.get_command(apps[args[0]])
+        return command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+
+
+def ranks_of(nproc: int | None, default: int) -> "tuple[Seat | None, int]":
+    """This process's seat under a launcher, if any, and the world size."""
+    import os
+
+    from commbench.errors import InputError
+    from commbench.live.seat import find_seat
+
+    seat = find_seat(os.environ, nproc)
+    ranks = seat.world_size if seat is not None else default if nproc is None else nproc
+    if ranks < 1:
+        raise InputError(f"--nproc {ranks} must be at least 1")
+    return seat, ranks
+
+
+def journal(out: "Path | None", what: str) -> "Path":
+    """Where records go."""
+    from commbench.live.plan import default_out
+
+    return out or default_out("run", what)
+
+
+def run_here(job: "Job", seat: "Seat | None") -> "list[Record]":
+    """Run a job, say on stderr what runs and where the records are, however it ends."""
+    from commbench.live.console import session_notes
+    from commbench.live.job_launch import run_job
+    from commbench.live.observe import Observer, SessionFacts
+
+    class Told(Observer):
+        """One line at the start."""
+
+        def started(self, facts: SessionFacts) -> None:
+            """Say what runs."""
+            print(f"backend {facts.backend}, {facts.ranks} ranks, started by {facts.launcher}", file=sys.stderr)
+            if getattr(job, "compute", "") != "delay":  # ranks that sleep do not need a core each
+                for note in session_notes(facts):
+                    print(f"note: {note}", file=sys.stderr)
+
+    if seat is None:  # end by way of `finally`; under a launcher a rank in a C++ wait must die at once
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return run_job(job, seat=seat, observer=Told())
+    except KeyboardInterrupt:
+        print("interrupted: the ranks were ended, complete records are kept", file=sys.stderr)
+        raise SystemExit(130) from None
+    finally:
+        if (seat is None or seat.rank == 0) and job.out.exists():
+            print(f"records: {job.out}", file=sys.stderr)

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Live work other than a sweep of one collective: an immutable description that every rank gets the same copy of.
+
+A :class:`Job` is to pipelines, tensor parallelism and overlap what a ``Plan`` is to collectives; the launcher, the
+watchdog and the session are the same.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from commbench.errors import InputError
+from commbench.live.plan import BACKENDS
+
+__all__ = ["EXECUTORS", "LARGEST_INPUT", "METHODS", "Job", "OverlapJob", "PipelineJob", "TensorParallelJob", "job_of"]
+
+EXECUTORS = ("schedule", "torch")
+METHODS = ("hand", "dtensor")
+COMPUTES = ("delay", "matmul")
+LARGEST_INPUT = 4  # of activations and gradients in the pipeline, whole numbers from -4 to 4
+EXACT_FLOAT32 = 2**24  # every integer up to here is a float32 (IEEE 754)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What all jobs have.
+
+    Attributes:
+        ranks: world size. out: journal that records are appended to. run: identifier of this invocation.
+        backend: "gloo", "nccl" or "auto", as for a plan.
+        iters, warmup: timed and warm-up iterations. timeout_s: seconds without progress that count as hung.
+        check: whether values are checked. facts: see ``Plan``.
+
+    Raises:
+        InputError: a value that no run can have; names option, value and rule.
+    """
+
+    kind: ClassVar[str]
+
+    ranks: int
+    out: Path
+    run: str
+    backend: str = "auto"
+    iters: int = 5
+    warmup: int = 1
+    timeout_s: float = 300.0
+    check: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require_known("--backend", self.backend, BACKENDS)
+        _require_least(1, ("--nproc", self.ranks), ("--iters", self.iters))
+        _require_least(0, ("--warmup", self.warmup))
+        if not self.timeout_s > 0:
+            raise InputError(f"--timeout {self.timeout_s:g} must be above 0 seconds")
+
+    def to_json(self) -> str:
+        """The job as text, for a rank in another process."""
+        return json.dumps({"kind": self.kind} | {f.name: getattr(self, f.name) for f in fields(self)}, default=str)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """The job that :meth:`to_json` wrote, its kind taken out."""
+        return cls(**{**{name: _frozen(value) for name, value in data.items()}, "out": Path(data["out"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineJob(Job):
+    """One pipeline schedule on live ranks.
+
+    Attributes:
+        schedule: its name. microbatches: of a step. order: its orders as CSV (``workload.pipeline.text``).
+        double: the orders for twice the microbatches, for the clock-free method; "" where there are none.
+        executors: who runs it: "schedule" is commbench's executor, "torch" is torch.distributed.pipelining.
+        torch_name: name of the schedule there, "" where it has none.
+        compute: "delay": every pass lasts as long as ``delays_s`` says, most of it asleep, so that more stages than
+            cores truly overlap; "matmul": passes are as long as their products take.
+        delays_s: seconds of F, I and W of one microbatch on one stage; B lasts I + W.
+        slow: (stage, factor) of stages whose delays are longer.
+        tokens, hidden: an activation is tokens x hidden float32. layers: products of hidden x hidden on each stage.
+    """
+
+    kind: ClassVar[str] = "pipeline"
+
+    schedule: str
+    microbatches: int
+    order: str
+    double: str = ""
+    executors: tuple[str, ...] = EXECUTORS[:1]
+    torch_name: str = ""
+    compute: str = "delay"
+    delays_s: tuple[float, float, float] = (0.02, 0.02, 0.02)
+    slow: tuple[tuple[int, float], ...] = ()
+    tokens: int = 64
+    hidden: int = 64
+    layers: int = 1
+
+    def __post_init__(self) -> None:
+        Job.__post_init__(self)
+        _require_known("--compute", self.compute, COMPUTES)
+        for executor in self.executors:
+            _require_known("--executor", executor, EXECUTORS)
+        _require_least(1, ("--tokens", self.tokens), ("--hidden", self.hidden), ("--layers", self.layers))
+        if not all(delay > 0 for delay in self.delays_s) or not all(factor > 0 for _, factor in self.slow):
+            raise InputError(f"delays {self.delays_s} and factors of --slow {self.slow} must be above 0")
+        if self.compute == "matmul" and self.slow:
+            raise InputError("--slow makes delays longer; it has no meaning with --compute matmul")
+        if "torch" in self.executors and not self.torch_name:
+            raise InputError(f"torch.distributed.pipelining has no schedule {self.schedule}; use --executor schedule")
+        if self.compute == "delay" and self.backend == "nccl":
+            raise InputError("--compute delay puts CPU ranks to sleep; with --backend nccl give --compute matmul")
+        total = LARGEST_INPUT**2 * self.tokens * 2 * self.microbatches
+        if self.check and total > EXACT_FLOAT32:
+            raise InputError(
+                f"--tokens {self.tokens} x {2 * self.microbatches} microbatches: sums of the check may reach {total}, "
+                f"float32 is exact up to {EXACT_FLOAT32}; give fewer tokens or --no-check"
+            )
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of one microbatch between two stages."""
+        return 4 * self.tokens * self.hidden
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorParallelJob(Job):
+    """One transformer block, split over all ranks, forward and backward of one microbatch.
+
+    Attributes:
+        hidden, heads, ffn: widths of the residual stream and of the MLP, and attention heads.
+        sequence, micro_batch: tokens of a sequence, and sequences.
+        dtype: of weights and activations; gradients are checked in float64 whatever it is.
+        methods: "hand" (collectives called where Megatron has them) and "dtensor" (torch.distributed.tensor).
+        sequence_parallel: which of without and with are run.
+    """
+
+    kind: ClassVar[str] = "tensor-parallel"
+
+    hidden: int = 256
+    heads: int = 8
+    ffn: int = 1024
+    sequence: int = 128
+    micro_batch: int = 2
+    dtype: str = "float32"
+    methods: tuple[str, ...] = METHODS
+    sequence_parallel: tuple[bool, ...] = (False, True)
+
+    def __post_init__(self) -> None:
+        Job.__post_init__(self)
+        for method in self.methods:
+            _require_known("--method", method, METHODS)
+        _require_known("--dtype", self.dtype, ("float32", "float64", "bfloat16", "float16"))
+        sizes = ("hidden", "heads", "ffn", "sequence", "micro_batch")
+        _require_least(1, *((f"--{name.replace('_', '-')}", getattr(self, name)) for name in sizes))
+        if self.hidden % self.heads:
+            raise InputError(f"--hidden {self.hidden} is not divisible by --heads {self.heads}")
+        for name in ("heads", "ffn"):
+            if getattr(self, name) % self.ranks:
+                raise InputError(f"--{name} {getattr(self, name)} is not divisible by tp {self.ranks}")
+        if True in self.sequence_parallel and self.sequence % self.ranks:
+            raise InputError(
+                f"--sequence {self.sequence} is not divisible by tp {self.ranks}, as sequence parallelism needs"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlapJob(Job):
+    """A matrix product and an all-reduce, each alone and both at once.
+
+    Attributes:
+        m, n, k, dtype: of the product (m x k) by (k x n). size_bytes: of the all-reduce, float32.
+    """
+
+    kind: ClassVar[str] = "overlap"
+
+    m: int = 1024
+    n: int = 1024
+    k: int = 1024
+    dtype: str = "float32"
+    size_bytes: int = 2**24
+
+    def __post_init__(self) -> None:
+        Job.__post_init__(self)
+        _require_known("--dtype", self.dtype, ("float32", "float64", "bfloat16", "float16"))
+        _require_least(1, ("-m", self.m), ("-n", self.n), ("-k", self.k))
+        if self.size_bytes < 4 or self.size_bytes % 4:
+            raise InputError(f"-b {self.size_bytes} bytes must be one or more whole elements of float32 (4 bytes)")
+
+
+_KINDS: Mapping[str, type[Job]] = {job.kind: job for job in (PipelineJob, TensorParallelJob, OverlapJob)}
+
+
+def job_of(text: str) -> Job:
+    """The job that :meth:`Job.to_json` wrote."""
+    data = json.loads(text)
+    return _KINDS[data.pop("kind")].from_data(data)
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, as the fields have them."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _require_known(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"{option} {value!r} is unknown; known: {', '.join(known)}")
+
+
+def _require_least(least: int, *numbers: tuple[str, int]) -> None:
+    for option, number in numbers:
+        if number < least:
+            raise InputError(f"{option} {number} must be at least {least}")

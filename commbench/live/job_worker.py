@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one rank of a job does: meet the others, do its part, and on rank 0 write the records."""
+
+from collections.abc import Iterator
+from typing import cast
+
+from commbench.errors import CommbenchError, RunError
+from commbench.live.job import Job, OverlapJob, PipelineJob, TensorParallelJob
+from commbench.live.observe import Observer
+from commbench.live.plan import Plan
+from commbench.live.progress import Progress
+from commbench.live.seat import Seat
+from commbench.live.session import Session, open_session
+from commbench.results.journal import Journal
+from commbench.results.records import Record
+
+__all__ = ["run_job_rank"]
+
+_LONGEST_MESSAGE = 300
+
+
+def run_job_rank(job: Job, seat: Seat, *, progress: Progress, observer: Observer, timeout_s: float) -> list[Record]:
+    """Do this rank's part of a job.
+
+    Args:
+        job: the same on every rank.
+        seat: this rank's.
+        progress: told where the rank is.
+        observer: hears of the start, on rank 0 only.
+        timeout_s: how long torch.distributed waits for another rank before it raises.
+
+    Returns:
+        The records on rank 0, nothing elsewhere.
+
+    Raises:
+        InputError: the job cannot run here.
+        RunError: torch failed; one line that names the rank and where it was.
+    """
+    progress.reach("joining the other ranks")
+    records: list[Record] = []
+    try:
+        session = open_session(cast(Plan, job), seat, timeout_s)
+        if session.rank == 0:
+            observer.started(session.facts)
+        session.meet(timeout_s)
+        for record in _work(job, session, progress):
+            Journal(job.out).append(record)
+            records.append(record)
+        progress.reach("leaving")
+        session.close()
+    except CommbenchError:
+        raise
+    except Exception as error:  # whatever torch raises, the user gets one line
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise RunError(f"rank {seat.rank} failed at {progress.place}: {lines[0][:_LONGEST_MESSAGE]}") from error
+    return records
+
+
+def _work(job: Job, session: Session, progress: Progress) -> Iterator[Record]:
+    """The records of a job, on rank 0."""
+    if isinstance(job, PipelineJob):
+        from commbench.live.pipeline import measure_pipeline
+
+        return measure_pipeline(job, session, progress)
+    if isinstance(job, TensorParallelJob):
+        from commbench.live.tensor_parallel import measure_tensor_parallel
+
+        return measure_tensor_parallel(job, session, progress)
+    assert isinstance(job, OverlapJob)
+    from commbench.live.overlap import measure_overlap
+
+    return measure_overlap(job, session, progress)

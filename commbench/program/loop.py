@@ -22,7 +22,8 @@ IntArray = npt.NDArray[np.int64]
 class LoopProgram:
     """Tasks 0..T-1 of one round, and ``num_rounds`` rounds; arrays have shape (T,) unless said otherwise.
 
-    An instance may start only after the one of the round before is done: its dependencies see to that.
+    An instance may start only after the one of the round before is done, and whatever waits for an instance must have
+    begun before the next one of the same task is done: the dependencies see to both.
 
     Attributes:
         num_ranks, kind, rank, peer, channel: as in FlatProgram.

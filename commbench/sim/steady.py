@@ -104,7 +104,7 @@ class Steady:
         n[c.FINISHED] += times * period * len(model.tasks)
         n[c.SHARES] += times * (after.num_shares - before.num_shares)
         n[c.WATCHED_ROUND] += times * period
-        buckets, heap, table = model.queue
+        buckets, heap, _ = model.queue
         used = buckets["time"][: n[c.BUCKETS]]
         later = times * time_ps
         if int(used.max(initial=0)) + later > LAST_PS:
@@ -113,5 +113,4 @@ class Steady:
         model.slots["since"][: n[c.SLOTS]] += later
         used[used >= 0] += later
         heap["time"][: n[c.HEAP]] += later
-        table[:] = -1
         model.sides[3][:] += later

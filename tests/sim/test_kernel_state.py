@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 
 from commbench.errors import InputError
 from commbench.program.flat import TRANSFER
-from commbench.sim import compiled
+from commbench.sim import reference
 from commbench.sim.kernel import counters as c
 from commbench.sim.kernel.instants import advance
 from commbench.sim.model import Model, build_model
-from commbench.sim.setting import CutOff, Paths, Processors, Setting
+from commbench.sim.setting import Change, CutOff, Paths, Processors, Setting, What
 from tests.sim import engine_cases as cases
 
 END = -1
@@ -94,7 +94,7 @@ def step_through(case: cases.Case) -> int:
     """Check the state after every instant at which something is done; returns how many there were."""
     program, setting = case
     try:
-        compiled.run(program, setting)
+        reference.run(program, setting)
     except (InputError, CutOff):
         return 0
     model, looks = build_model(program, setting, keep_trace=False), 0
@@ -105,6 +105,22 @@ def step_through(case: cases.Case) -> int:
     check_queue(model)
     check_links(model)
     return looks
+
+
+def test_there_is_room_for_all_that_may_come() -> None:
+    """50 flows over one link, which may all move to a route of five, and on to one of two: the kernel asks for no more.
+
+    Links 1 to 5 may have 50 flows at a time, link 6 too; each flow may be on five links. 10 more never move.
+    """
+    program = cases.program_of([(TRANSFER, 0, 1, 1000, 0, ())] * 60)
+    routes = [[0], [1, 2, 3, 4, 5], [0, 6], [0, 6]]
+    paths = Paths.of_lists([1e12] * 7, routes, [0] * 4, [0] * 50 + [3] * 10)
+    changes = (Change(5, What.ROUTE, 0, 1), Change(9, What.ROUTE, 0, 2), Change(9, What.SPEED, 0, 2.0))
+    model = build_model(program, Setting(paths, changes=changes), keep_trace=False)
+    room = np.diff([*model.links["first"].tolist(), len(model.crowd[0])])
+    assert np.all(room >= [60, 50, 50, 50, 50, 50, 60])
+    places = np.diff([*model.tasks["hops"].tolist(), len(model.crowd[1])])
+    assert np.all(places >= [5] * 50 + [2] * 10)
 
 
 def test_random_programs() -> None:

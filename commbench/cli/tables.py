@@ -41,7 +41,7 @@ def simulated_table(records: Sequence[Simulated], element_bytes: int) -> str:
 
 def compared_table(records: Sequence[Compared], summary: Summary) -> str:
     """Every point, then the verdict and the groups."""
-    return "\n".join([_compared_header(), *map(_compared_row, records), _summary_lines(summary)])
+    return "\n".join([_compared_header(), *map(compared_row, records), summary_lines(summary)])
 
 
 def _compared_header() -> str:
@@ -50,7 +50,7 @@ def _compared_header() -> str:
     return left + f" {'measured':>11} {'+-':>6} {'simulated':>11} {'error':>8}"
 
 
-def _compared_row(record: Compared) -> str:
+def compared_row(record: Compared) -> str:
     """One point: the spread is that of the measurement, the error is signed."""
     return (
         f" {record.algorithm:<19} {record.ranks:>5} {format_bytes(record.size_bytes):>10} {record.set:>5} "
@@ -59,7 +59,7 @@ def _compared_row(record: Compared) -> str:
     )
 
 
-def _summary_lines(summary: Summary) -> str:
+def summary_lines(summary: Summary) -> str:
     """The thresholds and the groups."""
     lines = [
         f"# {summary.points} test points: median |error| {summary.median_abs_error:.1%} (threshold "

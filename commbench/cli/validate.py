@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench validate``: predictions held against measurements that they have not seen."""
 
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +15,19 @@ from commbench.errors import CheckFailedError, InputError
 
 if TYPE_CHECKING:
     from commbench.results.records import Measured
+    from commbench.validate.lab_judge import Agreement
 
 __all__ = ["MAX_MEDIAN", "MAX_P95", "validate"]
 
 # What a loopback on a busy laptop can be held to; an emulated fabric must do better (see README).
 MAX_MEDIAN, MAX_P95 = 0.10, 0.30
+
+
+class Part(StrEnum):
+    """How much of the emulated campaign."""
+
+    ALL = "all"
+    SMOKE = "smoke"
 
 
 def validate(
@@ -26,13 +38,36 @@ def validate(
     max_bytes: Annotated[str | None, typer.Option("-e", "--maxbytes", help="Largest size to measure [16M].")] = None,
     factor: Annotated[float | None, typer.Option("-f", "--stepfactor", help="Factor between sizes [2].")] = None,
     iters: Annotated[int | None, typer.Option("-n", "--iters", help="Timed iterations per size [20].")] = None,
-    max_median: Annotated[float, typer.Option(help="Largest median |error| that passes.")] = MAX_MEDIAN,
-    max_p95: Annotated[float, typer.Option(help="Largest 95th percentile of |error| that passes.")] = MAX_P95,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for records and report.")] = Path("runs/validate"),
+    max_median: Annotated[
+        float | None, typer.Option(help=f"Largest median |error| that passes [{MAX_MEDIAN}].")
+    ] = None,
+    max_p95: Annotated[
+        float | None, typer.Option(help=f"Largest 95th percentile of |error| that passes [{MAX_P95}].")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for records and report [runs/validate; runs/emulated].")
+    ] = None,
+    emulated: Annotated[
+        bool, typer.Option("--emulated", help="On fabrics of network namespaces instead; goes on where it stopped.")
+    ] = False,
+    part: Annotated[
+        Part | None, typer.Option(help="Of the emulated campaign: all of it, or what fits into a test [all].")
+    ] = None,
     json: Jsonl = False,
     salvage: Salvage = False,
 ) -> None:
-    """Fit on ring at 4 ranks, every second size; predict the other sizes, the double binary tree, and 3 ranks."""
+    """Fit on ring at 4 ranks, every second size; predict the other sizes, the double binary tree, and 3 ranks.
+
+    With --emulated: fit on one star, gloo's own all-reduce; predict all other fabrics, collectives and algorithms.
+    """
+    if emulated:
+        loopback = {"-b": min_bytes, "-e": max_bytes, "-f": factor, "-n": iters}
+        _refuse(loopback | {"--max-median": max_median, "--max-p95": max_p95}, "with --emulated")
+        _refuse({"--part": part} if files else {}, "with files of runs")
+        _emulated(files, part or Part.ALL, out or Path("runs/emulated"), json, salvage)
+        return
+    _refuse({"--part": part}, "without --emulated")
+    out = out or Path("runs/validate")
     from commbench.cli.reading import read_measured, tell, this_command
     from commbench.cli.tables import compared_table
     from commbench.report.page import ReportInput, write_report
@@ -47,7 +82,8 @@ def validate(
         records = _measure(min_bytes or "64K", max_bytes or "16M", factor or 2, iters or 20, out / f"{name}-runs.jsonl")
     source = f"commbench validate, ring on 4 ranks, every second size, {records[0].started_at}"
     journal = out / f"{name}-validation.jsonl"
-    found = judge(records, max_median=max_median, max_p95=max_p95, source=source, out=journal)
+    bars = MAX_MEDIAN if max_median is None else max_median, MAX_P95 if max_p95 is None else max_p95
+    found = judge(records, max_median=bars[0], max_p95=bars[1], source=source, out=journal)
     if found.num_native:
         tell(f"not compared: {found.num_native} records of the backend's own collectives")
     verdict = [*found.compared, found.summary]
@@ -71,3 +107,74 @@ def _measure(min_bytes: str, max_bytes: str, factor: float, iters: int, out: Pat
     from commbench.validate.campaign import LEGS, measure_legs
 
     return measure_legs(LEGS, sweep(min_bytes, max_bytes, factor=factor), out=out, iters=iters, tell=tell)
+
+
+def _refuse(options: Mapping[str, object], where: str) -> None:
+    """Refuse what was given though it has no meaning here."""
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"{name} {value} has no meaning {where}")
+
+
+def _emulated(files: "list[Path] | None", part: Part, out: Path, json: bool, salvage: bool) -> None:
+    """Measure what is missing, judge all of it, and write records and page."""
+    from commbench.cli.reading import read_measured, tell, this_command
+
+    records = read_measured(files, salvage) if files else _measure_in_labs(part, out / "runs.jsonl")
+    from commbench.report.agreement import write_agreement
+    from commbench.results.journal import Journal
+    from commbench.validate.lab_judge import judge_labs
+
+    found = judge_labs(records, tell=tell)
+    verdict = [*(point.compared for point in found.points), *found.summaries.values()]
+    typer.echo("\n".join(record.to_json() for record in verdict) if json else _table(found))
+    journal = out / "validation.jsonl"
+    journal.unlink(missing_ok=True)  # derived from the runs, anew each time
+    for record in verdict:
+        Journal(journal).append(record)
+    page = write_agreement(found, out / "index.html", command=this_command(), notes=_circumstances(records))
+    tell(f"records: {journal}\nreport: {page}")
+    if not found.ok:
+        raise CheckFailedError("validation fell short of its thresholds; the table and the report show where")
+
+
+def _circumstances(records: "Sequence[Measured]") -> list[str]:
+    """On what and when it was measured, for the page."""
+    where = {
+        f"{e['cpu_model']}, {e['cores_usable']} cores, Linux {e['kernel']}, torch {e['torch']}"
+        for e in (record.environment for record in records)
+        if {"cpu_model", "cores_usable", "kernel", "torch"} <= e.keys()
+    }
+    loads = [record.environment["load_1min"] for record in records if record.environment.get("load_1min")]
+    times = sorted(record.started_at for record in records)
+    found = [f"Measured on {each}." for each in sorted(where)]
+    if loads:
+        found.append(f"Load average while it was measured: {min(loads):.1f} to {max(loads):.1f}.")
+    return [*found, f"{len(records)} records, from {times[0]} to {times[-1]}."]
+
+
+def _measure_in_labs(part: Part, out: Path) -> "list[Measured]":
+    from commbench.emulate.privilege import gain
+
+    gain()  # first of all: what is imported below may start threads
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
+    from commbench.cli.reading import tell
+    from commbench.validate.lab_runs import measure_in_labs
+    from commbench.validate.legs import CAMPAIGN, SMOKE
+
+    return measure_in_labs(CAMPAIGN if part is Part.ALL else SMOKE, out, tell=tell)
+
+
+def _table(found: "Agreement") -> str:
+    """The points of each kind, then its verdict and groups."""
+    from commbench.cli.tables import compared_row, summary_lines
+
+    lines = []
+    for contended, summary in found.summaries.items():
+        lines.append(f"# {'links shared by several pairs of hosts' if contended else 'no link shared'}")
+        for point in found.points:
+            if point.contended is contended:
+                where = f"{point.compared.topology}, {point.compared.collective}"
+                lines.append(f"{compared_row(point.compared)}  {where}")
+        lines.append(summary_lines(summary))
+    return "\n".join(lines)

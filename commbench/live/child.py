@@ -26,7 +26,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 def main(folder: Path, rank: int) -> int:
     """Run one rank and return its exit code; an error is left in the folder for the parent."""
-    _die_with_parent()
+    die_with_parent()
     # an exception, so that a record being written is written whole
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
@@ -68,7 +68,7 @@ class _Teller(Observer):
         partial.rename(self._files.facts)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Have the kernel kill this process when its parent ends, however that ends (Linux only)."""
     if sys.platform != "linux":
         return

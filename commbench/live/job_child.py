@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from commbench.errors import CommbenchError, RunError
-from commbench.live.child import _die_with_parent, _Teller
+from commbench.live.child import _Teller, die_with_parent
 from commbench.live.files import SessionFiles
 from commbench.live.job import job_of
 from commbench.live.progress import Progress, write_failure
@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 def main(folder: Path, rank: int) -> int:
     """Run one rank and return its exit code; an error is left in the folder for the parent."""
-    _die_with_parent()
+    die_with_parent()
     # an exception, so that a record being written is written whole
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle

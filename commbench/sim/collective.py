@@ -18,6 +18,7 @@ from commbench.collectives.spec import get_collective
 from commbench.collectives.traffic import traffic_of
 from commbench.errors import InputError
 from commbench.network.bounds import lower_bound_s
+from commbench.network.transport import Transport
 from commbench.program.expand import expand_rounds, expand_schedule
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
@@ -25,9 +26,10 @@ from commbench.results.records import Simulated
 from commbench.routing.routes import Routes, make_router
 from commbench.sim.coupled import couple, coupled_program
 from commbench.sim.engines import DETAILS, Done, Run, run
-from commbench.sim.placing import paths_of, place, processors_of, switches_of, triples_of
+from commbench.sim.placing import conveyed, paths_of, place, processors_of, switches_of, triples_of
 from commbench.sim.setting import CutOff, Setting
 from commbench.sim.trace import Trace
+from commbench.sim.transport import Way
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
 from commbench.units import seconds
@@ -94,6 +96,7 @@ def simulate(
     engine: str = "compiled",
     detail: str = "transfer",
     scenario: "Scenario | None" = None,
+    transport: Transport | None = None,
     keep_trace: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> Simulation:
@@ -114,6 +117,7 @@ def simulate(
         seed: of ECMP's hash, of random placement and of jitter.
         engine, detail: see :mod:`commbench.sim.engines`.
         scenario: what goes wrong while it runs; None means nothing.
+        transport: what messages cost beside their payload; None means that they cost what the topology says alone.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
         progress: called now and then with the share of the work that is done.
 
@@ -138,7 +142,10 @@ def simulate(
     placed = place(fabric, ranks, placement, seed)
     job = _job(fabric, placed, *_form(fabric, placed, algorithm, collective, request, slices), request, (routing, seed))
     how = Run(engine=engine, detail=detail, keep_trace=keep_trace, progress=progress)
-    done = _coupled(job, how, scenario) if detail == "collective" else _whole(job, how, scenario)
+    if transport is not None:
+        done = _over(transport, job, how, scenario)
+    else:
+        done = _coupled(job, how, scenario) if detail == "collective" else _whole(job, how, scenario)
     record = Simulated(
         collective=job.form.collective,
         algorithm=job.form.algorithm,
@@ -265,6 +272,17 @@ def _whole(job: _Job, how: Run, scenario: "Scenario | None") -> Done:
         return run(changed.program, setting, replace(how, num_foreground=changed.num_foreground))
     except CutOff as cut:
         raise explain(cut, scenario, changed, job.router) from None
+
+
+def _over(transport: Transport, job: _Job, how: Run, scenario: "Scenario | None") -> Done:
+    """Every message as the transport carries it out."""
+    if scenario is not None or how.detail != "transfer" or job.num_switches:
+        raise InputError("a transport goes with --detail transfer, and without a scenario or switches that add")
+    program = _tasks(job)
+    flat = program.unroll() if isinstance(program, LoopProgram) else program
+    own = replace(processors_of(job.fabric, job.placed), overhead_ps=transport.overhead_ps)
+    done = conveyed(flat, job.router, job.placed, Way(transport), own, how.engine)
+    return Done(program=done.program, trace=done.trace, finish_ps=done.trace.finish_ps, transfers=flat.num_transfers)
 
 
 def _tasks(job: _Job) -> FlatProgram | LoopProgram:

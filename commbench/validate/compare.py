@@ -11,7 +11,7 @@ from commbench.errors import InputError
 from commbench.results.records import Compared, Measured, Summary
 from commbench.results.regions import region
 
-__all__ = ["compare", "split_sizes", "summarize"]
+__all__ = ["FIT", "TEST", "compare", "figures", "split_sizes", "summarize"]
 
 FIT, TEST = "fit", "test"
 
@@ -55,7 +55,7 @@ def summarize(points: Sequence[Compared], *, max_median: float, max_p95: float) 
     tested = [point for point in points if point.set == TEST]
     if not tested:
         raise InputError("nothing to validate: every point was used by the fit")
-    total = _figures(tested)
+    total = figures(tested)
     groups: dict[str, dict[str, Mapping[str, float]]] = {}
     for group, key in (
         ("algorithm", "algorithm"),
@@ -64,7 +64,7 @@ def summarize(points: Sequence[Compared], *, max_median: float, max_p95: float) 
         ("fabric", "topology"),
     ):
         members = sorted({getattr(point, key) for point in tested})
-        groups[group] = {str(m): _figures([p for p in tested if getattr(p, key) == m]) for m in members}
+        groups[group] = {str(m): figures([p for p in tested if getattr(p, key) == m]) for m in members}
     return Summary(
         points=len(tested),
         median_abs_error=total["median_abs_error"],
@@ -76,7 +76,8 @@ def summarize(points: Sequence[Compared], *, max_median: float, max_p95: float) 
     )
 
 
-def _figures(points: Sequence[Compared]) -> dict[str, float]:
+def figures(points: Sequence[Compared]) -> dict[str, float]:
+    """Count, median signed error, and median and 95th percentile of |error|."""
     errors = np.array([point.error for point in points])
     return {
         "points": len(points),

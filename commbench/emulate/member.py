@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process of a crew: ``python -m commbench.emulate.member FD``; orders come by stdin, answers go to ``FD``.
+
+An order is a line of JSON: a plan, this process's rank in it, and where the ranks meet. The answer is "ok", or what
+went wrong.
+"""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from commbench.errors import CommbenchError
+from commbench.live.child import die_with_parent
+from commbench.live.observe import Observer
+from commbench.live.plan import Plan
+from commbench.live.progress import Progress
+from commbench.live.seat import Seat
+
+__all__ = ["main"]
+
+_PRIORITY = 1  # the lowest that is real-time: above all that is not, below what the system itself needs
+
+
+def main(says: int) -> int:
+    """Serve until there are no more orders."""
+    die_with_parent()
+    from commbench.live import worker
+
+    _hurry()
+    os.write(says, b"ok\n")
+    for line in sys.stdin:
+        order = json.loads(line)
+        try:
+            worker.run_rank(*_place(order), progress=Progress(), observer=Observer(), timeout_s=order["timeout_s"])
+        except CommbenchError as error:
+            os.write(says, str(error).encode()[:4000])
+            return error.exit_code
+        os.write(says, b"ok\n")
+    return 0
+
+
+def _place(order: dict[str, Any]) -> tuple[Plan, Seat]:
+    """What to run, and as whom; sets the variables of this run."""
+    os.environ.pop("COMMBENCH_GATE", None)
+    os.environ.update(order["variables"])
+    plan = replace(Plan.from_json(order["plan"]), out=Path(order["out"]))
+    rank = order["rank"]
+    return plan, Seat("commbench", rank, plan.ranks, local_rank=rank, store=Path(order["store"]))
+
+
+def _hurry() -> None:
+    """Real-time priority, for threads to come as well; without the right to it, the usual one."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
+    except PermissionError:
+        print("no right to real-time priority; on a busy machine times will be too long", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    # os._exit: as in live.child, the destructors of process groups are not waited for
+    os._exit(main(int(sys.argv[1])))

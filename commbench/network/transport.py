@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What messages cost on a network beside their payload: headers, acknowledgements, a library's own messages.
+
+A :class:`Transport` is data; :mod:`commbench.sim.transport` applies it to a program. Bytes are those that links count,
+Ethernet headers included.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["GLOO_TCP", "SENDS_FIRST", "Transport"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transport:
+    """One way to send messages.
+
+    Attributes:
+        name: of the library and the protocol.
+        segment_bytes: payload of a full packet. packet_bytes: headers of every packet.
+        segments_per_ack: full packets that one packet without payload acknowledges on the way back.
+        message_bytes: the library's own header of a message. notice_bytes: of the notices that go before a message, one
+            from the sender and one from the receiver.
+        buffer_bytes: of payload that the sender's side takes at once: so much is "sent" for the sender when it is not
+            yet for the network.
+        answers_late: whether ranks post what they send before what they receive, so that the notice for a message waits
+            behind the rank's own data to the same peer.
+        latency_ps: from both sides' readiness to the first byte, and again from the last byte to the receiver's going
+            on: the machine's own, to be fitted.
+        overhead_ps: processor time of a message on either side, to be fitted.
+    """
+
+    name: str
+    segment_bytes: int
+    packet_bytes: int
+    segments_per_ack: int
+    message_bytes: int
+    notice_bytes: int
+    buffer_bytes: int
+    answers_late: bool = False
+    latency_ps: int = 0
+    overhead_ps: int = 0
+
+    def bytes_on_wire(self, num_bytes: int) -> int:
+        """Of one message on the way to its receiver: payload, headers, and the sender's notice."""
+        whole = num_bytes + self.message_bytes
+        return whole + -(-whole // self.segment_bytes) * self.packet_bytes + self.notice_packet
+
+    def bytes_back(self, num_bytes: int, ridden: bool) -> float:
+        """Of one message on the way back: the receiver's notice, and acknowledgements where they ride on no data."""
+        segments = (num_bytes + self.message_bytes) / self.segment_bytes
+        acknowledgements = 0.0 if ridden else segments / self.segments_per_ack * self.packet_bytes
+        return self.notice_packet + acknowledgements
+
+    @property
+    def notice_packet(self) -> int:
+        """Bytes of a notice on the wire."""
+        return self.notice_bytes + self.packet_bytes if self.notice_bytes else 0
+
+
+GLOO_TCP = Transport(
+    name="gloo over TCP",
+    segment_bytes=1448,  # MTU 1500 less IPv4 20 (RFC 791) and TCP 32 with timestamps (RFC 9293, RFC 7323)
+    packet_bytes=66,  # the same and Ethernet 14 (IEEE 802.3; veth has no preamble and no checksum)
+    segments_per_ack=2,  # RFC 9293, 3.8.6.3: at least every second full segment
+    message_bytes=48,  # gloo 70dc3602, transport/tcp/pair.h, Op::preamble; counted in docs/gloo.md
+    notice_bytes=48,  # likewise: notifySendReady, notifyRecvReady
+    buffer_bytes=128 * 1024,  # half of tcp_wmem (256 KiB, emulate.kernel.Shaping): the kernel counts its own overhead
+)
+"""Gloo's TCP transport on Linux at MTU 1500, as in a lab."""
+
+SENDS_FIRST = frozenset({"all-to-all", "all-to-all-v"})
+"""Collectives of gloo's own in which a rank posts a send to a peer before the receive from it: gloo/alltoall.cc. Their
+transport has ``answers_late``; schedules of commbench post receives first (live.execute)."""

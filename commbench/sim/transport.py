@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A program as a transport carries it out: see "Transport" in SEMANTICS.md.
+
+Each transfer becomes a delay until its first byte may leave, a flow of all its bytes on the wire, and a delay at the
+receiver. Two ranks have one connection for each rail; what a rank sends on it comes in order, its notices too:
+
+- a payload waits for those before it in the same direction;
+- the notice that a rank is ready to receive waits for what this rank has sent before. So a message waits for messages
+  the other way that began before its receiver was ready.
+
+Steps of one channel follow each other, so their order is known. That of channels is not: it is taken from a first
+simulation, and once more from the next. So are the bytes that an idle link lets out at once (a token bucket): they are
+taken off the flows that found it idle.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.errors import InputError
+from commbench.network.transport import Transport
+from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
+from commbench.sim.setting import Paths
+from commbench.sim.trace import Trace
+
+__all__ = ["Conveyed", "Way", "convey", "with_way_back"]
+
+IntArray = npt.NDArray[np.int64]
+Edge = tuple[int, int]
+"""(waiting task, task that it waits for)."""
+
+_MOST_ROUNDS = 4  # of simulations until the order of channels stands; then the last one counts
+_ALIKE = 1.1  # links whose bandwidths are within this of each other are equally slow
+_NAMES = ("kind", "rank", "peer", "num_bytes", "duration_ps", "channel", "step", "operation")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How messages go.
+
+    Attributes:
+        transport: what they cost. rails: that the channels take in turn. seed: of what is left to chance.
+        burst_bytes: that a link lets out at once after it was idle long enough to save them up.
+    """
+
+    transport: Transport
+    rails: int = 1
+    seed: int = 0
+    burst_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conveyed:
+    """A program as it was carried out: tasks keep their numbers, new ones come behind them."""
+
+    program: FlatProgram
+    paths: Paths
+    trace: Trace
+
+
+def convey(program: FlatProgram, paths: Paths, way: Way, run: Callable[[FlatProgram, Paths], Trace]) -> Conveyed:
+    """Carry out a program.
+
+    Args:
+        program: of transfers. paths: their routes (:func:`with_way_back`). way: how they go.
+        run: an engine in its setting.
+    """
+    edges: frozenset[Edge] = frozenset()
+    credit = np.zeros(1, dtype=np.int64)  # of each task of the new program, or of all alike
+    for _ in range(_MOST_ROUNDS):
+        work = _Rewriting(program, paths, way)
+        work.rewrite(edges)
+        done = work.done()
+        try:
+            done.check_acyclic()
+        except InputError:  # what came first cannot be told; the order of before stays
+            break
+        own = replace(paths, route_of=work.routes())
+        lighter = replace(done, num_bytes=done.num_bytes - credit)
+        result = Conveyed(lighter, own, run(lighter, own))
+        found, before = work.between_channels(result.trace), credit
+        credit = _credit(done, result.trace, own, way.burst_bytes)
+        if found == edges and not np.any(credit != before):
+            break
+        edges = found
+    return result
+
+
+def _credit(program: FlatProgram, trace: Trace, paths: Paths, burst_bytes: int) -> IntArray:
+    """Of every flow, the bytes that its links let out at once because they had been idle; by the times of a simulation.
+
+    The slowest links of a route count; the others have enough left.
+    """
+    moves = np.flatnonzero(program.kind == TRANSFER)
+    saved = np.full(len(paths.bandwidths), float(burst_bytes))
+    busy_until = np.zeros(len(paths.bandwidths))
+    credit = np.zeros(program.num_tasks, dtype=np.int64)
+    for task in moves[np.lexsort((moves, trace.start_ps[moves]))].tolist():
+        route = paths.route_of[task]
+        links = paths.links[paths.first[route] : paths.first[route + 1]]
+        links = links[paths.bandwidths[links] < _ALIKE * paths.bandwidths[links].min()]
+        idle_s = np.maximum(0.0, trace.start_ps[task] - busy_until[links]) * 1e-12
+        saved[links] = np.minimum(burst_bytes, saved[links] + idle_s * paths.bandwidths[links])
+        credit[task] = min(int(saved[links].min()), int(program.num_bytes[task]))
+        saved[links] -= credit[task]
+        busy_until[links] = np.maximum(busy_until[links], trace.end_ps[task])
+    return credit
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Tasks of one transfer: that which begins it, its first flow, and those after which its two ends go on."""
+
+    begin: int
+    flow: int
+    sent: int
+    arrived: int
+
+
+@dataclass(slots=True)
+class _Rewriting:
+    """One program being rewritten: new tasks and edges are collected, then put behind what was there."""
+
+    old: FlatProgram
+    paths: Paths
+    way: Way
+    new: list[tuple[int, ...]] = field(default_factory=list)
+    route: list[int] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+    parts: dict[int, _Parts] = field(default_factory=dict)
+    num_bytes: IntArray = field(init=False)
+
+    def rewrite(self, between_channels: Iterable[Edge]) -> None:
+        """Rewrite every transfer in the order of steps; then what others wait for."""
+        old = self.old
+        self.num_bytes = old.num_bytes.copy()
+        latest: dict[tuple[int, int, int], int] = {}
+        for task in np.lexsort((np.arange(old.num_tasks), old.step)).tolist():
+            if old.kind[task] != TRANSFER:
+                continue
+            src, dst, channel = int(old.rank[task]), int(old.peer[task]), int(old.channel[task])
+            self._transfer(task, latest.get((src, dst, channel)))
+            answer = latest.get((dst, src, channel))
+            if answer is not None:
+                self._wait_for_notice(task, answer)
+            latest[src, dst, channel] = task
+        self.edges += [(self.parts[task].flow, other) for task, other in between_channels]
+        self._redirect()
+
+    def _transfer(self, task: int, before: int | None) -> None:
+        transport, old = self.way.transport, self.old
+        src, dst = int(old.rank[task]), int(old.peer[task])
+        begin = self._add(task, COMPUTE, src, duration_ps=transport.latency_ps)
+        whole = transport.bytes_on_wire(int(old.num_bytes[task]))
+        rest = min(whole, transport.buffer_bytes)
+        flow = task if rest == whole else self._add(task, TRANSFER, src, peer=dst, num_bytes=whole - rest)
+        sent = self._add(task, COMPUTE, src)
+        arrived = self._add(task, COMPUTE, dst, duration_ps=transport.latency_ps)
+        self.num_bytes[task] = rest
+        self.edges += [(flow, begin), (sent, begin), (arrived, task)]
+        if before is not None:
+            self.edges += [(flow, before), (sent, before)]
+        if flow != task:
+            self.edges += [(task, flow), (sent, flow)]
+        self.parts[task] = _Parts(begin, flow, sent, arrived)
+
+    def _wait_for_notice(self, task: int, answer: int) -> None:
+        """The receiver's notice comes behind what it has sent in earlier steps; and where notices come late, one of the
+        two that send to each other in the same step is first."""
+        if self.old.step[answer] < self.old.step[task]:
+            self.edges.append((self.parts[task].begin, answer))
+        elif self.way.transport.answers_late:
+            ends = sorted((int(self.old.rank[task]), int(self.old.peer[task])))
+            late, early = (task, answer) if _coin(self.way.seed, *ends) else (answer, task)
+            self.edges.append((self.parts[late].begin, early))
+
+    def _redirect(self) -> None:
+        """What waited for a transfer waits for its end at the own side; what it waited for is waited for earlier."""
+        waiting = np.repeat(np.arange(self.old.num_tasks), np.diff(self.old.first))
+        for task, needed in zip(waiting.tolist(), self.old.needs.tolist(), strict=True):
+            here = self.parts[task].begin if task in self.parts else task
+            self.edges.append((here, self._end(needed, int(self.old.rank[task]))))
+
+    def _end(self, task: int, rank: int) -> int:
+        """The task after which a rank goes on that waited for ``task``."""
+        if task not in self.parts:
+            return task
+        return self.parts[task].sent if self.old.rank[task] == rank else self.parts[task].arrived
+
+    def _add(self, like: int, kind: int, rank: int, *, peer: int = -1, num_bytes: int = 0, duration_ps: int = 0) -> int:
+        moves = kind == TRANSFER
+        rest = (int(self.old.channel[like]) if moves else -1, int(self.old.step[like]), int(self.old.operation[like]))
+        self.new.append((kind, rank, peer, num_bytes, duration_ps, *rest))
+        self.route.append(int(self.paths.route_of[like]) if moves else -1)
+        return self.old.num_tasks + len(self.new) - 1
+
+    def done(self) -> FlatProgram:
+        """The new program."""
+        old = self.old
+        rows = np.array(self.new, dtype=np.int64).reshape(-1, len(_NAMES)).T
+        kept = {name: getattr(old, name) for name in _NAMES} | {"num_bytes": self.num_bytes}
+        columns = {name: np.concatenate([kept[name], row]) for name, row in zip(_NAMES, rows, strict=True)}
+        edges = np.unique(np.array(self.edges, dtype=np.int64).reshape(-1, 2), axis=0)
+        first, needs = compress(edges[:, 0], edges[:, 1], old.num_tasks + len(self.new))
+        return FlatProgram(num_ranks=old.num_ranks, first=first, needs=needs, **columns)
+
+    def routes(self) -> IntArray:
+        """Of every task of the new program."""
+        return np.concatenate([self.paths.route_of, np.array(self.route, dtype=np.int64)])
+
+    def between_channels(self, trace: Trace) -> frozenset[Edge]:
+        """Who waits for whom where channels share a connection, by the times of a simulation.
+
+        A payload waits for one of another channel in the same direction that began earlier; and for one the other way
+        that began before its receiver was ready. Of those of one moment the lower channel is first.
+        """
+        old, sent = self.old, defaultdict[tuple[int, int, int], list[int]](list)
+        for task in self.parts:
+            sent[int(old.rank[task]), int(old.peer[task]), int(old.channel[task]) % self.way.rails].append(task)
+        found: set[Edge] = set()
+        for task in self.parts:
+            src, dst, rail = int(old.rank[task]), int(old.peer[task]), int(old.channel[task]) % self.way.rails
+            for others, since in ((sent[src, dst, rail], src), (sent.get((dst, src, rail), []), dst)):
+                at = self._ready(task, since, trace), int(old.channel[task])
+                ahead = [other for other in others if self._is_ahead(other, task, at, trace)]
+                if ahead:
+                    last = max(ahead, key=lambda other: int(trace.end_ps[other]))
+                    if (last, task) not in found:
+                        found.add((task, last))
+        return frozenset(found)
+
+    def _is_ahead(self, other: int, task: int, at: tuple[int, int], trace: Trace) -> bool:
+        if self.old.channel[other] == self.old.channel[task]:
+            return False
+        begun = int(trace.start_ps[self.parts[other].flow]) - self.way.transport.latency_ps
+        return (begun, int(self.old.channel[other])) < at and int(trace.end_ps[other]) > at[0]
+
+    def _ready(self, task: int, rank: int, trace: Trace) -> int:
+        """When a rank had done all that its side of a transfer waits for."""
+        needs = self.old.needs[self.old.first[task] : self.old.first[task + 1]].tolist()
+        ends = (int(trace.end_ps[self._end(n, rank)]) for n in needs if self.old.rank[n] == rank)
+        return max(ends, default=0)
+
+
+def _coin(*key: int) -> bool:
+    """The same for the same key everywhere, and as often true as false."""
+    return bool(blake2b(repr(key).encode(), digest_size=1).digest()[0] & 1)
+
+
+def with_way_back(program: FlatProgram, paths: Paths, back: tuple[IntArray, IntArray], transport: Transport) -> Paths:
+    """The paths with what goes back taken off the links' bandwidth, and without the fabric's own latencies.
+
+    Of all that crosses a link in the whole program a part is acknowledgements and notices; data has the rest of the
+    link. (A flow with a small weight on the links of its way back would be held to the share of whatever is slow there.
+    Acknowledgements are not: they need far less than a queue would give them.)
+
+    Args:
+        program: of transfers. paths: their routes.
+        back: ``first`` and ``links`` of the routes from receiver to sender, one for each route of ``paths``.
+        transport: that carries them.
+    """
+    moves = np.flatnonzero(program.kind == TRANSFER)
+    names = ("operation", "step", "rank", "peer", "channel")
+    keys = [tuple(row) for row in np.stack([getattr(program, name)[moves] for name in names], axis=1).tolist()]
+    known = set(keys)
+    data, returned = np.zeros(len(paths.bandwidths)), np.zeros(len(paths.bandwidths))
+    for task, (operation, step, src, dst, channel) in zip(moves.tolist(), keys, strict=True):
+        route, size = paths.route_of[task], int(program.num_bytes[task])
+        ridden = (operation, step, dst, src, channel) in known
+        data[paths.links[paths.first[route] : paths.first[route + 1]]] += transport.bytes_on_wire(size)
+        returned[back[1][back[0][route] : back[0][route + 1]]] += transport.bytes_back(size, ridden)
+    share = np.divide(data, data + returned, out=np.ones_like(data), where=data > 0)
+    return replace(paths, bandwidths=paths.bandwidths * share, latency_ps=np.zeros_like(paths.latency_ps))

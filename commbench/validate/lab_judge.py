@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hold what was measured in labs against the simulator: fitted on one star, tested on all else."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from commbench.calibrate.transport import fit_transport
+from commbench.errors import CheckFailedError, InputError
+from commbench.network.transport import GLOO_TCP, Transport
+from commbench.results.records import Compared, Measured, Summary
+from commbench.results.regions import region
+from commbench.units import format_bytes, seconds
+from commbench.validate.compare import FIT, TEST, figures, summarize
+from commbench.validate.lab_predict import predict
+from commbench.validate.lab_runs import leg_of
+from commbench.validate.legs import FIT_SIZES, NATIVE, STAR, Fabric
+
+__all__ = ["BARS", "Agreement", "Bar", "LabPoint", "is_fit", "judge_labs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Largest median and largest 95th percentile of |error| that pass."""
+
+    median: float
+    p95: float
+
+
+BARS: Mapping[bool, Bar] = {False: Bar(0.03, 0.10), True: Bar(0.05, 0.15)}
+"""By whether a point is contended."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabPoint:
+    """One point: the comparison, whether flows contended for a link in it, and its leg's name."""
+
+    compared: Compared
+    contended: bool
+    leg: str
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a campaign found.
+
+    Attributes:
+        transport: as fitted. points: all of them. summaries: of the test points, uncontended and contended.
+    """
+
+    transport: Transport
+    points: tuple[LabPoint, ...]
+    summaries: Mapping[bool, Summary]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all bars hold."""
+        return all(summary.ok for summary in self.summaries.values())
+
+    @property
+    def worst(self) -> LabPoint:
+        """The test point that is farthest off."""
+        return max((p for p in self.points if p.compared.set == TEST), key=lambda p: abs(p.compared.error))
+
+
+def is_fit(record: Measured) -> bool:
+    """Whether the calibration may see a record: gloo's own all-reduce on the star, the smaller sizes."""
+    fabric = record.environment["emulated"]["topology"]
+    wanted = (STAR.topology, NATIVE, "all-reduce")
+    return (fabric, record.algorithm, record.collective) == wanted and record.size_bytes in FIT_SIZES
+
+
+def judge_labs(
+    records: Sequence[Measured], *, bars: Mapping[bool, Bar] = BARS, tell: Callable[[str], None] = lambda text: None
+) -> Agreement:
+    """Fit on the star, predict everything, and judge the test points.
+
+    Raises:
+        InputError: nothing to fit on, or nothing to test. CheckFailedError: a record has wrong values.
+    """
+    wrong = [record for record in records if record.wrong]
+    if wrong:
+        raise CheckFailedError(f"{len(wrong)} records have wrong values, the first of {leg_of(wrong[0])}")
+    fitted = [record for record in records if is_fit(record)]
+    if not fitted:
+        raise InputError(f"nothing to fit on: no {NATIVE} all-reduce on {STAR.topology} in the records")
+    transport = fit_transport(GLOO_TCP, fitted, lambda point, tried: predict(point, tried).time_s)
+    numbers = (seconds(ps) * 1e6 for ps in (transport.latency_ps, transport.overhead_ps))
+    tell("fitted on {} points: latency {:.0f} us, overhead {:.1f} us".format(len(fitted), *numbers))
+    points = tuple(_point(record, transport) for record in records)
+    return Agreement(transport, points, _summaries(points, bars))
+
+
+def _point(record: Measured, transport: Transport) -> LabPoint:
+    lab = record.environment["emulated"]
+    found = predict(record, transport)
+    compared = Compared(
+        collective=record.collective,
+        algorithm=record.algorithm,
+        backend=record.backend,
+        ranks=record.ranks,
+        size_bytes=record.size_bytes,
+        slices=record.slices,
+        measured_s=record.time_s,
+        spread_s=record.spread_s,
+        simulated_s=found.time_s,
+        set=FIT if is_fit(record) else TEST,
+        region=region(record.size_bytes),
+        busbw_factor=record.busbw_factor,
+        topology=Fabric(lab["topology"], lab["routing"], lab["rate_mbit"]).label,
+    )
+    return LabPoint(compared, found.contended, leg_of(record))
+
+
+def _summaries(points: Sequence[LabPoint], bars: Mapping[bool, Bar]) -> dict[bool, Summary]:
+    """A verdict on either kind of points, where there are any."""
+    found = {}
+    for contended, bar in bars.items():
+        mine = [p for p in points if p.contended is contended and p.compared.set == TEST]
+        if mine:
+            summary = summarize([p.compared for p in mine], max_median=bar.median, max_p95=bar.p95)
+            kind = {"contended": {"yes" if contended else "no": figures([p.compared for p in mine])}}
+            extra = {"size": _by_size(mine), "jobs": _by_jobs(mine)}
+            found[contended] = replace(summary, groups={**kind, **summary.groups, **extra})
+    if not found:
+        raise InputError("nothing to validate: every point was used by the fit")
+    return found
+
+
+def _by_size(points: Sequence[LabPoint]) -> dict[str, Mapping[str, float]]:
+    """By nominal size: what a collective rounds down by less than one part in a hundred is the same."""
+    sizes = sorted({round(p.compared.size_bytes, -3) for p in points})
+    groups = {size: [p.compared for p in points if round(p.compared.size_bytes, -3) == size] for size in sizes}
+    return {format_bytes(max(c.size_bytes for c in group)): figures(group) for group in groups.values()}
+
+
+def _by_jobs(points: Sequence[LabPoint]) -> dict[str, Mapping[str, float]]:
+    kinds = {"one job": [p for p in points if "/" not in p.leg], "two jobs": [p for p in points if "/" in p.leg]}
+    return {name: figures([p.compared for p in members]) for name, members in kinds.items() if members}

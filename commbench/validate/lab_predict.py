@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the simulator says of a point that was measured in a lab: same fabric, same schedules, same paths.
+
+All jobs that ran at the time are simulated as one program on one fabric. Where the kernel's hash chose the paths, the
+simulation takes those that the lab saw.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import ArrayLike
+
+from commbench.emulate.tables import rails_of
+from commbench.network.transport import SENDS_FIRST, Transport
+from commbench.program.expand import expand_schedule
+from commbench.program.flat import TRANSFER, FlatProgram
+from commbench.results.records import Measured
+from commbench.routing.policies import get_policy
+from commbench.routing.router import Router
+from commbench.routing.routes import Flows, Links, Rows, as_flows, once_each, row_starts
+from commbench.sim.placing import conveyed
+from commbench.sim.setting import Processors
+from commbench.sim.transport import Conveyed, Way
+from commbench.topology.model import LinkKind, Topology
+from commbench.units import seconds
+from commbench.validate.lab_runs import lab_plan_of, schedule_of
+from commbench.validate.legs import NATIVE, Fabric
+
+__all__ = ["Prediction", "predict"]
+
+IntArray = npt.NDArray[np.int64]
+ETHERNET_BYTES = 14  # of header, which queues count with every packet
+DRAWS = 7  # simulations of what is left to chance; the median counts
+_CONTENDED = 0.01  # of the time, that two flows must be on one link at once
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Simulated seconds of one job, and whether its fabric was contended: flows of two pairs shared a link."""
+
+    time_s: float
+    contended: bool
+
+
+def predict(record: Measured, transport: Transport) -> Prediction:
+    """Simulate what a record was measured on."""
+    lab = record.environment["emulated"]
+    jobs = [tuple(job) for job in lab["jobs"]]
+    fabric = Fabric(lab["topology"], lab["routing"], lab["rate_mbit"])
+    routes = LabRoutes(_topology(fabric), fabric.routing, lab.get("routes", {}))
+    program = together([_program(record, len(job), lab["channels"], lab["group"]) for job in jobs])
+    endpoints = np.array([host for job in jobs for host in job], dtype=np.int64)
+    late = record.algorithm == NATIVE and record.collective in SENDS_FIRST
+    way = Way(replace(transport, answers_late=late), routes.num_rails, burst_bytes=_burst_bytes(lab))
+    one_machine = (0,) * len(endpoints)
+    processors = Processors(transport.overhead_ps, one_machine, int(record.environment["cores_usable"]))
+    seeds = range(DRAWS if late else 1)
+    done = [conveyed(program, routes, endpoints, replace(way, seed=seed), processors) for seed in seeds]
+    ends = [int(each.trace.end_ps[each.program.operation == lab["job"]].max()) for each in done]
+    return Prediction(seconds(round(median(ends))), _contended(done[0], routes.fabric))
+
+
+def _burst_bytes(lab: Mapping[str, Any]) -> int:
+    """That a port lets out at once: the depth of its token bucket, and the packet with which it goes below zero
+    (Linux, net/sched/sch_htb.c: a class may send while it has not less than no tokens)."""
+    return int((lab["shaping"]["burst_packets"] + 1) * (lab["mtu"] + ETHERNET_BYTES))
+
+
+@lru_cache(maxsize=16)
+def _topology(fabric: Fabric) -> Topology:
+    return lab_plan_of(fabric).topology
+
+
+def _program(record: Measured, num_ranks: int, channels: int, group: int) -> FlatProgram:
+    schedule, _ = schedule_of(
+        record.collective, record.algorithm, num_ranks, record.size_bytes, channels=channels, group=group
+    )
+    item = record.size_bytes // record.num_elements
+    return expand_schedule(schedule, num_elements=record.num_elements, element_bytes=item, reduction_ps_per_byte=0.0)
+
+
+def together(programs: Sequence[FlatProgram]) -> FlatProgram:
+    """Programs that start at the same time on ranks of their own, as one; each is an operation of it."""
+    ranks = np.cumsum([0, *(p.num_ranks for p in programs)])
+    tasks = np.cumsum([0, *(p.num_tasks for p in programs)])
+    edges = np.cumsum([0, *(len(p.needs) for p in programs)])
+    names = ("kind", "num_bytes", "duration_ps", "channel", "step")
+    columns = {name: np.concatenate([getattr(p, name) for p in programs]) for name in names}
+    each = list(enumerate(programs))
+    return FlatProgram(
+        num_ranks=int(ranks[-1]),
+        rank=np.concatenate([p.rank + ranks[i] for i, p in each]),
+        peer=np.concatenate([np.where(p.peer < 0, -1, p.peer + ranks[i]) for i, p in each]),
+        operation=np.repeat(np.arange(len(programs)), np.diff(tasks)),
+        first=np.concatenate([*(p.first[:-1] + edges[i] for i, p in each), edges[-1:]]),
+        needs=np.concatenate([p.needs + tasks[i] for i, p in each]),
+        **columns,
+    )
+
+
+class LabRoutes:
+    """The paths of a lab: rails by channel, switches as the tables or the kernel's hash chose them."""
+
+    def __init__(self, topology: Topology, routing: str, seen: Mapping[str, str]) -> None:
+        self.policy = get_policy(routing)
+        self.seed = 0
+        self.fabric = topology
+        self._seen = seen
+        self._rails = [nics for _, nics in sorted(rails_of(topology).items())]
+        self._routers = [Router(replace(topology, nic_of=nics), routing) for nics in self._rails]
+
+    @property
+    def num_rails(self) -> int:
+        """NICs of every host."""
+        return len(self._rails)
+
+    def routes(self, src: ArrayLike, dst: ArrayLike, channel: ArrayLike = 0) -> tuple[Rows, Links]:
+        """See :meth:`commbench.routing.routes.Routes.routes`."""
+        return once_each(as_flows(self.fabric, src, dst, channel), self._rows)
+
+    def _rows(self, flows: Flows) -> tuple[Rows, Links]:
+        found = [self._route(*flow) for flow in zip(*flows.lists(), strict=True)]
+        first = row_starts(np.array([len(route) for route in found], np.int64))
+        return first, np.array([link for route in found for link in route], np.int32)
+
+    def _route(self, src: int, dst: int, channel: int) -> Sequence[int]:
+        rail = channel % len(self._rails)
+        if not self._seen:
+            return self._routers[rail].route(src, dst, channel)
+        ends = [self.fabric.ranks[rank] for rank in (src, dst)]
+        nics = [self._rails[rail][end] for end in ends]
+        nodes = [ends[0], nics[0], *self._seen[" ".join(nics)].split(), nics[1], ends[1]]
+        edges = self.fabric.graph.edges
+        return [edges[a, b]["link"].index for a, b in pairwise(nodes)]
+
+
+def _contended(done: Conveyed, topology: Topology) -> bool:
+    """Whether flows between different ends were on a link of the network at once, for a part of the time."""
+    program, paths, start, end = done.program, done.paths, done.trace.start_ps, done.trace.end_ps
+    network = np.array([link.kind is LinkKind.NETWORK for link in topology.links])
+    moves = np.flatnonzero(program.kind == TRANSFER)
+    pair = program.rank * program.num_ranks + program.peer
+    spans: dict[int, list[tuple[int, int, int]]] = {}
+    for task in moves[np.lexsort((moves, start[moves]))].tolist():
+        route = paths.route_of[task]
+        for link in paths.links[paths.first[route] : paths.first[route + 1]].tolist():
+            if network[link]:
+                spans.setdefault(link, []).append((int(start[task]), int(end[task]), int(pair[task])))
+    most = max(_overlap(each) for each in spans.values())
+    return most > _CONTENDED * done.trace.finish_ps
+
+
+def _overlap(spans: Sequence[tuple[int, int, int]]) -> int:
+    """Time in which flows of different routes are there at once; spans in ascending order of their starts."""
+    total, until, route = 0, 0, -1
+    for start, end, of in spans:
+        if of != route and start < until:
+            total += min(end, until) - start
+        if end > until:
+            until, route = end, of
+    return total

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure legs in labs, point by point, into a journal that can be gone on with.
+
+Small sizes are measured more often than large ones; a size that would take too long on its fabric is left out, and so
+are all above it.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from commbench.collectives.algorithm import Request
+from commbench.collectives.registry import build, get_algorithm
+from commbench.collectives.schedule import Schedule
+from commbench.collectives.spec import get_collective
+from commbench.emulate.plan import LabPlan, plan_lab, scaled
+from commbench.emulate.tables import equal_cost, single_path
+from commbench.results.journal import Journal, read_records
+from commbench.results.records import Measured
+from commbench.routing.router import Router
+from commbench.topology.load import load_topology
+from commbench.units import parse_bandwidth
+from commbench.validate.legs import NATIVE, Fabric, Leg, by_fabric
+
+if TYPE_CHECKING:
+    from commbench.emulate.crew import Crew
+    from commbench.emulate.lab import Carried, Lab
+    from commbench.live.plan import Plan
+
+__all__ = ["LONGEST_S", "lab_plan_of", "leg_of", "measure_in_labs", "schedule_of"]
+
+LONGEST_S = 4.5
+"""Of one iteration; what would take longer is left out."""
+
+_ELEMENT_BYTES = 4  # float32
+_FIRST_GUESS_S = 0.05
+_SPARE_S = 60.0
+
+
+def lab_plan_of(fabric: Fabric) -> LabPlan:
+    """The lab of a fabric, at its rates."""
+    topology = load_topology(fabric.topology)
+    ecmp = fabric.routing == "ecmp"
+    tables = equal_cost(topology) if ecmp else single_path(topology, partial(Router, policy=fabric.routing))
+    plan = plan_lab(topology, tables, routing=fabric.routing)
+    return scaled(plan, parse_bandwidth(f"{fabric.rate_mbit:g} Mbit/s"))
+
+
+def schedule_of(
+    collective: str, algorithm: str, num_ranks: int, size_bytes: int, *, channels: int = 1, group: int = 1
+) -> tuple[Schedule, int]:
+    """What is sent, and in how many slices; "native" is what gloo itself sends (docs/gloo.md)."""
+    chosen = get_algorithm(collective, "gloo" if algorithm == NATIVE else algorithm)
+    request = Request(
+        num_ranks=num_ranks,
+        slices=chosen.default_slices,
+        channels=channels,
+        group=group,
+        num_elements=size_bytes // _ELEMENT_BYTES,
+        element_bytes=_ELEMENT_BYTES,
+    )
+    return build(chosen, request), chosen.default_slices
+
+
+def leg_of(record: Measured) -> str:
+    """Name of the leg that a record was measured for, "" if for none."""
+    return str(record.environment.get("emulated", {}).get("leg", ""))
+
+
+def measure_in_labs(legs: Iterable[Leg], out: Path, *, tell: Callable[[str], None]) -> list[Measured]:
+    """Measure what ``out`` does not hold yet; each point is there as soon as it is done. Returns all that it holds.
+
+    Raises:
+        RunError: the kernel refused a lab, or a rank failed.
+    """
+    done = _done(out)
+    for fabric, here in by_fabric(legs).items():
+        todo = [leg for leg in here if not _complete(leg, done)]
+        if not todo:
+            continue
+        began = time.monotonic()
+        _measure_fabric(fabric, todo, done, out, tell)
+        tell(f"{fabric.label} at {fabric.rate_mbit:g} Mbit/s: {time.monotonic() - began:.0f} s")
+    wanted = {leg.name for leg in legs}
+    return [r for r in read_records(out) if isinstance(r, Measured) and leg_of(r) in wanted]
+
+
+def _done(out: Path) -> dict[tuple[str, int], float]:
+    """(leg, nominal size) -> seconds of one iteration."""
+    if not out.exists():
+        return {}
+    records = (r for r in read_records(out) if isinstance(r, Measured))
+    return {(leg_of(r), r.environment["emulated"]["size_asked"]): r.time_s for r in records}
+
+
+def _complete(leg: Leg, done: dict[tuple[str, int], float]) -> bool:
+    return _next_size(leg, done) is None
+
+
+def _next_size(leg: Leg, done: dict[tuple[str, int], float]) -> tuple[int, float] | None:
+    """The first size that is left to measure, and about how long it will take."""
+    guess = _FIRST_GUESS_S
+    for i, size in enumerate(leg.sizes_bytes):
+        if i:
+            guess = done[leg.name, leg.sizes_bytes[i - 1]] * size / leg.sizes_bytes[i - 1]
+        if guess > LONGEST_S:
+            return None
+        if (leg.name, size) not in done:
+            return size, guess
+    return None
+
+
+def _measure_fabric(
+    fabric: Fabric, legs: Sequence[Leg], done: dict[tuple[str, int], float], out: Path, tell: Callable[[str], None]
+) -> None:
+    from commbench.emulate.crew import Crew
+    from commbench.emulate.lab import Lab
+
+    ranks = sorted({rank for leg in legs for job in leg.jobs for rank in job})
+    with Lab(lab_plan_of(fabric)) as lab, Crew(lab, ranks) as crew:
+        for leg in legs:
+            while (wanted := _next_size(leg, done)) is not None:
+                size, guess = wanted
+                records = _measure(leg, size, guess, lab, crew)
+                for record in records:
+                    Journal(out).append(record)
+                    done[leg.name, size] = record.time_s
+                tell(f"{leg.name}, {size} B: {' and '.join(f'{r.time_s:.4g} s' for r in records)}")
+        for (src, dst), count in lab.dropped().items():
+            tell(f"warning: {count} packets were lost on {src} -> {dst} for want of room")
+
+
+def _measure(leg: Leg, size: int, guess: float, lab: "Lab", crew: "Crew") -> list[Measured]:
+    """One point: a record for each job."""
+    from commbench.emulate.crew import Task
+
+    before = lab.carried() if leg.fabric.routing == "ecmp" else []
+    tasks = [Task(_plan(leg, number, size, guess, lab), job) for number, job in enumerate(leg.jobs)]
+    found = crew.run(tasks, _SPARE_S + 20 * guess)
+    records = [record for each in found for record in each]
+    if leg.fabric.routing != "ecmp":
+        return records
+    routes = _routes(before, lab.carried())
+    return [_with_facts(record, routes=routes) for record in records]
+
+
+def _plan(leg: Leg, number: int, size: int, guess: float, lab: "Lab") -> "Plan":
+    from commbench.live.plan import Plan, rounded_sizes
+
+    ranks = len(leg.jobs[number])
+    [rounded] = rounded_sizes(get_collective(leg.collective), ranks, (size,), _ELEMENT_BYTES)
+    schedule, slices = None, 1
+    if leg.algorithm != NATIVE:
+        schedule, slices = schedule_of(
+            leg.collective, leg.algorithm, ranks, rounded, channels=leg.channels, group=leg.group
+        )
+    facts = {
+        "leg": leg.name,
+        "jobs": [list(job) for job in leg.jobs],
+        "job": number,
+        "hosts": list(leg.jobs[number]),
+        "channels": leg.channels,
+        "group": leg.group,
+        "size_asked": size,
+        "rate_mbit": leg.fabric.rate_mbit,
+    }
+    return Plan(
+        collective=leg.collective,
+        ranks=ranks,
+        sizes_bytes=(rounded,),
+        out=Path("records.jsonl"),  # the crew puts another one in its place
+        run=leg.name if len(leg.jobs) == 1 else f"{leg.name}, job {number}",
+        schedule=schedule,
+        slices=slices,
+        backend="gloo",
+        iters=7 if guess < 0.3 else 3,
+        warmup=1 if guess < 1.5 else 0,
+        check=guess < 0.3,
+        facts={"emulated": lab.describe() | facts},
+    )
+
+
+def _with_facts(record: Measured, **facts: Any) -> Measured:
+    emulated = record.environment["emulated"] | facts
+    return replace(record, environment={**record.environment, "emulated": emulated})
+
+
+def _routes(before: "Iterable[Carried]", after: "Iterable[Carried]") -> dict[str, str]:
+    """ "NIC NIC" -> the switches that most of their traffic went by in between, in order: what the hash chose."""
+    earlier = {(c.src, c.dst, c.pair): c.num_bytes for c in before}
+    hops: dict[tuple[str, str], dict[str, tuple[int, str]]] = {}
+    for c in after:
+        grown = c.num_bytes - earlier.get((c.src, c.dst, c.pair), 0)
+        if grown > hops.setdefault(c.pair, {}).get(c.src, (0, ""))[0]:
+            hops[c.pair][c.src] = grown, c.dst
+    found = {}
+    for (src, dst), ways in hops.items():
+        path, node = [], src
+        while node != dst and node in ways:
+            node = ways[node][1]
+            path.append(node)
+        if node == dst:
+            found[f"{src} {dst}"] = " ".join(path[:-1])
+    return found

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the emulated campaign measures, as data: fabrics, collectives, algorithms, placements, sizes.
+
+The calibration sees gloo's own all-reduce on the star alone, at :data:`FIT_SIZES`. All else is predicted.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+
+__all__ = ["CAMPAIGN", "FIT_SIZES", "NATIVE", "SIZES", "SMOKE", "STAR", "Fabric", "Leg", "by_fabric"]
+
+NATIVE = "native"
+SIZES = tuple(2**16 * 4**i for i in range(5))
+"""64 KiB to 16 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fabric:
+    """A lab: a topology by name, its routing, and the rate of the hosts' links in Mbit/s."""
+
+    topology: str
+    routing: str
+    rate_mbit: float
+
+    @property
+    def label(self) -> str:
+        """As figures call it: the routing is named where it is not the one that avoids collisions."""
+        return f"{self.topology} ecmp" if self.routing == "ecmp" else self.topology
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One collective by one algorithm somewhere, over some sizes.
+
+    Attributes:
+        fabric: where. collective, algorithm: what; "native" is gloo's own.
+        jobs: the hosts of each job, in the order of its ranks; jobs run at the same time.
+        channels: pieces that run side by side. group: ranks per leaf, for hierarchical algorithms.
+        sizes_bytes: of the full buffer.
+    """
+
+    fabric: Fabric
+    collective: str
+    algorithm: str
+    jobs: tuple[tuple[int, ...], ...]
+    channels: int = 1
+    group: int = 1
+    sizes_bytes: tuple[int, ...] = SIZES
+
+    @property
+    def name(self) -> str:
+        """Unique in the campaign, and the same in every run of it."""
+        hosts = "/".join(",".join(map(str, job)) for job in self.jobs)
+        extra = (f" {self.channels} channels" if self.channels > 1 else "") + (
+            f" groups of {self.group}" if self.group > 1 else ""
+        )
+        return f"{self.fabric.label} {self.fabric.rate_mbit:g} {self.collective} {self.algorithm}{extra} on {hosts}"
+
+
+def _up_to(count: int) -> tuple[int, ...]:
+    return tuple(range(count))
+
+
+def _striped(count: int, leaves: int) -> tuple[int, ...]:
+    """Neighbours in the ring are under different leaves: the order that nobody should choose."""
+    width = count // leaves
+    return tuple(i * width + j for j in range(width) for i in range(leaves))
+
+
+STAR = Fabric("star-8", "d-mod-k", 50)
+_FULL = Fabric("fat-tree-16", "d-mod-k", 20)
+_LEAN = Fabric("leaf-spine-16-4to1", "d-mod-k", 40)
+_TREE = Fabric("fat-tree-k4", "d-mod-k", 20)
+_FULL_ECMP = Fabric("fat-tree-16", "ecmp", 20)
+_TREE_ECMP = Fabric("fat-tree-k4", "ecmp", 20)
+_RAILS = Fabric("two-rail-8", "rail-aware", 25)
+
+_REDUCES = ("ring", "double-binary-tree", "halving-doubling")
+_NATIVES = ("all-reduce", "all-gather", "broadcast", "all-to-all")
+
+
+def _natives(fabric: Fabric, hosts: tuple[int, ...]) -> Iterable[Leg]:
+    return (Leg(fabric, collective, NATIVE, (hosts,)) for collective in _NATIVES)
+
+
+def _schedules(fabric: Fabric, hosts: tuple[int, ...], group: int) -> Iterable[Leg]:
+    yield from (Leg(fabric, "all-reduce", name, (hosts,)) for name in _REDUCES)
+    yield Leg(fabric, "all-to-all", "pairwise", (hosts,))
+    if group > 1:
+        yield Leg(fabric, "all-reduce", "hierarchical", (hosts,), group=group)
+
+
+def _star() -> Iterable[Leg]:
+    yield from _natives(STAR, _up_to(8))
+    yield from _schedules(STAR, _up_to(8), 1)
+    yield from (Leg(STAR, "all-reduce", NATIVE, (_up_to(n),)) for n in (2, 4))
+    yield Leg(STAR, "all-reduce", "ring", (_up_to(5),))
+    yield Leg(STAR, "gather", NATIVE, (_up_to(8),))  # incast: all to one
+
+
+def _clos(fabric: Fabric, group: int) -> Iterable[Leg]:
+    yield from _natives(fabric, _up_to(16))
+    yield from _schedules(fabric, _up_to(16), group)
+
+
+def _unlucky(fabric: Fabric, leaves: int) -> Iterable[Leg]:
+    """Where ECMP collides: all flows cross the fabric."""
+    hosts = _striped(16, leaves)
+    yield Leg(fabric, "all-reduce", "ring", (hosts,))
+    yield Leg(fabric, "all-reduce", NATIVE, (hosts,))
+    yield Leg(fabric, "all-reduce", "halving-doubling", (_up_to(16),))
+    yield Leg(fabric, "all-to-all", "pairwise", (_up_to(16),))
+
+
+def _rails() -> Iterable[Leg]:
+    yield from (Leg(_RAILS, collective, NATIVE, (_up_to(8),)) for collective in ("all-reduce", "all-gather"))
+    yield from (Leg(_RAILS, "all-reduce", name, (_up_to(8),), channels=2) for name in _REDUCES)
+    yield Leg(_RAILS, "all-to-all", "pairwise", (_up_to(8),), channels=2)
+
+
+def _pairs_of_jobs() -> Iterable[Leg]:
+    four = ((0, 1, 4, 5), (2, 3, 6, 7))
+    eight = (tuple(range(0, 16, 2)), tuple(range(1, 16, 2)))
+    yield Leg(_LEAN, "all-reduce", "ring", four)
+    yield Leg(_LEAN, "all-reduce", NATIVE, eight)
+    yield Leg(_LEAN, "all-reduce", "halving-doubling", eight)
+    yield Leg(_TREE, "all-reduce", "ring", eight)
+    yield Leg(_FULL_ECMP, "all-to-all", "pairwise", eight)
+
+
+CAMPAIGN: tuple[Leg, ...] = tuple(
+    chain(
+        _star(),
+        _clos(_FULL, 4),
+        _clos(_LEAN, 4),
+        [Leg(_LEAN, "all-reduce", "ring", (_striped(16, 4),))],
+        _clos(_TREE, 2),
+        _rails(),
+        _unlucky(_FULL_ECMP, 4),
+        _unlucky(_TREE_ECMP, 8),
+        _pairs_of_jobs(),
+    )
+)
+
+FIT_SIZES = SIZES[:3]
+
+_SMALL = (SIZES[1], SIZES[2])
+SMOKE: tuple[Leg, ...] = (
+    Leg(STAR, "all-reduce", NATIVE, (_up_to(8),), sizes_bytes=SIZES[:3]),
+    Leg(STAR, "all-reduce", "halving-doubling", (_up_to(8),), sizes_bytes=_SMALL),
+    Leg(STAR, "all-to-all", NATIVE, (_up_to(8),), sizes_bytes=_SMALL),
+    Leg(STAR, "broadcast", NATIVE, (_up_to(8),), sizes_bytes=_SMALL),
+    Leg(_LEAN, "all-reduce", "ring", (_up_to(8),), sizes_bytes=_SMALL),
+    Leg(_LEAN, "all-reduce", "ring", ((0, 1, 4, 5), (2, 3, 6, 7)), sizes_bytes=_SMALL),
+)
+"""The part of the campaign that fits into a test: two fabrics, alone and two jobs at once, the fit among it."""
+
+
+def by_fabric(legs: Iterable[Leg]) -> dict[Fabric, list[Leg]]:
+    """The legs of each lab, in the order of first appearance."""
+    found: dict[Fabric, list[Leg]] = {}
+    for leg in legs:
+        found.setdefault(leg.fabric, []).append(leg)
+    return found

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verdict of an emulated campaign: what is fitted, what is tested, and bars that fail, on made-up measurements."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from commbench.cli.main import app
+from commbench.errors import CheckFailedError, InputError
+from commbench.network.transport import GLOO_TCP
+from commbench.report.agreement import render_agreement
+from commbench.results.journal import Journal, read_records
+from commbench.results.records import Measured
+from commbench.validate.lab_judge import Bar, is_fit, judge_labs
+from commbench.validate.lab_predict import predict
+from commbench.validate.legs import CAMPAIGN
+from tests.validate.test_lab_predict import measured
+
+LATENCY_PS, OVERHEAD_PS = 500_000_000, 40_000_000
+TRUTH = replace(GLOO_TCP, latency_ps=LATENCY_PS, overhead_ps=OVERHEAD_PS)
+STRICT = {False: Bar(0.02, 0.03), True: Bar(0.02, 0.03)}
+CHOSEN = ("star-8 50 all-reduce native on 0,1,2,3", "star-8 50 broadcast", "two-rail-8 25 all-reduce ring")
+
+
+def as_true(record: Measured, factor: float = 1.0) -> Measured:
+    time_s = factor * predict(record, TRUTH).time_s
+    return replace(record, samples_s=((time_s,),) * record.ranks)
+
+
+def campaign(factor: float = 1.0) -> list[Measured]:
+    """Two sizes of three legs; the test legs take ``factor`` times as long as they should."""
+    numbers = [i for i, leg in enumerate(CAMPAIGN) if leg.name.startswith(CHOSEN)]
+    records = [measured(number, size) for number in numbers for size in (2**16, 2**18)]
+    return [as_true(record, 1.0 if is_fit(record) else factor) for record in records]
+
+
+def test_what_explains_the_star_predicts_the_rest() -> None:
+    said: list[str] = []
+    found = judge_labs(campaign(), bars=STRICT, tell=said.append)
+    assert found.ok
+    assert found.transport.latency_ps == pytest.approx(LATENCY_PS, rel=0.25)
+    assert found.transport.overhead_ps == pytest.approx(OVERHEAD_PS, rel=0.25)
+    assert said[0].startswith("fitted on 4 points: latency ")
+    assert [p.compared.set for p in found.points].count("fit") == 4  # all-reduce on 4 and 8 hosts of the star
+    assert {contended: summary.points for contended, summary in found.summaries.items()} == {False: 2, True: 2}
+    assert set(found.summaries[False].groups["size"]) == {"64 KiB", "256 KiB"}
+    assert found.summaries[True].groups["contended"].keys() == {"yes"}
+
+
+def test_times_that_are_off_fail_the_bars() -> None:
+    found = judge_labs(campaign(1.1), bars=STRICT)
+    assert not found.ok
+    assert found.worst.compared.error == pytest.approx(1 / 1.1 - 1, abs=0.02)
+    assert judge_labs(campaign(1.1), bars={False: Bar(0.2, 0.2), True: Bar(0.2, 0.2)}).ok
+
+
+def test_records_that_cannot_be_judged_are_refused() -> None:
+    records = campaign()
+    with pytest.raises(InputError, match="nothing to fit on"):
+        judge_labs([record for record in records if not is_fit(record)])
+    with pytest.raises(InputError, match="every point was used by the fit"):
+        judge_labs([record for record in records if is_fit(record)])
+    with pytest.raises(CheckFailedError, match="wrong values, the first of star-8 50"):
+        judge_labs([replace(records[0], wrong=3), *records[1:]])
+
+
+def test_the_page_shows_every_point_and_both_verdicts() -> None:
+    page = render_agreement(judge_labs(campaign(), bars=STRICT), command="commbench validate --emulated")
+    assert "No link shared: within thresholds" in page
+    assert "Links shared: within thresholds" in page
+    assert page.count("<tr>") >= len(campaign())
+    assert "two-rail-8" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_the_command_writes_all_and_fails_where_it_must(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for factor, code in ((1.0, 0), (1.3, 1)):
+        path = tmp_path / f"runs{code}.jsonl"
+        for record in campaign(factor):
+            Journal(path).append(record)
+        with pytest.raises((SystemExit, CheckFailedError)) if code else _nothing():
+            app(["validate", "--emulated", str(path), "--out", str(tmp_path / "out"), "--json"], standalone_mode=False)
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [line["kind"] for line in lines] == ["compared"] * 8 + ["summary"] * 2
+        assert all(line["ok"] for line in lines[-2:]) is not bool(code)
+        assert len(read_records(tmp_path / "out" / "validation.jsonl")) == 10
+        assert (tmp_path / "out" / "index.html").exists()
+
+
+def _nothing():
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--emulated", "-b", "1M"], "-b 1M has no meaning with --emulated"),
+        (["--emulated", "--max-p95", "0.5"], "--max-p95 0.5 has no meaning with --emulated"),
+        (["--part", "smoke"], "--part smoke has no meaning without --emulated"),
+        (["x.jsonl", "--emulated", "--part", "all"], "--part all has no meaning with files of runs"),
+    ],
+)
+def test_options_that_have_no_meaning_are_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        app(["validate", *arguments], standalone_mode=False)

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages over a transport, by hand: bytes on the wire, order on a connection, the way back, bursts of idle links."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from commbench.collectives.registry import build_schedule
+from commbench.network.transport import GLOO_TCP, Transport
+from commbench.program.expand import expand_schedule
+from commbench.program.flat import TRANSFER, FlatProgram
+from commbench.results.records import Measured
+from commbench.routing.routes import make_router
+from commbench.sim.collective import simulate
+from commbench.sim.placing import conveyed
+from commbench.sim.setting import Processors
+from commbench.sim.transport import Conveyed, Way
+from commbench.topology.model import LinkKind, Topology
+from commbench.units import PS_PER_S
+from commbench.validate.lab_predict import LabRoutes, predict, together
+from commbench.validate.lab_runs import lab_plan_of, schedule_of
+from commbench.validate.legs import CAMPAIGN, SMOKE, Fabric
+from tests.emulate.fabrics import leaf_spine, topology_of
+
+RATE = 20e6 / 8  # bytes/s of the links of the small fabrics
+BARE = Transport(
+    name="bare", segment_bytes=1000, packet_bytes=0, segments_per_ack=2, message_bytes=0, notice_bytes=0,
+    buffer_bytes=10**9,
+)  # fmt: skip
+STAR = {"kind": "star", "hosts": 4}
+
+
+def program_of(collective: str, algorithm: str, ranks: int, size: int, **given: int) -> FlatProgram:
+    schedule = build_schedule(collective, algorithm, ranks, num_elements=size // 4, **given)
+    return expand_schedule(schedule, num_elements=size // 4, element_bytes=4, reduction_ps_per_byte=0.0)
+
+
+def run(program: FlatProgram, way: Way, topology: Topology, engine: str = "compiled") -> Conveyed:
+    ranks = np.arange(program.num_ranks, dtype=np.int64)
+    return conveyed(program, make_router(topology), ranks, way, Processors(), engine)
+
+
+def seconds(done: Conveyed) -> float:
+    return done.trace.finish_ps / PS_PER_S
+
+
+def test_bytes_on_the_wire() -> None:
+    """1000 bytes of payload: 48 of gloo's header with it in one packet, and a notice of 48 in another, 66 each; back: a
+    notice, and half an acknowledgement per segment."""
+    assert GLOO_TCP.bytes_on_wire(1000) == 1000 + 48 + 66 + 48 + 66
+    assert GLOO_TCP.bytes_on_wire(1448 - 48 + 1) == 1448 + 1 + 2 * 66 + 114
+    assert GLOO_TCP.bytes_back(1448 - 48, ridden=False) == 114 + 33
+    assert GLOO_TCP.bytes_back(10**6, ridden=True) == 114
+
+
+def test_a_bare_transport_changes_nothing() -> None:
+    """Rings, trees, all at once: the same time as without, as nothing shares a connection."""
+    topology = topology_of(STAR)
+    for collective, algorithm in (("all-reduce", "ring"), ("broadcast", "gloo"), ("all-to-all", "direct")):
+        plain = simulate(topology, collective, algorithm, 2**18)
+        over = simulate(topology, collective, algorithm, 2**18, transport=BARE)
+        assert over.record.transfers == plain.record.transfers
+        assert over.record.time_s == pytest.approx(plain.record.time_s, rel=1e-3)  # but for the fabric's latencies
+
+
+def test_both_engines_agree_to_the_picosecond() -> None:
+    topology = topology_of(leaf_spine(4, spines=1, oversubscription=2.0))
+    way = Way(replace(GLOO_TCP, latency_ps=10**8, answers_late=True), burst_bytes=4542)
+    for program in (program_of("all-reduce", "gloo", 4, 2**18), program_of("all-reduce", "tree", 4, 2**16, slices=2)):
+        one, other = (run(program, way, topology, engine).trace for engine in ("compiled", "reference"))
+        assert one.end_ps.tolist() == other.end_ps.tolist()
+
+
+def test_a_ring_pays_for_headers_and_acknowledgements() -> None:
+    """In a ring each link carries data, and what acknowledges the data of the other direction."""
+    size, ranks = 2**22, 4
+    done = run(program_of("all-reduce", "ring", ranks, size), Way(GLOO_TCP), topology_of(STAR))
+    chunk = size // ranks
+    wire = GLOO_TCP.bytes_on_wire(chunk) + GLOO_TCP.bytes_back(chunk, ridden=False)
+    assert seconds(done) == pytest.approx(2 * (ranks - 1) * wire / RATE, rel=1e-9)
+    assert 2 * (ranks - 1) * chunk / seconds(done) == pytest.approx(RATE * 1448 / (1514 + 33), rel=1e-3)
+
+
+def test_an_exchange_lets_acknowledgements_ride() -> None:
+    size = 2**20
+    done = run(program_of("all-reduce", "ring", 2, size), Way(GLOO_TCP), topology_of(STAR))
+    wire = GLOO_TCP.bytes_on_wire(size // 2) + GLOO_TCP.bytes_back(size // 2, ridden=True)
+    assert seconds(done) == pytest.approx(2 * wire / RATE, rel=1e-9)
+
+
+def test_latency_is_paid_before_and_after_a_message() -> None:
+    latency = 3 * 10**9
+    way = Way(replace(BARE, latency_ps=latency))
+    done = run(program_of("broadcast", "gloo", 2, 2**16), way, topology_of(STAR))
+    assert done.trace.finish_ps == 2 * latency + round(2**16 / RATE * PS_PER_S)
+
+
+def test_who_answers_late_takes_turns() -> None:
+    """All-to-all between two ranks: the second message waits for the first. Without, both go at once."""
+    program, topology = program_of("all-to-all", "gloo", 2, 2**16), topology_of(STAR)
+    at_once, in_turn = (run(program, Way(replace(BARE, answers_late=late)), topology) for late in (False, True))
+    assert seconds(at_once) == pytest.approx(2**15 / RATE, rel=1e-6)
+    assert seconds(in_turn) == pytest.approx(2 * 2**15 / RATE, rel=1e-6)
+
+
+def two_channels() -> FlatProgram:
+    """Rank 0 sends to rank 1 on channel 0, rank 1 to rank 0 on channel 1, nothing before or after."""
+    columns = {
+        "kind": [TRANSFER] * 2, "rank": [0, 1], "peer": [1, 0], "num_bytes": [2**16] * 2, "duration_ps": [0] * 2,
+        "channel": [0, 1], "step": [0, 0], "operation": [0, 0], "first": [0, 0, 0], "needs": [],
+    }  # fmt: skip
+    return FlatProgram(num_ranks=2, **{name: np.array(values, dtype=np.int64) for name, values in columns.items()})
+
+
+def test_what_a_connection_carries_comes_in_order() -> None:
+    """Two messages to the same rank, both ready at once: the first has the link for itself."""
+    one_way = replace(two_channels(), rank=np.array([0, 0]), peer=np.array([1, 1]), channel=np.array([0, 0]))
+    in_steps = replace(one_way, step=np.array([0, 1]))
+    ends = run(in_steps, Way(BARE), topology_of(STAR)).trace.end_ps[:2] / PS_PER_S
+    assert ends == pytest.approx([2**16 / RATE, 2 * 2**16 / RATE], rel=1e-6)
+
+
+def test_a_notice_comes_behind_what_was_sent_in_earlier_steps() -> None:
+    """Rank 1 answers in the next step, with no need of the first message: the answer still waits for it."""
+    answer = replace(two_channels(), channel=np.array([0, 0]), step=np.array([0, 1]))
+    assert seconds(run(answer, Way(BARE), topology_of(STAR))) == pytest.approx(2 * 2**16 / RATE, rel=1e-6)
+
+
+def test_channels_share_a_connection_unless_there_are_rails() -> None:
+    """On one connection the notice for channel 1 comes behind the payload of channel 0; on two it does not."""
+    topology = topology_of(STAR)
+    shared, own = (run(two_channels(), Way(BARE, rails=rails), topology) for rails in (1, 2))
+    assert seconds(shared) == pytest.approx(2 * 2**16 / RATE, rel=1e-6)
+    assert seconds(own) == pytest.approx(2**16 / RATE, rel=1e-6)
+
+
+def test_a_sender_goes_on_when_the_rest_fits_its_buffer() -> None:
+    """A rank that sends twice, in two steps, to two others: the second message begins a buffer earlier."""
+    program, topology = program_of("broadcast", "binomial", 4, 2**18), topology_of(STAR)
+    none, all_of_it = (run(program, Way(replace(BARE, buffer_bytes=b)), topology) for b in (1, 2**18))
+    assert seconds(none) == pytest.approx(2 * 2**18 / RATE, rel=1e-3)
+    assert seconds(all_of_it) > seconds(none)  # both of the root's messages share its link, so the first comes late
+    parts = run(program, Way(replace(BARE, buffer_bytes=2**16)), topology).program
+    assert np.count_nonzero(parts.kind == TRANSFER) == 2 * np.count_nonzero(program.kind == TRANSFER)
+
+
+def test_an_idle_link_lets_a_burst_out_at_once() -> None:
+    burst, size = 4000, 2**16
+    program, topology = program_of("broadcast", "gloo", 2, size), topology_of(STAR)
+    assert seconds(run(program, Way(BARE, burst_bytes=burst), topology)) == pytest.approx(
+        (size - burst) / RATE, rel=1e-6
+    )
+    ring = program_of("all-reduce", "ring", 4, 4 * size)  # its links are never idle again
+    done = run(ring, Way(BARE, burst_bytes=burst), topology)
+    assert seconds(done) == pytest.approx((6 * size - burst) / RATE, rel=1e-4)
+
+
+def test_jobs_together_are_each_their_own() -> None:
+    one = program_of("all-reduce", "ring", 4, 2**16)
+    both = together([one, one])
+    assert (both.num_ranks, both.num_tasks) == (8, 2 * one.num_tasks)
+    assert (both.rank[one.num_tasks :] - both.rank[: one.num_tasks] == 4).all()
+    assert both.operation.tolist() == [0] * one.num_tasks + [1] * one.num_tasks
+    both.check_acyclic()
+    assert sorted(np.unique(both.peer)) == list(range(-1, 8))
+
+
+def test_the_paths_that_the_kernel_chose_are_taken() -> None:
+    topology = lab_plan_of(Fabric("fat-tree-16", "ecmp", 20)).topology
+    seen = {"h0/nic0 h5/nic0": "leaf0 spine3 leaf1"}
+    first, links = LabRoutes(topology, "ecmp", seen).routes([0], [5])
+    nodes = [topology.links[link].dst for link in links]
+    assert first.tolist() == [0, 6]
+    assert nodes == ["h0/nic0", "leaf0", "spine3", "leaf1", "h5/nic0", "h5/cpu0"]
+
+
+def test_channels_take_the_rails_in_turn() -> None:
+    topology = lab_plan_of(Fabric("two-rail-8", "rail-aware", 25)).topology
+    routes = LabRoutes(topology, "rail-aware", {})
+    assert routes.num_rails == 2
+    _, links = routes.routes([0, 0, 0], [1, 1, 1], [0, 1, 2])
+    nics = [topology.links[link].src for link in links if topology.links[link].kind is LinkKind.NETWORK]
+    assert nics[::2] == ["h0/nic0", "h0/nic1", "h0/nic0"]
+
+
+def measured(leg_number: int, size: int, legs=CAMPAIGN) -> Measured:
+    """A record as a campaign makes it, of any time."""
+    leg = legs[leg_number]
+    ranks = len(leg.jobs[0])
+    schedule_of(leg.collective, leg.algorithm, ranks, size, channels=leg.channels, group=leg.group)
+    lab = {
+        "leg": leg.name, "topology": leg.fabric.topology, "routing": leg.fabric.routing,
+        "rate_mbit": leg.fabric.rate_mbit, "jobs": [list(job) for job in leg.jobs], "job": 0,
+        "channels": leg.channels, "group": leg.group, "mtu": 1500, "shaping": {"burst_packets": 2},
+        "size_asked": size,
+    }  # fmt: skip
+    return Measured(
+        run="r", collective=leg.collective, algorithm=leg.algorithm, backend="gloo", ranks=ranks, size_bytes=size,
+        num_elements=size // 4, dtype="float32", op="sum", samples_s=((1.0,),) * ranks, busbw_factor=1.0,
+        timing="isolated", launcher="commbench", started_at="", environment={"emulated": lab, "cores_usable": 2},
+    )  # fmt: skip
+
+
+def test_contended_is_where_pairs_share_a_link() -> None:
+    names = [leg.name for leg in CAMPAIGN]
+    ring = next(i for i, name in enumerate(names) if name.startswith("fat-tree-16 20 all-reduce ring"))
+    spread = next(i for i, name in enumerate(names) if name.startswith("star-8 50 broadcast"))
+    assert not predict(measured(ring, 2**16), GLOO_TCP).contended
+    assert predict(measured(spread, 2**16), GLOO_TCP).contended  # the root sends to three at once
+
+
+def test_two_jobs_on_one_trunk_take_twice_as_long_as_one() -> None:
+    """Two rings of four that cross the same two leaves; each alone would have twice the share where they meet."""
+    numbers = {len(leg.jobs): i for i, leg in enumerate(SMOKE) if leg.fabric.topology != "star-8"}
+    both = measured(numbers[2], 2**20, SMOKE)
+    lab = both.environment["emulated"]
+    alone = replace(both, environment={**both.environment, "emulated": lab | {"jobs": lab["jobs"][:1]}})
+    assert predict(both, GLOO_TCP).time_s == pytest.approx(predict(alone, GLOO_TCP).time_s, rel=0.01)  # other spines
+    assert both.ranks == 4
+
+
+def test_the_campaign_covers_what_it_promises() -> None:
+    assert len({leg.name for leg in CAMPAIGN}) == len(CAMPAIGN)
+    assert sum(len(leg.sizes_bytes) * len(leg.jobs) for leg in CAMPAIGN) >= 250
+    assert {leg.fabric.topology for leg in CAMPAIGN} == {
+        "star-8", "fat-tree-16", "leaf-spine-16-4to1", "fat-tree-k4", "two-rail-8"
+    }  # fmt: skip
+    assert {len(job) for leg in CAMPAIGN for job in leg.jobs} == {2, 4, 5, 8, 16}

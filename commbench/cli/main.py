@@ -47,20 +47,27 @@ def main() -> None:
     gc.set_threshold(100_000, 20, 20)  # imports make many objects and no garbage: a tenth of a short command's time
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `commbench ... | head` ends quietly, as other tools do
     try:
-        code = app(standalone_mode=False)
-    except CommbenchError as error:
-        if isinstance(error, ScheduleError) and error.grid:
-            print(error.grid, file=sys.stderr)
-        code = _say(error, error.exit_code)
-    except TyperException as error:
-        code = _say(error.format_message(), _BAD_INPUT)
-    except OSError as error:
-        code = _say(f"{error.filename}: {error.strerror}" if error.filename else error, _BAD_INPUT)
+        code = _outcome()
     except (KeyboardInterrupt, Abort):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough
         code = _INTERRUPTED
     if code == _INTERRUPTED:
         print("interrupted; complete records are kept", file=sys.stderr)
     sys.exit(code or 0)
+
+
+def _outcome() -> int | None:
+    """Exit code of the command; an interrupt may come at any time, also while an error is told."""
+    try:
+        return app(standalone_mode=False)
+    except CommbenchError as error:
+        if isinstance(error, ScheduleError) and error.grid:
+            print(error.grid, file=sys.stderr)
+        return _say(error, error.exit_code)
+    except TyperException as error:
+        return _say(error.format_message(), _BAD_INPUT)
+    except OSError as error:
+        return _say(f"{error.filename}: {error.strerror}" if error.filename else error, _BAD_INPUT)
 
 
 def _say(error: object, code: int) -> int:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a user waits for an answer that takes no work: whole processes, in the order in which they were run.
 
-The first run of each finds whatever the system and the compiler keep as this session left it; after `make` the
+The first run of each finds whatever the system and the compiler keep as the last run left it; after `make` the
 compiled engine's code is there. The other repetitions show what is left when the disk has been read.
 """
 

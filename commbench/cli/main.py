@@ -59,7 +59,8 @@ def main() -> None:
 def _outcome() -> int | None:
     """Exit code of the command; an interrupt may come at any time, also while an error is told."""
     try:
-        return app(standalone_mode=False)
+        code: int | None = app(standalone_mode=False)
+        return code
     except CommbenchError as error:
         if isinstance(error, ScheduleError) and error.grid:
             print(error.grid, file=sys.stderr)

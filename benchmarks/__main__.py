@@ -21,6 +21,9 @@ from benchmarks.page import render, sections
 from benchmarks.records import Observation, Skipped, write
 from benchmarks.shared_link import FLOWS, QUICK_FLOWS, shared_link
 from benchmarks.tables import text
+from benchmarks.training_steps import CASES as STEPS
+from benchmarks.training_steps import QUICK_CASES as QUICK_STEPS
+from benchmarks.training_steps import training_steps
 from benchmarks.verdicts import fell_short, verdicts
 from commbench.errors import CommbenchError
 from commbench.results.environment import collect_environment
@@ -38,6 +41,7 @@ def observe(peer: SimGrid | Skipped, quick: bool) -> Iterator[Observation]:
     yield from races(QUICK_CASES if quick else CASES, peer if isinstance(peer, SimGrid) else None, repeats, tell)
     yield from engines(QUICK_RANKS if quick else RANKS, repeats, tell)
     yield from shared_link(QUICK_FLOWS if quick else FLOWS, repeats, tell)
+    yield from training_steps(QUICK_STEPS if quick else STEPS, repeats, tell)
 
 
 def tell(words: str) -> None:

@@ -3,15 +3,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from benchmarks.charts import engine_chart, link_chart, ratio_chart, wall_chart
 from benchmarks.records import ColdStart, Engines, Observation, Race, SharedLink
 from benchmarks.tables import cold_table, effort_table, engine_table, link_table, prediction_table, speed_table
+from benchmarks.training_steps import TrainingStep, step_table
 from benchmarks.verdicts import verdicts
-from commbench import __version__
+from commbench.report.facts import Fact
+from commbench.report.html import fill_page
 from commbench.report.style import Picture
 from commbench.report.tables import Table
 from commbench.units import format_bytes
@@ -59,30 +60,35 @@ class Section:
 
 def render(observations: Sequence[Observation], environment: Mapping[str, Any], command: str) -> str:
     """The page as HTML text."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    engine = Environment(
-        loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return engine.get_template("page").render(
-        title=_TITLE,
-        version=__version__,
-        css=files("commbench.report").joinpath("page.css").read_text(encoding="utf-8"),
-        verdicts=verdicts(observations),
-        facts=_facts(environment),
-        sections=sections(observations),
-        command=command,
-        environment=[(key.replace("_", " "), _plain(key, value)) for key, value in environment.items()],
-        definitions=_DEFINITIONS,
+    return fill_page(
+        "page.html.j2",
+        {
+            "over": "commbench benchmarks",
+            "title": _TITLE,
+            "verdicts": verdicts(observations),
+            "facts": _facts(environment),
+            "notes": (),
+            "sections": sections(observations),
+            "command": command,
+            "environment": [(key.replace("_", " "), _plain(key, value)) for key, value in environment.items()],
+            "definitions": _DEFINITIONS,
+        },
+        folder=Path(__file__).parent,
     )
 
 
 def sections(observations: Sequence[Observation]) -> list[Section]:
     """One per comparison that has something to show."""
-    races, engines, links, starts = (
-        [o for o in observations if isinstance(o, kind)] for kind in (Race, Engines, SharedLink, ColdStart)
+    races, engines, links, steps, starts = (
+        [o for o in observations if isinstance(o, kind)]
+        for kind in (Race, Engines, SharedLink, TrainingStep, ColdStart)
     )
-    return [*_race_section(races), *_engine_section(engines, links), *_cold_section(starts)]
+    return [
+        *_race_section(races),
+        *_engine_section(engines, links),
+        *_step_section(steps),
+        *_cold_section(starts),
+    ]
 
 
 def _race_section(races: Sequence[Any]) -> Iterable[Section]:
@@ -109,6 +115,15 @@ def _engine_section(engines: Sequence[Any], links: Sequence[Any]) -> Iterable[Se
         yield Section("engines", "Engine against engine", lede, pictures, tables)
 
 
+def _step_section(steps: Sequence[Any]) -> Iterable[Section]:
+    if steps:
+        lede = (
+            "Whole processes of commbench sim train: symmetric ranks folded, and where it is small every rank by "
+            "itself, which must give the same time."
+        )
+        yield Section("training", "Training steps", lede, [], [step_table(steps)])
+
+
 def _cold_section(starts: Sequence[Any]) -> Iterable[Section]:
     if starts:
         yield Section(
@@ -116,7 +131,7 @@ def _cold_section(starts: Sequence[Any]) -> Iterable[Section]:
         )
 
 
-def _facts(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(environment: Mapping[str, Any]) -> list[Fact]:
     names = {
         "cpu_model": "Processor",
         "cores_usable": "Cores",
@@ -124,7 +139,7 @@ def _facts(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
         "simgrid": "SimGrid",
         "started_at": "Started",
     }
-    return [(name, _plain(key, environment[key])) for key, name in names.items()]
+    return [Fact(name, _plain(key, environment[key])) for key, name in names.items()]
 
 
 def _plain(key: str, value: object) -> str:
@@ -135,12 +150,3 @@ def _plain(key: str, value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k}={v}" for k, v in value.items()) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _text(name: str) -> str:
-    """Templates: this package's page, and two parts of the report's: its macros and the script that sorts tables."""
-    if name == "page":
-        return (Path(__file__).parent / "page.html.j2").read_text(encoding="utf-8")
-    macros, _, page = files("commbench.report").joinpath("page.html.j2").read_text(encoding="utf-8").partition("<!DOC")
-    script = page[page.index("<script>") : page.index("</script>")] + "</script>"
-    return {"pieces": macros, "script": script}[name]

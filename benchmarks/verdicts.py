@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from benchmarks.records import Engines, Observation, Race, Skipped
 from benchmarks.tables import difference_text
+from benchmarks.training_steps import TrainingStep
 from commbench.report.facts import Verdict
 from commbench.report.text import percent, plural, time_text
 
@@ -39,6 +40,8 @@ def fell_short(observations: Sequence[Observation]) -> list[str]:
             )
         if isinstance(o, Engines) and o.reference_time_s != o.compiled_time_s:
             found.append(f"{o.ranks} ranks: the engines predict {o.reference_time_s!r} and {o.compiled_time_s!r} s")
+        if isinstance(o, TrainingStep) and not o.same:
+            found.append(f"sim train {o.arguments}: folded {o.time_s!r} s, every rank alone {o.unfolded_time_s!r} s")
     return found
 
 

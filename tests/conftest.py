@@ -18,6 +18,8 @@ from hypothesis import settings
 settings.register_profile("commbench", derandomize=True, deadline=None)
 settings.load_profile("commbench")
 
+os.environ.pop("COLUMNS", None)  # tables are as wide as in a pipe, whatever the terminal or pytest-xdist says
+
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -51,6 +53,17 @@ def why_no_browser() -> str:
 
 
 NEEDS: dict[str, Callable[[], str]] = {"root": why_no_root, "gpu": why_no_gpu, "browser": why_no_browser}
+
+
+_ALONE = {"live", "root"}  # markers, and folders below: what starts ranks or fabrics has the machine to itself
+_ALONE_FOLDERS = {"live", "emulate"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in _ALONE_FOLDERS or any(map(item.get_closest_marker, _ALONE)):
+            item.add_marker("alone")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

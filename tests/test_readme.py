@@ -45,6 +45,19 @@ def test_the_validation_figures_are_those_of_the_records_that_are_kept() -> None
     assert not summary.ok
 
 
+def test_the_emulated_figures_are_those_of_the_records_that_are_kept() -> None:
+    alone, shared = (r for r in read_records(ROOT / "reports/emulated/validation.jsonl") if isinstance(r, Summary))
+    first = f"{alone.points + shared.points} test points, median error {alone.median_abs_error * 100:.1f} %"
+    text = " ".join(README.split())
+    assert f"{first} ({shared.median_abs_error * 100:.1f} % where links are shared)" in text
+    assert f"95th percentile {alone.p95_abs_error * 100:.1f} % ({shared.p95_abs_error * 100:.1f} %)" in text
+    page = (ROOT / "docs/emulated-validation.md").read_text(encoding="utf-8")
+    for label, one in (("no link shared", alone), ("links shared", shared)):
+        figures = f"{one.median_abs_error * 100:.1f} % | {one.p95_abs_error * 100:.1f} %"
+        assert f"| {label} ({one.points}) | {figures} |" in page
+        assert one.ok
+
+
 def test_no_command_of_the_readme_is_left_out() -> None:
     shown = set(re.findall(r"^\$ (.*?)(?:\s+#.*)?$", README, re.MULTILINE))
     assert shown == {*commands(""), *commands("live"), *commands("slow"), *MAKE_ONLY}

@@ -12,7 +12,7 @@ What comes from where:
 No second formula stands beside the simulator: what is fitted is what is used to predict.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from math import log
@@ -29,7 +29,7 @@ from commbench.errors import CheckFailedError, InputError
 from commbench.results.records import Measured
 from commbench.sim.collective import simulate
 
-__all__ = ["calibrate", "doubts", "predict_s", "residuals"]
+__all__ = ["calibrate", "doubts", "fit_links", "predict_s", "residuals"]
 
 _START_LATENCY_S, _START_BANDWIDTH = 20e-6, 4e9  # where the search starts; a loopback's order of magnitude
 _GOOD_FIT = 0.25  # median |error| above which a fit is called into question
@@ -58,17 +58,32 @@ def calibrate(points: Sequence[Measured], *, name: str, source: str) -> Machine:
         source=source,
     )
 
+    return fit_links(start, points, predict_s, lambda point: point.time_s)
+
+
+def fit_links(
+    start: Machine,
+    points: Sequence[Measured],
+    predict: Callable[[Machine, Measured], float],
+    measured: Callable[[Measured], float],
+) -> Machine:
+    """The machine with the latency and the bandwidth that explain the points best.
+
+    Args:
+        start: where the search starts; its other numbers stay. points: two sizes or more.
+        predict, measured: simulated and measured seconds of a point.
+    """
     from scipy.optimize import least_squares
 
     def logs_of_ratios(logs: npt.NDArray[np.float64]) -> list[float]:
         machine = replace(start, latency_s=float(np.exp(logs[0])), bandwidth=float(np.exp(logs[1])))
-        return [log(predict_s(machine, point) / point.time_s) for point in points]
+        return [log(predict(machine, point) / measured(point)) for point in points]
 
     bounds = np.log([_BOUNDS_LATENCY_S, _BOUNDS_BANDWIDTH]).T
     # Simulated time steps in picoseconds, so the derivative needs a step far above the double's own.
     best = least_squares(
         logs_of_ratios,
-        np.log([_START_LATENCY_S, _START_BANDWIDTH]),
+        np.log([start.latency_s, start.bandwidth]),
         bounds=tuple(bounds),
         loss="soft_l1",
         f_scale=0.1,
@@ -120,7 +135,7 @@ def _check(points: Sequence[Measured]) -> None:
         place = f"{point.collective} {point.algorithm} at {point.size_bytes} B"
         if point.wrong:
             raise CheckFailedError(f"{place} has {point.wrong} wrong values; nothing is fitted to a wrong run")
-        if not point.phases_s:
+        if "post" not in point.phases_s:
             raise InputError(f"calibration needs runs of schedules, which record their phases; {place} has none")
         if point.backend != "gloo":
             raise InputError(f"calibration needs runs on gloo, whose phases are real time; {place}: {point.backend}")
@@ -149,9 +164,10 @@ def _schedule(point: Measured) -> Schedule:
     Raises:
         InputError: the algorithm is unknown, or what ran under its name was another schedule.
     """
+    of_its_own = point.algorithm == "native" and point.backend == "gloo"
     schedule = _build(
         point.collective,
-        point.algorithm,
+        "gloo" if of_its_own else point.algorithm,  # what gloo does by itself, counted in docs/gloo.md
         point.ranks,
         point.slices,
         point.root,

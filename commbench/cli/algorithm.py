@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.crossover import crossover, plain
+from commbench.cli.crossover import crossover
 from commbench.cli.options import Jsonl
+from commbench.cli.tables import plain
 from commbench.errors import InputError
 
 if TYPE_CHECKING:
+    from commbench.collectives.schedule import Schedule
     from commbench.collectives.summary import Facts
 
 __all__ = ["app"]
@@ -36,7 +38,8 @@ def list_algorithms(
 
     rows = [facts(a) for a in algorithms_of(collective)]
     if json:
-        _print_json([_json_facts(row) for row in rows])
+        for row in rows:
+            _print_json("algorithm", _json_facts(row))
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("collective", "algorithm"):
@@ -73,6 +76,7 @@ def show(
     group: Group = 1,
     text: Annotated[bool, typer.Option("--text", help="The text form instead of the grid.")] = False,
     xml: Annotated[bool, typer.Option("--xml", help="MSCCL XML instead of the grid.")] = False,
+    json: Jsonl = False,
 ) -> None:
     """The schedule as a step-by-rank grid: chunk>peer sends, chunk<peer receives, chunk+peer receives and adds."""
     from commbench.collectives.algorithm import Request
@@ -83,8 +87,9 @@ def show(
     from commbench.collectives.summary import EXAMPLE
     from commbench.collectives.text import to_text
 
-    if text and xml:
-        raise InputError("--text and --xml: give one of them, not both")
+    forms = [option for option, given in (("--text", text), ("--xml", xml), ("--json", json)) if given]
+    if len(forms) > 1:
+        raise InputError(f"{' and '.join(forms)}: give one of them, not {'both' if len(forms) == 2 else 'all'}")
     if is_path(name) and not name.endswith(".py"):
         if any(value is not None for value in (ranks, slices)) or (root, group, channels) != (0, 1, 1):
             raise InputError(f"{name}: a file holds one schedule; it takes no --ranks, --root, --group or slices")
@@ -100,6 +105,9 @@ def show(
             num_elements=EXAMPLE.num_elements,
         )
         schedule = build(algorithm, request)
+    if json:
+        _print_json("schedule", _json_schedule(schedule))
+        return
     form = to_text if text else to_msccl if xml else step_by_rank
     typer.echo(form(schedule), nl=not (text or xml))
 
@@ -113,6 +121,7 @@ def verify_file(
     ] = None,
     root: Root = 0,
     group: Group = 1,
+    json: Jsonl = False,
 ) -> None:
     """Check that a schedule does what its collective promises; exit 2 and show where if not."""
     from commbench.collectives.algorithm import Request
@@ -126,6 +135,9 @@ def verify_file(
         schedule = build(algorithm, request)
     else:
         schedule = load_file(file, collective)
+    if json:
+        _print_json("verified", {"file": str(file), **_json_headline(schedule)})
+        return
     typer.echo(
         f"{file}: right: {schedule.collective}/{schedule.algorithm}, {schedule.num_ranks} ranks, "
         f"{schedule.num_steps} steps, {len(schedule)} operations"
@@ -133,13 +145,27 @@ def verify_file(
 
 
 def _collective_of(name: str, collective: str | None) -> str:
-    """The collective asked for, or the first that has the algorithm."""
+    """The collective asked for, or the first that has the algorithm; all-reduce for a file.
+
+    Raises:
+        InputError: no collective has an algorithm of this name.
+    """
+    from difflib import get_close_matches
+
+    from commbench.collectives.algorithms.load import is_path
     from commbench.collectives.registry import ALGORITHMS
     from commbench.collectives.spec import COLLECTIVES
 
     if collective is not None:
         return collective
-    return next((c for c in COLLECTIVES if (c, name) in ALGORITHMS), "all-reduce")
+    if is_path(name):
+        return "all-reduce"
+    for each in COLLECTIVES:
+        if (each, name) in ALGORITHMS:
+            return each
+    near = get_close_matches(name, sorted({known for _, known in ALGORITHMS}), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`commbench algorithm list` shows the names"
+    raise InputError(f"algorithm {name!r} is unknown; {hint}")
 
 
 def _json_facts(row: "Facts") -> dict[str, object]:
@@ -158,8 +184,40 @@ def _json_facts(row: "Facts") -> dict[str, object]:
     }
 
 
-def _print_json(facts: list[dict[str, object]]) -> None:
+def _json_headline(schedule: "Schedule") -> dict[str, object]:
+    from commbench.collectives.text import digest
+
+    return {
+        "collective": schedule.collective,
+        "algorithm": schedule.algorithm,
+        "ranks": schedule.num_ranks,
+        "steps": schedule.num_steps,
+        "num_operations": len(schedule),
+        "digest": digest(schedule),
+    }
+
+
+def _json_schedule(schedule: "Schedule") -> dict[str, object]:
+    """The whole of it; an operation is a list of the values that ``columns`` names."""
+    from commbench.collectives.schedule import COLUMNS, Kind
+
+    kind = COLUMNS.index("kind")
+    rows = [[*row[:kind], Kind(row[kind]).name.lower(), *row[kind + 1 :]] for row in schedule.table.tolist()]
+    return {
+        **_json_headline(schedule),
+        "chunks": schedule.num_chunks,
+        "weights": schedule.weights,
+        "window": schedule.window,
+        "root": schedule.root,
+        "buffers": schedule.num_buffers,
+        "output": schedule.output,
+        "switches": schedule.num_switches,
+        "columns": COLUMNS,
+        "operations": rows,
+    }
+
+
+def _print_json(kind: str, facts: dict[str, object]) -> None:
     import json
 
-    for one in facts:
-        typer.echo(json.dumps({"kind": "algorithm", "schema": 1, **one}))
+    typer.echo(json.dumps({"kind": kind, "schema": 1, **facts}))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commbench.cli.options import Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor
+from commbench.cli.tables import plain
 from commbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 
     from commbench.sim.crossover import Crossover
 
-__all__ = ["WIDTH", "crossover", "crossover_table", "plain"]
-
-WIDTH = 100  # columns that every table fits into
+__all__ = ["crossover", "crossover_table"]
 
 
 def crossover(
@@ -91,16 +90,6 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("simulating", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def plain(table: "Table") -> str:
-    """A table as text, at most WIDTH columns wide, without blanks at the ends of lines."""
-    from rich.console import Console
-
-    console = Console(highlight=False, width=WIDTH, color_system=None)
-    with console.capture() as capture:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
 
 
 def crossover_table(records: Sequence["Crossover"]) -> "Table":

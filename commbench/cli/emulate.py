@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench emulate TOPOLOGY run COLLECTIVE``: live ranks on a fabric of network namespaces; ``emulate --clean``."""
 
-import signal
-import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from commbench.cli.options import DEFAULT_SIZE, Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor
+from commbench.cli.emulate_lab import AUTO, Jobs, Mtu, Nproc, Preflight, Rate, Routing, Seed, in_lab, laid_out
+from commbench.cli.options import DEFAULT_SIZE, Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor, require_collective
 from commbench.cli.reading import tell
-from commbench.cli.run import NATIVE, choose_algorithm, refuse_for_native, schedules_for, sizes_for
+from commbench.cli.run import NATIVE, Asked
 from commbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from commbench.emulate.jobs import Job
     from commbench.emulate.lab import Lab
-    from commbench.emulate.plan import LabPlan
     from commbench.emulate.preflight import Capacity
     from commbench.live.observe import Observer
     from commbench.live.plan import Plan
@@ -30,9 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(help="Run on a fabric of network namespaces on this machine.", invoke_without_command=True)
-
-_AUTO, _OWN = "auto", "own"
-_LEAST_IDLE = 0.1  # of the processors' time in a run, start of the ranks included
 
 
 @app.callback()
@@ -60,24 +55,34 @@ def _clean() -> None:
         tell(f"nothing to clean in {folder}")
 
 
-@app.command("run")
+class _EmulateWhat(TyperCommand):
+    """``run COLLECTIVE``, unless the first word is one that has a command of its own."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """The context of the command that is meant."""
+        if args[:1] != ["pipeline"]:
+            return super().make_context(info_name, args, parent, **extra)
+        from commbench.cli import emulate_pipeline
+
+        command = typer.main.get_command(emulate_pipeline.app)
+        return command.make_context(f"{info_name} pipeline", args[1:], parent, **extra)
+
+
+@app.command("run", cls=_EmulateWhat, epilog="commbench emulate TOPOLOGY run pipeline has options of its own: --help.")
 def run(
     context: typer.Context,
     collective: Annotated[str, typer.Argument(help="What to measure: all-reduce, all-gather, ...")],
-    nproc: Annotated[int | None, typer.Option("--nproc", help="Ranks, on the first hosts [all hosts].")] = None,
-    jobs: Annotated[str, typer.Option(help="Jobs at once: a number, or ranks such as 0,1,4,5/2,3,6,7.")] = "1",
+    nproc: Nproc = None,
+    jobs: Jobs = "1",
     background: Annotated[
         list[str] | None, typer.Option(help="SRC:DST, ranks between whose hosts a flow goes on all the time.")
     ] = None,
     faults: Annotated[Path | None, typer.Option(help="Fault script (YAML).")] = None,
-    rate: Annotated[
-        str,
-        typer.Option(help="Of the hosts' links, the others in proportion; own: as in the file; auto: own or lower."),
-    ] = _AUTO,
-    routing: Annotated[str | None, typer.Option(help="d-mod-k or ecmp [the topology's own].")] = None,
-    mtu: Annotated[int, typer.Option(help="Bytes of an IP packet.")] = 1500,
-    seed: Annotated[int, typer.Option(help="Of the hash of ECMP, from 1.")] = 1,
-    preflight: Annotated[bool, typer.Option("--preflight/--no-preflight", help="Measure the machine first.")] = True,
+    rate: Rate = AUTO,
+    routing: Routing = None,
+    mtu: Mtu = 1500,
+    seed: Seed = 1,
+    preflight: Preflight = True,
     minbytes: MinBytes = DEFAULT_SIZE,
     maxbytes: MaxBytes = None,
     stepfactor: StepFactor = None,
@@ -112,28 +117,18 @@ def run(
     groups = jobs_of(jobs, topology.num_ranks if nproc is None else nproc, topology)
     flows = [_ends(text, topology) for text in background or ()]
     script = _script(faults, topology)
-    planned, capacity = _laid_out(topology, rate, routing, mtu, len(flows) + _flows_of(script), preflight)
+    sizes = (minbytes, maxbytes, stepfactor, stepbytes)
+    require_collective(collective, "pipeline")
+    asked = Asked(collective, algorithm, sizes, dtype, root, slices, channels, group)
+    shapes = [asked.shape(len(ranks), ranks_per_host=1) for ranks in groups]
+    planned, capacity = laid_out(topology, rate, routing, mtu, preflight, len(flows) + _flows_of(script))
     lab = Lab(planned, seed=seed)
     facts = lab.describe() | _setting(groups, flows, script, capacity)
     journal = out or default_out(f"emulated-{collective}", Path(algorithm).stem)
 
     def job(number: int, ranks: tuple[int, ...]) -> Job:
-        shape = _shape(
-            collective,
-            len(ranks),
-            dtype,
-            algorithm,
-            root,
-            slices,
-            channels,
-            group,
-            minbytes,
-            maxbytes,
-            stepfactor,
-            stepbytes,
-        )
         plan = Plan(
-            **shape,
+            **shapes[number],
             out=journal,
             run=journal.stem if len(groups) == 1 else f"{journal.stem}-job{number}",
             backend="gloo",
@@ -147,43 +142,6 @@ def run(
         return Job(plan, ranks, _observer(plan, number, len(groups), json))
 
     require_right(_measure(lab, [job(*numbered) for numbered in enumerate(groups)], flows, script))
-
-
-def _shape(
-    collective: str,
-    num_ranks: int,
-    dtype: str,
-    algorithm: str,
-    root: int | None,
-    slices: int | None,
-    channels: int | None,
-    group: int | None,
-    *range_of_sizes: "str | float | None",
-) -> "dict[str, Any]":
-    """What of a plan says what is sent: sizes, schedule (None: gloo's own) and so on, of one job."""
-    from commbench.collectives.algorithm import Request
-    from commbench.collectives.sizes import dtype_bytes
-    from commbench.collectives.spec import get_collective
-
-    spec, element_bytes = get_collective(collective), dtype_bytes(dtype)
-    if root is not None and not spec.rooted:
-        raise InputError(f"--root {root} has no meaning for {collective}")
-    sizes = sizes_for(spec, num_ranks, element_bytes, *range_of_sizes)  # type: ignore[arg-type]
-    shape = {"collective": collective, "ranks": num_ranks, "sizes_bytes": sizes, "dtype": dtype, "root": root or 0}
-    if algorithm == NATIVE:
-        refuse_for_native(slices=slices, channels=channels, group=group)
-        return shape
-    chosen = choose_algorithm(collective, algorithm)
-    used = chosen.default_slices if slices is None else slices
-    request = Request(
-        num_ranks=num_ranks,
-        slices=used,
-        channels=1 if channels is None else channels,
-        root=root or 0,
-        group=1 if group is None else group,
-        element_bytes=element_bytes,
-    )
-    return shape | {"schedule": schedules_for(chosen, request, sizes), "slices": used}
 
 
 def _ends(text: str, topology: "Topology") -> tuple[int, int]:
@@ -211,41 +169,6 @@ def _flows_of(script: "FaultScript | None") -> int:
     from commbench.topology.faults import Background
 
     return sum(isinstance(fault, Background) for fault in script.faults) if script else 0
-
-
-def _laid_out(
-    topology: "Topology", rate: str, routing: str | None, mtu: int, num_flows: int, preflight: bool
-) -> "tuple[LabPlan, Capacity | None]":
-    """The plan of the lab at a rate that this machine carries, and what it carries.
-
-    Raises:
-        InputError: it does not carry the rate that was asked for.
-    """
-    from commbench.emulate.plan import plan_lab, require_plain, scaled
-    from commbench.emulate.preflight import fitting, measure_capacity, require_carried
-    from commbench.emulate.tables import equal_cost, single_path
-    from commbench.routing.policies import get_policy
-    from commbench.routing.router import Router
-    from commbench.units import parse_bandwidth
-
-    require_plain(topology)
-    policy = get_policy(routing or topology.routing).name
-    tables = equal_cost(topology) if policy == "ecmp" else single_path(topology, partial(Router, policy=policy))
-    own = plan_lab(topology, tables, routing=policy, mtu=mtu, num_background=num_flows)
-    asked = own if rate in (_AUTO, _OWN) else scaled(own, parse_bandwidth(rate))
-    if not preflight:
-        if rate == _AUTO:
-            raise InputError("--rate auto needs the preflight; give a rate with --no-preflight")
-        return asked, None
-    capacity = measure_capacity(mtu)
-    plan = fitting(own, capacity) if rate == _AUTO else asked
-    require_carried(plan, capacity)
-    rates = [rate * 8e-6 for rate in (plan.host_rate, plan.total_rate, capacity.bytes_per_s)]
-    tell(
-        f"hosts' links at {rates[0]:g} Mbit/s, {plan.scale:.4g} of {topology.name}'s own; all links add up to "
-        f"{rates[1]:.0f} Mbit/s, this machine carries {rates[2]:.0f} Mbit/s"
-    )
-    return plan, capacity
 
 
 def _setting(
@@ -282,26 +205,14 @@ def _measure(
 ) -> "list[Measured]":
     """Make the lab, run the jobs in it, and take it away, however they end."""
     from commbench.emulate.jobs import run_jobs
-    from commbench.emulate.preflight import Idleness
+    from commbench.results.records import Measured
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
-    journal = jobs[0].plan.out
-    try:
-        with lab:
+    with in_lab(lab, jobs[0].plan.out):
+        try:
             for plane, ends in enumerate(flows, 1):
                 lab.start_flow(*ends, 0, plane)
-            idleness = Idleness()
             found = run_jobs(lab, jobs, faults=script, first_plane=len(flows) + 1, tell=tell)
-            if idleness.share() < _LEAST_IDLE:
-                tell(f"warning: processors idle for {idleness.share():.0%} of the run: they may be what it measured")
-            for (src, dst), count in lab.dropped().items():
-                tell(f"warning: {count} packets were lost on {src} -> {dst} for want of room")
-            return [record for records in found for record in records]
-    except KeyboardInterrupt:
-        tell("interrupted: the ranks were ended, the lab is gone, complete sizes are kept")
-        raise SystemExit(130) from None
-    finally:
-        for job in jobs:
-            job.observer.close()
-        if journal.exists():
-            tell(f"records: {journal}")
+        finally:
+            for job in jobs:
+                job.observer.close()
+    return [record for records in found for record in records if isinstance(record, Measured)]

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DEFAULT_SIZE", "Jsonl", "MaxBytes", "MinBytes", "Salvage", "StepBytes", "StepFactor"]
+from commbench.errors import InputError
+
+__all__ = ["DEFAULT_SIZE", "Jsonl", "MaxBytes", "MinBytes", "Salvage", "StepBytes", "StepFactor", "require_collective"]
 
 DEFAULT_SIZE = "32M"  # as nccl-tests
 
@@ -21,3 +23,17 @@ StepBytes = Annotated[
 ]
 Jsonl = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, nothing else there.")]
 Salvage = Annotated[bool, typer.Option("--salvage", help="Read the whole records of a file that was cut.")]
+
+
+def require_collective(name: str, others: str) -> None:
+    """Refuse a first word that is neither a collective nor one of the ``others``, which have commands of their own.
+
+    Raises:
+        InputError: lists both.
+    """
+    from commbench.collectives.spec import get_collective
+
+    try:
+        get_collective(name)
+    except InputError as error:
+        raise InputError(f"{error}; or {others}") from None

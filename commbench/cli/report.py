@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from commbench.cli.options import Salvage
+from commbench.cli.options import Jsonl, Salvage
 
-__all__ = ["report"]
+__all__ = ["page_line", "report"]
 
 
 def report(
@@ -18,6 +18,7 @@ def report(
     ] = None,
     title: Annotated[str, typer.Option("--title", help="Heading of the page.")] = "Collective communication",
     out: Annotated[Path, typer.Option("--out", help="The page.")] = Path("report.html"),
+    json: Jsonl = False,
     salvage: Salvage = False,
 ) -> None:
     """Write a page that holds everything it shows, and print its path."""
@@ -40,4 +41,12 @@ def report(
         command=this_command(),
         notes=[f"Left out: {note}" for note in notes],
     )
-    typer.echo(str(write_report(page, out)))
+    path = write_report(page, out)
+    typer.echo(page_line(path) if json else str(path))
+
+
+def page_line(path: Path) -> str:
+    """A page that was written, as a JSON object of one line."""
+    import json
+
+    return json.dumps({"kind": "report", "schema": 1, "path": str(path)})

@@ -1,30 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench run COLLECTIVE``: measure a collective on live ranks."""
 
-import os
-import signal
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commbench.cli.options import DEFAULT_SIZE, Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor
+from commbench.cli.options import DEFAULT_SIZE, Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor, require_collective
+from commbench.cli.run_what import OTHERS, ranks_of, run_here
 from commbench.errors import InputError
 
 if TYPE_CHECKING:
     from commbench.collectives.algorithm import Algorithm, Request
     from commbench.collectives.schedule import Schedule
     from commbench.collectives.spec import Collective
-    from commbench.live.plan import Plan
     from commbench.live.seat import Seat
-    from commbench.results.records import Measured
 
-__all__ = ["NATIVE", "choose_algorithm", "refuse_for_native", "run", "schedules_for", "sizes_for"]
+__all__ = ["NATIVE", "Asked", "run"]
 
 NATIVE = "native"
+_DEFAULT_RANKS = 2
 
 
 def run(
@@ -55,47 +52,21 @@ def run(
     check: Annotated[bool, typer.Option("--check/--no-check", help="Check the values after the timed loop.")] = True,
 ) -> None:
     """Measure a collective: nccl-tests' table on stdout, every sample in a journal."""
-    from commbench.collectives.algorithm import Request
-    from commbench.collectives.sizes import dtype_bytes
-    from commbench.collectives.spec import get_collective
+    from commbench.live.console import JsonLines, Table
     from commbench.live.measure import require_right
     from commbench.live.plan import Plan, default_out
-    from commbench.live.seat import find_seat
+    from commbench.results.records import Measured
 
-    seat = find_seat(os.environ, nproc)
-    ranks = seat.world_size if seat is not None else 2 if nproc is None else nproc
-    if ranks < 1:
-        raise InputError(f"--nproc {ranks} must be at least 1")
-    spec, element_bytes = get_collective(collective), dtype_bytes(dtype)
-    if root is not None and not spec.rooted:
-        raise InputError(f"--root {root} has no meaning for {collective}")
-    sizes = sizes_for(spec, ranks, element_bytes, minbytes, maxbytes, stepfactor, stepbytes)
-    if algorithm == NATIVE:
-        refuse_for_native(slices=slices, channels=channels, group=group)
-        name, schedule, slices = NATIVE, None, 1
-    else:
-        chosen = choose_algorithm(collective, algorithm)
-        slices = chosen.default_slices if slices is None else slices
-        request = Request(
-            num_ranks=ranks,
-            slices=slices,
-            channels=1 if channels is None else channels,
-            root=root or 0,
-            group=_ranks_per_host(seat, ranks) if group is None else group,
-            element_bytes=element_bytes,
-        )
-        name, schedule = chosen.name, schedules_for(chosen, request, sizes)
-    out = out or default_out(collective, name)
+    require_collective(collective, OTHERS)
+    seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
+    sizes = (minbytes, maxbytes, stepfactor, stepbytes)
+    asked = Asked(collective, algorithm, sizes, dtype, root, slices, channels, group)
+    shape = asked.shape(ranks, ranks_per_host=_ranks_per_host(seat, ranks))
+    out = out or default_out(collective, Path(algorithm).stem)
     plan = Plan(
-        collective=collective,
-        ranks=ranks,
-        sizes_bytes=sizes,
+        **shape,
         out=out,
         run=out.stem,
-        schedule=schedule,
-        root=root or 0,
-        slices=slices,
-        dtype=dtype,
         op=op,
         backend=backend,
         iters=iters,
@@ -104,26 +75,56 @@ def run(
         check=check,
         timeout_s=timeout,
     )
-    require_right(_measure(plan, seat, json))
+    found = run_here(plan, seat, JsonLines() if json else Table(plan))
+    require_right([record for record in found if isinstance(record, Measured)])
 
 
-def _measure(plan: "Plan", seat: "Seat | None", json: bool) -> "list[Measured]":
-    """Run the plan, show it as it goes, and say where the records are, however it ends."""
-    from commbench.live.console import JsonLines, Table
-    from commbench.live.measure import measure
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A collective as the options of the same names describe it, for any number of ranks.
 
-    observer = JsonLines() if json else Table(plan)
-    if seat is None:  # end by way of `finally`; under a launcher a rank in a C++ wait must die at once
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        return measure(plan, seat=seat, observer=observer)
-    except KeyboardInterrupt:
-        print("interrupted: the ranks were ended, complete sizes are kept", file=sys.stderr)
-        raise SystemExit(130) from None
-    finally:
-        observer.close()
-        if (seat is None or seat.rank == 0) and plan.out.exists():
-            print(f"records: {plan.out}", file=sys.stderr)
+    Attributes:
+        sizes: -b, -e, -f and -i. Where an option was not given it is None.
+    """
+
+    collective: str
+    algorithm: str
+    sizes: tuple[str, str | None, float | None, str | None]
+    dtype: str
+    root: int | None
+    slices: int | None
+    channels: int | None
+    group: int | None
+
+    def shape(self, num_ranks: int, ranks_per_host: int) -> "dict[str, Any]":
+        """What of a plan says what is sent: sizes, schedule (none: the backend's own) and so on.
+
+        Raises:
+            InputError: an option that has no meaning here; names it.
+        """
+        from commbench.collectives.algorithm import Request
+        from commbench.collectives.sizes import dtype_bytes
+        from commbench.collectives.spec import get_collective
+
+        spec, element_bytes, root = get_collective(self.collective), dtype_bytes(self.dtype), self.root or 0
+        if self.root is not None and not spec.rooted:
+            raise InputError(f"--root {self.root} has no meaning for {self.collective}")
+        sizes = sizes_for(spec, num_ranks, element_bytes, *self.sizes)
+        shape = {"collective": self.collective, "ranks": num_ranks, "sizes_bytes": sizes, "dtype": self.dtype}
+        if self.algorithm == NATIVE:
+            refuse_for_native(slices=self.slices, channels=self.channels, group=self.group)
+            return shape | {"root": root}
+        chosen = choose_algorithm(self.collective, self.algorithm)
+        request = Request(
+            num_ranks=num_ranks,
+            slices=chosen.default_slices if self.slices is None else self.slices,
+            channels=1 if self.channels is None else self.channels,
+            root=root,
+            group=ranks_per_host if self.group is None else self.group,
+            element_bytes=element_bytes,
+        )
+        schedule = schedules_for(chosen, request, sizes)
+        return shape | {"root": root, "schedule": schedule, "slices": request.slices}
 
 
 def sizes_for(
@@ -135,7 +136,11 @@ def sizes_for(
     stepfactor: float | None,
     stepbytes: str | None,
 ) -> tuple[int, ...]:
-    """The sizes of the sweep that can be measured, in bytes; a barrier has one alone, that of its token."""
+    """The sizes of the sweep that can be measured, in bytes; a barrier has one alone, that of its token.
+
+    Raises:
+        InputError: a range that holds no size, or one given for a barrier.
+    """
     from commbench.collectives.sizes import sweep
     from commbench.live.plan import rounded_sizes
 
@@ -151,7 +156,11 @@ def sizes_for(
 
 
 def refuse_for_native(**options: int | None) -> None:
-    """Refuse options that only a schedule has."""
+    """Refuse options that only a schedule has.
+
+    Raises:
+        InputError: names the option and its value.
+    """
     for name, value in options.items():
         if value is not None:
             raise InputError(f"--{name} {value} has no meaning with --algorithm {NATIVE}")

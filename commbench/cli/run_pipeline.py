@@ -2,13 +2,13 @@
 """``commbench run pipeline``: a pipeline schedule on live ranks, its bubble measured, and its simulated twin."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from commbench.cli.options import Jsonl
+from commbench.cli.pipeline_tables import Twins, pipeline_table
 from commbench.cli.run_what import (
     Backend,
     Check,
@@ -25,25 +25,23 @@ from commbench.errors import CheckFailedError, InputError
 
 if TYPE_CHECKING:
     from commbench.live.job import PipelineJob
-    from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
+    from commbench.results.pipeline_records import PipelineMeasured
     from commbench.results.records import Record
+    from commbench.validate.pipeline import Network
 
-__all__ = ["Twins", "app", "compare_all", "demo_pipeline", "make_job", "pipeline", "pipeline_table"]
+__all__ = [
+    "DEFAULT_RANKS",
+    "app",
+    "compare_all",
+    "make_job",
+    "pipeline",
+    "show",
+]
 
-ALIASES = {"interleaved": "interleaved-1f1b", "zero-bubble": "zb-h1", "zbv-zero-bubble": "zbv"}
 _TWO_STAGES = ("interleaved-1f1b",)  # of what can have any number of stages per rank, what makes no sense with one
-_DEFAULT_RANKS = 4
+DEFAULT_RANKS = 4
 
 app = command_app()
-
-
-@dataclass(frozen=True, slots=True)
-class Twins:
-    """A measured pipeline, its simulated twin, and both held together."""
-
-    measured: "PipelineMeasured"
-    simulated: "PipelineSimulated"
-    compared: "PipelineCompared"
 
 
 @app.command()
@@ -77,34 +75,38 @@ def pipeline(
     max_points: Annotated[
         float | None, typer.Option(help="Fail if the bubbles differ by more percentage points.", show_default=False)
     ] = None,
+    max_error: Annotated[
+        float | None, typer.Option(help="Fail if the steps' lengths differ by more percent.", show_default=False)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Journal to append to [runs/<time>-...jsonl].")] = None,
     json: Jsonl = False,
     check: Check = True,
 ) -> None:
     """Measure the bubble of a pipeline schedule on live ranks, and simulate it with the measured durations."""
-    seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
+    seat, ranks = ranks_of(nproc, DEFAULT_RANKS)
     job = make_job(
         schedule,
         ranks=ranks,
+        out=journal(out, f"pipeline-{Path(schedule).name}"),
         microbatches=microbatches,
         stages_per_rank=stages_per_rank,
         executor=executor,
         compute=compute,
-        delays=(forward, input_, weight),
-        slow=slow or (),
-        sizes=(tokens, hidden, layers),
+        forward=forward,
+        input_=input_,
+        weight=weight,
+        slow=slow,
+        tokens=tokens,
+        hidden=hidden,
+        layers=layers,
         iters=iters,
         warmup=warmup,
         backend=backend,
-        timeout_s=timeout,
-        out=journal(out, f"pipeline-{Path(schedule).name}"),
+        timeout=timeout,
         check=check,
     )
-    twins = compare_all(run_here(job, seat), job.out, max_points)
-    lines = [r.headline() for t in twins for r in (t.measured, t.simulated)] + [t.compared.to_json() for t in twins]
-    if twins:
-        typer.echo("\n".join(lines) if json else pipeline_table(twins))
-    _judge(twins, max_points)
+    twins = compare_all(run_here(job, seat), job.out, max_points=max_points, max_error=max_error)
+    show(twins, json, max_points=max_points, max_error=max_error)
 
 
 def make_job(
@@ -116,16 +118,20 @@ def make_job(
     stages_per_rank: int | None = None,
     executor: str = "schedule",
     compute: str = "delay",
-    delays: Sequence[str] = ("20 ms", "20 ms", "20 ms"),
-    slow: Sequence[str] = (),
-    sizes: tuple[int, int, int] = (64, 64, 1),
+    forward: str = "20 ms",
+    input_: str = "20 ms",
+    weight: str = "20 ms",
+    slow: Sequence[str] | None = None,
+    tokens: int = 64,
+    hidden: int = 64,
+    layers: int = 1,
     iters: int = 5,
     warmup: int = 1,
     backend: str = "auto",
-    timeout_s: float = 300.0,
+    timeout: float = 300.0,
     check: bool = True,
 ) -> "PipelineJob":
-    """The job that the options describe.
+    """The job that the options of the same names describe.
 
     Raises:
         InputError: what cannot be run; names option, value and rule.
@@ -136,7 +142,6 @@ def make_job(
     if executor not in (*EXECUTORS, "both"):
         raise InputError(f"--executor {executor!r} is unknown; known: {', '.join(EXECUTORS)}, both")
     name, torch_name, orders, count, num_stages = _orders(schedule, ranks, microbatches, stages_per_rank)
-    tokens, hidden, layers = sizes
     return PipelineJob(
         ranks=ranks,
         out=out,
@@ -144,7 +149,7 @@ def make_job(
         backend=backend,
         iters=iters,
         warmup=warmup,
-        timeout_s=timeout_s,
+        timeout_s=timeout,
         check=check,
         schedule=name,
         microbatches=count,
@@ -153,8 +158,8 @@ def make_job(
         executors=EXECUTORS if executor == "both" else (executor,),
         torch_name=torch_name,
         compute=compute,
-        delays_s=_delays_s(delays),
-        slow=tuple(_slow(text, num_stages) for text in slow),
+        delays_s=_delays_s(forward, input_, weight),
+        slow=tuple(_slow(text, num_stages) for text in slow or ()),
         tokens=tokens,
         hidden=hidden,
         layers=layers,
@@ -165,7 +170,7 @@ def _orders(
     schedule: str, ranks: int, microbatches: int | None, stages_per_rank: int | None
 ) -> tuple[str, str, tuple[str, str], int, int]:
     """Name, torch's name, orders for m and for 2m microbatches ("" where there are none), m, and stages."""
-    from commbench.workload.pipeline.registry import build_pipeline, get_pipeline
+    from commbench.workload.pipeline.registry import ALIASES, build_pipeline, get_pipeline
     from commbench.workload.pipeline.text import read_pipeline, to_csv
 
     if schedule.endswith(".csv"):
@@ -182,7 +187,7 @@ def _orders(
     return name, get_pipeline(name).torch_name, (to_csv(once), to_csv(twice)), count, once.num_stages
 
 
-def _delays_s(texts: Sequence[str]) -> tuple[float, float, float]:
+def _delays_s(*texts: str) -> tuple[float, float, float]:
     from commbench.units import parse_duration_ps, seconds
 
     forward, input_, weight = (seconds(parse_duration_ps(text)) for text in texts)
@@ -201,83 +206,58 @@ def _slow(text: str, num_stages: int) -> tuple[int, float]:
     return number, times
 
 
-def compare_all(records: "Sequence[Record]", out: Path, max_points: float | None = None) -> list[Twins]:
-    """Simulate the twin of every measured pipeline, hold them together, and append both to the journal."""
+def compare_all(
+    records: "Sequence[Record]",
+    out: Path,
+    *,
+    max_points: float | None = None,
+    max_error: float | None = None,
+    network_of: "Callable[[PipelineMeasured], Network | None]" = lambda measured: None,
+) -> list[Twins]:
+    """Simulate the twin of every measured pipeline, hold them together, and append both to the journal.
+
+    Args:
+        records: as they were measured. out: the journal.
+        max_points: of the bubbles, None for the usual. max_error: of the length of the step in percent, None for any.
+        network_of: what a twin's messages go over; see ``validate.pipeline.twin``.
+    """
     from commbench.results.journal import Journal
     from commbench.results.pipeline_records import PipelineMeasured
     from commbench.validate.pipeline import MAX_POINTS, compare_pipeline, twin
 
+    points, part = MAX_POINTS if max_points is None else max_points, None if max_error is None else max_error / 100
     found = []
     for record in records:
         if isinstance(record, PipelineMeasured):
-            limit = MAX_POINTS if max_points is None else max_points
-            found.append(Twins(record, twin(record), compare_pipeline(record, max_points=limit)))
+            network = network_of(record)
+            compared = compare_pipeline(record, network, max_points=points, max_error=part)
+            found.append(Twins(record, twin(record, network), compared))
             for more in (found[-1].simulated, found[-1].compared):
                 Journal(out).append(more)
     return found
 
 
-def demo_pipeline(out: Path, tell: Callable[[str], None]) -> "list[Record]":
-    """For ``commbench demo``: 1F1B on 4 live ranks and its simulated twin; prints the table, returns the records."""
-    from commbench.live.job_launch import run_job
-
-    tell("measuring a 1F1B pipeline on 4 live gloo ranks, and simulating it with the measured passes")
-    twins = compare_all(
-        run_job(make_job("1f1b", ranks=4, out=out, backend="gloo", iters=3, delays=("30 ms",) * 3)), out
-    )
-    typer.echo(pipeline_table(twins))
-    return [record for both in twins for record in (both.measured, both.simulated, both.compared)]
-
-
-def pipeline_table(twins: Sequence[Twins]) -> str:
-    """Per executor: the bubble by three methods, and where the idle time went."""
-    first = twins[0].measured
-    delays = ", ".join(f"{kind} {1e3 * s:g} ms" for kind, s in first.delays_s.items())
-    made_of = f"delays ({delays}), most of them asleep" if first.compute == "delay" else "matrix products"
-    slowest_s = max((transfer_s for *_, transfer_s in first.transfers_s), default=0.0)
-    one_way = f", one way at most {1e6 * slowest_s:.0f} us" if slowest_s else ""
-    lines = [
-        f"# pipeline {first.schedule}: {first.ranks} ranks, {first.stages} stages, {first.microbatches} microbatches "
-        f"on {first.backend}",
-        f"# compute: {made_of}; activations of {first.activation_bytes} B{one_way}",
-        "# bubble: idle / total; free: 2 - T(2m)/T(m), without clocks; points: measured less simulated bubble;",
-        "# idle time of the mean rank by cause: schedule, imbalance of stages and passes, transfers, host",
-        f"#{'':<8} {'step':>8} {'+-':>6} {'sim.':>8} {'bubble':>6} {'sim.':>6} {'points':>6} {'free':>6} "
-        f"{'schedule':>8} {'imbal.':>6} {'transf':>6} {'host':>6} {'#wrong':>6}",
-        f"#{'executor':<8} {'(ms)':>8} {'(ms)':>6} {'(ms)':>8} {'(%)':>6} {'(%)':>6} {'(%)':>6} {'(%)':>6} "
-        f"{'(ms)':>8} {'(ms)':>6} {'(ms)':>6} {'(ms)':>6} {'':>6}",
-    ]
-    return "\n".join([*lines, *map(_row, twins)])
-
-
-def _row(both: Twins) -> str:
-    c, wrong = both.compared, both.measured.wrong
-    free = "n/a" if c.clock_free_bubble is None else f"{100 * c.clock_free_bubble:.1f}"
-    idle = {cause: 1e3 * idle_s for cause, idle_s in c.idle_s.items()}
-    return (
-        f" {c.executor:<8} {1e3 * c.measured_s:>8.2f} {1e3 * c.spread_s:>6.2f} {1e3 * c.simulated_s:>8.2f} "
-        f"{100 * c.measured_bubble:>6.1f} {100 * c.simulated_bubble:>6.1f} {c.points:>+6.1f} {free:>6} "
-        f"{idle['schedule']:>8.2f} {idle['imbalance']:>6.2f} {idle['transfer']:>6.2f} {idle['host']:>6.2f} "
-        f"{'n/a' if wrong is None else wrong:>6}"
-    )
-
-
-def _judge(twins: Sequence[Twins], max_points: float | None) -> None:
-    """Fail on wrong values, and where a threshold was given on bubbles that differ by more.
+def show(twins: Sequence[Twins], json: bool, *, max_points: float | None, max_error: float | None) -> None:
+    """Print the twins, if there are any here, then judge them: wrong values, and the thresholds that were given.
 
     Raises:
-        CheckFailedError: names executor and numbers.
+        CheckFailedError: names schedule, executor and numbers.
     """
+    lines = [r.headline() for t in twins for r in (t.measured, t.simulated)] + [t.compared.to_json() for t in twins]
+    if twins:
+        typer.echo("\n".join(lines) if json else pipeline_table(twins))
     for both in twins:
         if both.measured.wrong:
-            raise CheckFailedError(
-                f"pipeline {both.measured.schedule} by {both.measured.executor}: {both.measured.wrong} wrong values in "
-                "the gradients of the weights"
-            )
+            raise CheckFailedError(f"{both.name}: {both.measured.wrong} wrong values in the gradients of the weights")
     for both in twins:
-        if max_points is not None and not both.compared.ok:
+        c = both.compared
+        if max_points is not None and not c.points_ok:
             raise CheckFailedError(
-                f"pipeline {both.compared.schedule} by {both.compared.executor}: measured bubble "
-                f"{both.compared.measured_bubble:.1%}, simulated {both.compared.simulated_bubble:.1%}: more than "
+                f"{both.name}: measured bubble {c.measured_bubble:.1%}, simulated {c.simulated_bubble:.1%}: more than "
                 f"{max_points:g} points apart"
+            )
+        if max_error is not None and not c.time_ok:
+            raise CheckFailedError(
+                f"{both.name}: measured step {1e3 * c.measured_s:.2f} ms, simulated {1e3 * c.simulated_s:.2f} ms "
+                f"({100 * c.error:+.1f} %): more than {max_error:g} % apart"
             )

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from commbench.errors import InputError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from commbench.live.job import Job
+    from commbench.live.observe import Observer
     from commbench.live.seat import Seat
     from commbench.results.records import Record
 
 __all__ = [
     "EPILOG",
+    "OTHERS",
     "Backend",
     "Check",
     "Iters",
@@ -30,7 +34,8 @@ __all__ = [
     "run_here",
 ]
 
-EPILOG = "pipeline, tensor-parallel, gemm and overlap have options of their own: commbench run pipeline --help."
+OTHERS = "pipeline, tensor-parallel, gemm, overlap"
+EPILOG = f"{OTHERS} have options of their own: commbench run pipeline --help."
 
 Nproc = Annotated[int | None, typer.Option("--nproc", help="Ranks to start here.", show_default=False)]
 Iters = Annotated[int, typer.Option("--iters", "-n", help="Timed iterations.")]
@@ -65,10 +70,13 @@ class RunWhat(TyperCommand):
 
 
 def ranks_of(nproc: int | None, default: int) -> "tuple[Seat | None, int]":
-    """This process's seat under a launcher, if any, and the world size."""
+    """This process's seat under a launcher, if any, and the world size.
+
+    Raises:
+        InputError: fewer than 1 rank, or another number than the launcher started.
+    """
     import os
 
-    from commbench.errors import InputError
     from commbench.live.seat import find_seat
 
     seat = find_seat(os.environ, nproc)
@@ -85,10 +93,32 @@ def journal(out: "Path | None", what: str) -> "Path":
     return out or default_out("run", what)
 
 
-def run_here(job: "Job", seat: "Seat | None") -> "list[Record]":
-    """Run a job, say on stderr what runs and where the records are, however it ends."""
+def run_here(job: "Job", seat: "Seat | None", observer: "Observer | None" = None) -> "list[Record]":
+    """Run a job, say on stderr what runs and where the records are, however it ends.
+
+    Args:
+        job: what to run. seat: this process's under a launcher, if any.
+        observer: what shows the run; left out, one line on stderr says that it has started.
+    """
+    from commbench.live.measure import run_job
+
+    shown = observer or _told(job)
+    if seat is None:  # end by way of `finally`; under a launcher a rank in a C++ wait must die at once
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return run_job(job, seat=seat, observer=shown)
+    except KeyboardInterrupt:
+        print("interrupted: the ranks were ended, complete records are kept", file=sys.stderr)
+        raise SystemExit(130) from None
+    finally:
+        shown.close()
+        if (seat is None or seat.rank == 0) and job.out.exists():
+            print(f"records: {job.out}", file=sys.stderr)
+
+
+def _told(job: "Job") -> "Observer":
+    """An observer that says what runs."""
     from commbench.live.console import session_notes
-    from commbench.live.job_launch import run_job
     from commbench.live.observe import Observer, SessionFacts
 
     class Told(Observer):
@@ -101,13 +131,4 @@ def run_here(job: "Job", seat: "Seat | None") -> "list[Record]":
                 for note in session_notes(facts):
                     print(f"note: {note}", file=sys.stderr)
 
-    if seat is None:  # end by way of `finally`; under a launcher a rank in a C++ wait must die at once
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        return run_job(job, seat=seat, observer=Told())
-    except KeyboardInterrupt:
-        print("interrupted: the ranks were ended, complete records are kept", file=sys.stderr)
-        raise SystemExit(130) from None
-    finally:
-        if (seat is None or seat.rank == 0) and job.out.exists():
-            print(f"records: {job.out}", file=sys.stderr)
+    return Told()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import DEFAULT_SIZE, Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor
+from commbench.cli.options import DEFAULT_SIZE, Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor, require_collective
 
 if TYPE_CHECKING:
     from commbench.sim.scenario import Scenario
@@ -68,6 +68,7 @@ def sim(
     from commbench.topology.load import load_fabric
     from commbench.units import format_bytes
 
+    require_collective(collective, "train")
     fabric = load_fabric(topology)
     element_bytes = dtype_bytes(dtype)
     sizes = sweep(min_bytes, max_bytes, factor=factor, step=step, element_bytes=element_bytes)

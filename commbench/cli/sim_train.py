@@ -128,7 +128,7 @@ def train(
     record: SimulatedStep = simulate_options(options)
     if out is not None:
         Journal(out).append(record)
-    typer.echo(record.folded, err=True)
-    for note in record.notes:
-        typer.echo(note, err=True)
+    if json:  # the table says it itself
+        for note in (record.folded, *record.notes):
+            typer.echo(note, err=True)
     typer.echo(record.without_spans().to_json() if json else step_table(record))

@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from commbench.errors import InputError
 
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from commbench.topology.model import Topology
     from commbench.topology.tree import Tree
     from commbench.workload.compute import Device, Efficiency
+    from commbench.workload.groups import Degrees
     from commbench.workload.pipeline.schedule import PipelineSchedule
     from commbench.workload.step_plan import StepPlan
+
+T = TypeVar("T")
 
 __all__ = ["StepOptions", "plan_of", "read_options", "simulate_options"]
 
@@ -96,30 +99,50 @@ def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:
 def _parse(file: Path) -> Mapping[Any, Any]:
     import yaml
 
+    from commbench.topology.load import refuse_duplicates
+
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        refuse_duplicates(node, str(file))
+        data = loader.construct_document(node) if node else None
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise InputError(f"{file}: must be a mapping of options, for example `model: gpt3-175b`")
     return data
 
 
+_SEVERAL_STAGES = ("interleaved-1f1b", "looped-bfs")  # pointless with one stage per rank
+_TYPES = {int: "a whole number", float: "a number", str: "text (in quotes)", bool: "true or false"}
+
+
 def _typed(place: str, value: object, wanted: Any) -> object:
     types = [one for one in (get_args(wanted) or (wanted,)) if one is not type(None)]
+    if str in types and isinstance(value, list):  # layers: [6, 6]
+        return ",".join(map(str, value))
     if float in types and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, bool) != (bool in types) or not isinstance(value, tuple(types)):
-        raise InputError(f"{place}: {value!r} must be of type {types[0].__name__}")
+        raise InputError(f"{place}: {value!r} must be {_TYPES[types[0]]}")
     return value
 
 
-def _need(options: StepOptions, name: str) -> Any:
-    value = getattr(options, name)
-    if value is None:
-        raise InputError(f"--{name.replace('_', '-')} is missing: {_HOW_TO_GIVE[name]}; there is no default")
+def _check_given(options: StepOptions) -> None:
+    """Raise for everything at once that must be given and is not."""
+    missing = [name for name in _HOW_TO_GIVE if getattr(options, name) is None]
+    if options.gemm_table is not None and "matrix_efficiency" in missing:
+        missing.remove("matrix_efficiency")
+    if missing:
+        words = "; ".join(f"--{name.replace('_', '-')} is missing: {_HOW_TO_GIVE[name]}" for name in missing)
+        raise InputError(f"{words}; there is no default")
+
+
+def _given(value: T | None) -> T:
+    """A value that :func:`_check_given` has seen."""
+    assert value is not None
     return value
 
 
@@ -133,8 +156,11 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     from commbench.topology.load import load_fabric
     from commbench.training.simulate import simulate_step
 
-    fabric = load_fabric(_need(options, "topology"))
+    _check_given(options)
+    fabric = load_fabric(_given(options.topology))
     plan = plan_of(options, fabric)
+    if not 0 <= options.jitter <= 1:
+        raise InputError(f"--jitter {options.jitter:g}: must be from 0 to 1, a share of what compute lasts")
     scenario = None
     if options.scenario or options.jitter:
         base = Scenario() if options.scenario is None else Scenario.load(options.scenario)
@@ -158,24 +184,23 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
     Raises:
         InputError: see simulate_options.
     """
-    from commbench.units import parse_size
     from commbench.workload.groups import Degrees
     from commbench.workload.memory import get_precision
     from commbench.workload.presets import get_model
     from commbench.workload.step_plan import StepPlan
     from commbench.workload.transformer import Execution, split_layers
 
-    model = get_model(_need(options, "model"))
+    model = get_model(_given(options.model))
     if options.sequence is not None:
         model = replace(model, sequence=options.sequence)
     degrees = Degrees(
         tp=options.tp, cp=options.cp, ep=options.ep, dp=options.dp, pp=options.pp, order=options.rank_order
     )
-    degrees.check_ranks(fabric.num_ranks if options.ranks is None else options.ranks)
+    _check_ranks(degrees, fabric, options.ranks)
     schedule = _schedule(options)
     device, efficiency = _compute(options)
     run = Execution(
-        micro_batch=_need(options, "microbatch"),
+        micro_batch=_given(options.microbatch),
         sequence=model.sequence,
         element_bytes=1 if options.dtype == "fp8" else 4 if options.dtype in ("fp32", "tf32") else 2,
         attention=options.attention,
@@ -197,7 +222,7 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
         efficiency=efficiency,
         precision=get_precision(options.precision),
         zero=options.zero,
-        bucket_bytes=parse_size(options.bucket),
+        bucket_bytes=_bucket(options.bucket),
         ranks_per_host=max(1, fabric.num_ranks // fabric.num_hosts),
         algorithms={
             **dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), options.ring),
@@ -208,14 +233,39 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
     )
 
 
+def _check_ranks(degrees: "Degrees", fabric: "Topology | Tree", ranks: int | None) -> None:
+    try:
+        degrees.check_ranks(fabric.num_ranks if ranks is None else ranks)
+    except InputError as error:
+        whose = f"(all of topology {fabric.name}; --ranks takes fewer)" if ranks is None else "(--ranks)"
+        raise InputError(f"{error} {whose}") from None
+
+
+def _bucket(text: str) -> int:
+    from commbench.units import parse_size
+
+    try:
+        return parse_size(text)
+    except InputError as error:
+        raise InputError(f"--bucket: {error}") from None
+
+
 def _schedule(options: StepOptions) -> "PipelineSchedule":
-    from commbench.workload.pipeline.registry import build_pipeline
+    from commbench.workload.pipeline.registry import build_pipeline, get_pipeline
     from commbench.workload.pipeline.text import read_pipeline
     from commbench.workload.step_plan import num_microbatches
 
-    count = num_microbatches(_need(options, "global_batch"), _need(options, "microbatch"), options.dp)
+    batch, micro = _given(options.global_batch), _given(options.microbatch)
+    count = num_microbatches(batch, micro, options.dp)
     if not options.schedule.endswith(".csv"):
-        return build_pipeline(options.schedule, options.pp, count, options.stages_per_rank)
+        name = get_pipeline(options.schedule).name
+        if name in _SEVERAL_STAGES and options.stages_per_rank is None and options.pp > 1:
+            raise InputError(f"--schedule {name}: give --stages-per-rank; with 1 it would be no better than 1f1b")
+        try:
+            return build_pipeline(name, options.pp, count, options.stages_per_rank)
+        except InputError as error:
+            how = f"--global-batch {batch} / (--microbatch {micro} x --dp {options.dp}) = {count}, --pp {options.pp}"
+            raise InputError(f"{error} ({how})") from None
     schedule = read_pipeline(Path(options.schedule))
     if (schedule.num_ranks, schedule.num_microbatches) != (options.pp, count):
         raise InputError(
@@ -236,16 +286,16 @@ def _compute(options: StepOptions) -> "tuple[Device, Efficiency]":
     from commbench.workload.compute import Efficiency, get_device
     from commbench.workload.gemm_table import read_gemm_table
 
-    device = get_device(_need(options, "device"))
+    device = get_device(_given(options.device))
     if options.gemm_table is not None and options.matrix_efficiency is not None:
         raise InputError("--matrix-efficiency and --gemm-table: give one of them, not both")
     matrix: Any = (
-        _need(options, "matrix_efficiency")
+        _given(options.matrix_efficiency)
         if options.gemm_table is None
         else read_gemm_table(Path(options.gemm_table), device, options.dtype)
     )
     return device, Efficiency(
         matrix=matrix,
-        attention=_need(options, "attention_efficiency"),
-        memory=_need(options, "memory_efficiency"),
+        attention=_given(options.attention_efficiency),
+        memory=_given(options.memory_efficiency),
     )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A simulated training step as text; every line fits 100 columns."""
 
+import textwrap
 from collections.abc import Mapping
 
 from commbench.results.steps import SimulatedStep
@@ -8,10 +9,12 @@ from commbench.units import format_bytes, format_time
 
 __all__ = ["step_table"]
 
+_WIDTH = 100
+
 
 def step_table(record: SimulatedStep) -> str:
     """What is simulated, the headline figures, and tables of time, memory and links."""
-    parts = [_header(record), _headline(record), _times(record), _memory(record), _links(record)]
+    parts = [_header(record), _notes(record), _headline(record), _times(record), _memory(record), _links(record)]
     return "\n".join(parts)
 
 
@@ -32,14 +35,22 @@ def _header(r: SimulatedStep) -> str:
     )
 
 
+def _notes(r: SimulatedStep) -> str:
+    """What was folded and what else a reader must know, as comments."""
+    return "\n".join(
+        textwrap.fill(note, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
+        for note in (r.folded, *r.notes)
+    )
+
+
 def _headline(r: SimulatedStep) -> str:
     tflops = r.mfu * r.peak_flops / 1e12
     rows = [
         ("iteration", format_time(r.iteration_s)),
         ("tokens/s/GPU", f"{r.tokens_per_s_per_gpu:,.1f}"),
-        ("MFU", f"{r.mfu:.2%}   ({tflops:.1f} TFLOP/s per GPU)"),
-        ("HFU", f"{r.hfu:.2%}"),
-        ("bubble", f"{r.bubble_of_ideal:.2%} of ideal, {r.bubble_of_total:.2%} of total"),
+        ("MFU", f"{r.mfu:.2%}   (FLOP of the model; {tflops:.1f} TFLOP/s per GPU)"),
+        ("HFU", f"{r.hfu:.2%}   (FLOP executed, recomputed ones included)"),
+        ("bubble", f"{r.bubble_of_ideal:.2%} of ideal (idle / busy), {r.bubble_of_total:.2%} of total (idle / length)"),
     ]
     return "\n".join(f" {name:<14} {text}" for name, text in rows)
 

@@ -2,11 +2,41 @@
 """Text tables of the verbs, with nccl-tests' columns; every line fits 100 columns."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from commbench.results.records import Compared, Simulated, Summary
 from commbench.units import format_bytes, format_time
 
-__all__ = ["compared_table", "simulated_header", "simulated_row", "simulated_table"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = [
+    "compared_row",
+    "compared_table",
+    "plain",
+    "simulated_header",
+    "simulated_row",
+    "simulated_table",
+    "summary_lines",
+]
+
+_WIDTH = 100  # columns that every table fits into
+
+
+def plain(part: "Table | str") -> str:
+    """A table, or words to be broken into lines, as text without blanks at the ends of lines.
+
+    It takes 100 columns at the most, and fewer where the terminal, or the variable COLUMNS, has fewer.
+    """
+    import shutil
+
+    from rich.console import Console
+
+    width = min(_WIDTH, shutil.get_terminal_size((_WIDTH, 0)).columns)
+    console = Console(highlight=False, markup=False, emoji=False, width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(part)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
 
 
 def _number(value: float | None, width: int, digits: int = 2) -> str:

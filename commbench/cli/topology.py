@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commbench.cli.options import Jsonl
+from commbench.cli.tables import plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,8 +26,6 @@ Out = Annotated[Path, typer.Option("--out", help="The SVG file to write.")]
 @app.command("list")
 def list_all(json: Jsonl = False) -> None:
     """Every topology that can be found, with its size."""
-    from rich.console import Console
-
     from commbench.topology import list_topologies, load_fabric
     from commbench.topology.summary import headline
 
@@ -38,14 +37,12 @@ def list_all(json: Jsonl = False) -> None:
     table = _table(name="left", ranks="right", hosts="right", description="left")
     for topology in topologies:
         table.add_row(topology.name, str(topology.num_ranks), str(topology.num_hosts), topology.description)
-    Console(highlight=False).print(table)
+    typer.echo(plain(table))
 
 
 @app.command("show")
 def show(name: Name, json: Jsonl = False) -> None:
     """One topology: its nodes, links and costs, and where each number comes from."""
-    from rich.console import Console
-
     from commbench.topology import load_fabric
     from commbench.topology.summary import details
 
@@ -53,9 +50,8 @@ def show(name: Name, json: Jsonl = False) -> None:
     if json:
         _print_json(details(topology))
         return
-    console = Console(highlight=False)
     for part in _pages(topology):
-        console.print(part, markup=False)
+        typer.echo(plain(part) if isinstance(part, str) else f"\n{plain(part)}")
 
 
 @app.command("draw")
@@ -96,7 +92,7 @@ def _pages(topology: "Topology | Tree") -> "Iterator[str | Table]":
     hosts = f"{topology.num_hosts} host{'s' if topology.num_hosts > 1 else ''}"
     yield f"  ranks    {topology.num_ranks} on {hosts}, routing {topology.routing}"
     yield f"  nodes    {', '.join(f'{count} {kind.value}' for kind, count in node_counts(topology).items())}"
-    yield f"  costs    {describe_costs(topology)}\n"
+    yield f"  costs    {describe_costs(topology)}"
     yield _link_table(topology)
     yield _number_table(topology)
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -154,7 +155,8 @@ class Crew:
         for member in self._members.values():
             member.send_signal(signal.SIGKILL)
             member.wait()
-            if member.stdin is not None:
+            assert member.stdin is not None
+            with suppress(BrokenPipeError):  # an order that a dead member did not take is still in the buffer
                 member.stdin.close()
         for pipe in self._replies.values():
             os.close(pipe)

@@ -14,11 +14,11 @@ from commbench.emulate.lab import Lab
 from commbench.emulate.state import Process, process
 from commbench.errors import CommbenchError, InputError
 from commbench.live.gate import Gate
-from commbench.live.measure import measure
+from commbench.live.job import Job as LiveJob
+from commbench.live.measure import run_job
 from commbench.live.observe import Observer, SessionFacts
-from commbench.live.plan import Plan
 from commbench.live.progress import Place
-from commbench.results.records import Measured
+from commbench.results.records import Measured, Record
 from commbench.topology.faults import FaultScript
 from commbench.topology.model import Topology
 
@@ -31,7 +31,7 @@ _POLL_S = 0.1
 class Job:
     """One run: ``plan`` on the hosts of ``ranks`` of the topology, in that order. Each job has an observer."""
 
-    plan: Plan
+    plan: LiveJob
     ranks: tuple[int, ...]
     observer: Observer
 
@@ -82,7 +82,7 @@ def run_jobs(
     faults: FaultScript | None = None,
     first_plane: int = 1,
     tell: Callable[[str], None] = lambda text: None,
-) -> list[list[Measured]]:
+) -> list[list[Record]]:
     """Run jobs at the same time, size by size, and return the records of each.
 
     Args:
@@ -115,7 +115,7 @@ class _Crew:
         self._lab = lab
         self._jobs = jobs
         self._gates = [Gate(folder, number, len(jobs)) for number in range(len(jobs))]
-        self._records: list[list[Measured]] = [[] for _ in jobs]
+        self._records: list[list[Record]] = [[] for _ in jobs]
         self._errors: list[BaseException] = []
         self._pids: dict[int, Process] = {}
         self._lock = threading.Lock()
@@ -125,7 +125,7 @@ class _Crew:
                 lab, faults, first_plane=first_plane, pid_of=self._pid_of, tell=tell, fail=self._errors.append
             )
 
-    def run(self) -> list[list[Measured]]:
+    def run(self) -> list[list[Record]]:
         threads = [threading.Thread(target=self._run, args=(number,)) for number in range(len(self._jobs))]
         for thread in threads:
             thread.start()
@@ -149,7 +149,7 @@ class _Crew:
         variables = self._gates[number].variables if len(self._jobs) > 1 else {}
         hosts = self._lab.rank_hosts(job.ranks, variables)
         try:
-            self._records[number] = measure(job.plan, observer=_Listener(self, job), hosts=hosts)
+            self._records[number] = run_job(job.plan, observer=_Listener(self, job), hosts=hosts)
         except CommbenchError as error:
             named = f"job {number}: {error}" if len(self._jobs) > 1 else str(error)
             self._errors.append(type(error)(named))

@@ -20,7 +20,6 @@ from commbench.live.launch import RankHost
 
 __all__ = ["Carried", "Lab"]
 
-_CONNECT_S = 10.0  # for a background flow to come about
 _END_S = 2.0
 
 
@@ -49,6 +48,7 @@ class Lab:
         plan: from :func:`~commbench.emulate.plan.plan_lab`.
         shaping: of TCP and the queues.
         seed: of the hash that spreads flows over routes of equal cost (where the kernel takes one).
+        urgent: whether ranks take real-time priority where they may (:mod:`commbench.emulate.priority`).
         folder: where the lab is put on record.
 
     Raises:
@@ -56,11 +56,18 @@ class Lab:
     """
 
     def __init__(
-        self, plan: LabPlan, *, shaping: Shaping | None = None, seed: int = 1, folder: Path | None = None
+        self,
+        plan: LabPlan,
+        *,
+        shaping: Shaping | None = None,
+        seed: int = 1,
+        urgent: bool = False,
+        folder: Path | None = None,
     ) -> None:
         self.plan = plan
         self.shaping = shaping or Shaping()
         self.seed = seed
+        self.urgent = urgent
         self.name = f"cb{secrets.token_hex(3)}"
         self._folder = folder or state_folder()
         self._names = names_of(self.name, plan)
@@ -108,7 +115,8 @@ class Lab:
 
     def _rank_host(self, place: str, variables: Mapping[str, str]) -> RankHost:
         interfaces = ",".join(port.interface for port in self.plan.ports_of(place))
-        prefix = (sys.executable, "-m", "commbench.emulate.namespace", self._names[place])
+        urgent = (sys.executable, "-m", "commbench.emulate.priority") if self.urgent else ()
+        prefix = (*urgent, sys.executable, "-m", "commbench.emulate.namespace", self._names[place])
         return RankHost(prefix, {"GLOO_SOCKET_IFNAME": interfaces, **variables})
 
     def set_factor(self, src: str, dst: str, factor: float) -> None:

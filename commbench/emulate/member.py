@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from commbench.emulate.priority import hurry
 from commbench.errors import CommbenchError
 from commbench.live.child import die_with_parent
 from commbench.live.observe import Observer
@@ -21,15 +22,13 @@ from commbench.live.seat import Seat
 
 __all__ = ["main"]
 
-_PRIORITY = 1  # the lowest that is real-time: above all that is not, below what the system itself needs
-
 
 def main(says: int) -> int:
     """Serve until there are no more orders."""
     die_with_parent()
     from commbench.live import worker
 
-    _hurry()
+    hurry()
     os.write(says, b"ok\n")
     for line in sys.stdin:
         order = json.loads(line)
@@ -49,14 +48,6 @@ def _place(order: dict[str, Any]) -> tuple[Plan, Seat]:
     plan = replace(Plan.from_json(order["plan"]), out=Path(order["out"]))
     rank = order["rank"]
     return plan, Seat("commbench", rank, plan.ranks, local_rank=rank, store=Path(order["store"]))
-
-
-def _hurry() -> None:
-    """Real-time priority, for threads to come as well; without the right to it, the usual one."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
-    except PermissionError:
-        print("no right to real-time priority; on a busy machine times will be too long", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from commbench.errors import CommbenchError, RunError
 from commbench.live.files import SessionFiles
+from commbench.live.kinds import job_of
 from commbench.live.observe import Observer, SessionFacts
-from commbench.live.plan import Plan
 from commbench.live.progress import Progress, write_failure
 from commbench.live.seat import Seat
 
-__all__ = ["main"]
+__all__ = ["die_with_parent", "main"]
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -45,15 +45,15 @@ def main(folder: Path, rank: int) -> int:
 
 def _run(files: SessionFiles, rank: int) -> None:
     progress = Progress(files.progress(rank))
-    plan = Plan.from_json(files.plan.read_text(encoding="utf-8"))
+    job = job_of(files.job.read_text(encoding="utf-8"))
     timeout_s = float(os.environ["COMMBENCH_GROUP_TIMEOUT"])
     progress.reach("loading torch")
     try:
         from commbench.live.worker import run_rank
     except ImportError as error:
         raise RunError(f"rank {rank} cannot load torch ({error}); install it: pip install 'commbench[run]'") from error
-    seat = Seat("commbench", rank, plan.ranks, local_rank=rank, store=files.store)
-    run_rank(plan, seat, progress=progress, observer=_Teller(files), timeout_s=timeout_s)
+    seat = Seat("commbench", rank, job.ranks, local_rank=rank, store=files.store)
+    run_rank(job, seat, progress=progress, observer=_Teller(files), timeout_s=timeout_s)
 
 
 class _Teller(Observer):

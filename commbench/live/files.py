@@ -14,9 +14,9 @@ class SessionFiles:
     folder: Path
 
     @property
-    def plan(self) -> Path:
-        """The plan, written before the ranks start."""
-        return self.folder / "plan.json"
+    def job(self) -> Path:
+        """What to do, written before the ranks start."""
+        return self.folder / "job.json"
 
     @property
     def store(self) -> Path:

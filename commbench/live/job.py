@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Live work other than a sweep of one collective: an immutable description that every rank gets the same copy of.
+"""What live ranks are to do: an immutable description that every rank gets the same copy of.
 
-A :class:`Job` is to pipelines, tensor parallelism and overlap what a ``Plan`` is to collectives; the launcher, the
-watchdog and the session are the same.
+:class:`Job` is what all of them have; here are those of pipelines, tensor parallelism and overlap, and
+:class:`~commbench.live.plan.Plan` is that of one collective over some sizes.
 """
 
 import json
@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from commbench.errors import InputError
-from commbench.live.plan import BACKENDS
 
-__all__ = ["EXECUTORS", "LARGEST_INPUT", "METHODS", "Job", "OverlapJob", "PipelineJob", "TensorParallelJob", "job_of"]
+__all__ = [
+    "EXECUTORS",
+    "LARGEST_INPUT",
+    "METHODS",
+    "Job",
+    "OverlapJob",
+    "PipelineJob",
+    "TensorParallelJob",
+    "require_known",
+    "require_least",
+]
 
+_BACKENDS = ("auto", "gloo", "nccl")
 EXECUTORS = ("schedule", "torch")
 METHODS = ("hand", "dtensor")
 COMPUTES = ("delay", "matmul")
@@ -28,10 +38,14 @@ class Job:
     """What all jobs have.
 
     Attributes:
-        ranks: world size. out: journal that records are appended to. run: identifier of this invocation.
-        backend: "gloo", "nccl" or "auto", as for a plan.
-        iters, warmup: timed and warm-up iterations. timeout_s: seconds without progress that count as hung.
-        check: whether values are checked. facts: see ``Plan``.
+        ranks: world size.
+        out: journal that records are appended to.
+        run: identifier of this invocation, in every record.
+        backend: "gloo", "nccl", or "auto": nccl if every rank has a GPU of its own, else gloo.
+        iters, warmup: timed and warm-up iterations.
+        timeout_s: seconds without progress after which a rank counts as hung.
+        check: whether values are checked.
+        facts: what whoever starts the run knows of the place, for the environment of every record; JSON values.
 
     Raises:
         InputError: a value that no run can have; names option, value and rule.
@@ -50,9 +64,9 @@ class Job:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require_known("--backend", self.backend, BACKENDS)
-        _require_least(1, ("--nproc", self.ranks), ("--iters", self.iters))
-        _require_least(0, ("--warmup", self.warmup))
+        require_known("--backend", self.backend, _BACKENDS)
+        require_least(1, ("--nproc", self.ranks), ("--iters", self.iters))
+        require_least(0, ("--warmup", self.warmup))
         if not self.timeout_s > 0:
             raise InputError(f"--timeout {self.timeout_s:g} must be above 0 seconds")
 
@@ -61,9 +75,11 @@ class Job:
         return json.dumps({"kind": self.kind} | {f.name: getattr(self, f.name) for f in fields(self)}, default=str)
 
     @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """The job that :meth:`to_json` wrote, its kind taken out."""
-        return cls(**{**{name: _frozen(value) for name, value in data.items()}, "out": Path(data["out"])})
+    def from_json(cls, text: str) -> Self:
+        """The job that :meth:`to_json` wrote."""
+        data = json.loads(text)
+        del data["kind"]
+        return cls(**{name: _frozen(value) for name, value in data.items()} | {"out": Path(data["out"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +115,10 @@ class PipelineJob(Job):
 
     def __post_init__(self) -> None:
         Job.__post_init__(self)
-        _require_known("--compute", self.compute, COMPUTES)
+        require_known("--compute", self.compute, COMPUTES)
         for executor in self.executors:
-            _require_known("--executor", executor, EXECUTORS)
-        _require_least(1, ("--tokens", self.tokens), ("--hidden", self.hidden), ("--layers", self.layers))
+            require_known("--executor", executor, EXECUTORS)
+        require_least(1, ("--tokens", self.tokens), ("--hidden", self.hidden), ("--layers", self.layers))
         if not all(delay > 0 for delay in self.delays_s) or not all(factor > 0 for _, factor in self.slow):
             raise InputError(f"delays {self.delays_s} and factors of --slow {self.slow} must be above 0")
         if self.compute == "matmul" and self.slow:
@@ -150,10 +166,10 @@ class TensorParallelJob(Job):
     def __post_init__(self) -> None:
         Job.__post_init__(self)
         for method in self.methods:
-            _require_known("--method", method, METHODS)
-        _require_known("--dtype", self.dtype, ("float32", "float64", "bfloat16", "float16"))
+            require_known("--method", method, METHODS)
+        require_known("--dtype", self.dtype, ("float32", "float64", "bfloat16", "float16"))
         sizes = ("hidden", "heads", "ffn", "sequence", "micro_batch")
-        _require_least(1, *((f"--{name.replace('_', '-')}", getattr(self, name)) for name in sizes))
+        require_least(1, *((f"--{name.replace('_', '-')}", getattr(self, name)) for name in sizes))
         if self.hidden % self.heads:
             raise InputError(f"--hidden {self.hidden} is not divisible by --heads {self.heads}")
         for name in ("heads", "ffn"):
@@ -183,19 +199,10 @@ class OverlapJob(Job):
 
     def __post_init__(self) -> None:
         Job.__post_init__(self)
-        _require_known("--dtype", self.dtype, ("float32", "float64", "bfloat16", "float16"))
-        _require_least(1, ("-m", self.m), ("-n", self.n), ("-k", self.k))
+        require_known("--dtype", self.dtype, ("float32", "float64", "bfloat16", "float16"))
+        require_least(1, ("-m", self.m), ("-n", self.n), ("-k", self.k))
         if self.size_bytes < 4 or self.size_bytes % 4:
             raise InputError(f"-b {self.size_bytes} bytes must be one or more whole elements of float32 (4 bytes)")
-
-
-_KINDS: Mapping[str, type[Job]] = {job.kind: job for job in (PipelineJob, TensorParallelJob, OverlapJob)}
-
-
-def job_of(text: str) -> Job:
-    """The job that :meth:`Job.to_json` wrote."""
-    data = json.loads(text)
-    return _KINDS[data.pop("kind")].from_data(data)
 
 
 def _frozen(value: Any) -> Any:
@@ -203,12 +210,22 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
-def _require_known(option: str, value: str, known: tuple[str, ...]) -> None:
+def require_known(option: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuse a word that is not among the known ones.
+
+    Raises:
+        InputError: names option, value and the known words.
+    """
     if value not in known:
         raise InputError(f"{option} {value!r} is unknown; known: {', '.join(known)}")
 
 
-def _require_least(least: int, *numbers: tuple[str, int]) -> None:
+def require_least(least: int, *numbers: tuple[str, int]) -> None:
+    """Refuse (option, number) pairs whose number is below ``least``.
+
+    Raises:
+        InputError: names option, number and bound.
+    """
     for option, number in numbers:
         if number < least:
             raise InputError(f"{option} {number} must be at least {least}")

@@ -1,52 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a plan from wherever this process is: supervisor of local ranks, or one rank of a launcher's world."""
+"""Run a job from wherever this process is: supervisor of local ranks, or one rank of a launcher's world."""
 
 from collections.abc import Iterable, Sequence
 
 from commbench.errors import CheckFailedError, InputError, RunError
+from commbench.live.job import Job
 from commbench.live.launch import RankHost, launch_ranks
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
 from commbench.live.progress import Progress
 from commbench.live.seat import Seat
 from commbench.results.journal import Journal
-from commbench.results.records import Measured
+from commbench.results.records import Measured, Record
 from commbench.units import format_bytes
 
-__all__ = ["measure", "require_right"]
+__all__ = ["measure", "require_right", "run_job"]
 
 
-def measure(
-    plan: Plan, *, seat: Seat | None = None, observer: Observer | None = None, hosts: Sequence[RankHost] = ()
-) -> list[Measured]:
-    """Run a plan and return its records (under a launcher: on rank 0, nothing elsewhere).
+def run_job(
+    job: Job, *, seat: Seat | None = None, observer: Observer | None = None, hosts: Sequence[RankHost] = ()
+) -> list[Record]:
+    """Run a job and return its records (under a launcher: on rank 0, nothing elsewhere).
 
-    Each record is appended to ``plan.out`` as soon as its size is done, so that what is there survives any
-    end.
+    Each record is appended to ``job.out`` as soon as it is complete, so that what is there survives any end.
 
     Args:
-        plan: what to run.
+        job: what to run.
         seat: this process's rank under a launcher, from :func:`~commbench.live.seat.find_seat`; None starts
-            ``plan.ranks`` ranks on this machine.
+            ``job.ranks`` ranks on this machine.
         observer: hears of the run as it goes on.
         hosts: for local ranks, where each of them runs.
 
     Raises:
-        InputError: the plan cannot run here.
-        RunError: a rank died, hung or failed.
+        InputError: the job cannot run here.
+        RunError: a rank died, hung or failed; names the rank, how and where.
     """
-    Journal(plan.out).require_writable()
+    Journal(job.out).require_writable()
+    observer = observer or Observer()
     if seat is None:
-        return launch_ranks(plan, observer=observer, hosts=hosts)
-    if plan.ranks != seat.world_size:
-        raise InputError(f"--nproc {plan.ranks}, but {seat.launcher} started {seat.world_size} ranks")
+        return launch_ranks(job, observer=observer, hosts=hosts)
+    if job.ranks != seat.world_size:
+        raise InputError(f"--nproc {job.ranks}, but {seat.launcher} started {seat.world_size} ranks")
     try:
         from commbench.live.worker import run_rank
     except ImportError as error:
         raise RunError(
             f"rank {seat.rank} cannot load torch ({error}); install it: pip install 'commbench[run]'"
         ) from error
-    return run_rank(plan, seat, progress=Progress(), observer=observer or Observer(), timeout_s=plan.timeout_s)
+    return run_rank(job, seat, progress=Progress(), observer=observer, timeout_s=job.timeout_s)
+
+
+def measure(
+    plan: Plan, *, seat: Seat | None = None, observer: Observer | None = None, hosts: Sequence[RankHost] = ()
+) -> list[Measured]:
+    """:func:`run_job` for a plan, whose records are all of one kind."""
+    records = run_job(plan, seat=seat, observer=observer, hosts=hosts)
+    return [record for record in records if isinstance(record, Measured)]
 
 
 def require_right(records: Iterable[Measured]) -> None:

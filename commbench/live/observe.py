@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from commbench.live.progress import Place
-from commbench.results.records import Measured
 
 __all__ = ["Observer", "SessionFacts"]
 
@@ -38,8 +37,8 @@ class Observer:
     def moved(self, place: Place) -> None:
         """Where rank 0 is, a few times a second."""
 
-    def measured(self, record: Measured) -> None:
-        """A record is complete and in the journal."""
+    def measured(self, record: Any) -> None:
+        """A record, of a kind that the job makes, is complete and in the journal."""
 
     def close(self) -> None:
         """The run is over, well or not."""

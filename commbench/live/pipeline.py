@@ -29,7 +29,8 @@ from commbench.workload.pipeline.text import from_csv
 
 __all__ = ["measure_pipeline"]
 
-_TRIPS, _WARM_TRIPS = 50, 5  # of a message and its answer, when transfers are timed alone
+_TRIPS, _WARM_TRIPS = 50, 2  # of a message and its answer, when transfers are timed alone
+_LONGEST_S, _FEWEST_TRIPS = 1.0, 3  # of one pair, where links are slow
 _SLEEPS, _SLEEP_S = 20, 0.005  # to find out what a sleep lasts too long
 
 
@@ -177,20 +178,38 @@ def _transfers_s(
         session.barrier()
         if session.rank not in pair:
             continue
-        trips = []
-        for _ in range(_WARM_TRIPS + _TRIPS):
-            begin = clock.mark()
-            for sender, receiver in (pair, pair[::-1]):
-                if session.rank == sender:
-                    dist.send(buffer, receiver, group=session.data)
-                else:
-                    dist.recv(buffer, sender, group=session.data)
-            end = clock.mark()
-            clock.settle()
-            trips.append(clock.elapsed_s(begin, end))
+        warm = [_trip_s(pair, buffer, session, clock) for _ in range(_WARM_TRIPS)]
+        trips = [_trip_s(pair, buffer, session, clock) for _ in range(_agreed(pair, _num_trips(warm[-1]), session))]
         if session.rank == pair[0]:
-            found.append((*pair, median(trips[_WARM_TRIPS:]) / 2))
+            found.append((*pair, median(trips) / 2))
     return tuple(found)
+
+
+def _trip_s(pair: tuple[int, int], buffer: torch.Tensor, session: Session, clock: Clock) -> float:
+    """Seconds of a message from the first to the second rank of a pair and its answer; both call this."""
+    begin = clock.mark()
+    for sender, receiver in (pair, pair[::-1]):
+        if session.rank == sender:
+            dist.send(buffer, receiver, group=session.data)
+        else:
+            dist.recv(buffer, sender, group=session.data)
+    end = clock.mark()
+    clock.settle()
+    return clock.elapsed_s(begin, end)
+
+
+def _num_trips(trip_s: float) -> int:
+    return max(_FEWEST_TRIPS, min(_TRIPS, int(_LONGEST_S / trip_s)))
+
+
+def _agreed(pair: tuple[int, int], number: int, session: Session) -> int:
+    """The number that the first rank of a pair has, on both."""
+    box = torch.tensor([number], device=session.device)
+    if session.rank == pair[0]:
+        dist.send(box, pair[1], group=session.data)
+    else:
+        dist.recv(box, pair[0], group=session.data)
+    return int(box.item())
 
 
 def _record(

@@ -1,94 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run is to do: one immutable object that every rank gets the same copy of."""
+"""One collective over some sizes, as a job that every rank gets the same copy of."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.sizes import dtype_bytes, whole_elements
 from commbench.collectives.spec import Collective, get_collective
 from commbench.collectives.text import from_text, to_text
 from commbench.errors import InputError
+from commbench.live.job import Job, require_known, require_least
 
-__all__ = ["BACKENDS", "OPS", "TIMINGS", "Plan", "default_out", "require_ranks_only", "rounded_sizes"]
+__all__ = ["OPS", "TIMINGS", "Plan", "default_out", "require_ranks_only", "rounded_sizes"]
 
-BACKENDS = ("auto", "gloo", "nccl")
 OPS = ("sum",)
 TIMINGS = ("isolated", "pipelined")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """One run of one collective over some sizes.
+class Plan(Job):
+    """One run of one collective over some sizes. Iterations are per size; values are checked after the timed loop.
 
     Attributes:
         collective: a key of ``spec.COLLECTIVES``.
-        ranks: world size.
         sizes_bytes: of the full buffer, each a whole number of elements in every rank's block
             (:func:`rounded_sizes`); one element for a barrier, which moves no more than a token.
-        out: the journal that records are appended to.
-        run: identifier of this invocation, in every record.
         schedule: the algorithm to execute, or one schedule per size where it depends on the size; None for the
             backend's own collective.
         root: of rooted collectives.
         slices: pieces the schedule was pipelined in, for the record.
         dtype, op: of the elements and the reduction (where there is one).
-        backend: "gloo", "nccl", or "auto": nccl if every rank has a GPU of its own, else gloo.
-        iters, warmup: timed and warm-up iterations per size.
         timing: "isolated" (barrier before each iteration) or "pipelined" (back to back after one barrier).
-        check: whether the values are checked after the timed loop.
-        timeout_s: seconds without progress after which a rank counts as hung.
-        facts: what whoever starts the run knows of the place, for the environment of every record; JSON values.
 
     Raises:
         InputError: a value that no run can have; names option, value and rule.
     """
 
+    kind: ClassVar[str] = "collective"
+
     collective: str
-    ranks: int
     sizes_bytes: tuple[int, ...]
-    out: Path
-    run: str
     schedule: Schedule | tuple[Schedule, ...] | None = None
     root: int = 0
     slices: int = 1
     dtype: str = "float32"
     op: str = "sum"
-    backend: str = "auto"
     iters: int = 20
     warmup: int = 5
     timing: str = "isolated"
-    check: bool = True
-    timeout_s: float = 300.0
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        Job.__post_init__(self)
         spec, item = get_collective(self.collective), dtype_bytes(self.dtype)
-        for option, value, known in (
-            ("--op", self.op, OPS),
-            ("--backend", self.backend, BACKENDS),
-            ("--timing", self.timing, TIMINGS),
-        ):
-            if value not in known:
-                raise InputError(f"{option} {value!r} is unknown; known: {', '.join(known)}")
-        for option, number, least in (
-            ("--nproc", self.ranks, 1),
-            ("--iters", self.iters, 1),
-            ("--warmup", self.warmup, 0),
-            ("--slices", self.slices, 1),
-        ):
-            if number < least:
-                raise InputError(f"{option} {number} must be at least {least}")
+        require_known("--op", self.op, OPS)
+        require_known("--timing", self.timing, TIMINGS)
+        require_least(1, ("--slices", self.slices))
         if not 0 <= self.root < self.ranks:
             raise InputError(f"--root {self.root} is outside the ranks 0..{self.ranks - 1}")
         if self.root and not spec.rooted:
             raise InputError(f"--root {self.root} has no meaning for {self.collective}")
-        if not self.timeout_s > 0:
-            raise InputError(f"--timeout {self.timeout_s:g} must be above 0 seconds")
         for size in self.sizes_bytes:
             if size < item or size % item:
                 raise InputError(f"size {size} bytes is not one or more whole elements of {self.dtype} ({item} bytes)")
@@ -139,16 +113,17 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as text, for a rank in another process."""
-        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data = {"kind": self.kind} | {f.name: getattr(self, f.name) for f in fields(self)}
         data["out"] = str(self.out)
         data["schedule"] = [to_text(schedule) for schedule in self.schedules]
         data["by_size"] = isinstance(self.schedule, tuple)
         return json.dumps(data)
 
     @classmethod
-    def from_json(cls, text: str) -> "Plan":
+    def from_json(cls, text: str) -> Self:
         """The plan that :meth:`to_json` wrote."""
         data: dict[str, Any] = json.loads(text)
+        del data["kind"]
         data["out"] = Path(data["out"])
         data["sizes_bytes"] = tuple(data["sizes_bytes"])
         schedules = tuple(from_text(schedule, "the plan's schedule") for schedule in data.pop("schedule"))

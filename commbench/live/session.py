@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 
 from commbench.errors import InputError
+from commbench.live.job import Job
 from commbench.live.observe import SessionFacts
-from commbench.live.plan import Plan
 from commbench.live.seat import Seat
 from commbench.results.environment import collect_environment
 
@@ -27,6 +27,7 @@ class Session:
         rank, device: of this process.
         data: group that the measured collective runs on. control: gloo group of the same ranks for everything
             else.
+        timeout_s: how long torch.distributed waits for another rank before it raises.
         facts: known to rank 0 in full; on other ranks the environment is their own machine's.
     """
 
@@ -34,11 +35,12 @@ class Session:
     device: torch.device
     data: dist.ProcessGroup
     control: dist.ProcessGroup
+    timeout_s: float
     facts: SessionFacts = field(repr=False)
 
-    def meet(self, timeout_s: float) -> None:
+    def meet(self) -> None:
         """A barrier that names the ranks that do not come."""
-        dist.monitored_barrier(self.control, timeout=timedelta(seconds=timeout_s), wait_all_ranks=True)
+        dist.monitored_barrier(self.control, timeout=timedelta(seconds=self.timeout_s), wait_all_ranks=True)
 
     def barrier(self) -> None:
         """A barrier of the data group, as tight as the backend has."""
@@ -58,32 +60,32 @@ class Session:
         dist.destroy_process_group()
 
 
-def open_session(plan: Plan, seat: Seat, timeout_s: float) -> Session:
+def open_session(job: Job, seat: Seat, timeout_s: float) -> Session:
     """Meet the other ranks and agree on the backend.
 
     Args:
-        plan: what is to run.
+        job: what is to run.
         seat: this rank's.
         timeout_s: how long torch.distributed waits for a rank before it raises.
 
     Raises:
-        InputError: the plan asks for nccl and this rank has no CUDA device; raised before anything is waited
+        InputError: the job asks for nccl and this rank has no CUDA device; raised before anything is waited
         for.
     """
-    if plan.backend == "nccl":
+    if job.backend == "nccl":
         _require_device(seat)
     _join(seat, timeout_s)
     control = dist.group.WORLD
     assert control is not None  # made by _join
-    backend = plan.backend if plan.backend != "auto" else _agree_on_backend(seat)
+    backend = job.backend if job.backend != "auto" else _agree_on_backend(seat)
     device, data = torch.device("cpu"), control
     if backend == "nccl":
         device = torch.device("cuda", seat.local_rank)
         torch.cuda.set_device(device)
         data = dist.new_group(backend="nccl", timeout=timedelta(seconds=timeout_s))
-    environment = collect_environment() | _torch_facts(device) | {"hosts": _hosts(seat)} | dict(plan.facts)
+    environment = collect_environment() | _torch_facts(device) | {"hosts": _hosts(seat)} | dict(job.facts)
     facts = SessionFacts(backend, seat.launcher, seat.world_size, environment)
-    return Session(seat.rank, device, data, control, facts)
+    return Session(seat.rank, device, data, control, timeout_s, facts)
 
 
 def _join(seat: Seat, timeout_s: float) -> None:

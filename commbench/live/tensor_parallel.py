@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure a transformer block that all ranks share: right gradients first, then what it sends and how long it takes."""
 
-from collections.abc import Callable, Iterator
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,14 +20,16 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
+from commbench.live.alone import AllReducesAlone, Observed
 from commbench.live.block import Block, HandBlock, Sizes, cut
 from commbench.live.collective_meter import CollectiveMeter
 from commbench.live.job import TensorParallelJob
 from commbench.live.progress import TIMED, Progress
 from commbench.live.session import Session
+from commbench.live.steady import bind_to_cores, keep_memory
 from commbench.live.timing import clock_of
-from commbench.results.device_records import CollectiveCount, TensorParallelMeasured
 from commbench.results.records import Record
+from commbench.results.tensor_parallel_records import CallSpan, CollectiveCount, TensorParallelMeasured
 
 __all__ = ["TOLERANCE", "measure_tensor_parallel"]
 
@@ -39,16 +44,6 @@ Gradients = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class _Observed:
-    """What one rank saw; travels to rank 0."""
-
-    samples_s: tuple[float, ...]
-    exposed_s: tuple[float, ...]
-    counts: tuple[CollectiveCount, ...]
-    largest_error: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Way:
     """How the block is split."""
 
@@ -56,19 +51,68 @@ class _Way:
     sequence_parallel: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One iteration on one rank, which began at ``origin_s`` of the host's clock."""
+
+    time_s: float
+    spans: tuple[CallSpan, ...]
+    counts: tuple[CollectiveCount, ...]
+    origin_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What all records of a run say: ``shared``, whether ranks share a clock; environment beside the session's."""
+
+    started_at: str
+    shared: bool
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """What one rank saw; travels to rank 0."""
+
+    errors: dict[_Way, float]
+    steps: dict[_Way, list[_Step]]
+    alone: dict[int, Observed]
+
+
 def measure_tensor_parallel(job: TensorParallelJob, session: Session, progress: Progress) -> Iterator[Record]:
-    """Run every method of the job with and without sequence parallelism; one record each on rank 0."""
+    """Run every method of the job with and without sequence parallelism; one record each on rank 0.
+
+    Where ranks share one host, all-reduces alone are measured in turn with the iterations, so that both see the same
+    machine; their records come first.
+    """
     element_bytes = getattr(torch, job.dtype).itemsize
     progress.size(job.micro_batch * job.sequence * job.hidden * element_bytes)
-    for sequence_parallel in job.sequence_parallel:
-        for method in job.methods:
-            way = _Way(method, sequence_parallel)
-            started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            error = _largest_error(job, way, session, progress) if job.check else None
-            samples, exposed, counts = _time(job, way, session, progress)
-            everyone = session.gather(_Observed(samples, exposed, counts, error))
-            if everyone:
-                yield _record(job, way, session, started_at, element_bytes, everyone)
+    shared, on_cpu = _on_one_host(session), session.device.type == "cpu"
+    about = _About(datetime.now(UTC).isoformat(timespec="milliseconds"), shared, _steady(job, session, shared))
+    ways = [_Way(method, parallel) for parallel in job.sequence_parallel for method in job.methods]
+    errors = {way: _largest_error(job, way, session, progress) for way in ways} if job.check else {}
+    alone = AllReducesAlone(job, session) if job.ranks > 1 and shared and on_cpu else None
+    steps = _time(job, ways, alone, session, progress)
+    everyone = session.gather(_Observed(errors, steps, {} if alone is None else alone.checked()))
+    if everyone and alone is not None:
+        yield from alone.records([seen.alone for seen in everyone], about.started_at)
+    for way in ways if everyone else ():
+        yield _record(job, way, session, about, everyone)
+
+
+def _on_one_host(session: Session) -> bool:
+    """Whether all ranks do; then they share a monotonic clock. The same answer on every rank."""
+    names: list[Any] = [None] * session.facts.ranks
+    dist.all_gather_object(names, socket.gethostname(), group=session.control)
+    return len(set(names)) == 1
+
+
+def _steady(job: TensorParallelJob, session: Session, shared: bool) -> dict[str, Any]:
+    """Make the conditions of CPU ranks steady, and say what was done; cores are bound only where no launcher does."""
+    if session.device.type != "cpu":
+        return {}
+    bound = bind_to_cores(session.rank, job.ranks) if shared and session.facts.launcher == "commbench" else ()
+    return {"cores_of_a_rank": len(bound) or None, "memory_kept": keep_memory()}
 
 
 def _sizes(job: TensorParallelJob) -> Sizes:
@@ -167,44 +211,57 @@ def _gradients(module: torch.nn.Module, way: _Way, session: Session) -> Gradient
 
 
 def _time(
-    job: TensorParallelJob, way: _Way, session: Session, progress: Progress
-) -> tuple[tuple[float, ...], tuple[float, ...], tuple[CollectiveCount, ...]]:
-    """(seconds, seconds inside collectives) of each iteration, and what was called in one of them."""
-    module, x, target = _split(job, way, session, getattr(torch, job.dtype))
+    job: TensorParallelJob,
+    ways: Sequence[_Way],
+    alone: AllReducesAlone | None,
+    session: Session,
+    progress: Progress,
+) -> dict[_Way, list[_Step]]:
+    """The timed iterations of every way, in turn, and with every second of them a round of all-reduces alone."""
+    blocks = {way: _split(job, way, session, getattr(torch, job.dtype)) for way in ways}
+    steps: dict[_Way, list[_Step]] = {way: [] for way in ways}
+    for number in range(-job.warmup, job.iters):
+        timed = number >= 0
+        for place, (way, block) in enumerate(blocks.items()):
+            progress.reach(TIMED if timed else "warm-up iteration", number if timed else number + job.warmup)
+            step = _once(job, block, session)
+            if timed:
+                steps[way].append(step)
+            if alone is not None and place % 2 == 0:
+                alone.round(keep=timed)
+    for each in steps.values():
+        assert all(step.counts == each[0].counts for step in each), "every iteration sends the same"
+    return steps
+
+
+def _once(job: TensorParallelJob, block: tuple[torch.nn.Module, torch.Tensor, torch.Tensor], session: Session) -> _Step:
+    """One iteration, from a barrier on."""
+    module, x, target = block
     clock = clock_of(session.device)
-
-    def once(reach: Callable[[], None]) -> tuple[float, float, tuple[CollectiveCount, ...]]:
-        reach()
-        module.zero_grad(set_to_none=True)
-        session.barrier()
-        meter = CollectiveMeter(job.ranks, clock)
-        begin = clock.mark()
-        with meter:
-            _step(module, x, target)
-        end = clock.mark()
-        clock.settle()
-        return clock.elapsed_s(begin, end), meter.seconds(), meter.counts()
-
-    for iteration in range(job.warmup):
-        once(lambda iteration=iteration: progress.reach("warm-up iteration", iteration))  # type: ignore[misc]
-    runs = [
-        once(lambda iteration=iteration: progress.reach(TIMED, iteration))  # type: ignore[misc]
-        for iteration in range(job.iters)
-    ]
-    assert all(counts == runs[0][2] for _, _, counts in runs), "every iteration sends the same"
-    return tuple(run[0] for run in runs), tuple(run[1] for run in runs), runs[0][2]
+    meter = CollectiveMeter(job.ranks, clock)
+    module.zero_grad(set_to_none=True)
+    session.barrier()
+    clock.settle()
+    origin, origin_s = clock.mark(), time.perf_counter()
+    with meter:
+        _step(module, x, target)
+    end = clock.mark()
+    clock.settle()
+    return _Step(clock.elapsed_s(origin, end), meter.spans(origin), meter.counts(), origin_s)
 
 
 def _record(
     job: TensorParallelJob,
     way: _Way,
     session: Session,
-    started_at: str,
-    element_bytes: int,
+    about: _About,
     everyone: list[_Observed],
 ) -> TensorParallelMeasured:
-    assert all(seen.counts == everyone[0].counts for seen in everyone), "every rank sends the same"
-    errors = [seen.largest_error for seen in everyone if seen.largest_error is not None]
+    counts = everyone[0].steps[way][0].counts
+    assert all(seen.steps[way][0].counts == counts for seen in everyone), "every rank sends the same"
+    errors = [seen.errors[way] for seen in everyone if seen.errors]
+    iterations = list(zip(*(seen.steps[way] for seen in everyone), strict=True))  # of a step per rank
+    element_bytes = getattr(torch, job.dtype).itemsize
     return TensorParallelMeasured(
         run=job.run,
         method=way.method,
@@ -217,13 +274,21 @@ def _record(
         sequence=job.sequence,
         micro_batch=job.micro_batch,
         dtype=job.dtype,
-        counts=everyone[0].counts,
+        counts=counts,
         formula_bytes_times_ranks=8 * job.micro_batch * job.sequence * job.hidden * element_bytes * (job.ranks - 1),
-        samples_s=tuple(seen.samples_s for seen in everyone),
-        collective_s=tuple(seen.exposed_s for seen in everyone),
+        samples_s=tuple(tuple(step.time_s for step in seen.steps[way]) for seen in everyone),
+        starts_s=tuple(zip(*(_starts_s(steps, about.shared) for steps in iterations), strict=True)),
+        clock="shared" if about.shared else "barrier",
+        spans=tuple(tuple(step.spans for step in steps) for steps in iterations),
         largest_error=max(errors) if errors else None,
         tolerance=TOLERANCE,
         launcher=session.facts.launcher,
-        started_at=started_at,
-        environment=session.facts.environment,
+        started_at=about.started_at,
+        environment={**session.facts.environment, **about.environment},
     )
+
+
+def _starts_s(steps: Sequence[_Step], shared: bool) -> tuple[float, ...]:
+    """When each rank began an iteration, from the first on; zeros where they share no clock."""
+    first = min(step.origin_s for step in steps)
+    return tuple(step.origin_s - first if shared else 0.0 for step in steps)

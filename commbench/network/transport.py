@@ -45,6 +45,10 @@ class Transport:
         whole = num_bytes + self.message_bytes
         return whole + -(-whole // self.segment_bytes) * self.packet_bytes + self.notice_packet
 
+    def last_packet(self, num_bytes: int) -> int:
+        """Bytes of the last packet of one message."""
+        return (num_bytes + self.message_bytes - 1) % self.segment_bytes + 1 + self.packet_bytes
+
     def bytes_back(self, num_bytes: int, ridden: bool) -> float:
         """Of one message on the way back: the receiver's notice, and acknowledgements where they ride on no data."""
         segments = (num_bytes + self.message_bytes) / self.segment_bytes

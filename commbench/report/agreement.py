@@ -3,14 +3,14 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.resources import files
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from commbench import __version__
 from commbench.report.axes import log_time_axis, size_axis
-from commbench.report.facts import verdicts
+from commbench.report.facts import Fact, verdicts
 from commbench.report.figures import BAND, columns_for
+from commbench.report.html import fill_page, write_page
 from commbench.report.series import base_name
 from commbench.report.style import (
     GRID,
@@ -19,15 +19,25 @@ from commbench.report.style import (
     WIDTH,
     Picture,
     bare_axes,
+    css_variable,
     drawing,
     new_figure,
     series_colour,
     series_marker,
     to_picture,
 )
-from commbench.report.tables import Cell, Column, Table, group_table
-from commbench.report.text import percent, signed_percent, time_parts
-from commbench.units import format_bytes
+from commbench.report.tables import (
+    Cell,
+    Column,
+    Table,
+    bytes_cell,
+    count_cell,
+    error_cell,
+    group_table,
+    share_cell,
+    time_cell,
+    word_cell,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,48 +50,54 @@ _KINDS: Mapping[bool, str] = {False: "No link shared", True: "Links shared"}
 
 
 def write_agreement(found: "Agreement", path: Path, *, command: str, notes: Sequence[str] = ()) -> Path:
-    """Write the page and return its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_agreement(found, command=command, notes=notes), encoding="utf-8")
-    return path
+    """Write the page and return its path.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    return write_page(render_agreement(found, command=command, notes=notes), path)
 
 
 def render_agreement(found: "Agreement", *, command: str, notes: Sequence[str] = ()) -> str:
     """The page as HTML text; it fetches nothing and is the same for the same input."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     algorithms = _numbered(base_name(p.compared) for p in found.points)
     groups = [t for c, s in found.summaries.items() if (t := group_table(s, f"groups{int(c)}"))]
     names = [_KINDS[c] for c in found.summaries]
-    return environment.get_template("agreement.html.j2").render(
-        version=__version__,
-        css=_text("page.css"),
-        verdicts=[(_KINDS[c], verdicts([s])[0]) for c, s in found.summaries.items()],
-        transport=found.transport,
-        latency_us=f"{found.transport.latency_ps / 1e6:.0f}",
-        overhead_us=f"{found.transport.overhead_ps / 1e6:.1f}",
-        scatter=_scatters(found.points, algorithms),
-        errors=_errors(found.points, algorithms),
-        columns=columns_for(len({p.compared.topology for p in found.points})),
-        band=f"{BAND:.0%}".replace("%", " %"),
-        algorithms=[(name, series_colour_variable(number)) for name, number in algorithms.items()],
-        points=_point_table(found.points),
-        groups=list(zip(names, groups, strict=True)),
-        notes=list(notes),
-        command=command,
+    said = [(_KINDS[c], verdicts([s])[0]) for c, s in found.summaries.items()]
+    return fill_page(
+        "agreement.html.j2",
+        {
+            "over": "commbench validate --emulated",
+            "title": "Simulated against emulated fabrics",
+            "verdicts": [replace(verdict, word=f"{kind}: {verdict.word.lower()}") for kind, verdict in said],
+            "facts": _facts(found),
+            "notes": notes,
+            "scatter": _scatters(found.points, algorithms),
+            "errors": _errors(found.points, algorithms),
+            "columns": columns_for(len({p.compared.topology for p in found.points})),
+            "band": f"{BAND:.0%}".replace("%", " %"),
+            "algorithms": [(name, css_variable(series_colour(number))) for name, number in algorithms.items()],
+            "points": _point_table(found.points),
+            "groups": list(zip(names, groups, strict=True)),
+            "command": command,
+        },
     )
 
 
-def _text(name: str) -> str:
-    return files("commbench.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def series_colour_variable(number: int) -> str:
-    """The CSS variable of a series' colour, for a legend in HTML."""
-    return f"--s{number % 8}"
+def _facts(found: "Agreement") -> list[Fact]:
+    latency_us, overhead_us = found.transport.latency_ps / 1e6, found.transport.overhead_ps / 1e6
+    return [
+        Fact(
+            "Measured",
+            "torch.distributed on gloo over real TCP, one rank in each host of a fabric of network namespaces",
+        ),
+        Fact("Simulated", f'the same schedules on the same fabric and paths, over "{found.transport.name}"'),
+        Fact(
+            "Fitted",
+            f"latency {latency_us:.0f} µs and processor time {overhead_us:.1f} µs of a message, on gloo's own "
+            "all-reduce on one star alone (fit points, hollow)",
+        ),
+    ]
 
 
 def _numbered(names: Iterable[str]) -> dict[str, int]:
@@ -187,22 +203,15 @@ def _point_table(points: "Sequence[LabPoint]") -> Table:
 
 def _row(point: "LabPoint", reach: float) -> tuple[Cell, ...]:
     c = point.compared
-    size, unit = format_bytes(c.size_bytes).split(" ")
-    shared = "shared" if point.contended else "own"
     return (
-        *(Cell(text, text) for text in (c.topology, c.collective, base_name(c))),
-        Cell(str(c.ranks), c.ranks),
-        Cell(str(1 + point.leg.count("/")), 1 + point.leg.count("/")),
-        Cell(size, c.size_bytes, unit),
-        Cell(shared, shared),
+        *map(word_cell, (c.topology, c.collective, base_name(c))),
+        count_cell(c.ranks),
+        count_cell(1 + point.leg.count("/")),
+        bytes_cell(c.size_bytes),
+        word_cell("shared" if point.contended else "own"),
         Cell(c.set, c.set, tone=f"set-{c.set}"),
-        _time(c.measured_s),
-        Cell(percent(c.spread_s / c.measured_s), c.spread_s / c.measured_s),
-        _time(c.simulated_s),
-        Cell(signed_percent(c.error), c.error, bar=c.error / reach),
+        time_cell(c.measured_s),
+        share_cell(c.spread_s / c.measured_s),
+        time_cell(c.simulated_s),
+        error_cell(c.error, reach),
     )
-
-
-def _time(time_s: float) -> Cell:
-    number, unit = time_parts(time_s)
-    return Cell(number, time_s, unit)

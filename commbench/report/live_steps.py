@@ -7,11 +7,16 @@ from typing import Any
 
 from commbench.report.pipeline_chart import Bar, Panel, PassKey, pass_keys, pipeline_chart
 from commbench.report.style import Picture
-from commbench.report.tables import Cell, Column, Table
-from commbench.report.text import percent, plural, time_parts, time_text
-from commbench.results.device_records import GemmMeasured, OverlapMeasured, TensorParallelMeasured
+from commbench.report.tables import Cell, Column, Table, bytes_cell, share_cell, time_cell, word_cell
+from commbench.report.text import percent, plural, signed_percent, time_parts, time_text
+from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated, RankSpans
 from commbench.results.records import Record
+from commbench.results.tensor_parallel_records import (
+    TENSOR_PARALLEL_RECORDS,
+    TensorParallelCompared,
+    TensorParallelMeasured,
+)
 
 __all__ = ["LIVE_STEP_RECORDS", "LiveSteps", "live_steps"]
 
@@ -19,7 +24,7 @@ LIVE_STEP_RECORDS = (
     PipelineMeasured,
     PipelineSimulated,
     PipelineCompared,
-    TensorParallelMeasured,
+    *TENSOR_PARALLEL_RECORDS,
     GemmMeasured,
     OverlapMeasured,
 )
@@ -60,7 +65,7 @@ def live_steps(records: Sequence[Record]) -> LiveSteps | None:
         charts,
         pass_keys([panel for these in panels for panel in these]),
         tuple(table for table in tables if table is not None),
-        tuple(dict.fromkeys(map(_compute_note, measured))),
+        tuple(dict.fromkeys([*map(_compute_note, measured), *_traffic_notes(records)])),
     )
 
 
@@ -69,7 +74,8 @@ def _by(executor: str) -> str:
 
 
 def _title(one: PipelineMeasured) -> str:
-    return f"{one.schedule} on {plural(one.ranks, 'live rank')}, by {_by(one.executor)}"
+    place = f" on {one.fabric}, activations of {one.activation_bytes // 1024} KiB" if one.fabric else ""
+    return f"{one.schedule} on {plural(one.ranks, 'live rank')}{place}, by {_by(one.executor)}"
 
 
 def _detail(one: PipelineMeasured) -> str:
@@ -92,7 +98,8 @@ def _panels(measured: PipelineMeasured, simulated: PipelineSimulated | None) -> 
     spans = measured.median_iteration
     panels = [_panel(f"measured: {time_text(_end_s(spans))}", spans, measured.ranks)]
     if simulated is not None:
-        words = f"simulated with the measured passes and transfers: {time_text(simulated.iteration_s)}"
+        network = "transfers on the lab's links" if measured.fabric else "transfers"
+        words = f"simulated with the measured passes and {network}: {time_text(simulated.iteration_s)}"
         panels.append(_panel(words, simulated.spans, measured.ranks))
     return panels
 
@@ -118,7 +125,7 @@ def _table(name: str, title: str, records: Sequence[Record], fields: Sequence[_F
 
 
 def _words(title: str, text: Callable[[Any], str]) -> _Field:
-    return Column(title, numeric=False), lambda r: Cell(text(r), text(r))
+    return Column(title, numeric=False), lambda r: word_cell(text(r))
 
 
 def _number(title: str, value: Callable[[Any], float], under: str = "", form: str = ",") -> _Field:
@@ -126,26 +133,27 @@ def _number(title: str, value: Callable[[Any], float], under: str = "", form: st
 
 
 def _seconds(title: str, value: Callable[[Any], float], under: str = "") -> _Field:
-    def cell(record: Any) -> Cell:
-        number, unit = time_parts(value(record))
-        return Cell(number.replace("-", "−"), value(record), unit)
-
-    return Column(title, under), cell
+    return Column(title, under), lambda r: time_cell(value(r))
 
 
 def _share(title: str, value: Callable[[Any], float | None], under: str = "") -> _Field:
     def cell(record: Any) -> Cell:
         share = value(record)
-        return Cell("n/a", -1, tone="muted") if share is None else Cell(percent(share), share)
+        return Cell("n/a", -1, tone="muted") if share is None else share_cell(share)
 
     return Column(title, under), cell
 
 
+def _tone(good: bool) -> str:
+    return "" if good else "bad"
+
+
 def _points(record: PipelineCompared) -> Cell:
-    return Cell(f"{record.points:+.1f}".replace("-", "−"), record.points, tone="" if record.ok else "bad")
+    return Cell(f"{record.points:+.1f}".replace("-", "−"), record.points, tone=_tone(record.points_ok))
 
 
 def _bubbles(records: Sequence[Record]) -> Table | None:
+    found = [record for record in records if isinstance(record, PipelineCompared)]
     idle = [
         _seconds("idle", lambda r, cause=cause: r.idle_s[cause], under)  # type: ignore[misc]
         for cause, under in (
@@ -158,9 +166,12 @@ def _bubbles(records: Sequence[Record]) -> Table | None:
     fields: list[_Field] = [
         _words("schedule", lambda r: r.schedule),
         _words("run by", lambda r: "torch" if r.executor == "torch" else "commbench"),
+        *([_words("fabric", lambda r: r.fabric or "this machine")] if any(r.fabric for r in found) else []),
+        (Column("activation"), lambda r: bytes_cell(r.activation_bytes)),
         _seconds("step", lambda r: r.measured_s, "measured"),
         _seconds("spread", lambda r: r.spread_s),
         _seconds("step", lambda r: r.simulated_s, "simulated"),
+        (Column("error", "of the step"), lambda r: Cell(signed_percent(r.error), r.error, tone=_tone(r.time_ok))),
         _share("bubble", lambda r: r.measured_bubble, "measured"),
         _share("bubble", lambda r: r.simulated_bubble, "simulated"),
         (Column("difference", "points"), _points),
@@ -170,38 +181,78 @@ def _bubbles(records: Sequence[Record]) -> Table | None:
     return _table(
         "bubbles",
         "Bubbles (of total): measured, simulated, and where the mean rank's idle time went",
-        [record for record in records if isinstance(record, PipelineCompared)],
+        found,
         fields,
     )
 
 
 def _traffic(records: Sequence[Record]) -> Table | None:
+    compared = {_block(r): r for r in records if isinstance(r, TensorParallelCompared)}
+
+    def of_twin(title: str, under: str, cell: Callable[[TensorParallelCompared], Cell]) -> _Field:
+        def make(record: TensorParallelMeasured) -> Cell:
+            twin = compared.get(_block(record))
+            return Cell("n/a", -1, tone="muted") if twin is None else cell(twin)
+
+        return Column(title, under), make
+
     fields: list[_Field] = [
         _words("split by", lambda r: "DTensor" if r.method == "dtensor" else "hand"),
-        _words("sequence parallel", lambda r: "yes" if r.sequence_parallel else "no"),
+        (Column("seq.", "parallel", numeric=False), lambda r: word_cell("yes" if r.sequence_parallel else "no")),
         _number("ranks", lambda r: r.ranks),
         _words("calls", lambda r: ", ".join(f"{c.calls} {c.collective}" for c in r.counts) or "none"),
-        _number("moved", lambda r: round(r.moved_bytes), "bytes per rank"),
+        _number("moved", lambda r: round(r.moved_bytes), "B per rank"),
         (
-            Column("formula", "8 b s h e (t−1)/t"),
-            lambda r: Cell(f"{round(r.formula_bytes):,}", r.formula_bytes, tone="" if r.bytes_ok else "bad"),
+            Column("formula", "8bshe(t−1)/t"),
+            lambda r: Cell(f"{round(r.formula_bytes):,}", r.formula_bytes, tone=_tone(r.bytes_ok)),
         ),
-        _seconds("time", lambda r: r.time_s),
-        _seconds("exposed", lambda r: r.exposed_s),
-        _number("busbw", lambda r: r.busbw_GBps or 0.0, "GB/s", ".3f"),
-        (
-            Column("largest error", "float64"),
-            lambda r: (
-                Cell("not checked", -1, tone="muted")
-                if r.largest_error is None
-                else Cell(
-                    f"{r.largest_error:.1e}".replace("-", "−"), r.largest_error, tone="" if r.values_ok else "bad"
-                )
-            ),
-        ),
+        _seconds("step", lambda r: r.time_s),
+        (Column("measured", "in collectives"), _measured),
+        of_twin("simulated", "in collectives", _simulated),
+        of_twin("error", "", _error),
+        (Column("wrong", "float64"), _wrong_by),
     ]
     found = [record for record in records if isinstance(record, TensorParallelMeasured)]
     return _table("traffic", "Tensor parallelism: one transformer block, forward and backward", found, fields)
+
+
+def _block(record: TensorParallelMeasured | TensorParallelCompared) -> tuple[str, str, bool]:
+    return record.run, record.method, record.sequence_parallel
+
+
+def _measured(record: TensorParallelMeasured) -> Cell:
+    """With its spread, in one unit."""
+    number, unit = time_parts(record.exposed_s)
+    spread = float(number) * record.spread_s / record.exposed_s if record.exposed_s else 0.0
+    decimals = len(number.partition(".")[2])
+    return Cell(f"{number} ± {spread:.{decimals}f}", record.exposed_s, unit)
+
+
+def _simulated(twin: TensorParallelCompared) -> Cell:
+    return time_cell(twin.simulated_s)
+
+
+def _error(twin: TensorParallelCompared) -> Cell:
+    return Cell(signed_percent(twin.error), twin.error, tone=_tone(twin.ok))
+
+
+def _wrong_by(record: TensorParallelMeasured) -> Cell:
+    if record.largest_error is None:
+        return Cell("not checked", -1, tone="muted")
+    text = f"{record.largest_error:.1e}".replace("-", "−")
+    return Cell(text, record.largest_error, tone=_tone(record.values_ok is not False))
+
+
+def _traffic_notes(records: Sequence[Record]) -> list[str]:
+    """What simulated traffic rests on, run by run."""
+    twins = [record for record in records if isinstance(record, TensorParallelCompared)]
+    return [
+        f"Tensor parallelism on {plural(twin.ranks, 'rank')}: computing as measured, collectives simulated on a "
+        f"machine that was calibrated on {len(twin.calibration)} sizes of all-reduces alone, which it explains to "
+        f"{percent(twin.fit_error)} (median). Time in collectives counts waiting for the slowest rank; it is the "
+        "slowest rank's, the median over iterations ± its median deviation."
+        for twin in twins
+    ]
 
 
 def _products(records: Sequence[Record]) -> Table | None:

@@ -3,11 +3,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commbench import __version__
 from commbench.errors import InputError
 from commbench.report.facts import (
     environment_rows,
@@ -19,6 +17,7 @@ from commbench.report.facts import (
 )
 from commbench.report.figures import BAND, columns_for, curve_pictures, error_pictures
 from commbench.report.gantt import gantt
+from commbench.report.html import fill_page, write_page
 from commbench.report.live_steps import LIVE_STEP_RECORDS, live_steps
 from commbench.report.style import WIDTH, Picture, embed
 from commbench.report.tables import compared_table, group_table, measured_table, simulated_table
@@ -64,12 +63,7 @@ def render(report: ReportInput) -> str:
     """
     if not (report.records or report.topologies or report.simulation):
         raise InputError(f"report {report.title!r}: no records, no topologies and no simulation: nothing to show")
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("page.html.j2").render(_context(report))
+    return fill_page("page.html.j2", _context(report))
 
 
 def write_report(report: ReportInput, path: Path) -> Path:
@@ -78,17 +72,7 @@ def write_report(report: ReportInput, path: Path) -> Path:
     Raises:
         InputError: nothing to show, or the file cannot be written.
     """
-    page = render(report)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--out {path}: cannot be written: {error.strerror}") from error
-    return path
-
-
-def _text(name: str) -> str:
-    return files("commbench.report").joinpath(name).read_text(encoding="utf-8")
+    return write_page(render(report), path)
 
 
 def _context(report: ReportInput) -> dict[str, Any]:
@@ -99,9 +83,8 @@ def _context(report: ReportInput) -> dict[str, Any]:
     listed = numbers(report.topologies, report.calibration)
     runs, environment = environment_rows(records)
     return {
+        "over": "commbench report",
         "title": report.title,
-        "version": __version__,
-        "css": _text("page.css"),
         "verdicts": verdicts(records) if records else [],
         "facts": run_facts(records),
         "notes": list(report.notes),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lanes by time: passes coloured, bubbles hatched; for measured pipelines and for simulated ones alike.
+"""Lanes by time: passes coloured, bubbles hatched; for measured pipelines, their twins and training steps alike.
 
 The input is plain: :class:`Bar` rows ``(lane, start_s, end_s, kind, label)``, whatever they come from. Several panels
 of one figure share their time axis, so that what was measured stands above what was simulated.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from commbench.report.style import (
+    HATCHED,
     MUTED,
     PAPER,
     WIDTH,
@@ -29,7 +30,7 @@ __all__ = ["Bar", "Panel", "PassKey", "pass_keys", "pipeline_chart"]
 
 _MOST_LANES, _MOST_BARS = 32, 6000  # per panel; what is more is left out, and the detail line says so
 _ROW, _GAP = 26, 4
-_TOP, _BETWEEN, _BOTTOM, _LEFT, _RIGHT = 24, 40, 44, 76, 16
+_TOP, _BARE_TOP, _BETWEEN, _BOTTOM, _LEFT, _RIGHT = 24, 10, 40, 44, 76, 16
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 _COLOURS = {"F": series_colour(0), "B": series_colour(1), "I": series_colour(1), "W": series_colour(2)}
 _WORDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
@@ -56,7 +57,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Bars under a title of their own; ``lanes`` are the names of the rows."""
+    """Bars, at least one, under a title of their own, which may be empty; ``lanes`` are the names of the rows."""
 
     title: str
     lanes: tuple[str, ...]
@@ -77,16 +78,28 @@ def pass_keys(panels: Sequence[Panel]) -> tuple[PassKey, ...]:
     return tuple(PassKey(_WORDS[kind], css_variable(_COLOURS[kind])) for kind in "FBIW" if kind in there)
 
 
-def pipeline_chart(panels: Sequence[Panel], name: str, *, title: str, detail: str = "") -> Picture:
-    """Panels one below the other on one time axis; ``name`` is unique on the page."""
+def pipeline_chart(
+    panels: Sequence[Panel], name: str, *, title: str, detail: str = "", until_s: float = 0.0
+) -> Picture:
+    """Panels one below the other on one time axis.
+
+    Args:
+        panels: of which at most 32 lanes and 6,000 passes each are drawn; the detail line says what is left out.
+        name: unique on the page.
+        title, detail: above the chart.
+        until_s: where the time axis ends at the least, in seconds, unless passes are left out.
+    """
     shown = [_shown(panel) for panel in panels]
     until = max(bar.end_s for panel in shown for bar in panel.bars)
+    if not any(map(_too_many, panels)):
+        until = max(until, until_s)
     factor, unit = next(((f, u) for f, u in _SECONDS if until >= f), _SECONDS[-1])
     heights = [_ROW * len(panel.lanes) for panel in shown]
-    total = _TOP + sum(heights) + _BETWEEN * (len(shown) - 1) + _BOTTOM
+    top = _TOP if shown[0].title else _BARE_TOP
+    total = top + sum(heights) + _BETWEEN * (len(shown) - 1) + _BOTTOM
     with drawing():
         figure = new_figure(WIDTH, total)
-        above = _TOP
+        above = top
         for number, (panel, height) in enumerate(zip(shown, heights, strict=True)):
             axes = bare_axes(figure, left=_LEFT, right=_RIGHT, top=above, bottom=total - above - height)
             axes.set_xlim(0, until / factor)
@@ -95,8 +108,7 @@ def pipeline_chart(panels: Sequence[Panel], name: str, *, title: str, detail: st
                 axes.set_xlabel(f"time ({unit})")
             _draw(axes, panel, factor)
             above += height + _BETWEEN
-        left_out = _left_out(panels, shown)
-        words = "; ".join(filter(None, (detail, left_out)))
+        words = "; ".join(filter(None, (detail, _left_out(panels))))
         return to_picture(figure, name, title=title, detail=words, label=f"{title}, {detail}: lanes by time")
 
 
@@ -107,12 +119,17 @@ def _shown(panel: Panel) -> Panel:
     return Panel(panel.title, lanes, tuple(bars[:_MOST_BARS]))
 
 
-def _left_out(panels: Sequence[Panel], shown: Sequence[Panel]) -> str:
-    lanes = max(len(panel.lanes) - len(less.lanes) for panel, less in zip(panels, shown, strict=True))
-    bars = max(len(panel.bars) - len(less.bars) for panel, less in zip(panels, shown, strict=True))
-    if lanes:
-        return f"shown: the first {_MOST_LANES} lanes"
-    return f"shown: the first {_MOST_BARS:,} passes" if bars else ""
+def _too_many(panel: Panel) -> bool:
+    """Whether passes are left out of the lanes that are drawn."""
+    return sum(bar.lane < _MOST_LANES for bar in panel.bars) > _MOST_BARS
+
+
+def _left_out(panels: Sequence[Panel]) -> str:
+    lanes = max(len(panel.lanes) for panel in panels)
+    words = [f"{_MOST_LANES} of {lanes} lanes"] if lanes > _MOST_LANES else []
+    if any(map(_too_many, panels)):
+        words.append(f"{_MOST_BARS:,} passes")
+    return f"shown: the first {' and '.join(words)}" if words else ""
 
 
 def _draw(axes: "Axes", panel: Panel, factor: float) -> None:
@@ -123,9 +140,8 @@ def _draw(axes: "Axes", panel: Panel, factor: float) -> None:
     axes.set_yticks(range(len(panel.lanes)), panel.lanes)
     height = 1 - _GAP / _ROW
     begin, end = min(bar.start_s for bar in panel.bars), max(bar.end_s for bar in panel.bars)
-    idle: dict[str, Any] = {"facecolor": "none", "edgecolor": MUTED, "hatch": "////", "linewidth": 0, "alpha": 0.45}
     for lane in range(len(panel.lanes)):
-        axes.add_patch(Rectangle((begin / factor, lane - height / 2), (end - begin) / factor, height, **idle))
+        axes.add_patch(Rectangle((begin / factor, lane - height / 2), (end - begin) / factor, height, **HATCHED))
     pixels = (WIDTH - _LEFT - _RIGHT) / axes.get_xlim()[1]
     for bar in panel.bars:
         x, width = bar.start_s / factor, (bar.end_s - bar.start_s) / factor

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GRID",
+    "HATCHED",
     "INK",
     "MARKERS",
     "MUTED",
@@ -47,6 +48,14 @@ _VARIABLES: Mapping[str, str] = {
     PAPER: "--paper",
     **{colour: f"--s{i}" for i, colour in enumerate(_SERIES)},
 }
+HATCHED: Mapping[str, Any] = {
+    "facecolor": "none",
+    "edgecolor": MUTED,
+    "hatch": "////",
+    "linewidth": 0,
+    "alpha": 0.45,
+}
+"""How a patch of idle time looks."""
 _RC: Mapping[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "commbench",
@@ -69,6 +78,7 @@ _RC: Mapping[str, Any] = {
 }
 _DROPPED = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", re.DOTALL)
 _FONT = re.compile(r"font: ([^\"';]*?)(\d[\d.]*px) [^;\"]*")
+_NEEDLESS = re.compile(r" font-family: [^;\"]*;| transform=\"rotate\(-?0 [^\"]*\)\"")  # text inherits the page's font
 _EMPTY_GROUPS = re.compile(r"<defs>\s*</defs>\s*")
 
 
@@ -151,7 +161,7 @@ def embed(svg: str, name: str, label: str, *, width: int | None = None) -> str:
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     text = _FONT.sub(r"font-size: \2; \1", text)
-    text = _EMPTY_GROUPS.sub("", text)
+    text = _EMPTY_GROUPS.sub("", _NEEDLESS.sub("", text))
     return _open_tag(text, label, width)
 
 

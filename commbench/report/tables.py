@@ -10,7 +10,21 @@ from commbench.report.text import decimals_for, percent, plural, signed_percent,
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
 from commbench.units import format_bytes
 
-__all__ = ["Cell", "Column", "Table", "compared_table", "group_table", "measured_table", "simulated_table"]
+__all__ = [
+    "Cell",
+    "Column",
+    "Table",
+    "bytes_cell",
+    "compared_table",
+    "count_cell",
+    "error_cell",
+    "group_table",
+    "measured_table",
+    "share_cell",
+    "simulated_table",
+    "time_cell",
+    "word_cell",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,38 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
+def word_cell(text: str) -> Cell:
+    """Words, sorted as they read."""
+    return Cell(text, text)
+
+
+def count_cell(value: int) -> Cell:
+    """A whole number: "1,024"."""
+    return Cell(f"{value:,}", value)
+
+
+def bytes_cell(num_bytes: float) -> Cell:
+    """An amount of memory or data in bytes: "16" "MiB"."""
+    number, unit = format_bytes(num_bytes).split(" ")
+    return Cell(number, num_bytes, unit)
+
+
+def time_cell(time_s: float) -> Cell:
+    """Seconds, with four digits: "9.500" "ms"; less than none with a true minus sign."""
+    number, unit = time_parts(time_s)
+    return Cell(number.replace("-", "\N{MINUS SIGN}"), time_s, unit)
+
+
+def share_cell(share: float, tone: str = "") -> Cell:
+    """A part of a whole, 1 for all of it: "4.1 %"."""
+    return Cell(percent(share), share, tone=tone)
+
+
+def error_cell(error: float, reach: float) -> Cell:
+    """A signed error with its bar, which is full at ``reach``: "+4.1 %"."""
+    return Cell(signed_percent(error), error, bar=error / reach)
+
+
 _Field = tuple[Column, Callable[[Any], Cell]]
 
 
@@ -63,44 +109,22 @@ def _table(name: str, title: str, records: Sequence[Record], fields: Sequence[_F
     return Table(name, title, common, tuple(column for column, _ in kept), tuple(rows))
 
 
-def _word(text: str) -> Cell:
-    return Cell(text, text)
-
-
-def _count(value: int) -> Cell:
-    return Cell(f"{value:,}", value)
-
-
-def _size(num_bytes: int) -> Cell:
-    return Cell(*_split(format_bytes(num_bytes), num_bytes))
-
-
-def _split(text: str, value: float) -> tuple[str, float, str]:
-    number, unit = text.split(" ")
-    return number, value, unit
-
-
-def _time(time_s: float) -> Cell:
-    number, unit = time_parts(time_s)
-    return Cell(number, time_s, unit)
-
-
 def _rate(decimals: int) -> Callable[[float | None], Cell]:
     return lambda rate: Cell("n/a", -1, tone="muted") if rate is None else Cell(f"{rate:.{decimals}f}", rate)
 
 
 def _words(name: str) -> _Field:
     """A column of the text in one attribute."""
-    return Column(name, numeric=False, folds=True), lambda r: _word(str(getattr(r, name)))
+    return Column(name, numeric=False, folds=True), lambda r: word_cell(str(getattr(r, name)))
 
 
 def _counts(name: str) -> _Field:
     """A column of the whole numbers in one attribute."""
-    return Column(name, folds=True), lambda r: _count(getattr(r, name))
+    return Column(name, folds=True), lambda r: count_cell(getattr(r, name))
 
 
-_ALGORITHM: _Field = (Column("algorithm", numeric=False, folds=True), lambda r: _word(base_name(r)))
-_SIZE: _Field = (Column("size"), lambda r: _size(r.size_bytes))
+_ALGORITHM: _Field = (Column("algorithm", numeric=False, folds=True), lambda r: word_cell(base_name(r)))
+_SIZE: _Field = (Column("size"), lambda r: bytes_cell(r.size_bytes))
 
 
 def _set_cell(point: Compared) -> Cell:
@@ -112,12 +136,6 @@ def compared_table(records: Sequence[Record]) -> Table | None:
     points = [r for r in records if isinstance(r, Compared)]
     reach = max((abs(p.error) for p in points), default=0.0) or 1.0
 
-    def error(point: Compared) -> Cell:
-        return Cell(signed_percent(point.error), point.error, bar=point.error / reach)
-
-    def spread(point: Compared) -> Cell:
-        return Cell(percent(point.spread_s / point.measured_s), point.spread_s / point.measured_s)
-
     fields: list[_Field] = [
         _words("collective"),
         _ALGORITHM,
@@ -126,12 +144,12 @@ def compared_table(records: Sequence[Record]) -> Table | None:
         _counts("ranks"),
         _counts("slices"),
         _SIZE,
-        (Column("region", numeric=False), lambda p: _word(p.region)),
+        (Column("region", numeric=False), lambda p: word_cell(p.region)),
         (Column("set", numeric=False), _set_cell),
-        (Column("measured", "median"), lambda p: _time(p.measured_s)),
-        (Column("spread", "± of median"), spread),
-        (Column("simulated"), lambda p: _time(p.simulated_s)),
-        (Column("error", "signed"), error),
+        (Column("measured", "median"), lambda p: time_cell(p.measured_s)),
+        (Column("spread", "± of median"), lambda p: share_cell(p.spread_s / p.measured_s)),
+        (Column("simulated"), lambda p: time_cell(p.simulated_s)),
+        (Column("error", "signed"), lambda p: error_cell(p.error, reach)),
     ]
     return _table("compared", plural(len(points), "compared point"), points, fields)
 
@@ -151,10 +169,10 @@ def measured_table(records: Sequence[Record]) -> Table | None:
         _words("op"),
         _words("timing"),
         _SIZE,
-        (Column("time", "median"), lambda p: _time(p.time_s)),
-        (Column("spread", "MAD"), lambda p: _time(p.spread_s)),
-        (Column("fastest"), lambda p: _time(min(p.slowest_s))),
-        (Column("slowest"), lambda p: _time(max(p.slowest_s))),
+        (Column("time", "median"), lambda p: time_cell(p.time_s)),
+        (Column("spread", "MAD"), lambda p: time_cell(p.spread_s)),
+        (Column("fastest"), lambda p: time_cell(min(p.slowest_s))),
+        (Column("slowest"), lambda p: time_cell(max(p.slowest_s))),
         (Column("algbw", "GB/s"), lambda p: algbw(p.algbw_GBps)),
         (Column("busbw", "GB/s"), lambda p: busbw(p.busbw_GBps)),
         (Column("wrong", "values"), lambda p: _wrong(p.wrong)),
@@ -182,16 +200,16 @@ def simulated_table(records: Sequence[Record]) -> Table | None:
         _words("placement"),
         _words("engine"),
         _words("detail"),
-        (Column("seed", folds=True), lambda p: _count(p.seed)),
+        (Column("seed", folds=True), lambda p: count_cell(p.seed)),
         _counts("ranks"),
         _counts("slices"),
         _SIZE,
-        (Column("time"), lambda p: _time(p.time_s)),
-        (Column("lower bound"), lambda p: _time(p.lower_bound_s)),
+        (Column("time"), lambda p: time_cell(p.time_s)),
+        (Column("lower bound"), lambda p: time_cell(p.lower_bound_s)),
         (Column("algbw", "GB/s"), lambda p: algbw(p.algbw_GBps)),
         (Column("busbw", "GB/s"), lambda p: busbw(p.busbw_GBps)),
-        (Column("transfers"), lambda p: _count(p.transfers)),
-        (Column("run time", "of the engine"), lambda p: _time(p.wall_s)),
+        (Column("transfers"), lambda p: count_cell(p.transfers)),
+        (Column("run time", "of the engine"), lambda p: time_cell(p.wall_s)),
     ]
     return _table("simulated", plural(len(points), "simulated size"), points, fields)
 
@@ -203,7 +221,9 @@ def group_table(summary: Summary, name: str) -> Table | None:
     if not members:
         return None
     columns = (Column("by", numeric=False), Column("group", numeric=False), *(Column(_figure_title(n)) for n in names))
-    rows = tuple((_word(by), _word(label), *(_figure(n, figures) for n in names)) for by, label, figures in members)
+    rows = tuple(
+        (word_cell(by), word_cell(label), *(_figure(n, figures) for n in names)) for by, label, figures in members
+    )
     return Table(name, "Test points by group", (), columns, rows)
 
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from commbench.report.pipeline_chart import Bar, Panel, PassKey, pass_keys, pipeline_chart
 from commbench.report.style import (
+    HATCHED,
     MUTED,
     PAPER,
     WIDTH,
@@ -17,8 +19,8 @@ from commbench.report.style import (
     series_colour,
     to_picture,
 )
-from commbench.report.tables import Cell, Column, Table
-from commbench.report.text import percent, plural, time_parts, time_text
+from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, share_cell, time_cell, word_cell
+from commbench.report.text import percent, plural, time_text
 from commbench.results.records import Record
 from commbench.results.steps import SimulatedStep
 from commbench.units import format_bytes
@@ -28,12 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["StepSection", "training_section"]
 
-_MOST_ROWS = 32
-_MOST_BARS = 6000
-_ROW, _GAP = 26, 4
-_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
-_PASS_COLOUR = {"F": series_colour(0), "B": series_colour(1), "I": series_colour(1), "W": series_colour(2)}
-_PASS_WORD = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 _KIND_COLOUR: Mapping[str, tuple[str, float]] = {  # colour and opacity
     "forward": (series_colour(0), 1.0),
     "recompute": (series_colour(0), 0.5),
@@ -46,12 +42,12 @@ _KIND_COLOUR: Mapping[str, tuple[str, float]] = {  # colour and opacity
     "data": (series_colour(4), 1.0),
     "zero": (series_colour(4), 0.5),
 }
-_HATCH, _HATCH_OPACITY = "////", 0.45
+_PLAIN_KINDS = ("forward", "recompute", "backward", "optimizer")  # the others are exposed communication
 
 
 @dataclass(frozen=True, slots=True)
-class KeyEntry:
-    """A word and its colour: a CSS variable and an opacity."""
+class KindKey:
+    """A word and its colour in the bars: a CSS variable and an opacity."""
 
     word: str
     variable: str
@@ -70,9 +66,9 @@ class StepSection:
     """
 
     charts: tuple[Picture, ...]
-    passes: tuple[KeyEntry, ...]
+    passes: tuple[PassKey, ...]
     bars: Picture
-    kinds: tuple[KeyEntry, ...]
+    kinds: tuple[KindKey, ...]
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
 
@@ -82,16 +78,11 @@ def training_section(records: Sequence[Record]) -> StepSection | None:
     steps = [record for record in records if isinstance(record, SimulatedStep)]
     if not steps:
         return None
-    with drawing():
-        charts = tuple(_chart(step, f"pipeline{i}") for i, step in enumerate(steps) if step.spans)
-        bars = _bars(steps)
-    letters = {span[2] for step in steps for span in step.spans}
+    drawn = [(step, _panel(step)) for step in steps if step.spans]
+    charts = tuple(_chart(step, panel, f"pipeline{i}") for i, (step, panel) in enumerate(drawn))
     tables = (_steps_table(steps), _exposed_table(steps), *_memory_tables(steps), *_link_tables(steps))
     notes = tuple(f"{_name(step)}: {note}." for step in steps for note in (step.folded, *step.notes))
-    passes = tuple(
-        KeyEntry(_PASS_WORD[letter], css_variable(_PASS_COLOUR[letter]), 1.0) for letter in "FBIW" if letter in letters
-    )
-    return StepSection(charts, passes, bars, _key(steps), tables, notes)
+    return StepSection(charts, pass_keys([panel for _, panel in drawn]), _bars(steps), _key(steps), tables, notes)
 
 
 def _name(step: SimulatedStep) -> str:
@@ -104,63 +95,23 @@ def _name(step: SimulatedStep) -> str:
 # -- the pipeline, rank by time
 
 
-def _chart(step: SimulatedStep, name: str) -> Picture:
-    """One row per pipeline position (that of its first unit), passes coloured, bubbles hatched."""
-    rows = {position: unit for unit, position in reversed(list(enumerate(step.positions)))}
-    shown = sorted(rows)[:_MOST_ROWS]
-    row_of = {rows[position]: row for row, position in enumerate(shown)}
-    spans = sorted((span for span in step.spans if span[0] in row_of), key=lambda span: span[4])
-    until = spans[_MOST_BARS][4] if len(spans) > _MOST_BARS else step.iteration_s
-    spans = spans[:_MOST_BARS]
-    figure = new_figure(WIDTH, 16 + _ROW * len(shown) + 44)
-    axes = bare_axes(figure, left=76, right=16, top=10, bottom=44)
-    factor, unit_word = next(((f, u) for f, u in _SECONDS if until >= f), _SECONDS[-1])
-    axes.set_xlim(0, until / factor)
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.grid(False)
-    axes.set_xlabel(f"time ({unit_word})")
-    axes.set_yticks(range(len(shown)), [f"position {position}" for position in shown])
-    _draw_passes(axes, spans, row_of, factor, num_positions=step.pp)
-    detail = (
-        f"{time_text(step.iteration_s)} a step; bubble {percent(step.bubble_of_ideal)} of ideal, "
-        f"{percent(step.bubble_of_total)} of total"
+def _panel(step: SimulatedStep) -> Panel:
+    """One lane per pipeline position, that of its first unit."""
+    unit_of = {position: unit for unit, position in reversed(list(enumerate(step.positions)))}
+    lane_of = {unit_of[position]: lane for lane, position in enumerate(sorted(unit_of))}
+    bars = tuple(
+        Bar(lane_of[unit], begin, end, kind, str(microbatch), chunk=stage // step.pp)
+        for unit, stage, kind, microbatch, begin, end in step.spans
+        if unit in lane_of
     )
-    if until < step.iteration_s:
-        detail += f"; shown: the first {time_text(until)}"
-    if len(shown) < step.pp:
-        detail += f"; the first {len(shown)} of {step.pp} positions"
-    return to_picture(figure, name, title=f"{_name(step)} on {step.topology}", detail=detail)
+    return Panel("", tuple(f"position {position}" for position in sorted(unit_of)), bars)
 
 
-def _draw_passes(
-    axes: "Axes",
-    spans: Sequence[tuple[int, int, str, int, float, float]],
-    row_of: Mapping[int, int],
-    factor: float,
-    *,
-    num_positions: int,
-) -> None:
-    from matplotlib.patches import Rectangle
-
-    height = 1 - _GAP / _ROW
-    begin, end = min(span[4] for span in spans), max(span[5] for span in spans)
-    for row in range(len(row_of)):
-        bubble = (begin / factor, row - height / 2)
-        axes.add_patch(Rectangle(bubble, (end - begin) / factor, height, **_look("bubble")))
-    pixels = (WIDTH - 92) / axes.get_xlim()[1]
-    for unit, stage, letter, microbatch, first, last in spans:
-        x, width, row = first / factor, (last - first) / factor, row_of[unit]
-        # Later stages of a rank are paler: an interleaved schedule shows its chunks.
-        pale = max(0.45, 1 - 0.25 * (stage // num_positions))
-        box = (x, row - height / 2)
-        thin = min(0.8, width * pixels / 6)
-        axes.add_patch(Rectangle(box, width, height, facecolor=PAPER, linewidth=0))
-        axes.add_patch(
-            Rectangle(box, width, height, facecolor=_PASS_COLOUR[letter], alpha=pale, edgecolor=PAPER, linewidth=thin)
-        )
-        text = str(microbatch)
-        if width * pixels >= 7 * len(text) + 5:
-            axes.text(x + width / 2, row, text, color=PAPER, fontsize=10, ha="center", va="center_baseline")
+def _chart(step: SimulatedStep, panel: Panel, name: str) -> Picture:
+    bubbles = f"bubble {percent(step.bubble_of_ideal)} of ideal, {percent(step.bubble_of_total)} of total"
+    detail = f"{time_text(step.iteration_s)} a step; {bubbles}"
+    title = f"{_name(step)} on {step.topology}"
+    return pipeline_chart([panel], name, title=title, detail=detail, until_s=step.iteration_s)
 
 
 # -- where the time goes
@@ -168,28 +119,33 @@ def _draw_passes(
 
 def _bars(steps: Sequence[SimulatedStep]) -> Picture:
     """One stacked bar per step, as shares of it, its parts in the order of the record; idle time hatched."""
-    figure = new_figure(WIDTH, 50 * len(steps) + 46)
-    axes = bare_axes(figure, left=16, right=16, top=2, bottom=44)
-    axes.set_xlim(0, 100)
-    axes.set_ylim(len(steps) - 0.5, -0.5)
-    axes.set_yticks([])
-    axes.grid(False)
-    axes.set_xlabel("share of the step (%), mean over ranks")
-    for row, step in enumerate(steps):
-        left = 0.0
-        axes.text(0, row - 0.2, f"{_name(step)}: {time_text(step.iteration_s)}", fontsize=12, ha="left", va="bottom")
-        for kind, time_s in step.time_s.items():
-            width = 100 * time_s / step.iteration_s
-            axes.barh(row + 0.12, width, height=0.52, left=left, **_look(kind))
-            if width * (WIDTH - 32) / 100 >= 34:
-                _label(axes, left + width / 2, row + 0.12, f"{width:.0f} %", on_hatch=kind not in _KIND_COLOUR)
-            left += width
-    return to_picture(figure, "steptime", label="Where the time of a step goes")
+    with drawing():
+        figure = new_figure(WIDTH, 50 * len(steps) + 46)
+        axes = bare_axes(figure, left=16, right=16, top=2, bottom=44)
+        axes.set_xlim(0, 100)
+        axes.set_ylim(len(steps) - 0.5, -0.5)
+        axes.set_yticks([])
+        axes.grid(False)
+        axes.set_xlabel("share of the step (%), mean over ranks")
+        for row, step in enumerate(steps):
+            _bar(axes, row, step)
+        return to_picture(figure, "steptime", label="Where the time of a step goes")
+
+
+def _bar(axes: "Axes", row: int, step: SimulatedStep) -> None:
+    left = 0.0
+    axes.text(0, row - 0.2, f"{_name(step)}: {time_text(step.iteration_s)}", fontsize=12, ha="left", va="bottom")
+    for kind, time_s in step.time_s.items():
+        width = 100 * time_s / step.iteration_s
+        axes.barh(row + 0.12, width, height=0.52, left=left, **_look(kind))
+        if width * (WIDTH - 32) / 100 >= 34:
+            _label(axes, left + width / 2, row + 0.12, f"{width:.0f} %", on_hatch=kind not in _KIND_COLOUR)
+        left += width
 
 
 def _look(kind: str) -> dict[str, Any]:
     if kind not in _KIND_COLOUR:
-        return {"facecolor": "none", "edgecolor": MUTED, "hatch": _HATCH, "linewidth": 0, "alpha": _HATCH_OPACITY}
+        return dict(HATCHED)
     colour, opacity = _KIND_COLOUR[kind]
     return {"facecolor": colour, "alpha": opacity, "edgecolor": PAPER, "linewidth": 0.8}
 
@@ -199,36 +155,17 @@ def _label(axes: "Axes", x: float, y: float, text: str, *, on_hatch: bool) -> No
     axes.text(x, y, text, color=MUTED if on_hatch else PAPER, fontsize=11, ha="center", va="center_baseline", bbox=box)
 
 
-def _key(steps: Sequence[SimulatedStep]) -> tuple[KeyEntry, ...]:
+def _key(steps: Sequence[SimulatedStep]) -> tuple[KindKey, ...]:
     """Colours of the stacked bars in their order."""
     there = {kind for step in steps for kind in step.time_s}
-    entries = []
-    for kind, (colour, opacity) in _KIND_COLOUR.items():
-        if kind in there:
-            plain = kind in ("forward", "recompute", "backward", "optimizer")
-            entries.append(KeyEntry(kind if plain else f"{kind}, exposed", css_variable(colour), opacity))
-    return tuple(entries)
+    return tuple(
+        KindKey(kind if kind in _PLAIN_KINDS else f"{kind}, exposed", css_variable(colour), opacity)
+        for kind, (colour, opacity) in _KIND_COLOUR.items()
+        if kind in there
+    )
 
 
 # -- tables
-
-
-def _word(text: str) -> Cell:
-    return Cell(text, text)
-
-
-def _time(time_s: float) -> Cell:
-    number, unit = time_parts(time_s)
-    return Cell(number, time_s, unit)
-
-
-def _bytes(num_bytes: float) -> Cell:
-    number, unit = format_bytes(num_bytes).split(" ")
-    return Cell(number, num_bytes, unit)
-
-
-def _share(value: float) -> Cell:
-    return Cell(percent(value), value)
 
 
 def _steps_table(steps: Sequence[SimulatedStep]) -> Table:
@@ -247,16 +184,16 @@ def _steps_table(steps: Sequence[SimulatedStep]) -> Table:
     )
     rows = tuple(
         (
-            _word(_name(s)),
-            Cell(f"{s.ranks:,}", s.ranks),
-            Cell(f"{s.global_batch:,}", s.global_batch),
-            _time(s.iteration_s),
+            word_cell(_name(s)),
+            count_cell(s.ranks),
+            count_cell(s.global_batch),
+            time_cell(s.iteration_s),
             Cell(f"{s.tokens_per_s_per_gpu:,.1f}", s.tokens_per_s_per_gpu),
-            _share(s.mfu),
-            _share(s.hfu),
-            _share(s.bubble_of_ideal),
-            _share(s.bubble_of_total),
-            _bytes(sum(s.memory_bytes.values())),
+            share_cell(s.mfu),
+            share_cell(s.hfu),
+            share_cell(s.bubble_of_ideal),
+            share_cell(s.bubble_of_total),
+            bytes_cell(sum(s.memory_bytes.values())),
             Cell("yes" if s.fits else "no", str(s.fits), tone="" if s.fits else "bad"),
         )
         for s in steps
@@ -274,11 +211,11 @@ def _exposed_table(steps: Sequence[SimulatedStep]) -> Table:
     )
     rows = tuple(
         (
-            _word(_name(s)),
-            _word(kind),
-            _time(time_s),
-            Cell(percent(time_s / s.iteration_s), time_s / s.iteration_s),
-            _time(s.critical_s.get(kind, 0.0)),
+            word_cell(_name(s)),
+            word_cell(kind),
+            time_cell(time_s),
+            share_cell(time_s / s.iteration_s),
+            time_cell(s.critical_s.get(kind, 0.0)),
         )
         for s in steps
         for kind, time_s in s.exposed_s.items()
@@ -293,12 +230,11 @@ def _memory_tables(steps: Sequence[SimulatedStep]) -> list[Table]:
         columns = (Column("position"), *(Column(kind) for kind in kinds), Column("total"), Column("of the device"))
         rows = tuple(
             (
-                Cell(str(position), position),
-                *(_bytes(use[kind]) for kind in kinds),
-                _bytes(sum(use.values())),
-                Cell(
-                    percent(sum(use.values()) / step.capacity_bytes),
-                    sum(use.values()),
+                count_cell(position),
+                *(bytes_cell(use[kind]) for kind in kinds),
+                bytes_cell(sum(use.values())),
+                share_cell(
+                    sum(use.values()) / step.capacity_bytes,
                     tone="" if sum(use.values()) <= step.capacity_bytes else "bad",
                 ),
             )
@@ -322,12 +258,12 @@ def _link_tables(steps: Sequence[SimulatedStep]) -> list[Table]:
     for number, step in enumerate(steps):
         rows = tuple(
             (
-                _word(str(one["joins"])),
-                Cell(f"{one['links']:,}", one["links"]),
-                _word(str(one["link"])),
-                _bytes(one["bytes"]),
-                Cell(percent(one["utilisation"]), one["utilisation"]),
-                Cell(percent(one["mean_utilisation"]), one["mean_utilisation"]),
+                word_cell(str(one["joins"])),
+                count_cell(one["links"]),
+                word_cell(str(one["link"])),
+                bytes_cell(one["bytes"]),
+                share_cell(one["utilisation"]),
+                share_cell(one["mean_utilisation"]),
             )
             for one in step.busiest_links
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tensor parallelism sends, how fast products are, and what they cost collectives that run beside them."""
+"""How fast products are, and what they cost collectives that run beside them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -7,132 +7,15 @@ from statistics import median
 from typing import Any, ClassVar, Self
 
 from commbench.results.records import Record, Samples
-from commbench.units import GB
+from commbench.results.tensor_parallel_records import TENSOR_PARALLEL_RECORDS
 
-__all__ = ["DEVICE_RECORDS", "CollectiveCount", "GemmMeasured", "OverlapMeasured", "TensorParallelMeasured"]
+__all__ = ["DEVICE_RECORDS", "GemmMeasured", "OverlapMeasured"]
 
 
 def _slowest(samples: Samples) -> float:
     """Median over iterations of the slowest rank."""
     slowest: list[float] = [max(column) for column in zip(*samples, strict=True)]
     return median(slowest)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectiveCount:
-    """Calls of one collective that one rank made in one iteration.
-
-    Attributes:
-        collective: a key of ``collectives.spec.COLLECTIVES``. calls: how many.
-        size_bytes: of all of them, the full buffers, as nccl-tests counts. busbw_factor: of the collective.
-    """
-
-    collective: str
-    calls: int
-    size_bytes: int
-    busbw_factor: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorParallelMeasured(Record):
-    """One transformer block, forward and backward of one microbatch, split over all ranks.
-
-    Attributes:
-        run: identifier of the invocation. method: "hand" or "dtensor". sequence_parallel: see Execution.
-        backend, ranks: as for collectives; tp = ranks.
-        hidden, heads, ffn, sequence, micro_batch, dtype: of the block.
-        counts: collectives that a rank handed to torch.distributed, all ranks alike.
-        formula_bytes: what a rank must move: 8 b s h e (t-1)/t, times t, which is a whole number.
-        samples_s: seconds of forward and backward, rank x iteration. collective_s: of them, inside collectives and
-            with no product running: what is exposed.
-        largest_error: of the output and all gradients against those of the whole block, in float64: largest absolute
-            difference over largest absolute value. tolerance: what passes. None where it was not checked.
-        launcher, started_at, environment: as for collectives.
-    """
-
-    kind: ClassVar[str] = "tensor-parallel"
-
-    run: str
-    method: str
-    sequence_parallel: bool
-    backend: str
-    ranks: int
-    hidden: int
-    heads: int
-    ffn: int
-    sequence: int
-    micro_batch: int
-    dtype: str
-    counts: tuple[CollectiveCount, ...]
-    formula_bytes_times_ranks: int
-    samples_s: Samples
-    collective_s: Samples
-    largest_error: float | None
-    tolerance: float
-    launcher: str
-    started_at: str
-    environment: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """See the base.
-
-        Raises:
-            KeyError: a required field is missing.
-        """
-        counts = tuple(CollectiveCount(**count) for count in data["counts"])
-        exposed = tuple(tuple(row) for row in data["collective_s"])
-        return super(TensorParallelMeasured, cls).from_json({**data, "counts": counts, "collective_s": exposed})
-
-    @property
-    def calls(self) -> int:
-        """Collectives per microbatch."""
-        return sum(count.calls for count in self.counts)
-
-    @property
-    def moved_bytes(self) -> float:
-        """Bytes that a rank sends: size x busbw factor."""
-        return self.moved_bytes_times_ranks / self.ranks
-
-    @property
-    def moved_bytes_times_ranks(self) -> int:
-        """The same times the ranks: whole, so that it can be compared exactly."""
-        return sum(count.size_bytes * round(count.busbw_factor * self.ranks) for count in self.counts)
-
-    @property
-    def formula_bytes(self) -> float:
-        """8 b s h e (t-1)/t (arXiv 2104.04473, section 3.2)."""
-        return self.formula_bytes_times_ranks / self.ranks
-
-    @property
-    def bytes_ok(self) -> bool:
-        """Whether what was passed to the collectives is the formula, to the byte."""
-        return self.moved_bytes_times_ranks == self.formula_bytes_times_ranks
-
-    @property
-    def values_ok(self) -> bool | None:
-        """Whether output and gradients are those of the whole block; None if not checked."""
-        return None if self.largest_error is None else self.largest_error <= self.tolerance
-
-    @property
-    def time_s(self) -> float:
-        """Median over iterations of the slowest rank."""
-        return _slowest(self.samples_s)
-
-    @property
-    def exposed_s(self) -> float:
-        """Median over iterations of the slowest rank's time in collectives."""
-        return _slowest(self.collective_s)
-
-    @property
-    def busbw_GBps(self) -> float | None:  # noqa: N802  the unit is spelled as in the output
-        """Moved bytes / time in collectives; None for one rank."""
-        return self.moved_bytes / self.exposed_s / GB if self.ranks > 1 and self.exposed_s > 0 else None
-
-    def derived(self) -> dict[str, Any]:
-        """Totals, verdicts, times and bandwidth."""
-        names = ("calls", "moved_bytes", "formula_bytes", "bytes_ok", "values_ok", "time_s", "exposed_s", "busbw_GBps")
-        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,4 +132,4 @@ class OverlapMeasured(Record):
         return times | {"product_slowdown": self.product_slowdown, "collective_slowdown": self.collective_slowdown}
 
 
-DEVICE_RECORDS: Sequence[type[Record]] = (TensorParallelMeasured, GemmMeasured, OverlapMeasured)
+DEVICE_RECORDS: Sequence[type[Record]] = (*TENSOR_PARALLEL_RECORDS, GemmMeasured, OverlapMeasured)

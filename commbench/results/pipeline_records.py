@@ -109,6 +109,12 @@ class PipelineMeasured(_Pipeline):
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def fabric(self) -> str:
+        """What it ran on, where that was emulated: topology, routing, rate of the hosts' links; else ""."""
+        lab = self.environment.get("emulated")
+        return f"{lab['topology']} {lab['routing']} at {lab['rate_mbit']:g} Mbit/s" if lab else ""
+
+    @property
     def samples_s(self) -> tuple[float, ...]:
         """Per iteration, from the first begin on any rank to the last end."""
         return tuple(map(_total_s, self.spans))
@@ -178,8 +184,10 @@ class PipelineSimulated(_Pipeline):
     """The same schedule simulated with measured durations.
 
     Attributes:
-        pass_s: median seconds by stage and pass, keys like "2F". transfers_s: as measured, which went in.
+        pass_s: median seconds by stage and pass, keys like "2F". transfers_s: as measured alone.
         spans: of every rank. engine: that ran it.
+        network: that the messages went over: "kind" is "latency" (each took its ``transfers_s``) or "lab" (its bytes
+            over the links of a lab, with what a transport was fitted to).
     """
 
     kind: ClassVar[str] = "pipeline-simulated"
@@ -188,6 +196,7 @@ class PipelineSimulated(_Pipeline):
     transfers_s: tuple[tuple[int, int, float], ...]
     spans: RankSpans
     engine: str
+    network: Mapping[str, Any] = field(default_factory=lambda: {"kind": "latency"})
 
     @property
     def iteration_s(self) -> float:
@@ -223,12 +232,14 @@ class PipelineCompared(Record):
     """A measured pipeline beside its simulated twin.
 
     Attributes:
+        activation_bytes: of one microbatch at a stage boundary. fabric: emulated, that it ran on; else "".
         measured_s, spread_s, simulated_s: length of the step.
         measured_bubble, simulated_bubble: of total. clock_free_bubble: measured without a common clock, or None.
         idle_s: where the mean rank's idle seconds went: "schedule" (simulated, all stages alike, free transfers),
-            "imbalance" (simulated, stages as measured, less that), "transfer" (simulated with measured transfers, less
-            that), "host" (measured, less all of them).
-        max_points: percentage points by which the bubbles may differ.
+            "imbalance" (simulated, stages as measured, less that), "transfer" (simulated with its network, less that),
+            "host" (measured, less all of them).
+        max_points: percentage points by which the bubbles may differ. max_error: by which part of the measured one the
+            simulated length of the step may differ, None for any.
     """
 
     kind: ClassVar[str] = "pipeline-compared"
@@ -248,6 +259,9 @@ class PipelineCompared(Record):
     clock_free_bubble: float | None
     idle_s: Mapping[str, float]
     max_points: float
+    max_error: float | None = None
+    activation_bytes: int = 0
+    fabric: str = ""
 
     @property
     def error(self) -> float:
@@ -261,8 +275,18 @@ class PipelineCompared(Record):
 
     @property
     def ok(self) -> bool:
+        """Whether the bubbles agree, and the lengths of the step where they have to."""
+        return self.points_ok and self.time_ok
+
+    @property
+    def points_ok(self) -> bool:
         """Whether the bubbles agree."""
         return abs(self.points) <= self.max_points
+
+    @property
+    def time_ok(self) -> bool:
+        """Whether the lengths of the step agree as they have to."""
+        return self.max_error is None or abs(self.error) <= self.max_error
 
     def derived(self) -> dict[str, Any]:
         """Error, difference and verdict."""

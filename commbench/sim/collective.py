@@ -127,7 +127,7 @@ def simulate(
     """
     began = time.perf_counter()
     if detail not in DETAILS:
-        raise InputError(f"--detail {detail} is unknown; known: {', '.join(DETAILS)}")
+        raise InputError(f"--detail {detail!r} is unknown; known: {', '.join(DETAILS)}")
     ranks = fabric.num_ranks if num_ranks is None else num_ranks
     spec = get_collective(collective)
     request = Request(

@@ -66,7 +66,7 @@ def run(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
         CutOff: see the engines.
     """
     if how.engine not in ENGINES:
-        raise InputError(f"--engine {how.engine} is unknown; known: {', '.join(ENGINES)}")
+        raise InputError(f"--engine {how.engine!r} is unknown; known: {', '.join(ENGINES)}")
     if how.engine == "reference":
         return _reference(program, setting, how)
     from commbench.sim import compiled  # loads numba

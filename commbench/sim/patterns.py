@@ -3,13 +3,11 @@
 
 Each group of a pattern is a coupled flow with a chain, bytes, a link of its own and weights on the links it loads.
 Groups that advance together are one flow: the sum of their weights on every link, and the slowest of their chains and
-own links. That is exact where the groups are in symmetric positions, which :func:`asymmetric` decides as sim.fold does,
-by colour refinement; elsewhere it holds all groups at the pace of the slowest.
+own links. That is exact where the groups are in symmetric positions, which sim.symmetry decides; elsewhere it holds all
+groups at the pace of the slowest.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +17,10 @@ from commbench.program.ir import Pattern
 from commbench.routing.routes import Fabric, Routes, route_latencies_ps
 from commbench.sim.setting import Processors
 
-__all__ = ["Flow", "Groups", "asymmetric", "couple_groups", "together"]
+__all__ = ["Flow", "Groups", "couple_groups", "together"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
-Colours = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,56 +131,3 @@ def together(groups: Groups) -> Flow:
 def _sums(of: IntArray, amounts: FloatArray, size: int) -> FloatArray:
     """Sum of the amounts of each."""
     return np.bincount(of, weights=amounts, minlength=size).astype(np.float64)
-
-
-def asymmetric(flows: Sequence[Groups], bandwidths: FloatArray, marks: IntArray | None = None) -> list[int]:
-    """Numbers of the patterns whose groups are not all in the same position, so that one flow is not exact for them.
-
-    Colour refinement (sim.fold): flows of one colour must load links of the same colours with the same weights, links
-    of one colour must be loaded so by flows of the same colours.
-
-    Args:
-        flows: the groups of every pattern.
-        bandwidths: of all links, bytes/s.
-        marks: a number for every link that tells it from others, where something happens to it; None for none.
-    """
-    sizes = [len(one.chain_ps) for one in flows]
-    start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    pattern = np.repeat(np.arange(len(flows)), sizes)
-    flow = np.concatenate([one.group + at for one, at in zip(flows, start, strict=False)])
-    link = np.concatenate([one.link for one in flows])
-    weight = np.concatenate([one.weights for one in flows]).view(np.uint64)
-    own = np.concatenate([one.own_bandwidth for one in flows]).view(np.uint64)
-    chain = np.concatenate([one.chain_ps for one in flows]).view(np.uint64)
-    of_flow = _mix(_mix(pattern.astype(np.uint64)) ^ _mix(own + _mix(chain)))
-    of_link = _mix(np.ascontiguousarray(bandwidths).view(np.uint64))
-    if marks is not None:
-        of_link = _mix(of_link + _mix(marks.astype(np.uint64)))
-    count = 0
-    while (now := len(np.unique(of_flow)) + len(np.unique(of_link))) > count:
-        count = now
-        of_link, of_flow = (
-            _mix(of_link + _gather(link, of_flow[flow], weight, len(of_link))),
-            _mix(of_flow + _gather(flow, of_link[link], weight, len(of_flow))),
-        )
-    return [
-        number
-        for number, (first, last) in enumerate(pairwise(start.tolist()))
-        if len(np.unique(of_flow[first:last])) > 1
-    ]
-
-
-def _gather(row: IntArray, colour: Colours, weight: Colours, size: int) -> Colours:
-    """Per row the sum (modulo 2**64) of what stands beside it; the order of the entries does not matter."""
-    total = np.zeros(size, dtype=np.uint64)
-    np.add.at(total, row, _mix(colour ^ _mix(weight)))
-    return total
-
-
-def _mix(x: Colours) -> Colours:
-    """The output function of splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: Colours = x ^ (x >> np.uint64(31))
-    return mixed

@@ -22,9 +22,10 @@ from commbench.program.flat import COMPUTE, COUPLED, FlatProgram
 from commbench.program.ir import CoupledCall, Pattern, Program
 from commbench.routing.routes import Routes
 from commbench.sim.engines import Run, run
-from commbench.sim.patterns import Flow, asymmetric, couple_groups, together
+from commbench.sim.patterns import Flow, couple_groups, together
 from commbench.sim.placing import processors_of
 from commbench.sim.setting import Change, Paths, Setting, What
+from commbench.sim.symmetry import kinds_of_links, positions
 from commbench.sim.trace import Trace
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
@@ -47,7 +48,8 @@ class Fitted:
     Attributes:
         program: whose patterns they are. router: of the fabric.
         patterns: in the order of their first use. flows: each as one flow. uses: how often each is called.
-        uneven: names of the patterns whose groups are not in symmetric positions: for them one flow is an estimate.
+        positions: of each pattern, the class of every group; groups of several classes are not in symmetric positions,
+            and for them one flow is an estimate.
     """
 
     program: Program
@@ -55,7 +57,12 @@ class Fitted:
     patterns: tuple[Pattern, ...]
     flows: tuple[Flow, ...]
     uses: tuple[int, ...]
-    uneven: tuple[str, ...]
+    positions: tuple[IntArray, ...]
+
+    @property
+    def uneven(self) -> tuple[int, ...]:
+        """Numbers of the patterns whose groups are not in symmetric positions."""
+        return tuple(number for number, classes in enumerate(self.positions) if classes.max(initial=0))
 
     def link_bytes(self) -> FloatArray:
         """Bytes over every link of the fabric in the whole program."""
@@ -95,10 +102,10 @@ def fit(program: Program, router: Routes, placed: IntArray, changing: Sequence[C
     assert isinstance(fabric, Topology | Tree)
     processors = processors_of(fabric, placed)
     groups = [couple_groups(pattern, router, placed, processors) for pattern in uses]
-    uneven = asymmetric(groups, fabric.bandwidths, _marks(len(fabric.bandwidths), changing)) if groups else []
-    patterns = tuple(uses)
-    names = tuple(sorted({patterns[number].name for number in uneven}))
-    return Fitted(program, router, patterns, tuple(together(one) for one in groups), tuple(uses.values()), names)
+    marks = _marks(len(fabric.bandwidths), changing)
+    classes = positions(groups, fabric.bandwidths, kinds=kinds_of_links(fabric), marks=marks)
+    flows = tuple(together(one) for one in groups)
+    return Fitted(program, router, tuple(uses), flows, tuple(uses.values()), tuple(classes))
 
 
 def _marks(num_links: int, changes: Sequence[Change]) -> IntArray:
@@ -134,10 +141,10 @@ def run_fitted(
         changes: bandwidths of the fabric's links, and slowness of the program's ranks, in ascending order of time.
 
     Raises:
-        InputError: a slowdown below 1, or an unknown engine.
+        InputError: a slowdown below 1 or infinite, or an unknown engine.
     """
-    if not slowdown >= 1:
-        raise InputError(f"slowdown {slowdown:g} of compute beside a collective must be at least 1")
+    if not 1 <= slowdown < np.inf:
+        raise InputError(f"slowdown {slowdown:g} of compute beside a collective must be at least 1, and finite")
     flat = expand(fitted.program, reduction_ps_per_byte=0)
     if durations_ps is not None:
         flat = replace(flat, duration_ps=np.where(flat.kind == COMPUTE, durations_ps, 0))

@@ -9,8 +9,9 @@ receiver. Two ranks have one connection for each rail; what a rank sends on it c
   the other way that began before its receiver was ready.
 
 Steps of one channel follow each other, so their order is known. That of channels is not: it is taken from a first
-simulation, and once more from the next. So are the bytes that an idle link lets out at once (a token bucket): they are
-taken off the flows that found it idle.
+simulation, and once more from the next. So is what token buckets do. A bucket saves up while its link is idle, and lets
+a packet out when it has no debts, whatever the packet's size. So a message is there when its last packet is let out,
+which is when all that went before is paid for; what the last packet owes, the next flow pays. Both are taken off flows.
 """
 
 from collections import defaultdict
@@ -26,6 +27,7 @@ from commbench.network.transport import Transport
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
 from commbench.sim.setting import Paths
 from commbench.sim.trace import Trace
+from commbench.units import PS_PER_S
 
 __all__ = ["Conveyed", "Way", "convey", "with_way_back"]
 
@@ -44,13 +46,15 @@ class Way:
 
     Attributes:
         transport: what they cost. rails: that the channels take in turn. seed: of what is left to chance.
-        burst_bytes: that a link lets out at once after it was idle long enough to save them up.
+        burst_bytes: that the token bucket of a link holds; 0: links have none.
+        idle_ps: since when links had nothing to do at time 0, and their buckets filled.
     """
 
     transport: Transport
     rails: int = 1
     seed: int = 0
     burst_bytes: int = 0
+    idle_ps: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,29 +87,31 @@ def convey(program: FlatProgram, paths: Paths, way: Way, run: Callable[[FlatProg
         lighter = replace(done, num_bytes=done.num_bytes - credit)
         result = Conveyed(lighter, own, run(lighter, own))
         found, before = work.between_channels(result.trace), credit
-        credit = _credit(done, result.trace, own, way.burst_bytes)
+        if way.burst_bytes:
+            credit = _credit(done, result.trace, own, way, work.last_packets())
         if found == edges and not np.any(credit != before):
             break
         edges = found
     return result
 
 
-def _credit(program: FlatProgram, trace: Trace, paths: Paths, burst_bytes: int) -> IntArray:
-    """Of every flow, the bytes that its links let out at once because they had been idle; by the times of a simulation.
+def _credit(program: FlatProgram, trace: Trace, paths: Paths, way: Way, last_packets: dict[int, int]) -> IntArray:
+    """Of every flow, the bytes that it need not wait for; by the times of a simulation.
 
-    The slowest links of a route count; the others have enough left.
+    That is what its links have saved up (less than nothing where the flow before has debts) and its last packet. The
+    slowest links of a route count; the others have enough left.
     """
-    moves = np.flatnonzero(program.kind == TRANSFER)
-    saved = np.full(len(paths.bandwidths), float(burst_bytes))
+    saved = np.minimum(way.burst_bytes, paths.bandwidths * way.idle_ps / PS_PER_S)
     busy_until = np.zeros(len(paths.bandwidths))
     credit = np.zeros(program.num_tasks, dtype=np.int64)
+    moves = np.flatnonzero(program.kind == TRANSFER)
     for task in moves[np.lexsort((moves, trace.start_ps[moves]))].tolist():
-        route = paths.route_of[task]
+        route, last = paths.route_of[task], last_packets[task]
         links = paths.links[paths.first[route] : paths.first[route + 1]]
         links = links[paths.bandwidths[links] < _ALIKE * paths.bandwidths[links].min()]
-        idle_s = np.maximum(0.0, trace.start_ps[task] - busy_until[links]) * 1e-12
-        saved[links] = np.minimum(burst_bytes, saved[links] + idle_s * paths.bandwidths[links])
-        credit[task] = min(int(saved[links].min()), int(program.num_bytes[task]))
+        idle_s = np.maximum(0.0, trace.start_ps[task] - busy_until[links]) / PS_PER_S
+        saved[links] = np.minimum(way.burst_bytes, saved[links] + idle_s * paths.bandwidths[links])
+        credit[task] = min(int(saved[links].min()) + last, int(program.num_bytes[task]))
         saved[links] -= credit[task]
         busy_until[links] = np.maximum(busy_until[links], trace.end_ps[task])
     return credit
@@ -197,6 +203,13 @@ class _Rewriting:
         self.new.append((kind, rank, peer, num_bytes, duration_ps, *rest))
         self.route.append(int(self.paths.route_of[like]) if moves else -1)
         return self.old.num_tasks + len(self.new) - 1
+
+    def last_packets(self) -> dict[int, int]:
+        """Bytes of the last packet of the message of every flow."""
+        found = {}
+        for task, parts in self.parts.items():
+            found[task] = found[parts.flow] = self.way.transport.last_packet(int(self.old.num_bytes[task]))
+        return found
 
     def done(self) -> FlatProgram:
         """The new program."""

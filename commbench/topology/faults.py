@@ -27,7 +27,7 @@ from commbench.errors import TopologyError, UnitError
 from commbench.topology.load import explain_error, refuse_duplicates
 from commbench.topology.model import Topology
 from commbench.topology.schema import Section, Text
-from commbench.units import parse_duration_ps, parse_size
+from commbench.units import format_time, parse_duration_ps, parse_size, seconds
 
 __all__ = ["Background", "Fault", "FaultScript", "KilledRank", "LinkFault", "SlowRank", "load_faults", "require_fits"]
 
@@ -41,6 +41,9 @@ class LinkFault:
     dst: str
     factor: float
 
+    def __str__(self) -> str:
+        return f"link {self.src} -> {self.dst} {_at(self.at_ps)}, factor {self.factor:g}"
+
 
 @dataclass(frozen=True, slots=True)
 class SlowRank:
@@ -50,6 +53,9 @@ class SlowRank:
     rank: int
     factor: float
 
+    def __str__(self) -> str:
+        return f"slow-rank {self.rank} {_at(self.at_ps)}, factor {self.factor:g}"
+
 
 @dataclass(frozen=True, slots=True)
 class KilledRank:
@@ -57,6 +63,9 @@ class KilledRank:
 
     at_ps: int
     rank: int
+
+    def __str__(self) -> str:
+        return f"killed-rank {self.rank} {_at(self.at_ps)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,14 @@ class Background:
     src: int
     dst: int
     num_bytes: int
+
+    def __str__(self) -> str:
+        return f"background {self.src} -> {self.dst} {_at(self.at_ps)}"
+
+
+def _at(time_ps: int) -> str:
+    """When, as files write it."""
+    return f"at {format_time(seconds(time_ps))}"
 
 
 Fault = LinkFault | SlowRank | KilledRank | Background

@@ -175,7 +175,11 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def refuse_duplicates(node: Any, shown: str) -> None:
-    """Refuse a YAML document in which a key stands twice; ``shown`` is the file's name for the message."""
+    """Refuse a YAML document in which a key stands twice; ``shown`` is the file's name for the message.
+
+    Raises:
+        TopologyError: names file, line and key.
+    """
     from yaml import MappingNode, SequenceNode
 
     if isinstance(node, MappingNode):

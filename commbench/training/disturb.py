@@ -71,7 +71,9 @@ def disturbance(scenario: Scenario, fabric: Fabric, placed: IntArray) -> Disturb
                 links.append(Change(fault.at_ps, What.BANDWIDTH, link.index, link.bandwidth * factor))
             case _:
                 raise InputError(
-                    f"{place}{fault}: a training step can have slow ranks and slower links (factor above 0), not this"
+                    f"{place}{fault}: a training step can have slow ranks and slower links (kind slow-rank or "
+                    "link, factor above 0), not this: its collectives have no single transfers to be cut or moved; "
+                    "`sim COLLECTIVE` takes it"
                 )
     return Disturbance(tuple(slow), tuple(sorted(links)), scenario.jitter, scenario.seed, scenario.name)
 

@@ -2,20 +2,17 @@
 """Simulate a training step on a fabric: plan -> program -> flows -> engine -> record."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from commbench.errors import InputError
 from commbench.results.steps import SimulatedStep
-from commbench.routing.routes import Routes, make_router
+from commbench.routing.routes import make_router
 from commbench.sim.placing import place
 from commbench.sim.scenario import Scenario
-from commbench.sim.setting import Change
-from commbench.sim.training import Fitted, Ran, fit, run_fitted
+from commbench.sim.training import Fitted, Ran, run_fitted
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
 from commbench.training.disturb import Disturbance, disturbance, jittered, rank_changes
@@ -27,17 +24,16 @@ from commbench.training.figures import (
     pipeline_bubble,
     time_by_kind,
 )
+from commbench.training.folding import fold_step
+from commbench.training.notes import notes_of
 from commbench.units import seconds
-from commbench.workload.step import Step, build_step
+from commbench.workload.step import Step
 from commbench.workload.step_plan import StepPlan
-from commbench.workload.step_units import Folding
 
-__all__ = ["MOST_OPERATIONS", "StepSimulation", "simulate_step"]
+__all__ = ["StepSimulation", "simulate_step"]
 
 IntArray = npt.NDArray[np.int64]
 
-MOST_OPERATIONS = 2_000_000
-"""Of an unfolded program: a minute and 2 GiB or so. Above it, what is not symmetric is folded as an estimate."""
 _SLOWING = ("tensor", "context", "expert", "data", "zero")  # what runs as kernels beside compute; copies do not
 
 
@@ -80,7 +76,8 @@ def simulate_step(
     placed = place(fabric, plan.degrees.num_ranks, placement, seed)
     router = make_router(fabric, routing, seed)
     disturbed = disturbance(scenario, fabric, placed) if scenario is not None else Disturbance()
-    step, fitted, notes = _fitted(plan, router, placed, disturbed, unfolded)
+    folded = fold_step(plan, router, placed, disturbed, unfolded=unfolded)
+    step, fitted = folded.step, folded.fitted
     ran = run_fitted(
         fitted,
         engine=engine,
@@ -90,39 +87,9 @@ def simulate_step(
         changes=rank_changes(disturbed, step),
     )
     where: dict[str, Any] = {"routing": router.policy.name, "placement": placement, "engine": engine, "seed": seed}
+    notes = notes_of(folded, ran, disturbed)
     record = _record(step, fitted, ran, notes, slowdown, disturbed.name, where, began)
     return StepSimulation(record, step, fitted, ran)
-
-
-def _fitted(
-    plan: StepPlan, router: Routes, placed: IntArray, disturbed: Disturbance, unfolded: bool
-) -> tuple[Step, Fitted, list[str]]:
-    """The program that is simulated, folded as far as no time changes by it, and what is to be said about it."""
-    folding = Folding.apart(plan.degrees, disturbed.slow_ranks) if disturbed.slow_ranks else None
-    links: Sequence[Change] = disturbed.links
-    step = build_step(plan, folding)
-    size = len(step.program.operations) * plan.degrees.num_ranks // step.units.num_units
-    wanted = unfolded or bool(disturbed.jitter)
-    if wanted and size > MOST_OPERATIONS:
-        why = "--unfolded" if unfolded else "--jitter, by which every rank is its own"
-        raise InputError(
-            f"{why}: {plan.degrees.num_ranks:,} ranks would be {size:,} operations, more than {MOST_OPERATIONS:,}: "
-            "give fewer microbatches or ranks"
-        )
-    fitted = fit(step.program, router, placed, links)
-    notes = [f"ranks {', '.join(map(str, disturbed.slow_ranks))} are classes of their own"] if folding else []
-    if not wanted and not fitted.uneven:
-        return step, fitted, notes
-    if not wanted and size > MOST_OPERATIONS:
-        notes.append(
-            f"an estimate: {len(fitted.uneven)} of {len(fitted.flows)} communications are not in symmetric positions "
-            f"on {router.fabric.name} (first: {fitted.uneven[0]}); their groups advance at the pace of the slowest"
-        )
-        return step, fitted, notes
-    if not wanted:
-        notes.append(f"not folded: {fitted.uneven[0]} is not in symmetric positions on {router.fabric.name}")
-    step = build_step(plan, Folding.none(plan.degrees))
-    return step, fit(step.program, router, placed, links), notes
 
 
 def _record(

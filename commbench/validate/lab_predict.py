@@ -32,7 +32,7 @@ from commbench.units import seconds
 from commbench.validate.lab_runs import lab_plan_of, schedule_of
 from commbench.validate.legs import NATIVE, Fabric
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["LabNetwork", "LabRoutes", "Prediction", "lab_network", "predict", "together"]
 
 IntArray = npt.NDArray[np.int64]
 ETHERNET_BYTES = 14  # of header, which queues count with every packet
@@ -48,28 +48,66 @@ class Prediction:
     contended: bool
 
 
-def predict(record: Measured, transport: Transport) -> Prediction:
-    """Simulate what a record was measured on."""
+def predict(record: Measured, transport: Transport, topology: Topology | None = None) -> Prediction:
+    """Simulate what a record was measured on.
+
+    Args:
+        record: measured in a lab. transport: of its messages.
+        topology: of the lab, with its rates; None takes the named one at the rate that the record tells.
+    """
     lab = record.environment["emulated"]
     jobs = [tuple(job) for job in lab["jobs"]]
-    fabric = Fabric(lab["topology"], lab["routing"], lab["rate_mbit"])
-    routes = LabRoutes(_topology(fabric), fabric.routing, lab.get("routes", {}))
-    program = together([_program(record, len(job), lab["channels"], lab["group"]) for job in jobs])
-    endpoints = np.array([host for job in jobs for host in job], dtype=np.int64)
     late = record.algorithm == NATIVE and record.collective in SENDS_FIRST
-    way = Way(replace(transport, answers_late=late), routes.num_rails, burst_bytes=_burst_bytes(lab))
-    one_machine = (0,) * len(endpoints)
-    processors = Processors(transport.overhead_ps, one_machine, int(record.environment["cores_usable"]))
-    seeds = range(DRAWS if late else 1)
-    done = [conveyed(program, routes, endpoints, replace(way, seed=seed), processors) for seed in seeds]
+    hosts = [host for job in jobs for host in job]
+    network = lab_network(record.environment, hosts, replace(transport, answers_late=late), topology)
+    program = together([_program(record, len(job), lab["channels"], lab["group"]) for job in jobs])
+    done = [network.convey(program, seed=seed) for seed in range(DRAWS if late else 1)]
     ends = [int(each.trace.end_ps[each.program.operation == lab["job"]].max()) for each in done]
-    return Prediction(seconds(round(median(ends))), _contended(done[0], routes.fabric))
+    return Prediction(seconds(round(median(ends))), _contended(done[0], network.routes.fabric))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabNetwork:
+    """What messages of a run in a lab go over: routes, what TCP and gloo add, and the machine's processors.
+
+    Attributes:
+        routes: of the lab. endpoints: rank of the topology of every rank that ran, shape (ranks,).
+        way: how messages go. processors: that all ranks share.
+    """
+
+    routes: "LabRoutes"
+    endpoints: IntArray
+    way: Way
+    processors: Processors
+
+    def convey(self, program: FlatProgram, *, seed: int = 0, engine: str = "compiled") -> Conveyed:
+        """Run a program; ``seed`` decides what is left to chance."""
+        way = replace(self.way, seed=seed)
+        return conveyed(program, self.routes, self.endpoints, way, self.processors, engine)
+
+
+def lab_network(
+    environment: Mapping[str, Any], hosts: Sequence[int], transport: Transport, topology: Topology | None = None
+) -> LabNetwork:
+    """The network of a run in a lab, by the environment of its record.
+
+    Args:
+        environment: of the record. hosts: rank of the topology of every rank that ran.
+        transport: of its messages. topology: as for :func:`predict`.
+    """
+    lab = environment["emulated"]
+    own = topology or _topology(Fabric(lab["topology"], lab["routing"], lab["rate_mbit"]))
+    routes = LabRoutes(own, lab["routing"], lab.get("routes", {}))
+    barrier_ps = 2 * transport.latency_ps * (len(hosts) - 1).bit_length()  # rounds of gloo's, which ends with time 0
+    way = Way(transport, routes.num_rails, burst_bytes=_burst_bytes(lab), idle_ps=barrier_ps)
+    one_machine = (0,) * len(hosts)
+    processors = Processors(transport.overhead_ps, one_machine, int(environment["cores_usable"]))
+    return LabNetwork(routes, np.array(hosts, dtype=np.int64), way, processors)
 
 
 def _burst_bytes(lab: Mapping[str, Any]) -> int:
-    """That a port lets out at once: the depth of its token bucket, and the packet with which it goes below zero
-    (Linux, net/sched/sch_htb.c: a class may send while it has not less than no tokens)."""
-    return int((lab["shaping"]["burst_packets"] + 1) * (lab["mtu"] + ETHERNET_BYTES))
+    """That a port's token bucket holds."""
+    return int(lab["shaping"]["burst_packets"] * (lab["mtu"] + ETHERNET_BYTES))
 
 
 @lru_cache(maxsize=16)

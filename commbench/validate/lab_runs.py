@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from commbench.emulate.lab import Carried, Lab
     from commbench.live.plan import Plan
 
-__all__ = ["LONGEST_S", "lab_plan_of", "leg_of", "measure_in_labs", "schedule_of"]
+__all__ = ["LONGEST_S", "lab_plan_of", "leg_of", "measure_in_labs", "routes_seen", "schedule_of"]
 
 LONGEST_S = 4.5
 """Of one iteration; what would take longer is left out."""
@@ -143,7 +143,7 @@ def _measure(leg: Leg, size: int, guess: float, lab: "Lab", crew: "Crew") -> lis
     records = [record for each in found for record in each]
     if leg.fabric.routing != "ecmp":
         return records
-    routes = _routes(before, lab.carried())
+    routes = routes_seen(before, lab.carried())
     return [_with_facts(record, routes=routes) for record in records]
 
 
@@ -188,7 +188,7 @@ def _with_facts(record: Measured, **facts: Any) -> Measured:
     return replace(record, environment={**record.environment, "emulated": emulated})
 
 
-def _routes(before: "Iterable[Carried]", after: "Iterable[Carried]") -> dict[str, str]:
+def routes_seen(before: "Iterable[Carried]", after: "Iterable[Carried]") -> dict[str, str]:
     """ "NIC NIC" -> the switches that most of their traffic went by in between, in order: what the hash chose."""
     earlier = {(c.src, c.dst, c.pair): c.num_bytes for c in before}
     hops: dict[tuple[str, str], dict[str, tuple[int, str]]] = {}

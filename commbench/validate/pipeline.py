@@ -1,49 +1,98 @@
 # SPDX-License-Identifier: Apache-2.0
 """A measured pipeline and its simulated twin: the same schedule, with the durations that were measured.
 
-Every iteration has a twin of its own: each pass lasts as long as it did in that iteration, and a transfer to another
-rank as long as it took when it was measured alone. What the twin does not know is the host: waking up, bookkeeping,
-waiting for a core. So measured less simulated bubble is the host's share, unless the schedule was not kept.
+Every iteration has a twin of its own: each pass lasts as long as it did in that iteration, and what is sent goes over a
+:class:`Network`. On real machines that is one where a message takes as long as it took when it was measured alone; in
+a lab it is the lab's own links (``validate.lab_pipeline``). Messages are posted as in ``live.pipeline_execute``: a rank
+does not wait for what it sends, receives are there before the step begins, and what goes from one rank to another goes
+over one connection in the order in which it is made.
+
+What the twin does not know is the host: waking up, bookkeeping, waiting for a core. So measured less simulated bubble
+is the host's share, unless the schedule was not kept.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean, median
+from typing import Any, Protocol
 
 from commbench.program.expand import expand
-from commbench.program.flat import COMPUTE
-from commbench.program.ir import Compute
+from commbench.program.flat import COMPUTE, FlatProgram
+from commbench.program.ir import Compute, Program, Transfer
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated, RankSpans, Span
 from commbench.sim.engines import Run, run
 from commbench.sim.placing import triples_of
 from commbench.sim.setting import Paths, Setting
+from commbench.sim.trace import Trace
 from commbench.units import PS_PER_S, seconds
 from commbench.workload.pipeline.lower import Durations, pipeline_program
 from commbench.workload.pipeline.schedule import Action, PipelineSchedule, Step
 from commbench.workload.pipeline.text import from_csv
 
-__all__ = ["MAX_POINTS", "compare_pipeline", "simulate_pipeline", "twin"]
+__all__ = [
+    "ENGINE",
+    "FREE",
+    "MAX_POINTS",
+    "LatencyNetwork",
+    "Network",
+    "compare_pipeline",
+    "simulate_pipeline",
+    "twin",
+]
 
 MAX_POINTS = 3.0
 """Percentage points by which a measured bubble may differ from its twin's."""
 
-_ENGINE = "reference"  # a few hundred tasks: done before numba has loaded
+ENGINE = "reference"
+"""Of the twins: a few hundred tasks are done before numba has loaded."""
+
 Pair = tuple[int, int]
-_FREE = 1e18  # bytes/s: a transfer takes its latency
 
 
-def simulate_pipeline(schedule: PipelineSchedule, durations: Durations, transfers_s: Mapping[Pair, float]) -> RankSpans:
-    """Spans of every rank, from 0; a transfer takes what its two ranks (lower first) need, whatever else goes on.
+class Network(Protocol):
+    """What carries the messages of a twin."""
+
+    def carry(self, program: FlatProgram) -> Trace:
+        """Run a program. The trace may have more tasks than the program, behind the program's own."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What it is, for the record, in JSON values."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyNetwork:
+    """A message takes ``transfers_s`` of its two ranks (lower first), whatever its bytes and whatever else goes on."""
+
+    transfers_s: Mapping[Pair, float] = field(default_factory=dict)
+
+    def carry(self, program: FlatProgram) -> Trace:
+        """See :class:`Network`; routes have no links."""
+        triples, route_of = triples_of(program)
+        pairs = [(min(src, dst), max(src, dst)) for src, dst, _ in triples.tolist()]
+        latencies_ps = [round(self.transfers_s.get(pair, 0.0) * PS_PER_S) for pair in pairs]
+        paths = Paths.of_lists([], [[] for _ in pairs], latencies_ps, route_of.tolist())
+        return run(program, Setting(paths), Run(engine=ENGINE)).trace
+
+    def describe(self) -> Mapping[str, Any]:
+        """See :class:`Network`."""
+        return {"kind": "latency"}
+
+
+FREE = LatencyNetwork()
+"""Messages take no time."""
+
+
+def simulate_pipeline(
+    schedule: PipelineSchedule, durations: Durations, network: Network, num_bytes: int = 1
+) -> RankSpans:
+    """Spans of every rank, from 0, with ``num_bytes`` in every message.
 
     Raises:
         ScheduleError: the schedule deadlocks.
     """
-    program = pipeline_program(schedule, durations, num_bytes=1)
+    program = _on_connections(pipeline_program(schedule, durations, num_bytes))
     flat = expand(program, reduction_ps_per_byte=0.0)
-    triples, route_of = triples_of(flat)
-    pairs = [(min(src, dst), max(src, dst)) for src, dst, _ in triples.tolist()]
-    latencies_ps = [round(transfers_s.get(pair, 0.0) * PS_PER_S) for pair in pairs]
-    paths = Paths.of_lists([_FREE] * len(pairs), [[i] for i in range(len(pairs))], latencies_ps, route_of.tolist())
-    trace = run(flat, Setting(paths), Run(engine=_ENGINE)).trace
+    trace = network.carry(flat)
     steps = {(rank, str(step)): step for rank, order in enumerate(schedule.orders) for step in order}
     found: list[list[Span]] = [[] for _ in schedule.orders]
     for task, (kind, number) in enumerate(zip(flat.kind.tolist(), flat.operation.tolist(), strict=True)):
@@ -52,6 +101,16 @@ def simulate_pipeline(schedule: PipelineSchedule, durations: Durations, transfer
             step = steps[operation.rank, operation.label]
             found[operation.rank] += _spans(step, int(trace.start_ps[task]), durations)
     return tuple(tuple(sorted(rank, key=lambda span: span[3])) for rank in found)
+
+
+def _on_connections(program: Program) -> Program:
+    """The program with one stream for all that a rank sends to another, in the order in which it is made."""
+    return replace(
+        program,
+        operations=tuple(
+            replace(op, stream=f"{op.src} to {op.dst}") if isinstance(op, Transfer) else op for op in program.operations
+        ),
+    )
 
 
 def _spans(step: Step, begin_ps: int, durations: Durations) -> list[Span]:
@@ -97,14 +156,14 @@ def _idle_s(spans: RankSpans) -> float:
     return _total_s(spans) - fmean(sum(end - begin for *_, begin, end in rank) for rank in spans)
 
 
-def _transfers_s(measured: PipelineMeasured) -> dict[Pair, float]:
-    return {(rank, other): transfer_s for rank, other, transfer_s in measured.transfers_s}
+def twin(measured: PipelineMeasured, network: Network | None = None) -> PipelineSimulated:
+    """The twin of the iteration whose length is nearest to the median.
 
-
-def twin(measured: PipelineMeasured) -> PipelineSimulated:
-    """The twin of the iteration whose length is nearest to the median."""
-    schedule = from_csv(measured.order, measured.schedule)
-    spans = simulate_pipeline(schedule, _as_measured(measured.median_iteration), _transfers_s(measured))
+    Args:
+        measured: what ran. network: None takes the transfers as they were measured alone.
+    """
+    schedule, network = from_csv(measured.order, measured.schedule), network or _measured_alone(measured)
+    durations = _as_measured(measured.median_iteration)
     return PipelineSimulated(
         run=measured.run,
         schedule=measured.schedule,
@@ -116,23 +175,40 @@ def twin(measured: PipelineMeasured) -> PipelineSimulated:
         activation_bytes=measured.activation_bytes,
         pass_s={f"{stage}{kind}": lasted for (stage, kind), lasted in measured.pass_s().items()},
         transfers_s=measured.transfers_s,
-        spans=spans,
-        engine=_ENGINE,
+        network=network.describe(),
+        spans=simulate_pipeline(schedule, durations, network, measured.activation_bytes),
+        engine=ENGINE,
     )
 
 
-def compare_pipeline(measured: PipelineMeasured, *, max_points: float = MAX_POINTS) -> PipelineCompared:
-    """Measured against simulated: medians over iterations, each with its own twin; idle time as means, which add up."""
+def _measured_alone(measured: PipelineMeasured) -> LatencyNetwork:
+    return LatencyNetwork({(rank, other): transfer_s for rank, other, transfer_s in measured.transfers_s})
+
+
+def compare_pipeline(
+    measured: PipelineMeasured,
+    network: Network | None = None,
+    *,
+    max_points: float = MAX_POINTS,
+    max_error: float | None = None,
+) -> PipelineCompared:
+    """Measured against simulated: medians over iterations, each with its own twin; idle time as means, which add up.
+
+    Args:
+        measured: what ran. network: as for :func:`twin`.
+        max_points, max_error: by how much bubble (percentage points) and length of the step (a fraction) may differ.
+    """
     schedule = from_csv(measured.order, measured.schedule)
 
-    def twins(durations: Callable[[RankSpans], Durations], transfers_s: Mapping[Pair, float]) -> list[RankSpans]:
-        return [simulate_pipeline(schedule, durations(spans), transfers_s) for spans in measured.spans]
+    def twins(durations: Callable[[RankSpans], Durations], over: Network) -> list[RankSpans]:
+        num_bytes = measured.activation_bytes
+        return [simulate_pipeline(schedule, durations(spans), over, num_bytes) for spans in measured.spans]
 
     def idle_s(simulated: Sequence[RankSpans]) -> float:
         return fmean(map(_idle_s, simulated))
 
-    whole = twins(_as_measured, _transfers_s(measured))
-    alike, as_measured = idle_s(twins(_alike, {})), idle_s(twins(_as_measured, {}))
+    whole = twins(_as_measured, network or _measured_alone(measured))
+    alike, as_measured = idle_s(twins(_alike, FREE)), idle_s(twins(_as_measured, FREE))
     return PipelineCompared(
         run=measured.run,
         schedule=measured.schedule,
@@ -141,6 +217,8 @@ def compare_pipeline(measured: PipelineMeasured, *, max_points: float = MAX_POIN
         ranks=measured.ranks,
         stages=measured.stages,
         microbatches=measured.microbatches,
+        activation_bytes=measured.activation_bytes,
+        fabric=measured.fabric,
         measured_s=measured.iteration_s,
         spread_s=measured.spread_s,
         simulated_s=median(map(_total_s, whole)),
@@ -154,4 +232,5 @@ def compare_pipeline(measured: PipelineMeasured, *, max_points: float = MAX_POIN
             "host": idle_s(measured.spans) - idle_s(whole),
         },
         max_points=max_points,
+        max_error=max_error,
     )

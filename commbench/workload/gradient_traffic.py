@@ -53,7 +53,9 @@ def data_traffic(
 
     ZeRO 0 all-reduces gradients bucket by bucket; 1 and 2 reduce-scatter them and all-gather the new parameters behind
     the optimizer; 3 all-gathers every layer before forward and before backward (of each microbatch) and
-    reduce-scatters its gradients. Gradients are sent after the last microbatch's backward of the layer they wait for.
+    reduce-scatters its gradients. Gradients are sent after the backward of the layer they wait for: under ZeRO 0 and 1
+    the last microbatch's, where they have added up; under 2 and 3 each microbatch's, since a rank keeps only its share
+    of them (arXiv 1910.02054, section 5.2; DeepSpeed's stages 2 and 3, and FSDP unless it is told not to).
     A tied embedding's gradients are all-reduced between the first and the last stage, where these differ. Groups of
     one rank send nothing; the sizes of groups are not known here, so leaving those calls out is the caller's.
 

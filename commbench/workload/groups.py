@@ -85,7 +85,7 @@ class Degrees:
         if self.num_ranks != num_ranks:
             raise InputError(
                 f"tp {self.tp} x cp {self.cp} x dp {self.dp} x pp {self.pp} = {self.num_ranks} ranks, "
-                f"but there are {num_ranks}"
+                f"but there are {num_ranks}; the degrees must multiply to the ranks"
             )
 
 

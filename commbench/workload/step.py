@@ -6,7 +6,8 @@ Rules, beside those of the pipeline schedule and of ``step_passes``:
 * A pass runs on (unit, "compute"), and so do the collectives that nothing runs beside: a unit does one thing at a time.
 * A stage's output goes to the neighbouring stage on a stream of its own (``pipeline.lower``).
 * Gradients of a bucket are sent on (unit, "data") when the last pass that adds to them has left the layer that the
-  bucket waits for. They run beside the backward pass of the layers before it.
+  bucket waits for. They run beside the backward pass of the layers before it. Under ZeRO 2 and 3, which keep no more
+  than a rank's own share of the gradients, every microbatch's are sent.
 * ZeRO 3 gathers a layer on (unit, "data") once the layer two before it is through: one layer computes, one is fetched.
 * The optimizer follows when all gradients are there: it reads gradients, reads and writes its state and writes the
   parameters, at the memory's bandwidth. ZeRO 1 and 2 gather the parameters behind it.
@@ -173,7 +174,7 @@ class _Builder:
         self.passes += [PassSpan(unit, action, first[unit], self._last[unit]) for unit in units]
 
     def _items_of(self, action: Action, final: bool) -> tuple[Item, ...]:
-        marks = final or (self.plan.zero == 3 and action.kind is not Pass.WEIGHT)
+        marks = final or self._sends_each(action) or (self.plan.zero == 3 and action.kind is not Pass.WEIGHT)
         key = (action.stage, action.kind, marks)
         if key not in self._items:
             layers = self._stages[action.stage].layers
@@ -203,8 +204,8 @@ class _Builder:
                     self._gather(self._stages[action.stage].gathers(when, item.layer), position)
             case End():
                 self._layer_done(units)
-                if final:
-                    self._send_gradients(position, action.stage, item.layer)
+                if final or self._sends_each(action):
+                    self._send_gradients(position, action.stage, item.layer, final=final)
             case Join():
                 self._join(units)
 
@@ -241,11 +242,16 @@ class _Builder:
 
     # -- gradients and optimizer
 
-    def _send_gradients(self, position: int, stage: int, layer: int) -> None:
+    def _sends_each(self, action: Action) -> bool:
+        """Whether the gradients of each microbatch are sent."""
+        return self.plan.zero >= 2 and action.kind in (Pass.BACKWARD, Pass.WEIGHT)
+
+    def _send_gradients(self, position: int, stage: int, layer: int, *, final: bool) -> None:
         after = {unit: self._stands(unit) for unit in self.units.at(position)}
         for one in self._stages[stage].gradients(layer):
             if one.group == "pp-ends":
-                self._ends.update(after)
+                if final:
+                    self._ends.update(after)
                 continue
             for unit, number in self._collectives(one, position, "data", after).items():
                 self._data[unit].append(number)

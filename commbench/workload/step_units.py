@@ -6,7 +6,8 @@ into classes; the ranks of one pipeline position, tensor class and data class ar
 One class of each is the folded program (a unit per pipeline position); a class per coordinate is the unfolded one.
 
 Groups (of tensor, data, ... parallelism) whose members lie in the same units are one pattern: they advance together.
-Whether that changes any time is for the simulator to find out: it depends on the fabric (sim.symmetry).
+Whether that changes any time is for the simulator to find out: it depends on the fabric (sim.symmetry). Where it does,
+:meth:`Units.finer` tells the ranks apart that are not alike.
 """
 
 from collections.abc import Sequence
@@ -53,6 +54,11 @@ class Folding:
         tensor, data = (sorted({place[i] for place in places}) for i in (1, 2))
         return cls(_classes(degrees.tp, tensor), _classes(degrees.dp * degrees.cp, data))
 
+    @property
+    def per_position(self) -> int:
+        """Classes of ranks at one pipeline position."""
+        return (max(self.tensor) + 1) * (max(self.data) + 1)
+
 
 def _classes(size: int, alone: Sequence[int]) -> tuple[int, ...]:
     """Classes numbered without gaps: 0 and up for those alone, then one for the rest."""
@@ -64,6 +70,11 @@ def _coordinates(degrees: Degrees, rank: int) -> tuple[int, int, int]:
     place = ParallelGroups(degrees).place_of(rank)
     members = ParallelGroups(degrees).of_rank("dp-cp", rank)
     return place["pp"], place["tp"], members.index(rank)
+
+
+def _alike(rows: IntArray) -> tuple[int, ...]:
+    """Numbers of the rows, the same for equal ones."""
+    return tuple(np.unique(rows, axis=0, return_inverse=True)[1].ravel().tolist())
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,7 @@ class Units:
     @property
     def per_position(self) -> int:
         """Units of one pipeline position."""
-        return (max(self.folding.tensor) + 1) * (max(self.folding.data) + 1)
+        return self.folding.per_position
 
     @cached_property
     def ranks(self) -> tuple[tuple[int, ...], ...]:
@@ -119,15 +130,33 @@ class Units:
         """The units of a pipeline position."""
         return range(position * self.per_position, (position + 1) * self.per_position)
 
+    def finer(self, colour: IntArray) -> Folding:
+        """The coarsest folding that keeps ranks of different colours apart, and those that this one keeps apart.
+
+        Args:
+            colour: a number for every rank of the world.
+        """
+        position, tensor, data = (self._place(kind) for kind in ("pp", "tp", "dp-cp"))
+        table = np.empty((self.degrees.pp, self.degrees.tp, len(self.folding.data)), dtype=np.int64)
+        table[position, tensor, data] = colour
+        rows = ((table.transpose(1, 0, 2), self.folding.tensor), (table.transpose(2, 0, 1), self.folding.data))
+        return Folding(*(_alike(np.column_stack([own, row.reshape(len(own), -1)])) for row, own in rows))
+
     @property
     def words(self) -> str:
         """What was folded, for people."""
-        ranks = self.degrees.num_ranks
+        ranks, pp = self.degrees.num_ranks, self.degrees.pp
         if self.num_units == ranks:
-            return f"nothing folded: {ranks:,} ranks, each simulated"
+            return f"nothing folded: each of {ranks:,} ranks is simulated by itself"
+        of_position = f"ranks of each of {pp} pipeline positions" if pp > 1 else "ranks"
         if self.per_position == 1:
-            return f"{ranks:,} ranks as {self.degrees.pp} pipeline positions"
-        return f"{ranks:,} ranks as {self.num_units} classes of them at {self.degrees.pp} pipeline positions"
+            alike = f"the {ranks // pp:,} {of_position} do the same at the same time"
+        else:
+            alike = (
+                f"the {ranks // pp:,} {of_position} are {self.per_position} classes, and those of a class do the same "
+                "at the same time"
+            )
+        return f"{ranks:,} ranks folded to {self.num_units}: {alike}, so one is simulated for all"
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,8 @@ class Execution:
         for key in ("num_heads", "num_kv_heads", "ffn"):
             if getattr(model, key) % self.tp:
                 raise InputError(f"model {model.name}: {key} {getattr(model, key)} is not divisible by tp {self.tp}")
+        if model.num_experts == 1 and self.ep > 1:
+            raise InputError(f"model {model.name}: it is dense, so there are no experts to spread over ep {self.ep}")
         if model.num_experts % self.ep:
             raise InputError(f"model {model.name}: {model.num_experts} experts are not divisible by ep {self.ep}")
 
@@ -154,7 +156,7 @@ def split_layers(model: Transformer, num_stages: int, layers_per_stage: tuple[in
         if num_stages < 1 or model.num_layers % num_stages:
             raise InputError(
                 f"model {model.name}: {model.num_layers} layers cannot be split evenly over {num_stages} stages; "
-                "give the layers of each stage"
+                "give the layers of each stage (--layers)"
             )
         return (model.num_layers // num_stages,) * num_stages
     if len(layers_per_stage) != num_stages or sum(layers_per_stage) != model.num_layers or min(layers_per_stage) < 0:

@@ -98,6 +98,17 @@ def test_show_in_three_forms(commbench: Commbench) -> None:
     assert text.num_ranks == 3
 
 
+def test_show_and_verify_as_one_json_object(commbench: Commbench) -> None:
+    shown = json.loads(commbench("algorithm show ring --ranks 2 --json"))
+    assert (shown["kind"], shown["schema"], shown["ranks"], shown["steps"]) == ("schedule", 1, 2, 2)
+    assert shown["columns"] == ["step", "rank", "channel", "kind", "peer", "chunk", "count"]
+    assert shown["operations"][:2] == [[0, 0, 0, "send", 1, 0, 1], [0, 0, 0, "reduce", 1, 1, 1]]
+    assert len(shown["operations"]) == shown["num_operations"] == 8  # 2 steps, 2 ranks, a send and what it meets
+    found = json.loads(commbench("algorithm verify docs/msccl-ring-4.xml --json"))
+    assert (found["kind"], found["file"], found["ranks"]) == ("verified", "docs/msccl-ring-4.xml", 4)
+    assert len(found["digest"]) == 16
+
+
 def test_show_finds_the_collective_of_a_name(commbench: Commbench) -> None:
     assert "collective all-to-all\n" in commbench("algorithm show pairwise --text --ranks 3")
 
@@ -105,8 +116,12 @@ def test_show_finds_the_collective_of_a_name(commbench: Commbench) -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("algorithm show rinng", "algorithm 'rinng' is unknown for all-reduce; known: ring"),
+        ("algorithm show rinng", "algorithm 'rinng' is unknown; did you mean ring"),
+        ("algorithm show pairwis", "algorithm 'pairwis' is unknown; did you mean pairwise"),
+        ("algorithm show zzz", "algorithm 'zzz' is unknown; `commbench algorithm list` shows the names"),
+        ("algorithm show rinng -c reduce", "algorithm 'rinng' is unknown for reduce; known: "),
         ("algorithm show ring --text --xml", "--text and --xml: give one of them, not both"),
+        ("algorithm show ring --text --xml --json", "--text and --xml and --json: give one of them, not all"),
         ("algorithm show docs/msccl-ring-4.xml --ranks 8", "docs/msccl-ring-4.xml: a file holds one schedule; it"),
         ("algorithm verify docs/layout.md", "docs/layout.md: a file of an algorithm ends in .txt, .xml, .py"),
         ("algorithm verify no.py", "no.py: cannot be read: there is no such file"),

@@ -46,8 +46,8 @@ def test_engines_give_the_same_line() -> None:
 @pytest.mark.parametrize(
     ("words", "rule"),
     [
-        (["--detail", "packet"], "--detail packet is unknown; known: transfer, folded, collective"),
-        (["--engine", "simgrid"], "--engine simgrid is unknown; known: compiled, reference"),
+        (["--detail", "packet"], "--detail 'packet' is unknown; known: transfer, folded, collective"),
+        (["--engine", "simgrid"], "--engine 'simgrid' is unknown; known: compiled, reference"),
         (["--engine", "reference", "--detail", "folded"], "give --detail transfer, or --engine compiled"),
         (["--detail", "collective", "--jitter", "0.1"], "give --detail transfer"),
     ],

@@ -22,7 +22,9 @@ def test_json_is_one_object_and_the_record_file_has_the_passes(tmp_path: Path) -
     assert len(kept["spans"]) == 2 * 4 * 8
     assert shown["iteration_s"] == kept["iteration_s"] > 0
     assert set(shown["memory_bytes"]) == {"parameters", "gradients", "optimizer", "activations", "workspace"}
-    assert "8 ranks as 4 pipeline positions" in done.stderr
+    assert "8 ranks folded to 4: the 2 ranks of each of 4 pipeline positions do the same" in done.stderr
+    assert shown["folded"] in done.stderr
+    assert all(note in done.stderr for note in shown["notes"])
 
 
 def test_the_table_says_what_was_asked_for(tmp_path: Path) -> None:
@@ -39,6 +41,53 @@ def test_the_table_says_what_was_asked_for(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
+def test_layers_in_a_file_may_be_a_list_and_the_table_says_what_was_folded(tmp_path: Path) -> None:
+    (tmp_path / "step.yaml").write_text(
+        "model: gpt3-125m\ntopology: dgx-h100-x4\ntp: 4\npp: 4\ndp: 2\nmicrobatch: 1\nglobal-batch: 8\ndevice: h100\n"
+        "matrix-efficiency: 0.6\nattention-efficiency: 0.5\nmemory-efficiency: 1\nlayers: [2, 4, 4, 2]\n"
+    )
+    done = commbench("sim", "train", "step.yaml", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.replace("\n#   ", " ").split())
+    assert "# 32 ranks folded to 4: the 8 ranks of each of 4 pipeline positions do the same at the same time" in text
+    assert (
+        "# rank order tp-cp-ep-dp-pp, nearest ranks first; groups of rank 0: tensor (tp) 0 1 2 3; data (dp) 0 4;"
+        in text
+    )
+    assert "pipeline (pp) 0 8 16 24 # folded: " in text
+    assert "in symmetric positions on dgx-h100-x4" in text
+    assert done.stderr == ""  # the table says it all
+
+
+FAULTS = {
+    "killed-rank 2 at 5 ms": "{kind: killed-rank, at: 5 ms, rank: 2}",
+    "background 0 -> 5 at 1 ms": "{kind: background, at: 1 ms, src: 0, dst: 5, size: 8M}",
+    "link h0/gpu0 -> h0/nvswitch0 at 1 ms, factor 0": (
+        "{kind: link, at: 1 ms, src: h0/gpu0, dst: h0/nvswitch0, direction: both, factor: 0}"
+    ),
+}
+
+
+@pytest.mark.parametrize("words", FAULTS)
+def test_faults_that_a_step_cannot_have_are_named_with_the_way_out(tmp_path: Path, words: str) -> None:
+    (tmp_path / "bad.yaml").write_text(f"faults:\n  - {FAULTS[words]}\n")
+    error = the_error(commbench("sim", "train", *STEP.split(), "--scenario", "bad.yaml", folder=tmp_path))
+    assert error.startswith(f"bad.yaml: {words}: a training step can have slow ranks and slower links ")
+    assert error.endswith("`sim COLLECTIVE` takes it")
+
+
+def test_a_straggler_and_jitter_make_the_step_longer_and_are_named(tmp_path: Path) -> None:
+    (tmp_path / "slow.yaml").write_text("faults:\n  - {kind: slow-rank, at: 0 s, rank: 7, factor: 0.5}\n")
+    healthy, slow, jittered = (
+        json.loads(commbench("sim", "train", *STEP.split(), "--json", *more, folder=tmp_path).stdout)
+        for more in ((), ("--scenario", "slow.yaml"), ("--jitter", "0.1", "--seed", "3"))
+    )
+    assert 1.5 * healthy["iteration_s"] < slow["iteration_s"] < 2 * healthy["iteration_s"]
+    assert "slow ranks are classes of their own: 7" in slow["notes"]
+    assert healthy["iteration_s"] < jittered["iteration_s"] < 1.1 * healthy["iteration_s"]
+    assert [one["scenario"] for one in (healthy, slow, jittered)] == ["", "slow", "jitter 0.1"]
+
+
 def test_sim_of_a_collective_stays_as_it_was(tmp_path: Path) -> None:
     done = commbench("sim", "all-reduce", "--topology", "star-8", "-b", "1M", "-e", "1M", "--json", folder=tmp_path)
     assert json.loads(done.stdout)["kind"] == "simulated"
@@ -49,19 +98,33 @@ def test_sim_of_a_collective_stays_as_it_was(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ("--model gpt3-125m", "--topology is missing: name one of"),
+        ("--model gpt3-125m", "--memory-efficiency is missing: the share of the device's memory bandwidth"),
         ("--topology dgx-h100", "--model is missing: name a preset"),
         (STEP.replace("--matrix-efficiency 0.6", ""), "--matrix-efficiency is missing: the share of the device's peak"),
         (STEP.replace("--device h100", ""), "--device is missing: what computes"),
-        (STEP.replace("--pp 4", "--pp 3"), "tp 2 x cp 1 x dp 1 x pp 3 = 6 ranks, but there are 8"),
-        (STEP.replace("--global-batch 8", "--global-batch 3"), "3 microbatches are too few for 4 ranks"),
+        (STEP.replace("--pp 4", "--pp 3"), "tp 2 x cp 1 x dp 1 x pp 3 = 6 ranks, but there are 8; the degrees must "
+         "multiply to the ranks (all of topology dgx-h100; --ranks takes fewer)"),
+        (STEP + " --ranks 4", "= 8 ranks, but there are 4; the degrees must multiply to the ranks (--ranks)"),
+        (STEP.replace("--global-batch 8", "--global-batch 3"), "3 microbatches are too few for 4 ranks and 4 "
+         "stages; it needs at least 4 (--global-batch 3 / (--microbatch 1 x --dp 1) = 3, --pp 4)"),
         (STEP + " --microbatch 3", "--global-batch 8 is not a multiple of --microbatch 3 x --dp 1 = 3"),
         (STEP + " --tp 8 --pp 1", "model gpt3-125m: num_heads 12 is not divisible by tp 8"),
         (STEP + " --pp 1 --tp 1 --dp 8 --zero 4", "zero = 4 is unknown"),
         (STEP + " --schedule 2f2b", "pipeline schedule '2f2b' is unknown"),
         (STEP + " --schedule interleaved-1f1b --stages-per-rank 2 --global-batch 6", "not a multiple of 4 ranks"),
         (STEP + " --schedule interleaved-1f1b --stages-per-rank 2", "12 layers cannot be split evenly over 8 stages"),
+        (STEP + " --schedule interleaved", "--schedule interleaved-1f1b: give --stages-per-rank"),
+        (STEP + " --schedule interleaved --stages-per-rank 3 --global-batch 2",
+         "2 microbatches are not a multiple of 4 ranks, as 3 stages per rank need (--global-batch 2 /"),
+        (STEP + " --schedule none.csv", "none.csv: cannot be read: No such file or directory"),
+        (STEP + " --layers 3,3,3", "layers per stage (3, 3, 3) must be 4 numbers, none negative, that add up to 12"),
         (STEP + " --layers 3,3,3,x", "--layers '3,3,3,x': must be whole numbers"),
         (STEP + " --slowdown 0.9", "slowdown 0.9 of compute beside a collective must be at least 1"),
+        (STEP + " --slowdown inf", "slowdown inf of compute beside a collective must be at least 1, and finite"),
+        (STEP + " --jitter 2", "--jitter 2: must be from 0 to 1, a share of what compute lasts"),
+        (STEP + " --bucket lots", "--bucket: 'lots' is not a size: give a number and a unit"),
+        (STEP + " --pp 1 --tp 1 --dp 8 --ep 2", "model gpt3-125m: it is dense, so there are no experts to spread"),
+        (STEP + " --ranks 16 --tp 4", "16 ranks on topology dgx-h100: it has 8 endpoints"),
         (STEP + " --gemm-table x.csv", "--matrix-efficiency and --gemm-table: give one of them"),
         (STEP + " --device a100", "device 'a100' is unknown; known:"),
         (STEP + " --ring tree-of-life", "algorithm 'tree-of-life' is unknown for all-reduce"),
@@ -75,10 +138,14 @@ def test_bad_input_is_one_line_with_the_rule(tmp_path: Path, options: str, messa
     ("text", "message"),
     [
         ("model: gpt3-125m\ncolour: red\n", "step.yaml: key 'colour' is unknown; known: model, topology"),
-        ("tp: many\n", "step.yaml: tp: 'many' must be of type int"),
-        ("tp: true\n", "step.yaml: tp: True must be of type int"),
+        ("tp: many\n", "step.yaml: tp: 'many' must be a whole number"),
+        ("tp: true\n", "step.yaml: tp: True must be a whole number"),
         ("- tp\n", "step.yaml: must be a mapping of options"),
         ("tp: [\n", "step.yaml: not YAML"),
+        ("tp: 2\npp: 1\ntp: 4\n", "step.yaml: line 3: key 'tp' is given twice"),
+        ("bucket: 25\n", "step.yaml: bucket: 25 must be text (in quotes)"),
+        ("flash: 1\n", "step.yaml: flash: 1 must be true or false"),
+        ("slowdown: fast\n", "step.yaml: slowdown: 'fast' must be a number"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:

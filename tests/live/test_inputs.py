@@ -11,6 +11,7 @@ import pytest
 from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.collectives.spec import get_collective
 from commbench.errors import InputError
+from commbench.live.kinds import job_of
 from commbench.live.plan import Plan, default_out, rounded_sizes
 from commbench.live.seat import find_seat, first_host
 
@@ -39,6 +40,7 @@ def test_a_plan_survives_the_way_to_a_rank() -> None:
     assert Plan.from_json(by_size.to_json()) == by_size
     rooted = plan(collective="broadcast", schedule=ROOT_1, root=1)
     assert Plan.from_json(rooted.to_json()) == rooted
+    assert job_of(by_size.to_json()) == by_size  # as a rank reads it, which knows no kind before
 
 
 def test_each_size_has_its_schedule() -> None:

@@ -7,8 +7,9 @@ import pytest
 import schedules
 
 from commbench.errors import CheckFailedError, RunError
+from commbench.live.job import OverlapJob
 from commbench.live.launch import RankHost
-from commbench.live.measure import measure, require_right
+from commbench.live.measure import measure, require_right, run_job
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
 from commbench.results.journal import read_records
@@ -50,6 +51,16 @@ def test_records_come_back_and_are_appended(tmp_path: Path) -> None:
     assert len(facts.environment["hosts"]) == 2
     kept = facts.environment["variables"]
     assert (kept["NCCL_DEBUG"], kept["NCCL_ALGO"]) == ("rank0", "x")
+
+
+@pytest.mark.live
+def test_other_jobs_tell_of_their_records_too(tmp_path: Path) -> None:
+    listener = Listener()
+    job = OverlapJob(ranks=2, out=tmp_path / "r.jsonl", run="r", backend="gloo", iters=1, m=8, n=8, k=8, size_bytes=64)
+    records = run_job(job, observer=listener)
+    assert [record.kind for record in records] == ["overlap"]
+    assert records == listener.records == read_records(job.out)
+    assert len(listener.facts) == 1
 
 
 def test_a_host_that_cannot_start_is_named(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ import pytest
 
 from commbench.cli.run_pipeline import make_job
 from commbench.errors import InputError, RunError, ScheduleError
-from commbench.live.job import PipelineJob, job_of
-from commbench.live.job_launch import run_job
+from commbench.live.job import PipelineJob
+from commbench.live.kinds import job_of
+from commbench.live.measure import run_job
 from commbench.live.observe import Observer
 from commbench.results.journal import read_records
 from commbench.results.pipeline_records import PipelineMeasured
@@ -27,12 +28,16 @@ from commbench.workload.pipeline.text import from_csv
 pytest.importorskip("torch")
 live = pytest.mark.live
 
-SHORT = ("2 ms", "2 ms", "2 ms")
 ROOT = Path(__file__).parents[2]
 
 
+def lasting(delay: str) -> dict[str, str]:
+    """F, I and W."""
+    return dict.fromkeys(("forward", "input_", "weight"), delay)
+
+
 def job(tmp_path: Path, schedule: str, **options: object) -> PipelineJob:
-    settings = {"ranks": 2, "microbatches": 4, "delays": SHORT, "iters": 2, "backend": "gloo", "timeout_s": 60.0}
+    settings = {"ranks": 2, "microbatches": 4, "iters": 2, "backend": "gloo", "timeout": 60.0, **lasting("2 ms")}
     return make_job(schedule, out=tmp_path / "r.jsonl", **(settings | options))  # type: ignore[arg-type]
 
 
@@ -82,7 +87,8 @@ def test_every_executor_is_right_and_in_order(schedule: str, ranks: int, executo
 def test_a_csv_without_a_double_runs_by_products(tmp_path: Path) -> None:
     csv = tmp_path / "own.csv"
     csv.write_text("0F0,0F1,,0B0,0B1\n1F0,1B0,1F1,1B1\n")
-    asked = make_job(str(csv), ranks=2, out=tmp_path / "r.jsonl", compute="matmul", sizes=(16, 32, 3), backend="gloo")
+    sizes = {"tokens": 16, "hidden": 32, "layers": 3}
+    asked = make_job(str(csv), ranks=2, out=tmp_path / "r.jsonl", compute="matmul", backend="gloo", **sizes)
     (record,) = measured(asked)
     assert (record.schedule, record.microbatches, record.compute) == ("own", 2, "matmul")
     assert record.wrong == 0
@@ -110,7 +116,7 @@ class Pids(Observer):
 @live
 def test_a_stage_that_dies_is_named_and_ends_the_others(tmp_path: Path) -> None:
     observer = Pids(kill=1)
-    asked = job(tmp_path, "1f1b", ranks=2, iters=100, delays=("50 ms", "50 ms", "50 ms"))
+    asked = job(tmp_path, "1f1b", ranks=2, iters=100, **lasting("50 ms"))
     with pytest.raises(RunError, match=r"rank 1 was killed by signal 9 \(SIGKILL\) at 16 KiB, .*stage 1[FB]\d+"):
         run_job(asked, observer=observer)
     assert not any(Path(f"/proc/{pid}").exists() for pid in observer.pids)
@@ -184,12 +190,12 @@ def test_the_command_measures_simulates_and_compares(tmp_path: Path) -> None:
         ("1f1b", {"slow": ["2=1.5"]}, "'2=1.5' must be STAGE=FACTOR with a stage of 0..1"),
         ("1f1b", {"slow": ["1"]}, "--slow '1' must be STAGE=FACTOR"),
         ("1f1b", {"slow": ["1=nan"]}, "--slow '1=nan' must be STAGE=FACTOR"),
-        ("1f1b", {"delays": ("0 ms", "1 ms", "1 ms")}, "must be above 0"),
-        ("1f1b", {"delays": ("20", "1 ms", "1 ms")}, "is not a duration"),
-        ("1f1b", {"sizes": (0, 64, 1)}, "--tokens 0 must be at least 1"),
-        ("1f1b", {"sizes": (2**18, 64, 1)}, "float32 is exact up to 16777216"),
+        ("1f1b", {"forward": "0 ms"}, "must be above 0"),
+        ("1f1b", {"input_": "20"}, "is not a duration"),
+        ("1f1b", {"tokens": 0}, "--tokens 0 must be at least 1"),
+        ("1f1b", {"tokens": 2**18}, "float32 is exact up to 16777216"),
         ("1f1b", {"iters": 0}, "--iters 0 must be at least 1"),
-        ("1f1b", {"timeout_s": 0.0}, "--timeout 0 must be above 0 seconds"),
+        ("1f1b", {"timeout": 0.0}, "--timeout 0 must be above 0 seconds"),
     ],
 )
 def test_bad_input_is_refused_with_rule_and_numbers(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A transformer block shared by live ranks: right gradients, and the bytes of the formula; products and overlap."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -11,8 +12,10 @@ import pytest
 
 from commbench.errors import InputError
 from commbench.live.job import TensorParallelJob
-from commbench.live.job_launch import run_job
-from commbench.results.device_records import TensorParallelMeasured
+from commbench.live.measure import run_job
+from commbench.results.journal import read_records
+from commbench.results.records import Measured
+from commbench.results.tensor_parallel_records import TensorParallelMeasured
 from commbench.workload.compute import Device
 from commbench.workload.gemm_table import read_gemm_table
 from commbench.workload.operators import Matmul
@@ -40,6 +43,30 @@ def predicted(record: TensorParallelMeasured) -> list[tuple[str, int]]:
     return sorted((one.collective, one.size_bytes) for one in traffic)
 
 
+def check_alone(records: list[Measured], ranks: int, message_bytes: int) -> None:
+    """All-reduces of a quarter to four times the block's size, right, and with every sample."""
+    assert [record.size_bytes for record in records] == [message_bytes // 4, message_bytes, 4 * message_bytes]
+    for record in records:
+        assert (record.collective, record.algorithm, record.ranks, record.wrong) == ("all-reduce", "native", ranks, 0)
+        shape = [len(row) for row in record.samples_s]
+        assert shape == [2 * 2 * 2] * ranks  # two of each in a round, a round with every second way of both iterations
+        assert [len(row) for row in record.phases_s["wait"]] == shape
+        for waits in zip(*record.phases_s["wait"], strict=True):
+            assert min(waits) == 0
+        assert all(len(row) == shape[0] // 2 for phase in ("call", "copy") for row in record.phases_s[phase])
+
+
+def check_spans(record: TensorParallelMeasured, every: list[tuple[str, int]]) -> None:
+    """Every call of every rank in both iterations, in time, inside the iteration."""
+    assert record.clock == "shared"
+    assert all(min(starts) == 0 for starts in zip(*record.starts_s, strict=True))
+    for number, iteration in enumerate(record.spans):
+        for rank, spans in enumerate(iteration):
+            assert sorted((collective, size_bytes) for collective, size_bytes, *_ in spans) == every
+            for _, _, begin, called, wait, end in spans:
+                assert 0 < begin < called <= wait < end <= record.samples_s[rank][number]
+
+
 @live
 @pytest.mark.parametrize(("ranks", "hidden", "heads"), [(2, 24, 4), (3, 24, 6)])
 def test_bytes_are_the_formula_and_gradients_those_of_the_whole_block(
@@ -49,12 +76,15 @@ def test_bytes_are_the_formula_and_gradients_those_of_the_whole_block(
         ranks=ranks, out=tmp_path / "r.jsonl", run="r", backend="gloo", iters=2, hidden=hidden, heads=heads,
         ffn=60, sequence=12, micro_batch=2, timeout_s=60.0,
     )  # fmt: skip
-    records = run_job(job)
-    assert [(r.method, r.sequence_parallel) for r in records] == [  # type: ignore[attr-defined]
+    everything = run_job(job)
+    alone = [record for record in everything if isinstance(record, Measured)]
+    check_alone(alone, ranks, 4 * 2 * 12 * hidden)
+    records = [record for record in everything if isinstance(record, TensorParallelMeasured)]
+    assert [*alone, *records] == everything
+    assert [(r.method, r.sequence_parallel) for r in records] == [
         ("hand", False), ("dtensor", False), ("hand", True), ("dtensor", True),
     ]  # fmt: skip
     for record in records:
-        assert isinstance(record, TensorParallelMeasured)
         # 8 b s h e (t-1)/t
         assert record.moved_bytes_times_ranks == 8 * 2 * 12 * hidden * 4 * (ranks - 1)
         assert record.bytes_ok
@@ -65,6 +95,7 @@ def test_bytes_are_the_formula_and_gradients_those_of_the_whole_block(
         ]
         assert sorted(every) == predicted(record)
         assert 0 < record.exposed_s <= record.time_s
+        check_spans(record, sorted(every))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +122,40 @@ def test_a_meter_refuses_collectives_that_it_does_not_count() -> None:
     meter = CollectiveMeter(2, clock_of(torch.device("cpu")))
     with meter, pytest.raises(AssertionError, match="is a collective that is not counted"):
         torch.ops._c10d_functional.all_gather_into_tensor_coalesced([torch.zeros(2)], 2, "none")
+
+
+def test_a_meter_has_the_marks_of_every_call_and_of_its_wait() -> None:
+    """Marks are 0, 1, 2 ...: a call under way while another one is made, and a wait that comes twice."""
+    from commbench.live.collective_meter import CollectiveMeter
+    from commbench.live.timing import Clock
+
+    marks = itertools.count()
+    meter = CollectiveMeter(4, Clock(lambda: next(marks), lambda start, end: float(end - start), lambda: None))
+    first, second = torch.zeros(4), torch.zeros(2)
+    operations = torch.ops._c10d_functional
+    origin = next(marks)
+    with meter:
+        for data, operation in ((first, operations.all_reduce_), (second, operations.all_gather_into_tensor)):
+            meter.__torch_dispatch__(_Handed(operation, data), (), (data,))
+        for data in (second, first, first):
+            meter.__torch_dispatch__(_Handed(operations.wait_tensor, data), (), (data,))
+    assert meter.spans(origin) == (
+        ("all-reduce", 16, 1.0, 2.0, 7.0, 8.0), ("all-gather", 32, 3.0, 4.0, 5.0, 6.0),
+    )  # fmt: skip
+    assert [(count.collective, count.calls, count.size_bytes) for count in meter.counts()] == [
+        ("all-gather", 1, 32), ("all-reduce", 1, 16),
+    ]  # fmt: skip
+
+
+class _Handed:
+    """An operator that sends nothing and gives back its input."""
+
+    def __init__(self, packet: object, data: object) -> None:
+        self._overloadpacket, self._data = packet, data
+        self.namespace, self._opname = "_c10d_functional", str(packet)
+
+    def __call__(self, *args: object) -> object:
+        return self._data
 
 
 def commbench(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -135,6 +200,28 @@ def test_bad_input_is_one_line_and_exit_2(arguments: list[str], message: str, tm
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert message in line
     assert done.stdout == ""
+
+
+@live
+def test_the_command_simulates_what_it_measured_and_a_threshold_fails(tmp_path: Path) -> None:
+    options = ["--nproc", "2", "--hidden", "16", "--sequence", "8", "--micro-batch", "4", "--method", "hand"]
+    more = ["--iters", "3", "--warmup", "1", "--json", "--max-error", "0", "--out", "r.jsonl"]
+    done = commbench("tensor-parallel", *options, *more, folder=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "error: tensor parallelism by hand, sequence parallel no: " in done.stderr
+    assert "is more than 0.0%" in done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    of_a_block = ["tensor-parallel", "tensor-parallel-simulated", "tensor-parallel-compared"]
+    assert [line["kind"] for line in lines] == ["measured"] * 3 + of_a_block * 2
+    for measured, simulated, compared in (lines[3:6], lines[6:9]):
+        assert "spans" not in measured
+        assert compared["measured_s"] == measured["exposed_s"]
+        assert compared["simulated_s"] == simulated["exposed_s"]
+        assert compared["error"] == pytest.approx(simulated["exposed_s"] / measured["exposed_s"] - 1)
+        assert compared["ok"] is False
+        assert measured["environment"]["memory_kept"] in (True, False)
+    kept = read_records(tmp_path / "r.jsonl")
+    assert sorted(record.kind for record in kept) == sorted(line["kind"] for line in lines)
 
 
 @live

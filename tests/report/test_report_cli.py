@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verb: files in, a page and its path out."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,13 @@ def test_prints_the_path_of_the_page(journal: Path, tmp_path: Path, monkeypatch:
     assert "<title>Mine &amp; yours</title>" in page
     assert "--topology shared-memory-4 --title &#39;Mine &amp; yours&#39;" in page  # as it must be typed in a shell
     assert 'id="topology"' in page
+
+
+def test_json_is_one_object(journal: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    result = CliRunner().invoke(app, [str(journal), "--out", str(out), "--json"], catch_exceptions=False)
+    assert json.loads(result.stdout) == {"kind": "report", "schema": 1, "path": str(out)}
+    assert out.exists()
 
 
 def test_salvage_names_what_it_left_out(journal: Path, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training steps on a page."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from commbench.report.page import ReportInput, render
+from commbench.report.pipeline_chart import Bar, Panel, pipeline_chart
 from commbench.report.training import training_section
 from commbench.results.steps import SimulatedStep
 from tests.training.plans import plan, simulate
@@ -29,7 +31,7 @@ def test_every_step_has_a_chart_and_a_bar(steps: list[SimulatedStep]) -> None:
     assert "bubble" in section.charts[0].detail
     assert [entry.word for entry in section.passes] == ["forward", "backward", "input gradient", "weight gradient"]
     assert [entry.word for entry in section.kinds][:4] == ["forward", "recompute", "backward", "optimizer"]
-    assert "tiny, tp 2 dp 4 pp 2, 1f1b: 16 ranks as 2 pipeline positions." in section.notes
+    assert any(note.startswith("tiny, tp 2 dp 4 pp 2, 1f1b: 16 ranks folded to 2: ") for note in section.notes)
 
 
 def test_a_chart_has_a_rectangle_per_pass_and_one_row_per_position(steps: list[SimulatedStep]) -> None:
@@ -41,6 +43,22 @@ def test_a_chart_has_a_rectangle_per_pass_and_one_row_per_position(steps: list[S
     assert "position 1" in svg
     assert "position 2" not in svg
     assert "<pattern" in svg  # hatched
+
+
+def test_the_time_axis_reaches_to_the_end_of_the_step() -> None:
+    bars = (Bar(0, 0.0, 1.0, "F", "0"),)
+    ends = {}
+    for until_s in (0.0, 4.0):
+        svg = pipeline_chart([Panel("", ("position 0",), bars)], "p", title="t", until_s=until_s).svg
+        ends[until_s] = max(float(tick) for tick in re.findall(r">(\d\.\d+)</text>", svg))
+    assert ends == {0.0: 1.0, 4.0: 4.0}
+
+
+def test_passes_that_are_too_many_are_left_out_and_the_axis_ends_with_those_drawn() -> None:
+    bars = tuple(Bar(0, 1e-3 * number, 1e-3 * (number + 1), "F", "") for number in range(6001))
+    chart = pipeline_chart([Panel("", ("position 0",), bars)], "p", title="t", until_s=50.0)
+    assert chart.detail == "shown: the first 6,000 passes"
+    assert max(int(tick) for tick in re.findall(r">(\d+)</text>", chart.svg)) <= 6
 
 
 def test_tables_say_what_the_records_say(steps: list[SimulatedStep]) -> None:

@@ -55,3 +55,17 @@ def ring(
     placed = place(topology, num_ranks, placement, seed)
     paths = paths_of(*triples_of(loop), Router(topology, routing, seed), placed)
     return loop, Setting(paths, processors_of(topology, placed) if overhead_ps is None else Processors(overhead_ps))
+
+
+def busy_ring(name: str, routing: str, placement: str, channels: int) -> LoopCase:
+    """A ring over all ranks of a shipped fabric that starts each channel on another rank of a host, and adds."""
+    topology = fabric(name)
+    return ring(
+        topology,
+        topology.num_ranks,
+        channels=channels,
+        group=topology.num_ranks // topology.num_hosts,
+        routing=routing,
+        placement=placement,
+        reduction_ps_per_byte=0.3,
+    )

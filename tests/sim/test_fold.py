@@ -15,7 +15,7 @@ from commbench.sim.fold import Folded, fold
 from commbench.sim.setting import Change, Paths, Processors, Setting, What
 from tests.cases import star
 from tests.sim import engine_cases as cases
-from tests.sim.loop_cases import fabric, ring
+from tests.sim.loop_cases import busy_ring, fabric, ring
 
 
 def spans(program: LoopProgram, setting: Setting) -> tuple[set[tuple[int, ...]], int, int]:
@@ -79,18 +79,8 @@ CLASSES = {  # (fabric, routing, placement, channels): tasks, and what is left o
 @pytest.mark.parametrize("where", CLASSES, ids=lambda where: "-".join(map(str, where)))
 def test_rings_on_fabrics(where: tuple[str, str, str, int]) -> None:
     """Regular ones fold to one host or leaf; where flows collide at random, little or nothing does."""
-    name, routing, placement, channels = where
-    topology = fabric(name)
-    loop, setting = ring(
-        topology,
-        topology.num_ranks,
-        channels=channels,
-        group=topology.num_ranks // topology.num_hosts,
-        routing=routing,
-        placement=placement,
-        reduction_ps_per_byte=0.3,
-    )
-    assert (len(loop.kind), *sizes((loop, setting))) == CLASSES[where]
+    case = busy_ring(*where)
+    assert (len(case[0].kind), *sizes(case)) == CLASSES[where]
 
 
 @pytest.mark.parametrize("collective", ["all-reduce", "reduce-scatter", "all-gather"])

@@ -1,49 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """SEMANTICS.md, rule by rule, on programs of a few tasks, in both engines. One byte takes one picosecond."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 
 from commbench.errors import InputError
-from commbench.program.flat import COMPUTE, TRANSFER
 from commbench.sim import compiled, reference
-from commbench.sim.setting import Paths, Processors, Setting
+from commbench.sim.setting import Processors
 from commbench.sim.trace import Trace
-from tests.sim.engine_cases import BYTE_PER_PS, program_of
+from tests.sim.engine_cases import BYTE_PER_PS
+from tests.sim.few_tasks import compute, run_tasks, transfer
 
 Run = Callable[..., Trace]
 
 
-def compute(rank: int, duration_ps: int, *needs: int) -> tuple:
-    return COMPUTE, rank, -1, 0, duration_ps, needs
-
-
-def transfer(src: int, dst: int, num_bytes: int, *needs: int) -> tuple:
-    return TRANSFER, src, dst, num_bytes, 0, needs
-
-
 @pytest.fixture(params=[reference, compiled], ids=lambda engine: engine.ENGINE)
 def run(request: pytest.FixtureRequest) -> Run:
-    """Run tasks in an engine. Task t takes route t: over link 0 and without latency unless said otherwise."""
+    """Run tasks in an engine, over link 0 and without latency unless said otherwise for a task by its number."""
 
     def run(
         tasks: Sequence[tuple],
         *,
-        routes: dict[int, tuple[int, ...]] | None = None,
-        latency_ps: dict[int, int] | None = None,
-        bandwidths: Sequence[float] = (BYTE_PER_PS,),
-        processors: Processors | None = None,
-        overhead_ps: int = 0,
+        routes: Mapping[int, tuple[int, ...]] | None = None,
+        latency_ps: Mapping[int, int] | None = None,
+        **more: Any,
     ) -> Trace:
-        numbers = range(len(tasks))
-        paths = Paths.of_lists(
-            bandwidths,
-            [(routes or {}).get(task, (0,)) for task in numbers],
-            [(latency_ps or {}).get(task, 0) for task in numbers],
-            [-1 if row[0] == COMPUTE else task for task, row in enumerate(tasks)],
-        )
-        return request.param.run(program_of(tasks), Setting(paths, processors or Processors(overhead_ps)))
+        each = [((routes or {}).get(task, (0,)), (latency_ps or {}).get(task, 0)) for task in range(len(tasks))]
+        return run_tasks(request.param.run, tasks, routes=each, **more)
 
     return run
 

@@ -5,31 +5,19 @@ Links carry 1 byte per picosecond unless said otherwise. Task t takes route t; t
 there to move to.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from commbench.program.flat import COMPUTE, COUPLED, TRANSFER
 from commbench.sim import compiled, reference
-from commbench.sim.setting import CUT_OFF, Change, CutOff, Paths, Processors, Setting, What
+from commbench.sim.setting import CUT_OFF, Change, CutOff, What
 from commbench.sim.trace import Trace
-from tests.sim.engine_cases import BYTE_PER_PS, program_of
+from tests.sim.engine_cases import BYTE_PER_PS
+from tests.sim.few_tasks import compute, coupled, run_tasks, transfer
 
 Run = Callable[..., Trace]
-Route = tuple[tuple[int, ...], int]  # links, latency
 HALF = BYTE_PER_PS / 2
-
-
-def compute(rank: int, duration_ps: int, *needs: int) -> tuple:
-    return COMPUTE, rank, -1, 0, duration_ps, needs
-
-
-def transfer(src: int, dst: int, num_bytes: int, *needs: int) -> tuple:
-    return TRANSFER, src, dst, num_bytes, 0, needs
-
-
-def coupled(num_bytes: int, *needs: int) -> tuple:
-    return COUPLED, -1, -1, num_bytes, 0, needs
 
 
 def bandwidth(time_ps: int, link: int, value: float) -> Change:
@@ -46,27 +34,8 @@ def slow(time_ps: int, rank: int, times: float) -> Change:
 
 @pytest.fixture(params=[reference, compiled], ids=lambda engine: engine.ENGINE)
 def run(request: pytest.FixtureRequest) -> Run:
-    """Run tasks in an engine: ``routes`` as (links, latency), by default link 0 and no latency for every task."""
-
-    def run(
-        tasks: Sequence[tuple],
-        *changes: Change,
-        routes: Sequence[Route] | None = None,
-        weights: Sequence[Sequence[float]] | None = None,
-        bandwidths: Sequence[float] = (BYTE_PER_PS,),
-        overhead_ps: int = 0,
-    ) -> Trace:
-        routes = [((0,), 0)] * len(tasks) if routes is None else routes
-        paths = Paths.of_lists(
-            bandwidths,
-            [links for links, _ in routes],
-            [latency_ps for _, latency_ps in routes],
-            [-1 if row[0] == COMPUTE else task for task, row in enumerate(tasks)],
-            weights,
-        )
-        return request.param.run(program_of(tasks), Setting(paths, Processors(overhead_ps), changes))
-
-    return run
+    """Run tasks in an engine."""
+    return partial(run_tasks, request.param.run)
 
 
 # Bandwidth --------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from commbench.collectives.algorithm import Request
@@ -13,9 +14,10 @@ from commbench.errors import InputError
 from commbench.program.ir import CollectiveCall, Compute, CoupledCall, Pattern, Program
 from commbench.routing.routes import make_router
 from commbench.sim.coupled import couple
-from commbench.sim.patterns import asymmetric, couple_groups, together
+from commbench.sim.patterns import Groups, couple_groups, together
 from commbench.sim.placing import processors_of
 from commbench.sim.setting import Change, What
+from commbench.sim.symmetry import kinds_of_links, positions
 from commbench.sim.training import fit, run_fitted
 from commbench.topology.load import load_topology
 from commbench.topology.model import Topology
@@ -65,6 +67,12 @@ def test_groups_add_up_and_the_slowest_sets_the_pace() -> None:
     assert set(flow.link) == set(found.link)
 
 
+def uneven_of(flows: list[Groups], fabric: Topology, marks: npt.NDArray[np.int64] | None = None) -> list[int]:
+    """Numbers of the patterns whose groups are in several classes."""
+    classes = positions(flows, fabric.bandwidths, kinds=kinds_of_links(fabric), marks=marks)
+    return [number for number, found in enumerate(classes) if found.max()]
+
+
 @pytest.mark.parametrize(
     ("groups", "uneven"),
     [
@@ -79,7 +87,7 @@ def test_what_is_symmetric(groups: list[list[tuple[int, ...]]], uneven: list[int
     fabric = leaf_spine(8, hosts_per_leaf=4, spines=4)
     placed, router = np.arange(8), make_router(fabric)
     flows = [couple_groups(pattern(*each), router, placed, processors_of(fabric, placed)) for each in groups]
-    assert asymmetric(flows, fabric.bandwidths) == uneven
+    assert uneven_of(flows, fabric) == uneven
 
 
 def test_a_link_that_will_change_is_not_like_the_others() -> None:
@@ -87,9 +95,9 @@ def test_a_link_that_will_change_is_not_like_the_others() -> None:
     placed, router = np.arange(4), make_router(fabric)
     flows = [couple_groups(pattern((0, 1), (2, 3)), router, placed, processors_of(fabric, placed))]
     marks = np.zeros(8, dtype=np.int64)
-    assert asymmetric(flows, fabric.bandwidths, marks) == []
+    assert uneven_of(flows, fabric, marks) == []
     marks[2] = 1
-    assert asymmetric(flows, fabric.bandwidths, marks) == [0]
+    assert uneven_of(flows, fabric, marks) == [0]
 
 
 def beside(duration_ps: int, slowdown: float, *, slows: bool = True, engine: str = "compiled") -> list[int]:

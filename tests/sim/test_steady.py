@@ -18,7 +18,7 @@ from commbench.sim.setting import CUT_OFF, Change, CutOff, Setting, What
 from commbench.sim.steady import Steady, alike
 from tests.cases import leaf_spine, star
 from tests.sim import engine_cases as cases
-from tests.sim.loop_cases import fabric, ring
+from tests.sim.loop_cases import busy_ring, fabric, ring
 
 RINGS = ("ring", "ring-bidirectional")
 
@@ -66,18 +66,8 @@ SKIPPED = {  # (fabric, routing, placement, channels): rounds of an all-reduce o
 @pytest.mark.parametrize("where", SKIPPED, ids=lambda where: "-".join(map(str, where)))
 def test_rings_on_fabrics(where: tuple[str, str, str, int]) -> None:
     """Most rounds are skipped where the fabric is regular, fewer where flows collide; the answer stays the same."""
-    name, routing, placement, channels = where
-    topology = fabric(name)
-    loop, setting = ring(
-        topology,
-        topology.num_ranks,
-        channels=channels,
-        group=topology.num_ranks // topology.num_hosts,
-        routing=routing,
-        placement=placement,
-        reduction_ps_per_byte=0.3,
-    )
-    assert (loop.num_rounds, skipped((loop, setting))) == SKIPPED[where]
+    case = busy_ring(*where)
+    assert (case[0].num_rounds, skipped(case)) == SKIPPED[where]
 
 
 def test_shared_processors() -> None:

@@ -97,10 +97,10 @@ def test_link_classes_count_each_duplex_link_once() -> None:
     assert memory == [(False, 4), (False, 1), (False, 4)]
 
 
-def run(*arguments: str) -> str:
+def run(*arguments: str, columns: int = 80) -> str:
     from commbench.cli.topology import app
 
-    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False, env={"COLUMNS": "80"})
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False, env={"COLUMNS": str(columns)})
     assert result.exit_code == 0
     return result.stdout
 
@@ -124,9 +124,10 @@ def test_show_as_json() -> None:
 @pytest.mark.parametrize(
     "arguments", [("list",), ("show", "dgx-h100"), ("show", "shared-memory-4"), ("show", "fat-tree-131072")]
 )
-def test_tables_fit_80_columns(arguments: tuple[str, ...]) -> None:
-    lines = run(*arguments).splitlines()
-    assert max(map(len, lines)) <= 80
+def test_tables_fit_the_terminal_and_100_columns(arguments: tuple[str, ...]) -> None:
+    for columns, most in ((80, 80), (160, 100)):
+        lines = run(*arguments, columns=columns).splitlines()
+        assert max(map(len, lines)) <= most
 
 
 def test_show_names_every_number_and_its_origin() -> None:

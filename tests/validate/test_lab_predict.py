@@ -145,15 +145,20 @@ def test_a_sender_goes_on_when_the_rest_fits_its_buffer() -> None:
     assert np.count_nonzero(parts.kind == TRANSFER) == 2 * np.count_nonzero(program.kind == TRANSFER)
 
 
-def test_an_idle_link_lets_a_burst_out_at_once() -> None:
-    burst, size = 4000, 2**16
-    program, topology = program_of("broadcast", "gloo", 2, size), topology_of(STAR)
-    assert seconds(run(program, Way(BARE, burst_bytes=burst), topology)) == pytest.approx(
-        (size - burst) / RATE, rel=1e-6
-    )
+def test_a_bucket_saves_up_while_its_link_is_idle_and_the_last_packet_owes() -> None:
+    """65,536 bytes in packets of 1000: the last of 536 goes when all before it is paid for. A second message behind the
+    first pays these 536 and owes as many: both together are late by one last packet less, not by two."""
+    bucket, size, last = 4000, 2**16, 536
+    topology = topology_of(STAR)
+    for idle_ps, saved in ((0, 0), (PS_PER_S, bucket), (400 * 10**6, 1000)):  # 0.4 ms at 2.5 MB/s are 1000 bytes
+        way = Way(BARE, burst_bytes=bucket, idle_ps=idle_ps)
+        once = run(program_of("broadcast", "gloo", 2, size), way, topology)
+        assert seconds(once) == pytest.approx((size - saved - last) / RATE, rel=1e-6)
     ring = program_of("all-reduce", "ring", 4, 4 * size)  # its links are never idle again
-    done = run(ring, Way(BARE, burst_bytes=burst), topology)
-    assert seconds(done) == pytest.approx((6 * size - burst) / RATE, rel=1e-4)
+    done = run(ring, Way(BARE, burst_bytes=bucket, idle_ps=PS_PER_S), topology)
+    assert seconds(done) == pytest.approx((6 * size - bucket - last) / RATE, rel=1e-6)
+    plain = run(ring, Way(BARE, idle_ps=PS_PER_S), topology)  # no bucket, no packets
+    assert seconds(plain) == pytest.approx(6 * size / RATE, rel=1e-6)
 
 
 def test_jobs_together_are_each_their_own() -> None:

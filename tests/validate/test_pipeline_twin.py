@@ -5,7 +5,7 @@ import pytest
 
 from commbench.results.pipeline_records import PipelineSimulated
 from commbench.results.records import record_from_json
-from commbench.validate.pipeline import compare_pipeline, simulate_pipeline, twin
+from commbench.validate.pipeline import FREE, LatencyNetwork, compare_pipeline, simulate_pipeline, twin
 from commbench.workload.pipeline.bubble import bubble_of
 from commbench.workload.pipeline.registry import build_pipeline
 from commbench.workload.pipeline.schedule import Action
@@ -25,7 +25,7 @@ from tests.validate.made_up import measured, unit_times
 def test_a_twin_of_ideal_passes_has_the_closed_form(name: str, per_rank: int, total_s: float, busy_s: float) -> None:
     """4 ranks, 8 microbatches: worked totals 33, 28.5, 27 and 27 units of a rank's F, ideal 24."""
     schedule = build_pipeline(name, 4, 8, per_rank)
-    spans = simulate_pipeline(schedule, unit_times, {})
+    spans = simulate_pipeline(schedule, unit_times, FREE)
     found = twin(measured(schedule, spans))
     assert found.spans == spans
     assert found.iteration_s == pytest.approx(total_s)
@@ -42,7 +42,7 @@ def test_a_twin_of_ideal_passes_has_the_closed_form(name: str, per_rank: int, to
 def test_clock_free_bubble_is_the_intercept() -> None:
     """T(m) = 0.03 m + 0.09 at m = 8 and 16: 0.33 and 0.57, so 0.09 / 0.33."""
     schedule = build_pipeline("1f1b", 4, 8)
-    assert measured(schedule, simulate_pipeline(schedule, unit_times, {})).bubble_clock_free == pytest.approx(3 / 11)
+    assert measured(schedule, simulate_pipeline(schedule, unit_times, FREE)).bubble_clock_free == pytest.approx(3 / 11)
 
 
 def test_a_slow_stage_is_imbalance() -> None:
@@ -56,7 +56,7 @@ def test_a_slow_stage_is_imbalance() -> None:
     def lasts(action: Action) -> int:
         return unit_times(action) * (3 if action.stage == 1 else 2) // 2
 
-    compared = compare_pipeline(measured(schedule, simulate_pipeline(schedule, lasts, {})))
+    compared = compare_pipeline(measured(schedule, simulate_pipeline(schedule, lasts, FREE)))
     mean_busy = (3 * 0.24 + 0.36) / 4
     assert compared.measured_s == pytest.approx(0.42)
     alike = 3 / 8 * mean_busy  # (p - 1) (F + B) of passes of mean length
@@ -69,7 +69,7 @@ def test_a_slow_stage_is_imbalance() -> None:
 def test_transfers_are_told_from_the_schedule() -> None:
     """GPipe: filling takes 3 transfers down, draining 3 up."""
     schedule = build_pipeline("gpipe", 4, 8)
-    spans = simulate_pipeline(schedule, unit_times, {(r, r + 1): 0.001 for r in range(3)})
+    spans = simulate_pipeline(schedule, unit_times, LatencyNetwork({(r, r + 1): 0.001 for r in range(3)}))
     compared = compare_pipeline(measured(schedule, spans, transfer_s=0.001))
     assert compared.measured_s == pytest.approx(0.336)
     assert compared.simulated_s == pytest.approx(0.336)
@@ -81,7 +81,7 @@ def test_transfers_are_told_from_the_schedule() -> None:
 def test_what_no_cause_explains_is_the_host_and_may_fail() -> None:
     """Every second pass begins late by 10 ms: 33 units become more, and the twin does not follow."""
     schedule = build_pipeline("1f1b", 4, 8)
-    ideal = simulate_pipeline(schedule, unit_times, {})
+    ideal = simulate_pipeline(schedule, unit_times, FREE)
     stretched = tuple(
         tuple((s, kind, k, 1.2 * begin, 1.2 * begin + (end - begin)) for s, kind, k, begin, end in rank)
         for rank in ideal
@@ -97,7 +97,7 @@ def test_what_no_cause_explains_is_the_host_and_may_fail() -> None:
 def test_figures_are_medians_over_iterations() -> None:
     schedule = build_pipeline("1f1b", 2, 2)
     spans = [
-        simulate_pipeline(schedule, lambda action, n=n: n * unit_times(action), {})  # type: ignore[misc]
+        simulate_pipeline(schedule, lambda action, n=n: n * unit_times(action), FREE)  # type: ignore[misc]
         for n in (1, 2, 30)
     ]
     record = measured(schedule, *spans)
@@ -110,7 +110,7 @@ def test_figures_are_medians_over_iterations() -> None:
 
 def test_records_come_back_from_their_lines() -> None:
     schedule = build_pipeline("zbv", 2, 4)
-    record = measured(schedule, simulate_pipeline(schedule, unit_times, {}))
+    record = measured(schedule, simulate_pipeline(schedule, unit_times, FREE))
     for one in (record, twin(record), compare_pipeline(record)):
         assert record_from_json(one.to_json(), "line 1") == one
     assert isinstance(twin(record), PipelineSimulated)

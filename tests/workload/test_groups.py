@@ -79,7 +79,8 @@ def test_groups_of_a_kind_part_the_world(degrees: Degrees) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Degrees(tp=2, dp=2, pp=4).check_ranks(32), "tp 2 x cp 1 x dp 2 x pp 4 = 16 ranks, but there are 32"),
+        (lambda: Degrees(tp=2, dp=2, pp=4).check_ranks(32),
+         "tp 2 x cp 1 x dp 2 x pp 4 = 16 ranks, but there are 32; the degrees must multiply to the ranks"),
         (lambda: Degrees(tp=0), "degree tp = 0 must be at least 1"),
         (
             lambda: Degrees(dp=4, cp=2, ep=3),

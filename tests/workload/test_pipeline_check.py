@@ -80,7 +80,7 @@ BAD_CSV = [
      "found I"),
     ("0F0,0B0,0W0\n", "pipeline schedule x.csv: stage 0, microbatch 0: backward must be B once, or I and W once each; "
      "found BW"),
-    ("0F0,0F0,0B0\n", "pipeline schedule x.csv: rank 0, step 1: 0F0 is there twice, first on rank and step (0, 0)"),
+    ("0F0,0F0,0B0\n", "pipeline schedule x.csv: rank 0, step 1: 0F0 is there twice, first on rank 0, step 0"),
     ("0F0,1F0,1B0,0B0\n1F1\n", "pipeline schedule x.csv: stage 1 is on rank 0 and, by 1F1, on rank 1; "
      "a stage stands on one rank"),
     ("0F0,2F0,2B0,0B0\n", "pipeline schedule x.csv: stage 1 has no action; stages are 0..2"),

@@ -45,7 +45,26 @@ def test_a_rank_apart_is_alone_in_its_unit() -> None:
     assert (5,) in units.ranks
     assert units.num_units == 8
     assert sorted(map(len, units.ranks)) == [1, 1, 3, 3, 3, 3, 9, 9]
-    assert units.words == "32 ranks as 8 classes of them at 2 pipeline positions"
+    assert units.words == (
+        "32 ranks folded to 8: the 16 ranks of each of 2 pipeline positions are 4 classes, and those of a class do the "
+        "same at the same time, so one is simulated for all"
+    )
+
+
+def test_finer_units_keep_colours_apart_and_what_was_apart() -> None:
+    """Colours of data coordinates 0, 1 and 2, 3 differ: two classes of them; where tensor coordinate 0 was alone
+    before, it stays so. A colour of one rank alone takes a class of each coordinate.
+    """
+    degrees = Degrees(tp=4, dp=4, pp=2)
+    colour = np.arange(32) // 8 % 2  # ranks count tensor coordinates first, then data, then position
+    whole = Units(degrees, Folding.whole(degrees))
+    assert whole.finer(colour) == Folding((0, 0, 0, 0), (0, 0, 1, 1))
+    assert whole.finer(np.zeros(32, dtype=np.int64)) == Folding.whole(degrees)
+    apart = Units(degrees, Folding((0, 1, 1, 1), (0, 0, 0, 0)))
+    assert apart.finer(colour) == Folding((0, 1, 1, 1), (0, 0, 1, 1))
+    assert apart.finer(colour).per_position == 4
+    one = whole.finer((np.arange(32) == 5).astype(np.int64))  # tensor coordinate 1, data coordinate 1
+    assert (one.tensor, one.data) == ((0, 1, 0, 0), (0, 1, 0, 0))
 
 
 def test_units_of_a_position_are_neighbours() -> None:

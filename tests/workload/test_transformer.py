@@ -253,7 +253,7 @@ REFUSED = [
     (lambda: layer_operators(get_model("mixtral-8x7b"), execution(get_model("mixtral-8x7b"), ep=3)),
      "model mixtral-8x7b: 8 experts are not divisible by ep 3"),
     (lambda: split_layers(get_model("llama3-405b"), 16),
-     "model llama3-405b: 126 layers cannot be split evenly over 16 stages; give the layers of each stage"),
+     "model llama3-405b: 126 layers cannot be split evenly over 16 stages; give the layers of each stage (--layers)"),
     (lambda: split_layers(get_model("gpt2"), 2, (5, 6)),
      "model gpt2: layers per stage (5, 6) must be 2 numbers, none negative, that add up to 12"),
     (lambda: split_layers(get_model("gpt2"), 2, (13, -1)),

@@ -30,7 +30,8 @@ def check_pipeline(schedule: PipelineSchedule) -> None:
         if not 0 <= action.microbatch < schedule.num_microbatches:
             raise ScheduleError(f"{head} {place}: {action} is outside microbatches 0..{schedule.num_microbatches - 1}")
         if action in seen:
-            raise ScheduleError(f"{head} {place}: {action} is there twice, first on rank and step {seen[action]}")
+            first = "rank {}, step {}".format(*seen[action])
+            raise ScheduleError(f"{head} {place}: {action} is there twice, first on {first}")
         seen[action] = (rank, position)
     for stage in range(schedule.num_stages):
         for microbatch in range(schedule.num_microbatches):

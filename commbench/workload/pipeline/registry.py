@@ -9,7 +9,7 @@ from commbench.errors import InputError
 from commbench.workload.pipeline import builders, vee
 from commbench.workload.pipeline.schedule import PipelineSchedule, Step
 
-__all__ = ["PIPELINES", "Pipeline", "build_pipeline", "get_pipeline"]
+__all__ = ["ALIASES", "PIPELINES", "Pipeline", "build_pipeline", "get_pipeline"]
 
 Builder = Callable[[int, int, int, int], list[Step]]
 """(ranks, microbatches, stages per rank, rank) -> the steps of that rank."""
@@ -106,6 +106,10 @@ _ALL = (
     ),
 )
 PIPELINES: Mapping[str, Pipeline] = MappingProxyType({pipeline.name: pipeline for pipeline in _ALL})
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {"interleaved": "interleaved-1f1b", "zero-bubble": "zb-h1", "zbv-zero-bubble": "zbv"}
+)
+"""Other names that people use."""
 
 
 def get_pipeline(name: str) -> Pipeline:
@@ -114,6 +118,7 @@ def get_pipeline(name: str) -> Pipeline:
     Raises:
         InputError: the name is unknown; lists the known ones.
     """
+    name = ALIASES.get(name, name)
     if name not in PIPELINES:
         raise InputError(f"pipeline schedule {name!r} is unknown; known: {', '.join(PIPELINES)}")
     return PIPELINES[name]
@@ -137,7 +142,7 @@ def build_pipeline(
     per_rank = (pipeline.stages_per_rank or 1) if stages_per_rank is None else stages_per_rank
     _check(pipeline, num_ranks, num_microbatches, per_rank)
     orders = [tuple(pipeline.build(num_ranks, num_microbatches, per_rank, rank)) for rank in range(num_ranks)]
-    return PipelineSchedule(name, num_microbatches, tuple(orders))
+    return PipelineSchedule(pipeline.name, num_microbatches, tuple(orders))
 
 
 def _check(pipeline: Pipeline, ranks: int, microbatches: int, per_rank: int) -> None:

@@ -64,7 +64,7 @@ def read_pipeline(path: Path) -> PipelineSchedule:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ScheduleError(f"{path}: cannot be read: {error}") from error
+        raise ScheduleError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     return from_csv(text, str(path))
 
 

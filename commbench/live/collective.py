@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one rank does for a plan: for each size warm up, time, check, gather and record."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import torch
+
+from commbench.collectives.sizes import dtype_bytes
+from commbench.collectives.text import digest
+from commbench.live.check import Layout, count_wrong, fill_input, layout_of, plain_layout
+from commbench.live.execute import ScheduleExecutor
+from commbench.live.gate import Gate
+from commbench.live.native import NativeCollective
+from commbench.live.plan import Plan
+from commbench.live.progress import TIMED, Progress
+from commbench.live.session import Session
+from commbench.live.timing import Operation, Timed, clock_of, time_operation
+from commbench.results.records import Measured
+
+__all__ = ["measure_collective"]
+
+
+def measure_collective(plan: Plan, session: Session, progress: Progress) -> Iterator[Measured]:
+    """Do this rank's part of a plan; gives each record, on rank 0, as soon as its size is done.
+
+    Args:
+        plan: the same on every rank.
+        session: this rank's; the ranks meet before each size.
+        progress: told where the rank is.
+    """
+    gate = Gate.of(os.environ) if session.rank == 0 else None
+    for size_bytes in plan.sizes_bytes:
+        progress.size(size_bytes)
+        if gate is not None:
+            gate.wait(lambda: progress.reach("waiting for the other runs"))
+        session.meet()
+        record = _measure_size(plan, session, size_bytes, progress)
+        if record is not None:
+            yield record
+    if gate is not None:
+        gate.leave()
+
+
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """What one rank saw of one size; small, for it travels to rank 0."""
+
+    warmup: Timed
+    timed: Timed
+    wrong: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """An operation and the memory that it works on."""
+
+    operation: Operation
+    memory: torch.Tensor
+    layout: Layout
+
+
+@contextmanager
+def _bench(plan: Plan, session: Session, size_bytes: int, per_token: int = 1) -> Iterator[_Bench]:
+    """The plan's operation on memory for one size; a barrier's chunks are tokens of ``per_token`` elements each."""
+    schedule = plan.schedule_for(size_bytes)
+    if plan.spec.covers:
+        num_elements = per_token * (1 if schedule is None else schedule.num_chunks)
+    else:
+        num_elements = size_bytes // dtype_bytes(plan.dtype)
+    if schedule is None:
+        layout = plain_layout(plan.collective, plan.ranks, num_elements, plan.root)
+    else:
+        layout = layout_of(schedule, num_elements)
+    # zeros: sums that are repeated in place neither overflow nor become denormal
+    memory = torch.empty(
+        layout.num_buffers * num_elements, dtype=getattr(torch, plan.dtype), device=session.device
+    ).zero_()
+    operation: Operation = (
+        NativeCollective(layout, memory, session.data)
+        if schedule is None
+        else ScheduleExecutor(schedule, memory, session.data)
+    )
+    try:
+        yield _Bench(operation, memory, layout)
+    finally:
+        operation.close()
+
+
+def _measure_size(plan: Plan, session: Session, size_bytes: int, progress: Progress) -> Measured | None:
+    """The record of one size on rank 0, None elsewhere."""
+    started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    with _bench(plan, session, size_bytes) as bench:
+        warmup, timed = _time(plan, session, bench.operation, progress)
+        wrong = _check(plan, session, bench, size_bytes, progress) if plan.check else None
+    progress.reach("gathering samples")
+    everyone: list[_Observed] = session.gather(_Observed(warmup, timed, wrong))
+    return _record(plan, session, size_bytes, started_at, everyone) if everyone else None
+
+
+def _time(plan: Plan, session: Session, operation: Operation, progress: Progress) -> tuple[Timed, Timed]:
+    """The warm-up and the timed iterations."""
+
+    def timed(iterations: int, phase: str) -> Timed:
+        tick: Callable[[int], None] = lambda iteration: progress.reach(phase, iteration)  # noqa: E731
+        return time_operation(
+            operation,
+            iterations,
+            timing=plan.timing,
+            clock=clock_of(session.device),
+            barrier=session.barrier,
+            tick=tick,
+        )
+
+    return timed(plan.warmup, "warm-up iteration"), timed(plan.iters, TIMED)
+
+
+def _check(plan: Plan, session: Session, bench: _Bench, size_bytes: int, progress: Progress) -> int:
+    """Wrong elements of this rank after one run.
+
+    A barrier is checked on tokens of an element per rank, for one element cannot show whom it has heard of.
+    """
+    progress.reach("correctness run")
+    tokens = _bench(plan, session, size_bytes, per_token=plan.ranks)
+    with tokens if plan.spec.covers else nullcontext(bench) as tested:
+        fill_input(tested.memory, tested.layout, session.rank)
+        session.barrier()
+        tested.operation.run_to_check()
+        clock_of(session.device).settle()
+        return count_wrong(tested.memory, tested.layout, session.rank)
+
+
+def _record(plan: Plan, session: Session, size_bytes: int, started_at: str, everyone: list[_Observed]) -> Measured:
+    phases = everyone[0].timed.phases_s
+    schedule = plan.schedule_for(size_bytes)
+    return Measured(
+        run=plan.run,
+        collective=plan.collective,
+        algorithm=plan.algorithm,
+        backend=session.facts.backend,
+        ranks=plan.ranks,
+        size_bytes=size_bytes,
+        num_elements=size_bytes // dtype_bytes(plan.dtype),
+        dtype=plan.dtype,
+        op=plan.op if plan.spec.reduces and not plan.spec.covers else "none",
+        slices=plan.slices,
+        root=plan.root,
+        schedule="" if schedule is None else digest(schedule),
+        samples_s=tuple(seen.timed.samples_s for seen in everyone),
+        warmup_s=tuple(seen.warmup.samples_s for seen in everyone),
+        phases_s={name: tuple(seen.timed.phases_s[name] for seen in everyone) for name in phases},
+        timing=plan.timing,
+        wrong=sum(seen.wrong or 0 for seen in everyone) if plan.check else None,
+        busbw_factor=plan.spec.busbw_factor(plan.ranks),
+        launcher=session.facts.launcher,
+        environment=session.facts.environment,
+        started_at=started_at,
+    )

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every kind of job by its name, to make one again from the text that reached a rank."""
+
+import json
+from collections.abc import Mapping
+
+from commbench.live.job import Job, OverlapJob, PipelineJob, TensorParallelJob
+from commbench.live.plan import Plan
+
+__all__ = ["KINDS", "job_of"]
+
+KINDS: Mapping[str, type[Job]] = {job.kind: job for job in (Plan, PipelineJob, TensorParallelJob, OverlapJob)}
+
+
+def job_of(text: str) -> Job:
+    """The job that :meth:`Job.to_json` wrote."""
+    return KINDS[json.loads(text)["kind"]].from_json(text)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Watch over the ranks of a run from beside them: where they are, what they have recorded, which one is at fault.
+
+No torch here: the supervisor stays light beside the ranks it watches.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Sequence
+
+from commbench.errors import RunError
+from commbench.live.blame import Ended, blame_ended, blame_hung, is_stopped
+from commbench.live.files import SessionFiles
+from commbench.live.job import Job
+from commbench.live.observe import Observer, SessionFacts
+from commbench.live.progress import read_place
+from commbench.results.records import Record, record_from_json
+
+__all__ = ["JournalTail", "longest_silence_s", "supervise"]
+
+_POLL_S = 0.05
+_START_S = 120.0  # loading torch on a busy machine is no hang
+_SETTLE_S = 0.5  # from the first rank's end to the judgement: lets the others' ends be seen
+
+
+def supervise(
+    job: Job, files: SessionFiles, processes: Sequence[subprocess.Popen[bytes]], tail: "JournalTail", observer: Observer
+) -> None:
+    """Return when all ranks have ended well.
+
+    Args:
+        job: what the ranks do.
+        files: where they leave things for the supervisor.
+        processes: the ranks, in rank order.
+        tail: of the job's journal; it has every record of the run on return.
+        observer: hears of the start and of rank 0's place.
+
+    Raises:
+        CommbenchError: what a rank reported; a RunError, also for a rank that died or hung, says what the journal has.
+    """
+    watch = _Watch(files, processes, job.timeout_s)
+    try:
+        _until_all_ended(files, watch, tail, observer)
+    except RunError as error:
+        tail.read()
+        raise RunError(f"{error}; {len(tail.records)} complete records in {job.out}") from None
+
+
+def longest_silence_s(timeout_s: float, *, started: bool) -> float:
+    """Seconds without progress that count as hung; ``started``: every rank has reached its first size."""
+    return timeout_s if started else max(timeout_s, _START_S)
+
+
+def _until_all_ended(files: SessionFiles, watch: "_Watch", tail: "JournalTail", observer: Observer) -> None:
+    told = False
+    while True:
+        running = watch.running()
+        if not told and files.facts.exists():
+            observer.started(SessionFacts(**json.loads(files.facts.read_text(encoding="utf-8"))))
+            told = True
+        tail.read()
+        watch.judge()
+        if not running:
+            return
+        observer.moved(read_place(files.progress(0)))
+        time.sleep(_POLL_S)
+
+
+class _Watch:
+    """Judges whether the ranks are well."""
+
+    def __init__(self, files: SessionFiles, processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> None:
+        self._files = files
+        self._processes = processes
+        self._timeout_s = timeout_s
+        self._ticks = -1
+        self._moved_at = time.monotonic()
+
+    def running(self) -> bool:
+        """Whether a rank still runs."""
+        return any(process.poll() is None for process in self._processes)
+
+    def judge(self) -> None:
+        """Raise if a rank has failed or all have stood still for too long."""
+        if self._ended():
+            time.sleep(_SETTLE_S)
+            raise blame_ended(self._files, self._ended())
+        places = [read_place(self._files.progress(rank)) for rank in range(len(self._processes))]
+        ticks, now = sum(place.ticks for place in places), time.monotonic()
+        if ticks != self._ticks:
+            self._ticks, self._moved_at = ticks, now
+        limit = longest_silence_s(self._timeout_s, started=all(place.started for place in places))
+        if now - self._moved_at > limit:
+            stopped = [rank for rank, process in enumerate(self._processes) if is_stopped(process.pid)]
+            raise blame_hung(places, stopped, limit)
+
+    def _ended(self) -> list[Ended]:
+        codes = [(rank, process.poll()) for rank, process in enumerate(self._processes)]
+        return [Ended(rank, code) for rank, code in codes if code not in (None, 0)]
+
+
+class JournalTail:
+    """Reads the records that rank 0 appends to the journal from now on, and tells an observer of each."""
+
+    def __init__(self, job: Job, observer: Observer) -> None:
+        self._path = job.out
+        self._run = job.run
+        self._observer = observer
+        self._offset = job.out.stat().st_size if job.out.exists() else 0
+        self.records: list[Record] = []
+
+    def read(self) -> None:
+        """Take in the lines that are whole by now."""
+        if not self._path.exists() or self._path.stat().st_size == self._offset:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._offset += len(whole) + len(newline)
+        for line in filter(bytes.strip, whole.split(b"\n")):
+            record = record_from_json(line.decode(), str(self._path))
+            if getattr(record, "run", None) == self._run:  # others may write there too
+                self.records.append(record)
+                self._observer.measured(record)

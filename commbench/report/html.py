@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pages out of templates: the look that all of them share, and the file that one is written to.
+
+A page's template extends ``base.html.j2`` (head, verdicts, facts, notes, footer, the script that sorts tables) and
+fills its blocks ``nav`` and ``sections``; tables and pictures are the macros of ``pieces.html.j2``.
+"""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from commbench import __version__
+from commbench.errors import InputError
+
+__all__ = ["fill_page", "write_page"]
+
+
+def fill_page(template: str, values: Mapping[str, Any], *, folder: Path | None = None) -> str:
+    """A page as HTML text; it fetches nothing, and text in it is never markup.
+
+    Args:
+        template: its file name.
+        values: what it names. Every page names ``over`` (the line above the heading), ``title``, and lists, empty or
+            not, of ``verdicts``, ``facts`` and ``notes``; a name that is missing is an error of the template engine.
+        folder: where templates of another package lie; the shared ones are found all the same.
+    """
+    from jinja2 import ChoiceLoader, Environment, FileSystemLoader, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=ChoiceLoader([*([FileSystemLoader(folder)] if folder else []), FunctionLoader(_text)]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render({"version": __version__, "css": _text("page.css"), **values})
+
+
+def write_page(page: str, path: Path) -> Path:
+    """Write a page and return its path; its folder is made.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be written: {error.strerror}") from error
+    return path
+
+
+def _text(name: str) -> str:
+    return files("commbench.report").joinpath(name).read_text(encoding="utf-8")

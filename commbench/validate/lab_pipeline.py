@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pipelines in a lab: the machine is calibrated there first, then the pipeline runs, then its twin on the lab's links.
+
+Two numbers of the transport are fitted, to gloo's own all-reduce alone on the same hosts. Nothing is fitted to a
+pipeline. Every activation and gradient is then simulated with its bytes, headers and acknowledgements on the lab's
+links, where transfers share as they do there.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from commbench.calibrate.transport import fit_transport
+from commbench.network.transport import GLOO_TCP, Transport
+from commbench.program.flat import FlatProgram
+from commbench.results.pipeline_records import PipelineMeasured
+from commbench.results.records import Measured
+from commbench.sim.trace import Trace
+from commbench.topology.model import Topology
+from commbench.units import seconds
+from commbench.validate.lab_predict import LabNetwork, lab_network, predict
+from commbench.validate.lab_runs import routes_seen
+from commbench.validate.pipeline import ENGINE
+
+if TYPE_CHECKING:
+    from commbench.emulate.lab import Lab
+    from commbench.live.job import PipelineJob
+    from commbench.live.observe import Observer
+
+__all__ = [
+    "FIT_SIZES",
+    "MAX_ERROR",
+    "PipelineNetwork",
+    "calibrate_lab",
+    "facts_of",
+    "measure_in_lab",
+    "pipeline_network",
+]
+
+MAX_ERROR = 0.05
+"""Part of the measured length of a step by which its twin's may differ."""
+
+T = TypeVar("T")
+
+FIT_SIZES = (2**12, 2**15, 2**18)
+"""Of the all-reduces that the fit sees: bytes. The smallest is all latency; those of larger ones hide."""
+
+_COLLECTIVE = "all-reduce"
+_ITERS, _WARMUP = 5, 1
+_HEADERS = 52  # IPv4 20 (RFC 791) and TCP 32 with timestamps (RFC 9293, RFC 7323), which an MTU holds too
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PipelineNetwork:
+    """The network of a pipeline in a lab; see ``validate.pipeline.Network``.
+
+    Attributes:
+        lab: its links, and how messages go. seen: the ways that the kernel's hash chose, {} where tables say it all.
+    """
+
+    lab: LabNetwork
+    seen: Mapping[str, str]
+
+    def carry(self, program: FlatProgram) -> Trace:
+        """The trace of a program over the lab."""
+        return self.lab.convey(program, engine=ENGINE).trace
+
+    def describe(self) -> Mapping[str, Any]:
+        """What the transport was fitted to be."""
+        transport = self.lab.way.transport
+        return {
+            "kind": "lab",
+            "transport": transport.name,
+            "segment_bytes": transport.segment_bytes,
+            "latency_s": seconds(transport.latency_ps),
+            "overhead_s": seconds(transport.overhead_ps),
+            "routes": dict(self.seen),
+        }
+
+
+def facts_of(lab: "Lab", hosts: Sequence[int], capacity_bytes_per_s: int | None) -> dict[str, Any]:
+    """What the records of a lab say of it, with one job on the hosts of these ranks; see ``Lab.describe``."""
+    return lab.describe() | {
+        "jobs": [list(hosts)],
+        "job": 0,
+        "hosts": list(hosts),
+        "background": [],
+        "faults": [],
+        "channels": 1,
+        "group": 1,
+        "rate_mbit": lab.plan.host_rate * 8e-6,
+        "urgent_ranks": lab.urgent,
+        "capacity_bytes_per_s": capacity_bytes_per_s,
+    }
+
+
+def calibrate_lab(lab: "Lab", hosts: Sequence[int], *, out: Path, run: str, facts: Mapping[str, Any]) -> Transport:
+    """Measure gloo's own all-reduce alone on the hosts of these ranks, and fit the transport to it.
+
+    Args:
+        lab: that is made. hosts: ranks of the topology.
+        out: journal that the records are appended to. run: their identifier.
+        facts: as those of the lab's other jobs.
+
+    Raises:
+        RunError: a rank died, hung or failed. CheckFailedError: a value was wrong.
+    """
+    from commbench.collectives.spec import get_collective
+    from commbench.emulate.jobs import Job, run_jobs
+    from commbench.live.observe import Observer
+    from commbench.live.plan import Plan, rounded_sizes
+
+    plan = Plan(
+        collective=_COLLECTIVE,
+        ranks=len(hosts),
+        sizes_bytes=rounded_sizes(get_collective(_COLLECTIVE), len(hosts), FIT_SIZES, 4),
+        out=out,
+        run=run,
+        backend="gloo",
+        iters=_ITERS,
+        warmup=_WARMUP,
+        facts=facts,
+    )
+    (records,), seen = _watched(lab, lambda: run_jobs(lab, [Job(plan, tuple(hosts), Observer())]))
+    points = [record for record in records if isinstance(record, Measured)]
+    known = replace(GLOO_TCP, segment_bytes=lab.plan.mtu - _HEADERS)
+    topology = lab.plan.topology
+
+    def predict_s(point: Measured, tried: Transport) -> float:
+        return predict(_with_routes(point, seen), tried, topology).time_s
+
+    return fit_transport(known, points, predict_s)
+
+
+def measure_in_lab(
+    lab: "Lab", job: "PipelineJob", hosts: Sequence[int], observer: "Observer"
+) -> tuple[list[PipelineMeasured], Mapping[str, str]]:
+    """Run a pipeline with its ranks on the hosts of these ranks of the topology.
+
+    Returns:
+        The records, and the ways that the kernel's hash chose ({} where tables say it all).
+
+    Raises:
+        RunError: a rank died, hung or failed; names the rank and the pass.
+    """
+    from commbench.emulate.jobs import Job, run_jobs
+
+    (records,), seen = _watched(lab, lambda: run_jobs(lab, [Job(job, tuple(hosts), observer)]))
+    return [record for record in records if isinstance(record, PipelineMeasured)], seen
+
+
+def pipeline_network(
+    measured: PipelineMeasured,
+    transport: Transport,
+    topology: Topology | None = None,
+    seen: Mapping[str, str] | None = None,
+) -> PipelineNetwork:
+    """The network of a pipeline that was measured in a lab.
+
+    Args:
+        measured: in a lab. transport: as fitted there.
+        topology: of the lab, with its rates; None takes the named one at the rate that the record tells.
+        seen: the ways that the kernel's hash chose.
+    """
+    lab = measured.environment["emulated"] | {"routes": seen or {}}
+    environment = {**measured.environment, "emulated": lab}
+    return PipelineNetwork(lab_network(environment, lab["hosts"], transport, topology), seen or {})
+
+
+def _watched(lab: "Lab", work: Callable[[], T]) -> tuple[T, Mapping[str, str]]:
+    """What some work in a lab gives, and the ways that the kernel's hash chose for it."""
+    before = lab.carried() if lab.plan.routing == "ecmp" else []
+    found = work()
+    return found, routes_seen(before, lab.carried()) if lab.plan.routing == "ecmp" else {}
+
+
+def _with_routes(record: Measured, seen: Mapping[str, str]) -> Measured:
+    emulated = record.environment["emulated"] | {"routes": seen}
+    return replace(record, environment={**record.environment, "emulated": emulated})

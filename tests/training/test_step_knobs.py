@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One knob at a time: the answer moves in the right direction, and by the right amount."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from commbench.results.steps import SimulatedStep
+from commbench.workload.compute import Efficiency
+from tests.cases import star
+from tests.training.plans import MIXTURE, TINY, plan, simulate
+
+UNTIED = replace(TINY, tied=False)
+FREE = 1e30  # bytes/s
+
+
+def on_star(ranks: int, *, bandwidth: float = 12.5e9, latency_ps: int = 0, **how: Any) -> SimulatedStep:
+    return simulate(plan(**how), star(ranks, bandwidth=bandwidth, latency_ps=latency_ps)).record
+
+
+@pytest.mark.parametrize(
+    "how", [{"tp": 4, "pp": 2, "dp": 2}, {"dp": 16, "zero": 3}, {"tp": 2, "cp": 2, "pp": 4}], ids=str
+)
+def test_with_free_links_a_step_is_compute_and_bubble(how: dict[str, Any]) -> None:
+    """Nothing is exposed, and what is not optimizer is compute / (1 - bubble of total)."""
+    found = on_star(16, bandwidth=FREE, model=UNTIED, **how)
+    assert not any(found.exposed_s.values())
+    compute_s = found.time_s["forward"] + found.time_s["backward"]
+    slowest_optimizer_s = found.iteration_s - compute_s / (1 - found.bubble_of_total)
+    assert found.time_s["optimizer"] * (1 - 1e-9) <= slowest_optimizer_s < 1.5 * found.time_s["optimizer"]
+    assert found.bubble_of_total == pytest.approx(1 - 1 / (1 + found.bubble_of_ideal), rel=1e-12, abs=1e-15)
+
+
+def test_half_the_bandwidth_doubles_what_is_exposed() -> None:
+    """Tensor collectives stand alone on their links, so without latency each takes twice as long."""
+    whole, half = (on_star(4, tp=4, bandwidth=bandwidth) for bandwidth in (10e9, 5e9))
+    assert half.exposed_s["tensor"] == pytest.approx(2 * whole.exposed_s["tensor"], rel=1e-6)
+    assert half.iteration_s - whole.iteration_s == pytest.approx(whole.exposed_s["tensor"], rel=1e-6)
+
+
+def test_time_grows_by_the_same_for_every_layer_and_every_microbatch() -> None:
+    layers = [on_star(1, model=replace(UNTIED, num_layers=count)).iteration_s for count in (8, 16, 24)]
+    assert layers[1] - layers[0] == pytest.approx(layers[2] - layers[1], rel=1e-6)
+    batches = [on_star(4, bandwidth=FREE, pp=4, batch=count).iteration_s for count in (8, 16, 24)]
+    assert batches[1] - batches[0] == pytest.approx(batches[2] - batches[1], rel=1e-6)
+
+
+def test_half_the_efficiencies_double_the_compute() -> None:
+    full, half = (
+        on_star(2, bandwidth=FREE, pp=2, efficiency=Efficiency(matrix=e, attention=e, memory=e)) for e in (0.8, 0.4)
+    )
+    for kind in ("forward", "backward", "optimizer"):
+        assert half.time_s[kind] == pytest.approx(2 * full.time_s[kind], rel=1e-6)
+    assert half.bubble_of_ideal == pytest.approx(full.bubble_of_ideal, rel=1e-6)
+
+
+def test_full_recomputation_runs_the_layers_forward_once_more_and_keeps_their_inputs() -> None:
+    none, full = (on_star(1, model=UNTIED, recompute=how) for how in ("none", "full"))
+    ends = on_star(1, model=replace(UNTIED, num_layers=1))
+    one = on_star(1, model=replace(UNTIED, num_layers=2)).time_s["forward"] - ends.time_s["forward"]
+    assert full.time_s["recompute"] == pytest.approx(8 * one, rel=1e-6)
+    assert full.iteration_s - none.iteration_s == pytest.approx(full.time_s["recompute"], rel=1e-9)
+    assert full.mfu / none.mfu == pytest.approx(none.iteration_s / full.iteration_s, rel=1e-12)
+    assert full.hfu > full.mfu
+    assert full.memory_bytes["activations"] < none.memory_bytes["activations"] / 4
+
+
+def test_zero_divides_one_kind_of_memory_after_the_other() -> None:
+    """By 4 ranks, up to rounding; ZeRO 2 and 3 pay for it with more traffic, 1 does not."""
+    uses = [on_star(4, dp=4, zero=zero, batch=16) for zero in range(4)]
+    for kind, stage in (("optimizer", 1), ("gradients", 2), ("parameters", 3)):
+        sizes = [one.memory_bytes[kind] for one in uses]
+        assert sizes[:stage] == [sizes[0]] * stage
+        assert all(4 * size == pytest.approx(sizes[0], rel=1e-3) for size in sizes[stage:])
+    carried = [sum(link["bytes"] for link in one.busiest_links) for one in uses]
+    assert carried[0] == pytest.approx(carried[1], rel=1e-9)
+    assert carried[1] < carried[2] < carried[3]
+
+
+def test_experts_over_more_ranks_take_less_memory_and_send_more() -> None:
+    """ep 1 sends no tokens; each rank sends (n-1)/n of its copies, so 1.5 times as much at ep 4 as at ep 2. All
+    gradients are one bucket, sent behind everything, so that nothing contends with them.
+    """
+    one, two, four = (on_star(4, model=MIXTURE, ep=ep, dp=4, batch=8, bucket_bytes=2**40) for ep in (1, 2, 4))
+    assert "expert" not in one.exposed_s
+    assert four.exposed_s["expert"] == pytest.approx(1.5 * two.exposed_s["expert"], rel=1e-3)
+    parameters = [found.memory_bytes["parameters"] for found in (one, two, four)]
+    assert parameters[0] - parameters[1] == pytest.approx(2 * (parameters[1] - parameters[2]), rel=1e-9)
+    assert one.model_flops == two.model_flops == four.model_flops
+
+
+def test_stages_per_rank_divide_the_bubble_of_interleaved_1f1b() -> None:
+    """(p - 1) / (v m) of ideal, but for embedding and head, which make the end stages longer."""
+    model = replace(UNTIED, num_layers=32, vocab=128)
+    bubbles = [
+        on_star(4, bandwidth=FREE, model=model, pp=4, batch=8, schedule="interleaved-1f1b", stages=v).bubble_of_ideal
+        for v in (1, 2, 4)
+    ]
+    assert bubbles == pytest.approx([3 / 8, 3 / 16, 3 / 32], rel=0.06)

@@ -6,11 +6,14 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from commbench.results.journal import read_records
+from commbench.results.pipeline_records import PipelineCompared
 from commbench.results.records import Summary
+from commbench.results.tensor_parallel_records import TensorParallelCompared
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,6 +59,25 @@ def test_the_emulated_figures_are_those_of_the_records_that_are_kept() -> None:
         figures = f"{one.median_abs_error * 100:.1f} % | {one.p95_abs_error * 100:.1f} %"
         assert f"| {label} ({one.points}) | {figures} |" in page
         assert one.ok
+
+
+def test_the_tensor_parallel_figures_are_those_of_the_records_that_are_kept() -> None:
+    errors = [
+        abs(record.error)
+        for record in read_records(ROOT / "reports/tensor-parallel/five-runs.jsonl")
+        if isinstance(record, TensorParallelCompared)
+    ]
+    figures = f"{len(errors)} figures: |error| {median(errors) * 100:.1f} % in the median, {max(errors) * 100:.1f} % at"
+    assert figures in " ".join(README.split())
+
+
+def test_the_pipeline_figures_are_those_of_the_records_that_are_kept() -> None:
+    pairs = [r for r in read_records(ROOT / "reports/pipeline/runs.jsonl") if isinstance(r, PipelineCompared)]
+    bubbles = max(abs(pair.points) for pair in pairs if not pair.fabric)
+    errors = [abs(pair.error) for pair in pairs if pair.fabric]
+    assert f"measured and simulated bubble differ by {bubbles:.1f} points at most" in " ".join(README.split())
+    assert f"{len(errors)} steps, |error| {median(errors) * 100:.1f} % in the median" in " ".join(README.split())
+    assert f"and {max(errors) * 100:.1f} % at most" in " ".join(README.split())
 
 
 def test_no_command_of_the_readme_is_left_out() -> None:

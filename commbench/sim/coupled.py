@@ -28,7 +28,7 @@ from commbench.program.flat import COMPUTE, COUPLED, FlatProgram
 from commbench.routing.routes import Fabric, Routes, route_latencies_ps
 from commbench.sim.setting import Paths, Processors
 
-__all__ = ["Coupled", "couple", "coupled_program"]
+__all__ = ["Coupled", "couple", "coupled_program", "weights_below"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -71,10 +71,15 @@ def couple(steps: Iterable[Traffic], router: Routes, placed: IntArray, processor
         transfers += step.times * len(step.src)
     num_bytes = max(round(carried), 1)
     loaded = np.flatnonzero(total)
-    # Rounded down, so that the flow alone is held back by nothing but its own link.
-    weights = np.maximum(np.floor(total[loaded] / num_bytes / WEIGHT_UNIT), 1.0) * WEIGHT_UNIT
+    weights = weights_below(total[loaded] / num_bytes)
     own = num_bytes / alone_s if alone_s else np.inf
     return Coupled(round(chain_ps), num_bytes, own, loaded, weights, transfers)
+
+
+def weights_below(shares: FloatArray) -> FloatArray:
+    """Weights that the solver takes, rounded down, so that a flow alone is held back by nothing but its own link."""
+    weights: FloatArray = np.maximum(np.floor(shares / WEIGHT_UNIT), 1.0) * WEIGHT_UNIT
+    return weights
 
 
 def _processing_ps(step: Traffic, fabric: Fabric, num_ranks: int, processors: Processors) -> float:

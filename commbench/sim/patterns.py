@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from commbench.network.maxmin import WEIGHT_UNIT
 from commbench.program.ir import Pattern
 from commbench.routing.routes import Fabric, Routes, route_latencies_ps
+from commbench.sim.coupled import weights_below
 from commbench.sim.setting import Processors
 
 __all__ = ["Flow", "Groups", "couple_groups", "together"]
@@ -86,8 +86,7 @@ def couple_groups(pattern: Pattern, router: Routes, placed: IntArray, processors
     key, at = np.unique(np.concatenate(keys), return_inverse=True)
     loads = _sums(at, np.concatenate(sums), len(key))
     carries = max(round(carried), 1)
-    # Rounded down, so that a flow alone is held back by nothing but its own link.
-    weights = np.maximum(np.floor(loads / carries / WEIGHT_UNIT), 1.0) * WEIGHT_UNIT
+    weights = weights_below(loads / carries)
     own = np.divide(carries, alone_s, out=np.full(count, np.inf), where=alone_s > 0)
     return Groups(
         np.floor(chain_ps + 0.5).astype(np.int64), carries, own, key // num_links, key % num_links, weights, loads

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.errors import InputError
-from commbench.network.maxmin import WEIGHT_UNIT
+from commbench.network.maxmin import whole_weight
 from commbench.program.expand import expand
 from commbench.program.flat import COMPUTE, COUPLED, FlatProgram
 from commbench.program.ir import CoupledCall, Pattern, Program
@@ -189,7 +189,7 @@ def _paths(
     for number, flow in enumerate(fitted.flows):
         mine = kept[new_number[flow.link]] == flow.link
         ranks = slowed_by.get(number, ())
-        load = max(round(share * _CAPACITY / flow.own_bandwidth / WEIGHT_UNIT), 1) * WEIGHT_UNIT if ranks else 0.0
+        load = whole_weight(share * _CAPACITY / flow.own_bandwidth) if ranks else 0.0
         rows.append([*new_number[flow.link[mine]].tolist(), own + number, *(processor + rank for rank in ranks)])
         weights.append([*flow.weights[mine].tolist(), 1.0, *(load for _ in ranks)])
     num_ranks = fitted.program.num_ranks if share else 0

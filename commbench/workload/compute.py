@@ -11,19 +11,15 @@ table of plain products covers, have a number of their own. Nothing has a defaul
 that is not given is an error.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 from commbench.errors import InputError
-from commbench.units import PS_PER_S
-from commbench.workload.cost import recomputed
-from commbench.workload.operators import Matmul, Operator, Work
-from commbench.workload.pipeline.lower import StageTimes
-from commbench.workload.transformer import Execution
+from commbench.workload.operators import Matmul, Work
 
-__all__ = ["DEVICES", "Device", "Efficiency", "MatrixEfficiency", "get_device", "stage_times", "work_seconds"]
+__all__ = ["DEVICES", "Device", "Efficiency", "MatrixEfficiency", "get_device", "work_seconds"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,28 +129,6 @@ class Efficiency:
             if not callable(value) and not 0 < value <= 1:
                 raise InputError(f"efficiency {key} = {value} must be above 0 and at most 1")
 
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], place: str) -> "Efficiency":
-        """Efficiencies from a scenario; ``place`` (file and key) opens every error.
-
-        Raises:
-            InputError: a key that is missing, unknown, or no number.
-        """
-        keys = ("matrix", "attention", "memory")
-        for key in keys:
-            if key not in values:
-                raise InputError(f"{place}: {key} is missing; give {', '.join(keys)}, there is no default")
-            value = values[key]
-            if not callable(value) and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise InputError(f"{place}: {key} = {value!r} is not a number")
-        unknown = values.keys() - set(keys)
-        if unknown:
-            raise InputError(f"{place}: key {min(unknown)!r} is unknown; known: {', '.join(keys)}")
-        try:
-            return cls(**values)
-        except InputError as error:
-            raise InputError(f"{place}: {error}") from None
-
     def of(self, work: Work, *, core: bool) -> float:
         """Share of peak FLOP/s that a pass reaches."""
         if core or work.matmul is None:
@@ -172,27 +146,3 @@ def work_seconds(work: Work, device: Device, dtype: str, efficiency: Efficiency,
     if not work.flops:
         return moving
     return max(moving, work.flops / (device.peak(dtype) * efficiency.of(work, core=core)))
-
-
-def stage_times(
-    operators: Iterable[Operator], run: Execution, device: Device, dtype: str, efficiency: Efficiency
-) -> StageTimes:
-    """Times of F, I and W of one microbatch on one stage; what is recomputed counts to I, before which it runs.
-
-    Raises:
-        InputError: see :func:`work_seconds`.
-    """
-    forward = backward = weight = 0.0
-    seconds: dict[tuple[Work, bool], float] = {}  # layers repeat
-
-    def lasts(work: Work, core: bool) -> float:
-        if (work, core) not in seconds:
-            seconds[work, core] = work_seconds(work, device, dtype, efficiency, core=core)
-        return seconds[work, core]
-
-    for op in operators:
-        forward += lasts(op.forward, op.core)
-        backward += lasts(op.input, op.core) + lasts(recomputed(op, run), op.core)
-        weight += lasts(op.weight, op.core)
-    picoseconds = (round(time_s * PS_PER_S) for time_s in (forward, backward, weight))
-    return StageTimes(**dict(zip(("forward_ps", "input_ps", "weight_ps"), picoseconds, strict=True)))

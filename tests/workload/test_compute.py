@@ -2,17 +2,19 @@
 """The roofline and the efficiencies: given, or from a table of measured products; nothing by default."""
 
 import json
+from collections.abc import Callable, Iterable
 from math import log2
 from pathlib import Path
 
 import pytest
 
 from commbench.errors import InputError
-from commbench.workload.compute import DEVICES, Device, Efficiency, get_device, stage_times, work_seconds
-from commbench.workload.cost import hardware_flops
+from commbench.workload.compute import DEVICES, Device, Efficiency, get_device, work_seconds
+from commbench.workload.cost import hardware_flops, recomputed
 from commbench.workload.gemm_table import read_gemm_table
-from commbench.workload.operators import Matmul, Work, stage_operators
+from commbench.workload.operators import Matmul, Operator, Work, stage_operators
 from commbench.workload.presets import get_model
+from commbench.workload.transformer import Execution
 from tests.workload.shapes import execution
 
 TOY = Device(name="toy", source="a test", peak_flops={"bf16": 1e12}, memory_bytes_per_s=1e9, memory_bytes=10**9)
@@ -29,19 +31,36 @@ def test_the_longer_of_two_counts() -> None:
     assert work_seconds(Work(), TOY, "bf16", HALF, core=False) == 0
 
 
-def test_stage_times_add_up() -> None:
+def pass_seconds(
+    operators: Iterable[Operator], run: Execution, device: Device, efficiency: Efficiency
+) -> tuple[float, float, float]:
+    """Of F, I (with what is recomputed before it) and W of one microbatch."""
+    ops = list(operators)
+
+    def total(works: Callable[[Operator], Work]) -> float:
+        return sum(work_seconds(works(op), device, "bf16", efficiency, core=op.core) for op in ops)
+
+    return (
+        total(lambda op: op.forward),
+        total(lambda op: op.input) + total(lambda op: recomputed(op, run)),
+        total(lambda op: op.weight),
+    )
+
+
+def test_passes_add_up() -> None:
     """On a device with endless memory bandwidth a stage takes its FLOP over the peak, and recomputation is in I."""
     device = Device(name="x", source="a test", peak_flops={"bf16": 1e15}, memory_bytes_per_s=1e30, memory_bytes=10**9)
     model = get_model("gpt2-medium")
     full = Efficiency(matrix=0.5, attention=0.5, memory=1)
     for recompute in ("none", "selective", "full"):
         run = execution(model, micro_batch=4, recompute=recompute)
-        times = stage_times(stage_operators(model, run, 24, first=True, last=True), run, device, "bf16", full)
-        total = times.forward_ps + times.input_ps + times.weight_ps
-        assert total == pytest.approx(hardware_flops(model, run) / 0.5e15 * 1e12, rel=1e-9)
+        forward, backward, weight = pass_seconds(
+            stage_operators(model, run, 24, first=True, last=True), run, device, full
+        )
+        assert forward + backward + weight == pytest.approx(hardware_flops(model, run) / 0.5e15, rel=1e-9)
         if recompute == "none":
-            plain = times
-        assert (times.forward_ps, times.weight_ps) == (plain.forward_ps, plain.weight_ps)
+            plain = forward, weight
+        assert (forward, weight) == plain
 
 
 def test_products_and_cores_have_their_own_efficiencies() -> None:
@@ -50,12 +69,12 @@ def test_products_and_cores_have_their_own_efficiencies() -> None:
     operators = stage_operators(model, run, 1, first=False, last=False)
     device = get_device("h100-sxm5-80gb")
     fast, slow = (
-        stage_times(operators, run, device, "bf16", Efficiency(matrix=0.7, attention=a, memory=0.8)) for a in (0.6, 0.3)
+        pass_seconds(operators, run, device, Efficiency(matrix=0.7, attention=a, memory=0.8)) for a in (0.6, 0.3)
     )
     core = next(op for op in operators if op.core)
-    gained = core.forward.flops / device.peak("bf16") * (1 / 0.3 - 1 / 0.6) * 1e12
-    assert slow.forward_ps - fast.forward_ps == pytest.approx(gained, abs=1)
-    assert slow.weight_ps == fast.weight_ps
+    gained = core.forward.flops / device.peak("bf16") * (1 / 0.3 - 1 / 0.6)
+    assert slow[0] - fast[0] == pytest.approx(gained, rel=1e-9)
+    assert slow[2] == fast[2]
 
 
 def table(path: Path, rows: list[tuple], *, lines: bool = False) -> Path:
@@ -144,29 +163,11 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
         read_gemm_table(tmp_path / "none.csv", TOY, "bf16")
 
 
-GIVEN = {"matrix": 0.5, "attention": 0.4, "memory": 0.8}
-
-
-def test_efficiency_from_a_scenario() -> None:
-    assert Efficiency.from_mapping(GIVEN, "s.yaml: efficiency") == Efficiency(matrix=0.5, attention=0.4, memory=0.8)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({}, "matrix is missing; give matrix, attention, memory, there is no default"),
-        ({"matrix": 0.5, "attention": 0.4}, "memory is missing; give matrix, attention, memory, there is no default"),
-        (GIVEN | {"matrix": "high"}, "matrix = 'high' is not a number"),
-        (GIVEN | {"matrix": True}, "matrix = True is not a number"),
-        (GIVEN | {"matrix": 1.5}, "efficiency matrix = 1.5 must be above 0 and at most 1"),
-        (GIVEN | {"memory": 0}, "efficiency memory = 0 must be above 0 and at most 1"),
-        (GIVEN | {"network": 1}, "key 'network' is unknown; known: matrix, attention, memory"),
-    ],
-)
-def test_bad_efficiencies(values: dict, message: str) -> None:
-    with pytest.raises(InputError) as error:
-        Efficiency.from_mapping(values, "s.yaml: efficiency")
-    assert str(error.value) == f"s.yaml: efficiency: {message}"
+@pytest.mark.parametrize(("key", "value"), [("matrix", 1.5), ("memory", 0), ("attention", -0.1)])
+def test_bad_efficiencies(key: str, value: float) -> None:
+    given = {"matrix": 0.5, "attention": 0.4, "memory": 0.8} | {key: value}
+    with pytest.raises(InputError, match=f"efficiency {key} = {value} must be above 0 and at most 1"):
+        Efficiency(**given)
 
 
 def test_devices() -> None:

@@ -45,8 +45,8 @@ def report(
     typer.echo(page_line(path) if json else str(path))
 
 
-def page_line(path: Path) -> str:
-    """A page that was written, as a JSON object of one line."""
+def page_line(path: Path, kind: str = "report") -> str:
+    """A page or a picture that was written, as a JSON object of one line."""
     import json
 
-    return json.dumps({"kind": "report", "schema": 1, "path": str(path)})
+    return json.dumps({"kind": kind, "schema": 1, "path": str(path)})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commbench.cli.options import Jsonl
+from commbench.cli.report import page_line
 from commbench.cli.tables import plain
 
 if TYPE_CHECKING:
@@ -55,14 +56,17 @@ def show(name: Name, json: Jsonl = False) -> None:
 
 
 @app.command("draw")
-def draw(name: Name, out: Out) -> None:
+def draw(name: Name, out: Out, json: Jsonl = False) -> None:
     """A picture of a topology, as one SVG file that needs nothing else."""
     from commbench.report.draw import topology_svg
     from commbench.topology import load_fabric
     from commbench.topology.layout import drawable
 
     out.write_text(topology_svg(drawable(load_fabric(name))), encoding="utf-8")
-    typer.echo(f"wrote {out}", err=True)
+    if json:
+        typer.echo(page_line(out, kind="drawing"))
+    else:
+        typer.echo(f"wrote {out}", err=True)
 
 
 def _print_json(facts: dict[str, object]) -> None:

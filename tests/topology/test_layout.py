@@ -141,6 +141,11 @@ def test_draw_writes_the_file(tmp_path_factory: pytest.TempPathFactory) -> None:
     out = tmp_path_factory.mktemp("draw") / "star.svg"
     assert run("draw", "star-8", "--out", str(out)) == ""
     assert out.read_text().startswith("<svg")
+    assert json.loads(run("draw", "star-8", "--out", str(out), "--json")) == {
+        "kind": "drawing",
+        "schema": 1,
+        "path": str(out),
+    }
 
 
 def test_what_is_too_large_to_draw_is_refused() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from commbench.collectives.spec import COLLECTIVES
 from commbench.results.journal import Journal
 from tests.calibrate.test_fit import SIZES, measured
 
@@ -70,6 +71,23 @@ def test_a_file_that_cannot_be_written_is_bad_input(tmp_path: Path, arguments: l
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: ")
     assert any(str(argument) in last for argument in (arguments[-1], "/proc/nothing", "no/such/folder"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "others"),
+    [
+        (["run", "pipline"], "pipeline, tensor-parallel, gemm, overlap"),
+        (["sim", "trian", "--topology", "star-8"], "train"),
+    ],
+)
+def test_a_misspelt_first_word_lists_all_that_may_stand_there(
+    tmp_path: Path, arguments: list[str], others: str
+) -> None:
+    done = commbench(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr == f"error: collective {arguments[1]!r} is unknown; known: {', '.join(COLLECTIVES)}; or {others}\n"
+    )
 
 
 def test_calibrate_writes_a_topology_that_sim_takes(tmp_path: Path) -> None:

@@ -96,6 +96,19 @@ def test_all_that_a_rank_sends_to_another_goes_over_one_connection() -> None:
     assert (found[1]["2B0"], found[1]["1F1"]) == (210 * MS, 260 * MS)
 
 
+def test_a_lab_charges_a_message_at_its_sender_and_at_its_receiver() -> None:
+    """10 ms of F, 1 ms to send, 1 ms to receive. Of 12,500 bytes the bucket has saved 3,028 (two packets of 1,514), and
+    the last 500 go on credit: 8,972 at 2.5 MB/s are 3.5888 ms."""
+    plan, schedule = plan_of(STAR), build_pipeline("gpipe", 2, 1)
+    record = replace(
+        measured(schedule, simulate_pipeline(schedule, unit_times, FREE)),
+        environment={"cores_usable": 2, "emulated": facts_of(Lab(plan), (0, 1), None)},
+    )
+    for overhead_ps, received in ((0, 13_588_800_000), (MS, 15_588_800_000)):
+        network = pipeline_network(record, replace(BARE, overhead_ps=overhead_ps), plan.topology)
+        assert run(schedule, network)[1]["1F0"] == received
+
+
 def test_a_measured_pipeline_is_compared_on_its_lab() -> None:
     """What a made-up lab would give is predicted exactly; with another rate it is not, and the bar says so."""
     plan, schedule = plan_of(STAR), build_pipeline("1f1b", 4, 8)

@@ -5,24 +5,19 @@ A span is ``[stage, pass, microbatch, begin_s, end_s]`` with the pass as its let
 in the order in which the rank ran them, and time 0 is the first begin on any rank.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from commbench.results.records import Record, Samples
+from commbench.results.spans import SpanRecord
 
 __all__ = ["PIPELINE_RECORDS", "PipelineCompared", "PipelineMeasured", "PipelineSimulated", "RankSpans", "Span"]
 
 Span = tuple[int, str, int, float, float]
 RankSpans = tuple[tuple[Span, ...], ...]
 """Spans of every rank."""
-
-
-def _tuples(value: Any) -> Any:
-    """Lists as tuples, however deep."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _total_s(spans: RankSpans) -> float:
@@ -42,7 +37,7 @@ def _slowest_s(walls_s: Samples) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Pipeline(Record):
+class _Pipeline(SpanRecord):
     """What the records of one pipeline share.
 
     Attributes:
@@ -50,6 +45,8 @@ class _Pipeline(Record):
         schedule: name. order: what every rank does, as CSV. executor: "schedule" (commbench's) or "torch".
         ranks, stages, microbatches: how many. activation_bytes: of one microbatch at a stage boundary.
     """
+
+    bulky: ClassVar[frozenset[str]] = frozenset({"spans", "order"})
 
     run: str
     schedule: str
@@ -59,20 +56,6 @@ class _Pipeline(Record):
     stages: int
     microbatches: int
     activation_bytes: int
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """See the base; sequences become tuples.
-
-        Raises:
-            KeyError: a required field is missing.
-        """
-        return super(_Pipeline, cls).from_json({name: _tuples(value) for name, value in data.items()})
-
-    def headline(self) -> str:
-        """The record as one JSON line without its spans."""
-        data = json.loads(self.to_json())
-        return json.dumps({name: value for name, value in data.items() if name not in ("spans", "order")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

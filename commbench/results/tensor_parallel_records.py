@@ -6,13 +6,13 @@ to called (handing it over) and from wait to end (waiting for it); between the t
 in which the rank called, in seconds since the rank began the iteration.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, ClassVar, Self
 
 from commbench.results.records import Record, Samples
+from commbench.results.spans import SpanRecord, tuples
 from commbench.units import GB
 
 __all__ = [
@@ -28,11 +28,6 @@ __all__ = [
 CallSpan = tuple[str, int, float, float, float, float]
 IterationSpans = tuple[tuple[CallSpan, ...], ...]
 """Spans of every rank in one iteration."""
-
-
-def _tuples(value: Any) -> Any:
-    """Lists as tuples, however deep."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _slowest(samples: Samples) -> list[float]:
@@ -56,7 +51,7 @@ class CollectiveCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Traffic(Record):
+class _Traffic(SpanRecord):
     """What a measured block and its twin share: spans, and what follows from them.
 
     Attributes:
@@ -73,19 +68,6 @@ class _Traffic(Record):
     ranks: int
     samples_s: Samples
     spans: tuple[IterationSpans, ...]
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """See the base; sequences become tuples.
-
-        Raises:
-            KeyError: a required field is missing.
-        """
-        return super(_Traffic, cls).from_json({name: _tuples(value) for name, value in data.items()})
-
-    def headline(self) -> str:
-        """The record as one JSON line without its spans."""
-        return json.dumps({name: value for name, value in json.loads(self.to_json()).items() if name != "spans"})
 
     @property
     def collective_s(self) -> Samples:
@@ -254,7 +236,7 @@ class TensorParallelCompared(Record):
         Raises:
             KeyError: a required field is missing.
         """
-        return super(TensorParallelCompared, cls).from_json({**data, "calibration": _tuples(data["calibration"])})
+        return super(TensorParallelCompared, cls).from_json({**data, "calibration": tuples(data["calibration"])})
 
     @property
     def error(self) -> float:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command in README.md runs, and every output shown there is what its command prints."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 
@@ -78,6 +80,26 @@ def test_the_pipeline_figures_are_those_of_the_records_that_are_kept() -> None:
     assert f"measured and simulated bubble differ by {bubbles:.1f} points at most" in " ".join(README.split())
     assert f"{len(errors)} steps, |error| {median(errors) * 100:.1f} % in the median" in " ".join(README.split())
     assert f"and {max(errors) * 100:.1f} % at most" in " ".join(README.split())
+
+
+def test_the_figures_of_the_benchmarks_are_those_of_the_records_that_are_kept() -> None:
+    found = [json.loads(line) for line in (ROOT / "reports/bench/bench.jsonl").read_text("utf-8").splitlines()]
+    thousand, many = _step(found, 1024), _step(found, 16384)
+    text = " ".join(README.split())
+    assert f"1,024 GPUs take {min(thousand['walls_s']):.1f} s and 16,384 take {min(many['walls_s']):.1f} s" in text
+    page = " ".join((ROOT / "docs/training.md").read_text(encoding="utf-8").split())
+    assert (
+        f"1,024 GPUs and 96 microbatches {min(thousand['walls_s']):.1f} s and {thousand['peak_bytes'] / 2**20:.0f} MiB"
+        in page
+    )
+    assert f"16,384 GPUs {min(many['walls_s']):.1f} s and {many['peak_bytes'] / 2**20:.0f} MiB" in page
+    peak = max(o["ours"]["peak_bytes"] for o in found if o.get("ours") and o["case"] == "in order")
+    assert f"the largest ring of `make bench` takes {peak / 2**20:.0f} MiB" in text
+
+
+def _step(found: list[dict[str, Any]], ranks: int) -> dict[str, Any]:
+    (step,) = (o for o in found if o.get("kind") == "training-step" and o["ranks"] == ranks)
+    return step
 
 
 def test_no_command_of_the_readme_is_left_out() -> None:

@@ -154,11 +154,11 @@ class TensorParallelJob(Job):
 
     kind: ClassVar[str] = "tensor-parallel"
 
-    hidden: int = 256
-    heads: int = 8
-    ffn: int = 1024
-    sequence: int = 128
-    micro_batch: int = 2
+    hidden: int
+    heads: int
+    ffn: int
+    sequence: int
+    micro_batch: int
     dtype: str = "float32"
     methods: tuple[str, ...] = METHODS
     sequence_parallel: tuple[bool, ...] = (False, True)

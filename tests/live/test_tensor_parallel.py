@@ -110,8 +110,9 @@ def test_bytes_are_the_formula_and_gradients_those_of_the_whole_block(
     ],
 )
 def test_what_cannot_be_split_is_refused(options: dict[str, object], message: str, tmp_path: Path) -> None:
+    block = {"hidden": 256, "heads": 8, "ffn": 1024, "sequence": 128, "micro_batch": 2}
     with pytest.raises(InputError) as caught:
-        TensorParallelJob(out=tmp_path / "r.jsonl", run="r", **options)  # type: ignore[arg-type]
+        TensorParallelJob(out=tmp_path / "r.jsonl", run="r", **block | options)  # type: ignore[arg-type]
     assert message in str(caught.value)
 
 

@@ -1,13 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options that several verbs share, so that a flag means the same everywhere."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from commbench.errors import InputError
 
-__all__ = ["DEFAULT_SIZE", "Jsonl", "MaxBytes", "MinBytes", "Salvage", "StepBytes", "StepFactor", "require_collective"]
+__all__ = [
+    "DEFAULT_SIZE",
+    "Channels",
+    "CheckValues",
+    "Dtype",
+    "ItersPerSize",
+    "Jsonl",
+    "MaxBytes",
+    "MinBytes",
+    "Out",
+    "Root",
+    "Salvage",
+    "Slices",
+    "StepBytes",
+    "StepFactor",
+    "Timeout",
+    "Timing",
+    "WarmupPerSize",
+    "require_collective",
+]
 
 DEFAULT_SIZE = "32M"  # as nccl-tests
 
@@ -23,6 +43,16 @@ StepBytes = Annotated[
 ]
 Jsonl = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, nothing else there.")]
 Salvage = Annotated[bool, typer.Option("--salvage", help="Read the whole records of a file that was cut.")]
+ItersPerSize = Annotated[int, typer.Option("--iters", "-n", help="Timed iterations per size.")]
+WarmupPerSize = Annotated[int, typer.Option("--warmup", "-w", help="Warm-up iterations per size.")]
+Dtype = Annotated[str, typer.Option("--dtype", "-d", help="Element type.")]
+Slices = Annotated[int | None, typer.Option(help="Pieces it is pipelined in [the algorithm's own].")]
+Channels = Annotated[int | None, typer.Option(help="Pieces that run side by side [1].")]
+Root = Annotated[int | None, typer.Option("--root", "-r", help="Root rank of a rooted collective [0].")]
+Timing = Annotated[str, typer.Option(help="isolated (barrier before each iteration) or pipelined.")]
+Timeout = Annotated[float, typer.Option(help="Seconds without progress that count as hung.")]
+Out = Annotated[Path | None, typer.Option(help="Journal to append to [runs/<time>-...jsonl].")]
+CheckValues = Annotated[bool, typer.Option("--check/--no-check", help="Check the values after the timed loop.")]
 
 
 def require_collective(name: str, others: str) -> None:

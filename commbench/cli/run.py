@@ -8,7 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commbench.cli.options import DEFAULT_SIZE, Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor, require_collective
+from commbench.cli.options import (
+    DEFAULT_SIZE,
+    Channels,
+    CheckValues,
+    Dtype,
+    ItersPerSize,
+    Jsonl,
+    MaxBytes,
+    MinBytes,
+    Out,
+    Root,
+    Slices,
+    StepBytes,
+    StepFactor,
+    Timeout,
+    Timing,
+    WarmupPerSize,
+    require_collective,
+)
 from commbench.cli.run_what import OTHERS, ranks_of, run_here
 from commbench.errors import InputError
 
@@ -31,25 +49,25 @@ def run(
     maxbytes: MaxBytes = None,
     stepfactor: StepFactor = None,
     stepbytes: StepBytes = None,
-    iters: Annotated[int, typer.Option("--iters", "-n", help="Timed iterations per size.")] = 20,
-    warmup: Annotated[int, typer.Option("--warmup", "-w", help="Warm-up iterations per size.")] = 5,
-    dtype: Annotated[str, typer.Option("--dtype", "-d", help="Element type.")] = "float32",
+    iters: ItersPerSize = 20,
+    warmup: WarmupPerSize = 5,
+    dtype: Dtype = "float32",
     op: Annotated[str, typer.Option("--op", "-o", help="Reduction: sum.")] = "sum",
     backend: Annotated[str, typer.Option(help="gloo, nccl or auto: nccl if every rank has a GPU.")] = "auto",
     algorithm: Annotated[
         str, typer.Option("--algorithm", "-a", help="native (the backend's own), a name, or a file.")
     ] = NATIVE,
-    slices: Annotated[int | None, typer.Option(help="Pieces it is pipelined in [the algorithm's own].")] = None,
-    channels: Annotated[int | None, typer.Option(help="Pieces that run side by side [1].")] = None,
-    root: Annotated[int | None, typer.Option("--root", "-r", help="Root rank of a rooted collective [0].")] = None,
+    slices: Slices = None,
+    channels: Channels = None,
+    root: Root = None,
     group: Annotated[
         int | None, typer.Option(help="Ranks per host for hierarchical algorithms [as the launcher says].")
     ] = None,
-    timing: Annotated[str, typer.Option(help="isolated (barrier before each iteration) or pipelined.")] = "isolated",
-    timeout: Annotated[float, typer.Option(help="Seconds without progress that count as hung.")] = 300.0,
-    out: Annotated[Path | None, typer.Option(help="Journal to append to [runs/<time>-...jsonl].")] = None,
+    timing: Timing = "isolated",
+    timeout: Timeout = 300.0,
+    out: Out = None,
     json: Jsonl = False,
-    check: Annotated[bool, typer.Option("--check/--no-check", help="Check the values after the timed loop.")] = True,
+    check: CheckValues = True,
 ) -> None:
     """Measure a collective: nccl-tests' table on stdout, every sample in a journal."""
     from commbench.live.console import JsonLines, Table

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench run overlap``: how much a matrix product and an all-reduce slow each other down."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl
-from commbench.cli.run_what import Backend, Nproc, Timeout, Warmup, command_app, journal, ranks_of, run_here
+from commbench.cli.options import Jsonl, Out, Timeout
+from commbench.cli.run_what import Backend, Nproc, Warmup, command_app, journal, ranks_of, run_here
 
 if TYPE_CHECKING:
     from commbench.results.device_records import OverlapMeasured
@@ -31,7 +30,7 @@ def overlap(
     warmup: Warmup = 2,
     backend: Backend = "auto",
     timeout: Timeout = 300.0,
-    out: Annotated[Path | None, typer.Option(help="Journal to append to [runs/<time>-...jsonl].")] = None,
+    out: Out = None,
     json: Jsonl = False,
 ) -> None:
     """Time a product alone, an all-reduce alone, and each while the other runs: both slowdowns."""

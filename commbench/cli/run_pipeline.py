@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl
+from commbench.cli.options import Jsonl, Out, Timeout
 from commbench.cli.pipeline_tables import Twins, pipeline_table
 from commbench.cli.run_what import (
     Backend,
     Check,
     Iters,
     Nproc,
-    Timeout,
     Warmup,
     command_app,
     journal,
@@ -78,7 +77,7 @@ def pipeline(
     max_error: Annotated[
         float | None, typer.Option(help="Fail if the steps' lengths differ by more percent.", show_default=False)
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Journal to append to [runs/<time>-...jsonl].")] = None,
+    out: Out = None,
     json: Jsonl = False,
     check: Check = True,
 ) -> None:

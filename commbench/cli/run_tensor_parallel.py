@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl
+from commbench.cli.options import Jsonl, Out, Timeout
 from commbench.cli.run_what import (
     Backend,
     Check,
     Iters,
     Nproc,
-    Timeout,
     Warmup,
     command_app,
     journal,
@@ -71,7 +70,7 @@ def tensor_parallel(
             help="Fail if simulated and measured time in collectives differ by a larger share.", show_default=False
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Journal to append to [runs/<time>-...jsonl].")] = None,
+    out: Out = None,
     json: Jsonl = False,
     check: Check = True,
 ) -> None:

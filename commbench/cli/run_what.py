@@ -26,7 +26,6 @@ __all__ = [
     "Iters",
     "Nproc",
     "RunWhat",
-    "Timeout",
     "Warmup",
     "command_app",
     "journal",
@@ -41,7 +40,6 @@ Nproc = Annotated[int | None, typer.Option("--nproc", help="Ranks to start here.
 Iters = Annotated[int, typer.Option("--iters", "-n", help="Timed iterations.")]
 Warmup = Annotated[int, typer.Option("--warmup", "-w", help="Warm-up iterations.")]
 Backend = Annotated[str, typer.Option("--backend", help="gloo, nccl or auto: nccl if every rank has a GPU.")]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds without progress that count as hung.")]
 Check = Annotated[bool, typer.Option("--check/--no-check", help="Check the values.")]
 
 

@@ -4,6 +4,7 @@
 import gc
 import signal
 import sys
+from collections.abc import Sequence
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -12,7 +13,7 @@ from commbench import __version__
 from commbench.cli import algorithm, calibrate, demo, emulate, report, run, run_what, sim, sim_train, topology, validate
 from commbench.errors import CommbenchError, ScheduleError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "outcome"]
 
 _BAD_INPUT, _INTERRUPTED = 2, 130
 
@@ -47,7 +48,7 @@ def main() -> None:
     gc.set_threshold(100_000, 20, 20)  # imports make many objects and no garbage: a tenth of a short command's time
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `commbench ... | head` ends quietly, as other tools do
     try:
-        code = _outcome()
+        code = outcome()
     except (KeyboardInterrupt, Abort):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough
         code = _INTERRUPTED
@@ -56,10 +57,13 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _outcome() -> int | None:
-    """Exit code of the command; an interrupt may come at any time, also while an error is told."""
+def outcome(arguments: Sequence[str] | None = None) -> int | None:
+    """Exit code of the command with these arguments (None: the process's own), its errors told on stderr.
+
+    An interrupt may come at any time, also while an error is told.
+    """
     try:
-        code: int | None = app(standalone_mode=False)
+        code: int | None = app(arguments, standalone_mode=False)
         return code
     except CommbenchError as error:
         if isinstance(error, ScheduleError) and error.grid:

@@ -154,10 +154,10 @@ def _collective_of(name: str, collective: str | None) -> str:
 
     from commbench.collectives.algorithms.load import is_path
     from commbench.collectives.registry import ALGORITHMS
-    from commbench.collectives.spec import COLLECTIVES
+    from commbench.collectives.spec import COLLECTIVES, get_collective
 
     if collective is not None:
-        return collective
+        return get_collective(collective).name
     if is_path(name):
         return "all-reduce"
     for each in COLLECTIVES:

@@ -44,11 +44,13 @@ def crossover(
 ) -> None:
     """Simulate every algorithm of a collective; print the fastest per size and rank count."""
     from commbench.collectives.sizes import sweep
+    from commbench.collectives.spec import get_collective
     from commbench.collectives.summary import algorithms_of
     from commbench.sim.crossover import crossover as race
     from commbench.topology.load import load_topology
 
     fabric = load_topology(topology)
+    collective = get_collective(collective).name
     names = None if algorithms is None else [name.strip() for name in algorithms.split(",") if name.strip()]
     if live_only:
         live = [a.name for a in algorithms_of(collective) if a.live]

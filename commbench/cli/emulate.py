@@ -136,7 +136,7 @@ def run(
     flows = [_ends(text, topology) for text in background or ()]
     script = _script(faults, topology)
     sizes = (minbytes, maxbytes, stepfactor, stepbytes)
-    require_collective(collective, "pipeline")
+    collective = require_collective(collective, "pipeline")
     asked = Asked(collective, algorithm, sizes, dtype, root, slices, channels, group)
     shapes = [asked.shape(len(ranks), ranks_per_host=1) for ranks in groups]
     planned, capacity = laid_out(topology, rate, routing, mtu, preflight, len(flows) + _flows_of(script))

@@ -26,7 +26,7 @@ __all__ = ["AUTO", "Jobs", "Mtu", "Nproc", "Preflight", "Rate", "Routing", "Seed
 AUTO, _OWN = "auto", "own"
 _LEAST_IDLE = 0.1  # of the processors' time in a run, start of the ranks included
 
-Nproc = Annotated[int | None, typer.Option("--nproc", help="Ranks, on the first hosts [all hosts].")]
+Nproc = Annotated[int | None, typer.Option("--nproc", "-g", help="Ranks, on the first hosts [all hosts].")]
 Jobs = Annotated[str, typer.Option(help="Jobs at once: a number, or ranks such as 0,1,4,5/2,3,6,7.")]
 Rate = Annotated[
     str, typer.Option(help="Of the hosts' links, the others in proportion; own: as in the file; auto: own or lower.")

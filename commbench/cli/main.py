@@ -11,6 +11,7 @@ from typer.exceptions import Abort, TyperException
 
 from commbench import __version__
 from commbench.cli import algorithm, calibrate, demo, emulate, report, run, run_what, sim, sim_train, topology, validate
+from commbench.cli.verbs import Verbs
 from commbench.errors import CommbenchError, ScheduleError
 
 __all__ = ["app", "main", "outcome"]
@@ -19,6 +20,7 @@ _BAD_INPUT, _INTERRUPTED = 2, 130
 
 app = typer.Typer(
     name="commbench",
+    cls=Verbs,
     help="Measure, simulate and validate collective communication.",
     no_args_is_help=True,
     add_completion=False,
@@ -70,7 +72,11 @@ def outcome(arguments: Sequence[str] | None = None) -> int | None:
             print(error.grid, file=sys.stderr)
         return _say(error, error.exit_code)
     except TyperException as error:
-        return _say(error.format_message(), _BAD_INPUT)
+        message = error.format_message()
+        if message.startswith("Usage: "):  # nothing was asked for: the help is the answer, not an error
+            print(message, file=sys.stderr)
+            return _BAD_INPUT
+        return _say(message, _BAD_INPUT)
     except OSError as error:
         return _say(f"{error.filename}: {error.strerror}" if error.filename else error, _BAD_INPUT)
 

@@ -27,6 +27,7 @@ __all__ = [
     "Timing",
     "WarmupPerSize",
     "require_collective",
+    "sizes_of",
 ]
 
 DEFAULT_SIZE = "32M"  # as nccl-tests
@@ -55,15 +56,44 @@ Out = Annotated[Path | None, typer.Option(help="Journal to append to [runs/<time
 CheckValues = Annotated[bool, typer.Option("--check/--no-check", help="Check the values after the timed loop.")]
 
 
-def require_collective(name: str, others: str) -> None:
-    """Refuse a first word that is neither a collective nor one of the ``others``, which have commands of their own.
+def require_collective(name: str, others: str) -> str:
+    """The name of a collective, however it is spelt; ``others`` are the words that might have stood there instead.
 
     Raises:
-        InputError: lists both.
+        InputError: neither a collective nor one of the others; lists both.
     """
     from commbench.collectives.spec import get_collective
 
     try:
-        get_collective(name)
+        return get_collective(name).name
     except InputError as error:
         raise InputError(f"{error}; or {others}") from None
+
+
+def sizes_of(
+    collective: str, num_ranks: int, element_bytes: int, sizes: tuple[str, str | None, float | None, str | None]
+) -> tuple[int, ...]:
+    """The sizes in bytes that -b, -e, -f and -i ask for; those too small for the ranks are left out, with a note.
+
+    A collective that moves no data (a barrier) has one size, that of its token, whatever they say.
+
+    Raises:
+        InputError: a range that cannot be read or holds no size that can be had.
+    """
+    from commbench.collectives.sizes import fitting_sizes, sweep
+    from commbench.collectives.spec import get_collective
+    from commbench.units import format_bytes, parse_size
+
+    spec, (first, last, factor, step) = get_collective(collective), sizes
+    wanted = sweep(first, last, factor=factor, step=step, element_bytes=element_bytes)
+    if spec.covers:
+        if sizes != (DEFAULT_SIZE, None, None, None):
+            typer.echo(f"note: {spec.name} moves no data: -b, -e, -f and -i have no meaning for it", err=True)
+        return (element_bytes,)
+    kept, small = fitting_sizes(spec, num_ranks, wanted, element_bytes)
+    small = (*((least,) if (least := parse_size(first)) < min(wanted[0], element_bytes) else ()), *small)
+    if small:
+        named = ", ".join(map(format_bytes, small[:3])) + (" ..." if len(small) > 3 else "")
+        each = f" for each of {num_ranks} ranks" if spec.blocked else ""
+        typer.echo(f"note: left out {named}: smaller than one element of {element_bytes} B{each}", err=True)
+    return kept

@@ -26,6 +26,7 @@ from commbench.cli.options import (
     Timing,
     WarmupPerSize,
     require_collective,
+    sizes_of,
 )
 from commbench.cli.run_what import OTHERS, ranks_of, run_here
 from commbench.errors import InputError
@@ -33,18 +34,18 @@ from commbench.errors import InputError
 if TYPE_CHECKING:
     from commbench.collectives.algorithm import Algorithm, Request
     from commbench.collectives.schedule import Schedule
-    from commbench.collectives.spec import Collective
     from commbench.live.seat import Seat
 
 __all__ = ["NATIVE", "Asked", "run"]
 
 NATIVE = "native"
+EVERY = "all"
 _DEFAULT_RANKS = 2
 
 
 def run(
-    collective: Annotated[str, typer.Argument(help="What to measure: all-reduce, all-gather, ...")],
-    nproc: Annotated[int | None, typer.Option("--nproc", help="Ranks to start here [2].")] = None,
+    collective: Annotated[str, typer.Argument(help="What to measure: all-reduce, all-gather, ..., or all.")],
+    nproc: Annotated[int | None, typer.Option("--nproc", "-g", help="Ranks to start here [2].")] = None,
     minbytes: MinBytes = DEFAULT_SIZE,
     maxbytes: MaxBytes = None,
     stepfactor: StepFactor = None,
@@ -73,28 +74,50 @@ def run(
     from commbench.live.console import JsonLines, Table
     from commbench.live.measure import require_right
     from commbench.live.plan import Plan, default_out
+    from commbench.live.suite import InTurn, Suite
     from commbench.results.records import Measured
 
-    require_collective(collective, OTHERS)
+    names = _every(algorithm) if collective == EVERY else [require_collective(collective, f"{EVERY}, {OTHERS}")]
     seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
     sizes = (minbytes, maxbytes, stepfactor, stepbytes)
-    asked = Asked(collective, algorithm, sizes, dtype, root, slices, channels, group)
-    shape = asked.shape(ranks, ranks_per_host=_ranks_per_host(seat, ranks))
     out = out or default_out(collective, Path(algorithm).stem)
-    plan = Plan(
-        **shape,
-        out=out,
-        run=out.stem,
-        op=op,
-        backend=backend,
-        iters=iters,
-        warmup=warmup,
-        timing=timing,
-        check=check,
-        timeout_s=timeout,
-    )
-    found = run_here(plan, seat, JsonLines() if json else Table(plan))
+    shared = {"op": op, "backend": backend, "iters": iters, "warmup": warmup, "timing": timing, "check": check}
+
+    def plan(name: str) -> Plan:
+        asked = Asked(name, algorithm, sizes, dtype, _root_of(name, root, len(names)), slices, channels, group)
+        shape = asked.shape(ranks, ranks_per_host=_ranks_per_host(seat, ranks))
+        return Plan(**shape, **shared, out=out, run=out.stem, timeout_s=timeout)  # type: ignore[arg-type]
+
+    plans = tuple(plan(name) for name in names)
+    if json:
+        found = run_here(plans[0] if len(plans) == 1 else Suite.of(plans), seat, JsonLines())
+    elif len(plans) == 1:
+        found = run_here(plans[0], seat, Table(plans[0]))
+    else:
+        found = run_here(Suite.of(plans), seat, InTurn({each.collective: Table(each) for each in plans}))
     require_right([record for record in found if isinstance(record, Measured)])
+
+
+def _every(algorithm: str) -> list[str]:
+    """Every collective that the algorithm is for.
+
+    Raises:
+        InputError: a file, or a name that no collective knows.
+    """
+    from commbench.collectives.registry import ALGORITHMS
+    from commbench.collectives.spec import COLLECTIVES
+
+    names = [name for name in COLLECTIVES if algorithm == NATIVE or (name, algorithm) in ALGORITHMS]
+    if not names:
+        raise InputError(f"{EVERY} --algorithm {algorithm}: no collective has it; give {NATIVE} or a name, not a file")
+    return names
+
+
+def _root_of(collective: str, root: int | None, num_collectives: int) -> int | None:
+    """The root that was given, which among several collectives is for the rooted ones alone."""
+    from commbench.collectives.spec import get_collective
+
+    return root if num_collectives == 1 or get_collective(collective).rooted else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +144,14 @@ class Asked:
             InputError: an option that has no meaning here; names it.
         """
         from commbench.collectives.algorithm import Request
-        from commbench.collectives.sizes import dtype_bytes
+        from commbench.collectives.sizes import dtype_bytes, dtype_name
         from commbench.collectives.spec import get_collective
 
         spec, element_bytes, root = get_collective(self.collective), dtype_bytes(self.dtype), self.root or 0
         if self.root is not None and not spec.rooted:
             raise InputError(f"--root {self.root} has no meaning for {self.collective}")
-        sizes = sizes_for(spec, num_ranks, element_bytes, *self.sizes)
-        shape = {"collective": self.collective, "ranks": num_ranks, "sizes_bytes": sizes, "dtype": self.dtype}
+        sizes = sizes_of(spec.name, num_ranks, element_bytes, self.sizes)
+        shape = {"collective": spec.name, "ranks": num_ranks, "sizes_bytes": sizes, "dtype": dtype_name(self.dtype)}
         if self.algorithm == NATIVE:
             refuse_for_native(slices=self.slices, channels=self.channels, group=self.group)
             return shape | {"root": root}
@@ -143,34 +166,6 @@ class Asked:
         )
         schedule = schedules_for(chosen, request, sizes)
         return shape | {"root": root, "schedule": schedule, "slices": request.slices}
-
-
-def sizes_for(
-    spec: "Collective",
-    num_ranks: int,
-    element_bytes: int,
-    minbytes: str,
-    maxbytes: str | None,
-    stepfactor: float | None,
-    stepbytes: str | None,
-) -> tuple[int, ...]:
-    """The sizes of the sweep that can be measured, in bytes; a barrier has one alone, that of its token.
-
-    Raises:
-        InputError: a range that holds no size, or one given for a barrier.
-    """
-    from commbench.collectives.sizes import sweep
-    from commbench.live.plan import rounded_sizes
-
-    if not spec.covers:
-        sizes = sweep(minbytes, maxbytes, factor=stepfactor, step=stepbytes, element_bytes=element_bytes)
-        return rounded_sizes(spec, num_ranks, sizes, element_bytes)
-    for option, value in (("-e", maxbytes), ("-f", stepfactor), ("-i", stepbytes)):
-        if value is not None:
-            raise InputError(f"{option} {value} has no meaning for {spec.name}")
-    if minbytes != DEFAULT_SIZE:
-        raise InputError(f"-b {minbytes} has no meaning for {spec.name}")
-    return (element_bytes,)
 
 
 def refuse_for_native(**options: int | None) -> None:

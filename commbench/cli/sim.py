@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import DEFAULT_SIZE, Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor, require_collective
+from commbench.cli.options import (
+    DEFAULT_SIZE,
+    Jsonl,
+    MaxBytes,
+    MinBytes,
+    StepBytes,
+    StepFactor,
+    require_collective,
+    sizes_of,
+)
 
 if TYPE_CHECKING:
     from commbench.sim.scenario import Scenario
@@ -18,12 +27,15 @@ __all__ = ["sim"]
 def sim(
     collective: Annotated[str, typer.Argument(help="What to simulate, for example all-reduce.")],
     topology: Annotated[str, typer.Option("-t", "--topology", help="A name from topologies/ or a path.")],
-    algorithm: Annotated[str, typer.Option("-a", "--algorithm", help="A name, or a .txt, .xml or .py file.")] = "ring",
+    algorithm: Annotated[
+        str | None,
+        typer.Option("-a", "--algorithm", help="A name, or a .txt, .xml or .py file [ring; direct for all-to-all]."),
+    ] = None,
     min_bytes: MinBytes = DEFAULT_SIZE,
     max_bytes: MaxBytes = None,
     factor: StepFactor = None,
     step: StepBytes = None,
-    ranks: Annotated[int | None, typer.Option("--ranks", help="World size; all endpoints if left out.")] = None,
+    ranks: Annotated[int | None, typer.Option("-g", "--ranks", help="World size; all endpoints if left out.")] = None,
     slices: Annotated[
         int | None,
         typer.Option("--slices", help="Pieces to pipeline in; the algorithm's default if left out."),
@@ -62,17 +74,19 @@ def sim(
     from commbench.cli.progress import progress_bar
     from commbench.cli.tables import simulated_header, simulated_row
     from commbench.collectives.algorithms.load import load_any
-    from commbench.collectives.sizes import dtype_bytes, sweep
+    from commbench.collectives.registry import DEFAULTS
+    from commbench.collectives.sizes import dtype_bytes
     from commbench.results.journal import Journal
     from commbench.sim.collective import simulate
     from commbench.topology.load import load_fabric
     from commbench.units import format_bytes
 
-    require_collective(collective, "train")
+    collective = require_collective(collective, "train")
     fabric = load_fabric(topology)
     element_bytes = dtype_bytes(dtype)
-    sizes = sweep(min_bytes, max_bytes, factor=factor, step=step, element_bytes=element_bytes)
-    chosen = load_any(collective, algorithm)
+    ranks = fabric.num_ranks if ranks is None else ranks
+    sizes = sizes_of(collective, ranks, element_bytes, (min_bytes, max_bytes, factor, step))
+    chosen = load_any(collective, algorithm or DEFAULTS[collective])
     journal = Journal(out) if out is not None else None
     disturbed = _scenario(scenario, jitter, seed)
     for number, size in enumerate(sizes):
@@ -104,9 +118,7 @@ def sim(
             continue
         if record.shortcut:
             typer.echo(f"{format_bytes(size)}: {record.shortcut}", err=True)
-        if number == 0:
-            typer.echo(simulated_header(record))
-        typer.echo(simulated_row(record, element_bytes))
+        typer.echo((f"{simulated_header(record)}\n" if number == 0 else "") + simulated_row(record, element_bytes))
 
 
 def _scenario(path: Path | None, jitter: float, seed: int) -> "Scenario | None":

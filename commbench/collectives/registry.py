@@ -25,7 +25,7 @@ from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import get_collective
 from commbench.errors import InputError
 
-__all__ = ["ALGORITHMS", "build", "build_schedule", "get_algorithm", "rounds_of"]
+__all__ = ["ALGORITHMS", "DEFAULTS", "build", "build_schedule", "get_algorithm", "rounds_of"]
 
 _MODULES = (ring, chains, tree, trees, doubling, shift, alltoall, bruck, hierarchical, torus, pat, in_switch, gloo)
 
@@ -34,13 +34,23 @@ ALGORITHMS: Mapping[tuple[str, str], Algorithm] = MappingProxyType(
 )
 
 
+_RINGS = ("all-reduce", "reduce-scatter", "all-gather", "broadcast", "reduce")
+
+DEFAULTS: Mapping[str, str] = MappingProxyType(
+    {collective: "direct" for collective, _ in ALGORITHMS}
+    | dict.fromkeys(_RINGS, "ring")
+    | {"barrier": "dissemination"}
+)
+"""By collective, the algorithm of whoever names none: rings, and all messages at once where NCCL sends them so."""
+
+
 def get_algorithm(collective: str, name: str) -> Algorithm:
     """The algorithm of this name or alias.
 
     Raises:
         InputError: unknown; lists what there is for the collective.
     """
-    get_collective(collective)
+    collective = get_collective(collective).name
     if (collective, name) not in ALGORITHMS:
         known = ", ".join(n for c, n in ALGORITHMS if c == collective) or "none"
         raise InputError(f"algorithm {name!r} is unknown for {collective}; known: {known}")

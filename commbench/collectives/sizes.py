@@ -1,26 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sizes of a sweep, the nccl-tests way: from -b to -e, times -f or plus -i."""
 
+from collections.abc import Iterable
+
 from commbench.collectives.spec import Collective
 from commbench.errors import InputError
 from commbench.units import parse_size
 
-__all__ = ["DTYPE_BYTES", "dtype_bytes", "sweep", "whole_elements"]
+__all__ = ["DTYPE_BYTES", "dtype_bytes", "dtype_name", "fitting_sizes", "sweep", "whole_elements"]
 
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int32": 4, "int64": 8}
 
+_SPELLINGS = {"half": "float16", "fp16": "float16", "bf16": "bfloat16", "float": "float32", "fp32": "float32",
+              "double": "float64", "fp64": "float64", "int": "int32", "long": "int64"}  # fmt: skip
+"""Names of nccl-tests (-d) and of torch for the same types."""
+_NOT_YET = ("int8", "char", "uint8", "uint32", "uint64", "f8e4m3", "f8e5m2", "fp8", "all")
+"""What nccl-tests 2.19 takes behind -d and commbench has not."""
+
+_MOST_SIZES = 10_000  # of a sweep
 _DEFAULT_LAST = 32 * 2**20  # bytes: where a sweep ends unless told otherwise, as in nccl-tests 2.19 (-e)
 
 
-def dtype_bytes(dtype: str) -> int:
-    """Bytes of one element.
+def dtype_name(dtype: str) -> str:
+    """torch's name of an element type that may be spelled as nccl-tests does ("half").
 
     Raises:
-        InputError: unknown type.
+        InputError: unknown type, or one that commbench does not have yet.
     """
-    if dtype not in DTYPE_BYTES:
-        raise InputError(f"--dtype {dtype!r} is unknown; known: {', '.join(DTYPE_BYTES)}")
-    return DTYPE_BYTES[dtype]
+    name = _SPELLINGS.get(dtype.lower(), dtype.lower())
+    if name not in DTYPE_BYTES:
+        why = "is not supported yet" if name in _NOT_YET else "is unknown"
+        raise InputError(f"--dtype {dtype!r} {why}; known: {', '.join(DTYPE_BYTES)}")
+    return name
+
+
+def dtype_bytes(dtype: str) -> int:
+    """Bytes of one element, by any name of its type.
+
+    Raises:
+        InputError: as :func:`dtype_name`.
+    """
+    return DTYPE_BYTES[dtype_name(dtype)]
 
 
 def sweep(
@@ -41,8 +61,8 @@ def sweep(
     """
     first = parse_size(min_bytes)
     last = max(first, _DEFAULT_LAST) if max_bytes is None else parse_size(max_bytes)
-    if first < element_bytes:
-        raise InputError(f"-b {min_bytes}: smaller than one element of {element_bytes} B")
+    if first < 1:
+        raise InputError(f"-b {min_bytes}: the smallest size must be at least one byte")
     if last < first:
         raise InputError(f"-e {max_bytes}: smaller than -b {min_bytes}")
     if factor is not None and step is not None:
@@ -55,9 +75,30 @@ def sweep(
     sizes: dict[int, None] = {}
     size = float(first)
     while size <= last:
+        if len(sizes) == _MOST_SIZES:
+            raise InputError(f"-b {min_bytes} to {last} B has more than {_MOST_SIZES} sizes: give a larger -f or -i")
         sizes[int(size) // element_bytes * element_bytes] = None
         size = size + increment if step is not None else size * (2.0 if factor is None else factor)
+    sizes.pop(0, None)  # less than one element
+    if not sizes:
+        raise InputError(f"-b {min_bytes}: smaller than one element of {element_bytes} B, and so is all up to -e")
     return list(sizes)
+
+
+def fitting_sizes(
+    collective: Collective, num_ranks: int, sizes_bytes: Iterable[int], element_bytes: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The sizes that hold an element for each rank's block, rounded down to whole ones, and those that hold none.
+
+    Raises:
+        InputError: no size does.
+    """
+    unit = element_bytes * (num_ranks if collective.blocked else 1)
+    sizes = tuple(sizes_bytes)
+    small = tuple(size for size in sizes if size < unit)
+    if len(small) == len(sizes):
+        whole_elements(collective, num_ranks, sizes[-1], element_bytes)  # says why not
+    return tuple(dict.fromkeys(size // unit * unit for size in sizes if size >= unit)), small
 
 
 def whole_elements(collective: Collective, num_ranks: int, size_bytes: int, element_bytes: int) -> int:

@@ -12,6 +12,7 @@ blocks and rank r contributes block r.
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from types import MappingProxyType
 
@@ -258,13 +259,23 @@ _ALL = (
 
 COLLECTIVES: Mapping[str, Collective] = MappingProxyType({collective.name: collective for collective in _ALL})
 
+_ALSO = {"bcast": "broadcast", "allgatherintotensor": "all-gather", "reducescattertensor": "reduce-scatter",
+         "alltoallsingle": "all-to-all"}  # fmt: skip
+"""What MPI and torch.distributed call them, in letters alone."""
+
 
 def get_collective(name: str) -> Collective:
-    """The collective of this name.
+    """The collective of this name, in any spelling of the field: allreduce, all_reduce, AllReduce, all_reduce_perf.
 
     Raises:
-        InputError: unknown name.
+        InputError: unknown name; says which are near.
     """
-    if name not in COLLECTIVES:
-        raise InputError(f"collective {name!r} is unknown; known: {', '.join(COLLECTIVES)}")
-    return COLLECTIVES[name]
+    if name in COLLECTIVES:
+        return COLLECTIVES[name]
+    letters = "".join(c for c in name.lower().removesuffix("_perf") if c.isalnum())
+    by_letters = {known.replace("-", ""): known for known in COLLECTIVES} | _ALSO
+    if letters in by_letters:
+        return COLLECTIVES[by_letters[letters]]
+    near = [by_letters[found] for found in get_close_matches(letters, by_letters, n=1, cutoff=0.8)]
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise InputError(f"collective {name!r} is unknown; {hint}known: {', '.join(COLLECTIVES)}")

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from commbench.live.job import Job, OverlapJob, PipelineJob, TensorParallelJob
 from commbench.live.plan import Plan
+from commbench.live.suite import Suite
 
 __all__ = ["KINDS", "job_of"]
 
-KINDS: Mapping[str, type[Job]] = {job.kind: job for job in (Plan, PipelineJob, TensorParallelJob, OverlapJob)}
+KINDS: Mapping[str, type[Job]] = {job.kind: job for job in (Plan, Suite, PipelineJob, TensorParallelJob, OverlapJob)}
 
 
 def job_of(text: str) -> Job:

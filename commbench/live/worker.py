@@ -2,6 +2,7 @@
 """What one rank of a job does: meet the others, do its part, and on rank 0 write the records."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from commbench.errors import CommbenchError, RunError
 from commbench.live.job import Job, OverlapJob, PipelineJob, TensorParallelJob
@@ -10,6 +11,7 @@ from commbench.live.plan import Plan
 from commbench.live.progress import Progress
 from commbench.live.seat import Seat
 from commbench.live.session import Session, open_session
+from commbench.live.suite import Suite
 from commbench.results.journal import Journal
 from commbench.results.records import Record
 
@@ -60,6 +62,8 @@ def _measure(job: Job, session: Session, progress: Progress) -> Iterator[Record]
         from commbench.live.collective import measure_collective
 
         return measure_collective(job, session, progress)
+    if isinstance(job, Suite):
+        return chain.from_iterable(_measure(plan, session, progress) for plan in job.plans)
     session.meet()
     if isinstance(job, PipelineJob):
         from commbench.live.pipeline import measure_pipeline

@@ -55,7 +55,7 @@ def test_a_topology_file_that_breaks_a_rule(tmp_path: Path, old: str, new: str, 
     ("options", "message"),
     [
         ("--topology fat-tree-17 -b 1M", "topology 'fat-tree-17': not found; did you mean fat-tree-1"),
-        ("--topology star-8 -b 3", "-b 3: smaller than one element of 4 B"),
+        ("--topology star-8 -b 3 -e 3", "-b 3: smaller than one element of 4 B"),
         ("--topology star-8 -b 1M -e 1K", "-e 1K: smaller than -b 1M"),
         ("--topology star-8 -b 1Q", "'1Q' is not a size: give a number and a unit"),
         ("--topology star-8 --algorithm rinng", "algorithm 'rinng' is unknown for all-reduce; known: ring"),

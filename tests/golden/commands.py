@@ -125,7 +125,7 @@ REFUSED: tuple[str, ...] = (
     "sim all-reduse -t star-8",
     "sim all-reduce -t star-8 -a rinng",
     "sim all-reduce -t star-8 -a no/such.txt",
-    "sim all-reduce -t star-8 -b 3",
+    "sim all-reduce -t star-8 -b 3 -e 3",
     "sim all-reduce -t star-8 -b 1Q",
     "sim all-reduce -t star-8 -b 1M -e 1K",
     "sim all-reduce -t star-8 -b 1M -e 4M -f 1",

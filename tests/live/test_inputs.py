@@ -67,7 +67,7 @@ def test_sizes_that_round_to_the_same_are_measured_once() -> None:
         ({"timeout_s": 0.0}, "--timeout 0 must be above 0"),
         ({"timeout_s": float("nan")}, "--timeout nan must be above 0"),
         ({"dtype": "float8"}, "--dtype 'float8' is unknown; known: float16"),
-        ({"op": "max"}, "--op 'max' is unknown; known: sum"),
+        ({"op": "median"}, "--op 'median' is unknown; known: sum"),
         ({"backend": "mpi"}, "--backend 'mpi' is unknown"),
         ({"timing": "best"}, "--timing 'best' is unknown"),
         ({"collective": "all-to-nobody"}, "collective 'all-to-nobody' is unknown"),

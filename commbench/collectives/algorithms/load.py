@@ -18,6 +18,7 @@ from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.msccl import read_msccl
 from commbench.collectives.registry import get_algorithm
 from commbench.collectives.schedule import Schedule
+from commbench.collectives.spec import get_collective
 from commbench.collectives.text import read_schedule
 from commbench.collectives.verify import verify
 from commbench.errors import InputError, ScheduleError
@@ -42,6 +43,7 @@ def load_any(collective: str, name_or_path: str) -> Algorithm:
         InputError: neither a known name nor a file.
         ScheduleError: the file holds no right schedule of this collective.
     """
+    collective = get_collective(collective).name
     if not is_path(name_or_path):
         return get_algorithm(collective, name_or_path)
     path = Path(name_or_path)
@@ -57,6 +59,7 @@ def load_file(path: Path, collective: str | None = None) -> Schedule:
     """
     if path.suffix not in (".txt", ".xml"):
         raise InputError(f"{path}: a file of an algorithm ends in {', '.join(FILES)}")
+    collective = collective and get_collective(collective).name
     schedule = read_schedule(path) if path.suffix == ".txt" else read_msccl(path, collective)
     if collective not in (None, schedule.collective):
         raise ScheduleError(f"{path}: a schedule for {schedule.collective}, not for {collective}")

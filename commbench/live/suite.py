@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several collectives, one behind the other, on ranks that meet once."""
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from commbench.live.job import Job
+from commbench.live.observe import Observer, SessionFacts
+from commbench.live.plan import Plan
+from commbench.live.progress import Place
+from commbench.results.records import Measured
+
+__all__ = ["InTurn", "Suite"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite(Job):
+    """A run of several plans, which all have its ranks, run and journal."""
+
+    kind: ClassVar[str] = "suite"
+
+    plans: tuple[Plan, ...]
+
+    @classmethod
+    def of(cls, plans: tuple[Plan, ...]) -> Self:
+        """The suite of plans that differ in what they measure alone."""
+        first = plans[0]
+        return cls(
+            ranks=first.ranks,
+            out=first.out,
+            run=first.run,
+            backend=first.backend,
+            iters=first.iters,
+            warmup=first.warmup,
+            timeout_s=first.timeout_s,
+            check=first.check,
+            facts=first.facts,
+            plans=plans,
+        )
+
+    def to_json(self) -> str:
+        """The plans as text, for a rank in another process."""
+        return json.dumps({"kind": self.kind, "plans": [plan.to_json() for plan in self.plans]})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The suite that :meth:`to_json` wrote."""
+        return cls.of(tuple(Plan.from_json(plan) for plan in json.loads(text)["plans"]))
+
+
+class InTurn(Observer):
+    """Shows each plan by an observer of its own, which starts with the plan's first record."""
+
+    def __init__(self, observers: dict[str, Observer]) -> None:
+        self._observers = observers  # by collective
+        self._shown: Observer | None = None
+        self._facts: SessionFacts | None = None
+
+    def started(self, facts: SessionFacts) -> None:
+        """Keep what every header needs."""
+        self._facts = facts
+
+    def moved(self, place: Place) -> None:
+        """Tell whoever shows."""
+        if self._shown is not None:
+            self._shown.moved(place)
+
+    def measured(self, record: Measured) -> None:
+        """Change to the record's own observer where another one showed."""
+        observer = self._observers[record.collective]
+        if observer is not self._shown:
+            self.close()
+            self._shown = observer
+            assert self._facts is not None
+            observer.started(self._facts)
+        observer.measured(record)
+
+    def close(self) -> None:
+        """End whoever shows."""
+        if self._shown is not None:
+            self._shown.close()

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people type first: the field's spellings of verbs, collectives, types and options."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from commbench.collectives.registry import ALGORITHMS, DEFAULTS
+from commbench.collectives.sizes import dtype_name, fitting_sizes, sweep
+from commbench.collectives.spec import COLLECTIVES, get_collective
+from commbench.errors import InputError
+from tests.cli.test_bad_input import commbench, the_error
+
+
+def simulated(*arguments: str, folder: Path) -> list[dict[str, object]]:
+    done = commbench(*arguments, "--json", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("arguments", [(), ("topology",), ("algorithm",)])
+def test_no_word_at_all_shows_the_help_and_no_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = commbench(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: ")
+    assert "Commands:" in done.stderr
+    assert "error" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("allreduce", "all-reduce"),
+        ("all_reduce", "all-reduce"),
+        ("AllReduce", "all-reduce"),
+        ("all_reduce_perf", "all-reduce"),
+        ("alltoall", "all-to-all"),
+        ("AllToAllv", "all-to-all-v"),
+        ("reduce_scatter_tensor", "reduce-scatter"),
+        ("all_gather_into_tensor", "all-gather"),
+        ("sendrecv", "send-recv"),
+        ("Bcast", "broadcast"),
+    ],
+)
+def test_a_collective_in_any_spelling(spelling: str, name: str) -> None:
+    assert get_collective(spelling).name == name
+
+
+def test_spellings_reach_every_verb(tmp_path: Path) -> None:
+    for words in (("simulate", "allreduce"), ("sim", "AllReduce", "-a", "ring", "-g", "8", "-d", "float")):
+        [record] = simulated(*words, "-t", "star-8", "-b", "1M", "-e", "1M", folder=tmp_path)
+        assert (record["collective"], record["algorithm"], record["ranks"]) == ("all-reduce", "ring", 8)
+    for words in (("algorithm", "show", "ring", "-c", "allgather"), ("train", "--help"), ("algorithm", "crossover",
+                  "-c", "all_gather", "-t", "star-8", "--ranks", "4", "-b", "1M", "-e", "1M")):  # fmt: skip
+        assert commbench(*words, folder=tmp_path).returncode == 0
+
+
+def test_a_collective_in_place_of_a_verb_is_told_what_to_type(tmp_path: Path) -> None:
+    found = the_error(commbench("alltoall", "-t", "star-8", folder=tmp_path))
+    assert found.startswith("'alltoall' is a collective, not a verb: give commbench run all-to-all, or commbench sim")
+
+
+def test_a_near_miss_names_what_is_near(tmp_path: Path) -> None:
+    assert "did you mean all-reduce?" in the_error(commbench("sim", "all-reduse", "-t", "star-8", folder=tmp_path))
+
+
+def test_every_collective_has_an_algorithm_when_nobody_names_one(tmp_path: Path) -> None:
+    assert set(DEFAULTS) == set(COLLECTIVES)
+    assert all((collective, name) in ALGORITHMS for collective, name in DEFAULTS.items())
+    [record] = simulated("sim", "all-to-all", "-t", "star-8", "-b", "1M", "-e", "1M", folder=tmp_path)
+    assert record["algorithm"] == "direct"
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"), [("half", "float16"), ("bf16", "bfloat16"), ("float", "float32"), ("double", "float64")]
+)
+def test_nccl_tests_names_of_types(spelling: str, name: str) -> None:
+    assert dtype_name(spelling) == name
+
+
+def test_what_nccl_tests_has_and_commbench_has_not_says_so(tmp_path: Path) -> None:
+    assert "--op max: not measured yet" in the_error(commbench("run", "all-reduce", "-o", "max", folder=tmp_path))
+    found = the_error(commbench("sim", "all-reduce", "-t", "star-8", "-d", "f8e4m3", folder=tmp_path))
+    assert "'f8e4m3' is not supported yet" in found
+
+
+def test_a_sweep_leaves_out_what_is_too_small_and_says_so(tmp_path: Path) -> None:
+    done = commbench("sim", "all-gather", "-t", "star-8", "-b", "1", "-e", "256", "--json", folder=tmp_path)
+    assert done.returncode == 0
+    assert [json.loads(line)["size_bytes"] for line in done.stdout.splitlines()] == [32, 64, 128, 256]
+    assert "left out 1 B, 4 B, 8 B ...: smaller than one element of 4 B for each of 8 ranks" in done.stderr
+    with pytest.raises(InputError, match="size 16 B is smaller than one element of 4 B for each of 8 ranks"):
+        fitting_sizes(get_collective("all-gather"), 8, (8, 16), 4)
+
+
+def test_a_barrier_takes_the_sizes_of_a_loop_over_collectives(tmp_path: Path) -> None:
+    done = commbench("sim", "barrier", "-t", "star-8", "-b", "64K", "-e", "4M", "--json", folder=tmp_path)
+    assert done.returncode == 0
+    [line] = done.stdout.splitlines()
+    assert json.loads(line)["time_s"] == 6_000_960e-12  # three rounds of 2 us and a token of 4 bytes
+    assert "barrier moves no data" in done.stderr
+
+
+def test_a_sweep_without_end_is_refused() -> None:
+    with pytest.raises(InputError, match="more than 10000 sizes"):
+        sweep("8", "1T", step="8")
+    with pytest.raises(InputError, match="at least one byte"):
+        sweep("0", "1M")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rank started by :mod:`commbench.live.launch` runs: ``python -m commbench.live.child FOLDER RANK``.
+"""What a rank started by :mod:`commbench.live.launch` runs, as a program with arguments ``FOLDER RANK``.
 
 Light on purpose: the rank ties its life to its parent's and can report before it loads torch.
 """

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import commbench
 from commbench.errors import RunError
 from commbench.live.files import SessionFiles
 from commbench.live.job import Job
 from commbench.live.observe import Observer
+from commbench.live.start import module_command
 from commbench.live.supervise import JournalTail, longest_silence_s, supervise
 from commbench.results.records import Record
 
@@ -79,7 +79,7 @@ def _ranks(files: SessionFiles, job: Job, hosts: Sequence[RankHost]) -> Iterator
 
 
 def _start(files: SessionFiles, job: Job, rank: int, host: RankHost) -> subprocess.Popen[bytes]:
-    command = [*host.prefix, sys.executable, "-m", "commbench.live.child", str(files.folder), str(rank)]
+    command = [*host.prefix, *module_command("commbench.live.child", str(files.folder), str(rank))]
     variables = _variables(job, rank) | dict(host.variables)
     with files.output(rank).open("wb") as output:
         try:
@@ -98,8 +98,6 @@ def _start(files: SessionFiles, job: Job, rank: int, host: RankHost) -> subproce
 
 def _variables(job: Job, rank: int) -> dict[str, str]:
     """The environment of a rank: the user's, and what the user left open."""
-    package_root = str(Path(commbench.__file__).parent.parent)
-    search = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
     defaults = {"OMP_NUM_THREADS": "1"} | ({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {})
     return (
         defaults
@@ -108,7 +106,6 @@ def _variables(job: Job, rank: int) -> dict[str, str]:
             "RANK": str(rank),
             "WORLD_SIZE": str(job.ranks),
             "LOCAL_RANK": str(rank),
-            "PYTHONPATH": os.pathsep.join(search),
             "COMMBENCH_PARENT": str(os.getpid()),
             "COMMBENCH_GROUP_TIMEOUT": str(longest_silence_s(job.timeout_s, started=False) + _BEYOND_S),
         }

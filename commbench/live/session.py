@@ -2,7 +2,6 @@
 """The process groups of a run: one for the data, one on gloo for gathering and for naming who is missing."""
 
 import os
-import socket
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from commbench.errors import InputError
+from commbench.live.hosts import host_facts, own_place
 from commbench.live.job import Job
 from commbench.live.observe import SessionFacts
 from commbench.live.seat import Seat
@@ -83,7 +83,7 @@ def open_session(job: Job, seat: Seat, timeout_s: float) -> Session:
         device = torch.device("cuda", seat.local_rank)
         torch.cuda.set_device(device)
         data = dist.new_group(backend="nccl", timeout=timedelta(seconds=timeout_s))
-    environment = collect_environment() | _torch_facts(device) | {"hosts": _hosts(seat)} | dict(job.facts)
+    environment = collect_environment() | _torch_facts(device) | _host_facts(seat) | dict(job.facts)
     facts = SessionFacts(backend, seat.launcher, seat.world_size, environment)
     return Session(seat.rank, device, data, control, timeout_s, facts)
 
@@ -130,8 +130,8 @@ def _torch_facts(device: torch.device) -> dict[str, Any]:
     return facts
 
 
-def _hosts(seat: Seat) -> list[str]:
-    """Host name of every rank, in rank order, on rank 0."""
-    names: list[Any] = [None] * seat.world_size if seat.rank == 0 else []
-    dist.gather_object(socket.gethostname(), names if seat.rank == 0 else None, dst=0)
-    return names
+def _host_facts(seat: Seat) -> dict[str, Any]:
+    """Of the hosts of all ranks on rank 0, nothing elsewhere."""
+    places: list[Any] = [None] * seat.world_size if seat.rank == 0 else []
+    dist.gather_object(own_place(), places if seat.rank == 0 else None, dst=0)
+    return host_facts(places)

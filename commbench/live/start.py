@@ -22,4 +22,5 @@ _LOADER = (
 
 def module_command(name: str, *arguments: str) -> tuple[str, ...]:
     """The command that runs module ``name`` of this package with these arguments."""
-    return (sys.executable, "-P", "-c", _LOADER, str(Path(commbench.__file__).resolve().parent.parent), name, *arguments)
+    root = str(Path(commbench.__file__).resolve().parent.parent)
+    return (sys.executable, "-P", "-c", _LOADER, root, name, *arguments)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How children are started: only this package and the standard library are theirs, whatever the current folder holds."""
+"""How children are started: nothing that lies in the current folder becomes code of theirs."""
 
 import os
 import subprocess

@@ -14,6 +14,7 @@ from commbench.cli.options import (
     CheckValues,
     Dtype,
     ItersPerSize,
+    JoinTimeout,
     Jsonl,
     MaxBytes,
     MinBytes,
@@ -65,6 +66,7 @@ def run(
     ] = None,
     timing: Timing = "isolated",
     timeout: Timeout = 300.0,
+    join_timeout: JoinTimeout = 120.0,
     out: Out = None,
     json: Jsonl = False,
     check: CheckValues = True,
@@ -92,6 +94,7 @@ def run(
         timing=timing,
         check=check,
         timeout_s=timeout,
+        join_timeout_s=join_timeout,
     )
     found = run_here(plan, seat, JsonLines() if json else Table(plan))
     require_right([record for record in found if isinstance(record, Measured)])

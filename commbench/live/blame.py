@@ -49,13 +49,13 @@ def blame_ended(files: SessionFiles, ended: Sequence[Ended]) -> CommbenchError:
     return told[0].error()
 
 
-def blame_hung(places: Sequence[Place], stopped: Sequence[int], silent_s: float, option: str) -> RunError:
+def blame_hung(places: Sequence[Place], stopped: Sequence[int], silent_s: float) -> RunError:
     """The error to raise when no rank has moved for ``silent_s`` seconds.
 
     Args:
         places: of all ranks, in rank order.
         stopped: ranks whose process is stopped (SIGSTOP, a debugger).
-        silent_s: seconds without progress. option: that set so many.
+        silent_s: seconds without progress.
     """
     least = min(place.ticks for place in places)
     behind = [rank for rank, place in enumerate(places) if place.ticks == least]
@@ -64,7 +64,8 @@ def blame_hung(places: Sequence[Place], stopped: Sequence[int], silent_s: float,
     why = " (stopped by a signal)" if stopped else ""
     if len(ranks) == len(places) > 1:
         why = " (all ranks wait for each other)" if not stopped else why
-    return RunError(f"{names} made no progress for {silent_s:g} s ({option}) at {places[ranks[0]]}{why}")
+    limit = "" if all(place.started for place in places) else " (--join-timeout)"
+    return RunError(f"{names} made no progress for {silent_s:g} s{limit} at {places[ranks[0]]}{why}")
 
 
 def is_stopped(pid: int) -> bool:

@@ -36,6 +36,9 @@ def main(folder: Path, rank: int) -> int:
         _run(files, rank)
     except CommbenchError as error:
         return _leave(files.failure(rank), error)
+    except OSError as error:
+        where = error.filename or files.folder
+        return _leave(files.failure(rank), RunError(f"rank {rank} failed: {where}: {error.strerror or error}"))
     except Exception as error:
         return _leave(files.failure(rank), RunError(f"rank {rank} failed: {type(error).__name__}: {error}"))
     return 0

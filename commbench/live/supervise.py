@@ -85,12 +85,10 @@ class _Watch:
         if ticks != self._ticks:
             self._ticks, self._moved_at = ticks, now
         started = all(place.started for place in places)
-        limit, option = (
-            (self._job.timeout_s, "--timeout") if started else (self._job.join_timeout_s, "--join-timeout")
-        )
+        limit = self._job.timeout_s if started else self._job.join_timeout_s
         if now - self._moved_at > limit:
             stopped = [rank for rank, process in enumerate(self._processes) if is_stopped(process.pid)]
-            raise blame_hung(places, stopped, limit, option)
+            raise blame_hung(places, stopped, limit)
 
     def _ended(self) -> list[Ended]:
         codes = [(rank, process.poll()) for rank, process in enumerate(self._processes)]

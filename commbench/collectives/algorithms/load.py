@@ -147,7 +147,8 @@ def _guarded(path: Path, what: str, call: Callable[[], object]) -> object:
     except (InputError, KeyboardInterrupt):  # Ctrl-C ends an endless loop there too
         raise
     except BaseException as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        own = (str(path), str(path.absolute()))
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
         line = f", line {lines[-1]}" if lines else ""
         raise ScheduleError(f"{path}{line}: {what} {_did(error)}") from error
 

@@ -14,6 +14,7 @@ from commbench.cli.options import (
     CheckValues,
     Dtype,
     ItersPerSize,
+    JoinTimeout,
     Jsonl,
     MaxBytes,
     MinBytes,
@@ -117,6 +118,7 @@ def run(
     group: Annotated[int | None, typer.Option(help="Ranks per group for hierarchical algorithms [1].")] = None,
     timing: Timing = "isolated",
     timeout: Timeout = 300.0,
+    join_timeout: JoinTimeout = 120.0,
     out: Out = None,
     json: Jsonl = False,
     check: CheckValues = True,
@@ -155,6 +157,7 @@ def run(
             timing=timing,
             check=check,
             timeout_s=timeout,
+            join_timeout_s=join_timeout,
             facts={"emulated": facts | {"job": number, "hosts": list(ranks)}},
         )
         return Job(plan, ranks, _observer(plan, number, len(groups), json))

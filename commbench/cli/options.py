@@ -14,6 +14,7 @@ __all__ = [
     "CheckValues",
     "Dtype",
     "ItersPerSize",
+    "JoinTimeout",
     "Jsonl",
     "MaxBytes",
     "MinBytes",
@@ -52,6 +53,7 @@ Channels = Annotated[int | None, typer.Option(help="Pieces that run side by side
 Root = Annotated[int | None, typer.Option("--root", "-r", help="Root rank of a rooted collective [0].")]
 Timing = Annotated[str, typer.Option(help="isolated (barrier before each iteration) or pipelined.")]
 Timeout = Annotated[float, typer.Option(help="Seconds without progress that count as hung.")]
+JoinTimeout = Annotated[float, typer.Option(help="The same until every rank has reached its first size.")]
 Out = Annotated[Path | None, typer.Option(help="Journal to append to [runs/<time>-...jsonl].")]
 CheckValues = Annotated[bool, typer.Option("--check/--no-check", help="Check the values after the timed loop.")]
 

@@ -14,6 +14,7 @@ from commbench.cli.options import (
     CheckValues,
     Dtype,
     ItersPerSize,
+    JoinTimeout,
     Jsonl,
     MaxBytes,
     MinBytes,
@@ -66,6 +67,7 @@ def run(
     ] = None,
     timing: Timing = "isolated",
     timeout: Timeout = 300.0,
+    join_timeout: JoinTimeout = 120.0,
     out: Out = None,
     json: Jsonl = False,
     check: CheckValues = True,
@@ -82,11 +84,12 @@ def run(
     sizes = (minbytes, maxbytes, stepfactor, stepbytes)
     out = out or default_out(collective, Path(algorithm).stem)
     shared = {"op": op, "backend": backend, "iters": iters, "warmup": warmup, "timing": timing, "check": check}
+    shared |= {"timeout_s": timeout, "join_timeout_s": join_timeout}
 
     def plan(name: str) -> Plan:
         asked = Asked(name, algorithm, sizes, dtype, _root_of(name, root, len(names)), slices, channels, group)
         shape = asked.shape(ranks, ranks_per_host=_ranks_per_host(seat, ranks))
-        return Plan(**shape, **shared, out=out, run=out.stem, timeout_s=timeout)  # type: ignore[arg-type]
+        return Plan(**shape, **shared, out=out, run=out.stem)  # type: ignore[arg-type]
 
     plans = tuple(plan(name) for name in names)
     if json:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl, Out, Timeout
+from commbench.cli.options import JoinTimeout, Jsonl, Out, Timeout
 from commbench.cli.run_what import Backend, Nproc, Warmup, command_app, journal, ranks_of, run_here
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def overlap(
     warmup: Warmup = 2,
     backend: Backend = "auto",
     timeout: Timeout = 300.0,
+    join_timeout: JoinTimeout = 120.0,
     out: Out = None,
     json: Jsonl = False,
 ) -> None:
@@ -48,6 +49,7 @@ def overlap(
         iters=iters,
         warmup=warmup,
         timeout_s=timeout,
+        join_timeout_s=join_timeout,
         m=m,
         n=n,
         k=k,

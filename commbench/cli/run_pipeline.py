@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl, Out, Timeout
+from commbench.cli.options import JoinTimeout, Jsonl, Out, Timeout
 from commbench.cli.pipeline_tables import Twins, pipeline_table
 from commbench.cli.run_what import (
     Backend,
@@ -71,6 +71,7 @@ def pipeline(
     warmup: Warmup = 1,
     backend: Backend = "auto",
     timeout: Timeout = 300.0,
+    join_timeout: JoinTimeout = 120.0,
     max_points: Annotated[
         float | None, typer.Option(help="Fail if the bubbles differ by more percentage points.", show_default=False)
     ] = None,
@@ -102,6 +103,7 @@ def pipeline(
         warmup=warmup,
         backend=backend,
         timeout=timeout,
+        join_timeout=join_timeout,
         check=check,
     )
     twins = compare_all(run_here(job, seat), job.out, max_points=max_points, max_error=max_error)
@@ -128,6 +130,7 @@ def make_job(
     warmup: int = 1,
     backend: str = "auto",
     timeout: float = 300.0,
+    join_timeout: float = 120.0,
     check: bool = True,
 ) -> "PipelineJob":
     """The job that the options of the same names describe.
@@ -149,6 +152,7 @@ def make_job(
         iters=iters,
         warmup=warmup,
         timeout_s=timeout,
+        join_timeout_s=join_timeout,
         check=check,
         schedule=name,
         microbatches=count,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl, Out, Timeout
+from commbench.cli.options import JoinTimeout, Jsonl, Out, Timeout
 from commbench.cli.run_what import (
     Backend,
     Check,
@@ -64,6 +64,7 @@ def tensor_parallel(
     warmup: Warmup = 2,
     backend: Backend = "auto",
     timeout: Timeout = 300.0,
+    join_timeout: JoinTimeout = 120.0,
     max_error: Annotated[
         float | None,
         typer.Option(
@@ -91,6 +92,7 @@ def tensor_parallel(
         iters=iters,
         warmup=warmup,
         timeout_s=timeout,
+        join_timeout_s=join_timeout,
         check=check,
         hidden=hidden,
         heads=heads,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``run COLLECTIVE``, or one of the words that have options of their own; and what those commands share."""
 
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,7 @@ __all__ = [
     "run_here",
 ]
 
+MOST_RANKS = 1024  # that are started here
 OTHERS = "pipeline, tensor-parallel, gemm, overlap"
 EPILOG = f"{OTHERS} have options of their own: commbench run pipeline --help."
 
@@ -73,14 +75,14 @@ def ranks_of(nproc: int | None, default: int) -> "tuple[Seat | None, int]":
     Raises:
         InputError: fewer than 1 rank, or another number than the launcher started.
     """
-    import os
-
     from commbench.live.seat import find_seat
 
     seat = find_seat(os.environ, nproc)
     ranks = seat.world_size if seat is not None else default if nproc is None else nproc
     if ranks < 1:
         raise InputError(f"--nproc {ranks} must be at least 1")
+    if seat is None and ranks > MOST_RANKS:
+        raise InputError(f"--nproc {ranks} must be at most {MOST_RANKS}, processes of one machine")
     return seat, ranks
 
 
@@ -102,7 +104,9 @@ def run_here(job: "Job", seat: "Seat | None", observer: "Observer | None" = None
 
     shown = observer or _told(job)
     if seat is None:  # end by way of `finally`; under a launcher a rank in a C++ wait must die at once
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, _end)
     try:
         return run_job(job, seat=seat, observer=shown)
     except KeyboardInterrupt:
@@ -112,6 +116,14 @@ def run_here(job: "Job", seat: "Seat | None", observer: "Observer | None" = None
         shown.close()
         if (seat is None or seat.rank == 0) and job.out.exists():
             print(f"records: {job.out}", file=sys.stderr)
+
+
+def _end(number: int, _: object) -> None:
+    """Leave with a signal's exit code; nobody reads what stdout still holds when the reader has gone."""
+    if number == signal.SIGPIPE:
+        signal.signal(number, signal.SIG_IGN)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + number)
 
 
 def _told(job: "Job") -> "Observer":

@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-import commbench
 from commbench.emulate.lab import Lab
 from commbench.errors import RunError
 from commbench.live.gate import Gate
 from commbench.live.plan import Plan
+from commbench.live.start import module_command
 from commbench.results.journal import read_records
 from commbench.results.records import Measured
 
@@ -108,9 +107,8 @@ class Crew:
 
     def _start(self, rank: int, prefix: tuple[str, ...], variables: dict[str, str]) -> None:
         listens, says = os.pipe()
-        command = [*prefix, sys.executable, "-m", "commbench.emulate.member", str(says)]
-        root = str(Path(commbench.__file__).parent.parent)
-        own = {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "COMMBENCH_PARENT": str(os.getpid())}
+        command = [*prefix, *module_command("commbench.emulate.member", str(says))]
+        own = {"OMP_NUM_THREADS": "1", "COMMBENCH_PARENT": str(os.getpid())}
         with Path(self._folder.name, f"output{rank}").open("wb") as output:
             self._members[rank] = subprocess.Popen(
                 command,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One TCP flow between two namespaces: ``python -m commbench.emulate.flow FROM TO ADDRESS TOS BYTES`` (0: without end).
+"""One TCP flow between two namespaces, a program with arguments ``FROM TO ADDRESS TOS BYTES`` (0: without end).
 
 One process has both ends: it opens a socket in each namespace, connects them and moves bytes that nobody looks at. It
 says "connected", and when it ends by itself the bytes that have arrived.

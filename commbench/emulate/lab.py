@@ -4,19 +4,18 @@
 import os
 import secrets
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import commbench
 from commbench.emulate.kernel import Kernel, Shaping, names_of
 from commbench.emulate.plan import LabPlan, Pair
 from commbench.emulate.state import LabState, process, remove, state_folder, write
 from commbench.errors import InputError, RunError
 from commbench.live.launch import RankHost
+from commbench.live.start import module_command
 
 __all__ = ["Carried", "Lab"]
 
@@ -115,8 +114,8 @@ class Lab:
 
     def _rank_host(self, place: str, variables: Mapping[str, str]) -> RankHost:
         interfaces = ",".join(port.interface for port in self.plan.ports_of(place))
-        urgent = (sys.executable, "-m", "commbench.emulate.priority") if self.urgent else ()
-        prefix = (*urgent, sys.executable, "-m", "commbench.emulate.namespace", self._names[place])
+        urgent = module_command("commbench.emulate.priority") if self.urgent else ()
+        prefix = (*urgent, *module_command("commbench.emulate.namespace", self._names[place]))
         return RankHost(prefix, {"GLOO_SOCKET_IFNAME": interfaces, **variables})
 
     def set_factor(self, src: str, dst: str, factor: float) -> None:
@@ -150,12 +149,10 @@ class Lab:
         places = [self.plan.host_of_rank(rank) for rank in (src, dst)]
         ends = [self._names[place] for place in places]
         address = self.plan.ports_of(places[1])[0].address
-        command = [sys.executable, "-m", "commbench.emulate.flow", *ends, address, str(4 * plane), str(num_bytes)]
-        root = str(Path(commbench.__file__).parent.parent)
-        environment = os.environ | {"PYTHONPATH": root, "COMMBENCH_PARENT": str(os.getpid())}
+        command = module_command("commbench.emulate.flow", *ends, address, str(4 * plane), str(num_bytes))
         flow = subprocess.Popen(
             command,
-            env=environment,
+            env=os.environ | {"COMMBENCH_PARENT": str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process of a crew: ``python -m commbench.emulate.member FD``; orders come by stdin, answers go to ``FD``.
+"""One process of a crew, a program with argument ``FD``; orders come by stdin, answers go to ``FD``.
 
 An order is a line of JSON: a plan, this process's rank in it, and where the ranks meet. The answer is "ok", or what
 went wrong.

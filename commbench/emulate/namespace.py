@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network namespaces by name: make, enter and remove them, where iproute2 keeps them too.
 
-As a program, ``python -m commbench.emulate.namespace NAME PROGRAM ...`` enters one and becomes the other program: like
+As a program with arguments ``NAME PROGRAM ...`` it enters one and becomes the other program: like
 ``ip netns exec``, without needing it. The process stays the same one, so whoever started it can still wait for it and
 end it. Nothing heavy is imported here, for every rank starts through it.
 

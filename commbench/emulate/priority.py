@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real-time priority for ranks that mostly wait and then want to run at once, also on a machine that has other work.
 
-As a program, ``python -m commbench.emulate.priority PROGRAM ...`` takes it and becomes the other program.
+As a program with arguments ``PROGRAM ...`` it takes that priority and becomes the other program.
 """
 
 import os

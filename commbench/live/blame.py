@@ -64,7 +64,8 @@ def blame_hung(places: Sequence[Place], stopped: Sequence[int], silent_s: float)
     why = " (stopped by a signal)" if stopped else ""
     if len(ranks) == len(places) > 1:
         why = " (all ranks wait for each other)" if not stopped else why
-    return RunError(f"{names} made no progress for {silent_s:g} s at {places[ranks[0]]}{why}")
+    limit = "" if all(place.started for place in places) else " (--join-timeout)"
+    return RunError(f"{names} made no progress for {silent_s:g} s{limit} at {places[ranks[0]]}{why}")
 
 
 def is_stopped(pid: int) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rank started by :mod:`commbench.live.launch` runs: ``python -m commbench.live.child FOLDER RANK``.
+"""What a rank started by :mod:`commbench.live.launch` runs, as a program with arguments ``FOLDER RANK``.
 
 Light on purpose: the rank ties its life to its parent's and can report before it loads torch.
 """
@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,13 +35,22 @@ def main(folder: Path, rank: int) -> int:
     try:
         _run(files, rank)
     except CommbenchError as error:
-        write_failure(files.failure(rank), error)
-        return error.exit_code
+        return _leave(files.failure(rank), error)
+    except OSError as error:
+        where = error.filename or files.folder
+        return _leave(files.failure(rank), RunError(f"rank {rank} failed: {where}: {error.strerror or error}"))
     except Exception as error:
-        failure = RunError(f"rank {rank} failed: {type(error).__name__}: {error}".splitlines()[0])
-        write_failure(files.failure(rank), failure)
-        return failure.exit_code
+        return _leave(files.failure(rank), RunError(f"rank {rank} failed: {type(error).__name__}: {error}"))
     return 0
+
+
+def _leave(path: Path, error: CommbenchError) -> int:
+    """Leave the error for the parent, and return the exit code; what is printed reaches it also from a full disk."""
+    message = str(error).splitlines()[0]
+    print(message, file=sys.stderr)
+    with suppress(OSError):
+        write_failure(path, type(error)(message))
+    return error.exit_code
 
 
 def _run(files: SessionFiles, rank: int) -> None:

@@ -69,10 +69,11 @@ def row(record: Measured, root: int = _NO_ROOT) -> str:
 def session_notes(facts: SessionFacts) -> list[str]:
     """What a reader must know to judge the figures."""
     env, notes = facts.environment, []
-    hosts = env.get("hosts") or [env["hostname"]]
-    most = max(hosts.count(host) for host in hosts)
-    if facts.backend == "gloo" and most > env["cores_usable"]:
-        notes.append(f"{most} ranks on {env['cores_usable']} cores: oversubscribed, times include waiting for a core")
+    hosts, room = env["hosts"], env["cores_by_host"]
+    for host, cores in room.items() if facts.backend == "gloo" else ():
+        if hosts.count(host) > cores:
+            where = f"{hosts.count(host)} ranks on {cores:g} cores" + (f" of {host}" if len(room) > 1 else "")
+            notes.append(f"{where}: oversubscribed, times include waiting for a core")
     if env.get("load_1min") and env["load_1min"] > 0.5 * env["cores_usable"]:
         notes.append(f"load average {env['load_1min']:.1f} at the start: something else is running")
     return notes

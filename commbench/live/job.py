@@ -25,6 +25,8 @@ __all__ = [
     "require_least",
 ]
 
+_MOST_ITERATIONS = 10**6  # every sample is kept
+_LONGEST_S = 10**6  # 11 days; gloo counts milliseconds in 32 bits
 _BACKENDS = ("auto", "gloo", "nccl")
 EXECUTORS = ("schedule", "torch")
 METHODS = ("hand", "dtensor")
@@ -44,6 +46,7 @@ class Job:
         backend: "gloo", "nccl", or "auto": nccl if every rank has a GPU of its own, else gloo.
         iters, warmup: timed and warm-up iterations.
         timeout_s: seconds without progress after which a rank counts as hung.
+        join_timeout_s: the same until every rank has reached its first size: loading torch is no hang.
         check: whether values are checked.
         facts: what whoever starts the run knows of the place, for the environment of every record; JSON values.
 
@@ -60,6 +63,7 @@ class Job:
     iters: int = 5
     warmup: int = 1
     timeout_s: float = 300.0
+    join_timeout_s: float = 120.0
     check: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -67,8 +71,12 @@ class Job:
         require_known("--backend", self.backend, _BACKENDS)
         require_least(1, ("--nproc", self.ranks), ("--iters", self.iters))
         require_least(0, ("--warmup", self.warmup))
-        if not self.timeout_s > 0:
-            raise InputError(f"--timeout {self.timeout_s:g} must be above 0 seconds")
+        for option, number in (("--iters", self.iters), ("--warmup", self.warmup)):
+            if number > _MOST_ITERATIONS:
+                raise InputError(f"{option} {number} must be at most {_MOST_ITERATIONS}")
+        for option, limit_s in (("--timeout", self.timeout_s), ("--join-timeout", self.join_timeout_s)):
+            if not 0 < limit_s <= _LONGEST_S:
+                raise InputError(f"{option} {limit_s:g} must be above 0 and at most {_LONGEST_S} seconds")
 
     def to_json(self) -> str:
         """The job as text, for a rank in another process."""

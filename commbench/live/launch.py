@@ -11,16 +11,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
-import commbench
 from commbench.errors import RunError
 from commbench.live.files import SessionFiles
 from commbench.live.job import Job
 from commbench.live.observe import Observer
-from commbench.live.supervise import JournalTail, longest_silence_s, supervise
+from commbench.live.start import module_command
+from commbench.live.supervise import JournalTail, supervise
 from commbench.results.records import Record
 
 __all__ = ["RankHost", "launch_ranks"]
@@ -58,7 +59,10 @@ def launch_ranks(job: Job, *, observer: Observer, hosts: Sequence[RankHost] = ()
     """
     with tempfile.TemporaryDirectory(prefix="commbench-") as folder:
         files = SessionFiles(Path(folder))
-        files.job.write_text(job.to_json(), encoding="utf-8")
+        try:
+            files.job.write_text(job.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{files.job}: {error.strerror}; ranks meet there: set TMPDIR to another folder") from error
         tail = JournalTail(job, observer)
         with _ranks(files, job, hosts or [RankHost()] * job.ranks) as processes:
             observer.launched([process.pid for process in processes])
@@ -70,36 +74,44 @@ def launch_ranks(job: Job, *, observer: Observer, hosts: Sequence[RankHost] = ()
 def _ranks(files: SessionFiles, job: Job, hosts: Sequence[RankHost]) -> Iterator[list[subprocess.Popen[bytes]]]:
     """The ranks' processes; none is left when the block ends."""
     processes: list[subprocess.Popen[bytes]] = []
-    try:
-        for rank, host in enumerate(hosts):
-            processes.append(_start(files, job, rank, host))
-        yield processes
-    finally:
-        _end(processes)
-
-
-def _start(files: SessionFiles, job: Job, rank: int, host: RankHost) -> subprocess.Popen[bytes]:
-    command = [*host.prefix, sys.executable, "-m", "commbench.live.child", str(files.folder), str(rank)]
-    variables = _variables(job, rank) | dict(host.variables)
-    with files.output(rank).open("wb") as output:
+    with ExitStack() as outputs:
         try:
-            # a session of its own: Ctrl-C reaches the supervisor alone, which then ends the ranks
-            return subprocess.Popen(
-                command,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise RunError(f"rank {rank} cannot start: {command[0]}: {error.strerror}") from error
+            for rank, host in enumerate(hosts):
+                output = outputs.enter_context(_open_output(files.output(rank)))
+                processes.append(_start(files, job, rank, host, output))
+            yield processes
+        finally:
+            _end(processes)
+
+
+def _open_output(path: Path) -> IO[bytes]:
+    """A file for what a rank prints; in memory on Linux, for a full disk must not swallow why the rank failed."""
+    if not hasattr(os, "memfd_create"):
+        return path.open("wb")
+    output = os.fdopen(os.memfd_create(path.name), "wb")
+    path.symlink_to(f"/proc/{os.getpid()}/fd/{output.fileno()}")
+    return output
+
+
+def _start(files: SessionFiles, job: Job, rank: int, host: RankHost, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    command = [*host.prefix, *module_command("commbench.live.child", str(files.folder), str(rank))]
+    variables = _variables(job, rank) | dict(host.variables)
+    try:
+        # a session of its own: Ctrl-C reaches the supervisor alone, which then ends the ranks
+        return subprocess.Popen(
+            command,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise RunError(f"rank {rank} cannot start: {command[0]}: {error.strerror}") from error
 
 
 def _variables(job: Job, rank: int) -> dict[str, str]:
     """The environment of a rank: the user's, and what the user left open."""
-    package_root = str(Path(commbench.__file__).parent.parent)
-    search = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
     defaults = {"OMP_NUM_THREADS": "1"} | ({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {})
     return (
         defaults
@@ -108,9 +120,8 @@ def _variables(job: Job, rank: int) -> dict[str, str]:
             "RANK": str(rank),
             "WORLD_SIZE": str(job.ranks),
             "LOCAL_RANK": str(rank),
-            "PYTHONPATH": os.pathsep.join(search),
             "COMMBENCH_PARENT": str(os.getpid()),
-            "COMMBENCH_GROUP_TIMEOUT": str(longest_silence_s(job.timeout_s, started=False) + _BEYOND_S),
+            "COMMBENCH_GROUP_TIMEOUT": str(max(job.timeout_s, job.join_timeout_s) + _BEYOND_S),
         }
     )
 

@@ -40,7 +40,7 @@ def run_job(
     if seat is None:
         return launch_ranks(job, observer=observer, hosts=hosts)
     if job.ranks != seat.world_size:
-        raise InputError(f"--nproc {job.ranks}, but {seat.launcher} started {seat.world_size} ranks")
+        raise InputError(f"--nproc {job.ranks}, but there are {seat.world_size} ranks, started by {seat.launcher}")
     try:
         from commbench.live.worker import run_rank
     except ImportError as error:

@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which rank this process is, from the variables that launchers set; no torch here.
 
-torchrun (or anything that sets ``RANK`` and ``WORLD_SIZE``) is believed first, then Open MPI, then MPICH and
-its relatives, then Slurm: a launcher started inside another one overrides it. With none of them the process
-is no rank, and commbench starts the ranks itself.
+Several launchers may have left variables: mpirun's daemons are Slurm tasks, torchrun is often started by srun, and
+wrappers set ``RANK`` themselves. The innermost one that is consistent counts:
+
+1. torchrun (``TORCHELASTIC_RUN_ID``) is believed whatever is around it.
+2. ``RANK`` and ``WORLD_SIZE`` set by anything else are believed where no launcher is, where one launcher (Open MPI,
+   MPICH and its relatives, Slurm) gave this process that very rank, or where each task of one holds an equal block of
+   the ranks, as when a wrapper starts one rank per GPU. Else they contradict, and are refused. One of the two alone
+   must be what a launcher says.
+3. Without them Open MPI comes before MPICH, and MPICH before Slurm; srun itself sets MPICH's too (``--mpi=pmi2``).
+
+With none of them the process is no rank, and commbench starts the ranks itself.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +29,8 @@ class Seat:
     """A rank's place in its world.
 
     Attributes:
-        launcher: what started the ranks.
+        launcher: what started the ranks, and inside what other one; "env://": something that set RANK and
+            WORLD_SIZE.
         rank, world_size: as in torch.distributed. local_rank: rank among those of this machine.
         local_size: ranks of this machine, None where the launcher does not tell.
         store: file through which the ranks meet; None: MASTER_ADDR and MASTER_PORT.
@@ -48,8 +57,8 @@ class _Launcher:
     local_size: str
 
 
-_LAUNCHERS = (
-    _Launcher("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+_EXPLICIT = _Launcher("env://", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_LAUNCHERS = (  # the inner ones first
     _Launcher(
         "openmpi",
         "OMPI_COMM_WORLD_RANK",
@@ -62,6 +71,10 @@ _LAUNCHERS = (
     _Launcher("slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
 )
 
+_SLURM_STEP = ("SLURM_JOB_ID", "SLURM_STEP_ID")
+_LAST_PORT = 65535
+_MOST_RANKS = 2**20
+
 
 def find_seat(variables: Mapping[str, str], num_ranks: int | None = None) -> Seat | None:
     """The seat that a launcher gave this process; None if no launcher did.
@@ -73,73 +86,121 @@ def find_seat(variables: Mapping[str, str], num_ranks: int | None = None) -> Sea
     Raises:
         InputError: variables that are incomplete, out of range or contradict each other or ``num_ranks``.
     """
-    seats = [seat for launcher in _LAUNCHERS if (seat := _seat_of(launcher, variables)) is not None]
-    if not seats:
+    around = _seats_around(variables)
+    half = [name for name in (_EXPLICIT.rank, _EXPLICIT.size) if variables.get(name)]
+    if len(half) == 1 and around:
+        seat = _seat_that_says(half[0], _number(variables, half[0]), around)
+    elif half:
+        seat = _explicit_seat(variables, around)
+    elif around:
+        seat = around[0]
+    else:
         return None
-    seat = seats[0]
-    if seat.launcher == "torchrun" and "TORCHELASTIC_RUN_ID" not in variables:
-        _require_agreement(seats)
     if num_ranks is not None and num_ranks != seat.world_size:
-        raise InputError(f"--nproc {num_ranks}, but {seat.launcher} started {seat.world_size} ranks; leave --nproc out")
-    return replace(seat, rendezvous=_rendezvous(seat, variables))
+        raise InputError(
+            f"--nproc {num_ranks}, but there are {seat.world_size} ranks, started by {seat.launcher}; leave --nproc out"
+        )
+    outer = [other.launcher for other in around if other.launcher != seat.launcher]
+    named = f"{seat.launcher} inside {outer[-1]}" if outer else seat.launcher
+    return replace(seat, launcher=named, rendezvous=_rendezvous(seat, around, variables))
+
+
+def _seats_around(variables: Mapping[str, str]) -> list[Seat]:
+    """What launchers say, the inner ones first."""
+    seats = [seat for launcher in _LAUNCHERS if (seat := _seat_of(launcher, variables)) is not None]
+    ranks = {seat.launcher: (seat.rank, seat.world_size) for seat in seats}
+    return [s for s in seats if s.launcher != "mpich" or ranks["mpich"] != ranks.get("slurm")]
+
+
+def _explicit_seat(variables: Mapping[str, str], around: Sequence[Seat]) -> Seat:
+    """The seat by RANK and WORLD_SIZE, named after the launcher that gave it."""
+    seat = _seat_of(_EXPLICIT, variables)
+    assert seat is not None
+    if "TORCHELASTIC_RUN_ID" in variables:
+        return replace(seat, launcher="torchrun")
+    for other in around:
+        if (other.rank, other.world_size) == (seat.rank, seat.world_size):
+            local = seat.local_rank if variables.get(_EXPLICIT.local) else other.local_rank
+            size = seat.local_size or other.local_size
+            return replace(seat, launcher=other.launcher, local_rank=local, local_size=size)
+    if around and not any(_holds(other, seat) for other in around):
+        other = around[0]
+        raise InputError(
+            f"RANK={seat.rank}, WORLD_SIZE={seat.world_size} contradict {other.launcher}'s rank "
+            f"{other.rank} of {other.world_size}; unset RANK and WORLD_SIZE, or change the launch"
+        )
+    return seat
+
+
+def _holds(task: Seat, seat: Seat) -> bool:
+    """Whether each task of a launcher holds an equal block of ranks, and this one the seat's."""
+    block, rest = divmod(seat.world_size, task.world_size)
+    return block > 1 and not rest and seat.rank // block == task.rank and seat.local_size in (None, block)
+
+
+def _seat_that_says(name: str, value: int, around: Sequence[Seat]) -> Seat:
+    """The seat of the innermost launcher that gave this rank, or this size."""
+    said = [seat.rank if name == _EXPLICIT.rank else seat.world_size for seat in around]
+    if value not in said:
+        seat = around[0]
+        raise InputError(
+            f"{name}={value} contradicts {seat.launcher}'s rank {seat.rank} of {seat.world_size}; unset {name}, or set "
+            f"both {_EXPLICIT.rank} and {_EXPLICIT.size}"
+        )
+    return around[said.index(value)]
 
 
 def _seat_of(launcher: _Launcher, variables: Mapping[str, str]) -> Seat | None:
-    present = [name for name in (launcher.rank, launcher.size) if name in variables]
+    present = [name for name in (launcher.rank, launcher.size) if variables.get(name)]
     if launcher.name == "slurm" and (len(present) < 2 or variables[launcher.size] == "1"):
         return None  # a batch script, or an interactive shell under srun
     if not present:
         return None
     if len(present) == 1:
         absent = launcher.size if present[0] == launcher.rank else launcher.rank
-        raise InputError(f"{present[0]} is set, {absent} is not; {launcher.name} sets both: set both or none")
+        raise InputError(f"{present[0]} is set, {absent} is not; {launcher.name} needs both: set both or none")
     rank, size = (_number(variables, name) for name in (launcher.rank, launcher.size))
+    if size > _MOST_RANKS:
+        raise InputError(f"{launcher.size}={size} must be at most {_MOST_RANKS}")
     if not rank < size:
         raise InputError(f"{launcher.rank}={rank} must be below {launcher.size}={size}")
-    local = _number(variables, launcher.local) if launcher.local in variables else rank
+    local = _number(variables, launcher.local) if variables.get(launcher.local) else rank
     return Seat(launcher.name, rank, size, local, local_size=_local_size(variables.get(launcher.local_size, "")))
 
 
 def _local_size(text: str) -> int | None:
     """Ranks per host as a launcher says it: "8", or Slurm's "8(x2)"; None if hosts differ or nothing is said."""
-    match = re.fullmatch(r"(\d+)(?:\(x\d+\))?", text)
+    match = re.fullmatch(r"(\d{1,9})(?:\(x\d+\))?", text)
     return int(match[1]) if match else None
 
 
 def _number(variables: Mapping[str, str], name: str) -> int:
     text = variables[name]
-    if not re.fullmatch(r"\d+", text):
+    if not re.fullmatch(r"[0-9]{1,12}", text):
         raise InputError(f"{name}={text!r} must be a whole number, zero or more")
     return int(text)
 
 
-def _require_agreement(seats: list[Seat]) -> None:
-    """RANK set by hand must be the rank that the launcher around it gave."""
-    mine, *others = seats
-    for other in others:
-        if (other.rank, other.world_size) != (mine.rank, mine.world_size):
-            raise InputError(
-                f"RANK={mine.rank}, WORLD_SIZE={mine.world_size} contradict {other.launcher}'s rank "
-                f"{other.rank} of {other.world_size}; unset RANK and WORLD_SIZE, or change the launch"
-            )
+def _rendezvous(seat: Seat, around: Sequence[Seat], variables: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """MASTER_ADDR and MASTER_PORT where they are left open and can be known.
 
-
-def _rendezvous(seat: Seat, variables: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """MASTER_ADDR and MASTER_PORT where the launcher leaves them open and they can be known."""
-    if "MASTER_ADDR" in variables and "MASTER_PORT" in variables:
-        return ()
-    if seat.launcher == "slurm":
+    Slurm's first host has rank 0 where Slurm gave the ranks, be it by way of another launcher's variables.
+    """
+    known = {}
+    if any((o.launcher, o.rank, o.world_size) == ("slurm", seat.rank, seat.world_size) for o in around):
         hosts = variables.get("SLURM_STEP_NODELIST") or variables.get("SLURM_JOB_NODELIST", "")
-        job = int(variables.get("SLURM_JOB_ID", "0")) * 7 + int(variables.get("SLURM_STEP_ID", "0"))
-        known = {"MASTER_ADDR": first_host(hosts), "MASTER_PORT": str(20000 + job % 20000)}
-    elif seat.launcher == "openmpi" and variables.get("OMPI_COMM_WORLD_LOCAL_SIZE") == str(seat.world_size):
+        job, step = (_number({name: "0", **variables}, name) for name in _SLURM_STEP)
+        known = {"MASTER_ADDR": first_host(hosts), "MASTER_PORT": str(20000 + (7 * job + step) % 20000)}
+    elif seat.launcher == "openmpi" and seat.local_size == seat.world_size:
         known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
-    else:
-        known = {}
+    given = {name: variables[name] for name in ("MASTER_ADDR", "MASTER_PORT") if variables.get(name)}
     for name in ("MASTER_ADDR", "MASTER_PORT"):
-        if not variables.get(name) and not known.get(name):
+        if not (known | given).get(name):
             raise InputError(f"{name} is not set and {seat.launcher} does not tell it; set it to where rank 0 runs")
-    return tuple((name, value) for name, value in known.items() if name not in variables)
+    port = given.get("MASTER_PORT", "1")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) <= _LAST_PORT:
+        raise InputError(f"MASTER_PORT={port!r} must be a port of rank 0's host, a whole number in 1..{_LAST_PORT}")
+    return tuple((name, value) for name, value in known.items() if name not in given)
 
 
 def first_host(node_list: str) -> str:

@@ -5,18 +5,23 @@ import os
 import socket
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from commbench.errors import InputError
+from commbench.errors import InputError, RunError
+from commbench.live.agree import describe, require_agreement
+from commbench.live.hosts import host_facts, own_place
 from commbench.live.job import Job
 from commbench.live.observe import SessionFacts
 from commbench.live.seat import Seat
 from commbench.results.environment import collect_environment
 
 __all__ = ["Session", "open_session"]
+
+_MEETINGS = count()  # of this process; a store may outlive one
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +74,14 @@ def open_session(job: Job, seat: Seat, timeout_s: float) -> Session:
         timeout_s: how long torch.distributed waits for a rank before it raises.
 
     Raises:
-        InputError: the job asks for nccl and this rank has no CUDA device; raised before anything is waited
-        for.
+        InputError: the job asks for nccl and this rank has no CUDA device, or gloo for an interface that is not there,
+            both before anything is waited for; or ranks that others started are to do different things.
+        RunError: a rank does not come.
     """
     if job.backend == "nccl":
         _require_device(seat)
-    _join(seat, timeout_s)
+    _require_interfaces()
+    _join(job, seat, timeout_s)
     control = dist.group.WORLD
     assert control is not None  # made by _join
     backend = job.backend if job.backend != "auto" else _agree_on_backend(seat)
@@ -83,19 +90,59 @@ def open_session(job: Job, seat: Seat, timeout_s: float) -> Session:
         device = torch.device("cuda", seat.local_rank)
         torch.cuda.set_device(device)
         data = dist.new_group(backend="nccl", timeout=timedelta(seconds=timeout_s))
-    environment = collect_environment() | _torch_facts(device) | {"hosts": _hosts(seat)} | dict(job.facts)
+    environment = collect_environment() | _torch_facts(device) | _host_facts(seat) | dict(job.facts)
     facts = SessionFacts(backend, seat.launcher, seat.world_size, environment)
     return Session(seat.rank, device, data, control, timeout_s, facts)
 
 
-def _join(seat: Seat, timeout_s: float) -> None:
-    timeout = timedelta(seconds=timeout_s)
+def _join(job: Job, seat: Seat, timeout_s: float) -> None:
     if seat.store is not None:
         store = dist.FileStore(str(seat.store), seat.world_size)  # type: ignore[attr-defined]
-        dist.init_process_group("gloo", store=store, rank=seat.rank, world_size=seat.world_size, timeout=timeout)
-        return
+    else:
+        store = _shared_store(seat, job.join_timeout_s)
+        described = describe(job, torch.__version__)
+        require_agreement(store, seat.rank, seat.world_size, described, job.join_timeout_s)
+    timeout = timedelta(seconds=timeout_s)
+    dist.init_process_group("gloo", store=store, rank=seat.rank, world_size=seat.world_size, timeout=timeout)
+
+
+def _shared_store(seat: Seat, within_s: float) -> Any:
+    """The store at MASTER_ADDR and MASTER_PORT: torchrun's, or else rank 0's process has it.
+
+    As torch's own env://, but rank 0 does not wait for the others here, as it could not say which one is missing.
+    """
     os.environ.update(seat.rendezvous)
-    dist.init_process_group("gloo", rank=seat.rank, world_size=seat.world_size, timeout=timeout)
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    has_it = seat.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    try:
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            address,
+            port,
+            is_master=has_it,
+            timeout=timedelta(seconds=within_s),
+            wait_for_workers=False,
+            multi_tenant=True,
+        )
+    except RuntimeError as error:
+        doing = "listen at" if has_it else f"meet rank 0 within {within_s:g} s (--join-timeout) at"
+        raise RunError(
+            f"rank {seat.rank} cannot {doing} MASTER_ADDR={address}, MASTER_PORT={port}: {str(error).splitlines()[0]}"
+        ) from error
+    return dist.PrefixStore(f"commbench{next(_MEETINGS)}", store)  # type: ignore[attr-defined]
+
+
+def _require_interfaces() -> None:
+    """Refuse a GLOO_SOCKET_IFNAME that gloo would fail on."""
+    variable = "GLOO_SOCKET_IFNAME"
+    for name in filter(None, os.environ.get(variable, "").split(",")):
+        try:
+            dist.ProcessGroupGloo.create_device(interface=name)
+        except RuntimeError as error:
+            there = ", ".join(name for _, name in socket.if_nameindex())
+            raise InputError(
+                f"{variable}={os.environ[variable]!r}: {socket.gethostname()} has no interface {name!r} with an "
+                f"address; give names of its interfaces ({there}), separated by commas"
+            ) from error
 
 
 def _devices() -> int:
@@ -130,8 +177,8 @@ def _torch_facts(device: torch.device) -> dict[str, Any]:
     return facts
 
 
-def _hosts(seat: Seat) -> list[str]:
-    """Host name of every rank, in rank order, on rank 0."""
-    names: list[Any] = [None] * seat.world_size if seat.rank == 0 else []
-    dist.gather_object(socket.gethostname(), names if seat.rank == 0 else None, dst=0)
-    return names
+def _host_facts(seat: Seat) -> dict[str, Any]:
+    """Of the hosts of all ranks on rank 0, nothing elsewhere."""
+    places: list[Any] = [None] * seat.world_size if seat.rank == 0 else []
+    dist.gather_object(own_place(), places if seat.rank == 0 else None, dst=0)
+    return host_facts(places)

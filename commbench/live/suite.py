@@ -2,7 +2,7 @@
 """Several collectives, one behind the other, on ranks that meet once."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Self
 
 from commbench.live.job import Job
@@ -25,19 +25,7 @@ class Suite(Job):
     @classmethod
     def of(cls, plans: tuple[Plan, ...]) -> Self:
         """The suite of plans that differ in what they measure alone."""
-        first = plans[0]
-        return cls(
-            ranks=first.ranks,
-            out=first.out,
-            run=first.run,
-            backend=first.backend,
-            iters=first.iters,
-            warmup=first.warmup,
-            timeout_s=first.timeout_s,
-            check=first.check,
-            facts=first.facts,
-            plans=plans,
-        )
+        return cls(**{f.name: getattr(plans[0], f.name) for f in fields(Job)}, plans=plans)
 
     def to_json(self) -> str:
         """The plans as text, for a rank in another process."""

@@ -17,10 +17,9 @@ from commbench.live.observe import Observer, SessionFacts
 from commbench.live.progress import read_place
 from commbench.results.records import Record, record_from_json
 
-__all__ = ["JournalTail", "longest_silence_s", "supervise"]
+__all__ = ["JournalTail", "supervise"]
 
 _POLL_S = 0.05
-_START_S = 120.0  # loading torch on a busy machine is no hang
 _SETTLE_S = 0.5  # from the first rank's end to the judgement: lets the others' ends be seen
 
 
@@ -39,17 +38,12 @@ def supervise(
     Raises:
         CommbenchError: what a rank reported; a RunError, also for a rank that died or hung, says what the journal has.
     """
-    watch = _Watch(files, processes, job.timeout_s)
+    watch = _Watch(files, processes, job)
     try:
         _until_all_ended(files, watch, tail, observer)
     except RunError as error:
         tail.read()
         raise RunError(f"{error}; {len(tail.records)} complete records in {job.out}") from None
-
-
-def longest_silence_s(timeout_s: float, *, started: bool) -> float:
-    """Seconds without progress that count as hung; ``started``: every rank has reached its first size."""
-    return timeout_s if started else max(timeout_s, _START_S)
 
 
 def _until_all_ended(files: SessionFiles, watch: "_Watch", tail: "JournalTail", observer: Observer) -> None:
@@ -70,10 +64,10 @@ def _until_all_ended(files: SessionFiles, watch: "_Watch", tail: "JournalTail", 
 class _Watch:
     """Judges whether the ranks are well."""
 
-    def __init__(self, files: SessionFiles, processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> None:
+    def __init__(self, files: SessionFiles, processes: Sequence[subprocess.Popen[bytes]], job: Job) -> None:
         self._files = files
         self._processes = processes
-        self._timeout_s = timeout_s
+        self._job = job
         self._ticks = -1
         self._moved_at = time.monotonic()
 
@@ -90,7 +84,8 @@ class _Watch:
         ticks, now = sum(place.ticks for place in places), time.monotonic()
         if ticks != self._ticks:
             self._ticks, self._moved_at = ticks, now
-        limit = longest_silence_s(self._timeout_s, started=all(place.started for place in places))
+        started = all(place.started for place in places)
+        limit = self._job.timeout_s if started else self._job.join_timeout_s
         if now - self._moved_at > limit:
             stopped = [rank for rank, process in enumerate(self._processes) if is_stopped(process.pid)]
             raise blame_hung(places, stopped, limit)

@@ -15,8 +15,9 @@ from typing import Any
 
 from commbench import __version__
 
-__all__ = ["collect_environment", "cores_usable", "kept_variables"]
+__all__ = ["collect_environment", "cores", "cores_usable", "cpu_quota", "kept_variables"]
 
+QUOTA = tuple[str, float]
 KEPT_PREFIXES = ("NCCL_", "GLOO_", "TORCH_NCCL_", "TORCH_GLOO_", "UCX_", "FI_")
 KEPT_NAMES = frozenset(
     {
@@ -36,16 +37,17 @@ def collect_environment() -> dict[str, Any]:
     Returns:
         hostname, platform, kernel, cpu_model, python, commbench: str. cores_usable: int, cores this process
             may run
-        on. cpu_quota: float, cores' worth of time its container may use. memory_bytes: int. load_1min: float,
+        on. cpu_quota: float, cores' worth of time its control group may use. memory_bytes: int. load_1min: float,
         load average now, before the run adds to it. variables: the kept environment variables.
     """
+    quota = cpu_quota()
     return {
         "hostname": socket.gethostname(),
         "platform": f"{platform.system()} {platform.machine()}",
         "kernel": platform.release(),
         "cpu_model": _cpu_model(),
         "cores_usable": cores_usable(),
-        "cpu_quota": _cpu_quota(),
+        "cpu_quota": None if quota is None else quota[1],
         "memory_bytes": _memory_bytes(),
         "load_1min": _load(),
         "python": platform.python_version(),
@@ -62,10 +64,33 @@ def kept_variables(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def cores_usable() -> int:
-    """Cores this process may run on."""
+    """How many cores this process may run on."""
+    return len(cores())
+
+
+def cores() -> frozenset[int]:
+    """The cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> QUOTA | None:
+    """The tightest limit on this process: a control group, and the cores' worth of time that it grants per period.
+
+    Version 2 of control groups; None if none of those that the process is in has a limit.
+
+    Args:
+        root: where the groups are. membership: what says which one the process is in; see cgroups(7).
+    """
+    paths = [line[3:] for line in _read(str(membership)).splitlines() if line.startswith("0::")]
+    group = Path(paths[0] if paths else "/")
+    limits = []
+    for path in (group, *group.parents):
+        words = _read(str(root / path.relative_to("/") / "cpu.max")).split() if path.is_absolute() else []
+        if len(words) == 2 and words[0] != "max":
+            limits.append((str(path), int(words[0]) / int(words[1])))
+    return min(limits, key=lambda limit: limit[1], default=None)
 
 
 def _cpu_model() -> str | None:
@@ -74,14 +99,6 @@ def _cpu_model() -> str | None:
         if name.strip() == "model name":
             return value.strip()
     return platform.processor() or None
-
-
-def _cpu_quota() -> float | None:
-    """Cores' worth of time per period that control group v2 grants; None if it does not limit."""
-    words = _read("/sys/fs/cgroup/cpu.max").split()
-    if len(words) != 2 or words[0] == "max":
-        return None
-    return int(words[0]) / int(words[1])
 
 
 def _memory_bytes() -> int | None:

@@ -7,6 +7,8 @@
 import json
 import re
 import shlex
+import signal
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -171,11 +173,32 @@ def test_a_wrong_file_of_every_kind_is_refused_with_the_grid(commbench: Commbenc
             "from commbench.errors import InputError\ndef build(request): raise InputError('mine: powers of two only')",
             "mine: powers of two only",
         ),
+        ("import sys\nsys.exit(0)", "mine.py, line 2: loading it called sys.exit(0); it must not end the program"),
+        ("\ndef build(request): raise SystemExit", "mine.py, line 2: build(Request(num_ranks=4"),
+        ("class Odd(BaseException): pass\nraise Odd('a\\nb')", "mine.py, line 2: loading it raised Odd: a b"),
+        ("class Odd(Exception):\n  def __str__(self): return 1\nraise Odd", "Odd: an error that cannot be shown"),
     ],
 )
 def test_python_that_does_not_do(commbench: Commbench, tmp_path: Path, source: str, message: str) -> None:
     (tmp_path / "mine.py").write_text(source, encoding="utf-8")
     assert message in commbench.refused(f"algorithm verify {tmp_path}/mine.py")[0]
+
+
+def test_what_python_prints_is_not_among_the_results(tmp_path: Path, commbench: Commbench) -> None:
+    (tmp_path / "mine.py").write_text("print('hello')\n" + ALL_PAIRS, encoding="utf-8")
+    said = commbench(f"sim all-reduce -t star-8 --ranks 4 -b 1M -e 1M -a {tmp_path}/mine.py --json")
+    assert [json.loads(line)["algorithm"] for line in said.splitlines()] == ["all-pairs"]
+
+
+def test_an_endless_loop_in_python_ends_by_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("print('here', flush=True)\nwhile True: pass\n", encoding="utf-8")
+    command = [sys.executable, "-m", "commbench", "algorithm", "verify", "mine.py"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "here\n"
+    process.send_signal(signal.SIGINT)
+    assert "Traceback" not in process.communicate(timeout=20)[1]
+    assert process.returncode == 130
 
 
 def test_crossover_as_json(commbench: Commbench) -> None:

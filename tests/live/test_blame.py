@@ -72,6 +72,7 @@ def test_bad_input_comes_before_its_consequences_and_the_first_failure_before_la
 @pytest.mark.parametrize(
     ("ticks", "stopped", "named"),
     [
+        ((2, 3), [0], "rank 0 made no progress for 5 s (--join-timeout) at loading torch (stopped by a signal)"),
         ((9, 8, 9), [], "rank 1 made no progress for 5 s at 8 B, timed iteration 2"),
         ((9, 9, 9), [2], "rank 2 made no progress for 5 s at 8 B, timed iteration 2 (stopped by a signal)"),
         ((9, 9, 9), [], "ranks 0, 1, 2 made no progress for 5 s at 8 B, timed iteration 2 (all ranks wait"),
@@ -80,5 +81,5 @@ def test_bad_input_comes_before_its_consequences_and_the_first_failure_before_la
 def test_the_hung_rank_is_the_stopped_one_or_the_one_behind(
     ticks: tuple[int, ...], stopped: list[int], named: str
 ) -> None:
-    places = [Place(count, 8, "timed iteration", 2) for count in ticks]
+    places = [Place(n, 8, "timed iteration", 2) if n > 5 else Place(n, -1, "loading torch") for n in ticks]
     assert str(blame_hung(places, stopped, 5)).startswith(named)

@@ -66,6 +66,12 @@ def test_sizes_that_round_to_the_same_are_measured_once() -> None:
         ({"warmup": -1}, "--warmup -1 must be at least 0"),
         ({"timeout_s": 0.0}, "--timeout 0 must be above 0"),
         ({"timeout_s": float("nan")}, "--timeout nan must be above 0"),
+        ({"timeout_s": float("inf")}, "--timeout inf must be above 0 and at most 1000000 seconds"),
+        ({"timeout_s": -1.0}, "--timeout -1 must be above 0"),
+        ({"join_timeout_s": float("inf")}, "--join-timeout inf must be above 0 and at most 1000000 seconds"),
+        ({"join_timeout_s": 0.0}, "--join-timeout 0 must be above 0"),
+        ({"iters": 10**9}, "--iters 1000000000 must be at most 1000000"),
+        ({"warmup": 10**9}, "--warmup 1000000000 must be at most 1000000"),
         ({"dtype": "float8"}, "--dtype 'float8' is unknown; known: float16"),
         ({"op": "median"}, "--op 'median' is unknown; known: sum"),
         ({"backend": "mpi"}, "--backend 'mpi' is unknown"),
@@ -93,13 +99,16 @@ def test_the_default_journal_names_time_collective_and_algorithm() -> None:
 
 
 MASTER = {"MASTER_ADDR": "h", "MASTER_PORT": "1"}
+TASK = {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1"}
+DAEMON = {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0"}
+OMPI = {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}
 
 
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
         ({}, None),
-        ({"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, ("torchrun", 1, 4, 1)),
+        ({"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, ("env://", 1, 4, 1)),
         (
             {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "1"},
             ("openmpi", 3, 4, 1),
@@ -119,8 +128,23 @@ MASTER = {"MASTER_ADDR": "h", "MASTER_PORT": "1"}
                 "SLURM_PROCID": "1",
                 "SLURM_STEP_NUM_TASKS": "2",
             },
-            ("torchrun", 5, 8, 1),
+            ("torchrun inside slurm", 5, 8, 1),
         ),
+        # mpirun inside a Slurm allocation starts its daemons with srun; a wrapper may set RANK from its variables
+        (DAEMON | OMPI, ("openmpi inside slurm", 2, 4, 0)),
+        (DAEMON | OMPI | {"RANK": "2", "WORLD_SIZE": "4"}, ("openmpi inside slurm", 2, 4, 0)),
+        (DAEMON | {"PMI_RANK": "2", "PMI_SIZE": "4", "MPI_LOCALRANKID": "0"}, ("mpich inside slurm", 2, 4, 0)),
+        # a wrapper inside srun that takes RANK from Slurm's variables, one or both
+        (TASK | {"RANK": "5", "WORLD_SIZE": "8"}, ("slurm", 5, 8, 1)),
+        (TASK | {"WORLD_SIZE": "8"}, ("slurm", 5, 8, 1)),
+        (TASK | {"RANK": "5"}, ("slurm", 5, 8, 1)),
+        (TASK | {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "3"}, ("slurm", 5, 8, 3)),
+        # srun --mpi=pmi2 sets MPICH's variables too, but not the local rank
+        (TASK | {"PMI_RANK": "5", "PMI_SIZE": "8"}, ("slurm", 5, 8, 1)),
+        # a launcher that is not torchrun, once per host under srun
+        (DAEMON | {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, ("env:// inside slurm", 5, 8, 1)),
+        (OMPI | {"RANK": "21", "WORLD_SIZE": "32", "LOCAL_RANK": "5"}, ("env:// inside openmpi", 21, 32, 5)),
+        ({"RANK": "", "WORLD_SIZE": ""} | TASK, ("slurm", 5, 8, 1)),
     ],
 )
 def test_the_seat_that_a_launcher_gave(variables: dict[str, str], expected: tuple[object, ...] | None) -> None:
@@ -135,17 +159,32 @@ def test_the_seat_that_a_launcher_gave(variables: dict[str, str], expected: tupl
         ({"WORLD_SIZE": "2"}, None, "WORLD_SIZE is set, RANK is not"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, None, "RANK=2 must be below WORLD_SIZE=2"),
         ({"RANK": "one", "WORLD_SIZE": "2"}, None, "RANK='one' must be a whole number"),
-        ({"RANK": "0", "WORLD_SIZE": "2"}, 4, "--nproc 4, but torchrun started 2 ranks"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, 4, "--nproc 4, but there are 2 ranks, started by env://"),
         (
             {"RANK": "0", "WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"},
             None,
             "RANK=0, WORLD_SIZE=2 contradict openmpi's rank 1 of 2",
         ),
+        (DAEMON | {"RANK": "0", "WORLD_SIZE": "2"}, None, "RANK=0, WORLD_SIZE=2 contradict slurm's rank 1 of 2"),
+        (DAEMON | {"RANK": "1", "WORLD_SIZE": "4"}, None, "RANK=1, WORLD_SIZE=4 contradict slurm's rank 1 of 2"),
+        (DAEMON | {"RANK": "1", "WORLD_SIZE": "1"}, None, "RANK=1 must be below WORLD_SIZE=1"),
+        (OMPI | {"RANK": "3"}, None, "RANK=3 contradicts openmpi's rank 2 of 4; unset RANK, or set both"),
+        (TASK | {"WORLD_SIZE": "2"}, None, "WORLD_SIZE=2 contradicts slurm's rank 5 of 8"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, None, "RANK='-1' must be a whole number, zero or more"),
+        ({"RANK": "0", "WORLD_SIZE": "x"}, None, "WORLD_SIZE='x' must be a whole number"),
+        ({"RANK": "0", "WORLD_SIZE": "9" * 5000}, None, "must be a whole number"),
+        ({"RANK": "0", "WORLD_SIZE": "99999999"}, None, "WORLD_SIZE=99999999 must be at most 1048576"),
+        ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": "abc"}, None, "MASTER_PORT='abc' must be a port of rank 0's"),
+        ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": "70000"}, None, r"'70000' must be .* in 1\.\.65535"),
+        ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": "0"}, None, "MASTER_PORT='0' must be a port"),
+        ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": "-5"}, None, "MASTER_PORT='-5' must be a port"),
+        ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": ""}, None, "MASTER_ADDR is not set"),
+        (TASK | {"SLURM_JOB_ID": "x", "MASTER_PORT": ""}, None, "SLURM_JOB_ID='x' must be a whole number"),
     ],
 )
 def test_variables_that_contradict_are_one_line(variables: dict[str, str], num_ranks: int | None, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        find_seat(variables | MASTER, num_ranks)
+        find_seat(MASTER | variables, num_ranks)
     assert "\n" not in str(caught.value)
 
 
@@ -177,7 +216,7 @@ def test_ranks_per_host_as_the_launcher_says(variables: dict[str, str], local_si
 
 
 def test_a_missing_master_is_named() -> None:
-    with pytest.raises(InputError, match="MASTER_ADDR is not set and torchrun does not tell it"):
+    with pytest.raises(InputError, match="MASTER_ADDR is not set and env:// does not tell it"):
         find_seat({"RANK": "0", "WORLD_SIZE": "2"})
 
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measuring from Python, as other rooms do it."""
 
+import os
 from pathlib import Path
 
 import pytest
 import schedules
 
 from commbench.errors import CheckFailedError, RunError
+from commbench.live.console import session_notes
 from commbench.live.job import OverlapJob
 from commbench.live.launch import RankHost
 from commbench.live.measure import measure, require_right, run_job
@@ -41,7 +43,12 @@ def test_records_come_back_and_are_appended(tmp_path: Path) -> None:
     out = tmp_path / "r.jsonl"
     out.write_text('{"cut')  # a journal that a crash left
     listener = Listener()
-    hosts = [RankHost(prefix=("env", f"NCCL_DEBUG=rank{r}"), variables={"NCCL_ALGO": "x"}) for r in range(2)]
+    here = sorted(os.sched_getaffinity(0))
+    bound = [str(here[rank % len(here)]) for rank in range(2)]  # as mpirun does: a core for each
+    hosts = [
+        RankHost(prefix=("taskset", "-c", bound[r], "env", f"NCCL_DEBUG=rank{r}"), variables={"NCCL_ALGO": "x"})
+        for r in range(2)
+    ]
     records = measure(plan(out), observer=listener, hosts=hosts)
     assert [record.size_bytes for record in records] == [8, 64]
     assert records == listener.records == read_records(out, salvage=True)
@@ -49,6 +56,8 @@ def test_records_come_back_and_are_appended(tmp_path: Path) -> None:
     (facts,) = listener.facts
     assert (facts.backend, facts.ranks) == ("gloo", 2)
     assert len(facts.environment["hosts"]) == 2
+    assert facts.environment["cores_usable"] == len(set(bound))
+    assert any("oversubscribed" in note for note in session_notes(facts)) == (len(set(bound)) < 2)
     kept = facts.environment["variables"]
     assert (kept["NCCL_DEBUG"], kept["NCCL_ALGO"]) == ("rank0", "x")
 

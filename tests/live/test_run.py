@@ -3,7 +3,9 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -95,6 +97,8 @@ def measured(path: Path) -> list[Measured]:
     [
         (["--nproc", "0"], "--nproc 0 must be at least 1"),
         (["--nproc", "-1"], "--nproc -1 must be at least 1"),
+        (["--nproc", "99999"], "--nproc 99999 must be at most 1024, processes of one machine"),
+        (["--timeout", "inf"], "--timeout inf must be above 0 and at most 1000000 seconds"),
         (["-b", "2", "-e", "2"], "-b 2: smaller than one element of 4 B"),
         (["-b", "8", "-e", "4"], "-e 4: smaller than -b 8"),
         (["--slices", "2"], "--slices 2 has no meaning with --algorithm native"),
@@ -218,6 +222,79 @@ def test_nccl_without_a_gpu_is_said_at_once(tmp_path: Path) -> None:
     assert done.returncode == 2
     expected = "error: backend nccl needs a CUDA device; torch sees none; use --backend gloo"
     assert one_error(done.stderr) == expected
+
+
+@live
+def test_a_hung_rank_is_named_while_ranks_join(tmp_path: Path) -> None:
+    """The limit of its own holds, and not the one for later: 300 s."""
+    options = ["--nproc", "2", "-b", "1K", "-e", "1K", "--join-timeout", "3", "--out", "r.jsonl"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([*RUN, *options], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    assert until(lambda: len(children.read_text().split()) == 2, 20)
+    ranks = [int(pid) for pid in children.read_text().split()]
+    os.kill(ranks[1], signal.SIGSTOP)
+    _, stderr = process.communicate(timeout=40)
+    assert process.returncode == 3
+    assert "rank 1 made no progress for 3 s (--join-timeout) at " in one_error(stderr)
+    assert "stopped" in one_error(stderr)
+    assert not any(map(alive, ranks))
+
+
+@live
+@pytest.mark.root
+def test_a_rank_that_finds_the_disk_full_says_so(tmp_path: Path) -> None:
+    """Where nothing can be written, not even why."""
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(small)], check=True)
+    try:
+        done = run("--nproc", "2", "-b", "1K", "-e", "1K", folder=tmp_path, TMPDIR=str(small))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert done.returncode == 3
+    assert re.search(rf"rank [01] failed: {small}/commbench-\w+: No space left on device", one_error(done.stderr))
+
+
+@live
+def test_a_reader_that_goes_ends_the_run_and_leaves_nothing(tmp_path: Path) -> None:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([*RUN, *LONG, "--out", "r.jsonl"], cwd=tmp_path, env=env, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    stderr = process.stderr.read()
+    assert process.wait(20) == 128 + signal.SIGPIPE, stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "r.jsonl"]
+    assert "Traceback" not in stderr
+    assert "Exception" not in stderr
+
+
+@live
+def test_an_interface_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    done = run("--nproc", "2", "-b", "1K", "-e", "1K", folder=tmp_path, GLOO_SOCKET_IFNAME="^lo")
+    assert done.returncode == 2
+    line = one_error(done.stderr)
+    assert re.search(r"GLOO_SOCKET_IFNAME='\^lo': \S+ has no interface '\^lo' with an address; give .*\blo\b", line)
+
+
+@live
+def test_ranks_of_others_with_different_options_all_end_with_exit_2(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    master = {"PYTHONPATH": str(ROOT), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [
+        subprocess.Popen([*RUN, "-b", size, "-e", size, "-n", "2"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+                         env=os.environ | master | {"RANK": str(rank)})
+        for rank, size in enumerate(("1K", "2K"))
+    ]
+    said = [rank.communicate(timeout=60)[1] for rank in ranks]
+    expected = "error: ranks disagree on the sizes (-b, -e, -f, -i): 1 KiB on rank 0, 2 KiB on rank 1; give all of them"
+    assert [expected in one_error(text) for text in said] == [True, True], said
+    assert [rank.returncode for rank in ranks] == [2, 2]
 
 
 @live

@@ -10,6 +10,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -141,13 +142,26 @@ def _guarded(path: Path, what: str, call: Callable[[], object]) -> object:
 
     Raises:
         InputError: what the user's code raised itself on purpose.
-        ScheduleError: anything else that it raised, with the line.
+        ScheduleError: anything else that it raised, sys.exit among it, with the line.
     """
     try:
-        return call()
-    except InputError:
+        with redirect_stdout(sys.stderr):  # stdout is for results alone
+            return call()
+    except (InputError, KeyboardInterrupt):  # Ctrl-C ends an endless loop there too
         raise
-    except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    except BaseException as error:
+        own = (str(path), str(path.absolute()))
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
         line = f", line {lines[-1]}" if lines else ""
-        raise ScheduleError(f"{path}{line}: {what} raised {type(error).__name__}: {error}") from error
+        raise ScheduleError(f"{path}{line}: {what} {_did(error)}") from error
+
+
+def _did(error: BaseException) -> str:
+    """What code did that raised this, in one line."""
+    if isinstance(error, SystemExit):
+        return f"called sys.exit({'' if error.code is None else repr(error.code)}); it must not end the program"
+    try:
+        said = " ".join(str(error).split())
+    except Exception:  # the user's own class may do anything
+        said = "an error that cannot be shown"
+    return f"raised {type(error).__name__}: {said}"

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On which hosts the ranks are, and how many cores each host's ranks have together.
+
+A launcher may give each rank a core of its own: what one rank may run on says nothing of what the ranks of its host
+have.
+"""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from commbench.results.environment import cores, cpu_quota
+
+__all__ = ["Place", "host_facts", "own_place"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one rank runs.
+
+    Attributes:
+        host: its name. cores: that the rank may run on.
+        quota: its control group with the tightest limit, and the cores' worth of time that it grants.
+    """
+
+    host: str
+    cores: frozenset[int]
+    quota: tuple[str, float] | None = None
+
+
+def own_place() -> Place:
+    """That of this process."""
+    return Place(socket.gethostname(), cores(), cpu_quota())
+
+
+def host_facts(places: Sequence[Place]) -> dict[str, Any]:
+    """Facts for the environment of a record, from the places of all ranks in rank order.
+
+    Returns:
+        hosts: name for every rank. cores_by_host: cores' worth of time that the ranks of a host have together.
+        cores_usable, cpu_quota: as in ``results.environment``, for all ranks of the first one's host.
+    """
+    if not places:
+        return {}
+    ranks_of = {place.host: [rank for rank in places if rank.host == place.host] for place in places}
+    first = ranks_of[places[0].host]
+    return {
+        "hosts": [place.host for place in places],
+        "cores_by_host": {host: _room(ranks) for host, ranks in ranks_of.items()},
+        "cores_usable": _num_cores(first),
+        "cpu_quota": _quota(first),
+    }
+
+
+def _num_cores(ranks: Sequence[Place]) -> int:
+    return len(frozenset().union(*(rank.cores for rank in ranks)))
+
+
+def _quota(ranks: Sequence[Place]) -> float | None:
+    """Of all control groups that limit one of them; None if one is not limited."""
+    groups = {rank.quota for rank in ranks}
+    return None if None in groups else sum(group[1] for group in groups if group is not None)
+
+
+def _room(ranks: Sequence[Place]) -> float:
+    quota = _quota(ranks)
+    return _num_cores(ranks) if quota is None else min(_num_cores(ranks), quota)

@@ -80,6 +80,8 @@ def json_schema() -> dict[str, Any]:
             for key, about in one.get("properties", {}).items():
                 about.pop("title", None)
                 about["description"] = KEYS[key].meaning
+    reduction = made["$defs"]["Costs"]["properties"]["reduction"]
+    reduction["anyOf"] = [{"const": "line-rate"} if one == {"type": "null"} else one for one in reduction["anyOf"]]
     host = made["properties"]["host"]
     name = {"type": "string", "minLength": 1}
     made["properties"]["host"] = {"description": host.pop("description"), "anyOf": [name, host]}

@@ -3,7 +3,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, WithJsonSchema, field_validator
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from commbench.errors import TopologyError
@@ -251,9 +251,7 @@ class Costs(Section):
     """Per-rank costs. ``reduction`` is the rate at which a rank adds what it receives, or ``line-rate``."""
 
     message_overhead: Duration
-    reduction: Annotated[
-        Bandwidth | None, WithJsonSchema({"anyOf": [{"const": "line-rate"}, {"$ref": "#/$defs/Bandwidth"}]})
-    ]
+    reduction: Bandwidth | None
 
     @field_validator("reduction", mode="before")
     @classmethod

@@ -121,7 +121,7 @@ def test_everything_else_comes_as_a_graph(name: str) -> None:
         ("hosts: 16", "hosts: 0", "line 18: fabric.hosts: 0: must be at least 1"),
         ("nics: 1", "nics: 0", "line 8: host.nics: 0: must be at least 1"),
         ("spines: 4", "spines: -1", "line 20: fabric.spines: -1: must be at least 1"),
-        ("scription: 1", "scription: .inf", "line 21: fabric.oversubscription: '.inf': must be a finite number"),
+        ("subscription: 1", "subscription: .inf", "line 21: fabric.oversubscription: '.inf': must be a finite number"),
     ],
 )
 def test_the_same_error_either_way(tmp_path: Path, old: str, new: str, line: str) -> None:

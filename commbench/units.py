@@ -20,6 +20,7 @@ __all__ = [
     "format_time",
     "parse_bandwidth",
     "parse_duration_ps",
+    "parse_ratio",
     "parse_size",
     "seconds",
 ]
@@ -90,6 +91,19 @@ def parse_size(text: object) -> int:
     if not 0 <= size < _INT64_END or size != int(size):
         raise UnitError(f"size {text!r} must be a whole number of bytes, zero or more")
     return int(size)
+
+
+def parse_ratio(text: str) -> float:
+    """The number that a text such as "2:1" or "1.5" stands for.
+
+    Raises:
+        UnitError: neither a number nor two numbers above zero with a colon between.
+    """
+    parts = [_NUMBER.match(part) for part in text.split(":")]
+    numbers = [float(part[1]) if part is not None and not part[2] else 0.0 for part in parts]
+    if len(numbers) > 2 or not all(0 < number < math.inf for number in numbers):
+        raise UnitError(f"{text!r} is not a ratio: give a number above zero, or two as in '2:1'")
+    return numbers[0] / numbers[-1] if len(numbers) == 2 else numbers[0]
 
 
 def seconds(picoseconds: int) -> float:

@@ -86,33 +86,17 @@ def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:
     Raises:
         InputError: the file is no mapping, or has a key that is unknown or of another type.
     """
+    from commbench.yaml_reader import read_yaml
+
     known = {f.name: f.type for f in fields(StepOptions)}
     values: dict[str, Any] = {}
-    for key, value in (_parse(file) if file is not None else {}).items():
+    found = read_yaml(file, InputError, example="model: gpt3-175b").data if file is not None else {}
+    for key, value in found.items():
         name = str(key).replace("-", "_")
         if name not in known:
             raise InputError(f"{file}: key {key!r} is unknown; known: {', '.join(n.replace('_', '-') for n in known)}")
         values[name] = _typed(f"{file}: {key}", value, known[name])
     return StepOptions(**(values | {key: value for key, value in given.items() if value is not None}))
-
-
-def _parse(file: Path) -> Mapping[Any, Any]:
-    import yaml
-
-    from commbench.topology.load import refuse_duplicates
-
-    try:
-        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        refuse_duplicates(node, str(file))
-        data = loader.construct_document(node) if node else None
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise InputError(f"{file}: must be a mapping of options, for example `model: gpt3-175b`")
-    return data
 
 
 _SEVERAL_STAGES = ("interleaved-1f1b", "looped-bfs")  # pointless with one stage per rank

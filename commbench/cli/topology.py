@@ -10,6 +10,7 @@ import typer
 from commbench.cli.options import Jsonl
 from commbench.cli.report import page_line
 from commbench.cli.tables import plain
+from commbench.errors import InputError, UnitError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, show and draw topologies.", no_args_is_help=True)
+app = typer.Typer(help="List, show, draw and begin topologies.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="A name that `topology list` shows, or the path of a .yaml file.")]
 Out = Annotated[Path, typer.Option("--out", help="The SVG file to write.")]
@@ -67,6 +68,39 @@ def draw(name: Name, out: Out, json: Jsonl = False) -> None:
         typer.echo(page_line(out, kind="drawing"))
     else:
         typer.echo(f"wrote {out}", err=True)
+
+
+@app.command("new")
+def new(
+    hosts: Annotated[int, typer.Option("--hosts", help="Hosts in all.")],
+    gpus: Annotated[int, typer.Option("--gpus", help="GPUs of a host; 0 makes hosts of one CPU rank.")] = 0,
+    rails: Annotated[int, typer.Option("--rails", help="NICs of a host, each to a leaf of its own.")] = 1,
+    tiers: Annotated[int, typer.Option("--tiers", help="Tiers of switches, 0 to 3.")] = 2,
+    oversubscription: Annotated[
+        str, typer.Option("--oversubscription", help="Bandwidth below / above a leaf: 2:1 or 2.")
+    ] = "1:1",
+    name: Annotated[str, typer.Option("--name", help="What users call it.")] = "my-cluster",
+) -> None:
+    """A new topology file on stdout, commented and valid, for you to fill in: > my.yaml."""
+    from commbench.topology.new import new_topology
+    from commbench.units import parse_ratio
+
+    try:
+        ratio = parse_ratio(oversubscription)
+    except UnitError as error:
+        raise InputError(f"--oversubscription: {error}") from None
+    made = new_topology(hosts=hosts, gpus=gpus, rails=rails, tiers=tiers, oversubscription=ratio, name=name)
+    typer.echo(made, nl=False)
+
+
+@app.command("schema")
+def schema() -> None:
+    """The JSON Schema of topology files, for editors."""
+    import json
+
+    from commbench.topology.keys import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
 
 
 def _print_json(facts: dict[str, object]) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a checked topology file to the topology: which section calls which builder."""
 
+from dataclasses import replace
 from functools import partial
 
 from commbench.errors import TopologyError
@@ -10,8 +11,6 @@ from commbench.topology.parts import Parts, assemble
 from commbench.topology.schema import (
     CubeMeshHost,
     FabricSection,
-    FatTreeFabric,
-    GpuHost,
     HostSection,
     LeafSpineFabric,
     MeshHost,
@@ -21,16 +20,21 @@ from commbench.topology.schema import (
     PlainHost,
     RailOnlyFabric,
     RailOptimizedFabric,
+    RailThreeTierFabric,
     SharedMemoryHost,
     StarFabric,
-    ThreeTierFabric,
     TopologyFile,
     TreeFabric,
-    quantities,
 )
+from commbench.topology.sections import quantities
 from commbench.topology.tree import Tree
 
-__all__ = ["build_topology", "build_tree"]
+__all__ = ["MOST_GRAPH_LINKS", "MOST_TREE_LINKS", "build_topology", "build_tree"]
+
+MOST_GRAPH_LINKS = 2**20 + 2**18
+"""Directed links of a graph: some 2 GB."""
+MOST_TREE_LINKS = 2**24
+"""Directed links of a tree in closed form: some 0.5 GB of arrays."""
 
 
 def build_topology(document: TopologyFile, origin: str) -> Topology:
@@ -39,7 +43,10 @@ def build_topology(document: TopologyFile, origin: str) -> Topology:
     Raises:
         TopologyError: a value out of its range; the message starts with the key path.
     """
-    parts = _join_hosts(document.fabric, [_build_host(document.host, h) for h in range(_num_hosts(document.fabric))])
+    num_hosts, first = _num_hosts(document.fabric), _build_host(document.host, 0)
+    inside = len(first.cables) * num_hosts
+    _bounded(inside + _fabric_links(document.fabric, num_hosts, document.host), MOST_GRAPH_LINKS)
+    parts = _join_hosts(document.fabric, [first, *(_build_host(document.host, h) for h in range(1, num_hosts))])
     return assemble(
         parts,
         name=document.name,
@@ -61,7 +68,7 @@ def build_tree(document: TopologyFile, origin: str) -> Tree | None:
     if not isinstance(host, PlainHost) or not isinstance(fabric, TreeFabric):
         return None
     num_hosts = _num_hosts(fabric)
-    hosts.at_least("nics", host.nics, 1)
+    _bounded(2 * num_hosts * host.nics + _fabric_links(fabric, num_hosts, host), MOST_TREE_LINKS)
     return Tree(
         name=document.name,
         num_hosts=num_hosts,
@@ -95,14 +102,25 @@ def _cores(host: HostSection) -> int | None:
 
 
 def _num_hosts(fabric: FabricSection) -> int:
-    match fabric:
-        case NoFabric():
-            return 1
-        case FatTreeFabric():
-            return fabric.k * tiers.k_ary(fabric.k).hosts
-    if fabric.hosts < 1:
-        raise TopologyError(f"fabric.hosts: {fabric.hosts} must be at least 1")
-    return fabric.hosts
+    return 1 if isinstance(fabric, NoFabric) else fabric.hosts
+
+
+def _fabric_links(fabric: FabricSection, num_hosts: int, host: HostSection) -> int:
+    """Directed links between the NICs and the top, before any of them is made."""
+    if isinstance(fabric, NoFabric) or isinstance(host, SharedMemoryHost):
+        return 0
+    if isinstance(fabric, RailOnlyFabric):
+        return 2 * num_hosts * host.nics
+    made, rails = _tiers(fabric, num_hosts, host.nics), isinstance(fabric, RailOptimizedFabric | RailThreeTierFabric)
+    return tiers.num_links(num_hosts * host.nics, made, made[0].below * (1 if rails else host.nics))
+
+
+def _bounded(num_links: int, most: int) -> None:
+    if num_links > most:
+        raise TopologyError(
+            f"fabric: {num_links:,} links, counted in both directions: must be at most {most:,}, the most of a fabric "
+            "of this make; type fewer hosts or switches"
+        )
 
 
 def _build_host(host: HostSection, number: int) -> Parts:
@@ -117,7 +135,7 @@ def _build_host(host: HostSection, number: int) -> Parts:
 
 
 def _build_gpu_host(host: PcieHost | NvswitchHost | MeshHost | CubeMeshHost, number: int) -> Parts:
-    gpus, nics, tree = host.gpus, host.nics, _tree(host)
+    gpus, nics, tree = host.gpus, host.nics, host.tree
     match host:
         case PcieHost():
             return hosts.pcie_host(number, gpus=gpus, nics=nics, tree=tree)
@@ -129,58 +147,47 @@ def _build_gpu_host(host: PcieHost | NvswitchHost | MeshHost | CubeMeshHost, num
             return hosts.cube_mesh_host(number, gpus=gpus, nics=nics, tree=tree, link=host.nvlink.wire)
 
 
-def _tree(host: GpuHost) -> hosts.PcieTree:
-    return hosts.PcieTree(host.pcie_switches, host.sockets, host.pcie.wire, host.socket.wire)
-
-
 def _join_hosts(fabric: FabricSection, parts: list[Parts]) -> Parts:
     match fabric:
         case NoFabric():
             return fabrics.single(parts)
         case RailOnlyFabric():
             return fabrics.rail_only(parts, downlink=fabric.downlink.wire)
-        case RailOptimizedFabric():
-            return fabrics.rail_optimized(
-                parts,
-                hosts_per_leaf=fabric.hosts_per_leaf,
-                spines=fabric.spines,
-                oversubscription=fabric.oversubscription,
-                downlink=fabric.downlink.wire,
-                uplink_latency_ps=fabric.uplink.latency.picoseconds,
-            )
         case _:
-            return fabrics.clos(parts, _tiers(fabric, len(parts), fabrics.num_nics(parts)))
+            rails = isinstance(fabric, RailOptimizedFabric | RailThreeTierFabric)
+            return fabrics.clos(parts, _tiers(fabric, len(parts), fabrics.num_nics(parts)), rails=rails)
 
 
-def _tiers(fabric: TreeFabric, num_hosts: int, nics: int) -> tuple[tiers.Tier, ...]:
-    """The tree of switches over this many hosts of this many NICs each."""
+def _tiers(
+    fabric: TreeFabric | RailOptimizedFabric | RailThreeTierFabric, num_hosts: int, nics: int
+) -> tuple[tiers.Tier, ...]:
+    """The tree of switches over this many hosts of this many NICs each: what flows get of each line rate."""
     match fabric:
         case StarFabric():
             return tiers.star(num_hosts, downlink=fabric.downlink.wire)
-        case LeafSpineFabric():
-            return tiers.leaf_spine(
+        case LeafSpineFabric() | RailOptimizedFabric():
+            make = tiers.leaf_spine if isinstance(fabric, LeafSpineFabric) else tiers.rail_optimized
+            made = make(
                 num_hosts,
                 nics,
                 hosts_per_leaf=fabric.hosts_per_leaf,
                 spines=fabric.spines,
                 oversubscription=fabric.oversubscription,
-                downlink=fabric.downlink.wire,
+                downlink=fabric.downlink.line,
                 uplink_latency_ps=fabric.uplink.latency.picoseconds,
             )
+            shares = [fabric.downlink.share, fabric.uplink.share]
         case _:
-            return tiers.three_tier(
+            made = tiers.three_tier(
                 num_hosts,
                 nics,
-                pods=_pods(fabric),
+                pods=fabric.pods,
                 leaf_oversubscription=fabric.oversubscription.leaf,
                 spine_oversubscription=fabric.oversubscription.spine,
-                downlink=fabric.downlink.wire,
+                downlink=fabric.downlink.line,
                 uplink_latency_ps=fabric.uplink.latency.picoseconds,
                 core_latency_ps=fabric.core_link.latency.picoseconds,
+                rails=isinstance(fabric, RailThreeTierFabric),
             )
-
-
-def _pods(fabric: FatTreeFabric | ThreeTierFabric) -> tiers.Pods:
-    if isinstance(fabric, FatTreeFabric):
-        return tiers.k_ary(fabric.k)
-    return tiers.Pods(fabric.hosts_per_leaf, fabric.leaves_per_pod, fabric.spines_per_pod, fabric.cores)
+            shares = [fabric.downlink.share, fabric.uplink.share, fabric.core_link.share]
+    return tuple(replace(tier, wire=tier.wire.times(share)) for tier, share in zip(made, shares, strict=True))

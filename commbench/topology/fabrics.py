@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from commbench.errors import TopologyError
 from commbench.topology.model import LinkKind, Node, NodeKind
 from commbench.topology.parts import Cable, Parts, Wire, join, pairs
-from commbench.topology.tiers import Tier, check_positive, check_units
+from commbench.topology.tiers import Tier
 
-__all__ = ["clos", "num_nics", "rail_only", "rail_optimized", "single"]
+__all__ = ["clos", "num_nics", "rail_only", "single"]
 
 
 def single(hosts: Sequence[Parts]) -> Parts:
@@ -30,28 +30,30 @@ def single(hosts: Sequence[Parts]) -> Parts:
     return Parts(hosts[0].nodes, hosts[0].cables, hosts[0].ranks)
 
 
-def clos(hosts: Sequence[Parts], tiers: Sequence[Tier]) -> Parts:
+def clos(hosts: Sequence[Parts], tiers: Sequence[Tier], *, rails: bool = False) -> Parts:
     """Hosts under a tree of switches: a star, a leaf-spine fabric or a fat tree, as ``tiers`` say.
 
     Switch number i of a tier that has p switches over each of its subtrees is switch i % p of subtree i // p; it joins
     its own ``above`` switches of the next tier, so that "neighbour number d % n" means the same switch to every flow.
+    With rails, NIC r of every host joins the leaf of rail r, and each leaf is a subtree of its own to the next tier.
     Cables come tier by tier, in the order of their lower ends and then of their upper ends.
 
     Args:
         hosts: the hosts; all have the same number of NICs.
         tiers: the shape, from the leaves up (:mod:`commbench.topology.tiers`).
+        rails: whether a host's NICs join a leaf each instead of all the same.
 
     Raises:
         TopologyError: no host, hosts without or with different numbers of NICs, or not as many as the tiers join.
     """
     nics = _nics(hosts)
-    if len(hosts) != math.prod(tier.below for tier in tiers):
+    if len(hosts) * (len(nics[0]) if rails else 1) != math.prod(tier.below for tier in tiers):
         raise TopologyError(f"fabric.hosts: {len(hosts)} are not the hosts that the tiers join")
     below, switches, cables = nics, list[Node](), list[Cable]()
     for tier in tiers:
-        planes = 1 if below is nics else len(below[0])  # all NICs of a host join the same leaf
-        width = planes * tier.above
-        made = _switches(tier.kind, len(below) // tier.below * width)
+        planes = 1 if below is nics and not rails else len(below[0])  # 1: all NICs of a host join the same leaf
+        width, groups = planes * tier.above, len(below) // tier.below
+        made = _rail_leaves(groups, width) if rails and below is nics else _switches(tier.kind, groups * width)
         over = [[node.name for node in made[i : i + width]] for i in range(0, len(made), width)]
         ends = (
             (name, top)
@@ -61,56 +63,8 @@ def clos(hosts: Sequence[Parts], tiers: Sequence[Tier]) -> Parts:
         )
         cables += pairs(ends, LinkKind.NETWORK, tier.wire)
         switches += made
-        below = over
+        below = [[node.name] for node in made] if rails and below is nics else over
     return join(*hosts, Parts(tuple(switches), tuple(cables)))
-
-
-def rail_optimized(
-    hosts: Sequence[Parts],
-    *,
-    hosts_per_leaf: int,
-    spines: int,
-    oversubscription: float,
-    downlink: Wire,
-    uplink_latency_ps: int,
-) -> Parts:
-    """NIC r of every host goes to the unit's leaf of rail r; every leaf joins every spine.
-
-    ::
-
-              spine0 .. spineS-1                 a unit = hosts_per_leaf hosts and one leaf per rail
-             /   |   X   |   \\                   rail r of unit u is leaf (u x nics + r)
-        leaf0 (rail 0)  leaf1 (rail 1)           uplink bandwidth = hosts_per_leaf x downlink
-          |  \\          /  |                                       / (oversubscription x spines)
-        h0/nic0 h1/nic0  h0/nic1 h1/nic1
-
-    With U = hosts / hosts_per_leaf units: U x nics leaves; directed links, hosts apart:
-    2 (hosts x nics + U x nics x spines).
-
-    Args:
-        hosts: the hosts; their number is a multiple of hosts_per_leaf, all have the same number of NICs.
-        hosts_per_leaf: hosts of one unit.
-        spines: spine switches.
-        oversubscription: (bandwidth into a leaf from below) / (bandwidth out at its top).
-        downlink: one direction of one NIC-leaf link.
-        uplink_latency_ps: latency of one leaf-spine link, picoseconds.
-
-    Raises:
-        TopologyError: a parameter out of range, or hosts not a multiple of hosts_per_leaf.
-
-    Source: NVIDIA DGX SuperPOD reference architecture, compute fabric (rail-optimized, full fat tree).
-    """
-    nics = _nics(hosts)
-    check_units(len(hosts), hosts_per_leaf)
-    check_positive(spines=spines, oversubscription=oversubscription)
-    rails = len(nics[0])
-    leaves = _rail_leaves(len(hosts) // hosts_per_leaf, rails)
-    tops = _switches(NodeKind.SPINE, spines)
-    first = [h // hosts_per_leaf * rails for h in range(len(hosts))]
-    down = ((nic, leaves[first[h] + r].name) for h, ports in enumerate(nics) for r, nic in enumerate(ports))
-    uplink = Wire(downlink.bandwidth * hosts_per_leaf / (oversubscription * spines), uplink_latency_ps)
-    cables = pairs(down, LinkKind.NETWORK, downlink) + pairs(_all(leaves, tops), LinkKind.NETWORK, uplink)
-    return join(*hosts, Parts(leaves + tops, cables))
 
 
 def rail_only(hosts: Sequence[Parts], *, downlink: Wire) -> Parts:
@@ -144,11 +98,6 @@ def _switches(kind: NodeKind, count: int) -> tuple[Node, ...]:
 
 def _rail_leaves(units: int, rails: int) -> tuple[Node, ...]:
     return tuple(Node(f"leaf{i}", NodeKind.LEAF, None, i, i % rails) for i in range(units * rails))
-
-
-def _all(below: Sequence[Node], above: Sequence[Node]) -> list[tuple[str, str]]:
-    """Every pair, the upper switches in index order for each lower one."""
-    return [(a.name, b.name) for a in below for b in above]
 
 
 def num_nics(hosts: Sequence[Parts]) -> int:

@@ -19,17 +19,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
 from commbench.errors import TopologyError, UnitError
-from commbench.topology.load import explain_error, refuse_duplicates
+from commbench.topology.explain import explained
 from commbench.topology.model import Topology
-from commbench.topology.schema import Section, Text
+from commbench.topology.sections import Section, Text
 from commbench.units import format_time, parse_duration_ps, parse_size, seconds
+from commbench.yaml_reader import read_yaml
 
-__all__ = ["Background", "Fault", "FaultScript", "KilledRank", "LinkFault", "SlowRank", "load_faults", "require_fits"]
+__all__ = [
+    "MOST_FAULTS",
+    "Background",
+    "Fault",
+    "FaultScript",
+    "KilledRank",
+    "LinkFault",
+    "SlowRank",
+    "load_faults",
+    "require_fits",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,9 @@ def _at(time_ps: int) -> str:
     return f"at {format_time(seconds(time_ps))}"
 
 
+MOST_FAULTS = 1000
+"""Of one file: each moves routes of a program that may have many thousands."""
+
 Fault = LinkFault | SlowRank | KilledRank | Background
 
 
@@ -101,14 +114,13 @@ def load_faults(path: Path) -> FaultScript:
     """Read a script.
 
     Raises:
-        TopologyError: the file breaks a rule; one line with file, key, value and rule.
+        TopologyError: the file breaks a rule; names file, line, key, value and rule.
     """
+    file = read_yaml(path, TopologyError, example="faults: []")
     try:
-        document = _Document.model_validate(_parse(path))
+        document = _Document.model_validate(file.data)
     except ValidationError as error:
-        first, *others = error.errors(include_url=False)
-        more = f" (and {len(others)} more)" if others else ""
-        raise TopologyError(f"{path}: {explain_error(_as_in_file(first))}{more}") from None
+        raise TopologyError(explained(error, file)) from None
     faults = (fault for entry in document.faults for fault in entry.faults())
     return FaultScript(tuple(sorted(faults, key=lambda fault: fault.at_ps)), str(path))
 
@@ -131,28 +143,6 @@ def require_fits(script: FaultScript, topology: Topology) -> None:
                 )
 
 
-def _parse(path: Path) -> object:
-    """What the file holds; a key given twice is an error."""
-    try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        refuse_duplicates(node, str(path))
-        return loader.construct_document(node) if node else None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise TopologyError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise TopologyError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _as_in_file(error: ErrorDetails) -> ErrorDetails:
-    """The error with the path that a reader of the file sees: without the kind that pydantic puts into it."""
-    location = [key for i, key in enumerate(error["loc"]) if i != 2]
-    if error["type"] == "quantity":
-        location.append("value")  # there quantities are mappings, here they are plain
-    error["loc"] = tuple(location)
-    return error
-
-
 def _time(value: object) -> int:
     return _parsed(parse_duration_ps, value)
 
@@ -172,7 +162,7 @@ def _parsed(parse: Any, value: object) -> int:
 
 
 _Time = Annotated[int, BeforeValidator(_time)]
-_Rank = Annotated[int, Field(ge=0)]
+_Rank = Annotated[int, Field(ge=0, lt=2**31)]
 _Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -221,4 +211,7 @@ class _Background(Section):
 
 
 class _Document(Section):
-    faults: list[Annotated[_Link | _SlowRank | _KilledRank | _Background, Field(discriminator="kind")]]
+    faults: Annotated[
+        list[Annotated[_Link | _SlowRank | _KilledRank | _Background, Field(discriminator="kind")]],
+        Field(max_length=MOST_FAULTS),
+    ]

@@ -6,8 +6,9 @@ the ranks are the GPUs, and the CPUs are sockets; in plain and shared-memory hos
 NIC r of every host is rail r.
 """
 
+from collections import Counter
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 from commbench.errors import TopologyError
 from commbench.topology.model import LinkKind, Node, NodeKind
@@ -17,6 +18,8 @@ __all__ = [
     "CUBE_MESH",
     "PcieTree",
     "at_least",
+    "check_cube_mesh",
+    "check_tree",
     "cube_mesh_host",
     "mesh_host",
     "nvswitch_host",
@@ -137,7 +140,7 @@ def pcie_host(host: int, *, gpus: int, nics: int, tree: PcieTree) -> Parts:
     Raises:
         TopologyError: no GPU or socket, GPUs that do not share out to switches evenly, switches to sockets.
     """
-    _check_tree(gpus, nics, tree)
+    check_tree(gpus, nics, tree)
     devices, switches = _nodes(host, NodeKind.GPU, gpus), _nodes(host, NodeKind.PCIE_SWITCH, tree.switches)
     ports, sockets = _nodes(host, NodeKind.NIC, nics), _nodes(host, NodeKind.CPU, tree.sockets)
     points = switches or sockets
@@ -155,7 +158,12 @@ def _share_out(nodes: tuple[Node, ...], points: tuple[Node, ...]) -> dict[str, s
     return {node.name: points[i * len(points) // len(nodes)].name for i, node in enumerate(nodes)}
 
 
-def _check_tree(gpus: int, nics: int, tree: PcieTree) -> None:
+def check_tree(gpus: int, nics: int, tree: PcieTree) -> None:
+    """Refuse counts of a GPU host that do not share out evenly.
+
+    Raises:
+        TopologyError: no GPU or socket, GPUs no multiple of the switches, or switches none of the sockets.
+    """
     at_least("gpus", gpus, 1)
     at_least("nics", nics, 0)
     at_least("pcie_switches", tree.switches, 0)
@@ -172,19 +180,21 @@ def _nearest_nics(
     gpus: tuple[str, ...], nics: tuple[str, ...], up: dict[str, str], trunk: dict[str, str]
 ) -> dict[str, str]:
     """Each GPU's NIC: same switch, else same socket, else any; the GPUs there share them out in order."""
-    if not nics:
-        return {}
 
     def place(name: str, level: int) -> str:
         return (up[name], trunk.get(up[name], up[name]), "")[level]
 
-    def nearest(gpu: str) -> str:
-        level = next(n for n in range(3) if any(place(nic, n) == place(gpu, n) for nic in nics))
-        near = [nic for nic in nics if place(nic, level) == place(gpu, level)]
-        mates = [mate for mate in gpus if place(mate, level) == place(gpu, level)]
-        return near[mates.index(gpu) * len(near) // len(mates)]
-
-    return {gpu: nearest(gpu) for gpu in gpus}
+    near: dict[tuple[int, str], list[str]] = {}
+    for level, nic in product(range(3), nics):
+        near.setdefault((level, place(nic, level)), []).append(nic)
+    mates: dict[tuple[int, str], int] = Counter((level, place(gpu, level)) for level, gpu in product(range(3), gpus))
+    found, before = dict[str, str](), Counter[tuple[int, str]]()
+    for gpu in gpus if nics else ():
+        keys = [(level, place(gpu, level)) for level in range(3)]
+        key = next(key for key in keys if key in near)
+        found[gpu] = near[key][before[key] * len(near[key]) // mates[key]]
+        before.update(keys)
+    return found
 
 
 def nvswitch_host(host: int, *, gpus: int, nics: int, tree: PcieTree, nvlink: Wire) -> Parts:
@@ -230,6 +240,16 @@ def mesh_host(host: int, *, gpus: int, nics: int, tree: PcieTree, link: Wire) ->
     return join(base, Parts((), pairs(combinations(base.ranks, 2), LinkKind.NVLINK, link)))
 
 
+def check_cube_mesh(gpus: int) -> None:
+    """Refuse a hybrid cube mesh of other than eight GPUs.
+
+    Raises:
+        TopologyError: it is one.
+    """
+    if gpus != 8:
+        raise TopologyError(f"host.gpus: {gpus} must be 8, the hybrid cube mesh is drawn for 8 GPUs")
+
+
 def cube_mesh_host(host: int, *, gpus: int, nics: int, tree: PcieTree, link: Wire) -> Parts:
     """Eight GPUs in the hybrid cube mesh of DGX-1V (:data:`CUBE_MESH`), beside a PCIe tree.
 
@@ -245,8 +265,7 @@ def cube_mesh_host(host: int, *, gpus: int, nics: int, tree: PcieTree, link: Wir
     Raises:
         TopologyError: other than 8 GPUs, or as pcie_host.
     """
-    if gpus != 8:
-        raise TopologyError(f"host.gpus: {gpus} must be 8, the hybrid cube mesh is drawn for 8 GPUs")
+    check_cube_mesh(gpus)
     base = pcie_host(host, gpus=gpus, nics=nics, tree=tree)
     cables = [
         cable

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Topology files: where they are searched, how they are read, what is said when one is wrong.
 
-An error is one line: file, key path, value, rule. Nothing has a default, so a missing key is an error too.
+An error names file, line, key path, value and rule; all that is wrong with a file is said at once.
 """
 
 import os
@@ -9,25 +9,22 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from commbench.errors import TopologyError
 from commbench.topology.model import Topology
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
     from commbench.topology.schema import TopologyFile
     from commbench.topology.tree import Tree
+    from commbench.yaml_reader import Document
 
 __all__ = [
     "SEARCH_VARIABLE",
-    "explain_error",
     "find_topology",
     "list_topologies",
     "load_fabric",
     "load_topology",
-    "refuse_duplicates",
     "search_directories",
 ]
 
@@ -85,12 +82,16 @@ def load_fabric(name_or_path: str | Path) -> "Tree | Topology":
 
 
 def _load(name_or_path: str | Path, build: "Callable[[TopologyFile, str], T]") -> T:
+    from commbench.topology.explain import explained_rule
+    from commbench.yaml_reader import problems_text
+
     path = find_topology(name_or_path)
-    document = _read(path)
+    file = _parse(path)
+    document = _checked(file, path)
     try:
-        return build(document, _shown(path))
+        return build(document, file.shown)
     except TopologyError as error:
-        raise TopologyError(f"{_shown(path)}: {error}") from None
+        raise TopologyError(problems_text(file.shown, [explained_rule(file, str(error))])) from None
 
 
 def find_topology(name_or_path: str | Path, base: Path = Path()) -> Path:
@@ -128,91 +129,36 @@ def _shown(path: Path) -> str:
         return str(path)
 
 
-def _read(path: Path) -> "TopologyFile":
-    """The checked content of a file, its host section resolved if it is the name of another file."""
+def _checked(file: "Document", path: Path) -> "TopologyFile":
+    """The content of a file as its schema has it, its host section resolved if it is the name of another file."""
     from pydantic import ValidationError
 
+    from commbench.topology.explain import explained
     from commbench.topology.schema import TopologyFile
 
-    data = _parse(path)
+    data = dict(file.data)
     if isinstance(data.get("host"), str):
-        data["host"] = _host_of(data["host"], path)
+        data["host"] = _host_of(data["host"], file, path)
     try:
         return TopologyFile.model_validate(data)
     except ValidationError as error:
-        first, *others = error.errors(include_url=False)
-        more = f" (and {len(others)} more)" if others else ""
-        raise TopologyError(f"{_shown(path)}: {explain_error(first)}{more}") from None
+        raise TopologyError(explained(error, file)) from None
 
 
-def _host_of(name: str, path: Path) -> object:
+def _host_of(name: str, file: "Document", path: Path) -> object:
     """The host section of another topology, which must hold it in full."""
+    place = f"{file.shown}: line {file.line(['host'])}: host"
     try:
         other = find_topology(name, path.parent)
     except TopologyError as error:
-        raise TopologyError(f"{_shown(path)}: host: {error}") from None
-    if isinstance(_parse(other).get("host"), str):
-        raise TopologyError(f"{_shown(path)}: host: {name!r} names another file in turn; one step only")
-    return _read(other).host
+        raise TopologyError(f"{place}: {error}") from None
+    found = _parse(other)
+    if isinstance(found.data.get("host"), str):
+        raise TopologyError(f"{place}: {name!r} names another file in turn; one step only")
+    return _checked(found, other).host
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    """The YAML mapping in a file; a key given twice is an error, not a race."""
-    import yaml
+def _parse(path: Path) -> "Document":
+    from commbench.yaml_reader import read_yaml
 
-    try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        refuse_duplicates(node, _shown(path))
-        data = loader.construct_document(node) if node else None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise TopologyError(f"{_shown(path)}: not YAML: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise TopologyError(f"{_shown(path)}: cannot be read: {error.strerror}") from None
-    if not isinstance(data, dict):
-        raise TopologyError(f"{_shown(path)}: must be a mapping; `name`, `host`, `fabric` and so on")
-    return data
-
-
-def refuse_duplicates(node: Any, shown: str) -> None:
-    """Refuse a YAML document in which a key stands twice; ``shown`` is the file's name for the message.
-
-    Raises:
-        TopologyError: names file, line and key.
-    """
-    from yaml import MappingNode, SequenceNode
-
-    if isinstance(node, MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if isinstance(key.value, str) and key.value in seen:
-                line = key.start_mark.line + 1
-                raise TopologyError(f"{shown}: line {line}: key {key.value!r} is given twice")
-            seen.add(str(key.value))
-            refuse_duplicates(value, shown)
-    elif isinstance(node, SequenceNode):
-        for item in node.value:
-            refuse_duplicates(item, shown)
-
-
-def explain_error(error: "ErrorDetails") -> str:
-    """Key path, value and rule of one pydantic error."""
-    context = error.get("ctx", {})
-    location = [str(key) for key in error["loc"]]
-    if location[0:1] in (["host"], ["fabric"]):
-        # pydantic puts the union member (the wiring, the fabric kind) into the path; it is no key of the file
-        del location[1:2]
-    tag = ".".join([*location, context.get("discriminator", "").strip("'")])
-    match error["type"]:
-        case "unknown_key":
-            return f"{'.'.join([*location, context['key']])}: {error['msg']}"
-        case "missing":
-            return f"{'.'.join(location)}: missing; every key must be given, there are no defaults"
-        case "union_tag_not_found":
-            return f"{tag}: missing; every key must be given, there are no defaults"
-        case "union_tag_invalid":
-            return f"{tag}: {context['tag']!r}: must be one of {context['expected_tags']}"
-        case "quantity":
-            return f"{'.'.join(location[:-1])}: {error['msg']}"
-        case _:
-            return f"{'.'.join(location)}: {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    return read_yaml(path, TopologyError, example="name: my-cluster", shown=_shown(path))

@@ -1,32 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shape of a topology file: exact keys, strict types, nothing optional.
+"""The shape of a topology file: its sections and what their keys must obey (docs/topology-files.md)."""
 
-Every physical number is a mapping of ``value`` (text with its unit), ``provenance`` and ``source``; counts
-and oversubscription ratios are plain numbers, because they are choices and not observations.
-"""
-
-from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from commbench.errors import UnitError
-from commbench.topology.model import Provenance, Quantity
-from commbench.topology.parts import Wire
-from commbench.units import PS_PER_S, parse_bandwidth, parse_duration_ps
+from commbench.errors import TopologyError
+from commbench.topology import hosts, tiers
+from commbench.topology.sections import (
+    Bandwidth,
+    BundleSection,
+    DerivedLinkSection,
+    Duration,
+    Gpus,
+    Hosts,
+    LinkSection,
+    MaybeNics,
+    Nics,
+    PcieSwitches,
+    Ports,
+    Ranks,
+    Ratio,
+    Section,
+    Sockets,
+    Switches,
+    Text,
+)
+from commbench.units import PS_PER_S
 
 __all__ = [
-    "Bandwidth",
     "Costs",
     "CubeMeshHost",
-    "Duration",
     "FabricSection",
     "FatTreeFabric",
     "GpuHost",
     "HostSection",
     "LeafSpineFabric",
-    "LinkSection",
     "MeshHost",
     "NoFabric",
     "NvswitchHost",
@@ -34,119 +44,20 @@ __all__ = [
     "PlainHost",
     "RailOnlyFabric",
     "RailOptimizedFabric",
-    "Section",
+    "RailThreeTierFabric",
     "SharedMemoryHost",
     "StarFabric",
     "ThreeTierFabric",
     "TopologyFile",
     "TreeFabric",
-    "quantities",
 ]
-
-Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-
-
-class Section(BaseModel):
-    """A mapping with exactly its own keys."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _exact_keys(cls, data: object) -> object:
-        known = {"known": ", ".join(cls.model_fields)}
-        if not isinstance(data, (dict, cls)):
-            raise PydanticCustomError("not_a_mapping", "must be a mapping with the keys {known}", known)
-        for key in data if isinstance(data, dict) else ():
-            if key not in cls.model_fields:
-                known |= {"key": str(key)}
-                raise PydanticCustomError("unknown_key", "unknown key; known keys here: {known}", known)
-        return data
-
-
-class Amount(Section):
-    """A number with unit and origin; subclasses say what it measures."""
-
-    value: str
-    provenance: Annotated[Provenance, Field(strict=False)]
-    source: Text
-
-    @property
-    def quantity(self) -> Quantity:
-        """The number as the topology keeps it."""
-        return Quantity(self.value, self.provenance, self.source)
-
-
-class Bandwidth(Amount):
-    """A rate above zero, such as ``100 Gbit/s``."""
-
-    @field_validator("value", mode="before")
-    @classmethod
-    def _parses(cls, value: object) -> object:
-        return _with_unit(value, parse_bandwidth)
-
-    @property
-    def bytes_per_s(self) -> float:
-        """The rate in bytes per second."""
-        return parse_bandwidth(self.value)
-
-
-class Duration(Amount):
-    """A time of zero or more, such as ``1 us``."""
-
-    @field_validator("value", mode="before")
-    @classmethod
-    def _parses(cls, value: object) -> object:
-        return _with_unit(value, parse_duration_ps)
-
-    @property
-    def picoseconds(self) -> int:
-        """The time in whole picoseconds."""
-        return parse_duration_ps(self.value)
-
-
-def _with_unit(value: object, parse: Callable[[object], float]) -> object:
-    try:
-        parse(value)
-    except UnitError as error:
-        raise PydanticCustomError("quantity", "{reason}", {"reason": str(error)}) from None
-    return value
-
-
-class LinkSection(Section):
-    """One direction of one link."""
-
-    bandwidth: Bandwidth
-    latency: Duration
-
-    @property
-    def wire(self) -> Wire:
-        """Bandwidth in bytes/s and latency in picoseconds."""
-        return Wire(self.bandwidth.bytes_per_s, self.latency.picoseconds)
-
-
-class BundleSection(LinkSection):
-    """``links`` equal links side by side; bandwidth is that of one of them, one direction."""
-
-    links: Annotated[int, Field(gt=0)]
-
-    @property
-    def wire(self) -> Wire:
-        """All links of the bundle as one."""
-        return Wire(self.bandwidth.bytes_per_s * self.links, self.latency.picoseconds)
-
-
-class DerivedLinkSection(Section):
-    """A link whose bandwidth follows from the links below it and the oversubscription."""
-
-    latency: Duration
 
 
 class PlainHost(Section):
     """``wiring: plain``: one CPU rank and its NICs."""
 
     wiring: Literal["plain"]
-    nics: int
+    nics: Nics
     bus: LinkSection
 
 
@@ -154,8 +65,8 @@ class SharedMemoryHost(Section):
     """``wiring: shared-memory``: CPU ranks of one machine that contend for its memory and its cores."""
 
     wiring: Literal["shared-memory"]
-    ranks: int
-    cores: int
+    ranks: Ranks
+    cores: Ranks
     rank_link: LinkSection
     memory: LinkSection
 
@@ -164,12 +75,21 @@ class GpuHost(Section):
     """What every GPU host states."""
 
     wiring: str
-    gpus: int
-    nics: int
-    pcie_switches: int
-    sockets: int
+    gpus: Gpus
+    nics: MaybeNics
+    pcie_switches: PcieSwitches
+    sockets: Sockets
     pcie: LinkSection
     socket: LinkSection
+
+    @property
+    def tree(self) -> hosts.PcieTree:
+        """The PCIe and socket side."""
+        return hosts.PcieTree(self.pcie_switches, self.sockets, self.pcie.wire, self.socket.wire)
+
+    def check(self) -> None:
+        """Devices share out to switches, and switches to sockets, evenly."""
+        hosts.check_tree(self.gpus, self.nics, self.tree)
 
 
 class PcieHost(GpuHost):
@@ -198,6 +118,11 @@ class CubeMeshHost(GpuHost):
     wiring: Literal["cube-mesh"]
     nvlink: LinkSection
 
+    def check(self) -> None:
+        """Eight GPUs, as in the drawing."""
+        hosts.check_cube_mesh(self.gpus)
+        super().check()
+
 
 class NoFabric(Section):
     """``kind: none``: one host."""
@@ -209,7 +134,7 @@ class StarFabric(Section):
     """``kind: star``: all NICs on one switch."""
 
     kind: Literal["star"]
-    hosts: int
+    hosts: Hosts
     downlink: LinkSection
 
 
@@ -217,70 +142,109 @@ class RailOnlyFabric(Section):
     """``kind: rail-only``: one leaf per rail, no spines."""
 
     kind: Literal["rail-only"]
-    hosts: int
+    hosts: Hosts
     downlink: LinkSection
 
 
-class LeafSpineFabric(Section):
-    """``kind: leaf-spine``: two tiers."""
+class TwoTierFabric(Section):
+    """Two tiers, of whichever kind."""
 
-    kind: Literal["leaf-spine"]
-    hosts: int
-    hosts_per_leaf: int
-    spines: int
-    oversubscription: float
+    kind: str
+    hosts: Hosts
+    hosts_per_leaf: Hosts
+    spines: Switches
+    oversubscription: Ratio
     downlink: LinkSection
     uplink: DerivedLinkSection
 
+    def check(self) -> None:
+        """Hosts fill whole leaves."""
+        tiers.check_units(self.hosts, self.hosts_per_leaf)
 
-class RailOptimizedFabric(Section):
+
+class LeafSpineFabric(TwoTierFabric):
+    """``kind: leaf-spine``: all NICs of a host on one leaf."""
+
+    kind: Literal["leaf-spine"]
+
+
+class RailOptimizedFabric(TwoTierFabric):
     """``kind: rail-optimized``: one leaf per rail and unit, under common spines."""
 
     kind: Literal["rail-optimized"]
-    hosts: int
-    hosts_per_leaf: int
-    spines: int
-    oversubscription: float
-    downlink: LinkSection
-    uplink: DerivedLinkSection
 
 
 class TierRatios(Section):
     """Oversubscription of the leaves and of the spines, in three tiers."""
 
-    leaf: float
-    spine: float
+    leaf: Ratio
+    spine: Ratio
 
 
-class ThreeTierFabric(Section):
-    """``kind: three-tier``: pods of leaves and spines, under cores in one plane for each spine of a pod."""
+class PodsFabric(Section):
+    """Three tiers in counts, of whichever kind."""
 
-    kind: Literal["three-tier"]
-    hosts: int
-    hosts_per_leaf: int
-    leaves_per_pod: int
-    spines_per_pod: int
-    cores: int
+    kind: str
+    hosts: Hosts
+    hosts_per_leaf: Hosts
+    leaves_per_pod: Switches
+    spines_per_pod: Switches
+    cores: Hosts
     oversubscription: TierRatios
     downlink: LinkSection
     uplink: DerivedLinkSection
     core_link: DerivedLinkSection
+
+    @property
+    def pods(self) -> tiers.Pods:
+        """The counts together."""
+        return tiers.Pods(self.hosts_per_leaf, self.leaves_per_pod, self.spines_per_pod, self.cores)
+
+
+class ThreeTierFabric(PodsFabric):
+    """``kind: three-tier``: pods of leaves and spines, under cores in one plane for each spine of a pod."""
+
+    kind: Literal["three-tier"]
+
+    def check(self) -> None:
+        """Hosts fill whole pods, and cores whole planes."""
+        tiers.check_pods(self.hosts, self.pods)
+
+
+class RailThreeTierFabric(PodsFabric):
+    """``kind: rail-three-tier``: the same with a leaf for each rail; ``leaves_per_pod`` counts those of all rails."""
+
+    kind: Literal["rail-three-tier"]
 
 
 class FatTreeFabric(Section):
     """``kind: fat-tree``: k-ary, three tiers, k^3/4 hosts."""
 
     kind: Literal["fat-tree"]
-    k: int
+    k: Ports
     oversubscription: TierRatios
     downlink: LinkSection
     uplink: DerivedLinkSection
     core_link: DerivedLinkSection
 
+    @property
+    def pods(self) -> tiers.Pods:
+        """The counts that follow from k."""
+        return tiers.k_ary(self.k)
+
+    @property
+    def hosts(self) -> int:
+        """Those of all k pods."""
+        return self.k * self.pods.hosts
+
+    def check(self) -> None:
+        """Switches have as many ports up as down."""
+        tiers.k_ary(self.k)
+
 
 HostSection = PlainHost | SharedMemoryHost | PcieHost | NvswitchHost | MeshHost | CubeMeshHost
 TreeFabric = StarFabric | LeafSpineFabric | FatTreeFabric | ThreeTierFabric
-FabricSection = NoFabric | TreeFabric | RailOptimizedFabric | RailOnlyFabric
+FabricSection = NoFabric | TreeFabric | RailOptimizedFabric | RailThreeTierFabric | RailOnlyFabric
 
 
 class Costs(Section):
@@ -292,12 +256,9 @@ class Costs(Section):
     @field_validator("reduction", mode="before")
     @classmethod
     def _line_rate(cls, value: object) -> object:
-        if value == "line-rate":
-            return None
-        if not isinstance(value, (dict, Bandwidth)):
-            rule = "must be line-rate or a mapping with the keys value, provenance, source"
-            raise PydanticCustomError("reduction", rule)
-        return value
+        if value is None:
+            raise PydanticCustomError("reduction", "must be line-rate or a bandwidth, for example 20 GB/s")
+        return None if value == "line-rate" else value
 
     @property
     def reduction_ps_per_byte(self) -> float:
@@ -315,12 +276,17 @@ class TopologyFile(Section):
     fabric: Annotated[FabricSection, Field(discriminator="kind")]
     costs: Costs
 
-
-def quantities(section: Section, path: str = "") -> Iterator[tuple[str, Quantity]]:
-    """Every number with an origin under ``section``, with its key path, in file order."""
-    for key in type(section).model_fields:
-        value, here = getattr(section, key), f"{path}.{key}" if path else key
-        if isinstance(value, Amount):
-            yield here, value.quantity
-        elif isinstance(value, Section):
-            yield from quantities(value, here)
+    def check(self) -> None:
+        """What host and fabric together must obey."""
+        nics = getattr(self.host, "nics", 0)
+        if not nics and not isinstance(self.fabric, NoFabric):
+            raise TopologyError("host.nics: 0 in every host; a fabric joins hosts by their NICs, so 1 or more")
+        if isinstance(self.fabric, RailThreeTierFabric):
+            tiers.check_pods(self.fabric.hosts, self.fabric.pods, rails=nics)
+        one_leaf = isinstance(self.fabric, LeafSpineFabric | FatTreeFabric | ThreeTierFabric)
+        if self.routing == "rail-aware" and nics > 1 and one_leaf:
+            kind = "rail-optimized" if isinstance(self.fabric, LeafSpineFabric) else "rail-three-tier"
+            raise TopologyError(
+                f"fabric.kind: {self.fabric.kind!r} has all {nics} NICs of a host on one leaf, so routing rail-aware "
+                f"finds no rails; type `kind: {kind}`, or `routing: d-mod-k`"
+            )

@@ -12,13 +12,26 @@ fat tree XGFT(h; m1, .., mh; w1, .., wh), here with w1 = 1.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from commbench.errors import TopologyError
 from commbench.topology.model import NodeKind
 from commbench.topology.parts import Wire
 
-__all__ = ["Pods", "Tier", "check_positive", "check_units", "k_ary", "leaf_spine", "star", "three_tier"]
+__all__ = [
+    "Pods",
+    "Tier",
+    "check_pods",
+    "check_positive",
+    "check_units",
+    "k_ary",
+    "leaf_spine",
+    "num_links",
+    "rail_optimized",
+    "star",
+    "three_tier",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +132,52 @@ def leaf_spine(
     )
 
 
+def rail_optimized(
+    hosts: int,
+    nics: int,
+    *,
+    hosts_per_leaf: int,
+    spines: int,
+    oversubscription: float,
+    downlink: Wire,
+    uplink_latency_ps: int,
+) -> tuple[Tier, ...]:
+    """NIC r of every host goes to the unit's leaf of rail r; every leaf joins every spine.
+
+    ::
+
+              spine0 .. spineS-1                 a unit = hosts_per_leaf hosts and one leaf per rail
+             /   |   X   |   \\                   rail r of unit u is leaf (u x nics + r)
+        leaf0 (rail 0)  leaf1 (rail 1)           uplink bandwidth = hosts_per_leaf x downlink
+          |  \\          /  |                                       / (oversubscription x spines)
+        h0/nic0 h1/nic0  h0/nic1 h1/nic1
+
+    With U = hosts / hosts_per_leaf units: U x nics leaves; directed links, hosts apart:
+    2 (hosts x nics + U x nics x spines).
+
+    Args:
+        hosts: number of hosts, a multiple of hosts_per_leaf.
+        nics: NICs of every host, one for each rail.
+        hosts_per_leaf: hosts of one unit.
+        spines: spine switches.
+        oversubscription: (bandwidth into a leaf from below) / (bandwidth out at its top).
+        downlink: one direction of one NIC-leaf link.
+        uplink_latency_ps: latency of one leaf-spine link, picoseconds.
+
+    Raises:
+        TopologyError: a parameter out of range, or hosts not a multiple of hosts_per_leaf.
+
+    Source: NVIDIA DGX SuperPOD reference architecture, compute fabric (rail-optimized, full fat tree).
+    """
+    check_units(hosts, hosts_per_leaf)
+    check_positive(spines=spines, oversubscription=oversubscription)
+    uplink = Wire(downlink.bandwidth * hosts_per_leaf / (oversubscription * spines), uplink_latency_ps)
+    return (
+        Tier(NodeKind.LEAF, hosts_per_leaf, 1, downlink),
+        Tier(NodeKind.SPINE, hosts // hosts_per_leaf * nics, spines, uplink),
+    )
+
+
 def three_tier(
     hosts: int,
     nics: int,
@@ -129,6 +188,7 @@ def three_tier(
     downlink: Wire,
     uplink_latency_ps: int,
     core_latency_ps: int,
+    rails: bool = False,
 ) -> tuple[Tier, ...]:
     """Three tiers: pods of leaves and spines, under cores in planes.
 
@@ -154,26 +214,50 @@ def three_tier(
         downlink: one direction of one NIC-leaf link.
         uplink_latency_ps: latency of one leaf-spine link, picoseconds.
         core_latency_ps: latency of one spine-core link, picoseconds.
+        rails: NIC r of every host goes to a leaf of rail r, of which a pod has leaves_per_pod / nics; inside a pod
+            every leaf of every rail joins every spine.
 
     Raises:
         TopologyError: a parameter out of range, hosts that do not fill whole pods, or cores that do not fill planes.
     """
-    check_positive(**asdict(pods))
     ratios = {"leaf": leaf_oversubscription, "spine": spine_oversubscription}
     check_positive(**{f"oversubscription.{tier}": ratio for tier, ratio in ratios.items()})
-    if hosts % pods.hosts:
-        rule = f"hosts_per_leaf {pods.hosts_per_leaf} x leaves_per_pod {pods.leaves_per_pod} = {pods.hosts}"
-        raise TopologyError(f"fabric.hosts: {hosts} is not a multiple of {rule}")
-    if pods.cores % pods.spines_per_pod:
-        raise TopologyError(f"fabric.cores: {pods.cores} is not a multiple of spines_per_pod {pods.spines_per_pod}")
+    check_pods(hosts, pods, rails=nics if rails else 1)
     plane = pods.cores // pods.spines_per_pod
-    uplink = downlink.bandwidth * (pods.hosts_per_leaf * nics / pods.spines_per_pod) / leaf_oversubscription
+    into_leaf = pods.hosts_per_leaf * (1 if rails else nics)
+    uplink = downlink.bandwidth * (into_leaf / pods.spines_per_pod) / leaf_oversubscription
     core_link = uplink * (pods.leaves_per_pod / plane) / spine_oversubscription
     return (
         Tier(NodeKind.LEAF, pods.hosts_per_leaf, 1, downlink),
         Tier(NodeKind.SPINE, pods.leaves_per_pod, pods.spines_per_pod, Wire(uplink, uplink_latency_ps)),
-        Tier(NodeKind.CORE, hosts // pods.hosts, plane, Wire(core_link, core_latency_ps)),
+        Tier(NodeKind.CORE, hosts * (nics if rails else 1) // pods.hosts, plane, Wire(core_link, core_latency_ps)),
     )
+
+
+def num_links(num_nics: int, tiers: Sequence[Tier], leaf_ports: int) -> int:
+    """Directed links between this many NICs and the top, before any exists; ``leaf_ports`` NICs end on one leaf."""
+    total, lower = 0, num_nics
+    for tier, below in zip(tiers, (leaf_ports, *(tier.below for tier in tiers[1:])), strict=True):
+        total += 2 * lower * tier.above
+        lower = lower * tier.above // below
+    return total
+
+
+def check_pods(hosts: int, pods: Pods, *, rails: int = 1) -> None:
+    """Refuse hosts that do not fill whole pods, or cores that do not fill whole planes.
+
+    Raises:
+        TopologyError: they do not, or the leaves of a pod are no multiple of its rails.
+    """
+    check_positive(**asdict(pods))
+    if pods.leaves_per_pod % rails:
+        raise TopologyError(f"fabric.leaves_per_pod: {pods.leaves_per_pod} is not a multiple of host.nics {rails}")
+    if hosts * rails % pods.hosts:
+        rule = f"hosts_per_leaf {pods.hosts_per_leaf} x leaves_per_pod {pods.leaves_per_pod}"
+        rule += f" / host.nics {rails}" if rails > 1 else ""
+        raise TopologyError(f"fabric.hosts: {hosts} is not a multiple of {rule} = {pods.hosts // rails}")
+    if pods.cores % pods.spines_per_pod:
+        raise TopologyError(f"fabric.cores: {pods.cores} is not a multiple of spines_per_pod {pods.spines_per_pod}")
 
 
 def check_units(hosts: int, hosts_per_leaf: int) -> None:

@@ -38,10 +38,10 @@ def the_error(done: subprocess.CompletedProcess[str]) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("  wiring: plain", "  wiring: plain\n  colour: red", "mine.yaml: host.colour: unknown key; known keys"),
-        ("value: 100 Gbit/s", "value: '100'", "mine.yaml: host.bus.bandwidth: '100' is not a bandwidth"),
-        ("value: 100 Gbit/s", "value: -100 Gbit/s", "mine.yaml: host.bus.bandwidth: bandwidth '-100 Gbit/s' must be"),
-        ("spines: 4", "spines: 0", "mine.yaml: fabric.spines: 0"),
+        ("  wiring: plain", "  wiring: plain\n  colour: red", "mine.yaml: line 8: host.colour: unknown key"),
+        ("value: 100 Gbit/s", "value: '100'", "mine.yaml: line 11: host.bus.bandwidth.value: '100' is not a bandwidth"),
+        ("value: 100 Gbit/s", "value: -100 Gbit/s", "mine.yaml: line 11: host.bus.bandwidth.value: bandwidth"),
+        ("spines: 4", "spines: 0", "mine.yaml: line 20: fabric.spines: 0: must be at least 1"),
     ],
 )  # fmt: skip
 def test_a_topology_file_that_breaks_a_rule(tmp_path: Path, old: str, new: str, message: str) -> None:

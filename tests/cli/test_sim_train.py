@@ -140,7 +140,7 @@ def test_bad_input_is_one_line_with_the_rule(tmp_path: Path, options: str, messa
         ("model: gpt3-125m\ncolour: red\n", "step.yaml: key 'colour' is unknown; known: model, topology"),
         ("tp: many\n", "step.yaml: tp: 'many' must be a whole number"),
         ("tp: true\n", "step.yaml: tp: True must be a whole number"),
-        ("- tp\n", "step.yaml: must be a mapping of options"),
+        ("- tp\n", "step.yaml: must be a mapping of keys"),
         ("tp: [\n", "step.yaml: not YAML"),
         ("tp: 2\npp: 1\ntp: 4\n", "step.yaml: line 3: key 'tp' is given twice"),
         ("bucket: 25\n", "step.yaml: bucket: 25 must be text (in quotes)"),

@@ -53,15 +53,15 @@ def test_a_script_in_the_order_of_time(tmp_path: Path) -> None:
         ("{kind: killed-rank, at: 1 s}", "faults.0.rank: missing; every key must be given"),
         ("{kind: killed-rank, at: 1, rank: 1}", "faults.0.at: 1 is not a duration"),
         ("{kind: killed-rank, at: -1 s, rank: 1}", "faults.0.at: duration '-1 s' must not be negative"),
-        ("{kind: killed-rank, at: 1 s, rank: -1}", "faults.0.rank: -1: input should be greater than or equal to 0"),
+        ("{kind: killed-rank, at: 1 s, rank: -1}", "line 2: faults.0.rank: -1: must be at least 0"),
         (
             "{kind: killed-rank, at: 1 s, rank: 1, how: sadly}",
             "faults.0.how: unknown key; known keys here: kind, at, rank",
         ),
-        ("{kind: slow-rank, at: 1 s, rank: 1, factor: 0}", "faults.0.factor: 0: input should be greater than 0"),
+        ("{kind: slow-rank, at: 1 s, rank: 1, factor: 0}", "faults.0.factor: 0: must be above 0"),
         (
             "{kind: link, at: 1 s, src: a, dst: b, direction: both, factor: 1.5}",
-            "faults.0.factor: 1.5: input should be less than or equal to 1",
+            "faults.0.factor: 1.5: must be at most 1",
         ),
         ("{kind: link, at: 1 s, src: a, dst: b, direction: back, factor: 1}", "faults.0.direction: 'back'"),
         ("{kind: background, at: 1 s, src: 0, dst: 1, size: 0}", "faults.0.size: size 0 must be one byte or more"),
@@ -76,7 +76,9 @@ def test_what_is_wrong_is_named(entry: str, message: str, tmp_path: Path) -> Non
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    for text, message in (("[1, 2]", "must be a mapping"), ("faults: {", "not YAML"), ("fault: []", "unknown key")):
+    wrong = (("[1, 2]", "must be a mapping"), ("faults: {", "not YAML"), ("fault: []", "unknown key"))
+    many = "faults:\n" + "  - {kind: killed-rank, at: 1 s, rank: 1}\n" * 1001
+    for text, message in ((many, "line 1: faults: 1,001 entries: must be at most 1,000, the most of 'faults'"), *wrong):
         with pytest.raises(TopologyError, match=message):
             load(tmp_path, text)
     with pytest.raises(TopologyError, match="cannot be read"):

@@ -319,7 +319,7 @@ def test_names_and_errors_of_scenarios(tmp_path: Path) -> None:
         Scenario(jitter=1.5)
     path = tmp_path / "bad.yaml"
     path.write_text("faults:\n  - {kind: link, at: 1 us, src: leaf0, dst: spine0, direction: both, factor: 2}\n")
-    with pytest.raises(TopologyError, match=r"bad\.yaml: faults\.0\.factor: 2: .*less than or equal to 1"):
+    with pytest.raises(TopologyError, match=r"bad\.yaml: line 2: faults\.0\.factor: 2: must be at most 1"):
         Scenario.load(path)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from commbench.errors import TopologyError
 from commbench.topology import tiers
-from commbench.topology.fabrics import clos, num_nics, rail_only, rail_optimized, single
+from commbench.topology.fabrics import clos, num_nics, rail_only, single
 from commbench.topology.hosts import plain_host, shared_memory_host
 from commbench.topology.model import EndpointCosts, LinkKind, NodeKind, Topology
 from commbench.topology.parts import Parts, Wire, assemble
@@ -203,14 +203,16 @@ def test_fat_tree_latency_of_each_tier() -> None:
     ("hosts", "per_leaf", "spines", "nics", "ratio"), [(4, 4, 4, 8, 1), (16, 8, 8, 8, 1), (6, 2, 3, 4, 2)]
 )
 def test_rail_optimized(hosts: int, per_leaf: int, spines: int, nics: int, ratio: float) -> None:
-    parts = rail_optimized(
-        plain(hosts, nics),
+    shape = tiers.rail_optimized(
+        hosts,
+        nics,
         hosts_per_leaf=per_leaf,
         spines=spines,
         oversubscription=ratio,
         downlink=DOWN,
         uplink_latency_ps=UP_PS,
     )
+    parts = clos(plain(hosts, nics), shape, rails=True)
     made, leaves = topology(parts), hosts // per_leaf * nics
     assert (count(made, NodeKind.LEAF), count(made, NodeKind.SPINE)) == (leaves, spines)
     assert len(made.links) == 2 * (2 * hosts * nics + leaves * spines)
@@ -222,6 +224,45 @@ def test_rail_optimized(hosts: int, per_leaf: int, spines: int, nics: int, ratio
             assert above(made, f"h{h}/nic{rail}", NodeKind.LEAF) == [leaf.name]
     ups = tier(made, NodeKind.LEAF, NodeKind.SPINE)
     assert sum(ups) / leaves == pytest.approx(per_leaf * DOWN.bandwidth / ratio, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("per_leaf", "units", "pods", "spines", "plane", "nics"),
+    [(2, 2, 2, 4, 2, 4), (1, 1, 3, 1, 1, 2), (3, 2, 2, 2, 3, 8)],
+)
+def test_rails_in_three_tiers(per_leaf: int, units: int, pods: int, spines: int, plane: int, nics: int) -> None:
+    """A leaf for each rail of each unit; all leaves of a pod join all its spines; NIC r of one unit meets one leaf."""
+    hosts, counts = per_leaf * units * pods, Pods(per_leaf, units * nics, spines, spines * plane)
+    shape = three_tier(
+        hosts,
+        nics,
+        pods=counts,
+        leaf_oversubscription=2,
+        spine_oversubscription=3,
+        downlink=DOWN,
+        uplink_latency_ps=UP_PS,
+        core_latency_ps=CORE_PS,
+        rails=True,
+    )
+    made = topology(clos(plain(hosts, nics), shape, rails=True))
+    leaves = pods * units * nics
+    assert [count(made, kind) for kind in (NodeKind.LEAF, NodeKind.SPINE, NodeKind.CORE)] == [
+        leaves,
+        pods * spines,
+        spines * plane,
+    ]
+    assert len(made.links) == 2 * (2 * hosts * nics + leaves * spines + pods * spines * plane)
+    assert len(made.links) == 2 * hosts * nics + tiers.num_links(hosts * nics, shape, leaf_ports=per_leaf)
+    for h in range(hosts):
+        for rail in range(nics):
+            leaf = f"leaf{h // per_leaf * nics + rail}"
+            assert above(made, f"h{h}/nic{rail}", NodeKind.LEAF) == [leaf]
+            assert made.by_name[leaf].rail == rail
+            pod = h // (per_leaf * units)
+            assert above(made, leaf, NodeKind.SPINE) == [f"spine{pod * spines + j}" for j in range(spines)]
+    total = hosts * nics * DOWN.bandwidth
+    assert sum(tier(made, NodeKind.LEAF, NodeKind.SPINE)) == pytest.approx(total / 2, rel=1e-12)
+    assert sum(tier(made, NodeKind.SPINE, NodeKind.CORE)) == pytest.approx(total / 6, rel=1e-12)
 
 
 def test_rail_only_leaves_meet_only_inside_hosts() -> None:

@@ -88,7 +88,7 @@ class Tree:
     Attributes:
         name, routing, costs, description, numbers, origin: as of :class:`~commbench.topology.model.Topology`.
         num_hosts: number of hosts; rank r runs on host r.
-        nics: NICs of every host; every route leaves and enters by the first, the rank's own.
+        nics: NICs of every host, all the rank's own; channels take them in turn.
         bus: one direction of one rank-NIC link.
         tiers: the switches, from the leaves up.
         build: makes the full topology.

@@ -151,7 +151,7 @@ class LabRoutes:
         self.fabric = topology
         self._seen = seen
         self._rails = [nics for _, nics in sorted(rails_of(topology).items())]
-        self._routers = [Router(replace(topology, nic_of=nics), routing) for nics in self._rails]
+        self._router = Router(topology, routing)
 
     @property
     def num_rails(self) -> int:
@@ -168,11 +168,10 @@ class LabRoutes:
         return first, np.array([link for route in found for link in route], np.int32)
 
     def _route(self, src: int, dst: int, channel: int) -> Sequence[int]:
-        rail = channel % len(self._rails)
         if not self._seen:
-            return self._routers[rail].route(src, dst, channel)
+            return self._router.route(src, dst, channel)
         ends = [self.fabric.ranks[rank] for rank in (src, dst)]
-        nics = [self._rails[rail][end] for end in ends]
+        nics = [self._rails[channel % len(self._rails)][end] for end in ends]
         nodes = [ends[0], nics[0], *self._seen[" ".join(nics)].split(), nics[1], ends[1]]
         edges = self.fabric.graph.edges
         return [edges[a, b]["link"].index for a, b in pairwise(nodes)]

@@ -2,9 +2,8 @@
 """From two ranks to the links between them.
 
 A route inside a host is its cheapest path by link kind. A route between hosts has three parts: endpoint to NIC, NIC
-to NIC through the fabric over a shortest path, NIC to endpoint. An endpoint with several NICs uses them in turn, channel
-by channel. Where the fabric offers several next hops on shortest
-paths, the policy chooses.
+to NIC through the fabric over a shortest path, NIC to endpoint. An endpoint with several NICs uses them channel by
+channel, in turn. Where the fabric offers several next hops on shortest paths, the policy chooses.
 """
 
 from collections import deque

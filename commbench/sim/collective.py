@@ -16,6 +16,7 @@ from commbench.collectives.schedule import Schedule
 from commbench.collectives.sizes import whole_elements
 from commbench.collectives.spec import get_collective
 from commbench.collectives.traffic import traffic_of
+from commbench.collectives.work import FEWER, job_of, require_memory, require_rows, rows_of, worded
 from commbench.errors import InputError
 from commbench.network.bounds import lower_bound_s
 from commbench.network.transport import Transport
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 __all__ = ["Simulation", "run_tasks", "simulate"]
 
 IntArray = npt.NDArray[np.int64]
+
+MOST_TRANSFERS = 4 * 10**9
+"""Of repeated rounds that are simulated one by one: an hour and more. They take no memory, so only time is limited."""
+_ROW_BYTES = {"transfer": 350, "folded": 350, "collective": 190}
+"""Memory for a row of a schedule, as measured on pairwise exchanges of 1,024 ranks and rings in slices."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,8 +146,9 @@ def simulate(
         element_bytes=element_bytes,
     )
     placed = place(fabric, ranks, placement, seed)
-    job = _job(fabric, placed, *_form(fabric, placed, algorithm, collective, request, slices), request, (routing, seed))
     how = Run(engine=engine, detail=detail, keep_trace=keep_trace, progress=progress)
+    form = _form(fabric, placed, algorithm, collective, request, slices, how)
+    job = _job(fabric, placed, *form, request, (routing, seed))
     if transport is not None:
         done = _over(transport, job, how, scenario)
     else:
@@ -189,6 +196,7 @@ def _form(
     collective: str,
     request: Request,
     slices: int | None,
+    how: Run,
 ) -> tuple[Rounds | Schedule, int]:
     """The algorithm for this request, as rounds if it has them, and its slices."""
     if isinstance(algorithm, Schedule):
@@ -199,10 +207,35 @@ def _form(
         return algorithm, 1
     entry = get_algorithm(collective, algorithm) if isinstance(algorithm, str) else algorithm
     request = replace(request, slices=entry.default_slices if slices is None else slices)
+    _require_bounded(entry, request, how)
     form = rounds_of(entry, request) or build(entry, request)
     if entry.one_host and isinstance(fabric, Topology) and _hosts(fabric, placed) > 1:
         raise InputError(f"algorithm {entry.name} needs all {request.num_ranks} ranks on one host of {fabric.name}")
     return form, request.slices
+
+
+def _require_bounded(algorithm: Algorithm, request: Request, how: Run) -> None:
+    """Refuse what would take days or more memory than there is, before anything large is made.
+
+    Raises:
+        InputError: it would; says how much, and what to give instead.
+    """
+    if min(request.num_ranks, request.slices, request.channels, request.group) < 1 or algorithm.refuses(request):
+        return  # said where it is built
+    if algorithm.rounds is None or request.slices > 1:
+        require_memory(algorithm, request, _ROW_BYTES[how.detail], FEWER)
+        return
+    shorter = "give --detail folded or collective"
+    if how.detail == "transfer" and (how.keep_trace or how.engine == "reference"):
+        require_memory(algorithm, request, _ROW_BYTES["transfer"], shorter)
+    transfers = rows_of(algorithm, request) // 2
+    if how.detail == "transfer" and transfers > MOST_TRANSFERS:
+        raise InputError(
+            f"{job_of(algorithm, request)}: {worded(transfers)} transfers one by one are more than "
+            f"{worded(MOST_TRANSFERS)}: {shorter}"
+        )
+    in_a_round = 4 * request.num_ranks * request.channels
+    require_rows(job_of(algorithm, request), in_a_round, _ROW_BYTES["transfer"], FEWER)
 
 
 def _job(
@@ -296,6 +329,9 @@ def _tasks(job: _Job) -> FlatProgram | LoopProgram:
         )
         if loop is not None:
             return loop
+        rows = 2 * schedule.num_rounds * len(schedule.sender)
+        what = f"{schedule.num_chunks:,} chunks of {job.num_elements:,} elements"
+        require_rows(what, rows, _ROW_BYTES["transfer"], "give a larger size, or --detail collective")
         schedule = schedule.schedule()
     return expand_schedule(
         schedule, num_elements=job.num_elements, element_bytes=job.element_bytes, reduction_ps_per_byte=reduction

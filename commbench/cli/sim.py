@@ -10,6 +10,7 @@ import typer
 from commbench.cli.options import DEFAULT_SIZE, Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor, require_collective
 
 if TYPE_CHECKING:
+    from commbench.results.records import Simulated
     from commbench.sim.scenario import Scenario
 
 __all__ = ["sim"]
@@ -38,7 +39,16 @@ def sim(
         str | None,
         typer.Option("--routing", help="ecmp, d-mod-k or rail-aware; the topology's own if left out."),
     ] = None,
-    placement: Annotated[str, typer.Option("--placement", help="linear or random.")] = "linear",
+    placement: Annotated[
+        str, typer.Option("--placement", help="linear, random, round-robin (over hosts), or a host file.")
+    ] = "linear",
+    ranks_per_host: Annotated[
+        int | None, typer.Option("--ranks-per-host", help="Ranks on each host, the first endpoints; all if left out.")
+    ] = None,
+    jobs: Annotated[
+        str | None,
+        typer.Option("--jobs", "--groups", help="Groups at once: a number, or ranks such as 0,1,4,5/2,3,6,7."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the ECMP hash, random placement and jitter.")] = 0,
     detail: Annotated[
         str,
@@ -55,12 +65,12 @@ def sim(
     jitter: Annotated[
         float, typer.Option("--jitter", help="Vary the bytes of every transfer by up to this share, by the seed.")
     ] = 0.0,
+    links: Annotated[bool, typer.Option("--links", help="Name the ten busiest links.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Append the records to this JSON Lines file.")] = None,
     json: Jsonl = False,
 ) -> None:
     """Simulate COLLECTIVE on a topology, one line per size."""
     from commbench.cli.progress import progress_bar
-    from commbench.cli.tables import simulated_header, simulated_row
     from commbench.collectives.algorithms.load import load_any
     from commbench.collectives.sizes import dtype_bytes, sweep
     from commbench.results.journal import Journal
@@ -74,6 +84,7 @@ def sim(
     sizes = sweep(min_bytes, max_bytes, factor=factor, step=step, element_bytes=element_bytes)
     chosen = load_any(collective, algorithm)
     journal = Journal(out) if out is not None else None
+    shown: list[float | None] = []
     disturbed = _scenario(scenario, jitter, seed)
     for number, size in enumerate(sizes):
         with progress_bar(f"{collective} {format_bytes(size)}") as progress:
@@ -90,11 +101,14 @@ def sim(
                 group=group,
                 routing=routing,
                 placement=placement,
+                ranks_per_host=ranks_per_host,
+                jobs=jobs,
                 seed=seed,
                 engine=engine,
                 detail=detail,
                 scenario=disturbed,
                 keep_trace=False,
+                links=links,
                 progress=progress,
             ).record
         if journal is not None:
@@ -102,11 +116,28 @@ def sim(
         if json:
             typer.echo(record.to_json())
             continue
-        if record.shortcut:
-            typer.echo(f"{format_bytes(size)}: {record.shortcut}", err=True)
-        if number == 0:
-            typer.echo(simulated_header(record))
-        typer.echo(simulated_row(record, element_bytes))
+        _show(record, size, element_bytes, header=number == 0)
+        shown.append(record.busbw_GBps)
+    _show_average(shown)
+
+
+def _show(record: "Simulated", size: int, element_bytes: int, *, header: bool) -> None:
+    """One size for people: its line, with what was folded or skipped on stderr."""
+    from commbench.cli.tables import simulated_header, simulated_row
+    from commbench.units import format_bytes
+
+    if record.shortcut:
+        typer.echo(f"{format_bytes(size)}: {record.shortcut}", err=True)
+    if header:
+        typer.echo(simulated_header(record))
+    typer.echo(simulated_row(record, element_bytes))
+
+
+def _show_average(busbws: "list[float | None]") -> None:
+    from commbench.cli.tables import average_line
+
+    if busbws:
+        typer.echo(average_line(busbws))
 
 
 def _scenario(path: Path | None, jitter: float, seed: int) -> "Scenario | None":

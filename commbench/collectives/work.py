@@ -39,7 +39,7 @@ def rows_of(algorithm: Algorithm, request: Request) -> int:
             except CommbenchError:  # a user's own, which serves other worlds only
                 continue
             growth = log2(max(counts[-1], 1) / max(counts[0], 1))
-            return round(counts[-1] * (n / worlds[-1].num_ranks) ** growth) * pieces
+            return pieces * int(counts[-1] * (n / worlds[-1].num_ranks) ** growth)
     return 0
 
 

@@ -3,8 +3,8 @@
 
 A route goes up, stage by stage, until source and destination lie below one switch, and comes down the only way there
 is. It leaves and enters its hosts by the NIC of its channel. Its one freedom is the choice of a neighbour above at each
-switch on the way up, which the policy takes as :class:`~commbench.routing.router.Router` has it taken: link for link the
-two give the same routes.
+switch on the way up, which the policy takes as :class:`~commbench.routing.router.Router` has it taken: link for link
+the two give the same routes.
 """
 
 import numpy as np

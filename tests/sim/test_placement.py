@@ -101,15 +101,21 @@ def test_hierarchical_knows_how_many_ranks_a_host_has() -> None:
 
 
 def test_jobs_that_meet_on_a_link_take_longer_and_the_slowest_counts() -> None:
-    """Two rings over four leaves, all of whose ranks d-mod-k sends to one spine, take twice the time that one takes
-    alone. Dealt out in turn they have a spine each, and on leaves of their own they do not meet either.
+    """Hashed, two rings over four leaves mostly have an uplink in common, and sometimes none. On leaves of their own
+    they never meet.
     """
     fabric = load_fabric("leaf-spine-16-4to1")
-    alone = simulate(fabric, "all-reduce", "ring", 2**24, jobs="0,4,8,12").record
-    both = simulate(fabric, "all-reduce", "ring", 2**24, jobs="0,4,8,12/2,6,10,14").record
-    assert both.time_s == pytest.approx(2 * alone.time_s, rel=0.01)
-    assert [job["ranks"] for job in both.jobs] == [[0, 4, 8, 12], [2, 6, 10, 14]]
-    assert (both.ranks, both.time_s) == (4, max(job["time_s"] for job in both.jobs))
+    slower = []
+    for seed in range(8):
+        alone, both = (
+            simulate(fabric, "all-reduce", "ring", 2**24, jobs=jobs, routing="ecmp", seed=seed).record
+            for jobs in ("0,4,8,12", "0,4,8,12/2,6,10,14")
+        )
+        assert [job["ranks"] for job in both.jobs] == [[0, 4, 8, 12], [2, 6, 10, 14]]
+        assert (both.ranks, both.time_s) == (4, max(job["time_s"] for job in both.jobs))
+        slower.append(both.time_s / alone.time_s)
+    assert min(slower) >= 1 - 1e-9
+    assert max(slower) > 1.5
     dealt = simulate(fabric, "all-reduce", "ring", 2**24, jobs="2").record
     assert [job["ranks"] for job in dealt.jobs] == [list(range(0, 16, 2)), list(range(1, 16, 2))]
     apart = simulate(fabric, "all-reduce", "ring", 2**24, jobs="0,1,2,3/8,9").record

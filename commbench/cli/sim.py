@@ -10,7 +10,7 @@ import typer
 from commbench.cli.options import DEFAULT_SIZE, Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor, require_collective
 
 if TYPE_CHECKING:
-    from commbench.results.records import Simulated
+    from commbench.sim.collective import Simulation
     from commbench.sim.scenario import Scenario
 
 __all__ = ["sim"]
@@ -88,7 +88,7 @@ def sim(
     disturbed = _scenario(scenario, jitter, seed)
     for number, size in enumerate(sizes):
         with progress_bar(f"{collective} {format_bytes(size)}") as progress:
-            record = simulate(
+            done = simulate(
                 fabric,
                 collective,
                 chosen,
@@ -109,23 +109,28 @@ def sim(
                 scenario=disturbed,
                 keep_trace=False,
                 links=links,
+                hints=number == 0,
                 progress=progress,
-            ).record
+            )
         if journal is not None:
-            journal.append(record)
-        if json:
-            typer.echo(record.to_json())
-            continue
-        _show(record, size, element_bytes, header=number == 0)
-        shown.append(record.busbw_GBps)
-    _show_average(shown)
+            journal.append(done.record)
+        _show(done, size, element_bytes, header=number == 0, json=json)
+        shown.append(done.record.busbw_GBps)
+    if not json:
+        _show_average(shown)
 
 
-def _show(record: "Simulated", size: int, element_bytes: int, *, header: bool) -> None:
-    """One size for people: its line, with what was folded or skipped on stderr."""
+def _show(done: "Simulation", size: int, element_bytes: int, *, header: bool, json: bool) -> None:
+    """One size: its line on stdout, what was folded or skipped and what would be faster on stderr."""
     from commbench.cli.tables import simulated_header, simulated_row
     from commbench.units import format_bytes
 
+    record = done.record
+    if done.hint:
+        typer.echo(f"note: {done.hint}", err=True)
+    if json:
+        typer.echo(record.to_json())
+        return
     if record.shortcut:
         typer.echo(f"{format_bytes(size)}: {record.shortcut}", err=True)
     if header:

@@ -29,6 +29,7 @@ from commbench.sim.bounded import ROW_BYTES, require_bounded
 from commbench.sim.coupled import couple, coupled_program
 from commbench.sim.engines import DETAILS, Done, Run, run
 from commbench.sim.links import busiest_links
+from commbench.sim.nics import unused_nics
 from commbench.sim.placing import (
     conveyed,
     paths_of,
@@ -55,11 +56,15 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Simulation:
-    """What came out: the record, and for pictures the tasks and their trace (see ``keep_trace`` of simulate)."""
+    """What came out: the record, and for pictures the tasks and their trace (see ``keep_trace`` of simulate).
+
+    ``hint`` is a line for people on what would be faster, "" if there is none or none was asked for.
+    """
 
     record: Simulated
     program: FlatProgram | LoopProgram
     trace: Trace
+    hint: str = ""
 
     @property
     def flat(self) -> FlatProgram:
@@ -112,6 +117,7 @@ def simulate(
     transport: Transport | None = None,
     keep_trace: bool = True,
     links: bool = False,
+    hints: bool = False,
     router: Routes | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Simulation:
@@ -137,7 +143,7 @@ def simulate(
         scenario: what goes wrong while it runs; None means nothing.
         transport: what messages cost beside their payload; None means that they cost what the topology says alone.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
-        links: whether the record names the busiest links.
+        links: whether the record names the busiest links. hints: whether unused NICs are looked for.
         router: of the fabric with ``routing`` and ``seed``, for callers that simulate often; None makes one.
         progress: called now and then with the share of the work that is done.
 
@@ -194,7 +200,14 @@ def simulate(
         wall_s=time.perf_counter() - began,
         seed=seed,
     )
-    return Simulation(record, done.program, done.trace)
+    return Simulation(record, done.program, done.trace, _hint(algorithm, request, job) if hints and alone else "")
+
+
+def _hint(algorithm: str | Algorithm | Schedule, request: Request, job: _Job) -> str:
+    if isinstance(algorithm, Schedule):
+        return ""
+    entry = get_algorithm(job.form.collective, algorithm) if isinstance(algorithm, str) else algorithm
+    return unused_nics(entry, request, job.router, job.placed)
 
 
 def _ranks_per_host(fabric: Topology | Tree, placed: IntArray, whole_hosts: bool) -> int:

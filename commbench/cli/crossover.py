@@ -33,6 +33,12 @@ def crossover(
     algorithms: Annotated[
         str | None, typer.Option("--algorithms", help="Names, such as ring,tree; all of the collective if left out.")
     ] = None,
+    channels: Annotated[
+        str | None, typer.Option("--channels", help="Candidates [1,2,4,8, up to a host's ranks or NICs].")
+    ] = None,
+    slices: Annotated[
+        str | None, typer.Option("--slices", help="Candidates beside each algorithm's own [4,16].")
+    ] = None,
     live_only: Annotated[
         bool, typer.Option("--live-only", help="Leave out algorithms that need switches which add.")
     ] = False,
@@ -46,6 +52,7 @@ def crossover(
     from commbench.collectives.sizes import sweep
     from commbench.collectives.spec import get_collective
     from commbench.collectives.summary import algorithms_of
+    from commbench.sim.crossover import SLICES
     from commbench.sim.crossover import crossover as race
     from commbench.topology.load import load_topology
 
@@ -62,6 +69,8 @@ def crossover(
             ranks=_world_sizes(ranks, fabric.num_ranks),
             sizes_bytes=sweep(min_bytes, max_bytes, factor=factor, step=step),
             algorithms=names,
+            channels=None if channels is None else _counts("--channels", channels),
+            slices=SLICES if slices is None else _counts("--slices", slices),
             routing=routing,
             placement=placement,
             seed=seed,
@@ -74,10 +83,10 @@ def crossover(
             typer.echo(record.to_json())
         return
     first = records[0]
-    typer.echo(
-        f"fastest {collective} on {first.topology}, simulated: routing {first.routing}, placement {first.placement}, "
-        f"seed {first.seed}\n+x %: how much longer the runner-up takes\n{plain(crossover_table(records))}"
-    )
+    where = f"routing {first.routing}, placement {first.placement}, seed {first.seed}"
+    typer.echo(f"fastest {collective} on {first.topology}, simulated: {where}")
+    typer.echo("+x %: how much longer the runner-up takes; c8: on 8 channels, s16: in 16 slices")
+    typer.echo(plain(crossover_table(records)))
     for note in _notes(records):
         typer.echo(f"note: {note}", err=True)
 
@@ -115,7 +124,7 @@ def crossover_table(records: Sequence["Crossover"]) -> "Table":
                 cells.append("none")
                 continue
             behind = "" if margin is None else ", tie" if margin == 0 else f", +{margin:.1%}"
-            cells.append(f"{winner}\n{format_time(row[n].times_s[winner])}{behind}")
+            cells.append(f"{row[n].label(winner)}\n{format_time(row[n].times_s[winner])}{behind}")
         table.add_row(format_bytes(size), *cells)
     return table
 
@@ -123,10 +132,14 @@ def crossover_table(records: Sequence["Crossover"]) -> "Table":
 def _world_sizes(text: str | None, most: int) -> list[int]:
     if text is None:
         return [2**k for k in range(1, most.bit_length()) if 2**k <= most] or [most]
+    return _counts("--ranks", text)
+
+
+def _counts(option: str, text: str) -> list[int]:
     try:
         return sorted({int(word) for word in text.split(",")})
     except ValueError:
-        raise InputError(f"--ranks {text!r} must be whole numbers with commas between, such as 2,4,8") from None
+        raise InputError(f"{option} {text!r} must be whole numbers with commas between, such as 2,4,8") from None
 
 
 def _draw(records: Sequence["Crossover"], out: Path) -> None:

@@ -19,6 +19,7 @@ from commbench.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from commbench.sim.collective import Simulation
     from commbench.sim.scenario import Scenario
 
 __all__ = ["sim"]
@@ -50,7 +51,16 @@ def sim(
         str | None,
         typer.Option("--routing", help="ecmp, d-mod-k or rail-aware; the topology's own if left out."),
     ] = None,
-    placement: Annotated[str, typer.Option("--placement", help="linear or random.")] = "linear",
+    placement: Annotated[
+        str, typer.Option("--placement", help="linear, random, round-robin (over hosts), or a host file.")
+    ] = "linear",
+    ranks_per_host: Annotated[
+        int | None, typer.Option("--ranks-per-host", help="Ranks on each host, the first endpoints; all if left out.")
+    ] = None,
+    jobs: Annotated[
+        str | None,
+        typer.Option("--jobs", "--groups", help="Groups at once: a number, or ranks such as 0,1,4,5/2,3,6,7."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the ECMP hash, random placement and jitter.")] = 0,
     detail: Annotated[
         str,
@@ -67,31 +77,35 @@ def sim(
     jitter: Annotated[
         float, typer.Option("--jitter", help="Vary the bytes of every transfer by up to this share, by the seed.")
     ] = 0.0,
+    links: Annotated[bool, typer.Option("--links", help="Name the ten busiest links.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Append the records to this JSON Lines file.")] = None,
     json: Jsonl = False,
 ) -> None:
     """Simulate COLLECTIVE on a topology, one line per size."""
     from commbench.cli.progress import progress_bar
-    from commbench.cli.tables import simulated_header, simulated_row
     from commbench.collectives.algorithms.load import load_any
     from commbench.collectives.registry import DEFAULTS
     from commbench.collectives.sizes import dtype_bytes
     from commbench.results.journal import Journal
     from commbench.sim.collective import simulate
+    from commbench.sim.placing import place
+    from commbench.topology.jobs import deal
     from commbench.topology.load import load_fabric
     from commbench.units import format_bytes
 
     collective = require_collective(collective, "train")
     fabric = load_fabric(topology)
     element_bytes = dtype_bytes(dtype)
-    ranks = fabric.num_ranks if ranks is None else ranks
-    sizes = sizes_of(collective, ranks, element_bytes, (min_bytes, max_bytes, factor, step))
+    placed = len(place(fabric, ranks, placement, seed, ranks_per_host))
+    world = placed if jobs is None else max(map(len, deal(jobs, placed)))
+    sizes = sizes_of(collective, world, element_bytes, (min_bytes, max_bytes, factor, step))
     chosen = load_any(collective, algorithm or DEFAULTS[collective])
     journal = Journal(out) if out is not None else None
+    shown: list[float | None] = []
     disturbed = _scenario(scenario, jitter, seed)
     for number, size in enumerate(sizes):
         with progress_bar(f"{collective} {format_bytes(size)}") as progress:
-            record = simulate(
+            done = simulate(
                 fabric,
                 collective,
                 chosen,
@@ -104,21 +118,48 @@ def sim(
                 group=group,
                 routing=routing,
                 placement=placement,
+                ranks_per_host=ranks_per_host,
+                jobs=jobs,
                 seed=seed,
                 engine=engine,
                 detail=detail,
                 scenario=disturbed,
                 keep_trace=False,
+                links=links,
+                hints=number == 0,
                 progress=progress,
-            ).record
+            )
         if journal is not None:
-            journal.append(record)
-        if json:
-            typer.echo(record.to_json())
-            continue
-        if record.shortcut:
-            typer.echo(f"{format_bytes(size)}: {record.shortcut}", err=True)
-        typer.echo((f"{simulated_header(record)}\n" if number == 0 else "") + simulated_row(record, element_bytes))
+            journal.append(done.record)
+        _show(done, size, element_bytes, header=number == 0, json=json)
+        shown.append(done.record.busbw_GBps)
+    if not json:
+        _show_average(shown)
+
+
+def _show(done: "Simulation", size: int, element_bytes: int, *, header: bool, json: bool) -> None:
+    """One size: its line on stdout, what was folded or skipped and what would be faster on stderr."""
+    from commbench.cli.tables import simulated_header, simulated_row
+    from commbench.units import format_bytes
+
+    record = done.record
+    if done.hint:
+        typer.echo(f"note: {done.hint}", err=True)
+    if json:
+        typer.echo(record.to_json())
+        return
+    if record.shortcut:
+        typer.echo(f"{format_bytes(size)}: {record.shortcut}", err=True)
+    if header:
+        typer.echo(simulated_header(record))
+    typer.echo(simulated_row(record, element_bytes))
+
+
+def _show_average(busbws: "list[float | None]") -> None:
+    from commbench.cli.tables import average_line
+
+    if busbws:
+        typer.echo(average_line(busbws))
 
 
 def _scenario(path: Path | None, jitter: float, seed: int) -> "Scenario | None":

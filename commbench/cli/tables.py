@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
+    "average_line",
     "compared_row",
     "compared_table",
     "plain",
@@ -56,12 +57,43 @@ def simulated_header(record: Simulated) -> str:
 
 
 def simulated_row(record: Simulated, element_bytes: int) -> str:
-    """One size."""
-    return (
+    """One size, below it what each of several jobs took and the busiest links."""
+    row = (
         f" {record.size_bytes:>12} {record.size_bytes // element_bytes:>11} {record.time_s * 1e6:>12.2f} "
         f"{_number(record.algbw_GBps, 8)} {_number(record.busbw_GBps, 8)} {record.lower_bound_s * 1e6:>12.2f} "
         f"{record.transfers:>10} {record.wall_s:>7.3f}"
     )
+    return "\n".join([row, *_job_lines(record), *_busiest_lines(record)])
+
+
+def _job_lines(record: Simulated) -> list[str]:
+    """How long each of several jobs took."""
+    return [
+        f"# job {number}: {job['time_s'] * 1e6:.2f} us on {len(job['ranks'])} ranks"
+        for number, job in enumerate(record.jobs)
+    ]
+
+
+def _busiest_lines(record: Simulated) -> list[str]:
+    """The busiest links under the row that they belong to; none where they were not asked for."""
+    if not record.links:
+        return []
+    width = max(12, *(len(link["link"]) for link in record.links))
+    title = f"#   {'busiest link':<{width}} {'bytes':>14} {'utilisation':>12} {'of lower bound':>15}"
+    rows = [
+        f"#   {each['link']:<{width}} {each['bytes']:>14} {each['utilisation']:>12.1%} {_share(each['bound_share'])}"
+        for each in record.links
+    ]
+    return [title, *rows]
+
+
+def _share(value: float | None) -> str:
+    return f"{'n/a':>15}" if value is None else f"{value:>15.1%}"
+
+
+def average_line(busbws_GBps: Sequence[float | None]) -> str:  # noqa: N803  the unit is spelled as in the records
+    """nccl-tests' last line, which scripts look for: the mean over the rows; what has no bus bandwidth counts as 0."""
+    return f"# Avg bus bandwidth    : {sum(value or 0.0 for value in busbws_GBps) / len(busbws_GBps):g}"
 
 
 def simulated_table(records: Sequence[Simulated], element_bytes: int) -> str:

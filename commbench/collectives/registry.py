@@ -23,6 +23,7 @@ from commbench.collectives.algorithms import (
 from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import get_collective
+from commbench.collectives.work import FEWER, TABLE_BYTES, require_memory
 from commbench.errors import InputError
 
 __all__ = ["ALGORITHMS", "DEFAULTS", "build", "build_schedule", "get_algorithm", "rounds_of"]
@@ -61,9 +62,11 @@ def build(algorithm: Algorithm, request: Request) -> Schedule:
     """The schedule of an algorithm for a request.
 
     Raises:
-        InputError: a world that the algorithm cannot serve (the message says which it can), or a number below 1.
+        InputError: a world that the algorithm cannot serve (the message says which it can), a number below 1, or more
+            than the memory holds.
     """
     _check(algorithm, request)
+    require_memory(algorithm, request, TABLE_BYTES, FEWER)
     return algorithm.build(request)
 
 

@@ -20,6 +20,7 @@ from commbench.live.observe import Observer, SessionFacts
 from commbench.live.progress import Place
 from commbench.results.records import Measured, Record
 from commbench.topology.faults import FaultScript
+from commbench.topology.jobs import deal
 from commbench.topology.model import Topology
 
 __all__ = ["Job", "jobs_of", "run_jobs"]
@@ -40,8 +41,7 @@ def jobs_of(text: str, num_ranks: int | None, topology: Topology) -> list[tuple[
     """Ranks of the topology that each job runs on, in the job's order.
 
     Args:
-        text: a number of jobs, or their ranks, such as "0,1,4,5/2,3,6,7". A number deals the ranks out in turn, so that
-            the jobs meet at every switch.
+        text: see :func:`commbench.topology.jobs.deal`.
         num_ranks: that run at all, on the first hosts; None for all.
         topology: whose hosts they run on.
 
@@ -51,28 +51,7 @@ def jobs_of(text: str, num_ranks: int | None, topology: Topology) -> list[tuple[
     count = topology.num_ranks if num_ranks is None else num_ranks
     if not 2 <= count <= topology.num_ranks:
         raise InputError(f"--nproc {count} is outside 2..{topology.num_ranks}, the hosts of {topology.name}")
-    if text.isdecimal():
-        number = int(text)
-        if number < 1 or count % number or count // number < 2:
-            raise InputError(f"--jobs {text}: {count} ranks do not make so many equal jobs of two ranks or more")
-        return [tuple(range(job, count, number)) for job in range(number)]
-    try:
-        jobs = [tuple(int(rank) for rank in part.split(",")) for part in text.split("/")]
-    except ValueError:
-        raise InputError(f"--jobs {text!r}: give a number of jobs, or ranks such as 0,1,4,5/2,3,6,7") from None
-    _check(jobs, text, count)
-    return jobs
-
-
-def _check(jobs: Sequence[tuple[int, ...]], text: str, count: int) -> None:
-    ranks = [rank for job in jobs for rank in job]
-    for rank in ranks:
-        if not 0 <= rank < count:
-            raise InputError(f"--jobs {text}: rank {rank} is outside 0..{count - 1}")
-        if ranks.count(rank) > 1:
-            raise InputError(f"--jobs {text}: rank {rank} is given twice; a host runs one rank")
-    if min(map(len, jobs)) < 2:
-        raise InputError(f"--jobs {text}: a job needs two ranks or more")
+    return deal(text, count)
 
 
 def run_jobs(

@@ -8,7 +8,6 @@ refuses the others.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -85,17 +84,17 @@ def single_path(topology: Topology, router: Callable[[Topology], PathFinder]) ->
 
     Args:
         topology: of plain hosts. Traffic for a NIC of rail r leaves its host by the NIC of rail r.
-        router: makes the path finder of a topology; it is asked once for each rail, with the ranks on that rail.
+        router: makes the path finder of a topology; channel r goes by rail r.
 
     Raises:
         InputError: the policy's choice depends on more than the destination.
     """
     tables: dict[str, dict[str, tuple[str, ...]]] = {}
-    for nics in rails_of(topology).values():
-        finder = router(replace(topology, nic_of=nics))
+    finder = router(topology)
+    for rail, nics in rails_of(topology).items():
         for src, dst in _pairs(len(topology.ranks)):
             nic = nics[topology.ranks[dst]]
-            for here, after in pairwise(finder.path(src, dst)):
+            for here, after in pairwise(finder.path(src, dst, rail)):
                 if topology.by_name[here].kind in SWITCH_KINDS:
                     known = tables.setdefault(here, {}).setdefault(nic, (after,))
                     if known != (after,):

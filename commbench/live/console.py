@@ -4,6 +4,7 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -103,6 +104,7 @@ class Table(Observer):
         self._task = TaskID(0)
         self._drawn_at = 0.0
         self._done = 0
+        self._busbws: list[float] = []  # GB/s
 
     def started(self, facts: SessionFacts) -> None:
         """Print the header."""
@@ -129,12 +131,15 @@ class Table(Observer):
     def measured(self, record: Measured) -> None:
         """Print the row."""
         self._done += 1
+        self._busbws.append(record.busbw_GBps or 0.0)
         print(row(record, self._plan.root if self._plan.spec.rooted else _NO_ROOT), flush=True)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Take the bar away, and print the line that nccl-tests ends with and scripts look for."""
         if self._bar is not None:
             self._bar.stop()
+        if self._busbws:
+            print(f"# Avg bus bandwidth    : {fmean(self._busbws):g}", flush=True)
 
 
 def _columns(texts: Sequence[str]) -> str:

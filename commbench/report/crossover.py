@@ -38,7 +38,7 @@ def crossover_svg(records: Sequence["Crossover"]) -> str:
     across = max(len(ranks), 3)
     legend_rows = -(-len(winners) // across) + 1
     width = _LEFT + across * _TILE[0] + 20
-    height = _TOP + len(sizes) * _TILE[1] + 26 + legend_rows * _LEGEND_ROW
+    height = _TOP + len(sizes) * _TILE[1] + 26 + (legend_rows + 1) * _LEGEND_ROW
     with drawing(), matplotlib.rc_context({"text.color": _INK}):
         figure = new_figure(width, height)
         figure.set_facecolor(_PAPER)
@@ -55,7 +55,7 @@ def crossover_svg(records: Sequence["Crossover"]) -> str:
         for record in records:
             place = (ranks.index(record.ranks), sizes.index(record.size_bytes))
             _tile(axes, record, place, _colour(record.winner, winners))
-        _legend(axes, winners, _TOP + len(sizes) * _TILE[1] + 26, across)
+        _legend(axes, records, winners, _TOP + len(sizes) * _TILE[1] + 26, across)
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
@@ -97,9 +97,10 @@ def _tile(axes: "Axes", record: "Crossover", place: tuple[int, int], colour: str
     x, y = _LEFT + place[0] * _TILE[0], _TOP + place[1] * _TILE[1]
     fill = _mixed(colour, strength(record.margin) if record.winner else 1.0)
     axes.add_patch(Rectangle((x + 1, y + 1), _TILE[0] - 2, _TILE[1] - 2, facecolor=fill, linewidth=0))
+    label = "none can run" if record.winner is None else record.label(record.winner)
     ink, middle = _ink_on(fill), x + _TILE[0] / 2
     axes.text(
-        middle, y + 16, record.winner or "none can run", ha="center", va="center", color=ink, fontsize=11.5, weight=700
+        middle, y + 16, label, ha="center", va="center", color=ink, fontsize=11.5, weight=700
     )
     if record.winner is not None:
         note = format_time(record.times_s[record.winner]).replace("us", "µs")
@@ -111,7 +112,7 @@ def _margin(margin: float) -> str:
     return "tie" if margin == 0 else f"+{margin:.0%}" if margin >= 0.1 else f"+{margin:.1%}"
 
 
-def _legend(axes: "Axes", winners: Sequence[str], top: float, across: int) -> None:
+def _legend(axes: "Axes", records: Sequence["Crossover"], winners: Sequence[str], top: float, across: int) -> None:
     from matplotlib.patches import Rectangle
 
     for number, name in enumerate(winners):
@@ -122,3 +123,7 @@ def _legend(axes: "Axes", winners: Sequence[str], top: float, across: int) -> No
     y = top + -(-len(winners) // across) * _LEGEND_ROW
     words = f"+x: how much longer the runner-up takes; full colour from +{FULL_MARGIN:.0%}, paler the closer it comes"
     axes.text(_LEFT, y, words, va="center", fontsize=10.5, color=_FAINT)
+    if any(record.settings for record in records):
+        axes.text(
+            _LEFT, y + 18, "c8: on 8 channels; s16: in 16 slices", va="center", fontsize=10.5, color=_FAINT
+        )

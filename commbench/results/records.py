@@ -165,6 +165,9 @@ class Simulated(Record):
         transfers: how many the collective has. shortcut: what was folded or skipped, in words; "" if each of them was
         simulated. scenario: name of the scenario that disturbed it, "" if none. wall_s: real seconds that it took.
         seed: of routing hash, placement and jitter.
+        jobs: where several ran at once, ``ranks`` and ``time_s`` of each; the record's own time is that of the slowest.
+        links: the busiest, if asked for: ``link``, ``bytes``, ``utilisation`` over the time, ``bound_share`` (time of
+            these bytes on that link / lower bound).
     """
 
     kind: ClassVar[str] = "simulated"
@@ -188,6 +191,8 @@ class Simulated(Record):
     slices: int = 1
     shortcut: str = ""
     scenario: str = ""
+    jobs: tuple[Mapping[str, Any], ...] = ()
+    links: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def algbw_GBps(self) -> float | None:  # noqa: N802

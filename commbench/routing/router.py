@@ -2,8 +2,8 @@
 """From two ranks to the links between them.
 
 A route inside a host is its cheapest path by link kind. A route between hosts has three parts: endpoint to NIC, NIC
-to NIC through the fabric over a shortest path, NIC to endpoint. Where the fabric offers several next hops on shortest
-paths, the policy chooses.
+to NIC through the fabric over a shortest path, NIC to endpoint. An endpoint with several NICs uses them channel by
+channel, in turn. Where the fabric offers several next hops on shortest paths, the policy chooses.
 """
 
 from collections import deque
@@ -52,8 +52,9 @@ class Router:
         self._positions = {node.name: i for i, node in enumerate(topology.nodes)}
         self._attached = self._attach_nics()
         self._owners: dict[str, list[str]] = {}  # NIC -> the endpoints that it is nearest to
-        for endpoint, nic in topology.nic_of.items():
-            self._owners.setdefault(nic, []).append(endpoint)
+        for endpoint, nics in topology.nics_of.items():
+            for nic in nics:
+                self._owners.setdefault(nic, []).append(endpoint)
         self._number = {nic: i for i, nic in enumerate(sorted(self._attached, key=self._fabric_order))}
         self._nic_on_rail = {
             (node.host, node.rail): node.name for node in topology.of_kind(NodeKind.NIC) if node.name in self._attached
@@ -113,10 +114,9 @@ class Router:
             return self._with_switch(src, dst, channel)
         if hosts[0] == hosts[1]:
             return self._inside_host(src, dst)
-        if src not in topology.nic_of or dst not in topology.nic_of:
+        if src not in topology.nics_of or dst not in topology.nics_of:
             raise self._no_route(src, dst, "an endpoint has no NIC")
-        dst_nic = topology.nic_of[dst]
-        src_nic = topology.nic_of[src]
+        src_nic, dst_nic = self._own_nic(src, channel), self._own_nic(dst, channel)
         if self.policy.rail_aware:
             rail = (topology.host_of(src), topology.by_name[dst_nic].rail)
             if rail not in self._nic_on_rail:
@@ -128,8 +128,7 @@ class Router:
 
     def _with_switch(self, src: str, dst: str, channel: int) -> list[str]:
         """Between an endpoint and a fabric switch that adds or multicasts, or between two such switches."""
-        leave = self._own_nic(src, "source")
-        arrive = self._own_nic(dst, "destination")
+        leave, arrive = self._own_nic(src, channel), self._own_nic(dst, channel)
         here = self._attached.get(leave, leave)
         there = self._attached.get(arrive, arrive)
         flow = Flow(leave, arrive, channel, self._number.get(arrive, 0), self.seed)
@@ -138,17 +137,18 @@ class Router:
         after = self._inside_host(arrive, dst) if arrive != dst else []
         return [*before, *fabric, *after]
 
-    def _own_nic(self, node: str, role: str) -> str:
-        """The NIC of an endpoint; a switch is its own."""
+    def _own_nic(self, node: str, channel: int) -> str:
+        """The NIC of an endpoint that a channel takes; a switch is its own."""
         if self.topology.by_name[node].host is None:
             return node
-        if node not in self.topology.nic_of:
-            raise RoutingError(f"topology {self.topology.name}: {role} {node} has no NIC")
-        return self.topology.nic_of[node]
+        if node not in self.topology.nics_of:
+            raise RoutingError(f"topology {self.topology.name}: {node} has no NIC")
+        nics = self.topology.nics_of[node]
+        return nics[channel % len(nics)]
 
     def _to_nic(self, src: str, nic: str) -> list[str]:
         """Inside the sending host; by NVLink to the GPU that owns the NIC where there is NVLink (PXN)."""
-        if nic == self.topology.nic_of[src]:
+        if nic in self.topology.nics_of[src]:
             return self._inside_host(src, nic)
         proxy = next((e for e in self._owners.get(nic, ()) if self._joined_by_nvlink(src, e)), None)
         if proxy is None:

@@ -2,9 +2,9 @@
 """Simulate one collective on one topology: schedule -> tasks -> routes -> engine -> record and trace."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,20 +16,33 @@ from commbench.collectives.schedule import Schedule
 from commbench.collectives.sizes import whole_elements
 from commbench.collectives.spec import get_collective
 from commbench.collectives.traffic import traffic_of
+from commbench.collectives.work import require_rows
 from commbench.errors import InputError
 from commbench.network.bounds import lower_bound_s
 from commbench.network.transport import Transport
 from commbench.program.expand import expand_rounds, expand_schedule
-from commbench.program.flat import FlatProgram
+from commbench.program.flat import FlatProgram, together
 from commbench.program.loop import LoopProgram
 from commbench.results.records import Simulated
 from commbench.routing.routes import Routes, make_router
+from commbench.sim.bounded import ROW_BYTES, require_bounded
 from commbench.sim.coupled import couple, coupled_program
 from commbench.sim.engines import DETAILS, Done, Run, run
-from commbench.sim.placing import conveyed, paths_of, place, processors_of, switches_of, triples_of
+from commbench.sim.links import busiest_links
+from commbench.sim.nics import unused_nics
+from commbench.sim.placing import (
+    conveyed,
+    paths_of,
+    place,
+    processors_of,
+    ranks_per_host_of,
+    switches_of,
+    triples_of,
+)
 from commbench.sim.setting import CutOff, Setting
 from commbench.sim.trace import Trace
 from commbench.sim.transport import Way
+from commbench.topology.jobs import deal
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
 from commbench.units import seconds
@@ -41,14 +54,17 @@ __all__ = ["Simulation", "run_tasks", "simulate"]
 
 IntArray = npt.NDArray[np.int64]
 
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Simulation:
-    """What came out: the record, and for pictures the tasks and their trace (see ``keep_trace`` of simulate)."""
+    """What came out: the record, and for pictures the tasks and their trace (see ``keep_trace`` of simulate).
+
+    ``hint`` is a line for people on what would be faster, "" if there is none or none was asked for.
+    """
 
     record: Simulated
     program: FlatProgram | LoopProgram
     trace: Trace
+    hint: str = ""
 
     @property
     def flat(self) -> FlatProgram:
@@ -92,12 +108,17 @@ def simulate(
     group: int | None = None,
     routing: str | None = None,
     placement: str = "linear",
+    ranks_per_host: int | None = None,
+    jobs: str | None = None,
     seed: int = 0,
     engine: str = "compiled",
     detail: str = "transfer",
     scenario: "Scenario | None" = None,
     transport: Transport | None = None,
     keep_trace: bool = True,
+    links: bool = False,
+    hints: bool = False,
+    router: Routes | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Simulation:
     """Simulate a collective once.
@@ -113,12 +134,17 @@ def simulate(
         root: root rank, for rooted collectives.
         group: ranks per host for hierarchical algorithms; None takes the topology's own.
         routing: policy; None takes the topology's own.
-        placement: "linear" or "random".
+        placement: "linear", "random", "round-robin" or the path of a host file (:func:`commbench.sim.placing.place`).
+        ranks_per_host: so many endpoints of every host are used; None means all.
+        jobs: the ranks of jobs that do the same at once, or their number (:func:`commbench.topology.jobs.deal`); the
+            record is that of the slowest. None means one of all ranks.
         seed: of ECMP's hash, of random placement and of jitter.
         engine, detail: see :mod:`commbench.sim.engines`.
         scenario: what goes wrong while it runs; None means nothing.
         transport: what messages cost beside their payload; None means that they cost what the topology says alone.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
+        links: whether the record names the busiest links. hints: whether unused NICs are looked for.
+        router: of the fabric with ``routing`` and ``seed``, for callers that simulate often; None makes one.
         progress: called now and then with the share of the work that is done.
 
     Raises:
@@ -128,48 +154,88 @@ def simulate(
     began = time.perf_counter()
     if detail not in DETAILS:
         raise InputError(f"--detail {detail!r} is unknown; known: {', '.join(DETAILS)}")
-    ranks = fabric.num_ranks if num_ranks is None else num_ranks
+    if jobs is not None and (detail != "transfer" or transport is not None):
+        raise InputError(f"--jobs {jobs} knows single transfers alone: give --detail transfer, and no transport")
+    placed = place(fabric, num_ranks, placement, seed, ranks_per_host)
+    router = make_router(fabric, routing, seed) if router is None else router
     spec = get_collective(collective)
-    request = Request(
-        num_ranks=ranks,
-        slices=1 if slices is None else slices,
-        channels=channels,
-        root=root,
-        group=max(1, fabric.num_ranks // fabric.num_hosts) if group is None else group,
-        num_elements=whole_elements(spec, ranks, size_bytes, element_bytes),
-        element_bytes=element_bytes,
-    )
-    placed = place(fabric, ranks, placement, seed)
-    job = _job(fabric, placed, *_form(fabric, placed, algorithm, collective, request, slices), request, (routing, seed))
-    how = Run(engine=engine, detail=detail, keep_trace=keep_trace, progress=progress)
-    if transport is not None:
-        done = _over(transport, job, how, scenario)
-    else:
-        done = _coupled(job, how, scenario) if detail == "collective" else _whole(job, how, scenario)
+    how = Run(engine=engine, detail=detail, keep_trace=keep_trace or jobs is not None, progress=progress)
+    members = [np.arange(len(placed))] if jobs is None else [np.array(job) for job in deal(jobs, len(placed))]
+    asked = Request(num_ranks=1, channels=channels, root=root, element_bytes=element_bytes)
+    whole_hosts = jobs is None and placement in ("linear", "random") and ranks_per_host is None
+    work = []
+    for own in (placed[ranks] for ranks in members):
+        request = replace(
+            asked,
+            num_ranks=len(own),
+            group=_ranks_per_host(fabric, own, whole_hosts) if group is None else group,
+            num_elements=whole_elements(spec, len(own), size_bytes, element_bytes),
+        )
+        work.append(_job(router, own, *_form(fabric, own, algorithm, collective, request, slices, how), request))
+    alone = jobs is None
+    done = _alone(work[0], how, scenario, transport) if alone else _beside(work, members, placed, how, scenario)
+    ends_ps = [done.finish_ps] if alone else _ends_ps(done, len(work))
+    job = work[int(np.argmax(ends_ps))]
+    bound_s = _bound_s(job, root)
     record = Simulated(
         collective=job.form.collective,
         algorithm=job.form.algorithm,
         library="schedule",
-        ranks=ranks,
+        ranks=len(job.placed),
         size_bytes=job.size_bytes,
         slices=job.slices,
         time_s=seconds(done.finish_ps),
-        busbw_factor=spec.busbw_factor(ranks),
-        lower_bound_s=lower_bound_s(
-            job.form.collective, job.fabric, placed, job.size_bytes, root=root, in_switch=job.num_switches > 0
-        ),
+        busbw_factor=spec.busbw_factor(len(job.placed)),
+        lower_bound_s=bound_s,
         topology=fabric.name,
         routing=job.router.policy.name,
-        placement=placement,
+        placement=placement if ranks_per_host is None else f"{placement}, {ranks_per_host} per host",
         engine=engine,
         detail=detail,
         transfers=done.transfers,
         shortcut=done.shortcut,
         scenario="" if scenario is None else scenario.name,
+        jobs=() if jobs is None else _each(members, ends_ps),
+        links=_links(done, job, bound_s) if links else (),
         wall_s=time.perf_counter() - began,
         seed=seed,
     )
-    return Simulation(record, done.program, done.trace)
+    return Simulation(record, done.program, done.trace, _hint(algorithm, request, job) if hints and alone else "")
+
+
+def _hint(algorithm: str | Algorithm | Schedule, request: Request, job: _Job) -> str:
+    if isinstance(algorithm, Schedule):
+        return ""
+    entry = get_algorithm(job.form.collective, algorithm) if isinstance(algorithm, str) else algorithm
+    return unused_nics(entry, request, job.router, job.placed)
+
+
+def _ranks_per_host(fabric: Topology | Tree, placed: IntArray, whole_hosts: bool) -> int:
+    return max(1, fabric.num_ranks // fabric.num_hosts) if whole_hosts else ranks_per_host_of(fabric, placed)
+
+
+def _bound_s(job: _Job, root: int) -> float:
+    return lower_bound_s(
+        job.form.collective, job.fabric, job.placed, job.size_bytes, root=root, in_switch=job.num_switches > 0
+    )
+
+
+def _alone(job: _Job, how: Run, scenario: "Scenario | None", transport: Transport | None) -> Done:
+    if transport is not None:
+        return _over(transport, job, how, scenario)
+    return _coupled(job, how, scenario) if how.detail == "collective" else _whole(job, how, scenario)
+
+
+def _links(done: Done, job: _Job, bound_s: float) -> tuple[Mapping[str, Any], ...]:
+    if done.paths is None:
+        raise InputError("--links counts bytes on routes that stay, and the scenario moves some: leave it out")
+    return busiest_links(done.program, done.paths, job.fabric, seconds(done.finish_ps), bound_s)
+
+
+def _each(members: Sequence[IntArray], ends_ps: Sequence[int]) -> tuple[Mapping[str, Any], ...]:
+    return tuple(
+        {"ranks": ranks.tolist(), "time_s": seconds(end)} for ranks, end in zip(members, ends_ps, strict=True)
+    )
 
 
 def run_tasks(
@@ -189,6 +255,7 @@ def _form(
     collective: str,
     request: Request,
     slices: int | None,
+    how: Run,
 ) -> tuple[Rounds | Schedule, int]:
     """The algorithm for this request, as rounds if it has them, and its slices."""
     if isinstance(algorithm, Schedule):
@@ -199,23 +266,20 @@ def _form(
         return algorithm, 1
     entry = get_algorithm(collective, algorithm) if isinstance(algorithm, str) else algorithm
     request = replace(request, slices=entry.default_slices if slices is None else slices)
+    require_bounded(entry, request, how)
     form = rounds_of(entry, request) or build(entry, request)
     if entry.one_host and isinstance(fabric, Topology) and _hosts(fabric, placed) > 1:
         raise InputError(f"algorithm {entry.name} needs all {request.num_ranks} ranks on one host of {fabric.name}")
     return form, request.slices
 
 
-def _job(
-    fabric: Topology | Tree,
-    placed: IntArray,
-    form: Rounds | Schedule,
-    slices: int,
-    request: Request,
-    routing: tuple[str | None, int],
-) -> _Job:
+def _job(router: Routes, placed: IntArray, form: Rounds | Schedule, slices: int, request: Request) -> _Job:
+    fabric = router.fabric
     assert request.num_elements is not None
+    assert isinstance(fabric, Topology | Tree)
     if isinstance(fabric, Tree) and isinstance(form, Schedule) and form.num_switches:
         fabric = fabric.topology()  # only a graph has its switches by name
+        router = make_router(fabric, router.policy.name, router.seed)
     return _Job(
         form=form,
         slices=slices,
@@ -223,7 +287,7 @@ def _job(
         element_bytes=request.element_bytes,
         fabric=fabric,
         placed=placed,
-        router=make_router(fabric, *routing),
+        router=router,
     )
 
 
@@ -251,6 +315,35 @@ def _whole(job: _Job, how: Run, scenario: "Scenario | None") -> Done:
     program = _tasks(job)
     if isinstance(program, LoopProgram) and (how.keep_trace or how.engine == "reference"):
         program = program.unroll()
+    return _carried_out(program, job, how, scenario)
+
+
+def _beside(
+    work: Sequence[_Job], members: Sequence[IntArray], placed: IntArray, how: Run, scenario: "Scenario | None"
+) -> Done:
+    """Several jobs that start together, as one program of all ranks in which each job is an operation."""
+    if any(job.num_switches for job in work):
+        raise InputError(f"algorithm {work[0].form.algorithm}: switches that add serve one job, not --jobs")
+    tasks = [_tasks(job) for job in work]
+    program = together([each.unroll() if isinstance(each, LoopProgram) else each for each in tasks])
+    order = np.concatenate(members)
+    program = replace(
+        program,
+        num_ranks=len(placed),
+        rank=order[program.rank],
+        peer=np.where(program.peer < 0, -1, order[program.peer]),
+    )
+    return _carried_out(program, replace(work[0], placed=placed), how, scenario)
+
+
+def _ends_ps(done: Done, num_jobs: int) -> list[int]:
+    """When the last task of each job ended."""
+    assert isinstance(done.program, FlatProgram)
+    return [int(done.trace.end_ps[done.program.operation == job].max(initial=0)) for job in range(num_jobs)]
+
+
+def _carried_out(program: FlatProgram | LoopProgram, job: _Job, how: Run, scenario: "Scenario | None") -> Done:
+    """The tasks of a job in its setting, and in what a scenario makes of it."""
     triples, route_of = triples_of(program)
     endpoints: IntArray | tuple[str, ...] = job.placed
     if job.num_switches:
@@ -296,6 +389,9 @@ def _tasks(job: _Job) -> FlatProgram | LoopProgram:
         )
         if loop is not None:
             return loop
+        rows = 2 * schedule.num_rounds * len(schedule.sender)
+        what = f"{schedule.num_chunks:,} chunks of {job.num_elements:,} elements"
+        require_rows(what, rows, ROW_BYTES["transfer"], "give a larger size, or --detail collective")
         schedule = schedule.schedule()
     return expand_schedule(
         schedule, num_elements=job.num_elements, element_bytes=job.element_bytes, reduction_ps_per_byte=reduction

@@ -1,21 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which algorithm wins where: every algorithm of a collective simulated at every size and world size."""
+"""Which algorithm wins where: every algorithm of a collective simulated at every size and world size.
+
+Each is given the channels and slices that suit it best among stated candidates: first the channels with its own
+slices, then the slices with the best of these channels. So it is not every pair that is tried, but as many simulations
+as there are candidates.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from typing import ClassVar
 
 from commbench.collectives.registry import get_algorithm
 from commbench.collectives.summary import algorithms_of
 from commbench.errors import InputError
-from commbench.results.records import Record
-from commbench.routing.policies import get_policy
+from commbench.results.records import Record, Simulated
+from commbench.routing.routes import Routes, make_router
 from commbench.sim.collective import simulate
 from commbench.sim.placing import place
-from commbench.topology.model import Topology
+from commbench.topology.model import NodeKind, Topology
 
-__all__ = ["Crossover", "crossover"]
+__all__ = ["CHANNELS", "LEAST_PIECE", "SLICES", "Crossover", "crossover"]
+
+CHANNELS = (1, 2, 4, 8)
+"""Candidates, up to as many as a host has ranks or NICs."""
+SLICES = (4, 16)
+"""Candidates beside an algorithm's own."""
+LEAST_PIECE = 2**12
+"""Bytes: sizes are not cut into channels and slices smaller than this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +37,7 @@ class Crossover(Record):
 
     Attributes:
         times_s: seconds of every algorithm that ran, the fastest first; of equal ones the first in the registry.
+        settings: algorithm -> ``channels`` and ``slices`` that it took this time with.
         skipped: algorithm -> why it did not run.
         lower_bound_s: the smallest of their lower bounds (network.bounds); 0 if none ran.
         size_bytes: as asked for; a simulation rounds it down to whole elements.
@@ -41,6 +55,13 @@ class Crossover(Record):
     times_s: Mapping[str, float]
     skipped: Mapping[str, str]
     lower_bound_s: float
+    settings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def label(self, name: str) -> str:
+        """An algorithm with its channels and slices where it has more than one of them: "ring c8", "tree s16"."""
+        setting = self.settings.get(name, {})
+        counts = [f"{key[0]}{setting[key]}" for key in ("channels", "slices") if setting.get(key, 1) > 1]
+        return " ".join([name, *counts])
 
     @property
     def winner(self) -> str | None:
@@ -69,18 +90,21 @@ def crossover(
     ranks: Sequence[int],
     sizes_bytes: Sequence[int],
     algorithms: Sequence[str] | None = None,
+    channels: Sequence[int] | None = None,
+    slices: Sequence[int] = SLICES,
     element_bytes: int = 4,
     routing: str | None = None,
     placement: str = "linear",
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Crossover]:
-    """Race algorithms against each other, each with its own default of slices.
+    """Race algorithms against each other, each with the channels and slices that suit it best.
 
     Args:
         topology: where. collective: which.
         ranks, sizes_bytes: the map's axes; the records come size by size in the order of the axes.
         algorithms: names to take; None takes all of the collective.
+        channels, slices: candidates; slices beside the algorithm's own. None takes CHANNELS.
         element_bytes, routing, placement, seed: as :func:`commbench.sim.collective.simulate` has them.
         progress: called with (simulations done, all of them).
 
@@ -92,47 +116,98 @@ def crossover(
         raise InputError(f"crossover of {collective}: no algorithms, no sizes or no world sizes to compare")
     for n in ranks:
         place(topology, n, placement, seed)
-    policy = get_policy(routing or topology.routing).name
+    router = make_router(topology, routing, seed)
+    tries = _channels(topology) if channels is None else channels
     records: list[Crossover] = []
     for number, (size, n) in enumerate(product(sizes_bytes, ranks)):
-        times: dict[str, float] = {}
+        found: dict[str, Simulated] = {}
+        settings: dict[str, dict[str, int]] = {}
         skipped: dict[str, str] = {}
-        bounds: list[float] = []
         for i, name in enumerate(wanted):
+            run = partial(_simulated, topology, collective, name, size, n, element_bytes, placement, seed, router)
             try:
-                done = simulate(
-                    topology,
-                    collective,
-                    name,
-                    size,
-                    num_ranks=n,
-                    element_bytes=element_bytes,
-                    routing=routing,
-                    placement=placement,
-                    seed=seed,
-                    keep_trace=False,
-                ).record
-                times[name] = done.time_s
-                bounds.append(done.lower_bound_s)
+                found[name], settings[name] = _fastest(run, size, tries, slices)
             except InputError as error:
                 skipped[name] = str(error)
             if progress is not None:
                 progress(number * len(wanted) + i + 1, len(sizes_bytes) * len(ranks) * len(wanted))
+        times = {name: record.time_s for name, record in found.items()}
         records.append(
             Crossover(
                 collective=collective,
                 topology=topology.name,
-                routing=policy,
+                routing=router.policy.name,
                 placement=placement,
                 seed=seed,
                 ranks=n,
                 size_bytes=size,
                 times_s=dict(sorted(times.items(), key=lambda item: item[1])),
                 skipped=skipped,
-                lower_bound_s=min(bounds, default=0.0),
+                lower_bound_s=min((record.lower_bound_s for record in found.values()), default=0.0),
+                settings=settings,
             )
         )
     return records
+
+
+def _channels(topology: Topology) -> list[int]:
+    """The candidates that may find another way out of a host, or inside it."""
+    nics = sum(1 for _ in topology.of_kind(NodeKind.NIC))
+    most = max(topology.num_ranks, nics) // topology.num_hosts
+    return [count for count in CHANNELS if count <= max(1, most)]
+
+
+def _simulated(
+    topology: Topology,
+    collective: str,
+    name: str,
+    size: int,
+    ranks: int,
+    element_bytes: int,
+    placement: str,
+    seed: int,
+    router: Routes,
+    channels: int,
+    slices: int | None,
+) -> Simulated:
+    return simulate(
+        topology,
+        collective,
+        name,
+        size,
+        num_ranks=ranks,
+        element_bytes=element_bytes,
+        slices=slices,
+        channels=channels,
+        placement=placement,
+        seed=seed,
+        keep_trace=False,
+        router=router,
+    ).record
+
+
+def _fastest(
+    run: Callable[[int, int | None], Simulated], size: int, channels: Sequence[int], slices: Sequence[int]
+) -> tuple[Simulated, dict[str, int]]:
+    """The fastest simulation of one algorithm, and its channels and slices. Of equal ones the one with fewer.
+
+    Raises:
+        InputError: it serves none; that of the first.
+    """
+    best = run(channels[0], None)
+    setting = {"channels": channels[0], "slices": best.slices}
+    more = [(count, None) for count in channels[1:]]
+    for count, cut in (*more, *((None, each) for each in slices if each != best.slices)):
+        tried = (count or setting["channels"], cut)
+        if size < LEAST_PIECE * tried[0] * (cut or best.slices):
+            continue
+        try:
+            record = run(*tried)
+        except InputError:  # it has no channels, or no slices
+            continue
+        if record.time_s < best.time_s:
+            best, setting = record, {"channels": tried[0], "slices": record.slices}
+    return best, setting
 
 
 def _wanted(collective: str, algorithms: Sequence[str] | None) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from commbench.errors import InputError
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
-from commbench.sim.setting import Setting
+from commbench.sim.setting import Paths, Setting, What
 from commbench.sim.trace import Trace
 
 __all__ = ["DETAILS", "ENGINES", "Done", "Run", "run"]
@@ -49,6 +49,7 @@ class Done:
         finish_ps: end of the last foreground task.
         transfers: how many the answer stands for.
         shortcut: what was folded or skipped, in words; "" if every transfer was simulated.
+        paths: that ``program`` took; None where that changed during the run.
     """
 
     program: FlatProgram | LoopProgram
@@ -56,6 +57,7 @@ class Done:
     finish_ps: int
     transfers: int
     shortcut: str = ""
+    paths: Paths | None = None
 
 
 def run(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
@@ -79,14 +81,21 @@ def run(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
         keep_trace=how.keep_trace or how.num_foreground is not None,
         progress=how.progress,
     )
-    return _done(program, trace, how)
+    return _done(program, trace, how, setting)
 
 
-def _done(program: FlatProgram | LoopProgram, trace: Trace, how: Run) -> Done:
+def _done(program: FlatProgram | LoopProgram, trace: Trace, how: Run, setting: Setting) -> Done:
     finish_ps = trace.finish_ps
     if how.num_foreground is not None:
         finish_ps = int(trace.end_ps[: how.num_foreground].max(initial=0))
-    return Done(program=program, trace=trace, finish_ps=finish_ps, transfers=program.num_transfers)
+    moved = any(change.what is What.ROUTE for change in setting.changes)
+    return Done(
+        program=program,
+        trace=trace,
+        finish_ps=finish_ps,
+        transfers=program.num_transfers,
+        paths=None if moved else setting.paths,
+    )
 
 
 def _reference(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
@@ -95,7 +104,7 @@ def _reference(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -
     if how.detail == "folded":
         raise InputError("--engine reference simulates every transfer: give --detail transfer, or --engine compiled")
     assert isinstance(program, FlatProgram), "the reference engine runs flat programs"
-    return _done(program, reference.run(program, setting), how)
+    return _done(program, reference.run(program, setting), how, setting)
 
 
 def _folded(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
@@ -106,12 +115,10 @@ def _folded(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> D
     if not isinstance(program, LoopProgram):
         trace = compiled.run(program, setting, keep_trace=how.num_foreground is not None, progress=how.progress)
         words = "simulated whole: its steps are not repetitions of one round"
-        return replace(_done(program, trace, how), shortcut=words)
+        return replace(_done(program, trace, how, setting), shortcut=words)
     folded = fold(program, setting)
     trace, skipped = compiled.run_steady(folded.program, folded.setting, progress=how.progress)
     tasks = f"{len(program.kind):,} tasks of a round folded to {len(folded.program.kind):,}"
     rounds = f"{skipped:,} of {program.num_rounds:,} rounds skipped as repetitions"
     words = f"{f'ranks not folded: {folded.why_not}' if folded.why_not else tasks}; {rounds}"
-    return Done(
-        program=program, trace=trace, finish_ps=trace.finish_ps, transfers=program.num_transfers, shortcut=words
-    )
+    return replace(_done(program, trace, how, setting), shortcut=words)

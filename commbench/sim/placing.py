@@ -3,6 +3,7 @@
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,35 +11,93 @@ import numpy.typing as npt
 from commbench.errors import InputError
 from commbench.program.flat import TRANSFER, FlatProgram
 from commbench.program.loop import LoopProgram
-from commbench.routing.routes import Fabric, Routes, route_latencies_ps
+from commbench.routing.routes import Routes, route_latencies_ps
 from commbench.sim.engines import Run, run
+from commbench.sim.hostfile import read_host_file
 from commbench.sim.setting import Paths, Processors, Setting
 from commbench.sim.transport import Conveyed, Way, convey, with_way_back
 from commbench.topology.model import NodeKind, Topology
 from commbench.topology.tree import Tree
 
-__all__ = ["PLACEMENTS", "conveyed", "paths_of", "place", "processors_of", "switches_of", "triples_of"]
+__all__ = [
+    "PLACEMENTS",
+    "conveyed",
+    "paths_of",
+    "place",
+    "processors_of",
+    "ranks_per_host_of",
+    "switches_of",
+    "triples_of",
+]
 
 IntArray = npt.NDArray[np.int64]
 
-PLACEMENTS = ("linear", "random")
+PLACEMENTS = ("linear", "random", "round-robin")
 
 
-def place(fabric: Fabric, num_ranks: int, placement: str, seed: int) -> IntArray:
-    """Endpoint number of every rank: "linear" takes the first ones in order, "random" draws with the seed.
+def place(
+    fabric: Topology | Tree, num_ranks: int | None, placement: str, seed: int, ranks_per_host: int | None = None
+) -> IntArray:
+    """Endpoint number of every rank.
+
+    Args:
+        fabric: where.
+        num_ranks: how many; None takes as many as there are places.
+        placement: "linear" takes the first endpoints in order, "random" draws with the seed, "round-robin" takes one of
+            each host in turn; or the path of a host file (:mod:`commbench.sim.hostfile`).
+        seed: of "random".
+        ranks_per_host: so many of the first endpoints of each host are there to be taken; None: all.
 
     Raises:
-        InputError: more ranks than endpoints, or an unknown placement.
+        InputError: more ranks than places, fewer endpoints on a host, or an unknown placement.
     """
-    if not 1 <= num_ranks <= fabric.num_ranks:
+    host, within = _hosts_and_numbers(fabric)
+    if ranks_per_host is not None:
+        least = int(np.bincount(host).min())
+        if not 1 <= ranks_per_host <= least:
+            raise InputError(f"--ranks-per-host {ranks_per_host} on topology {fabric.name}: give 1 to {least}")
+    places = np.flatnonzero(within < (ranks_per_host or fabric.num_ranks))
+    if placement == "round-robin":
+        places = places[np.lexsort((host[places], within[places]))]
+    elif placement not in PLACEMENTS:
+        places = np.array(_listed(fabric, placement, ranks_per_host), dtype=np.int64)
+    count = len(places) if num_ranks is None else num_ranks
+    if not 1 <= count <= len(places):
+        there = "it has" if len(places) == fabric.num_ranks else f"with --placement {placement} there are"
         raise InputError(
-            f"{num_ranks} ranks on topology {fabric.name}: it has {fabric.num_ranks} endpoints, give 1 to that many"
+            f"{count} ranks on topology {fabric.name}: {there} {len(places)} endpoints, give 1 to that many"
         )
-    if placement == "linear":
-        return np.arange(num_ranks, dtype=np.int64)
     if placement == "random":
-        return np.array(random.Random(seed).sample(range(fabric.num_ranks), num_ranks), dtype=np.int64)
-    raise InputError(f"placement {placement!r} is unknown; known: {', '.join(PLACEMENTS)}")
+        return places[random.Random(seed).sample(range(len(places)), count)]
+    return places[:count]
+
+
+def _listed(fabric: Topology | Tree, placement: str, ranks_per_host: int | None) -> list[int]:
+    path = Path(placement)
+    if not (path.exists() or len(path.parts) > 1 or path.suffix):
+        raise InputError(f"placement {placement!r} is unknown; known: {', '.join(PLACEMENTS)}, or a host file's path")
+    return read_host_file(path, fabric, ranks_per_host)
+
+
+def _hosts_and_numbers(fabric: Topology | Tree) -> tuple[IntArray, IntArray]:
+    """Host of every endpoint, and its number among the endpoints there."""
+    if isinstance(fabric, Tree):
+        return np.arange(fabric.num_ranks), np.zeros(fabric.num_ranks, np.int64)
+    host = np.array([fabric.host_of(name) for name in fabric.ranks], dtype=np.int64)
+    host = np.unique(host, return_inverse=True)[1]
+    order = np.argsort(host, kind="stable")
+    first = np.searchsorted(host[order], np.arange(host.max() + 1))
+    within = np.empty_like(host)
+    within[order] = np.arange(len(host)) - first[host[order]]
+    return host, within
+
+
+def ranks_per_host_of(fabric: Topology | Tree, placed: IntArray) -> int:
+    """How many ranks in a row sit on each host, 1 where that differs from host to host."""
+    host = _hosts_and_numbers(fabric)[0][placed]
+    ends = np.flatnonzero(np.diff(host, append=-1))
+    runs = np.diff(ends, prepend=-1)
+    return int(runs[0]) if np.all(runs == runs[0]) and len(runs) == len(np.unique(host)) else 1
 
 
 def switches_of(topology: Topology, endpoints: Sequence[str], count: int) -> tuple[str, ...]:

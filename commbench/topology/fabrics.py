@@ -20,7 +20,7 @@ __all__ = ["clos", "num_nics", "rail_only", "single"]
 
 
 def single(hosts: Sequence[Parts]) -> Parts:
-    """One host and no network. No endpoint has a NIC to reach others by, so ``nic_of`` is empty.
+    """One host and no network. No endpoint has a NIC to reach others by, so ``nics_of`` is empty.
 
     Raises:
         TopologyError: not exactly one host.

@@ -76,7 +76,7 @@ def at_least(key: str, value: int, least: int) -> None:
 def plain_host(host: int, *, nics: int, bus: Wire) -> Parts:
     """One CPU rank and its NICs, each on its own full-duplex bus link.
 
-    Nodes: 1 + nics. Directed links: 2 nics. The rank's own NIC is NIC 0.
+    Nodes: 1 + nics. Directed links: 2 nics. All NICs are the rank's own, NIC 0 first.
 
     Args:
         host: host number.
@@ -90,7 +90,7 @@ def plain_host(host: int, *, nics: int, bus: Wire) -> Parts:
     (cpu,) = _nodes(host, NodeKind.CPU, 1)
     ports = _nodes(host, NodeKind.NIC, nics)
     cables = pairs(((cpu.name, nic.name) for nic in ports), LinkKind.PCIE, bus)
-    return Parts((cpu, *ports), cables, (cpu.name,), {cpu.name: ports[0].name})
+    return Parts((cpu, *ports), cables, (cpu.name,), {cpu.name: tuple(nic.name for nic in ports)})
 
 
 def shared_memory_host(host: int, *, ranks: int, rank_link: Wire, memory: Wire) -> Parts:
@@ -134,8 +134,8 @@ def pcie_host(host: int, *, gpus: int, nics: int, tree: PcieTree) -> Parts:
 
     Nodes: gpus + switches + nics + sockets.
     Directed links: 2 (gpus + nics + switches + sockets (sockets - 1) / 2).
-    A GPU's own NIC is one on its switch, else one on its socket, shared out in order; with as many NICs as
-    GPUs it is the NIC of the GPU's number.
+    A GPU's own NICs are on its switch, else on its socket, shared out in order; with as many NICs as GPUs it has
+    the NIC of its number, with fewer it shares one.
 
     Raises:
         TopologyError: no GPU or socket, GPUs that do not share out to switches evenly, switches to sockets.
@@ -149,8 +149,8 @@ def pcie_host(host: int, *, gpus: int, nics: int, tree: PcieTree) -> Parts:
     cables = pairs((up | trunk).items(), LinkKind.PCIE, tree.pcie)
     cables += pairs(((a.name, b.name) for a, b in combinations(sockets, 2)), LinkKind.SOCKET, tree.socket)
     names = tuple(node.name for node in devices)
-    nic_of = _nearest_nics(names, tuple(node.name for node in ports), up, trunk)
-    return Parts(devices + switches + ports + sockets, cables, names, nic_of)
+    nics_of = _nearest_nics(names, tuple(node.name for node in ports), up, trunk)
+    return Parts(devices + switches + ports + sockets, cables, names, nics_of)
 
 
 def _share_out(nodes: tuple[Node, ...], points: tuple[Node, ...]) -> dict[str, str]:
@@ -178,8 +178,8 @@ def check_tree(gpus: int, nics: int, tree: PcieTree) -> None:
 
 def _nearest_nics(
     gpus: tuple[str, ...], nics: tuple[str, ...], up: dict[str, str], trunk: dict[str, str]
-) -> dict[str, str]:
-    """Each GPU's NIC: same switch, else same socket, else any; the GPUs there share them out in order."""
+) -> dict[str, tuple[str, ...]]:
+    """Each GPU's NICs: same switch, else same socket, else any; the GPUs there share them out in order."""
 
     def place(name: str, level: int) -> str:
         return (up[name], trunk.get(up[name], up[name]), "")[level]
@@ -188,11 +188,12 @@ def _nearest_nics(
     for level, nic in product(range(3), nics):
         near.setdefault((level, place(nic, level)), []).append(nic)
     mates: dict[tuple[int, str], int] = Counter((level, place(gpu, level)) for level, gpu in product(range(3), gpus))
-    found, before = dict[str, str](), Counter[tuple[int, str]]()
+    found, before = dict[str, tuple[str, ...]](), Counter[tuple[int, str]]()
     for gpu in gpus if nics else ():
         keys = [(level, place(gpu, level)) for level in range(3)]
         key = next(key for key in keys if key in near)
-        found[gpu] = near[key][before[key] * len(near[key]) // mates[key]]
+        first, end = (number * len(near[key]) // mates[key] for number in (before[key], before[key] + 1))
+        found[gpu] = tuple(near[key][first : max(end, first + 1)])
         before.update(keys)
     return found
 

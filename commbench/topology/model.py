@@ -147,7 +147,8 @@ class Topology:
         nodes: every vertex, in a fixed order.
         links: every directed link; ``links[i].index == i``.
         ranks: names of the endpoints that run a rank, in rank order (rank r runs on ``ranks[r]``).
-        nic_of: for an endpoint, the name of the NIC it is nearest to (its own rail); absent inside one-host machines.
+        nics_of: for an endpoint, the names of its NICs, those that are nearest to it and to no other; its channels take
+            them in turn. Absent inside one-host machines.
         costs: per-rank costs, the same for all ranks.
         routing: name of the routing policy that this fabric uses unless the user asks for another.
         description: one line for people.
@@ -164,14 +165,14 @@ class Topology:
     links: tuple[Link, ...]
     ranks: tuple[str, ...]
     routing: str
-    nic_of: Mapping[str, str] = field(default_factory=dict)
+    nics_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     costs: EndpointCosts = EndpointCosts()
     description: str = ""
     numbers: Mapping[str, Quantity] = field(default_factory=dict)
     origin: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "nic_of", MappingProxyType(dict(self.nic_of)))
+        object.__setattr__(self, "nics_of", MappingProxyType(dict(self.nics_of)))
         object.__setattr__(self, "numbers", MappingProxyType(dict(self.numbers)))
         self._check_names()
         self._check_connected()

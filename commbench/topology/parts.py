@@ -37,12 +37,12 @@ class Cable:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A piece of a topology: nodes, directed cables, rank names in order, nearest NIC of each rank."""
+    """A piece of a topology: nodes, directed cables, rank names in order, nearest NICs of each rank."""
 
     nodes: tuple[Node, ...]
     cables: tuple[Cable, ...]
     ranks: tuple[str, ...] = ()
-    nic_of: Mapping[str, str] = field(default_factory=dict)
+    nics_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def duplex(a: str, b: str, kind: LinkKind, wire: Wire) -> tuple[Cable, Cable]:
@@ -61,7 +61,7 @@ def join(*parts: Parts) -> Parts:
         tuple(node for part in parts for node in part.nodes),
         tuple(cable for part in parts for cable in part.cables),
         tuple(rank for part in parts for rank in part.ranks),
-        {rank: nic for part in parts for rank, nic in part.nic_of.items()},
+        {rank: nics for part in parts for rank, nics in part.nics_of.items()},
     )
 
 
@@ -90,7 +90,7 @@ def assemble(
         links=links,
         ranks=parts.ranks,
         routing=routing,
-        nic_of=parts.nic_of,
+        nics_of=parts.nics_of,
         costs=costs,
         description=description,
         numbers=numbers or {},

@@ -88,7 +88,7 @@ class Tree:
     Attributes:
         name, routing, costs, description, numbers, origin: as of :class:`~commbench.topology.model.Topology`.
         num_hosts: number of hosts; rank r runs on host r.
-        nics: NICs of every host; every route leaves and enters by the first, the rank's own.
+        nics: NICs of every host, all the rank's own; channels take them in turn.
         bus: one direction of one rank-NIC link.
         tiers: the switches, from the leaves up.
         build: makes the full topology.
@@ -162,6 +162,29 @@ class Tree:
     @property
     def _counts(self) -> list[int]:
         return [stage.num_links for stage in self.stages]
+
+    def link_ends(self, number: int) -> tuple[str, str]:
+        """Names of the nodes that link ``number`` joins, as those of the full graph."""
+        level = next(i for i, s in enumerate(self.stages) if number < s.first_link + s.num_links)
+        stage = self.stages[level]
+        pair, down = divmod(number - stage.first_link, 2)
+        node, choice = divmod(pair, stage.above)
+        subtree, place = divmod(node, stage.lower_per_subtree)
+        # The NICs of a host join one leaf.
+        above = choice if stage.lower is NodeKind.NIC else place * stage.above + choice
+        host = subtree * stage.subtree
+        if level + 1 < len(self.stages):
+            upper = self.stages[level + 1]
+            above += host // upper.subtree * upper.lower_per_subtree
+        ends = self._node(stage.lower, node), self._node(stage.upper, above)
+        return ends[::-1] if down else ends
+
+    def _node(self, kind: NodeKind, number: int) -> str:
+        if kind is NodeKind.CPU:
+            return f"h{number}/cpu0"
+        if kind is NodeKind.NIC:
+            return f"h{number // self.nics}/nic{number % self.nics}"
+        return f"{kind.value}{number}"
 
     def topology(self) -> Topology:
         """The same fabric as a full graph, with names and link objects; made anew at every call."""

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from commbench.emulate.tables import rails_of
 from commbench.network.transport import SENDS_FIRST, Transport
 from commbench.program.expand import expand_schedule
-from commbench.program.flat import TRANSFER, FlatProgram
+from commbench.program.flat import TRANSFER, FlatProgram, together
 from commbench.results.records import Measured
 from commbench.routing.policies import get_policy
 from commbench.routing.router import Router
@@ -32,7 +32,7 @@ from commbench.units import seconds
 from commbench.validate.lab_runs import lab_plan_of, schedule_of
 from commbench.validate.legs import NATIVE, Fabric
 
-__all__ = ["LabNetwork", "LabRoutes", "Prediction", "lab_network", "predict", "together"]
+__all__ = ["LabNetwork", "LabRoutes", "Prediction", "lab_network", "predict"]
 
 IntArray = npt.NDArray[np.int64]
 ETHERNET_BYTES = 14  # of header, which queues count with every packet
@@ -123,25 +123,6 @@ def _program(record: Measured, num_ranks: int, channels: int, group: int) -> Fla
     return expand_schedule(schedule, num_elements=record.num_elements, element_bytes=item, reduction_ps_per_byte=0.0)
 
 
-def together(programs: Sequence[FlatProgram]) -> FlatProgram:
-    """Programs that start at the same time on ranks of their own, as one; each is an operation of it."""
-    ranks = np.cumsum([0, *(p.num_ranks for p in programs)])
-    tasks = np.cumsum([0, *(p.num_tasks for p in programs)])
-    edges = np.cumsum([0, *(len(p.needs) for p in programs)])
-    names = ("kind", "num_bytes", "duration_ps", "channel", "step")
-    columns = {name: np.concatenate([getattr(p, name) for p in programs]) for name in names}
-    each = list(enumerate(programs))
-    return FlatProgram(
-        num_ranks=int(ranks[-1]),
-        rank=np.concatenate([p.rank + ranks[i] for i, p in each]),
-        peer=np.concatenate([np.where(p.peer < 0, -1, p.peer + ranks[i]) for i, p in each]),
-        operation=np.repeat(np.arange(len(programs)), np.diff(tasks)),
-        first=np.concatenate([*(p.first[:-1] + edges[i] for i, p in each), edges[-1:]]),
-        needs=np.concatenate([p.needs + tasks[i] for i, p in each]),
-        **columns,
-    )
-
-
 class LabRoutes:
     """The paths of a lab: rails by channel, switches as the tables or the kernel's hash chose them."""
 
@@ -151,7 +132,7 @@ class LabRoutes:
         self.fabric = topology
         self._seen = seen
         self._rails = [nics for _, nics in sorted(rails_of(topology).items())]
-        self._routers = [Router(replace(topology, nic_of=nics), routing) for nics in self._rails]
+        self._router = Router(topology, routing)
 
     @property
     def num_rails(self) -> int:
@@ -168,11 +149,10 @@ class LabRoutes:
         return first, np.array([link for route in found for link in route], np.int32)
 
     def _route(self, src: int, dst: int, channel: int) -> Sequence[int]:
-        rail = channel % len(self._rails)
         if not self._seen:
-            return self._routers[rail].route(src, dst, channel)
+            return self._router.route(src, dst, channel)
         ends = [self.fabric.ranks[rank] for rank in (src, dst)]
-        nics = [self._rails[rail][end] for end in ends]
+        nics = [self._rails[channel % len(self._rails)][end] for end in ends]
         nodes = [ends[0], nics[0], *self._seen[" ".join(nics)].split(), nics[1], ends[1]]
         edges = self.fabric.graph.edges
         return [edges[a, b]["link"].index for a, b in pairwise(nodes)]

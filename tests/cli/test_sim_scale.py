@@ -94,3 +94,26 @@ def test_a_terminal_sees_a_bar_after_a_second() -> None:
     os.close(ours)
     assert b"all-to-all 64 MiB" in seen
     assert b"%" in seen
+
+
+def test_the_table_ends_as_that_of_nccl_tests_does() -> None:
+    done = sim("-t", "star-8", "-b", "1M", "-e", "2M")
+    rows = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+    mean = sum(float(row.split()[4]) for row in rows) / len(rows)
+    label, value = done.stdout.splitlines()[-1].split(":")
+    assert label == "# Avg bus bandwidth    "
+    assert float(value) == pytest.approx(mean, abs=0.01)
+
+
+def test_busiest_links_and_jobs_stand_under_their_size() -> None:
+    done = sim("-t", "star-8", "-b", "1M", "--links", "--jobs", "0,1,2/4,5")
+    assert "# job 0: " in done.stdout
+    assert done.stdout.count("h0/cpu0 -> h0/nic0") == 1
+    record = json.loads(sim("-t", "star-8", "-b", "1M", "--links", "--groups", "0,1,2/4,5", "--json").stdout)
+    assert (len(record["links"]), [job["ranks"] for job in record["jobs"]]) == (10, [[0, 1, 2], [4, 5]])
+
+
+def test_unused_nics_are_told_on_stderr() -> None:
+    done = sim("-t", "dgx-h100-x2", "-b", "1M", "--json")
+    assert done.stderr == "note: 1 of the 8 NICs of a host used; --channels 8 uses 8\n"
+    assert sim("-t", "dgx-h100-x2", "-b", "1M", "--json", "--channels", "8").stderr == ""

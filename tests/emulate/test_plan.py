@@ -163,7 +163,8 @@ class BySource:
         self._router = Router(topology)
 
     def path(self, src: int, dst: int, channel: int = 0) -> Sequence[str]:
-        return [f"spine{src % 2}" if node.startswith("spine") else node for node in self._router.path(src, dst)]
+        path = self._router.path(src, dst, channel)
+        return [f"spine{src % 2}" if node.startswith("spine") else node for node in path]
 
 
 def test_routing_by_source_is_refused() -> None:

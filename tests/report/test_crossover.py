@@ -13,6 +13,7 @@ from commbench.errors import InputError
 from commbench.report.crossover import FULL_MARGIN, crossover_svg, strength
 from commbench.sim.collective import simulate
 from commbench.sim.crossover import Crossover, crossover
+from commbench.topology.load import load_topology
 from tests.cases import star
 
 SIZES = (2**10, 2**24)
@@ -47,7 +48,10 @@ def fills(svg: str) -> list[str]:
 
 def test_the_winner_is_the_fastest_of_the_simulations() -> None:
     fabric = star(8)
-    records = crossover(fabric, "all-reduce", ranks=[2, 8], sizes_bytes=SIZES, algorithms=["ring", "tree"])
+    wanted = ["ring", "tree"]
+    records = crossover(
+        fabric, "all-reduce", ranks=[2, 8], sizes_bytes=SIZES, algorithms=wanted, channels=[1], slices=[]
+    )
     assert [(r.size_bytes, r.ranks) for r in records] == [(s, n) for s in SIZES for n in (2, 8)]
     for r in records:
         alone = {
@@ -59,6 +63,29 @@ def test_the_winner_is_the_fastest_of_the_simulations() -> None:
         assert r.margin == max(alone.values()) / min(alone.values()) - 1
     # On 8 ranks, 6 one-way trips of a tree beat the 14 of a ring; for bytes the ring's 2 x 7/8 beat the tree's 2.
     assert [r.winner for r in records if r.ranks == 8] == ["double-binary-tree", "ring"]
+
+
+def test_channels_and_slices_are_searched() -> None:
+    """A ring on two hosts of eight GPUs is fastest on channels that use all NICs, what sends halves in slices."""
+    fabric = load_topology("dgx-h100-x2")
+    names = ["ring", "hierarchical"]
+    (one,) = crossover(fabric, "all-reduce", ranks=[16], sizes_bytes=[2**28], algorithms=names)
+    assert one.settings["ring"]["channels"] == 8
+    for name in names:
+        for channels, slices in ((1, None), (8, None), (1, 16)):
+            tried = simulate(fabric, "all-reduce", name, 2**28, channels=channels, slices=slices).record
+            assert one.times_s[name] <= tried.time_s * (1 + 1e-9)
+    assert one.label("ring").startswith("ring c8")
+    assert one.label(one.winner or "") in words(crossover_svg([one]))
+    (own,) = crossover(
+        fabric, "all-reduce", ranks=[16], sizes_bytes=[2**28], algorithms=names, channels=[2], slices=[4]
+    )
+    assert {each["channels"] for each in own.settings.values()} == {2}
+
+
+def test_small_sizes_are_not_cut() -> None:
+    (one,) = crossover(load_topology("dgx-h100-x2"), "all-reduce", ranks=[16], sizes_bytes=[2**12])
+    assert {each["channels"] for each in one.settings.values()} == {1}
 
 
 @pytest.mark.parametrize("collective", sorted({c for c, _ in ALGORITHMS}))

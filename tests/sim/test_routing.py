@@ -10,7 +10,7 @@ from commbench.program.expand import expand
 from commbench.program.ir import Program, Transfer
 from commbench.routing.policies import POLICIES
 from commbench.routing.router import Router
-from commbench.sim.collective import run_tasks
+from commbench.sim.collective import run_tasks, simulate
 from commbench.topology.load import load_topology
 from commbench.topology.model import Topology
 from tests.cases import US, leaf_spine, shared_link, star
@@ -108,6 +108,26 @@ def test_without_pxn_it_crosses_a_spine() -> None:
     assert path[:4] == ["h0/gpu0", "h0/pcie0", "h0/nic0", "leaf0"]
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_channels_take_the_nics_of_a_rank_in_turn(policy: str) -> None:
+    """The same NIC at both ends; with one channel nothing changes."""
+    router = Router(load_topology("two-rail-8"), policy)
+    for channel in range(5):
+        path = router.path(0, 5, channel)
+        assert path[:2] == ["h0/cpu0", f"h0/nic{channel % 2}"]
+        assert path[-2:] == [f"h5/nic{channel % 2}", "h5/cpu0"]
+
+
+@pytest.mark.parametrize(
+    ("topology", "channels", "speedup"),
+    [("two-rail-8", 2, 2), ("two-rail-8", 4, 2), ("star-8", 2, 1), ("fat-tree-k4", 2, 1)],
+)
+def test_a_ring_uses_as_many_nics_as_its_channels_reach(topology: str, channels: int, speedup: int) -> None:
+    fabric = load_topology(topology)
+    one, more = (simulate(fabric, "all-gather", "ring", 2**30, channels=k).record.time_s for k in (1, channels))
+    assert one / more == pytest.approx(speedup, rel=1e-3)
+
+
 def test_inside_a_host_nvlink_beats_pcie() -> None:
     path = Router(load_topology("dgx-h100"), None).path(0, 1)
     assert path == ["h0/gpu0", "h0/nvswitch0", "h0/gpu1"]
@@ -131,7 +151,7 @@ def test_an_unknown_policy() -> None:
 
 def test_no_nic_no_route() -> None:
     without = Topology(
-        name="bare", nodes=EIGHT.nodes, links=EIGHT.links, ranks=EIGHT.ranks, routing="d-mod-k", nic_of={}
+        name="bare", nodes=EIGHT.nodes, links=EIGHT.links, ranks=EIGHT.ranks, routing="d-mod-k", nics_of={}
     )
     with pytest.raises(RoutingError, match="topology bare, routing d-mod-k: no route from h0/cpu0 to h4/cpu0: "):
         Router(without).route(0, 4)

@@ -276,7 +276,7 @@ def test_rail_only_leaves_meet_only_inside_hosts() -> None:
 def test_single_host_has_no_nic_to_go_by() -> None:
     made = topology(single(plain(1)))
     assert made.num_ranks == 1
-    assert dict(made.nic_of) == {}
+    assert dict(made.nics_of) == {}
 
 
 def leaf_spine(hosts: list[Parts], **shape: Any) -> Parts:

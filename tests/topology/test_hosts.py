@@ -40,7 +40,7 @@ def test_plain_host_has_one_bus_link_per_nic(nics: int) -> None:
     assert kinds(parts) == {NodeKind.CPU: 1, NodeKind.NIC: nics}
     assert links(parts) == {LinkKind.PCIE: 2 * nics}
     assert parts.ranks == ("h7/cpu0",)
-    assert parts.nic_of == {"h7/cpu0": "h7/nic0"}
+    assert parts.nics_of == {"h7/cpu0": tuple(f"h7/nic{n}" for n in range(nics))}
     assert [node.rail for node in parts.nodes] == [None, *range(nics)]
 
 
@@ -91,16 +91,25 @@ def test_each_pcie_switch_holds_an_equal_share() -> None:
 )
 def test_own_nic_is_the_nearest(nics: int, switches: int, own: list[int]) -> None:
     parts = pcie_host(0, gpus=8, nics=nics, tree=tree(switches, 2))
-    assert [parts.nic_of[gpu] for gpu in parts.ranks] == [f"h0/nic{n}" for n in own]
+    assert [parts.nics_of[gpu] for gpu in parts.ranks] == [(f"h0/nic{n}",) for n in own]
 
 
 def test_a_nic_on_the_same_switch_goes_before_one_on_the_same_socket() -> None:
     parts = pcie_host(0, gpus=4, nics=3, tree=tree(2, 1))  # NICs 0 and 1 on switch 0, NIC 2 on switch 1
-    assert [parts.nic_of[gpu] for gpu in parts.ranks] == ["h0/nic0", "h0/nic1", "h0/nic2", "h0/nic2"]
+    assert [parts.nics_of[gpu] for gpu in parts.ranks] == [("h0/nic0",), ("h0/nic1",), ("h0/nic2",), ("h0/nic2",)]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "nics", "own"),
+    [(1, 2, [(0, 1)]), (2, 4, [(0, 1), (2, 3)]), (2, 3, [(0,), (1, 2)]), (4, 8, [(0, 1), (2, 3), (4, 5), (6, 7)])],
+)
+def test_more_nics_than_gpus_are_shared_out(gpus: int, nics: int, own: list[tuple[int, ...]]) -> None:
+    parts = pcie_host(0, gpus=gpus, nics=nics, tree=tree(0, 1))
+    assert [parts.nics_of[gpu] for gpu in parts.ranks] == [tuple(f"h0/nic{n}" for n in each) for each in own]
 
 
 def test_gpus_without_nics_have_no_own_nic() -> None:
-    assert pcie_host(0, gpus=8, nics=0, tree=tree()).nic_of == {}
+    assert pcie_host(0, gpus=8, nics=0, tree=tree()).nics_of == {}
 
 
 def test_nvswitch_host_adds_one_switch_and_one_link_per_gpu() -> None:

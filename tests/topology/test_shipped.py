@@ -131,7 +131,7 @@ def test_cluster_takes_its_host_from_another_file() -> None:
     assert {k: v for k, v in cluster.numbers.items() if k.startswith("host.")} == {
         k: v for k, v in alone.numbers.items() if k.startswith("host.")
     }
-    assert [cluster.nic_of[f"h2/gpu{i}"] for i in range(8)] == [f"h2/nic{i}" for i in range(8)]
+    assert [cluster.nics_of[f"h2/gpu{i}"] for i in range(8)] == [(f"h2/nic{i}",) for i in range(8)]
 
 
 def test_reduction_rate_becomes_time_per_byte() -> None:

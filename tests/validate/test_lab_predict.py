@@ -9,7 +9,7 @@ import pytest
 from commbench.collectives.registry import build_schedule
 from commbench.network.transport import GLOO_TCP, Transport
 from commbench.program.expand import expand_schedule
-from commbench.program.flat import TRANSFER, FlatProgram
+from commbench.program.flat import TRANSFER, FlatProgram, together
 from commbench.results.records import Measured
 from commbench.routing.routes import make_router
 from commbench.sim.collective import simulate
@@ -18,7 +18,7 @@ from commbench.sim.setting import Processors
 from commbench.sim.transport import Conveyed, Way
 from commbench.topology.model import LinkKind, Topology
 from commbench.units import PS_PER_S
-from commbench.validate.lab_predict import LabRoutes, predict, together
+from commbench.validate.lab_predict import LabRoutes, predict
 from commbench.validate.lab_runs import lab_plan_of, schedule_of
 from commbench.validate.legs import CAMPAIGN, SMOKE, Fabric
 from tests.emulate.fabrics import leaf_spine, topology_of

@@ -2,6 +2,7 @@
 """Simulate one collective on one topology: schedule -> tasks -> routes -> engine -> record and trace."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ from commbench.sim.setting import CutOff, Setting
 from commbench.sim.trace import Trace
 from commbench.sim.transport import Way
 from commbench.topology.model import Topology
+from commbench.topology.rings import direct_ways
 from commbench.topology.tree import Tree
 from commbench.units import seconds
 
@@ -130,16 +132,19 @@ def simulate(
         raise InputError(f"--detail {detail!r} is unknown; known: {', '.join(DETAILS)}")
     ranks = fabric.num_ranks if num_ranks is None else num_ranks
     spec = get_collective(collective)
+    placed = place(fabric, ranks, placement, seed)
+    hosts, ways = _seats(fabric, placed) if group is None else (None, ())
     request = Request(
         num_ranks=ranks,
         slices=1 if slices is None else slices,
         channels=channels,
         root=root,
-        group=max(1, fabric.num_ranks // fabric.num_hosts) if group is None else group,
+        group=_ranks_per_host(fabric) if group is None else group,
+        hosts=hosts,
+        ways=ways,
         num_elements=whole_elements(spec, ranks, size_bytes, element_bytes),
         element_bytes=element_bytes,
     )
-    placed = place(fabric, ranks, placement, seed)
     job = _job(fabric, placed, *_form(fabric, placed, algorithm, collective, request, slices), request, (routing, seed))
     how = Run(engine=engine, detail=detail, keep_trace=keep_trace, progress=progress)
     if transport is not None:
@@ -225,6 +230,21 @@ def _job(
         placed=placed,
         router=make_router(fabric, *routing),
     )
+
+
+def _ranks_per_host(fabric: Topology | Tree) -> int:
+    """Of the fullest host: where they differ, hierarchical algorithms ask for whole hosts of this size."""
+    if isinstance(fabric, Tree):
+        return 1
+    return max(Counter(fabric.by_name[name].host for name in fabric.ranks).values())
+
+
+def _seats(fabric: Topology | Tree, placed: IntArray) -> tuple[tuple[int, ...] | None, tuple[tuple[int, ...], ...]]:
+    """Host of every rank, and the ways along direct links, as Request has them."""
+    if isinstance(fabric, Tree):
+        return None, ()
+    names = [fabric.ranks[i] for i in placed]
+    return tuple(fabric.host_of(name) for name in names), direct_ways(fabric, names)
 
 
 def _hosts(topology: Topology, placed: IntArray) -> int:

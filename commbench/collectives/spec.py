@@ -19,7 +19,17 @@ from types import MappingProxyType
 
 from commbench.errors import InputError
 
-__all__ = ["COLLECTIVES", "GARBAGE", "Collective", "Contribution", "Shape", "State", "get_collective"]
+__all__ = [
+    "COLLECTIVES",
+    "GARBAGE",
+    "MOST_CONTRIBUTIONS",
+    "Collective",
+    "Contribution",
+    "Shape",
+    "State",
+    "contributions",
+    "get_collective",
+]
 
 Contribution = tuple[int, int]
 """(rank, chunk) of the input that was summed in."""
@@ -97,6 +107,15 @@ class Collective:
     def by_rank(self) -> int:
         """How many ranks the place of a piece in the buffer names: 1 in blocks, 2 in rows of pieces, else 0."""
         return 2 if self.rows else int(self.blocked)
+
+
+MOST_CONTRIBUTIONS = 2**22
+"""What a file's schedule may speak of; it takes the verifier some seconds and some hundred megabytes."""
+
+
+def contributions(collective: Collective, num_ranks: int, num_chunks: int) -> int:
+    """Contributions in the results of all ranks together: what a verifier has to look at."""
+    return num_ranks * num_chunks * (num_ranks if collective.reduces else 1)
 
 
 def _full(shape: Shape) -> State:

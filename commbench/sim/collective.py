@@ -14,7 +14,7 @@ from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.registry import build, get_algorithm, rounds_of
 from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Schedule
-from commbench.collectives.sizes import whole_elements
+from commbench.collectives.sizes import buffer_elements, whole_elements
 from commbench.collectives.spec import get_collective
 from commbench.collectives.traffic import traffic_of
 from commbench.errors import InputError
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["Simulation", "run_tasks", "simulate"]
 
 IntArray = npt.NDArray[np.int64]
+
+_MOST_TRANSFERS = 10**9
+"""More, simulated one by one, would take the better part of an hour."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +76,9 @@ class _Job:
 
     @property
     def size_bytes(self) -> int:
-        return self.num_elements * self.element_bytes
+        """As the record states it: of all-to-all-v that of one rank's row."""
+        rows = len(self.placed) if get_collective(self.form.collective).rows else 1
+        return self.num_elements * self.element_bytes // rows
 
     @property
     def num_switches(self) -> int:
@@ -142,7 +147,7 @@ def simulate(
         group=_ranks_per_host(fabric) if group is None else group,
         hosts=hosts,
         ways=ways,
-        num_elements=whole_elements(spec, ranks, size_bytes, element_bytes),
+        num_elements=buffer_elements(spec, ranks, whole_elements(spec, ranks, size_bytes, element_bytes)),
         element_bytes=element_bytes,
     )
     job = _job(fabric, placed, *_form(fabric, placed, algorithm, collective, request, slices), request, (routing, seed))
@@ -161,7 +166,7 @@ def simulate(
         time_s=seconds(done.finish_ps),
         busbw_factor=spec.busbw_factor(ranks),
         lower_bound_s=lower_bound_s(
-            job.form.collective, job.fabric, placed, job.size_bytes, root=root, in_switch=job.num_switches > 0
+            _bounded_as(job.form), job.fabric, placed, job.size_bytes, root=root, in_switch=job.num_switches > 0
         ),
         topology=fabric.name,
         routing=job.router.policy.name,
@@ -232,6 +237,12 @@ def _job(
     )
 
 
+def _bounded_as(form: Rounds | Schedule) -> str:
+    """All-to-all-v of equal pieces is bounded as all-to-all; with weights some pairs may have nothing to send."""
+    equal = form.collective == "all-to-all-v" and not (isinstance(form, Schedule) and form.weights)
+    return "all-to-all" if equal else form.collective
+
+
 def _ranks_per_host(fabric: Topology | Tree) -> int:
     """Of the fullest host: where they differ, hierarchical algorithms ask for whole hosts of this size."""
     if isinstance(fabric, Tree):
@@ -269,6 +280,8 @@ def _coupled(job: _Job, how: Run, scenario: "Scenario | None") -> Done:
 def _whole(job: _Job, how: Run, scenario: "Scenario | None") -> Done:
     """Every transfer, or as many as stand for every transfer."""
     program = _tasks(job)
+    if isinstance(program, LoopProgram) and how.detail == "transfer" and program.num_transfers > _MOST_TRANSFERS:
+        raise InputError(f"{program.num_transfers:.2g} transfers: give --detail folded, which needs only those that differ")
     if isinstance(program, LoopProgram) and (how.keep_trace or how.engine == "reference"):
         program = program.unroll()
     triples, route_of = triples_of(program)

@@ -63,7 +63,6 @@ def sim(
     from commbench.cli.tables import simulated_header, simulated_row
     from commbench.collectives.algorithms.load import load_any
     from commbench.collectives.sizes import dtype_bytes, sweep
-    from commbench.collectives.spec import get_collective
     from commbench.results.journal import Journal
     from commbench.sim.collective import simulate
     from commbench.topology.load import load_fabric
@@ -72,9 +71,7 @@ def sim(
     require_collective(collective, "train")
     fabric = load_fabric(topology)
     element_bytes = dtype_bytes(dtype)
-    sizes = sweep(min_bytes, max_bytes, factor=factor, step=step, element_bytes=element_bytes)
-    if get_collective(collective).covers:
-        sizes = [element_bytes]  # a barrier moves no more than a token, whatever the size
+    sizes = sweep(min_bytes, max_bytes, factor=factor, step=step, element_bytes=element_bytes, collective=collective)
     chosen = load_any(collective, algorithm)
     journal = Journal(out) if out is not None else None
     disturbed = _scenario(scenario, jitter, seed)

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,13 +85,11 @@ def reorder(schedule: Schedule, orders: npt.NDArray[np.int64]) -> Schedule:
         column = COLUMNS.index(name)
         table[:, column] = members[part, table[:, column]]
     if spec.by_rank:
+        size = schedule.num_chunks // n**spec.by_rank
         buffer, chunk = np.divmod(table[:, _CHUNK].astype(np.int64), schedule.num_chunks)
-        block, inside = np.divmod(chunk, schedule.num_chunks // n**spec.by_rank)
-        if spec.by_rank == 2:
-            block = orders[part, block // n] * n + orders[part, block % n]
-        else:
-            block = orders[part, block]
-        table[:, _CHUNK] = buffer * schedule.num_chunks + block * (schedule.num_chunks // n**spec.by_rank) + inside
+        row, block = np.divmod(chunk // size, n)  # rows only where the buffer has a piece for every pair of ranks
+        row = orders[part, row] if spec.rows else row
+        table[:, _CHUNK] = buffer * schedule.num_chunks + (row * n + orders[part, block]) * size + chunk % size
     return replace(schedule, table=table)
 
 

@@ -115,8 +115,8 @@ class Rounds:
             )
             for j, order in enumerate(orders)
         ]
-        wide = _beside(*copies)
-        return replace(wide, orders=np.repeat(orders, lanes, axis=0)) if get_collective(self.collective).blocked else wide
+        blocked = get_collective(self.collective).blocked
+        return replace(_beside(*copies), orders=np.repeat(orders, lanes, axis=0) if blocked else None)
 
 
 def _beside(first: Rounds, *others: Rounds) -> Rounds:

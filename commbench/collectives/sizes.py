@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sizes of a sweep, the nccl-tests way: from -b to -e, times -f or plus -i."""
 
-from commbench.collectives.spec import Collective
+from commbench.collectives.spec import Collective, get_collective
 from commbench.errors import InputError
 from commbench.units import parse_size
 
@@ -30,8 +30,9 @@ def sweep(
     factor: float | None = None,
     step: str | None = None,
     element_bytes: int = 4,
+    collective: str | None = None,
 ) -> list[int]:
-    """Sizes in bytes, ascending, each rounded down to whole elements, none twice.
+    """Sizes in bytes, ascending, each rounded down to whole elements, none twice; for a barrier only the first.
 
     ``max_bytes`` None ends the sweep at 32 MiB, or at ``min_bytes`` where that is larger; without factor and step,
     sizes double.
@@ -40,6 +41,8 @@ def sweep(
         InputError: a size that cannot be read or is below one element, an empty range, or a step that leads nowhere.
     """
     first = parse_size(min_bytes)
+    if collective is not None and get_collective(collective).covers:
+        max_bytes = min_bytes  # whatever the size, it moves one token
     last = max(first, _DEFAULT_LAST) if max_bytes is None else parse_size(max_bytes)
     if first < element_bytes:
         raise InputError(f"-b {min_bytes}: smaller than one element of {element_bytes} B")

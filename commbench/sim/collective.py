@@ -281,7 +281,7 @@ def _whole(job: _Job, how: Run, scenario: "Scenario | None") -> Done:
     """Every transfer, or as many as stand for every transfer."""
     program = _tasks(job)
     if isinstance(program, LoopProgram) and how.detail == "transfer" and program.num_transfers > _MOST_TRANSFERS:
-        raise InputError(f"{program.num_transfers:.2g} transfers: give --detail folded, which needs only those that differ")
+        raise InputError(f"{program.num_transfers:.2g} transfers one by one: give --detail folded")
     if isinstance(program, LoopProgram) and (how.keep_trace or how.engine == "reference"):
         program = program.unroll()
     triples, route_of = triples_of(program)

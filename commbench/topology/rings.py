@@ -144,7 +144,8 @@ def _most(rings: list[Way], wires: _Wires, wanted: int) -> list[Way]:
         if len(best) == wanted or tries > _MOST_FOUND:
             return True
         for i in range(start, len(rings)):
-            used = Counter(tuple(sorted(pair)) for pair in zip(rings[i], rings[i][1:] + rings[i][:1], strict=True))
+            pairs = zip(rings[i], rings[i][1:] + rings[i][:1], strict=True)
+            used = Counter((min(pair), max(pair)) for pair in pairs)
             if all(left[pair] >= count for pair, count in used.items()):
                 rest = left.copy()
                 rest.subtract(used)

@@ -18,7 +18,6 @@ of a step share the ports, and a port carries the same bytes as before: latencie
 it is, nor is any message slower than those through its port, so its own time is that of all.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt

@@ -28,7 +28,7 @@ def all_pairs_all_reduce(num_ranks: int) -> Schedule:
 
 
 def all_pairs_reduce_scatter(num_ranks: int) -> Schedule:
-    """Reduce-scatter in one step: everybody sends block d to rank d, which adds; (n-1)/n of the buffer leaves a rank."""
+    """Reduce-scatter in one step: all send block d to rank d, which adds; (n-1)/n of the buffer leaves a rank."""
     return Schedule("reduce-scatter", "all-pairs", num_ranks, num_ranks, table(_collect(num_ranks)))
 
 

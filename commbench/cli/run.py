@@ -202,10 +202,14 @@ def choose_algorithm(collective: str, name_or_path: str) -> "Algorithm":
 def schedules_for(chosen: "Algorithm", request: "Request", sizes: Sequence[int]) -> "Schedule | tuple[Schedule, ...]":
     """One schedule for all sizes, or one for each where they differ."""
     from commbench.collectives.registry import build
+    from commbench.collectives.sizes import buffer_elements
+    from commbench.collectives.spec import get_collective
 
     if not chosen.sized:
         return build(chosen, request)
-    every = [build(chosen, replace(request, num_elements=size // request.element_bytes)) for size in sizes]
+    spec, n = get_collective(chosen.collective), request.num_ranks
+    elements = [buffer_elements(spec, n, size // request.element_bytes) for size in sizes]
+    every = [build(chosen, replace(request, num_elements=count)) for count in elements]
     return every[0] if all(schedule == every[0] for schedule in every) else tuple(every)
 
 

@@ -20,6 +20,10 @@ class Request:
         channels: pieces that run side by side, each on a channel of its own.
         root: root rank of rooted collectives.
         group: ranks per host (or per leaf, for trees of switches); hierarchical algorithms need it.
+        hosts: host of every rank, where hosts hold unequal numbers of ranks or ranks in no order; None: rank r is on
+            host r div ``group``.
+        ways: where ranks of a host are linked to each other directly, orders of the host's ranks that share no link
+            (closed to rings if there is one host); channel c takes number c of its host.
         num_elements: elements of the full buffer, for algorithms whose chunks depend on the size; else None.
         element_bytes: bytes of one element, for the same.
     """
@@ -29,6 +33,8 @@ class Request:
     channels: int = 1
     root: int = 0
     group: int = 1
+    hosts: tuple[int, ...] | None = None
+    ways: tuple[tuple[int, ...], ...] = ()
     num_elements: int | None = None
     element_bytes: int = 4
 

@@ -28,8 +28,8 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
-from commbench.collectives.schedule import Schedule
-from commbench.collectives.spec import COLLECTIVES
+from commbench.collectives.schedule import MOST_CHUNKS, MOST_STEPS, Schedule
+from commbench.collectives.spec import COLLECTIVES, MOST_CONTRIBUTIONS, contributions
 from commbench.errors import ScheduleError
 
 __all__ = ["COLL_NAMES", "Block", "Place", "Program", "Step", "from_msccl", "parse", "read_msccl"]
@@ -146,7 +146,7 @@ def parse(text: str, place: str, collective: str | None = None) -> Program:
         raise ScheduleError(f"{place}: the outermost element is <{algo.tag}>, not <algo>")
     gpus = algo.findall("gpu")
     num_ranks = _number(algo, "ngpus", place)
-    if sorted(_number(gpu, "id", f"{place}, gpu") for gpu in gpus) != list(range(num_ranks)):
+    if num_ranks != len(gpus) or sorted(_number(gpu, "id", f"{place}, gpu") for gpu in gpus) != list(range(num_ranks)):
         raise ScheduleError(f"{place}: ngpus is {num_ranks}, so gpu ids must be 0..{num_ranks - 1}, each once")
     sizes = [_number(gpu, f"{b}_chunks", f"{place}, gpu {gpu.get('id')}") for gpu in gpus for b in "io"]
     num_chunks = (
@@ -155,6 +155,13 @@ def parse(text: str, place: str, collective: str | None = None) -> Program:
     name = _collective(algo, place, collective)
     if num_ranks < 1 or num_chunks < 1:
         raise ScheduleError(f"{place}: {num_ranks} gpus and {num_chunks} chunks; both must be at least 1")
+    if num_chunks > MOST_CHUNKS:
+        raise ScheduleError(f"{place}: {num_chunks} chunks (nchunksperloop, i_chunks, o_chunks); at most {MOST_CHUNKS}")
+    if contributions(COLLECTIVES[name], num_ranks, num_chunks) > MOST_CONTRIBUTIONS:
+        raise ScheduleError(
+            f"{place}: {num_chunks} chunks (nchunksperloop) on {num_ranks} gpus are too many to verify: at most "
+            f"{MOST_CONTRIBUTIONS} contributions to the results of all"
+        )
     if COLLECTIVES[name].blocked and num_chunks % num_ranks:
         raise ScheduleError(f"{place}: {num_chunks} chunks are not a whole number for each of {num_ranks} gpus")
     root = _number(algo, "root", place, default=0)
@@ -191,6 +198,11 @@ def _collective(algo: ElementTree.Element, place: str, wanted: str | None) -> st
     coll = (algo.get("coll") or "").lower()
     coll = _SYNONYMS.get(coll, coll)
     name = algo.get("commbench_collective") or wanted if coll == "custom" else COLL_NAMES.get(coll)
+    if coll == "custom" and name is None:
+        raise ScheduleError(
+            f'{place}: coll "custom" does not say which collective it is: add commbench_collective="NAME" to <algo>, '
+            f"NAME one of {', '.join(COLLECTIVES)}"
+        )
     if name is None or name not in COLLECTIVES:
         raise ScheduleError(f"{place}: coll {algo.get('coll')!r} is unknown; known: {', '.join(COLL_NAMES)}, custom")
     return name
@@ -211,6 +223,8 @@ def _blocks(gpu: ElementTree.Element, num_ranks: int, place: str) -> list[Block]
         steps = tuple(_step(step, where, send, recv) for step in tb.findall("step"))
         if [step.number for step in steps] != list(range(len(steps))):
             raise ScheduleError(f"{where}: its steps must be numbered 0..{len(steps) - 1}, in order")
+        if len(steps) > MOST_STEPS:
+            raise ScheduleError(f"{where}: {len(steps)} steps; at most {MOST_STEPS}")
         blocks.append(Block(number, _number(tb, "id", where), send, recv, channel, steps))
     ids = [block.id for block in blocks]
     if len(set(ids)) != len(ids):
@@ -242,6 +256,9 @@ def _check_places(program: Program) -> None:
     """Every place that a step uses on its own gpu lies in that buffer."""
     block_size = program.num_chunks // program.num_ranks
     small = {"all-gather": "i", "reduce-scatter": "o"}.get(program.collective)
+    moved = sum(step.count for block in program.blocks for step in block.steps)
+    if moved > MOST_CONTRIBUTIONS:
+        raise ScheduleError(f"{program.place}: its steps use {moved} chunks (cnt); at most {MOST_CONTRIBUTIONS} in all")
     for block in program.blocks:
         for step in block.steps:
             _, _, reads, writes = TYPES[step.type]
@@ -253,7 +270,9 @@ def _check_places(program: Program) -> None:
                     raise ScheduleError(f"{where}: {word}buf {buffer!r} is unknown; known: i, o, s")
                 size = block_size if buffer == small else program.num_chunks
                 last = offset + step.count - 1
-                if offset < 0 or (buffer != "s" and last >= size):
+                if buffer == "s":
+                    size = MOST_CHUNKS
+                if offset < 0 or last >= size:
                     raise ScheduleError(
                         f"{where}: {word} {buffer}[{offset}..{last}] is outside {buffer}[0..{size - 1}]"
                     )

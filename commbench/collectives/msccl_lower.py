@@ -9,6 +9,9 @@ number, so that no rank waits for ever.
 Channels whose threadblocks use a chunk in turn become one channel, because those of a schedule never wait for each
 other.
 
+Sends are buffered in MSCCL: a chunk may be overwritten before the peer has received what was sent of it. A schedule has
+no such buffers, so where that happens the message is copied to memory of its own first, and sent from there.
+
 Memory: i and o become buffers 0 and 1, or both buffer 0 where the file says in place. What stands in scratch goes to
 further buffers, at the number of a chunk of the same size, whatever the size of the buffer.
 """
@@ -29,7 +32,8 @@ __all__ = ["lower"]
 
 Row = tuple[str, int]
 Slot = tuple[Row, int]
-"""A row of memory and a chunk number in it. Rows: (i, 0), (o, 0), (s, any number), and (t, 0) for what rrs adds up."""
+"""A row of memory and a chunk number in it. Rows: (i, 0), (o, 0), (s, any number), (t, 0) for what rrs adds up, and
+(b, instruction) for what a send must keep."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,10 +62,11 @@ def lower(program: Program) -> Schedule:
     """The schedule of a program.
 
     Raises:
-        ScheduleError: it waits for ever, two threadblocks use a chunk in no order, or it needs sends to be buffered.
+        ScheduleError: it waits for ever, or two threadblocks use a chunk in no order.
     """
     lowering = _Lowering(program)
-    lowering.number_steps()
+    while early := lowering.number_steps():
+        lowering = _Lowering(program, lowering.kept | early)
     rows, num_buffers = lowering.buffers()
     return Schedule.from_ops(
         program.collective,
@@ -97,8 +102,9 @@ class _Channels:
 class _Lowering:
     """Builds the nodes and edges of a program, instruction by instruction."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, kept: frozenset[int] = frozenset()) -> None:
+        """``kept``: instructions whose message is copied aside before it is sent."""
+        self.program, self.kept = program, kept
         self.order = run(program)
         self.nodes: list[_Node] = []
         self._edges: dict[tuple[int, int], int] = {}  # (before, after) -> 1: in a later step, 0: not in an earlier one
@@ -107,6 +113,7 @@ class _Lowering:
         self._result = COLLECTIVES[program.collective].after(Shape(program.num_ranks, program.num_chunks, program.root))
         self._label: dict[tuple[int, int], int] = {}  # (gpu, offset in scratch) -> chunk that stands there
         self._users: dict[tuple[int, Slot], list[tuple[int, Kind, int]]] = defaultdict(list)
+        self._sender: dict[int, int] = {}  # node of a message -> the instruction that sends it
         self._messages: dict[int, deque[int]] = defaultdict(deque)  # sending instruction -> its node
         self._tails: dict[Block, _Tail] = defaultdict(_Tail)
         self._blocking: dict[int, int] = {}  # instruction -> its last node that is no send
@@ -187,9 +194,14 @@ class _Lowering:
 
     def _send(self, number: int, places: Sequence[Cell]) -> None:
         block = self.order[number].block
+        if number in self.kept:
+            aside = [(f"b{number}", chunk) for _, chunk in self._slots(block.gpu, places)]
+            self._copy(number, places, aside, Kind.RECV)
+            places = aside
         node = self._new(number, block.gpu, block.send)
         self.nodes[node].sent = self._slots(block.gpu, places)
         self._messages[number].append(node)
+        self._sender[node] = number
         self._chain(number, node, send=True)
         self._use(number, block.gpu, node, self.nodes[node].sent, Kind.SEND)
 
@@ -270,11 +282,15 @@ class _Lowering:
 
     # The schedule
 
-    def number_steps(self) -> None:
+    def number_steps(self) -> frozenset[int]:
         """Give every node its step: the longest path to it, and no gaps.
 
+        Returns:
+            Sends whose chunk is overwritten too early, so that a node would have to come after itself; then no step
+            was given.
+
         Raises:
-            ScheduleError: a node would have to come after itself, because a chunk is overwritten while it is sent.
+            ScheduleError: a node would have to come after itself although all such messages are kept.
         """
         graph = nx.DiGraph()
         graph.add_nodes_from(range(len(self.nodes)))
@@ -283,20 +299,30 @@ class _Lowering:
         part = whole.graph["mapping"]
         longest = dict.fromkeys(whole, 0)
         into: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        late: set[int] = set()
         for (before, after), later in self._edges.items():
             if part[before] != part[after]:
                 into[part[after]].append((part[before], later))
             elif later:
-                raise ScheduleError(
-                    f"{self.program.place}, {self.order[self.nodes[after].instruction].where}: overwrites a chunk "
-                    f"before its peer can have received it; only buffered sends allow that, and a schedule has none"
-                )
+                late.add(after)
+        if late:
+            return self._early(part, late)
         for group in nx.topological_sort(whole):
             longest[group] = max((longest[before] + later for before, later in into[group]), default=0)
         used = sorted({longest[part[i]] for i, node in enumerate(self.nodes) if node.sent})
         dense = {step: k for k, step in enumerate(used)}
         for i, node in enumerate(self.nodes):
             node.step = dense.get(longest[part[i]], 0)
+        return frozenset()
+
+    def _early(self, part: dict[int, int], late: set[int]) -> frozenset[int]:
+        """The instructions that send, from memory that others use, what stands on a cycle with one of these nodes."""
+        cycles = {part[node] for node in late}
+        early = {self._sender[node] for node in self._sender if part[node] in cycles} - self.kept
+        if not early:
+            where = self.order[self.nodes[min(late)].instruction].where
+            raise ScheduleError(f"{self.program.place}, {where}: has to come after itself")
+        return frozenset(early)
 
     def buffers(self) -> tuple[dict[tuple[int, Row], int], int]:
         """The buffer of every (gpu, row), and how many there are; rows that hold other chunks share a buffer."""

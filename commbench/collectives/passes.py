@@ -5,12 +5,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from commbench.collectives.schedule import COLUMNS, Kind, Op, Schedule
+from commbench.collectives.schedule import COLUMNS, Kind, Op, Schedule, require_few
 from commbench.collectives.spec import Shape, get_collective
 from commbench.errors import ScheduleError
 
@@ -22,8 +21,7 @@ __all__ = [
     "out_of_place",
     "pipeline",
     "relabel",
-    "rotate_hosts",
-    "rotated",
+    "reorder",
 ]
 
 RELABELLED = ("all-reduce", "broadcast", "reduce", "barrier")
@@ -63,44 +61,36 @@ def relabel(schedule: Schedule, order: Sequence[int]) -> Schedule:
             f"schedule {schedule.algorithm}: ranks of {schedule.collective} cannot change roles, because what a rank "
             f"ends with follows from its number; this can be done for {', '.join(RELABELLED)}"
         )
-    new = np.concatenate([np.array(order, dtype=np.int32), np.arange(n, n + schedule.num_switches, dtype=np.int32)])
-    table = schedule.table.copy()
-    for name in ("rank", "peer"):
-        column = COLUMNS.index(name)
-        table[:, column] = new[table[:, column]]
-    return replace(schedule, table=table, root=int(order[schedule.root]))
+    return replace(reorder(schedule, np.array([order])), root=int(order[schedule.root]))
 
 
-def rotate_hosts(schedule: Schedule, group: int) -> Schedule:
-    """Channel c with the ranks of every host rotated by c, so that each channel leaves the hosts by another rank.
+def reorder(schedule: Schedule, orders: npt.NDArray[np.int64]) -> Schedule:
+    """Rank ``orders[k, p]`` in the role of rank p on the k-th part of the channels, and its block in that of block p.
 
-    A ring in rank order enters every host at its first rank and leaves it at the last; on c channels alike it would
-    use one NIC of each host. Rotated, channel c enters at local rank c (NCCL's rings on rails, 2.30.7
-    src/graph/search.cc). One host, or ``group`` 1, is left as it is.
+    So every rank still ends with what its own number says, and channels leave hosts by different ranks (see
+    :mod:`commbench.collectives.orders`). What rank r sends to rank r + 1 by its number (send-recv) stays as it is.
 
     Args:
-        schedule: whose channels each do the whole collective on their own chunks.
-        group: ranks per host; rank r is local rank r mod group of host r div group.
-
-    Raises:
-        ScheduleError: the ranks of the collective cannot change roles.
+        schedule: whose channels come in ``len(orders)`` equal parts, each of which does the whole collective.
+        orders: shape (parts, ranks), every row a permutation; the root in its own role.
     """
-    n = schedule.num_ranks
-    if group < 2 or group >= n or n % group or schedule.num_channels == 1:
+    n, spec = schedule.num_ranks, get_collective(schedule.collective)
+    if spec.neighbours or np.array_equal(orders, np.broadcast_to(np.arange(n), orders.shape)):
         return schedule
-    if schedule.collective not in RELABELLED:
-        raise ScheduleError(f"schedule {schedule.algorithm}: ranks of {schedule.collective} cannot change roles")
-    table = schedule.table.copy()
+    table = _single_chunks(schedule.table) if spec.by_rank else schedule.table.copy()
+    part = table[:, _CHANNEL] // max(1, schedule.num_channels // len(orders))
+    switches = np.broadcast_to(np.arange(n, n + schedule.num_switches), (len(orders), schedule.num_switches))
+    members = np.concatenate([orders, switches], axis=1)
     for name in ("rank", "peer"):
         column = COLUMNS.index(name)
-        table[:, column] = rotated(table[:, column], table[:, _CHANNEL], group)
+        table[:, column] = members[part, table[:, column]]
+    if spec.by_rank:
+        size = schedule.num_chunks // n**spec.by_rank
+        buffer, chunk = np.divmod(table[:, _CHUNK].astype(np.int64), schedule.num_chunks)
+        row, block = np.divmod(chunk // size, n)  # rows only where the buffer has a piece for every pair of ranks
+        row = orders[part, row] if spec.rows else row
+        table[:, _CHUNK] = buffer * schedule.num_chunks + (row * n + orders[part, block]) * size + chunk % size
     return replace(schedule, table=table)
-
-
-def rotated(ranks: npt.NDArray[Any], channels: npt.NDArray[Any], group: int) -> npt.NDArray[Any]:
-    """Each rank moved on by its channel's number among the ``group`` ranks of its host."""
-    moved: npt.NDArray[Any] = ranks + (ranks + channels) % group - ranks % group
-    return moved
 
 
 def matches(schedule: Schedule) -> Iterator[tuple[Op, Op]]:
@@ -216,6 +206,10 @@ def _sliced(schedule: Schedule, num_slices: int, *, step_stride: int, channel_st
         return schedule
     if schedule.weights:
         raise ScheduleError(f"schedule {schedule.algorithm}: chunks of unequal size cannot be sliced")
+    require_few(
+        float(schedule.column("count").sum()) * num_slices,
+        f"schedule {schedule.algorithm} in {num_slices} slices or channels",
+    )
     single = _single_chunks(schedule.table)
     copies = []
     for j in range(num_slices):

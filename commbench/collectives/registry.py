@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.algorithms import (
+    all_pairs,
     alltoall,
     bruck,
     chains,
@@ -21,14 +22,17 @@ from commbench.collectives.algorithms import (
     trees,
 )
 from commbench.collectives.rounds import Rounds
-from commbench.collectives.schedule import Schedule
+from commbench.collectives.schedule import MOST_CHANNELS, MOST_STEPS, Schedule
 from commbench.collectives.spec import get_collective
 from commbench.collectives.work import FEWER, TABLE_BYTES, require_memory
 from commbench.errors import InputError
 
 __all__ = ["ALGORITHMS", "DEFAULTS", "build", "build_schedule", "get_algorithm", "rounds_of"]
 
-_MODULES = (ring, chains, tree, trees, doubling, shift, alltoall, bruck, hierarchical, torus, pat, in_switch, gloo)
+_MODULES = (
+    *(ring, chains, tree, trees, doubling, shift, alltoall, all_pairs, bruck),
+    *(hierarchical, torus, pat, in_switch, gloo),
+)
 
 ALGORITHMS: Mapping[tuple[str, str], Algorithm] = MappingProxyType(
     {(a.collective, name): a for module in _MODULES for a in module.ALGORITHMS for name in (a.name, *a.aliases)}
@@ -84,6 +88,11 @@ def _check(algorithm: Algorithm, request: Request) -> None:
     for name in ("num_ranks", "slices", "channels", "group"):
         if getattr(request, name) < 1:
             raise InputError(f"algorithm {algorithm.name}: {name} must be at least 1, not {getattr(request, name)}")
+    for name, most in (("slices", MOST_STEPS), ("channels", MOST_CHANNELS)):
+        if getattr(request, name) > most:
+            raise InputError(f"--{name} {getattr(request, name)}: at most {most}")
+    if request.hosts is not None and len(request.hosts) != request.num_ranks:
+        raise InputError(f"algorithm {algorithm.name}: {len(request.hosts)} hosts for {request.num_ranks} ranks")
     if not 0 <= request.root < request.num_ranks:
         raise InputError(f"--root {request.root} is outside the ranks 0..{request.num_ranks - 1}")
     rule = algorithm.refuses(request)

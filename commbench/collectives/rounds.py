@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from commbench.collectives.passes import rotated
-from commbench.collectives.schedule import Kind, Schedule, chunk_offsets
+from commbench.collectives.schedule import Kind, Schedule, chunk_offsets, require_few
+from commbench.collectives.spec import get_collective
 
 __all__ = ["Rounds"]
 
@@ -34,6 +34,7 @@ class Rounds:
         collective, algorithm, num_ranks: as in Schedule.
         num_rounds: how many there are.
         num_reduces: in the first so many, what arrives is added; afterwards it is kept.
+        orders: shape (channels, num_blocks): the block that stands for block b on each channel; None: itself.
     """
 
     collective: str
@@ -49,6 +50,7 @@ class Rounds:
     block: IntArray
     piece: IntArray
     stride: IntArray
+    orders: IntArray | None = None
 
     @property
     def num_chunks(self) -> int:
@@ -62,11 +64,15 @@ class Rounds:
 
     def chunk(self, number: IntArray | int) -> IntArray:
         """Chunk of every message in the rounds with these numbers; a column of numbers gives a row for each."""
-        chunks: IntArray = (self.block + number * self.stride) % self.num_blocks * self.num_pieces + self.piece
+        blocks = (self.block + number * self.stride) % self.num_blocks
+        if self.orders is not None:
+            blocks = self.orders[self.channel, blocks]
+        chunks: IntArray = blocks * self.num_pieces + self.piece
         return chunks
 
     def schedule(self) -> Schedule:
         """The schedule that lists all rounds."""
+        require_few(2.0 * self.num_rounds * len(self.sender), f"{self.collective} {self.algorithm}")
         step = np.arange(self.num_rounds, dtype=np.int64)[:, None]
         chunk = self.chunk(step)
         kind = np.where(step < self.num_reduces, int(Kind.REDUCE), int(Kind.RECV))
@@ -92,26 +98,25 @@ class Rounds:
         halves = replace(self, algorithm=algorithm, num_pieces=self.num_pieces * 2, piece=self.piece * 2)
         return _beside(halves, mirror)
 
-    def on_channels(self, count: int, group: int = 1) -> "Rounds":
-        """Every chunk cut for channels that run side by side, their ranks rotated inside hosts of ``group`` ranks.
+    def on_channels(self, orders: IntArray) -> "Rounds":
+        """Every chunk cut for ``len(orders)`` channels that run side by side, their ranks in these orders.
 
-        The same as passes.add_channels and passes.rotate_hosts do to a schedule.
+        The same as passes.add_channels and passes.reorder do to a schedule.
         """
-        lanes = int(self.channel.max(initial=0)) + 1
+        count, lanes = len(orders), int(self.channel.max(initial=0)) + 1
         copies = [
             replace(
                 self,
                 num_pieces=self.num_pieces * count,
+                sender=order[self.sender],
+                receiver=order[self.receiver],
                 channel=self.channel + j * lanes,
                 piece=self.piece * count + j,
             )
-            for j in range(count)
+            for j, order in enumerate(orders)
         ]
-        wide = _beside(*copies)
-        if group < 2 or group >= self.num_ranks or self.num_ranks % group or lanes * count == 1:
-            return wide
-        sender, receiver = (rotated(ranks, wide.channel, group) for ranks in (wide.sender, wide.receiver))
-        return _sorted(replace(wide, sender=sender, receiver=receiver))
+        blocked = get_collective(self.collective).blocked
+        return replace(_beside(*copies), orders=np.repeat(orders, lanes, axis=0) if blocked else None)
 
 
 def _beside(first: Rounds, *others: Rounds) -> Rounds:

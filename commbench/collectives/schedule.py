@@ -30,11 +30,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from commbench.errors import ScheduleError
+from commbench.errors import InputError, ScheduleError
 
-__all__ = ["Kind", "Op", "Schedule", "chunk_offsets"]
+__all__ = [
+    "MOST_CHANNELS",
+    "MOST_CHUNKS",
+    "MOST_RANKS",
+    "MOST_RECORDS",
+    "MOST_STEPS",
+    "Kind",
+    "Op",
+    "Schedule",
+    "chunk_offsets",
+    "require_few",
+]
 
 IntArray = npt.NDArray[np.int32]
+
+
+MOST_RANKS = 2**20
+MOST_STEPS = 2**20
+MOST_CHANNELS = 2**10
+MOST_CHUNKS = 2**24
+"""Bounds of what one schedule may count (chunks: of all buffers of a rank); far above what a machine has."""
+
+MOST_RECORDS = 2**25
+"""Records of a schedule that are written out one by one; about 1 GiB, and as much again for each copy."""
 
 
 class Kind(IntEnum):
@@ -116,6 +137,14 @@ class Schedule:
         if self.weights and (len(self.weights) != self.num_chunks or min(self.weights) < 0 or not any(self.weights)):
             raise ScheduleError(f"{name}: weights must be {self.num_chunks} numbers, none negative, not all zero")
         table = np.asarray(self.table, dtype=np.int32).reshape(-1, len(COLUMNS))
+        for what, number, most in (
+            ("ranks and switches", self.num_ranks + self.num_switches, MOST_RANKS),
+            ("chunks in all buffers of a rank", self.num_slots, MOST_CHUNKS),
+            ("steps", int(table[:, 0].max(initial=-1)) + 1, MOST_STEPS),
+            ("channels", int(table[:, 2].max(initial=-1)) + 1, MOST_CHANNELS),
+        ):
+            if number > most:
+                raise ScheduleError(f"{name}: {number} {what}; at most {most}")
         table = table[np.lexsort((table[:, 0], table[:, 2], table[:, 1]))]  # stable: posting order survives
         table.setflags(write=False)
         object.__setattr__(self, "table", table)
@@ -187,6 +216,19 @@ class Schedule:
         """Records of one rank, ordered by channel and step."""
         first, last = np.searchsorted(self.column("rank"), [rank, rank + 1])
         return [Op(s, r, ch, Kind(k), p, c, n) for s, r, ch, k, p, c, n in self.table[first:last].tolist()]
+
+
+def require_few(records: float, what: str) -> None:
+    """Refuse to write out more records than memory holds; a transfer has two.
+
+    Raises:
+        InputError: too many; says how many and what to give instead.
+    """
+    if records > MOST_RECORDS:
+        raise InputError(
+            f"{what}: {records / 2:.2g} transfers, more than the {MOST_RECORDS // 2:.2g} that are written out one by "
+            "one; give fewer ranks, slices or channels, or for a ring --detail folded"
+        )
 
 
 def chunk_offsets(num_elements: int, num_chunks: int, weights: tuple[int, ...] = ()) -> npt.NDArray[np.int64]:

@@ -7,7 +7,7 @@ from commbench.collectives.spec import Collective
 from commbench.errors import InputError
 from commbench.units import parse_size
 
-__all__ = ["DTYPE_BYTES", "dtype_bytes", "dtype_name", "fitting_sizes", "sweep", "whole_elements"]
+__all__ = ["DTYPE_BYTES", "buffer_elements", "dtype_bytes", "dtype_name", "fitting_sizes", "sweep", "whole_elements"]
 
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int32": 4, "int64": 8}
 
@@ -102,14 +102,24 @@ def fitting_sizes(
 
 
 def whole_elements(collective: Collective, num_ranks: int, size_bytes: int, element_bytes: int) -> int:
-    """Elements of the full buffer at a size: rounded down to whole ones, and to the same number in every rank's block.
+    """Elements at a size: rounded down to whole ones, and to the same number in every rank's block.
+
+    They are those of the full buffer, of all-to-all-v those of one rank (see :func:`buffer_elements`), and one for a
+    barrier whatever the size, because it has none.
 
     Raises:
         InputError: the size holds not even one element, or one for each rank's block.
     """
-    unit = num_ranks if collective.blocked else 1
+    if collective.covers:
+        return 1
+    unit = num_ranks if collective.by_rank else 1
     num_elements = size_bytes // element_bytes // unit * unit
     if num_elements < 1:
-        each = f" for each of {num_ranks} ranks" if collective.blocked else ""
+        each = f" for each of {num_ranks} ranks" if collective.by_rank else ""
         raise InputError(f"size {size_bytes} B is smaller than one element of {element_bytes} B{each}")
     return num_elements
+
+
+def buffer_elements(collective: Collective, num_ranks: int, num_elements: int) -> int:
+    """Elements of the buffer that a schedule cuts: of all-to-all-v, whose buffer holds all rows, n times the size's."""
+    return num_elements * num_ranks if collective.rows else num_elements

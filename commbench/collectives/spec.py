@@ -6,7 +6,9 @@ that this rank held in that chunk. "Added twice" and "never added" then both sho
 wrong place, and so does memory that nobody wrote: it holds the contribution :data:`GARBAGE`.
 
 Sizes follow nccl-tests (doc/PERFORMANCE.md): the size is that of the full buffer, so an all-gather of n ranks has n
-blocks and rank r contributes block r.
+blocks and rank r contributes block r. Of all-to-all-v it is what one rank sends (the mean, where ranks differ), as
+rccl-tests counts it (src/alltoallv.cu); the buffer of a schedule, which holds the pieces of all pairs, is n times that.
+A barrier has no size: its token is one element.
 """
 
 from collections import Counter
@@ -18,7 +20,17 @@ from types import MappingProxyType
 
 from commbench.errors import InputError
 
-__all__ = ["COLLECTIVES", "GARBAGE", "Collective", "Contribution", "Shape", "State", "get_collective"]
+__all__ = [
+    "COLLECTIVES",
+    "GARBAGE",
+    "MOST_CONTRIBUTIONS",
+    "Collective",
+    "Contribution",
+    "Shape",
+    "State",
+    "contributions",
+    "get_collective",
+]
 
 Contribution = tuple[int, int]
 """(rank, chunk) of the input that was summed in."""
@@ -73,7 +85,10 @@ class Collective:
         blocked: whether the buffer is n blocks; sizes are then whole multiples of n elements.
         reduces: whether contributions are added up. rooted: whether it has a root.
         in_place: whether the result may stand where the input stood.
-        covers: whether each listed contribution must be there at least once, instead of exactly once.
+        covers: whether each listed contribution must be there at least once, instead of exactly once; such a collective
+            moves a token and has no size.
+        rows: whether the buffer is n x n pieces, one row of n for every rank; the size is that of one row.
+        neighbours: whether a rank's result is that of the rank before it, so that ranks cannot change roles.
     """
 
     name: str
@@ -86,6 +101,22 @@ class Collective:
     rooted: bool = False
     in_place: bool = True
     covers: bool = False
+    rows: bool = False
+    neighbours: bool = False
+
+    @property
+    def by_rank(self) -> int:
+        """How many ranks the place of a piece in the buffer names: 1 in blocks, 2 in rows of pieces, else 0."""
+        return 2 if self.rows else int(self.blocked)
+
+
+MOST_CONTRIBUTIONS = 2**22
+"""What a file's schedule may speak of; it takes the verifier some seconds and some hundred megabytes."""
+
+
+def contributions(collective: Collective, num_ranks: int, num_chunks: int) -> int:
+    """Contributions in the results of all ranks together: what a verifier has to look at."""
+    return num_ranks * num_chunks * (num_ranks if collective.reduces else 1)
 
 
 def _full(shape: Shape) -> State:
@@ -219,10 +250,11 @@ _ALL = (
     Collective(
         name="all-to-all-v",
         summary="all-to-all with a size of its own for every pair",
-        busbw_factor=lambda n: (n - 1) / n**2,  # the buffer is the whole matrix; a rank sends one row of it
+        busbw_factor=_ring_share,
         before=_rows,
         after=_columns,
         in_place=False,
+        rows=True,
     ),
     _blocked(
         name="gather",
@@ -245,6 +277,7 @@ _ALL = (
         before=_full,
         after=_shifted,
         in_place=False,
+        neighbours=True,
     ),
     Collective(
         name="barrier",

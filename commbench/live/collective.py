@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from commbench.collectives.sizes import dtype_bytes
+from commbench.collectives.sizes import buffer_elements, dtype_bytes
 from commbench.collectives.text import digest
 from commbench.live.check import Layout, count_wrong, fill_input, layout_of, plain_layout
 from commbench.live.execute import ScheduleExecutor
@@ -70,7 +70,7 @@ def _bench(plan: Plan, session: Session, size_bytes: int, per_token: int = 1) ->
     if plan.spec.covers:
         num_elements = per_token * (1 if schedule is None else schedule.num_chunks)
     else:
-        num_elements = size_bytes // dtype_bytes(plan.dtype)
+        num_elements = buffer_elements(plan.spec, plan.ranks, size_bytes // dtype_bytes(plan.dtype))
     if schedule is None:
         layout = plain_layout(plan.collective, plan.ranks, num_elements, plan.root)
     else:

@@ -48,7 +48,7 @@ def header_lines(plan: Plan, facts: SessionFacts) -> list[str]:
 def row(record: Measured, root: int = _NO_ROOT) -> str:
     """One line of the table; the count is nccl-tests': elements of one rank's block where the buffer is blocks."""
     slowest = record.slowest_s
-    blocks = record.ranks if get_collective(record.collective).blocked else 1
+    blocks = record.ranks if get_collective(record.collective).by_rank else 1
     return _columns(
         (
             str(record.size_bytes),

@@ -28,8 +28,8 @@ class Plan(Job):
 
     Attributes:
         collective: a key of ``spec.COLLECTIVES``.
-        sizes_bytes: of the full buffer, each a whole number of elements in every rank's block
-            (:func:`rounded_sizes`); one element for a barrier, which moves no more than a token.
+        sizes_bytes: of the full buffer (all-to-all-v: of one rank's row), each a whole number of elements in every
+            rank's block (:func:`rounded_sizes`); one element for a barrier, which moves no more than a token.
         schedule: the algorithm to execute, or one schedule per size where it depends on the size; None for the
             backend's own collective.
         root: of rooted collectives.

@@ -2,6 +2,7 @@
 """Simulate one collective on one topology: schedule -> tasks -> routes -> engine -> record and trace."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.registry import build, get_algorithm, rounds_of
 from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Schedule
-from commbench.collectives.sizes import whole_elements
+from commbench.collectives.sizes import buffer_elements, whole_elements
 from commbench.collectives.spec import get_collective
 from commbench.collectives.traffic import traffic_of
 from commbench.collectives.work import require_rows
@@ -44,6 +45,7 @@ from commbench.sim.trace import Trace
 from commbench.sim.transport import Way
 from commbench.topology.jobs import deal
 from commbench.topology.model import Topology
+from commbench.topology.rings import direct_ways
 from commbench.topology.tree import Tree
 from commbench.units import seconds
 
@@ -87,7 +89,9 @@ class _Job:
 
     @property
     def size_bytes(self) -> int:
-        return self.num_elements * self.element_bytes
+        """As the record states it: of all-to-all-v that of one rank's row."""
+        rows = len(self.placed) if get_collective(self.form.collective).rows else 1
+        return self.num_elements * self.element_bytes // rows
 
     @property
     def num_switches(self) -> int:
@@ -165,11 +169,14 @@ def simulate(
     whole_hosts = jobs is None and placement in ("linear", "random") and ranks_per_host is None
     work = []
     for own in (placed[ranks] for ranks in members):
+        hosts, ways = _seats(fabric, own) if group is None else (None, ())
         request = replace(
             asked,
             num_ranks=len(own),
             group=_ranks_per_host(fabric, own, whole_hosts) if group is None else group,
-            num_elements=whole_elements(spec, len(own), size_bytes, element_bytes),
+            hosts=hosts,
+            ways=ways,
+            num_elements=buffer_elements(spec, len(own), whole_elements(spec, len(own), size_bytes, element_bytes)),
         )
         work.append(_job(router, own, *_form(fabric, own, algorithm, collective, request, slices, how), request))
     alone = jobs is None
@@ -211,12 +218,17 @@ def _hint(algorithm: str | Algorithm | Schedule, request: Request, job: _Job) ->
 
 
 def _ranks_per_host(fabric: Topology | Tree, placed: IntArray, whole_hosts: bool) -> int:
-    return max(1, fabric.num_ranks // fabric.num_hosts) if whole_hosts else ranks_per_host_of(fabric, placed)
+    """Of the fullest host: where they differ, hierarchical algorithms ask for whole hosts of this size."""
+    if not whole_hosts:
+        return ranks_per_host_of(fabric, placed)
+    if isinstance(fabric, Tree):
+        return 1
+    return max(Counter(fabric.by_name[name].host for name in fabric.ranks).values())
 
 
 def _bound_s(job: _Job, root: int) -> float:
     return lower_bound_s(
-        job.form.collective, job.fabric, job.placed, job.size_bytes, root=root, in_switch=job.num_switches > 0
+        _bounded_as(job.form), job.fabric, job.placed, job.size_bytes, root=root, in_switch=job.num_switches > 0
     )
 
 
@@ -289,6 +301,20 @@ def _job(router: Routes, placed: IntArray, form: Rounds | Schedule, slices: int,
         placed=placed,
         router=router,
     )
+
+
+def _bounded_as(form: Rounds | Schedule) -> str:
+    """All-to-all-v of equal pieces is bounded as all-to-all; with weights some pairs may have nothing to send."""
+    equal = form.collective == "all-to-all-v" and not (isinstance(form, Schedule) and form.weights)
+    return "all-to-all" if equal else form.collective
+
+
+def _seats(fabric: Topology | Tree, placed: IntArray) -> tuple[tuple[int, ...] | None, tuple[tuple[int, ...], ...]]:
+    """Host of every rank, and the ways along direct links, as Request has them."""
+    if isinstance(fabric, Tree):
+        return None, ()
+    names = [fabric.ranks[i] for i in placed]
+    return tuple(fabric.host_of(name) for name in names), direct_ways(fabric, names)
 
 
 def _hosts(topology: Topology, placed: IntArray) -> int:

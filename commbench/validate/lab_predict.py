@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import ArrayLike
 
+from commbench.collectives.sizes import buffer_elements
+from commbench.collectives.spec import get_collective
 from commbench.emulate.tables import rails_of
 from commbench.network.transport import SENDS_FIRST, Transport
 from commbench.program.expand import expand_schedule
@@ -120,7 +122,8 @@ def _program(record: Measured, num_ranks: int, channels: int, group: int) -> Fla
         record.collective, record.algorithm, num_ranks, record.size_bytes, channels=channels, group=group
     )
     item = record.size_bytes // record.num_elements
-    return expand_schedule(schedule, num_elements=record.num_elements, element_bytes=item, reduction_ps_per_byte=0.0)
+    elements = buffer_elements(get_collective(record.collective), record.ranks, record.num_elements)
+    return expand_schedule(schedule, num_elements=elements, element_bytes=item, reduction_ps_per_byte=0.0)
 
 
 class LabRoutes:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import build, get_algorithm
 from commbench.collectives.schedule import Schedule
+from commbench.collectives.sizes import buffer_elements
 from commbench.collectives.spec import get_collective
 from commbench.emulate.plan import LabPlan, plan_lab, scaled
 from commbench.emulate.tables import equal_cost, single_path
@@ -59,7 +60,7 @@ def schedule_of(
         slices=chosen.default_slices,
         channels=channels,
         group=group,
-        num_elements=size_bytes // _ELEMENT_BYTES,
+        num_elements=buffer_elements(get_collective(collective), num_ranks, size_bytes // _ELEMENT_BYTES),
         element_bytes=_ELEMENT_BYTES,
     )
     return build(chosen, request), chosen.default_slices

@@ -6,7 +6,8 @@ import pytest
 
 from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.algorithms.ring import ring_all_reduce
-from commbench.collectives.passes import add_channels, rotate_hosts
+from commbench.collectives.orders import orders_of
+from commbench.collectives.passes import add_channels, reorder
 from commbench.collectives.registry import ALGORITHMS, build
 from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Kind
@@ -74,18 +75,19 @@ def test_both_ways() -> None:
 
 @pytest.mark.parametrize(
     ("n", "channels", "group", "turned"),
-    [(8, 4, 4, True), (8, 2, 2, True), (6, 3, 3, True), (8, 2, 8, False), (9, 3, 1, False), (6, 2, 4, False)],
+    [(8, 4, 4, True), (8, 2, 2, True), (6, 3, 3, True), (8, 2, 8, False), (9, 3, 1, False), (6, 2, 4, True)],
 )
 def test_channels_are_those_of_the_passes(n: int, channels: int, group: int, turned: bool) -> None:
-    """A group that does not divide the ranks, or is all of them, turns nothing."""
-    wide = ring_all_reduce(n).on_channels(channels, group).schedule()
+    """One host, and hosts of one rank, turn nothing; a smaller last host turns by its own number of ranks."""
+    orders = orders_of(Request(num_ranks=n, channels=channels, group=group))
+    wide = ring_all_reduce(n).on_channels(orders).schedule()
     plain = add_channels(ring_all_reduce(n).schedule(), channels)
-    assert wide == rotate_hosts(plain, group)
+    assert wide == reorder(plain, orders)
     assert (wide != plain) == turned
 
 
 def test_messages_are_sorted() -> None:
-    wide = ring_all_reduce(8).on_channels(4, 4)
+    wide = ring_all_reduce(8).on_channels(orders_of(Request(num_ranks=8, channels=4, group=4)))
     keys = list(zip(wide.sender.tolist(), wide.channel.tolist(), strict=True))
     assert keys == sorted(keys)
     assert len(set(keys)) == len(keys) == 32

@@ -18,7 +18,6 @@ of a step share the ports, and a port carries the same bytes as before: latencie
 it is, nor is any message slower than those through its port, so its own time is that of all.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
@@ -28,6 +27,7 @@ __all__ = [
     "Case",
     "Cost",
     "all_at_once",
+    "all_pairs_all_reduce",
     "block",
     "bruck_all_to_all",
     "chain",
@@ -41,7 +41,6 @@ __all__ = [
     "halving_reduce_scatter",
     "hierarchical",
     "nvls",
-    "pair_blocks",
     "pat",
     "rabenseifner_reduce",
     "ring_all_reduce",
@@ -169,8 +168,8 @@ def halving_reduce_scatter(case: Case) -> Cost:
 
 
 def dissemination(case: Case) -> Cost:
-    """Even: ceil(log2 n) tokens, as large as the buffer."""
-    return steps(rounds(case.n), rounds(case.n), case)
+    """Even: ceil(log2 n) tokens of one element, which no slices cut: those that are empty are not sent."""
+    return Cost(rounds(case.n), rounds(case.n))
 
 
 def shift(case: Case) -> Cost:
@@ -186,9 +185,9 @@ def all_at_once(case: Case) -> Cost:
     return steps(1, block(case.n, case.n - 1), case)
 
 
-def pair_blocks(number: Callable[[int], int]) -> Callable[[Case], Cost]:
-    """Even: n - 1 of the n x n blocks of all-to-all-v leave every rank, in so many steps."""
-    return lambda case: steps(number(case.n), Fraction(case.n - 1, case.n**2), case)
+def all_pairs_all_reduce(case: Case) -> Cost:
+    """Even: all at once, twice."""
+    return steps(2, block(case.n, 2 * (case.n - 1)), case)
 
 
 def two_step(case: Case) -> Cost:

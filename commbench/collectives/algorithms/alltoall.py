@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from commbench.collectives.algorithm import Algorithm
 from commbench.collectives.algorithms.messages import as_asked, messages, table, whole_hosts
-from commbench.collectives.schedule import Schedule
+from commbench.collectives.schedule import Schedule, require_few
 from commbench.errors import InputError
 
 __all__ = [
@@ -33,9 +33,16 @@ __all__ = [
 IntArray = npt.NDArray[np.int_]
 
 
+def _grid(num_ranks: int) -> tuple[IntArray, IntArray]:
+    """(distance, sender) of every pair."""
+    require_few(2.0 * num_ranks**2, f"a message for every two of {num_ranks} ranks")
+    distance, sender = (grid.ravel() for grid in np.indices((num_ranks, num_ranks)))
+    return distance, sender
+
+
 def _direct(num_ranks: int) -> tuple[IntArray, IntArray, IntArray]:
     """(step, sender, receiver) of every pair, all in one step; a rank sends to itself, then to r + 1, r + 2, ..."""
-    distance, sender = (grid.ravel() for grid in np.indices((num_ranks, num_ranks)))
+    distance, sender = _grid(num_ranks)
     return np.zeros_like(sender), sender, (sender + distance) % num_ranks
 
 
@@ -45,7 +52,7 @@ def _pairwise(num_ranks: int) -> tuple[IntArray, IntArray, IntArray]:
     In step i (from 1) rank r exchanges with r XOR i where the world is a power of two; elsewhere it sends to r + i and
     receives from r - i.
     """
-    distance, sender = (grid.ravel() for grid in np.indices((num_ranks, num_ranks)))
+    distance, sender = _grid(num_ranks)
     power_of_two = num_ranks & (num_ranks - 1) == 0
     receiver = sender ^ distance if power_of_two else (sender + distance) % num_ranks
     return np.maximum(distance - 1, 0), sender, receiver

@@ -15,11 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.msccl import read_msccl
 from commbench.collectives.registry import get_algorithm
 from commbench.collectives.schedule import Schedule
-from commbench.collectives.spec import get_collective
+from commbench.collectives.spec import MOST_CONTRIBUTIONS, contributions, get_collective
 from commbench.collectives.text import read_schedule
 from commbench.collectives.verify import verify
 from commbench.errors import InputError, ScheduleError
@@ -69,6 +71,15 @@ def load_file(path: Path, collective: str | None = None) -> Schedule:
 
 
 def _verify(path: Path, schedule: Schedule) -> None:
+    n, table = schedule.num_ranks + schedule.num_switches, schedule.table.astype(np.int64)
+    lanes = np.zeros(0, np.int64) if not len(table) else np.unique(table[:, 1] * schedule.num_channels + table[:, 2])
+    for what, number in (
+        ("contributions to its results", contributions(get_collective(schedule.collective), n, schedule.num_chunks)),
+        ("chunks on all ranks", n * schedule.num_slots),
+        ("steps on all ranks and channels", len(lanes) * schedule.num_steps),
+    ):
+        if number > MOST_CONTRIBUTIONS:
+            raise ScheduleError(f"{path}: {number} {what} are too many to verify; at most {MOST_CONTRIBUTIONS}")
     try:
         verify(schedule)
     except ScheduleError as error:

@@ -5,8 +5,10 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.collectives.algorithm import Request
-from commbench.collectives.passes import add_channels, pipeline
+from commbench.collectives.orders import around_root, orders_of, with_root
+from commbench.collectives.passes import add_channels, pipeline, reorder
 from commbench.collectives.schedule import Kind, Schedule
+from commbench.collectives.spec import get_collective
 
 __all__ = ["Numbers", "as_asked", "messages", "table", "whole_hosts"]
 
@@ -44,9 +46,21 @@ def table(*parts: npt.NDArray[np.int_]) -> npt.NDArray[np.int32]:
     return np.concatenate([np.empty((0, 7), dtype=np.int_), *parts]).astype(np.int32)
 
 
-def as_asked(schedule: Schedule, request: Request) -> Schedule:
-    """The schedule in the slices and channels of a request."""
-    return add_channels(pipeline(schedule, request.slices), request.channels)
+def as_asked(schedule: Schedule, request: Request, *, ring: bool = False) -> Schedule:
+    """The schedule in the slices and channels of a request, the ranks of every channel in an order of its own.
+
+    Args:
+        schedule: for one slice. request: what is wanted.
+        ring: whether it passes data round a ring, from the root on where it has one; its order then follows the direct
+            links of a host on a single channel too.
+    """
+    wide = add_channels(pipeline(schedule, request.slices), request.channels)
+    if request.channels == 1 and not ring:
+        return wide
+    orders = orders_of(request, schedule.num_channels, ring=ring)
+    if get_collective(schedule.collective).rooted:
+        orders = around_root(orders, request.root) if ring else with_root(orders, request)
+    return reorder(wide, orders)
 
 
 def whole_hosts(request: Request) -> str:

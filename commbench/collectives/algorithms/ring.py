@@ -4,9 +4,8 @@
 Source: P. Patarasuk, X. Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations",
 J. Parallel Distrib. Comput. 69 (2009) 117-124, section 3.
 
-Channels of an all-reduce on several hosts rotate the ranks of each host, so that they leave it by different ranks.
-Those of reduce-scatter and all-gather all use the ring 0, 1, 2 ...: which block a rank ends with follows from its
-number.
+Channels on several hosts, or on directly linked ranks, go round different rings (commbench.collectives.orders); rank r
+ends with block r on each of them.
 """
 
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import numpy as np
 
 from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.algorithms.messages import as_asked
-from commbench.collectives.passes import RELABELLED, rotate_hosts
+from commbench.collectives.orders import orders_of
 from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Schedule
 
@@ -85,13 +84,13 @@ def bidirectional_ring(ring: Rounds) -> Rounds:
     return ring.both_ways("ring-bidirectional")
 
 
-def _algorithm(collective: str, name: str, of: Callable[[int], Rounds], source: str, rotate: bool = False) -> Algorithm:
-    def build(request: Request) -> Schedule:
-        schedule = as_asked(of(request.num_ranks).schedule(), request)
-        return rotate_hosts(schedule, request.group) if rotate else schedule
-
+def _algorithm(collective: str, name: str, of: Callable[[int], Rounds], source: str) -> Algorithm:
     def rounds(request: Request) -> Rounds:
-        return of(request.num_ranks).on_channels(request.channels, request.group if rotate else 1)
+        ring = of(request.num_ranks)
+        return ring.on_channels(orders_of(request, int(ring.channel.max()) + 1, ring=True))
+
+    def build(request: Request) -> Schedule:
+        return as_asked(of(request.num_ranks).schedule(), request, ring=True)
 
     return Algorithm(collective=collective, name=name, build=build, source=source, rounds=rounds)
 
@@ -99,7 +98,7 @@ def _algorithm(collective: str, name: str, of: Callable[[int], Rounds], source: 
 _RINGS = {"all-reduce": ring_all_reduce, "reduce-scatter": ring_reduce_scatter, "all-gather": ring_all_gather}
 
 ALGORITHMS = (
-    *(_algorithm(name, "ring", ring, _SOURCE, rotate=name in RELABELLED) for name, ring in _RINGS.items()),
+    *(_algorithm(name, "ring", ring, _SOURCE) for name, ring in _RINGS.items()),
     *(
         _algorithm(
             name,

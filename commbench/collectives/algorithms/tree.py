@@ -8,7 +8,8 @@ Parallel Computing 35 (2009) 581-594. The shape of the trees is the one of NCCL 
 from collections.abc import Iterator
 
 from commbench.collectives.algorithm import Algorithm
-from commbench.collectives.passes import add_channels, pipeline
+from commbench.collectives.algorithms.messages import as_asked
+from commbench.collectives.passes import pipeline
 from commbench.collectives.schedule import Kind, Op, Schedule
 
 __all__ = ["ALGORITHMS", "NO_PARENT", "binary_tree", "double_binary_tree", "double_binary_tree_all_reduce"]
@@ -94,7 +95,7 @@ ALGORITHMS = (
         collective="all-reduce",
         name="double-binary-tree",
         aliases=("tree",),
-        build=lambda r: add_channels(double_binary_tree_all_reduce(r.num_ranks, r.slices), r.channels),
+        build=lambda r: as_asked(double_binary_tree_all_reduce(r.num_ranks), r),
         source="Sanders, Speck and Traeff 2009; tree shape of NCCL 2.30.7",
         default_slices=4,
     ),

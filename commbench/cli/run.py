@@ -74,17 +74,18 @@ def run(
     from commbench.live.measure import require_right
     from commbench.live.plan import Plan, default_out
     from commbench.results.records import Measured
+    from commbench.results.run_id import new_run_id
 
     require_collective(collective, OTHERS)
     seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
     sizes = (minbytes, maxbytes, stepfactor, stepbytes)
     asked = Asked(collective, algorithm, sizes, dtype, root, slices, channels, group)
     shape = asked.shape(ranks, ranks_per_host=_ranks_per_host(seat, ranks))
-    out = out or default_out(collective, Path(algorithm).stem)
+    run_id = new_run_id()
     plan = Plan(
         **shape,
-        out=out,
-        run=out.stem,
+        out=out or default_out(run_id, collective, Path(algorithm).stem),
+        run=run_id,
         op=op,
         backend=backend,
         iters=iters,

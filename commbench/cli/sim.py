@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import DEFAULT_SIZE, Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor, require_collective
+from commbench.cli.options import (
+    DEFAULT_SIZE,
+    Jsonl,
+    MaxBytes,
+    MinBytes,
+    StepBytes,
+    StepFactor,
+    require_collective,
+    writable,
+)
 
 if TYPE_CHECKING:
     from commbench.sim.scenario import Scenario
@@ -55,7 +64,9 @@ def sim(
     jitter: Annotated[
         float, typer.Option("--jitter", help="Vary the bytes of every transfer by up to this share, by the seed.")
     ] = 0.0,
-    out: Annotated[Path | None, typer.Option("--out", help="Append the records to this JSON Lines file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=writable, help="Append the records to this JSON Lines file.")
+    ] = None,
     json: Jsonl = False,
 ) -> None:
     """Simulate COLLECTIVE on a topology, one line per size."""

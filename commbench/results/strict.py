@@ -91,6 +91,8 @@ def _sentence(cls: Any, problem: Mapping[str, Any]) -> str:
     rule = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if problem["type"] == "missing":
         return f"a {cls.kind} record misses a field: {key}"
+    if problem["type"] == "json_invalid" and "hex escape" in rule:
+        rule = "a text holds half of a surrogate pair (\\ud800 to \\udfff), which is no character"
     if not key or problem["type"] == "json_invalid":
         return f"a {cls.kind} record: {rule}"
     what = "has the wrong type: " if problem["type"].endswith("_type") else ""

@@ -72,8 +72,9 @@ class _Iso8601:
 
 def _instant(text: str) -> str:
     """The text, if it is an instant; ValueError otherwise."""
-    if datetime.fromisoformat(text).tzinfo is None:
-        raise ValueError("must tell its zone")
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None or text[10:11] not in ("T", " ") or not 1970 <= found.year < 2200:
+        raise ValueError("must be a time such as 2026-01-31T12:00:00+00:00")
     return text
 
 

@@ -68,6 +68,7 @@ def test_a_field_that_breaks_its_rule_is_refused_by_name(kind: str, changes: dic
         (lambda line: line.replace('"gloo"', '"\\ud800"'), "surrogate"),
         (lambda line: line.replace('"cores_usable": 2', '"x": ' + "[" * 5000 + "]" * 5000), "too deep|recursion"),
         (lambda line: line.replace('"cores_usable": 2', '"x": ' + "[" * 500 + "]" * 500), "too deep|recursion"),
+        (lambda line: line.replace('"gloo"', '"\\u001b[31m"'), "control character"),
         (lambda line: line[:-9], "the line was cut"),
     ],
 )

@@ -25,7 +25,7 @@ CONFIG: Mapping[str, Any] = {"strict": True, "allow_inf_nan": False, "extra": "i
 
 _CONTROL = re.compile(r"(?<!\\)(?:\\\\)*\\u00(?:[01]|7[fF]|[89])")  # such as NUL and ESC: no SVG may have them
 _MOST_DIGITS = 31  # a step's FLOP have fewer
-_HUGE = re.compile(r"[eE]\+?0*\d{3}|\d{32}")  # what may be too large a number; looking at each costs time
+_HUGE = re.compile(r"[eE]\+?0*\d{3}|(?<!\d)\d{32}")  # what may be too large a number; looking at each costs time
 
 
 class _RefusedError(ValueError):
@@ -51,7 +51,7 @@ def decoded(line: str, place: str) -> dict[str, Any]:
         raise ResultsError(f"{place}: {error}") from None
     except RecursionError:
         raise ResultsError(f"{place}: lists or objects stand inside each other too deep for a record") from None
-    if _CONTROL.search(line):
+    if "\\u00" in line and _CONTROL.search(line):
         raise ResultsError(f"{place}: a text holds a control character, such as \\u0000 or \\u001b")
     if not isinstance(data, dict):
         raise ResultsError(f"{place}: kind {reprlib.repr(data)} is unknown; records are JSON objects, one a line")

@@ -109,7 +109,7 @@ def test_no_command_of_the_readme_is_left_out() -> None:
 
 @pytest.mark.parametrize("command", commands(""))
 def test_command_runs(command: str, tmp_path: Path) -> None:
-    for folder in ("docs", "sims"):
+    for folder in ("docs", "reports", "sims"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     done = run(command, tmp_path)
     assert done.returncode == 0, done.stderr

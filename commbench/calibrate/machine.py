@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from commbench.results.outfile import write_whole
 from commbench.topology.build import build_topology
 from commbench.topology.model import Topology
 from commbench.topology.schema import TopologyFile
@@ -46,11 +47,10 @@ class Machine:
         import yaml
 
         self.topology(num_ranks)  # what cannot be built is not written
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
+        write_whole(
+            path,
             "# Written by `commbench calibrate`; the numbers belong to one machine and one software.\n"
             + yaml.safe_dump(self._document(num_ranks), sort_keys=False, width=110),
-            encoding="utf-8",
         )
 
     def _document(self, num_ranks: int) -> dict[str, Any]:

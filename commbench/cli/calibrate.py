@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl, Salvage
+from commbench.cli.options import Jsonl, Salvage, writable
 
 __all__ = ["calibrate"]
 
 
 def calibrate(
     files: Annotated[list[Path], typer.Argument(help="Results (JSON Lines) of schedule runs on one machine.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The topology file to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", callback=writable, help="The topology file to write.")],
     ranks: Annotated[
         int | None, typer.Option("--ranks", help="Ranks of the topology; as measured if left out.")
     ] = None,

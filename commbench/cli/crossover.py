@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor
+from commbench.cli.options import Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor, writable
 from commbench.cli.tables import plain
 from commbench.errors import InputError
 
@@ -45,7 +45,9 @@ def crossover(
     routing: Annotated[str | None, typer.Option("--routing", help="The topology's own if left out.")] = None,
     placement: Annotated[str, typer.Option("--placement", help="linear or random.")] = "linear",
     seed: Annotated[int, typer.Option("--seed", help="Of the ECMP hash and of random placement.")] = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="Also draw the map into this SVG file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=writable, help="Also draw the map into this SVG file.")
+    ] = None,
     json: Jsonl = False,
 ) -> None:
     """Simulate every algorithm of a collective; print the fastest per size and rank count."""
@@ -144,11 +146,9 @@ def _counts(option: str, text: str) -> list[int]:
 
 def _draw(records: Sequence["Crossover"], out: Path) -> None:
     from commbench.report.crossover import crossover_svg
+    from commbench.results.outfile import write_whole
 
-    try:
-        out.write_text(crossover_svg(records) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written: {error.strerror}") from error
+    write_whole(out, crossover_svg(records) + "\n")
     typer.echo(f"wrote {out}", err=True)
 
 

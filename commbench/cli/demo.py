@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl
+from commbench.cli.options import Jsonl, writable_folder
 
 if TYPE_CHECKING:
     from commbench.cli.pipeline_tables import Twins
@@ -19,7 +19,9 @@ _ALGORITHMS = ("ring", "double-binary-tree")
 
 
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for records and report.")] = Path("reports/demo"),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", callback=writable_folder, help="Folder for records and report.")
+    ] = Path("reports/demo"),
     iters: Annotated[int, typer.Option("-n", "--iters", help="Timed iterations per size.")] = 20,
     json: Jsonl = False,
 ) -> None:
@@ -31,11 +33,12 @@ def demo(
     from commbench.cli.validate import MAX_MEDIAN, MAX_P95
     from commbench.collectives.sizes import sweep
     from commbench.report.page import ReportInput, write_report
+    from commbench.results.run_id import new_run_id
     from commbench.sim.collective import simulate
     from commbench.topology.load import load_topology
-    from commbench.validate.campaign import LEGS, NATIVE, Leg, judge, measure_legs, simulate_sizes, stamp
+    from commbench.validate.campaign import LEGS, NATIVE, Leg, judge, measure_legs, simulate_sizes
 
-    name, sizes = stamp(), sweep("64K", "16M")
+    name, sizes = new_run_id(), sweep("64K", "16M")
     legs = (*LEGS, Leg(NATIVE, 4))
     records = measure_legs(legs, sizes, out=out / f"{name}-runs.jsonl", iters=iters, tell=tell)
     source = f"commbench demo, ring on 4 ranks, every second size, {records[0].started_at}"

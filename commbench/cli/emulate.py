@@ -131,6 +131,7 @@ def run(
     from commbench.emulate.lab import Lab
     from commbench.live.measure import require_right
     from commbench.live.plan import Plan, default_out
+    from commbench.results.run_id import new_run_id
     from commbench.topology.load import load_topology
 
     topology = load_topology(context.obj)
@@ -144,13 +145,14 @@ def run(
     planned, capacity = laid_out(topology, rate, routing, mtu, preflight, len(flows) + _flows_of(script))
     lab = Lab(planned, seed=seed)
     facts = lab.describe() | _setting(groups, flows, script, capacity)
-    journal = out or default_out(f"emulated-{collective}", Path(algorithm).stem)
+    run_id = new_run_id()
+    journal = out or default_out(run_id, f"emulated-{collective}", Path(algorithm).stem)
 
     def job(number: int, ranks: tuple[int, ...]) -> Job:
         plan = Plan(
             **shapes[number],
             out=journal,
-            run=journal.stem if len(groups) == 1 else f"{journal.stem}-job{number}",
+            run=run_id if len(groups) == 1 else f"{run_id}-job{number}",
             backend="gloo",
             iters=iters,
             warmup=warmup,

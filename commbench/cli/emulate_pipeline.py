@@ -83,13 +83,15 @@ def _run(
     """Calibrate, measure and compare in a lab; judge at the end."""
     from commbench.emulate.lab import Lab
     from commbench.live.plan import default_out
+    from commbench.results.run_id import new_run_id
     from commbench.topology.load import load_topology
     from commbench.validate.lab_pipeline import MAX_ERROR, facts_of, pipeline_network
 
     topology = load_topology(name)
     places = _places(hosts, nproc, topology)
-    journal = out or default_out("emulated-pipeline", Path(schedule).stem)
-    job = run_pipeline.make_job(schedule, ranks=len(places), out=journal, backend="gloo", **given)
+    run = new_run_id()
+    journal = out or default_out(run, "emulated-pipeline", Path(schedule).stem)
+    job = run_pipeline.make_job(schedule, run=run, ranks=len(places), out=journal, backend="gloo", **given)
     planned, capacity = lay_out(topology)
     lab = Lab(planned, seed=seed, urgent=True)
     facts = facts_of(lab, places, None if capacity is None else round(capacity.bytes_per_s))

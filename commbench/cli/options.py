@@ -29,6 +29,8 @@ __all__ = [
     "WarmupPerSize",
     "require_collective",
     "sizes_of",
+    "writable",
+    "writable_folder",
 ]
 
 DEFAULT_SIZE = "32M"  # as nccl-tests
@@ -54,7 +56,29 @@ Root = Annotated[int | None, typer.Option("--root", "-r", help="Root rank of a r
 Timing = Annotated[str, typer.Option(help="isolated (barrier before each iteration) or pipelined.")]
 Timeout = Annotated[float, typer.Option(help="Seconds without progress that count as hung.")]
 JoinTimeout = Annotated[float, typer.Option(help="The same until every rank has reached its first size.")]
-Out = Annotated[Path | None, typer.Option(help="Journal to append to [runs/<time>-...jsonl].")]
+def writable(out: Path | None) -> Path | None:
+    """Refuse an ``--out`` that cannot be written, before any work.
+
+    Raises:
+        InputError: names the path and why.
+    """
+    from commbench.results.outfile import require_writable
+
+    if out is not None:
+        require_writable(out)
+    return out
+
+
+def writable_folder(out: Path | None) -> Path | None:
+    """The same for a folder."""
+    from commbench.results.outfile import require_folder
+
+    if out is not None:
+        require_folder(out)
+    return out
+
+
+Out = Annotated[Path | None, typer.Option(callback=writable, help="Journal to append to [runs/<time>-...jsonl].")]
 CheckValues = Annotated[bool, typer.Option("--check/--no-check", help="Check the values after the timed loop.")]
 
 

@@ -1,14 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``commbench report``: records as one HTML page."""
+"""``commbench report``: records as one HTML page, or as a table for other programs."""
 
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl, Salvage
+from commbench.cli.options import Jsonl, Salvage, writable
+from commbench.errors import InputError
 
 __all__ = ["page_line", "report"]
+
+
+class Format(StrEnum):
+    """What is written."""
+
+    HTML = "html"
+    CSV = "csv"
+    PARQUET = "parquet"
+    JSON = "json"
 
 
 def report(
@@ -16,14 +28,28 @@ def report(
     topology: Annotated[
         list[str] | None, typer.Option("-t", "--topology", help="Draw this one (name or path); repeat for more.")
     ] = None,
-    title: Annotated[str, typer.Option("--title", help="Heading of the page.")] = "Collective communication",
-    out: Annotated[Path, typer.Option("--out", help="The page.")] = Path("report.html"),
+    title: Annotated[
+        str | None, typer.Option("--title", help="Heading of the page [Collective communication].")
+    ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="A page, or a table with a row per record [as --out ends, else html]."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=writable, help="The file to write [report.html].")
+    ] = None,
     json: Jsonl = False,
     salvage: Salvage = False,
 ) -> None:
-    """Write a page that holds everything it shows, and print its path."""
+    """Write a page that holds everything it shows, or a table of the records, and print its path."""
+    chosen = _format(form, out)
+    out = out or Path(f"report.{chosen}")
+    if chosen is not Format.HTML:
+        _refuse(chosen, {"--topology": topology, "--title": title})
+        path = _table(files, salvage, chosen, out)
+        typer.echo(page_line(path, "table") if json else str(path))
+        return
     from commbench.cli.reading import read_all, tell, this_command
-    from commbench.errors import InputError
     from commbench.report.page import ReportInput, write_report
     from commbench.topology.layout import drawable
     from commbench.topology.load import load_fabric
@@ -35,7 +61,7 @@ def report(
     for note in notes:
         tell(f"left out: {note}")
     page = ReportInput(
-        title=title,
+        title="Collective communication" if title is None else title,
         records=records,
         topologies=[drawable(load_fabric(name)) for name in topology or ()],
         command=this_command(),
@@ -43,6 +69,32 @@ def report(
     )
     path = write_report(page, out)
     typer.echo(page_line(path) if json else str(path))
+
+
+def _format(form: Format | None, out: Path | None) -> Format:
+    """As --format says, else as the name of the file ends."""
+    if form is not None:
+        return form
+    suffix = "" if out is None else out.suffix.lower().removeprefix(".")
+    return Format(suffix) if suffix in set(Format) else Format.HTML
+
+
+def _refuse(form: Format, options: dict[str, object]) -> None:
+    for name, value in options.items():
+        if value:
+            raise InputError(f"{name} has no meaning for a table ({form}); only pages have it")
+
+
+def _table(files: Sequence[Path], salvage: bool, form: Format, out: Path) -> Path:
+    """Write the records of the files, one a row."""
+    from commbench.cli.reading import read_all
+    from commbench.results.frame import table
+    from commbench.results.outfile import write_whole
+
+    records = [(str(file), record) for file in files for record in read_all([file], salvage)]
+    if not records:
+        raise InputError(f"{', '.join(map(str, files))}: no records, so there is nothing to report")
+    return write_whole(out, table(records, form))
 
 
 def page_line(path: Path, kind: str = "report") -> str:

@@ -78,18 +78,20 @@ def run(
     from commbench.live.plan import Plan, default_out
     from commbench.live.suite import InTurn, Suite
     from commbench.results.records import Measured
+    from commbench.results.run_id import new_run_id
 
     names = _every(algorithm) if collective == EVERY else [require_collective(collective, f"{EVERY}, {OTHERS}")]
     seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
     sizes = (minbytes, maxbytes, stepfactor, stepbytes)
-    out = out or default_out(collective, Path(algorithm).stem)
+    run_id = new_run_id()
+    out = out or default_out(run_id, collective, Path(algorithm).stem)
     shared = {"op": op, "backend": backend, "iters": iters, "warmup": warmup, "timing": timing, "check": check}
     shared |= {"timeout_s": timeout, "join_timeout_s": join_timeout}
 
     def plan(name: str) -> Plan:
         asked = Asked(name, algorithm, sizes, dtype, _root_of(name, root, len(names)), slices, channels, group)
         shape = asked.shape(ranks, ranks_per_host=_ranks_per_host(seat, ranks))
-        return Plan(**shape, **shared, out=out, run=out.stem)  # type: ignore[arg-type]
+        return Plan(**shape, **shared, out=out, run=run_id)  # type: ignore[arg-type]
 
     plans = tuple(plan(name) for name in names)
     if json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl
+from commbench.cli.options import Jsonl, writable
 from commbench.cli.run_what import command_app, journal
 from commbench.errors import InputError
 
@@ -42,7 +42,9 @@ def gemm(
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads [torch's own].")] = None,
     iters: Annotated[int, typer.Option("--iters", "-n", help="Samples per shape.")] = 10,
     warmup: Annotated[int, typer.Option("--warmup", "-w", help="Warm-up samples per shape.")] = 2,
-    out: Annotated[Path | None, typer.Option(help="Table to append to [runs/<time>-run-gemm.jsonl].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=writable, help="Table to append to [runs/<time>-run-gemm.jsonl].")
+    ] = None,
     json: Jsonl = False,
 ) -> None:
     """Time matrix products on one device and write them as a table; --gemm-table of `sim train` reads it."""
@@ -55,12 +57,11 @@ def gemm(
         if value < least:
             raise InputError(f"{option} {value} must be at least {least}")
     peak_flops, peak_source = _peak(device, dtype, peak)
-    out = journal(out, "gemm")
-    Journal(out).require_writable()
+    run, out = journal(out, "gemm")
     from commbench.live.gemm import GemmPlan, measure_gemm
 
     plan = GemmPlan(
-        run=out.stem,
+        run=run,
         shapes=shapes,
         dtype=dtype,
         on=on,

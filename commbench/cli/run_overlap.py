@@ -40,11 +40,11 @@ def overlap(
     from commbench.units import parse_size
 
     seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
-    out = journal(out, "overlap")
+    run, out = journal(out, "overlap")
     job = OverlapJob(
         ranks=ranks,
         out=out,
-        run=out.stem,
+        run=run,
         backend=backend,
         iters=iters,
         warmup=warmup,

@@ -84,10 +84,12 @@ def pipeline(
 ) -> None:
     """Measure the bubble of a pipeline schedule on live ranks, and simulate it with the measured durations."""
     seat, ranks = ranks_of(nproc, DEFAULT_RANKS)
+    run, path = journal(out, f"pipeline-{Path(schedule).name}")
     job = make_job(
         schedule,
+        run=run,
         ranks=ranks,
-        out=journal(out, f"pipeline-{Path(schedule).name}"),
+        out=path,
         microbatches=microbatches,
         stages_per_rank=stages_per_rank,
         executor=executor,
@@ -113,6 +115,7 @@ def pipeline(
 def make_job(
     schedule: str,
     *,
+    run: str = "",
     ranks: int,
     out: Path,
     microbatches: int | None = None,
@@ -133,13 +136,14 @@ def make_job(
     join_timeout: float = 120.0,
     check: bool = True,
 ) -> "PipelineJob":
-    """The job that the options of the same names describe.
+    """The job that the options of the same names describe; ``run`` left out, it has a new identifier.
 
     Raises:
         InputError: what cannot be run; names option, value and rule.
         ScheduleError: a CSV that is no schedule, or none for these ranks.
     """
     from commbench.live.job import EXECUTORS, PipelineJob
+    from commbench.results.run_id import new_run_id
 
     if executor not in (*EXECUTORS, "both"):
         raise InputError(f"--executor {executor!r} is unknown; known: {', '.join(EXECUTORS)}, both")
@@ -147,7 +151,7 @@ def make_job(
     return PipelineJob(
         ranks=ranks,
         out=out,
-        run=out.stem,
+        run=run or new_run_id(),
         backend=backend,
         iters=iters,
         warmup=warmup,

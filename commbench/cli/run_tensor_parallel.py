@@ -83,11 +83,11 @@ def tensor_parallel(
         raise InputError(f"--method {method!r} is unknown; known: {', '.join(METHODS)}, both")
     if sequence_parallel not in _WITH:
         raise InputError(f"--sequence-parallel {sequence_parallel!r} is unknown; known: {', '.join(_WITH)}")
-    out = journal(out, "tensor-parallel")
+    run, out = journal(out, "tensor-parallel")
     job = TensorParallelJob(
         ranks=ranks,
         out=out,
-        run=out.stem,
+        run=run,
         backend=backend,
         iters=iters,
         warmup=warmup,

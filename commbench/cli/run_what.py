@@ -86,11 +86,13 @@ def ranks_of(nproc: int | None, default: int) -> "tuple[Seat | None, int]":
     return seat, ranks
 
 
-def journal(out: "Path | None", what: str) -> "Path":
-    """Where records go."""
+def journal(out: "Path | None", what: str) -> "tuple[str, Path]":
+    """A new run's identifier, and where its records go."""
     from commbench.live.plan import default_out
+    from commbench.results.run_id import new_run_id
 
-    return out or default_out("run", what)
+    run = new_run_id()
+    return run, out or default_out(run, "run", what)
 
 
 def run_here(job: "Job", seat: "Seat | None", observer: "Observer | None" = None) -> "list[Record]":

@@ -16,6 +16,7 @@ from commbench.cli.options import (
     StepFactor,
     require_collective,
     sizes_of,
+    writable,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def sim(
         float, typer.Option("--jitter", help="Vary the bytes of every transfer by up to this share, by the seed.")
     ] = 0.0,
     links: Annotated[bool, typer.Option("--links", help="Name the ten busiest links.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Append the records to this JSON Lines file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=writable, help="Append the records to this JSON Lines file.")
+    ] = None,
     json: Jsonl = False,
 ) -> None:
     """Simulate COLLECTIVE on a topology, one line per size."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from commbench.cli.options import Jsonl
+from commbench.cli.options import Jsonl, writable
 
 if TYPE_CHECKING:
     from commbench.cli.step_options import StepOptions
@@ -115,7 +115,9 @@ def train(
         float | None, _option("--jitter", help="Compute varies by up to this share, by the seed [0].")
     ] = None,
     unfolded: Annotated[bool | None, _option("--unfolded", help="Simulate every rank by itself.")] = None,
-    out: Annotated[Path | None, _option("--out", help="Append the record, with all passes, to this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=writable, help="Append the record, with all passes, to this file.")
+    ] = None,
     json: Jsonl = False,
 ) -> None:
     """Simulate a training step: time, utilisation, bubble, exposed communication, memory, busiest links."""

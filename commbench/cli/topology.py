@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl
+from commbench.cli.options import Jsonl, writable
 from commbench.cli.report import page_line
 from commbench.cli.tables import plain
 from commbench.errors import InputError, UnitError
@@ -22,7 +22,7 @@ __all__ = ["app"]
 app = typer.Typer(help="List, show, draw and begin topologies.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="A name that `topology list` shows, or the path of a .yaml file.")]
-Out = Annotated[Path, typer.Option("--out", help="The SVG file to write.")]
+Out = Annotated[Path, typer.Option("--out", callback=writable, help="The SVG file to write.")]
 
 
 @app.command("list")
@@ -60,10 +60,11 @@ def show(name: Name, json: Jsonl = False) -> None:
 def draw(name: Name, out: Out, json: Jsonl = False) -> None:
     """A picture of a topology, as one SVG file that needs nothing else."""
     from commbench.report.draw import topology_svg
+    from commbench.results.outfile import write_whole
     from commbench.topology import load_fabric
     from commbench.topology.layout import drawable
 
-    out.write_text(topology_svg(drawable(load_fabric(name))), encoding="utf-8")
+    write_whole(out, topology_svg(drawable(load_fabric(name))))
     if json:
         typer.echo(page_line(out, kind="drawing"))
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl, Salvage
+from commbench.cli.options import Jsonl, Salvage, writable_folder
 from commbench.errors import CheckFailedError, InputError
 
 if TYPE_CHECKING:
@@ -45,7 +45,13 @@ def validate(
         float | None, typer.Option(help=f"Largest 95th percentile of |error| that passes [{MAX_P95}].")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder for records and report [runs/validate; runs/emulated].")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            callback=writable_folder,
+            help="Folder for records and report [runs/validate; runs/emulated].",
+        ),
     ] = None,
     emulated: Annotated[
         bool, typer.Option("--emulated", help="On fabrics of network namespaces instead; goes on where it stopped.")
@@ -71,9 +77,10 @@ def validate(
     from commbench.cli.reading import read_measured, tell, this_command
     from commbench.cli.tables import compared_table
     from commbench.report.page import ReportInput, write_report
-    from commbench.validate.campaign import judge, stamp
+    from commbench.results.run_id import new_run_id
+    from commbench.validate.campaign import judge
 
-    name = stamp()
+    name = new_run_id()
     if files:
         if any(option is not None for option in (min_bytes, max_bytes, factor, iters)):
             raise InputError("-b, -e, -f and -n say what to measure; they have no meaning with files of runs")

@@ -4,7 +4,6 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -157,7 +156,7 @@ def require_ranks_only(schedule: Schedule) -> None:
         )
 
 
-def default_out(collective: str, algorithm: str) -> Path:
-    """``runs/<UTC time>-<collective>-<algorithm>.jsonl``."""
+def default_out(run: str, collective: str, algorithm: str) -> Path:
+    """``runs/<run id>-<collective>-<algorithm>.jsonl``."""
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in algorithm)
-    return Path("runs") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{collective}-{name}.jsonl"
+    return Path("runs") / f"{run}-{collective}-{name}.jsonl"

@@ -6,10 +6,11 @@ No torch here: the supervisor stays light beside the ranks it watches.
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 
-from commbench.errors import RunError
+from commbench.errors import ResultsError, RunError
 from commbench.live.blame import Ended, blame_ended, blame_hung, is_stopped
 from commbench.live.files import SessionFiles
 from commbench.live.job import Job
@@ -96,25 +97,58 @@ class _Watch:
 
 
 class JournalTail:
-    """Reads the records that rank 0 appends to the journal from now on, and tells an observer of each."""
+    """Reads the records that rank 0 appends to the journal from now on, and tells an observer of each.
+
+    Other runs may write there too, and people may do what they like with the file: lines that are no record of this run
+    are passed over, and a file that was cut or taken away is said, once, and read again from its start.
+    """
 
     def __init__(self, job: Job, observer: Observer) -> None:
         self._path = job.out
         self._run = job.run
         self._observer = observer
-        self._offset = job.out.stat().st_size if job.out.exists() else 0
+        self._file, self._offset = self._now() or (0, 0)
         self.records: list[Record] = []
 
     def read(self) -> None:
         """Take in the lines that are whole by now."""
-        if not self._path.exists() or self._path.stat().st_size == self._offset:
+        now = self._now()
+        if now is None or now[1] < self._offset or (self._offset and now[0] != self._file):
+            self._lost()
+        if now is None or now[1] == self._offset:
             return
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            whole, newline, _ = file.read().rpartition(b"\n")
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                whole, newline, _ = file.read().rpartition(b"\n")
+        except OSError:  # taken away since: the next look tells
+            return
+        self._file = now[0]
         self._offset += len(whole) + len(newline)
         for line in filter(bytes.strip, whole.split(b"\n")):
+            self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        """Tell of a record, if the line is one of this run that has not been told."""
+        try:
             record = record_from_json(line.decode(), str(self._path))
-            if getattr(record, "run", None) == self._run:  # others may write there too
-                self.records.append(record)
-                self._observer.measured(record)
+        except (ResultsError, UnicodeDecodeError):  # somebody else's: what rank 0 writes is whole
+            return
+        if getattr(record, "run", None) == self._run and record not in self.records:
+            self.records.append(record)
+            self._observer.measured(record)
+
+    def _now(self) -> tuple[int, int] | None:
+        """Which file it is and its size; None if it is not there."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size
+
+    def _lost(self) -> None:
+        """Say that the file is not what it was, and begin again with what it is now."""
+        if self._offset:
+            text = f"warning: {self._path} was cut or taken away during the run; records that were in it are lost there"
+            print(text, file=sys.stderr)
+        self._offset = 0

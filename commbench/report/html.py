@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from commbench import __version__
-from commbench.errors import InputError
+from commbench.results.outfile import write_whole
 
 __all__ = ["fill_page", "write_page"]
 
@@ -38,17 +38,12 @@ def fill_page(template: str, values: Mapping[str, Any], *, folder: Path | None =
 
 
 def write_page(page: str, path: Path) -> Path:
-    """Write a page and return its path; its folder is made.
+    """Write a page and return its path; its folder is made, and what was there stays until it is whole.
 
     Raises:
         InputError: the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--out {path}: cannot be written: {error.strerror}") from error
-    return path
+    return write_whole(path, page)
 
 
 def _text(name: str) -> str:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast products are, and what they cost collectives that run beside them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
-from commbench.results.records import Record, Samples
+from annotated_types import MinLen
+
+from commbench.results.records import Record, require_rows
 from commbench.results.tensor_parallel_records import TENSOR_PARALLEL_RECORDS
+from commbench.results.values import Bytes, Count, Environment, Instant, Lasting, Name, Positive, Samples
 
 __all__ = ["DEVICE_RECORDS", "GemmMeasured", "OverlapMeasured"]
 
@@ -32,30 +35,17 @@ class GemmMeasured(Record):
 
     kind: ClassVar[str] = "gemm"
 
-    run: str
-    m: int
-    n: int
-    k: int
-    dtype: str
-    device: str
-    samples_s: tuple[float, ...]
-    peak_flops: float | None
+    run: Name
+    m: Count
+    n: Count
+    k: Count
+    dtype: Name
+    device: Name
+    samples_s: Annotated[tuple[Lasting, ...], MinLen(1)]
+    peak_flops: Positive | None
     peak_source: str
-    started_at: str
-    environment: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """See the base.
-
-        Raises:
-            KeyError: a required field is missing.
-        """
-        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
-        try:
-            return cls(**{**known, "samples_s": tuple(data["samples_s"])})
-        except TypeError as error:
-            raise KeyError(str(error)) from error
+    started_at: Instant
+    environment: Environment = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -89,31 +79,25 @@ class OverlapMeasured(Record):
 
     kind: ClassVar[str] = "overlap"
 
-    run: str
-    backend: str
-    ranks: int
-    m: int
-    n: int
-    k: int
-    dtype: str
-    size_bytes: int
+    run: Name
+    backend: Name
+    ranks: Count
+    m: Count
+    n: Count
+    k: Count
+    dtype: Name
+    size_bytes: Bytes
     product_alone_s: Samples
     product_beside_s: Samples
     collective_alone_s: Samples
     collective_beside_s: Samples
     launcher: str
-    started_at: str
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    started_at: Instant
+    environment: Environment = field(default_factory=dict)
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """See the base.
-
-        Raises:
-            KeyError: a required field is missing.
-        """
-        rows = {n: tuple(map(tuple, v)) for n, v in data.items() if n.endswith(("_alone_s", "_beside_s"))}
-        return super(OverlapMeasured, cls).from_json({**data, **rows})
+    def __post_init__(self) -> None:
+        for name in ("product_alone_s", "product_beside_s", "collective_alone_s", "collective_beside_s"):
+            require_rows(name, getattr(self, name), self.ranks)
 
     @property
     def product_slowdown(self) -> float:

@@ -6,11 +6,15 @@ returns, so whatever ends the process later cannot take it back. A line that was
 stays where it is; the next record starts on a line of its own.
 """
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from commbench.errors import ResultsError
+from commbench.results.foreign import looks_like
+from commbench.results.outfile import require_writable
 from commbench.results.records import Record, record_from_json
 
 __all__ = ["Journal", "read_records"]
@@ -32,13 +36,9 @@ class Journal:
         """Say now rather than after an hour of measuring that nothing can be written here.
 
         Raises:
-            ResultsError: the path is a folder, or its file or nearest existing folder may not be written.
+            ResultsError: the path is no ordinary file, or its file or nearest existing folder may not be written.
         """
-        if self.path.is_dir():
-            raise ResultsError(f"{self.path}: is a folder; a journal is a file")
-        nearest = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
-        if not os.access(nearest, os.W_OK) or (nearest != self.path and not nearest.is_dir()):
-            raise ResultsError(f"{self.path}: cannot be written: {nearest} does not allow it")
+        require_writable(self.path, ResultsError)
 
     def append(self, record: Record) -> None:
         """Write one record and return when it is on disk.
@@ -50,6 +50,8 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as file:
+                with suppress(OSError):  # where a file system has no locks, a line is still one write
+                    fcntl.flock(file, fcntl.LOCK_EX)  # another run may append here too
                 file.write(line if _ends_whole(self.path) else _NEWLINE + line)
                 file.flush()
                 os.fsync(file.fileno())
@@ -71,11 +73,14 @@ def read_records(path: Path, *, salvage: bool = False, on_bad: Callable[[str], N
     """
     records: list[Record] = []
     problems: list[str] = []
-    for place, line in _lines(path):
+    data = _content(path)
+    for place, line in _lines(path, data):
         try:
             records.append(_record(line, place))
         except ResultsError as error:
             problems.append(str(error))
+    if problems and not records and (what := looks_like(data)):
+        raise ResultsError(f"{path}: holds no records: it looks like {what}")
     if problems and not salvage:
         raise ResultsError(f"{problems[0]}; {len(records)} records are complete: --salvage reads them", len(records))
     if on_bad is not None:
@@ -94,12 +99,15 @@ def _ends_whole(path: Path) -> bool:
         return file.read(1) == _NEWLINE
 
 
-def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(place, text) of each line that is not blank."""
+def _content(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be read: {error.strerror}") from error
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ResultsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _lines(path: Path, data: bytes) -> Iterator[tuple[str, bytes]]:
+    """(place, text) of each line that is not blank."""
     for number, line in enumerate(data.split(_NEWLINE), 1):
         if line.strip():
             yield f"{path}, line {number}", line
@@ -108,8 +116,7 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
 def _record(line: bytes, place: str) -> Record:
     """The record of one line; every way a line can be wrong is a ResultsError."""
     try:
-        return record_from_json(line.decode(), place)
+        text = line.decode()
     except UnicodeDecodeError:
         raise ResultsError(f"{place}: not UTF-8 text; the line is damaged") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ResultsError(f"{place}: a field has the wrong type: {error}") from None
+    return record_from_json(text, place)

@@ -8,16 +8,38 @@ in the order in which the rank ran them, and time 0 is the first begin on any ra
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from commbench.results.records import Record, Samples
-from commbench.results.spans import SpanRecord
+from annotated_types import Ge, Le, MinLen
+
+from commbench.results.records import Record, require_rows
+from commbench.results.spans import PASSES, SpanRecord
+from commbench.results.values import (
+    Bytes,
+    Count,
+    Environment,
+    Factor,
+    Instant,
+    Lasting,
+    Name,
+    OneOf,
+    Positive,
+    Samples,
+    Seconds,
+    Shaped,
+    Share,
+    Whole,
+)
 
 __all__ = ["PIPELINE_RECORDS", "PipelineCompared", "PipelineMeasured", "PipelineSimulated", "RankSpans", "Span"]
 
-Span = tuple[int, str, int, float, float]
+Span = tuple[Whole, Annotated[str, OneOf(PASSES)], Whole, Seconds, Seconds]
+Transfers = tuple[tuple[Whole, Whole, Seconds], ...]
 RankSpans = tuple[tuple[Span, ...], ...]
 """Spans of every rank."""
+Executor = Annotated[str, OneOf(("schedule", "torch"))]
+Compute = Annotated[str, OneOf(("delay", "matmul"))]
+Clock = Annotated[str, OneOf(("shared", "barrier"))]
 
 
 def _total_s(spans: RankSpans) -> float:
@@ -48,14 +70,28 @@ class _Pipeline(SpanRecord):
 
     bulky: ClassVar[frozenset[str]] = frozenset({"spans", "order"})
 
-    run: str
-    schedule: str
+    run: Name
+    schedule: Name
     order: str
-    executor: str
-    ranks: int
-    stages: int
-    microbatches: int
-    activation_bytes: int
+    executor: Executor
+    ranks: Count
+    stages: Count
+    microbatches: Count
+    activation_bytes: Bytes
+
+    def _require_spans(self, name: str, spans: RankSpans) -> None:
+        """Refuse spans that are not those of every rank of this pipeline, or together last no time.
+
+        Raises:
+            ValueError: names the field.
+        """
+        if len(spans) != self.ranks or not all(spans):
+            raise ValueError(f"{name} must hold one pass or more of each of {self.ranks} ranks")
+        for stage, kind, microbatch, begin, end in (span for rank in spans for span in rank):
+            if stage >= self.stages or microbatch >= self.microbatches or end < begin:
+                raise ValueError(f"{name}: {kind}{microbatch} of stage {stage} is no pass here, or ends too early")
+        if not _total_s(spans) > 0 or not sum(_busy_s(spans)) > 0:
+            raise ValueError(f"{name} must last longer than nothing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,20 +112,30 @@ class PipelineMeasured(_Pipeline):
 
     kind: ClassVar[str] = "pipeline-measured"
 
-    backend: str
-    compute: str
-    delays_s: Mapping[str, float]
-    slow: tuple[tuple[int, float], ...]
-    spans: tuple[RankSpans, ...]
-    clock: str
+    backend: Name
+    compute: Compute
+    delays_s: Mapping[str, Seconds]
+    slow: tuple[tuple[Whole, Positive], ...]
+    spans: Annotated[tuple[RankSpans, ...], MinLen(1)]
+    clock: Clock
     walls_s: Samples
     double_walls_s: Samples
-    transfers_s: tuple[tuple[int, int, float], ...]
-    sleep_over_s: float
+    transfers_s: Transfers
+    sleep_over_s: Seconds
     launcher: str
-    started_at: str
-    wrong: int | None = None
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    started_at: Instant
+    wrong: Whole | None = None
+    environment: Environment = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for number, spans in enumerate(self.spans):
+            self._require_spans(f"spans[{number}]", spans)
+        require_rows("walls_s", self.walls_s, self.ranks)
+        if self.double_walls_s:
+            require_rows("double_walls_s", self.double_walls_s, self.ranks)
+        lab = self.environment.get("emulated")
+        if lab and not {"topology", "routing", "rate_mbit"} <= lab.keys():
+            raise ValueError("environment.emulated must tell topology, routing and rate_mbit")
 
     @property
     def fabric(self) -> str:
@@ -175,11 +221,14 @@ class PipelineSimulated(_Pipeline):
 
     kind: ClassVar[str] = "pipeline-simulated"
 
-    pass_s: Mapping[str, float]
-    transfers_s: tuple[tuple[int, int, float], ...]
+    pass_s: Mapping[str, Seconds]
+    transfers_s: Transfers
     spans: RankSpans
-    engine: str
-    network: Mapping[str, Any] = field(default_factory=lambda: {"kind": "latency"})
+    engine: Name
+    network: Annotated[Mapping[str, Any], Shaped("NetworkFacts")] = field(default_factory=lambda: {"kind": "latency"})
+
+    def __post_init__(self) -> None:
+        self._require_spans("spans", self.spans)
 
     @property
     def iteration_s(self) -> float:
@@ -227,23 +276,23 @@ class PipelineCompared(Record):
 
     kind: ClassVar[str] = "pipeline-compared"
 
-    run: str
-    schedule: str
-    executor: str
-    compute: str
-    ranks: int
-    stages: int
-    microbatches: int
-    measured_s: float
-    spread_s: float
-    simulated_s: float
-    measured_bubble: float
-    simulated_bubble: float
-    clock_free_bubble: float | None
-    idle_s: Mapping[str, float]
-    max_points: float
-    max_error: float | None = None
-    activation_bytes: int = 0
+    run: Name
+    schedule: Name
+    executor: Executor
+    compute: Compute
+    ranks: Count
+    stages: Count
+    microbatches: Count
+    measured_s: Lasting
+    spread_s: Seconds
+    simulated_s: Seconds
+    measured_bubble: Share
+    simulated_bubble: Share
+    clock_free_bubble: Annotated[float, Ge(-1e6), Le(2)] | None
+    idle_s: Annotated[Mapping[str, float], Shaped("IdleSeconds")]
+    max_points: Factor
+    max_error: Factor | None = None
+    activation_bytes: Bytes = 0
     fabric: str = ""
 
     @property

@@ -7,20 +7,34 @@ computed anew from the samples.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from statistics import median
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 from commbench.errors import ResultsError
+from commbench.results.regions import KNEE, LATENCY, PLATEAU
+from commbench.results.strict import CONFIG, built, decoded, finite_figures
+from commbench.results.values import (
+    Bytes,
+    Count,
+    Environment,
+    Factor,
+    Instant,
+    Lasting,
+    Name,
+    OneOf,
+    Samples,
+    Seconds,
+    Shaped,
+    Whole,
+)
 from commbench.units import GB
 
-__all__ = ["SCHEMA", "Compared", "Measured", "Record", "Simulated", "Summary", "record_from_json"]
+__all__ = ["SCHEMA", "Compared", "Measured", "Record", "Simulated", "Summary", "record_from_json", "require_rows"]
 
 SCHEMA = 1
-Samples = tuple[tuple[float, ...], ...]
-"""Seconds, shape rank x iteration."""
 
 
 def _bandwidth_GBps(size_bytes: int, time_s: float) -> float | None:  # noqa: N802  the unit is spelled as in the output
@@ -33,6 +47,7 @@ class Record:
     """Base: one observation, one JSON line."""
 
     kind: ClassVar[str]
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = CONFIG
 
     def derived(self) -> dict[str, Any]:
         """Figures computed from the fields, written beside them."""
@@ -41,24 +56,6 @@ class Record:
     def to_json(self) -> str:
         """One line of JSON, without the newline."""
         return json.dumps({"kind": self.kind, "schema": SCHEMA, **self.derived(), **asdict(self)}, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The record of a decoded JSON object; unknown keys are derived figures and are dropped.
-
-        Raises:
-            KeyError: a required field is missing.
-        """
-        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
-        for name in ("samples_s", "warmup_s"):
-            if name in known:
-                known[name] = tuple(tuple(row) for row in known[name])
-        if "phases_s" in known:
-            known["phases_s"] = {k: tuple(tuple(row) for row in v) for k, v in known["phases_s"].items()}
-        try:
-            return cls(**known)
-        except TypeError as error:
-            raise KeyError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,37 +81,38 @@ class Measured(Record):
 
     kind: ClassVar[str] = "measured"
 
-    run: str
-    collective: str
-    algorithm: str
-    backend: str
-    ranks: int
-    size_bytes: int
-    num_elements: int
-    dtype: str
+    run: Name
+    collective: Name
+    algorithm: Name
+    backend: Name
+    ranks: Count
+    size_bytes: Bytes
+    num_elements: Count
+    dtype: Name
     op: str
     samples_s: Samples
-    busbw_factor: float
-    timing: str
+    busbw_factor: Factor
+    timing: Annotated[str, OneOf(("isolated", "pipelined"))]
     launcher: str
-    started_at: str
-    wrong: int | None = None
-    slices: int = 1
-    root: int = 0
+    started_at: Instant
+    wrong: Whole | None = None
+    slices: Count = 1
+    root: Whole = 0
     schedule: str = ""
     warmup_s: Samples = ()
-    phases_s: Mapping[str, Samples] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    phases_s: Mapping[str, tuple[tuple[Seconds, ...], ...]] = field(default_factory=dict)
+    environment: Environment = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lengths = {len(row) for row in self.samples_s}
-        if len(self.samples_s) != self.ranks or len(lengths) != 1 or 0 in lengths:
-            raise ValueError(f"samples_s must hold a row of one iteration or more for each of {self.ranks} ranks")
-        if not all(isinstance(t, float | int) and t > 0 for row in self.samples_s for t in row):
-            raise ValueError("samples_s must be seconds above zero")
-        for name in ("ranks", "size_bytes", "num_elements", "slices"):
-            if not isinstance(getattr(self, name), int):
-                raise ValueError(f"{name} {getattr(self, name)!r} must be a whole number")
+        require_rows("samples_s", self.samples_s, self.ranks)
+        if self.warmup_s and any(self.warmup_s):
+            require_rows("warmup_s", self.warmup_s, self.ranks)
+        for phase, rows in self.phases_s.items():
+            require_rows(f"phases_s.{phase}", rows, self.ranks)
+        if self.num_elements and self.size_bytes % self.num_elements:
+            raise ValueError(f"size_bytes {self.size_bytes} must be a whole number of {self.num_elements} elements")
+        if self.root >= self.ranks:
+            raise ValueError(f"root {self.root} must be one of the {self.ranks} ranks")
 
     @property
     def slowest_s(self) -> tuple[float, ...]:
@@ -172,23 +170,23 @@ class Simulated(Record):
 
     kind: ClassVar[str] = "simulated"
 
-    collective: str
-    algorithm: str
-    library: str
-    ranks: int
-    size_bytes: int
-    time_s: float
-    busbw_factor: float
-    lower_bound_s: float
-    topology: str
-    routing: str
-    placement: str
-    engine: str
-    detail: str
-    transfers: int
-    wall_s: float
+    collective: Name
+    algorithm: Name
+    library: Name
+    ranks: Count
+    size_bytes: Bytes
+    time_s: Seconds
+    busbw_factor: Factor
+    lower_bound_s: Seconds
+    topology: Name
+    routing: Name
+    placement: Name
+    engine: Name
+    detail: Name
+    transfers: Whole
+    wall_s: Seconds
     seed: int
-    slices: int = 1
+    slices: Count = 1
     shortcut: str = ""
     scenario: str = ""
     jobs: tuple[Mapping[str, Any], ...] = ()
@@ -222,19 +220,19 @@ class Compared(Record):
 
     kind: ClassVar[str] = "compared"
 
-    collective: str
-    algorithm: str
-    backend: str
-    ranks: int
-    size_bytes: int
-    slices: int
-    measured_s: float
-    spread_s: float
-    simulated_s: float
-    set: str
-    region: str
-    busbw_factor: float
-    topology: str
+    collective: Name
+    algorithm: Name
+    backend: Name
+    ranks: Count
+    size_bytes: Bytes
+    slices: Count
+    measured_s: Lasting
+    spread_s: Seconds
+    simulated_s: Seconds
+    set: Annotated[str, OneOf(("fit", "test"))]
+    region: Annotated[str, OneOf((LATENCY, KNEE, PLATEAU))]
+    busbw_factor: Factor
+    topology: Name
 
     @property
     def error(self) -> float:
@@ -257,13 +255,20 @@ class Summary(Record):
 
     kind: ClassVar[str] = "summary"
 
-    points: int
-    median_abs_error: float
-    p95_abs_error: float
-    max_median_abs_error: float
-    max_p95_abs_error: float
+    points: Count
+    median_abs_error: Factor
+    p95_abs_error: Factor
+    max_median_abs_error: Factor
+    max_p95_abs_error: Factor
     ok: bool
-    groups: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, Annotated[Mapping[str, float], Shaped("GroupFigures")]]] = field(
+        default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        held = self.median_abs_error <= self.max_median_abs_error and self.p95_abs_error <= self.max_p95_abs_error
+        if self.ok is not held:
+            raise ValueError(f"ok is {self.ok}, but its errors and thresholds say {held}")
 
 
 @cache
@@ -282,21 +287,31 @@ def record_from_json(line: str, place: str) -> Record:
     """The record on one JSON line; ``place`` (file and line number) opens every error message.
 
     Raises:
-        ResultsError: not whole JSON, an unknown kind or schema, or a missing field.
+        ResultsError: not whole JSON, an unknown kind or schema, or a field that is missing or breaks a rule.
     """
-    try:
-        data = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ResultsError(
-            f"{place}: not a whole JSON object ({error.msg} at column {error.colno}); the line was cut"
-        ) from None
-    types = _record_types()
-    if not isinstance(data, dict) or data.get("kind") not in types:
-        kind = data.get("kind") if isinstance(data, dict) else data
+    data, types = decoded(line, place), _record_types()
+    kind, schema = data.get("kind"), data.get("schema")
+    if not isinstance(kind, str) or kind not in types:
         raise ResultsError(f"{place}: kind {kind!r} is unknown; known: {', '.join(types)}")
-    if data.get("schema") != SCHEMA:
-        raise ResultsError(f"{place}: schema {data.get('schema')!r}; this commbench reads schema {SCHEMA}")
+    if type(schema) is not int or schema != SCHEMA:  # True is 1 in Python
+        raise ResultsError(f"{place}: schema {schema!r}; this commbench reads schema {SCHEMA}")
+    record: Record = built(types[kind], line, place)
     try:
-        return types[data["kind"]].from_json(data)
-    except KeyError as error:
-        raise ResultsError(f"{place}: a {data['kind']} record misses a field: {error.args[0]}") from None
+        sound = finite_figures(record.derived())
+    except (ArithmeticError, ValueError):
+        sound = False
+    if not sound:
+        raise ResultsError(f"{place}: the fields of this {kind} record give figures that are no numbers")
+    return record
+
+
+def require_rows(name: str, rows: Sequence[Sequence[object]], count: int, length: int | None = None) -> None:
+    """Refuse rows that are not ``count`` of one length, which is ``length`` if given, else any above zero.
+
+    Raises:
+        ValueError: names the field.
+    """
+    lengths = {len(row) for row in rows}
+    if len(rows) != count or len(lengths) != 1 or 0 in lengths or length not in (None, *lengths):
+        what = "one iteration or more" if length is None else f"{length} iterations"
+        raise ValueError(f"{name} must hold a row of {what} for each of {count} ranks")

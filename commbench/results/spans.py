@@ -2,18 +2,15 @@
 """Records that hold spans: nested sequences, kept whole in the record file and left out on stdout."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 from commbench.results.records import Record
 
-__all__ = ["SpanRecord", "tuples"]
+__all__ = ["PASSES", "SpanRecord"]
 
-
-def tuples(value: Any) -> Any:
-    """Lists as tuples, however deep."""
-    return tuple(map(tuples, value)) if isinstance(value, list) else value
+PASSES = ("F", "B", "I", "W")
+"""Letters of a pipeline's passes: forward, backward, and its two parts: gradients of inputs and of weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,15 +18,6 @@ class SpanRecord(Record):
     """A record whose sequences are tuples; ``bulky`` names the fields that a headline leaves out."""
 
     bulky: ClassVar[frozenset[str]] = frozenset({"spans"})
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """See the base; sequences become tuples.
-
-        Raises:
-            KeyError: a required field is missing.
-        """
-        return super(SpanRecord, cls).from_json({name: tuples(value) for name, value in data.items()})
 
     def headline(self) -> str:
         """The record as one JSON line without its bulky fields."""

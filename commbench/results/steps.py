@@ -3,13 +3,31 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
+
+from annotated_types import Ge, Le
 
 from commbench.results.records import Record
+from commbench.results.spans import PASSES
+from commbench.results.values import (
+    Bytes,
+    Count,
+    Factor,
+    Flop,
+    Lasting,
+    Name,
+    OneOf,
+    Positive,
+    Ratio,
+    Seconds,
+    Shaped,
+    Share,
+    Whole,
+)
 
 __all__ = ["SimulatedStep"]
 
-Span = tuple[int, int, str, int, float, float]
+Span = tuple[Whole, Whole, Annotated[str, OneOf(PASSES)], Whole, Seconds, Seconds]
 """Unit, stage, letter of the pass, microbatch, begin and end in seconds."""
 
 
@@ -40,52 +58,62 @@ class SimulatedStep(Record):
 
     kind: ClassVar[str] = "simulated-step"
 
-    model: str
-    topology: str
-    device: str
-    dtype: str
-    ranks: int
-    tp: int
-    cp: int
-    ep: int
-    dp: int
-    pp: int
-    schedule: str
-    stages_per_rank: int
-    microbatches: int
-    micro_batch: int
-    global_batch: int
-    sequence: int
-    zero: int
-    recompute: str
+    model: Name
+    topology: Name
+    device: Name
+    dtype: Name
+    ranks: Count
+    tp: Count
+    cp: Count
+    ep: Count
+    dp: Count
+    pp: Count
+    schedule: Name
+    stages_per_rank: Count
+    microbatches: Count
+    micro_batch: Count
+    global_batch: Count
+    sequence: Count
+    zero: Annotated[int, Ge(0), Le(3)]
+    recompute: Name
     sequence_parallel: bool
-    attention: str
-    efficiency: Mapping[str, float | str]
-    slowdown: float
-    iteration_s: float
-    model_flops: int
-    hardware_flops: int
-    peak_flops: float
-    bubble_of_ideal: float
-    bubble_of_total: float
-    time_s: Mapping[str, float]
-    exposed_s: Mapping[str, float]
-    critical_s: Mapping[str, float]
-    memory_bytes: Mapping[str, int]
-    memory_by_position: tuple[Mapping[str, int], ...]
-    capacity_bytes: int
-    busiest_links: tuple[Mapping[str, Any], ...]
+    attention: Name
+    efficiency: Mapping[str, Factor | str]
+    slowdown: Factor
+    iteration_s: Lasting
+    model_flops: Flop
+    hardware_flops: Flop
+    peak_flops: Positive
+    bubble_of_ideal: Ratio
+    bubble_of_total: Share
+    time_s: Mapping[str, Seconds]
+    exposed_s: Mapping[str, Seconds]
+    critical_s: Mapping[str, Seconds]
+    memory_bytes: Mapping[str, Bytes]
+    memory_by_position: tuple[Mapping[str, Bytes], ...]
+    capacity_bytes: Annotated[int, Ge(1), Le(2**60)]
+    busiest_links: tuple[Annotated[Mapping[str, Any], Shaped("LinkUse")], ...]
     folded: str
     notes: tuple[str, ...]
-    routing: str
-    placement: str
-    engine: str
+    routing: Name
+    placement: Name
+    engine: Name
     scenario: str
     seed: int
-    operations: int
-    wall_s: float
-    positions: tuple[int, ...] = ()
+    operations: Whole
+    wall_s: Seconds
+    positions: tuple[Whole, ...] = ()
     spans: tuple[Span, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        for use in self.memory_by_position:
+            if use.keys() != self.memory_bytes.keys():
+                raise ValueError("memory_by_position must have the kinds of memory_bytes at every position")
+        for unit, stage, _, _, begin, end in self.spans:
+            if unit >= len(self.positions) or stage >= self.pp * self.stages_per_rank or end < begin:
+                raise ValueError(f"spans: unit {unit}, stage {stage} is no pass of this pipeline, or ends too early")
+        if self.spans and not max(span[5] for span in self.spans) > 0:
+            raise ValueError("spans must last longer than nothing")
 
     @property
     def tokens_per_s_per_gpu(self) -> float:
@@ -119,11 +147,3 @@ class SimulatedStep(Record):
     def without_spans(self) -> Self:
         """The same without its passes, for standard output."""
         return replace(self, spans=(), positions=())
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """See Record.from_json; lists become tuples again."""
-        lists = ("memory_by_position", "busiest_links", "notes", "positions")
-        turned = {name: tuple(data[name]) for name in lists if name in data}
-        turned["spans"] = tuple(tuple(row) for row in data.get("spans", ()))
-        return super(SimulatedStep, cls).from_json({**data, **turned})

@@ -9,10 +9,26 @@ in which the rank called, in seconds since the rank began the iteration.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
-from commbench.results.records import Record, Samples
-from commbench.results.spans import SpanRecord, tuples
+from annotated_types import Ge, MinLen
+
+from commbench.results.records import Record, require_rows
+from commbench.results.spans import SpanRecord
+from commbench.results.strict import CONFIG
+from commbench.results.values import (
+    Bytes,
+    Count,
+    Environment,
+    Factor,
+    Flop,
+    Instant,
+    Lasting,
+    Name,
+    OneOf,
+    Samples,
+    Seconds,
+)
 from commbench.units import GB
 
 __all__ = [
@@ -25,9 +41,10 @@ __all__ = [
     "TensorParallelSimulated",
 ]
 
-CallSpan = tuple[str, int, float, float, float, float]
+CallSpan = tuple[Name, Bytes, Seconds, Seconds, Seconds, Seconds]
 IterationSpans = tuple[tuple[CallSpan, ...], ...]
 """Spans of every rank in one iteration."""
+Method = Annotated[str, OneOf(("hand", "dtensor"))]
 
 
 def _slowest(samples: Samples) -> list[float]:
@@ -44,10 +61,12 @@ class CollectiveCount:
         size_bytes: of all of them, the full buffers, as nccl-tests counts. busbw_factor: of the collective.
     """
 
-    collective: str
-    calls: int
-    size_bytes: int
-    busbw_factor: float
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = CONFIG
+
+    collective: Name
+    calls: Count
+    size_bytes: Bytes
+    busbw_factor: Factor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +80,22 @@ class _Traffic(SpanRecord):
         spans: per iteration, those of every rank; see the module.
     """
 
-    run: str
-    method: str
+    run: Name
+    method: Method
     sequence_parallel: bool
-    backend: str
-    ranks: int
+    backend: Name
+    ranks: Count
     samples_s: Samples
     spans: tuple[IterationSpans, ...]
+
+    def __post_init__(self) -> None:
+        require_rows("samples_s", self.samples_s, self.ranks, len(self.spans) or 1)
+        for number, iteration in enumerate(self.spans):
+            if len(iteration) != self.ranks:
+                raise ValueError(f"spans[{number}] must hold the spans of each of {self.ranks} ranks")
+            for name, _, *marks in (span for rank in iteration for span in rank):
+                if marks != sorted(marks):
+                    raise ValueError(f"spans[{number}]: begin, called, wait and end of a {name} are not in this order")
 
     @property
     def collective_s(self) -> Samples:
@@ -117,31 +145,21 @@ class TensorParallelMeasured(_Traffic):
 
     kind: ClassVar[str] = "tensor-parallel"
 
-    hidden: int
-    heads: int
-    ffn: int
-    sequence: int
-    micro_batch: int
-    dtype: str
+    hidden: Count
+    heads: Count
+    ffn: Count
+    sequence: Count
+    micro_batch: Count
+    dtype: Name
     counts: tuple[CollectiveCount, ...]
-    formula_bytes_times_ranks: int
-    starts_s: Samples
-    clock: str
-    largest_error: float | None
-    tolerance: float
+    formula_bytes_times_ranks: Flop
+    starts_s: tuple[tuple[Seconds, ...], ...]
+    clock: Annotated[str, OneOf(("shared", "barrier"))]
+    largest_error: Annotated[float, Ge(0)] | None
+    tolerance: Factor
     launcher: str
-    started_at: str
-    environment: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """See the base.
-
-        Raises:
-            KeyError: a required field is missing.
-        """
-        counts = tuple(CollectiveCount(**count) for count in data["counts"])
-        return super(TensorParallelMeasured, cls).from_json({**data, "counts": counts})
+    started_at: Instant
+    environment: Environment = field(default_factory=dict)
 
     @property
     def calls(self) -> int:
@@ -196,7 +214,7 @@ class TensorParallelSimulated(_Traffic):
     kind: ClassVar[str] = "tensor-parallel-simulated"
 
     machine: Mapping[str, Any]
-    engine: str
+    engine: Name
 
     def derived(self) -> dict[str, Any]:
         """Times."""
@@ -216,27 +234,18 @@ class TensorParallelCompared(Record):
 
     kind: ClassVar[str] = "tensor-parallel-compared"
 
-    run: str
-    method: str
+    run: Name
+    method: Method
     sequence_parallel: bool
-    backend: str
-    ranks: int
-    measured_s: float
-    spread_s: float
-    simulated_s: float
-    measured_step_s: float
-    simulated_step_s: float
-    calibration: tuple[tuple[int, float, float, float], ...]
-    max_error: float
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """See the base.
-
-        Raises:
-            KeyError: a required field is missing.
-        """
-        return super(TensorParallelCompared, cls).from_json({**data, "calibration": tuples(data["calibration"])})
+    backend: Name
+    ranks: Count
+    measured_s: Lasting
+    spread_s: Seconds
+    simulated_s: Seconds
+    measured_step_s: Lasting
+    simulated_step_s: Lasting
+    calibration: Annotated[tuple[tuple[Bytes, Lasting, Seconds, Seconds], ...], MinLen(1)]
+    max_error: Factor
 
     @property
     def error(self) -> float:

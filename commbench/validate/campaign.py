@@ -3,7 +3,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from commbench.calibrate.fit import calibrate
@@ -12,11 +11,12 @@ from commbench.collectives.registry import build_schedule, get_algorithm
 from commbench.errors import CheckFailedError, InputError
 from commbench.results.journal import Journal
 from commbench.results.records import Compared, Measured, Simulated, Summary
+from commbench.results.run_id import new_run_id
 from commbench.sim.collective import simulate
 from commbench.topology.model import Topology
 from commbench.validate.compare import compare, split_sizes, summarize
 
-__all__ = ["LEGS", "NATIVE", "Leg", "Validation", "judge", "measure_legs", "simulate_sizes", "stamp"]
+__all__ = ["LEGS", "NATIVE", "Leg", "Validation", "judge", "measure_legs", "simulate_sizes"]
 
 COLLECTIVE = "all-reduce"
 NATIVE = "native"
@@ -51,11 +51,6 @@ class Validation:
     num_native: int
 
 
-def stamp() -> str:
-    """Name for the files of one invocation, so that none overwrites or extends those of another."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-
-
 def measure_legs(
     legs: Sequence[Leg], sizes_bytes: Sequence[int], *, out: Path, iters: int, tell: Callable[[str], None]
 ) -> list[Measured]:
@@ -81,7 +76,7 @@ def measure_legs(
             ranks=leg.ranks,
             sizes_bytes=tuple(sizes_bytes),
             out=out,
-            run=f"{stamp()}-{leg.algorithm}-{leg.ranks}",
+            run=new_run_id(),
             schedule=None if leg.algorithm == NATIVE else build_schedule(COLLECTIVE, leg.algorithm, leg.ranks, slices),
             slices=slices,
             backend="gloo",

@@ -39,6 +39,9 @@ class LabPoint:
     leg: str
 
 
+_TOLD = ("topology", "routing", "rate_mbit", "mtu", "jobs", "job", "channels", "group")  # that a prediction needs
+
+
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """What a campaign found.
@@ -69,14 +72,37 @@ def is_fit(record: Measured) -> bool:
     return (fabric, record.algorithm, record.collective) == wanted and record.size_bytes in FIT_SIZES
 
 
+def require_lab(record: Measured) -> None:
+    """Refuse a record that does not tell enough of a lab to predict it.
+
+    Raises:
+        InputError: names the run and what is missing.
+    """
+    lab = record.environment.get("emulated", {})
+    missing = [f"emulated.{key}" for key in _TOLD if key not in lab]
+    missing += [] if "burst_packets" in lab.get("shaping", {}) else ["emulated.shaping.burst_packets"]
+    missing += [] if "cores_usable" in record.environment else ["cores_usable"]
+    if missing:
+        raise InputError(
+            f"run {record.run}, {record.size_bytes} B: its environment does not tell {', '.join(missing)}; "
+            "validate --emulated takes what it measured itself"
+        )
+    job, ranks = lab["job"], [rank for one in lab["jobs"] for rank in one]
+    if job >= len(lab["jobs"]) or len(lab["jobs"][job]) != record.ranks or len(set(ranks)) != len(ranks):
+        raise InputError(f"run {record.run}: emulated.jobs {lab['jobs']} is not what job {job} of it measured")
+
+
 def judge_labs(
     records: Sequence[Measured], *, bars: Mapping[bool, Bar] = BARS, tell: Callable[[str], None] = lambda text: None
 ) -> Agreement:
     """Fit on the star, predict everything, and judge the test points.
 
     Raises:
-        InputError: nothing to fit on, or nothing to test. CheckFailedError: a record has wrong values.
+        InputError: a record is of no lab, nothing to fit on, or nothing to test.
+        CheckFailedError: a record has wrong values.
     """
+    for record in records:
+        require_lab(record)
     wrong = [record for record in records if record.wrong]
     if wrong:
         raise CheckFailedError(f"{len(wrong)} records have wrong values, the first of {leg_of(wrong[0])}")

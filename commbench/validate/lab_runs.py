@@ -8,7 +8,7 @@ are all above it.
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from commbench.emulate.plan import LabPlan, plan_lab, scaled
 from commbench.emulate.tables import equal_cost, single_path
 from commbench.results.journal import Journal, read_records
 from commbench.results.records import Measured
+from commbench.results.run_id import new_run_id
 from commbench.routing.router import Router
 from commbench.topology.load import load_topology
 from commbench.units import parse_bandwidth
@@ -64,6 +65,12 @@ def schedule_of(
         element_bytes=_ELEMENT_BYTES,
     )
     return build(chosen, request), chosen.default_slices
+
+
+@cache
+def _invocation() -> str:
+    """What all runs of this campaign have in their identifier."""
+    return new_run_id()
 
 
 def leg_of(record: Measured) -> str:
@@ -173,7 +180,7 @@ def _plan(leg: Leg, number: int, size: int, guess: float, lab: "Lab") -> "Plan":
         ranks=ranks,
         sizes_bytes=(rounded,),
         out=Path("records.jsonl"),  # the crew puts another one in its place
-        run=leg.name if len(leg.jobs) == 1 else f"{leg.name}, job {number}",
+        run=f"{_invocation()} {leg.name}" + (f", job {number}" if len(leg.jobs) > 1 else ""),
         schedule=schedule,
         slices=slices,
         backend="gloo",

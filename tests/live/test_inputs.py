@@ -14,6 +14,7 @@ from commbench.errors import InputError
 from commbench.live.kinds import job_of
 from commbench.live.plan import Plan, default_out, rounded_sizes
 from commbench.live.seat import find_seat, first_host
+from commbench.results.run_id import new_run_id
 
 STAR = Schedule.from_ops("all-reduce", "star", 2, 1, [], num_switches=3)
 ROOT_1 = Schedule.from_ops("broadcast", "b", 2, 1, [Op(0, 1, 0, Kind.SEND, 0, 0), Op(0, 0, 0, Kind.RECV, 1, 0)], root=1)
@@ -94,8 +95,9 @@ def test_a_plan_that_cannot_run_is_refused(changes: dict[str, object], message: 
         plan(**changes)
 
 
-def test_the_default_journal_names_time_collective_and_algorithm() -> None:
-    assert default_out("all-reduce", "my/ring").name.endswith("Z-all-reduce-my_ring.jsonl")
+def test_the_default_journal_names_run_collective_and_algorithm() -> None:
+    run = new_run_id()
+    assert default_out(run, "all-reduce", "my/ring").name == f"{run}-all-reduce-my_ring.jsonl"
 
 
 MASTER = {"MASTER_ADDR": "h", "MASTER_PORT": "1"}

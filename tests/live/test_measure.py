@@ -92,7 +92,7 @@ def test_wrong_values_are_refused_with_their_sizes() -> None:
         busbw_factor=1.0,
         timing="isolated",
         launcher="commbench",
-        started_at="",
+        started_at="2026-01-01T00:00:00+00:00",
         wrong=3,
     )
     with pytest.raises(CheckFailedError, match="wrong values: 3 at 1 KiB"):

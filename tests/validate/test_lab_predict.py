@@ -203,7 +203,8 @@ def measured(leg_number: int, size: int, legs=CAMPAIGN) -> Measured:
     return Measured(
         run="r", collective=leg.collective, algorithm=leg.algorithm, backend="gloo", ranks=ranks, size_bytes=size,
         num_elements=size // 4, dtype="float32", op="sum", samples_s=((1.0,),) * ranks, busbw_factor=1.0,
-        timing="isolated", launcher="commbench", started_at="", environment={"emulated": lab, "cores_usable": 2},
+        timing="isolated", launcher="commbench",
+        started_at="2026-01-01T00:00:00+00:00", environment={"emulated": lab, "cores_usable": 2},
     )  # fmt: skip
 
 

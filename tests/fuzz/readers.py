@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every reader of the package: whole inputs to damage, how they are read, and what must hold of what was accepted.
+
+A reader takes the path of a file, raises a CommbenchError or returns "", or what is nonsense in what it accepted.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+_MOST = 2**24  # ranks, chunks, stages that a few lines may ask for
+Reader = Callable[[Path], str]
+_ANY_SIGN = ("error", "points", "environment", "groups", "bubble_clock_free")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Every number in what JSON can hold."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _numbers(one)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def _wrong(name: str, values: Sequence[float], least: float = 0, most: float = 1e30) -> str:
+    bad = [v for v in values if not math.isfinite(v) or not least <= v <= most]
+    return f"{name} {bad[0]!r} is outside {least}..{most}" if bad else ""
+
+
+def results(path: Path) -> str:
+    import json
+
+    from commbench.results.frame import table
+    from commbench.results.journal import read_records
+
+    records = read_records(path)
+    for record in records:
+        data = json.loads(record.to_json())
+        least = -math.inf if "idle_s" in data or "seed" in data else -1e-3
+        kept = {k: v for k, v in data.items() if k not in _ANY_SIGN}
+        if wrong := _wrong(record.kind, list(_numbers(kept)), least):
+            return wrong
+    table([("x", record) for record in records], "csv")
+    return ""
+
+
+def page(path: Path) -> str:
+    from commbench.report.page import ReportInput, render
+    from commbench.results.journal import read_records
+
+    if records := read_records(path):
+        text = render(ReportInput("fuzz", records))
+        return "control characters on the page" if any(ord(c) < 32 and c not in "\n\t\r" for c in text) else ""
+    return ""
+
+
+def topology(path: Path) -> str:
+    from commbench.topology.load import load_fabric
+
+    fabric = load_fabric(path)
+    rates = [float(rate) for rate in fabric.bandwidths]
+    return _wrong("ranks", [fabric.num_ranks], 1, _MOST) or _wrong("bandwidth", rates, 1e-3, 1e18)
+
+
+def scenario(path: Path) -> str:
+    from commbench.sim.scenario import Scenario
+
+    faults = Scenario.load(path).faults
+    factors = [f.factor for f in faults if hasattr(f, "factor")]
+    return _wrong("at_ps", [f.at_ps for f in faults], 0, 2**63) or _wrong("factor", factors, 0, 1e6)
+
+
+def step(path: Path) -> str:
+    from commbench.cli.step_options import read_options, simulate_options
+
+    record = simulate_options(read_options(path, {}))
+    times = [record.iteration_s, *record.time_s.values(), *record.exposed_s.values()]
+    counts = [record.ranks, record.global_batch, record.sequence]
+    return _wrong("ranks, batch, sequence", counts, 1, _MOST) or _wrong("seconds", times, -1e-9, 1e9)
+
+
+def _algorithm(path: Path) -> str:
+    from commbench.collectives.algorithms.load import load_file
+
+    schedule = load_file(path)
+    return _wrong("ranks, chunks", [schedule.num_ranks, schedule.num_chunks], 1, _MOST)
+
+
+def pipeline(path: Path) -> str:
+    from commbench.workload.pipeline.text import read_pipeline
+
+    found = read_pipeline(path)
+    return _wrong("ranks, stages", [found.num_ranks, found.num_stages, found.num_microbatches], 1, _MOST)
+
+
+def gemm(path: Path) -> str:
+    from commbench.workload.compute import DEVICES
+    from commbench.workload.gemm_table import read_gemm_table
+
+    efficiencies = read_gemm_table(path, DEVICES["h100-sxm5-80gb"], "bf16").efficiencies
+    return _wrong("m, n, k", [v for shape in efficiencies for v in shape], 1, 2**53) or _wrong(
+        "efficiency", list(efficiencies.values()), 1e-12, 1
+    )
+
+
+def lab_state(path: Path) -> str:
+    from commbench.emulate.state import list_labs
+
+    labs = list_labs(path.parent)
+    return _wrong("pid", [p.pid for lab in labs for p in (lab.owner, *lab.processes)], 2, 2**22)
+
+
+def quantity(path: Path) -> str:
+    """What options and YAML values are read by."""
+    from commbench.errors import CommbenchError
+    from commbench.units import parse_bandwidth, parse_duration_ps, parse_size
+
+    text = path.read_text(errors="surrogateescape")
+    for parse in (parse_bandwidth, parse_duration_ps, parse_size):
+        try:
+            value = parse(text)
+        except CommbenchError:
+            continue
+        if wrong := _wrong(parse.__name__, [value]):
+            return wrong
+    return ""
+
+
+def _records() -> list[bytes]:
+    from commbench.results.journal import read_records
+    from tests.report import samples
+    from tests.results.test_journal import COMPARED, SIMULATED, SUMMARY, measured
+
+    files = (ROOT / f"reports/{name}.jsonl" for name in ("pipeline/runs", "tensor-parallel/five-runs"))
+    kinds = {r.kind: r for file in files for r in read_records(file)}
+    small = [r for r in kinds.values() if len(r.to_json()) < 40_000]
+    texts = [r.to_json() for r in (measured(), SIMULATED, COMPARED, SUMMARY, samples.measured(), *small)]
+    return [text.encode() + b"\n" for text in [*texts, "\n".join(texts[:4]), _STEP_RECORD, _GEMM]]
+
+
+_STEP_RECORD = (
+    '{"kind": "simulated-step", "schema": 1, "model": "m", "topology": "t", "device": "d", "dtype": "bf16", '
+    '"ranks": 2, "tp": 1, "cp": 1, "ep": 1, "dp": 1, "pp": 2, "schedule": "1f1b", "stages_per_rank": 1, '
+    '"microbatches": 2, "micro_batch": 1, "global_batch": 2, "sequence": 8, "zero": 0, "recompute": "none", '
+    '"sequence_parallel": false, '
+    '"attention": "causal", "efficiency": {"matrix": 0.5, "attention": 0.5, "memory": 0.5}, "slowdown": 1.0, '
+    '"iteration_s": 1.0, "model_flops": 100, "hardware_flops": 120, "peak_flops": 1e12, "bubble_of_ideal": 0.5, '
+    '"bubble_of_total": 0.33, "time_s": {"forward": 0.4, "idle": 0.6}, "exposed_s": {"pipeline": 0.1}, '
+    '"critical_s": {"forward": 1.0}, "memory_bytes": {"weights": 8}, '
+    '"memory_by_position": [{"weights": 8}, {"weights": 8}], "capacity_bytes": 16, '
+    '"busiest_links": [{"joins": "a -> b", "link": "l", "bytes": 1.0, "utilisation": 0.1, '
+    '"links": 1, "mean_utilisation": 0.1}], "folded": "nothing", "notes": ["n"], '
+    '"routing": "ecmp", "placement": "linear", '
+    '"engine": "compiled", "scenario": "", "seed": 0, "operations": 4, "wall_s": 0.1, "positions": [0, 1], '
+    '"spans": [[0, 0, "F", 0, 0.0, 0.4], [1, 1, "F", 0, 0.4, 0.8]]}'
+)
+_GEMM = (
+    '{"kind": "gemm", "schema": 1, "seconds": 1e-3, "run": "r", "m": 64, "n": 64, "k": 64, "dtype": "bf16", '
+    '"device": "h100-sxm5-80gb", "samples_s": [1e-3, 2e-3], "peak_flops": 9.89e14, "peak_source": "sheet", '
+    '"started_at": "2026-01-01T00:00:00+00:00", "environment": {}}'
+)
+_STEP = (
+    b"model: gpt3-1.3b\ntopology: dgx-h100-x2\ntp: 4\npp: 2\ndp: 2\nmicrobatch: 1\nglobal-batch: 8\nschedule: 1f1b\n"
+    b"device: h100-sxm5-80gb\nmatrix-efficiency: 0.6\nattention-efficiency: 0.6\nmemory-efficiency: 0.8\n"
+    b"seed: 1\nsequence: 512\n"
+)
+_STATE = (
+    b'{"lab": "cb12", "owner": {"pid": 4194000, "started": 1, "what": "commbench"}, "processes": [{"pid": 4194001, '
+    b'"started": 2, "what": "rank"}], "namespaces": ["cb12-h0", "cb12-h1"]}'
+)
+
+
+def _schedules() -> dict[str, list[bytes]]:
+    from commbench.collectives.msccl_write import to_msccl
+    from commbench.collectives.registry import build_schedule
+    from commbench.collectives.text import to_text
+
+    made = [build_schedule("all-reduce", name, 4) for name in ("ring", "double-binary-tree")]
+    return {"text": [to_text(one).encode() for one in made], "xml": [to_msccl(one).encode() for one in made]}
+
+
+def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
+    """(name, ending of the file, reader, whole inputs); a topology file is also what ``calibrate`` writes."""
+    from commbench.workload.pipeline.registry import build_pipeline
+    from commbench.workload.pipeline.text import to_csv
+
+    files = ("star-8", "fat-tree-16", "shared-memory-4", "dgx-h100-x2", "two-rail-8", "oam-mesh")
+    topologies = [(ROOT / f"topologies/{name}.yaml").read_bytes() for name in files]
+    scripts = [path.read_bytes() for path in sorted((ROOT / "sims").rglob("*.yaml"))]
+    orders = [to_csv(build_pipeline(name, 2, 4)).encode() for name in ("1f1b", "zb-h1")]
+    records, schedules = _records(), _schedules()
+    return [
+        ("results", ".jsonl", results, records),
+        ("page", ".jsonl", page, records),
+        ("topology", ".yaml", topology, topologies),
+        ("scenario", ".yaml", scenario, scripts),
+        ("step", ".yaml", step, [_STEP]),
+        ("schedule", ".txt", _algorithm, schedules["text"]),
+        ("msccl", ".xml", _algorithm, schedules["xml"]),
+        ("pipeline", ".csv", pipeline, orders),
+        ("gemm", ".jsonl", gemm, [_GEMM.encode(), b"device,dtype,m,n,k,seconds\nh100-sxm5-80gb,bf16,64,64,64,1e-3\n"]),
+        ("lab-state", ".json", lab_state, [_STATE]),
+        ("quantity", ".txt", quantity, [b"100 Gbit/s", b"20 us", b"64K", b"1.5 GB/s"]),
+    ]

@@ -8,7 +8,9 @@ Rules, beside those of the pipeline schedule and of ``step_passes``:
 * Gradients of a bucket are sent on (unit, "data") when the last pass that adds to them has left the layer that the
   bucket waits for. They run beside the backward pass of the layers before it. Under ZeRO 2 and 3, which keep no more
   than a rank's own share of the gradients, every microbatch's are sent.
-* ZeRO 3 gathers a layer on (unit, "data") once the layer two before it is through: one layer computes, one is fetched.
+* ZeRO 3 gathers a layer on (unit, "gather") once the layer two before it is through: one layer computes, the next is
+  fetched, and what is reduced on (unit, "data") goes beside both. What comes after a pass that sent gradients, the
+  gathers too, waits until these are reduced, as in FSDP and DeepSpeed: a rank has no room for the gradients of two.
 * The optimizer follows when all gradients are there: it reads gradients, reads and writes its state and writes the
   parameters, at the memory's bandwidth. ZeRO 1 and 2 gather the parameters behind it.
 """
@@ -151,6 +153,8 @@ class _Builder:
             self._add_pass(position, action)
         for action in step.parts:
             self._send(position, action)
+        if self.plan.zero == 3 and any(self._sends_each(action) for action in step.parts):
+            self._await_gradients(position)
 
     def _add_pass(self, position: int, action: Action) -> None:
         """One pass on all units of a position, with what its gradients set off."""
@@ -233,7 +237,7 @@ class _Builder:
         done = {unit: list(self._done.get(unit, ())) for unit in self.units.at(position)}
         before = {unit: ends[:1] for unit, ends in done.items() if len(ends) == 2}
         for one in traffic:
-            for unit, number in self._collectives(one, position, "data", before).items():
+            for unit, number in self._collectives(one, position, "gather", before).items():
                 self._wait[unit].append(number)
 
     def _layer_done(self, units: range) -> None:
@@ -255,6 +259,16 @@ class _Builder:
                 continue
             for unit, number in self._collectives(one, position, "data", after).items():
                 self._data[unit].append(number)
+
+    def _await_gradients(self, position: int) -> None:
+        """Nothing of a later pass, gathers included, begins before this one's gradients are reduced."""
+        units = self.units.at(position)
+        for unit in units:
+            self._wait[unit] += self._data[unit]
+            self._data[unit] = []
+            self._compute(unit, Work("backward", 0), "gradients reduced")
+        self._layer_done(units)
+        self._layer_done(units)  # twice: a gather waits for the one two before it
 
     def add_ends(self) -> None:
         """The tied embedding's gradients, between the first and the last position."""

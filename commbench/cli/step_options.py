@@ -184,6 +184,7 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
     Raises:
         InputError: see simulate_options.
     """
+    from commbench.workload.formats import get_formats
     from commbench.workload.groups import Degrees
     from commbench.workload.memory import get_precision
     from commbench.workload.presets import get_model
@@ -202,7 +203,7 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
     run = Execution(
         micro_batch=_given(options.microbatch),
         sequence=model.sequence,
-        element_bytes=1 if options.dtype == "fp8" else 4 if options.dtype in ("fp32", "tf32") else 2,
+        formats=get_formats(options.dtype),
         attention=options.attention,
         flash=options.flash,
         recompute=options.recompute,
@@ -218,7 +219,6 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
         schedule=schedule,
         layers=split_layers(model, schedule.num_stages, _layers(options.layers)),
         device=device,
-        dtype=options.dtype,
         efficiency=efficiency,
         precision=get_precision(options.precision),
         zero=options.zero,

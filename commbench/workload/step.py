@@ -190,7 +190,8 @@ class _Builder:
         key = (work, core)
         if key not in self._durations:
             plan = self.plan
-            time_s = work_seconds(work, plan.device, plan.dtype, plan.efficiency, core=core)
+            dtype = plan.run.formats.products if work.layer_product else plan.run.formats.others
+            time_s = work_seconds(work, plan.device, dtype, plan.efficiency, core=core)
             self._durations[key] = round(time_s * PS_PER_S)
         return self._durations[key]
 

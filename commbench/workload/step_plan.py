@@ -38,7 +38,7 @@ class StepPlan:
     Attributes:
         model: what is trained. run: how a rank executes it.
         degrees: how the ranks share the work. schedule: the pipeline schedule. layers: of every stage.
-        device, dtype, efficiency: how long operators last (workload.compute).
+        device, efficiency: how long operators last (workload.compute), with the execution's formats.
         precision: bytes per parameter. zero: ZeRO stage. bucket_bytes: least size of a gradient bucket.
         ranks_per_host: neighbouring ranks that share a host.
         algorithms: collective -> algorithm.
@@ -56,7 +56,6 @@ class StepPlan:
     schedule: PipelineSchedule
     layers: tuple[int, ...]
     device: Device
-    dtype: str
     efficiency: Efficiency
     precision: Precision
     zero: int
@@ -78,7 +77,13 @@ class StepPlan:
         if self.scatter_gather and self.run.sequence_parallel:
             raise InputError("--scatter-gather: with --sequence-parallel each rank has only its share to send anyway")
         self.run.check_model(self.model)
-        self.device.peak(self.dtype)
+        for dtype in (self.run.formats.products, self.run.formats.others):
+            self.device.peak(dtype)
+
+    @property
+    def dtype(self) -> str:
+        """Of the layers' products."""
+        return self.run.formats.products
 
     @property
     def global_batch(self) -> int:

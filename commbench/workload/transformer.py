@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 from commbench.errors import InputError
+from commbench.workload.formats import Formats
 
 __all__ = ["RECOMPUTE", "Execution", "Transformer", "split_layers"]
 
@@ -70,7 +71,7 @@ class Execution:
 
     Attributes:
         micro_batch: sequences of a microbatch. sequence: tokens of a sequence.
-        element_bytes: of activations and of the weights that products read, 2 for BF16.
+        formats: what products compute in, and what is kept and sent.
         attention: "causal" counts and executes half of the scores, "full" all of them.
         flash: whether attention is one kernel that keeps no scores (FlashAttention, arXiv 2205.14135).
         recompute: "none"; "selective" runs the attention core again in backward; "full" runs each layer again
@@ -86,7 +87,7 @@ class Execution:
 
     micro_batch: int
     sequence: int
-    element_bytes: int
+    formats: Formats
     attention: str
     flash: bool
     recompute: str
@@ -97,7 +98,7 @@ class Execution:
     keep_gathered: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("micro_batch", "sequence", "element_bytes", "tp", "cp", "ep"):
+        for key in ("micro_batch", "sequence", "tp", "cp", "ep"):
             if getattr(self, key) < 1:
                 raise InputError(f"{key} = {getattr(self, key)} must be at least 1")
         for key, words in (("attention", ATTENTION), ("recompute", RECOMPUTE)):
@@ -110,6 +111,11 @@ class Execution:
                 f"sequence {self.sequence} / cp {self.cp} is not a multiple of tp {self.tp}, "
                 "as sequence parallelism needs"
             )
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of an activation."""
+        return self.formats.activations
 
     @property
     def tokens(self) -> int:

@@ -88,6 +88,22 @@ def test_a_straggler_and_jitter_make_the_step_longer_and_are_named(tmp_path: Pat
     assert [one["scenario"] for one in (healthy, slow, jittered)] == ["", "slow", "jitter 0.1"]
 
 
+@pytest.mark.parametrize(("model", "degrees"), [("llama3-8b", "--tp 2"), ("mixtral-8x7b", "--dp 2 --ep 2")])
+def test_fp8_concerns_products_alone(tmp_path: Path, model: str, degrees: str) -> None:
+    """Half as long at most is what they become; memory, all that is sent and what is exposed of it stay in 16 bits."""
+    step = STEP.replace("gpt3-125m", model).replace("--tp 2", degrees)
+    wide, narrow = (
+        json.loads(commbench("sim", "train", *step.split(), "--json", "--dtype", dtype, folder=tmp_path).stdout)
+        for dtype in ("bf16", "fp8")
+    )
+    assert narrow["memory_bytes"] == wide["memory_bytes"]
+    assert [one["bytes"] for one in narrow["busiest_links"]] == [one["bytes"] for one in wide["busiest_links"]]
+    assert narrow["exposed_s"].get("tensor", 0) == pytest.approx(wide["exposed_s"].get("tensor", 0), rel=1e-3)
+    assert narrow["time_s"]["optimizer"] == wide["time_s"]["optimizer"]
+    for kind in ("forward", "backward"):
+        assert 0.5 * wide["time_s"][kind] < narrow["time_s"][kind] < wide["time_s"][kind]
+
+
 def test_sim_of_a_collective_stays_as_it_was(tmp_path: Path) -> None:
     done = commbench("sim", "all-reduce", "--topology", "star-8", "-b", "1M", "-e", "1M", "--json", folder=tmp_path)
     assert json.loads(done.stdout)["kind"] == "simulated"

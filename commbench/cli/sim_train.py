@@ -53,6 +53,9 @@ def train(
     sequence: Annotated[
         int | None, _option("--sequence", help="Tokens of a sequence; the model's own if left out.")
     ] = None,
+    positions: Annotated[
+        int | None, _option("--positions", help="Learned positions of a model that has them; its own if left out.")
+    ] = None,
     schedule: Annotated[
         str | None, _option("--schedule", help="Pipeline schedule: a name, or a .csv file of torch's [1f1b].")
     ] = None,

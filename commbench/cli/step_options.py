@@ -38,6 +38,7 @@ class StepOptions:
     microbatch: int | None = None
     global_batch: int | None = None
     sequence: int | None = None
+    positions: int | None = None
     schedule: str = "1f1b"
     stages_per_rank: int | None = None
     layers: str = ""
@@ -194,6 +195,10 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
     model = get_model(_given(options.model))
     if options.sequence is not None:
         model = replace(model, sequence=options.sequence)
+    if options.positions is not None and not model.positions:
+        raise InputError(f"--positions {options.positions}: model {model.name} has rotary positions, none are learned")
+    if options.positions is not None:
+        model = replace(model, positions=options.positions, name=f"{model.name} of {options.positions} positions")
     degrees = Degrees(
         tp=options.tp, cp=options.cp, ep=options.ep, dp=options.dp, pp=options.pp, order=options.rank_order
     )

@@ -52,6 +52,8 @@ def _headline(r: SimulatedStep) -> str:
         ("HFU", f"{r.hfu:.2%}   (FLOP executed, recomputed ones included)"),
         ("bubble", f"{r.bubble_of_ideal:.2%} of ideal (idle / busy), {r.bubble_of_total:.2%} of total (idle / length)"),
     ]
+    if r.bubble_of_span is not None:
+        rows.append(("", f"{r.bubble_of_span:.2%} of the longest span of a stage, as the zero-bubble papers count"))
     return "\n".join(f" {name:<14} {text}" for name, text in rows)
 
 

@@ -25,6 +25,7 @@ class SimulatedStep(Record):
         iteration_s: from the common start to the end of the last rank.
         model_flops: FLOP that the step needs. hardware_flops: that are executed. peak_flops: of one device, per second.
         bubble_of_ideal, bubble_of_total: idle time of the pipeline over its busy time and over its length.
+        bubble_of_span: the same over the longest span of a stage, as the zero-bubble papers count; None in old records.
         time_s: a rank's step by what it does, mean over ranks; adds up to iteration_s.
         exposed_s: by kind, communication with no compute on that rank, mean over ranks.
         critical_s: the critical path by kind of operation; adds up to iteration_s.
@@ -68,6 +69,7 @@ class SimulatedStep(Record):
     peak_flops: float
     bubble_of_ideal: float
     bubble_of_total: float
+    bubble_of_span: float | None = None
     time_s: Mapping[str, float]
     exposed_s: Mapping[str, float]
     critical_s: Mapping[str, float]

@@ -113,6 +113,7 @@ def _record(
         iteration_s=iteration_s,
         bubble_of_ideal=bubble.of_ideal,
         bubble_of_total=bubble.of_total,
+        bubble_of_span=bubble.of_span,
         time_s=time_s,
         exposed_s=exposed_s,
         critical_s=critical_seconds(step, ran),

@@ -13,6 +13,7 @@ activation:
 * Everything else is counted as memory traffic alone, with 0 FLOP, as the published FLOP formulas do.
 * What is kept follows arXiv 2205.05198, section 4: per layer 34 + 5 a s / h bytes per token and hidden unit for a GPT
   at e = 2, of which 10 are not divided by t without sequence parallelism. Tests derive each of its formulas.
+* Where tp is more than the key-value heads, each rank holds one of them, and computes it like the others that do.
 * Experts are split over tp like a dense MLP (expert tp = tp), and tokens spread evenly over them.
 """
 
@@ -222,7 +223,7 @@ def _linear(
 
 def _attention(model: Transformer, run: Execution) -> Iterable[Operator]:
     """QKV product, rotation, core, output product."""
-    width, kv_width = (heads * model.head_size // run.tp for heads in (model.num_heads, model.num_kv_heads))
+    width, kv_width = model.num_heads // run.tp * model.head_size, run.kv_heads(model) * model.head_size
     columns = width + 2 * kv_width
     yield _linear(
         run, "qkv", "attention", run.tokens, model.hidden, columns,

@@ -34,7 +34,7 @@ class Traffic:
 
     Attributes:
         kind: "tensor", "context", "expert", "data" or "zero".
-        group: kind of group, a key of ``groups.GROUP_KINDS``.
+        group: kind of group, see ``groups.ParallelGroups.of``.
         collective: a key of ``collectives.spec.COLLECTIVES``.
         size_bytes: of the full buffer.
         when: "forward", "recompute", "backward" (with the input gradient), "weight" (before the weight gradient) or
@@ -117,8 +117,7 @@ def _keys(model: Transformer, run: Execution, when: str) -> list[Traffic]:
     """Keys and values of the whole sequence, gathered over cp; backward again, and their gradients summed."""
     if run.cp == 1:
         return []
-    heads = model.num_kv_heads // run.tp
-    size = 2 * run.element_bytes * run.micro_batch * run.sequence * heads * model.head_size
+    size = 2 * run.element_bytes * run.micro_batch * run.sequence * run.kv_heads(model) * model.head_size
     core = "attention-core" if run.flash else "scores"
     gather = Traffic(
         kind="context", group="cp", collective="all-gather", size_bytes=size, when=when, operator=core, side="before"

@@ -132,19 +132,49 @@ class Execution:
         """Tokens of a column-parallel product's input that a rank keeps for backward."""
         return self.tokens if self.keep_gathered else self.local_tokens
 
+    def kv_heads(self, model: Transformer) -> int:
+        """Heads of keys and values on a rank: its share, or one that tp / num_kv_heads ranks have copies of."""
+        return max(1, model.num_kv_heads // self.tp)
+
+    def kv_copies(self, model: Transformer) -> int:
+        """Neighbouring tensor ranks that hold the same heads of keys and values."""
+        return max(1, self.tp // model.num_kv_heads)
+
     def check_model(self, model: Transformer) -> None:
         """Raise unless the model can be split in this way.
 
         Raises:
-            InputError: heads, key-value heads, MLP width or experts that the degrees do not divide; names both.
+            InputError: heads, key-value heads, MLP width or experts that the degrees do not divide, or a sequence that
+                is longer than learned positions; names both.
         """
-        for key in ("num_heads", "num_kv_heads", "ffn"):
+        serves = [tp for tp in range(1, model.num_heads + 1) if _splits(model, tp)]
+        for key in ("num_heads", "ffn"):
             if getattr(model, key) % self.tp:
-                raise InputError(f"model {model.name}: {key} {getattr(model, key)} is not divisible by tp {self.tp}")
+                raise InputError(
+                    f"model {model.name}: {key} {getattr(model, key)} is not divisible by tp {self.tp}; "
+                    f"tp can be {', '.join(map(str, serves))}"
+                )
+        if self.tp not in serves:
+            raise InputError(
+                f"model {model.name}: num_kv_heads {model.num_kv_heads} is not divisible by tp {self.tp}, nor can each "
+                f"be copied as often, for tp is no multiple of it; tp can be {', '.join(map(str, serves))}"
+            )
+        if 0 < model.positions < self.sequence:
+            raise InputError(
+                f"model {model.name}: a sequence of {self.sequence} is longer than its {model.positions} learned "
+                f"positions; give --sequence {model.positions} or less, or --positions {self.sequence} for a model "
+                "that has learned as many"
+            )
         if model.num_experts == 1 and self.ep > 1:
             raise InputError(f"model {model.name}: it is dense, so there are no experts to spread over ep {self.ep}")
         if model.num_experts % self.ep:
             raise InputError(f"model {model.name}: {model.num_experts} experts are not divisible by ep {self.ep}")
+
+
+def _splits(model: Transformer, tp: int) -> bool:
+    """Whether heads, key-value heads (their share or copies of one) and MLP width can be split over tp."""
+    kv = model.num_kv_heads
+    return not model.num_heads % tp and not model.ffn % tp and (not kv % tp or not tp % kv)
 
 
 def split_layers(model: Transformer, num_stages: int, layers_per_stage: tuple[int, ...] = ()) -> tuple[int, ...]:

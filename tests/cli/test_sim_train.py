@@ -104,6 +104,28 @@ def test_fp8_concerns_products_alone(tmp_path: Path, model: str, degrees: str) -
         assert 0.5 * wide["time_s"][kind] < narrow["time_s"][kind] < wide["time_s"][kind]
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        STEP.replace("--global-batch 8", "--global-batch 3"),
+        STEP.replace("gpt3-125m", "llama3-8b").replace("dgx-h100", "dgx-h100-x2").replace("--tp 2 --pp 4", "--tp 16"),
+        STEP + " --sequence 4096 --positions 4096",
+    ],
+    ids=["fewer microbatches than stages", "fewer key-value heads than tensor ranks", "longer positions"],
+)
+def test_what_frameworks_run_is_simulated(tmp_path: Path, step: str) -> None:
+    done = commbench("sim", "train", *step.split(), "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["iteration_s"] > 0
+
+
+def test_the_bubble_over_the_longest_span_stands_beside_the_others(tmp_path: Path) -> None:
+    done = commbench("sim", "train", *STEP.split(), folder=tmp_path)
+    shown = json.loads(commbench("sim", "train", *STEP.split(), "--json", folder=tmp_path).stdout)
+    assert f"{shown['bubble_of_span']:.2%} of the longest span of a stage, as the zero-bubble" in done.stdout
+    assert 0 < shown["bubble_of_span"] <= shown["bubble_of_total"]
+
+
 def test_sim_of_a_collective_stays_as_it_was(tmp_path: Path) -> None:
     done = commbench("sim", "all-reduce", "--topology", "star-8", "-b", "1M", "-e", "1M", "--json", folder=tmp_path)
     assert json.loads(done.stdout)["kind"] == "simulated"
@@ -121,8 +143,11 @@ def test_sim_of_a_collective_stays_as_it_was(tmp_path: Path) -> None:
         (STEP.replace("--pp 4", "--pp 3"), "tp 2 x cp 1 x dp 1 x pp 3 = 6 ranks, but there are 8; the degrees must "
          "multiply to the ranks (all of topology dgx-h100; --ranks takes fewer)"),
         (STEP + " --ranks 4", "= 8 ranks, but there are 4; the degrees must multiply to the ranks (--ranks)"),
-        (STEP.replace("--global-batch 8", "--global-batch 3"), "3 microbatches are too few for 4 ranks and 4 "
-         "stages; it needs at least 4 (--global-batch 3 / (--microbatch 1 x --dp 1) = 3, --pp 4)"),
+        (STEP.replace("--global-batch 8", "--global-batch 3 --schedule zb-h2"), "3 microbatches are too few for 4 "
+         "ranks and 4 stages; it needs at least 7 (--global-batch 3 / (--microbatch 1 x --dp 1) = 3, --pp 4)"),
+        (STEP + " --sequence 4096", "a sequence of 4096 is longer than its 2048 learned positions; give --sequence "
+         "2048 or less, or --positions 4096"),
+        (STEP.replace("gpt3-125m", "llama3-8b") + " --positions 4096", "--positions 4096: model llama3-8b has rotary"),
         (STEP + " --microbatch 3", "--global-batch 8 is not a multiple of --microbatch 3 x --dp 1 = 3"),
         (STEP + " --tp 8 --pp 1", "model gpt3-125m: num_heads 12 is not divisible by tp 8"),
         (STEP + " --pp 1 --tp 1 --dp 8 --zero 4", "zero = 4 is unknown"),

@@ -81,6 +81,12 @@ def train(
     memory_efficiency: Annotated[
         float | None, _option("--memory-efficiency", help="Share of memory bandwidth that everything else reaches.")
     ] = None,
+    assume_efficiencies: Annotated[
+        bool | None, _option("--assume-efficiencies", help="Usual ones of GPUs where none are given.")
+    ] = None,
+    memory_margin: Annotated[
+        str | None, _option("--memory-margin", help="For context, buffers and fragments; assumed unless given [2G].")
+    ] = None,
     attention: Annotated[str | None, _option("--attention", help="causal or full [causal].")] = None,
     flash: Annotated[
         bool | None, typer.Option("--flash/--no-flash", help="Attention as one kernel [flash].", show_default=False)
@@ -124,14 +130,18 @@ def train(
     """Simulate a training step: time, utilisation, bubble, exposed communication, memory, busiest links."""
     given = {key: value for key, value in locals().items() if key not in ("file", "out", "json")}
     from commbench.cli.step_options import read_options, simulate_options
-    from commbench.cli.step_tables import step_table
+    from commbench.cli.step_tables import step_table, too_large
     from commbench.results.journal import Journal
 
     options: StepOptions = read_options(file, given)
+    if out is not None:
+        Journal(out).require_writable()
     record: SimulatedStep = simulate_options(options)
     if out is not None:
         Journal(out).append(record)
     if json:  # the table says it itself
-        for note in (record.folded, *record.notes):
+        for note in (*([] if record.fits else [too_large(record)]), record.folded, *record.notes):
             typer.echo(note, err=True)
     typer.echo(record.without_spans().to_json() if json else step_table(record))
+    if not record.fits:
+        raise typer.Exit(1)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of ``sim train``: from the command line and a file to a plan."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 
 from commbench.errors import InputError
 
@@ -48,6 +49,8 @@ class StepOptions:
     gemm_table: str | None = None
     attention_efficiency: float | None = None
     memory_efficiency: float | None = None
+    assume_efficiencies: bool = False
+    memory_margin: str | None = None
     attention: str = "causal"
     flash: bool = True
     recompute: str = "none"
@@ -85,35 +88,31 @@ def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:
     """Options from a file, if there is one, and those given beside it, which win.
 
     Raises:
-        InputError: the file is no mapping, or has a key that is unknown or of another type.
+        InputError: the file cannot be read or is no mapping, or has a key that is unknown or of another type; all of
+            them, with their lines.
     """
+    from commbench.yaml_reader import problems_text, read_yaml
+
     known = {f.name: f.type for f in fields(StepOptions)}
     values: dict[str, Any] = {}
-    for key, value in (_parse(file) if file is not None else {}).items():
-        name = str(key).replace("-", "_")
-        if name not in known:
-            raise InputError(f"{file}: key {key!r} is unknown; known: {', '.join(n.replace('_', '-') for n in known)}")
-        values[name] = _typed(f"{file}: {key}", value, known[name])
+    if file is not None:
+        document, problems = read_yaml(file, InputError, example="model: gpt3-175b"), []
+        for key, value in document.data.items():
+            name = key.replace("-", "_")
+            try:
+                values[name] = _typed(key, value, known[name]) if name in known else _unknown(key, list(known))
+            except InputError as error:
+                problems.append((document.line([key]), str(error)))
+        if problems:
+            raise InputError(problems_text(str(file), problems))
     return StepOptions(**(values | {key: value for key, value in given.items() if value is not None}))
 
 
-def _parse(file: Path) -> Mapping[Any, Any]:
-    import yaml
-
-    from commbench.topology.load import refuse_duplicates
-
-    try:
-        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        refuse_duplicates(node, str(file))
-        data = loader.construct_document(node) if node else None
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise InputError(f"{file}: must be a mapping of options, for example `model: gpt3-175b`")
-    return data
+def _unknown(key: str, known: Sequence[str]) -> NoReturn:
+    near = get_close_matches(key.replace("-", "_"), known, 1)
+    means = f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
+    shown = key if len(key) <= _MOST_SHOWN else f"{key[:_MOST_SHOWN]}..."
+    raise InputError(f"key {shown!r} is unknown{means}; known: {', '.join(n.replace('_', '-') for n in known)}")
 
 
 _SEVERAL_STAGES = ("interleaved-1f1b", "looped-bfs")  # pointless with one stage per rank
@@ -127,18 +126,49 @@ def _typed(place: str, value: object, wanted: Any) -> object:
     if float in types and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, bool) != (bool in types) or not isinstance(value, tuple(types)):
-        raise InputError(f"{place}: {value!r} must be {_TYPES[types[0]]}")
+        shown = repr(value) if len(repr(value)) <= _MOST_SHOWN else f"{repr(value)[:_MOST_SHOWN]}..."
+        raise InputError(f"{place}: {shown} must be {_TYPES[types[0]]}")
     return value
 
 
 def _check_given(options: StepOptions) -> None:
-    """Raise for everything at once that must be given and is not."""
-    missing = [name for name in _HOW_TO_GIVE if getattr(options, name) is None]
-    if options.gemm_table is not None and "matrix_efficiency" in missing:
-        missing.remove("matrix_efficiency")
-    if missing:
-        words = "; ".join(f"--{name.replace('_', '-')} is missing: {_HOW_TO_GIVE[name]}" for name in missing)
-        raise InputError(f"{words}; there is no default")
+    """Raise for everything at once that must be given and is not, with a command that works."""
+    there = {name for name in _HOW_TO_GIVE if getattr(options, name) is not None}
+    if options.gemm_table is not None:
+        there.add("matrix_efficiency")
+    if options.assume_efficiencies:
+        there.update(name for name in _HOW_TO_GIVE if name.endswith("_efficiency"))
+    missing = [name for name in _HOW_TO_GIVE if name not in there]
+    if not missing:
+        return
+    words = "; ".join(f"--{name.replace('_', '-')} is missing: {_HOW_TO_GIVE[name]}" for name in missing)
+    if len(missing) > 2:
+        words = f"{', '.join('--' + name.replace('_', '-') for name in missing)} are missing"
+    usual = ""
+    if any(name.endswith("_efficiency") for name in missing):
+        usual = "; --assume-efficiencies takes usual ones, marked as assumed"
+    raise InputError(f"{words}{usual}. A command that works: {_EXAMPLE}")
+
+
+_EXAMPLE = (
+    "commbench sim train --model gpt3-1.3b --topology dgx-h100 --tp 2 --dp 4 --microbatch 1 --global-batch 32 "
+    "--device h100-sxm5-80gb --assume-efficiencies"
+)
+_MOST_SHOWN = 40
+_MOST = {
+    "ranks": 2**20, "tp": 2**12, "cp": 2**12, "ep": 2**16, "dp": 2**20, "pp": 2**12, "microbatch": 2**16,
+    "global_batch": 2**24, "sequence": 2**24, "positions": 2**24, "stages_per_rank": 2**10,
+}  # fmt: skip
+_MOST_PASSES = 200_000
+
+
+def _check_bounds(options: StepOptions) -> None:
+    """Raise for a count outside its bounds, before anything is made of it."""
+    for name, most in (*_MOST.items(), ("seed", 2**63 - 1)):
+        value, least = getattr(options, name), 0 if name == "seed" else 1
+        if value is not None and not least <= value <= most:
+            shown = str(value) if abs(value) < 2**64 else f"(a number of {abs(value).bit_length()} bits)"
+            raise InputError(f"--{name.replace('_', '-')} {shown}: must be {least} to {most}")
 
 
 def _given(value: T | None) -> T:
@@ -155,9 +185,14 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     """
     from commbench.sim.scenario import Scenario
     from commbench.topology.load import load_fabric
+    from commbench.training.fitting import ASSUMED_MARGIN_BYTES
     from commbench.training.simulate import simulate_step
 
     _check_given(options)
+    _check_bounds(options)
+    margin = ASSUMED_MARGIN_BYTES
+    if options.memory_margin is not None:
+        margin = _size("--memory-margin", options.memory_margin)
     fabric = load_fabric(_given(options.topology))
     plan = plan_of(options, fabric)
     if not 0 <= options.jitter <= 1:
@@ -176,6 +211,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
         slowdown=options.slowdown,
         scenario=scenario,
         unfolded=options.unfolded,
+        margin_bytes=margin,
     ).record
 
 
@@ -204,7 +240,7 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
     )
     _check_ranks(degrees, fabric, options.ranks)
     schedule = _schedule(options)
-    device, efficiency = _compute(options)
+    device, efficiency, remarks = _compute(options)
     run = Execution(
         micro_batch=_given(options.microbatch),
         sequence=model.sequence,
@@ -227,7 +263,7 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
         efficiency=efficiency,
         precision=get_precision(options.precision),
         zero=options.zero,
-        bucket_bytes=_bucket(options.bucket),
+        bucket_bytes=_size("--bucket", options.bucket),
         ranks_per_host=max(1, fabric.num_ranks // fabric.num_hosts),
         algorithms={
             **dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), options.ring),
@@ -235,6 +271,7 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
         },
         overlap_tensor=options.overlap_tensor,
         scatter_gather=options.scatter_gather,
+        remarks=remarks,
     )
 
 
@@ -246,13 +283,13 @@ def _check_ranks(degrees: "Degrees", fabric: "Topology | Tree", ranks: int | Non
         raise InputError(f"{error} {whose}") from None
 
 
-def _bucket(text: str) -> int:
+def _size(option: str, text: str) -> int:
     from commbench.units import parse_size
 
     try:
         return parse_size(text)
     except InputError as error:
-        raise InputError(f"--bucket: {error}") from None
+        raise InputError(f"{option}: {error}") from None
 
 
 def _schedule(options: StepOptions) -> "PipelineSchedule":
@@ -262,6 +299,13 @@ def _schedule(options: StepOptions) -> "PipelineSchedule":
 
     batch, micro = _given(options.global_batch), _given(options.microbatch)
     count = num_microbatches(batch, micro, options.dp)
+    passes = 2 * count * options.pp * (options.stages_per_rank or 1)
+    if passes > _MOST_PASSES:
+        raise InputError(
+            f"--global-batch {batch} / (--microbatch {micro} x --dp {options.dp}) = {count} microbatches are "
+            f"{passes:,} passes of stages, more than {_MOST_PASSES:,}; give a smaller --global-batch: a step's "
+            "time grows evenly with it"
+        )
     if not options.schedule.endswith(".csv"):
         name = get_pipeline(options.schedule).name
         if name in _SEVERAL_STAGES and options.stages_per_rank is None and options.pp > 1:
@@ -287,20 +331,22 @@ def _layers(text: str) -> tuple[int, ...]:
         raise InputError(f"--layers {text!r}: must be whole numbers by commas, one per stage") from None
 
 
-def _compute(options: StepOptions) -> "tuple[Device, Efficiency]":
-    from commbench.workload.compute import Efficiency, get_device
+def _compute(options: StepOptions) -> "tuple[Device, Efficiency, tuple[str, ...]]":
+    """The device, its efficiencies, and which of them are assumed, in words."""
+    from commbench.workload.compute import USUAL, Efficiency, get_device
     from commbench.workload.gemm_table import read_gemm_table
 
     device = get_device(_given(options.device))
     if options.gemm_table is not None and options.matrix_efficiency is not None:
         raise InputError("--matrix-efficiency and --gemm-table: give one of them, not both")
-    matrix: Any = (
-        _given(options.matrix_efficiency)
-        if options.gemm_table is None
-        else read_gemm_table(Path(options.gemm_table), device, options.dtype)
-    )
-    return device, Efficiency(
-        matrix=matrix,
-        attention=_given(options.attention_efficiency),
-        memory=_given(options.memory_efficiency),
-    )
+    shares: dict[str, Any] = {
+        "matrix": options.matrix_efficiency,
+        "attention": options.attention_efficiency,
+        "memory": options.memory_efficiency,
+    }
+    if options.gemm_table is not None:
+        shares["matrix"] = read_gemm_table(Path(options.gemm_table), device, options.dtype)
+    assumed = {name: USUAL[name] for name, share in shares.items() if share is None}
+    words = ", ".join(f"{name} {share:g}" for name, share in assumed.items())
+    remarks = (f"assumed, as usual on GPUs (--assume-efficiencies): {words}",) if assumed else ()
+    return device, Efficiency(**(shares | assumed)), remarks

@@ -30,7 +30,8 @@ class SimulatedStep(Record):
         exposed_s: by kind, communication with no compute on that rank, mean over ranks.
         critical_s: the critical path by kind of operation; adds up to iteration_s.
         memory_bytes: by kind, of the rank that needs most. memory_by_position: of all pipeline positions.
-        capacity_bytes: memory of a device.
+        capacity_bytes: memory of a device. margin_bytes: of it, that the step cannot have: context, buffers, fragments.
+        remedy: options with which a step that does not fit would.
         busiest_links: by kind of link (joins): the busiest link, its bytes and utilisation; links of the kind that
             carry anything, and their mean_utilisation.
         folded: what was simulated as one, in words. notes: what a reader must know to judge the figures.
@@ -86,6 +87,8 @@ class SimulatedStep(Record):
     seed: int
     operations: int
     wall_s: float
+    margin_bytes: int = 0
+    remedy: str = ""
     positions: tuple[int, ...] = ()
     spans: tuple[Span, ...] = field(default=(), repr=False)
 
@@ -107,7 +110,7 @@ class SimulatedStep(Record):
     @property
     def fits(self) -> bool:
         """Whether the rank that needs most memory has it."""
-        return sum(self.memory_bytes.values()) <= self.capacity_bytes
+        return sum(self.memory_bytes.values()) + self.margin_bytes <= self.capacity_bytes
 
     def derived(self) -> dict[str, Any]:
         """Utilisation, throughput, and whether it fits."""

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from commbench.errors import InputError
 from commbench.program.ir import Compute, CoupledCall, Operation, Pattern, Program, ranks_of
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
@@ -33,7 +34,7 @@ from commbench.workload.step_plan import StepPlan
 from commbench.workload.step_units import Class, Folding, Patterns, Units
 from commbench.workload.traffic import Traffic, boundary_bytes
 
-__all__ = ["COMMUNICATION", "COMPUTING", "PassSpan", "Step", "build_step"]
+__all__ = ["COMMUNICATION", "COMPUTING", "MOST_OPERATIONS", "PassSpan", "Step", "build_step"]
 
 COMPUTING = ("forward", "recompute", "backward", "optimizer")
 COMMUNICATION = ("tensor", "context", "expert", "pipeline", "data", "zero")
@@ -77,14 +78,31 @@ def build_step(plan: StepPlan, folding: Folding | None = None) -> Step:
     """
     units = Units(plan.degrees, folding or Folding.whole(plan.degrees))
     build = _Builder(plan, units)
-    for row in lockstep(plan.schedule):
-        for position, step in enumerate(row):
-            if step is not None:
-                build.add_step(position, step)
+    steps = [(position, step) for row in lockstep(plan.schedule) for position, step in enumerate(row) if step]
+    for number, (position, step) in enumerate(steps, start=1):
+        build.add_step(position, step)
+        if number % _LOOK_EVERY == 0:
+            _check_size(len(build.operations) * len(steps) // number, folded=units.per_position == 1)
     build.add_ends()
     for position in range(plan.degrees.pp):
         build.add_optimizer(position)
     return Step(plan, units, Program(units.num_units, tuple(build.operations)), tuple(build.kinds), tuple(build.passes))
+
+
+_LOOK_EVERY = 64  # steps of the pipeline: enough for an estimate of all
+MOST_FOLDED = 300_000  # operations of a folded step: 20 s or so
+MOST_OPERATIONS = 2_000_000
+"""Of a step's program: a minute and 2 GiB or so."""
+
+
+def _check_size(operations: int, *, folded: bool) -> None:
+    """Raise for a program that would become too large."""
+    most = MOST_FOLDED if folded else MOST_OPERATIONS
+    if operations > most:
+        raise InputError(
+            f"the step would be about {operations:,} operations, more than {most:,}: give fewer microbatches "
+            "(--global-batch) or ranks; the time of a step grows evenly with its microbatches"
+        )
 
 
 class _Builder:

@@ -45,6 +45,7 @@ class StepPlan:
         overlap_tensor: whether tensor collectives run beside the gradients of their product (step_passes).
         scatter_gather: whether each tensor rank sends its share of a stage's output and they gather it behind
             (arXiv 2104.04473, section 4.1); without sequence parallelism every tensor rank has the whole.
+        remarks: what was assumed, for the reader of the result.
 
     Raises:
         InputError: degrees, stages or layers that do not belong together; names the numbers.
@@ -64,6 +65,7 @@ class StepPlan:
     algorithms: Mapping[str, str]
     overlap_tensor: bool = False
     scatter_gather: bool = False
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.run.tp, self.run.cp, self.run.ep) != (self.degrees.tp, self.degrees.cp, self.degrees.ep):

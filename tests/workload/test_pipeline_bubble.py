@@ -281,7 +281,8 @@ def test_both_conventions(p: int, m: int) -> None:
 
 @pytest.mark.parametrize(("name", "waits"), [("zb-h2", 0), ("zb-h1", 3), ("1f1b", 9)])
 def test_over_the_longest_span_of_a_stage_zb_h2_has_no_bubble(name: str, waits: int) -> None:
-    """F = I = W, 4 ranks, 8 microbatches: a stage works 24 units, in ZB-H2 without a pause, each later than the last; ZB-H1's first waits (p - 1) (F + I - W) = 3, 1F1B's (p - 1) (F + I + W) = 9.
+    """F = I = W, 4 ranks, 8 microbatches: a stage works 24 units, in ZB-H2 without a pause, each later than the last;
+    ZB-H1's first waits (p - 1) (F + I - W) = 3, 1F1B's (p - 1) (F + I + W) = 9.
     """
     p, m = 4, 8
     bubble = bubble_of(run(build_pipeline(name, p, m), equal_times(build_pipeline(name, p, m), 1, 1, 1)).passes)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from commbench.workload.groups import Degrees
     from commbench.workload.pipeline.schedule import PipelineSchedule
     from commbench.workload.step_plan import StepPlan
+    from commbench.workload.transformer import Transformer
 
 T = TypeVar("T")
 
@@ -224,17 +225,10 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
     from commbench.workload.formats import get_formats
     from commbench.workload.groups import Degrees
     from commbench.workload.memory import get_precision
-    from commbench.workload.presets import get_model
     from commbench.workload.step_plan import StepPlan
     from commbench.workload.transformer import Execution, split_layers
 
-    model = get_model(_given(options.model))
-    if options.sequence is not None:
-        model = replace(model, sequence=options.sequence)
-    if options.positions is not None and not model.positions:
-        raise InputError(f"--positions {options.positions}: model {model.name} has rotary positions, none are learned")
-    if options.positions is not None:
-        model = replace(model, positions=options.positions, name=f"{model.name} of {options.positions} positions")
+    model = _model(options)
     degrees = Degrees(
         tp=options.tp, cp=options.cp, ep=options.ep, dp=options.dp, pp=options.pp, order=options.rank_order
     )
@@ -273,6 +267,19 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
         scatter_gather=options.scatter_gather,
         remarks=remarks,
     )
+
+
+def _model(options: StepOptions) -> "Transformer":
+    from commbench.workload.presets import get_model
+
+    model = get_model(_given(options.model))
+    if options.sequence is not None:
+        model = replace(model, sequence=options.sequence)
+    if options.positions is not None and not model.positions:
+        raise InputError(f"--positions {options.positions}: model {model.name} has rotary positions, none are learned")
+    if options.positions is not None:
+        model = replace(model, positions=options.positions, name=f"{model.name} of {options.positions} positions")
+    return model
 
 
 def _check_ranks(degrees: "Degrees", fabric: "Topology | Tree", ranks: int | None) -> None:

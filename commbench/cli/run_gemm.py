@@ -99,6 +99,7 @@ def _shapes(texts: Sequence[str], model: str | None, tp: int, micro_batch: int) 
 
 def _of_model(name: str, tp: int, micro_batch: int) -> list[tuple[int, int, int]]:
     """Forward, input-gradient and weight-gradient products of one layer; attention cores are no plain products."""
+    from commbench.workload.formats import FORMATS
     from commbench.workload.operators import layer_operators
     from commbench.workload.presets import get_model
     from commbench.workload.transformer import Execution
@@ -107,7 +108,7 @@ def _of_model(name: str, tp: int, micro_batch: int) -> list[tuple[int, int, int]
     run = Execution(
         micro_batch=micro_batch,
         sequence=model.sequence,
-        element_bytes=2,
+        formats=FORMATS["bf16"],
         attention="causal",
         flash=True,
         recompute="none",

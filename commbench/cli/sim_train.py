@@ -53,6 +53,9 @@ def train(
     sequence: Annotated[
         int | None, _option("--sequence", help="Tokens of a sequence; the model's own if left out.")
     ] = None,
+    positions: Annotated[
+        int | None, _option("--positions", help="Learned positions of a model that has them; its own if left out.")
+    ] = None,
     schedule: Annotated[
         str | None, _option("--schedule", help="Pipeline schedule: a name, or a .csv file of torch's [1f1b].")
     ] = None,
@@ -77,6 +80,12 @@ def train(
     ] = None,
     memory_efficiency: Annotated[
         float | None, _option("--memory-efficiency", help="Share of memory bandwidth that everything else reaches.")
+    ] = None,
+    assume_efficiencies: Annotated[
+        bool | None, _option("--assume-efficiencies", help="Usual ones of GPUs where none are given.")
+    ] = None,
+    memory_margin: Annotated[
+        str | None, _option("--memory-margin", help="For context, buffers and fragments; assumed unless given [2G].")
     ] = None,
     attention: Annotated[str | None, _option("--attention", help="causal or full [causal].")] = None,
     flash: Annotated[
@@ -123,14 +132,18 @@ def train(
     """Simulate a training step: time, utilisation, bubble, exposed communication, memory, busiest links."""
     given = {key: value for key, value in locals().items() if key not in ("file", "out", "json")}
     from commbench.cli.step_options import read_options, simulate_options
-    from commbench.cli.step_tables import step_table
+    from commbench.cli.step_tables import step_table, too_large
     from commbench.results.journal import Journal
 
     options: StepOptions = read_options(file, given)
+    if out is not None:
+        Journal(out).require_writable()
     record: SimulatedStep = simulate_options(options)
     if out is not None:
         Journal(out).append(record)
     if json:  # the table says it itself
-        for note in (record.folded, *record.notes):
+        for note in (*([] if record.fits else [too_large(record)]), record.folded, *record.notes):
             typer.echo(note, err=True)
     typer.echo(record.without_spans().to_json() if json else step_table(record))
+    if not record.fits:
+        raise typer.Exit(1)

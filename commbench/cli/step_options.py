@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of ``sim train``: from the command line and a file to a plan."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 
 from commbench.errors import InputError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from commbench.workload.groups import Degrees
     from commbench.workload.pipeline.schedule import PipelineSchedule
     from commbench.workload.step_plan import StepPlan
+    from commbench.workload.transformer import Transformer
 
 T = TypeVar("T")
 
@@ -38,6 +40,7 @@ class StepOptions:
     microbatch: int | None = None
     global_batch: int | None = None
     sequence: int | None = None
+    positions: int | None = None
     schedule: str = "1f1b"
     stages_per_rank: int | None = None
     layers: str = ""
@@ -47,6 +50,8 @@ class StepOptions:
     gemm_table: str | None = None
     attention_efficiency: float | None = None
     memory_efficiency: float | None = None
+    assume_efficiencies: bool = False
+    memory_margin: str | None = None
     attention: str = "causal"
     flash: bool = True
     recompute: str = "none"
@@ -84,19 +89,31 @@ def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:
     """Options from a file, if there is one, and those given beside it, which win.
 
     Raises:
-        InputError: the file is no mapping, or has a key that is unknown or of another type.
+        InputError: the file cannot be read or is no mapping, or has a key that is unknown or of another type; all of
+            them, with their lines.
     """
-    from commbench.yaml_reader import read_yaml
+    from commbench.yaml_reader import problems_text, read_yaml
 
     known = {f.name: f.type for f in fields(StepOptions)}
     values: dict[str, Any] = {}
-    found = read_yaml(file, InputError, example="model: gpt3-175b").data if file is not None else {}
-    for key, value in found.items():
-        name = str(key).replace("-", "_")
-        if name not in known:
-            raise InputError(f"{file}: key {key!r} is unknown; known: {', '.join(n.replace('_', '-') for n in known)}")
-        values[name] = _typed(f"{file}: {key}", value, known[name])
+    if file is not None:
+        document, problems = read_yaml(file, InputError, example="model: gpt3-175b"), []
+        for key, value in document.data.items():
+            name = key.replace("-", "_")
+            try:
+                values[name] = _typed(key, value, known[name]) if name in known else _unknown(key, list(known))
+            except InputError as error:
+                problems.append((document.line([key]), str(error)))
+        if problems:
+            raise InputError(problems_text(str(file), problems))
     return StepOptions(**(values | {key: value for key, value in given.items() if value is not None}))
+
+
+def _unknown(key: str, known: Sequence[str]) -> NoReturn:
+    near = get_close_matches(key.replace("-", "_"), known, 1)
+    means = f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
+    shown = key if len(key) <= _MOST_SHOWN else f"{key[:_MOST_SHOWN]}..."
+    raise InputError(f"key {shown!r} is unknown{means}; known: {', '.join(n.replace('_', '-') for n in known)}")
 
 
 _SEVERAL_STAGES = ("interleaved-1f1b", "looped-bfs")  # pointless with one stage per rank
@@ -110,18 +127,49 @@ def _typed(place: str, value: object, wanted: Any) -> object:
     if float in types and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, bool) != (bool in types) or not isinstance(value, tuple(types)):
-        raise InputError(f"{place}: {value!r} must be {_TYPES[types[0]]}")
+        shown = repr(value) if len(repr(value)) <= _MOST_SHOWN else f"{repr(value)[:_MOST_SHOWN]}..."
+        raise InputError(f"{place}: {shown} must be {_TYPES[types[0]]}")
     return value
 
 
 def _check_given(options: StepOptions) -> None:
-    """Raise for everything at once that must be given and is not."""
-    missing = [name for name in _HOW_TO_GIVE if getattr(options, name) is None]
-    if options.gemm_table is not None and "matrix_efficiency" in missing:
-        missing.remove("matrix_efficiency")
-    if missing:
-        words = "; ".join(f"--{name.replace('_', '-')} is missing: {_HOW_TO_GIVE[name]}" for name in missing)
-        raise InputError(f"{words}; there is no default")
+    """Raise for everything at once that must be given and is not, with a command that works."""
+    there = {name for name in _HOW_TO_GIVE if getattr(options, name) is not None}
+    if options.gemm_table is not None:
+        there.add("matrix_efficiency")
+    if options.assume_efficiencies:
+        there.update(name for name in _HOW_TO_GIVE if name.endswith("_efficiency"))
+    missing = [name for name in _HOW_TO_GIVE if name not in there]
+    if not missing:
+        return
+    words = "; ".join(f"--{name.replace('_', '-')} is missing: {_HOW_TO_GIVE[name]}" for name in missing)
+    if len(missing) > 2:
+        words = f"{', '.join('--' + name.replace('_', '-') for name in missing)} are missing"
+    usual = ""
+    if any(name.endswith("_efficiency") for name in missing):
+        usual = "; --assume-efficiencies takes usual ones, marked as assumed"
+    raise InputError(f"{words}{usual}. A command that works: {_EXAMPLE}")
+
+
+_EXAMPLE = (
+    "commbench sim train --model gpt3-1.3b --topology dgx-h100 --tp 2 --dp 4 --microbatch 1 --global-batch 32 "
+    "--device h100-sxm5-80gb --assume-efficiencies"
+)
+_MOST_SHOWN = 40
+_MOST = {
+    "ranks": 2**20, "tp": 2**12, "cp": 2**12, "ep": 2**16, "dp": 2**20, "pp": 2**12, "microbatch": 2**16,
+    "global_batch": 2**24, "sequence": 2**24, "positions": 2**24, "stages_per_rank": 2**10,
+}  # fmt: skip
+_MOST_PASSES = 200_000
+
+
+def _check_bounds(options: StepOptions) -> None:
+    """Raise for a count outside its bounds, before anything is made of it."""
+    for name, most in (*_MOST.items(), ("seed", 2**63 - 1)):
+        value, least = getattr(options, name), 0 if name == "seed" else 1
+        if value is not None and not least <= value <= most:
+            shown = str(value) if abs(value) < 2**64 else f"(a number of {abs(value).bit_length()} bits)"
+            raise InputError(f"--{name.replace('_', '-')} {shown}: must be {least} to {most}")
 
 
 def _given(value: T | None) -> T:
@@ -138,9 +186,14 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     """
     from commbench.sim.scenario import Scenario
     from commbench.topology.load import load_fabric
+    from commbench.training.fitting import ASSUMED_MARGIN_BYTES
     from commbench.training.simulate import simulate_step
 
     _check_given(options)
+    _check_bounds(options)
+    margin = ASSUMED_MARGIN_BYTES
+    if options.memory_margin is not None:
+        margin = _size("--memory-margin", options.memory_margin)
     fabric = load_fabric(_given(options.topology))
     plan = plan_of(options, fabric)
     if not 0 <= options.jitter <= 1:
@@ -159,6 +212,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
         slowdown=options.slowdown,
         scenario=scenario,
         unfolded=options.unfolded,
+        margin_bytes=margin,
     ).record
 
 
@@ -168,25 +222,23 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
     Raises:
         InputError: see simulate_options.
     """
+    from commbench.workload.formats import get_formats
     from commbench.workload.groups import Degrees
     from commbench.workload.memory import get_precision
-    from commbench.workload.presets import get_model
     from commbench.workload.step_plan import StepPlan
     from commbench.workload.transformer import Execution, split_layers
 
-    model = get_model(_given(options.model))
-    if options.sequence is not None:
-        model = replace(model, sequence=options.sequence)
+    model = _model(options)
     degrees = Degrees(
         tp=options.tp, cp=options.cp, ep=options.ep, dp=options.dp, pp=options.pp, order=options.rank_order
     )
     _check_ranks(degrees, fabric, options.ranks)
     schedule = _schedule(options)
-    device, efficiency = _compute(options)
+    device, efficiency, remarks = _compute(options)
     run = Execution(
         micro_batch=_given(options.microbatch),
         sequence=model.sequence,
-        element_bytes=1 if options.dtype == "fp8" else 4 if options.dtype in ("fp32", "tf32") else 2,
+        formats=get_formats(options.dtype),
         attention=options.attention,
         flash=options.flash,
         recompute=options.recompute,
@@ -202,11 +254,10 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
         schedule=schedule,
         layers=split_layers(model, schedule.num_stages, _layers(options.layers)),
         device=device,
-        dtype=options.dtype,
         efficiency=efficiency,
         precision=get_precision(options.precision),
         zero=options.zero,
-        bucket_bytes=_bucket(options.bucket),
+        bucket_bytes=_size("--bucket", options.bucket),
         ranks_per_host=max(1, fabric.num_ranks // fabric.num_hosts),
         algorithms={
             **dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), options.ring),
@@ -214,7 +265,21 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
         },
         overlap_tensor=options.overlap_tensor,
         scatter_gather=options.scatter_gather,
+        remarks=remarks,
     )
+
+
+def _model(options: StepOptions) -> "Transformer":
+    from commbench.workload.presets import get_model
+
+    model = get_model(_given(options.model))
+    if options.sequence is not None:
+        model = replace(model, sequence=options.sequence)
+    if options.positions is not None and not model.positions:
+        raise InputError(f"--positions {options.positions}: model {model.name} has rotary positions, none are learned")
+    if options.positions is not None:
+        model = replace(model, positions=options.positions, name=f"{model.name} of {options.positions} positions")
+    return model
 
 
 def _check_ranks(degrees: "Degrees", fabric: "Topology | Tree", ranks: int | None) -> None:
@@ -225,13 +290,13 @@ def _check_ranks(degrees: "Degrees", fabric: "Topology | Tree", ranks: int | Non
         raise InputError(f"{error} {whose}") from None
 
 
-def _bucket(text: str) -> int:
+def _size(option: str, text: str) -> int:
     from commbench.units import parse_size
 
     try:
         return parse_size(text)
     except InputError as error:
-        raise InputError(f"--bucket: {error}") from None
+        raise InputError(f"{option}: {error}") from None
 
 
 def _schedule(options: StepOptions) -> "PipelineSchedule":
@@ -241,6 +306,13 @@ def _schedule(options: StepOptions) -> "PipelineSchedule":
 
     batch, micro = _given(options.global_batch), _given(options.microbatch)
     count = num_microbatches(batch, micro, options.dp)
+    passes = 2 * count * options.pp * (options.stages_per_rank or 1)
+    if passes > _MOST_PASSES:
+        raise InputError(
+            f"--global-batch {batch} / (--microbatch {micro} x --dp {options.dp}) = {count} microbatches are "
+            f"{passes:,} passes of stages, more than {_MOST_PASSES:,}; give a smaller --global-batch: a step's "
+            "time grows evenly with it"
+        )
     if not options.schedule.endswith(".csv"):
         name = get_pipeline(options.schedule).name
         if name in _SEVERAL_STAGES and options.stages_per_rank is None and options.pp > 1:
@@ -266,20 +338,22 @@ def _layers(text: str) -> tuple[int, ...]:
         raise InputError(f"--layers {text!r}: must be whole numbers by commas, one per stage") from None
 
 
-def _compute(options: StepOptions) -> "tuple[Device, Efficiency]":
-    from commbench.workload.compute import Efficiency, get_device
+def _compute(options: StepOptions) -> "tuple[Device, Efficiency, tuple[str, ...]]":
+    """The device, its efficiencies, and which of them are assumed, in words."""
+    from commbench.workload.compute import USUAL, Efficiency, get_device
     from commbench.workload.gemm_table import read_gemm_table
 
     device = get_device(_given(options.device))
     if options.gemm_table is not None and options.matrix_efficiency is not None:
         raise InputError("--matrix-efficiency and --gemm-table: give one of them, not both")
-    matrix: Any = (
-        _given(options.matrix_efficiency)
-        if options.gemm_table is None
-        else read_gemm_table(Path(options.gemm_table), device, options.dtype)
-    )
-    return device, Efficiency(
-        matrix=matrix,
-        attention=_given(options.attention_efficiency),
-        memory=_given(options.memory_efficiency),
-    )
+    shares: dict[str, Any] = {
+        "matrix": options.matrix_efficiency,
+        "attention": options.attention_efficiency,
+        "memory": options.memory_efficiency,
+    }
+    if options.gemm_table is not None:
+        shares["matrix"] = read_gemm_table(Path(options.gemm_table), device, options.dtype)
+    assumed = {name: USUAL[name] for name, share in shares.items() if share is None}
+    words = ", ".join(f"{name} {share:g}" for name, share in assumed.items())
+    remarks = (f"assumed, as usual on GPUs (--assume-efficiencies): {words}",) if assumed else ()
+    return device, Efficiency(**(shares | assumed)), remarks

@@ -7,15 +7,28 @@ from collections.abc import Mapping
 from commbench.results.steps import SimulatedStep
 from commbench.units import format_bytes, format_time
 
-__all__ = ["step_table"]
+__all__ = ["step_table", "too_large"]
 
 _WIDTH = 100
 
 
 def step_table(record: SimulatedStep) -> str:
     """What is simulated, the headline figures, and tables of time, memory and links."""
-    parts = [_header(record), _notes(record), _headline(record), _times(record), _memory(record), _links(record)]
+    first = [] if record.fits else [too_large(record)]
+    tables = [_times(record), _memory(record), _links(record)]
+    parts = [*first, _header(record), _notes(record), _headline(record), *tables]
     return "\n".join(parts)
+
+
+def too_large(r: SimulatedStep) -> str:
+    """By how much a step does not fit, what most of it is, and what would help; every line fits 80 columns."""
+    needed = sum(r.memory_bytes.values()) + r.margin_bytes
+    largest = max(r.memory_bytes, key=lambda kind: r.memory_bytes[kind])
+    words = (
+        f"DOES NOT FIT: {format_bytes(needed - r.capacity_bytes)} more than the {format_bytes(r.capacity_bytes)} of "
+        f"{r.device}; most are {largest}, {format_bytes(r.memory_bytes[largest])}; {r.remedy}"
+    )
+    return textwrap.fill(words, 80, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _header(r: SimulatedStep) -> str:
@@ -52,6 +65,8 @@ def _headline(r: SimulatedStep) -> str:
         ("HFU", f"{r.hfu:.2%}   (FLOP executed, recomputed ones included)"),
         ("bubble", f"{r.bubble_of_ideal:.2%} of ideal (idle / busy), {r.bubble_of_total:.2%} of total (idle / length)"),
     ]
+    if r.bubble_of_span is not None:
+        rows.append(("", f"{r.bubble_of_span:.2%} of the longest span of a stage, as the zero-bubble papers count"))
     return "\n".join(f" {name:<14} {text}" for name, text in rows)
 
 
@@ -70,10 +85,13 @@ def _optional(times: Mapping[str, float], kind: str) -> str:
 
 
 def _memory(r: SimulatedStep) -> str:
-    total = sum(r.memory_bytes.values())
+    total = sum(r.memory_bytes.values()) + r.margin_bytes
     verdict = "fits" if r.fits else "DOES NOT FIT"
     lines = [f"#{'memory of fullest rank':<22} {'bytes':>12}"]
     lines += [f" {kind:<22} {format_bytes(size):>12}" for kind, size in r.memory_bytes.items()]
+    lines.append(
+        f" {'margin':<22} {format_bytes(r.margin_bytes):>12}   context, buffers, fragments (--memory-margin)"
+    )
     lines.append(f" {'total':<22} {format_bytes(total):>12}   {verdict} into {format_bytes(r.capacity_bytes)}")
     return "\n".join(lines)
 

@@ -133,6 +133,11 @@ class PipelineJob(Job):
             raise InputError("--slow makes delays longer; it has no meaning with --compute matmul")
         if "torch" in self.executors and not self.torch_name:
             raise InputError(f"torch.distributed.pipelining has no schedule {self.schedule}; use --executor schedule")
+        if "torch" in self.executors and self.schedule == "1f1b" and self.microbatches < self.ranks:
+            raise InputError(
+                f"torch's 1f1b has no fewer microbatches ({self.microbatches}) than ranks ({self.ranks}); "
+                "use --executor schedule"
+            )
         if self.compute == "delay" and self.backend == "nccl":
             raise InputError("--compute delay puts CPU ranks to sleep; with --backend nccl give --compute matmul")
         total = LARGEST_INPUT**2 * self.tokens * 2 * self.microbatches

@@ -43,11 +43,13 @@ class SimulatedStep(Record):
         iteration_s: from the common start to the end of the last rank.
         model_flops: FLOP that the step needs. hardware_flops: that are executed. peak_flops: of one device, per second.
         bubble_of_ideal, bubble_of_total: idle time of the pipeline over its busy time and over its length.
+        bubble_of_span: the same over the longest span of a stage, as the zero-bubble papers count; None in old records.
         time_s: a rank's step by what it does, mean over ranks; adds up to iteration_s.
         exposed_s: by kind, communication with no compute on that rank, mean over ranks.
         critical_s: the critical path by kind of operation; adds up to iteration_s.
         memory_bytes: by kind, of the rank that needs most. memory_by_position: of all pipeline positions.
-        capacity_bytes: memory of a device.
+        capacity_bytes: memory of a device. margin_bytes: of it, that the step cannot have: context, buffers, fragments.
+        remedy: options with which a step that does not fit would.
         busiest_links: by kind of link (joins): the busiest link, its bytes and utilisation; links of the kind that
             carry anything, and their mean_utilisation.
         folded: what was simulated as one, in words. notes: what a reader must know to judge the figures.
@@ -86,6 +88,7 @@ class SimulatedStep(Record):
     peak_flops: Positive
     bubble_of_ideal: Ratio
     bubble_of_total: Share
+    bubble_of_span: Ratio | None = None
     time_s: Mapping[str, Seconds]
     exposed_s: Mapping[str, Seconds]
     critical_s: Mapping[str, Seconds]
@@ -102,6 +105,8 @@ class SimulatedStep(Record):
     seed: int
     operations: Whole
     wall_s: Seconds
+    margin_bytes: Bytes = 0
+    remedy: str = ""
     positions: tuple[Whole, ...] = ()
     spans: tuple[Span, ...] = field(default=(), repr=False)
 
@@ -133,7 +138,7 @@ class SimulatedStep(Record):
     @property
     def fits(self) -> bool:
         """Whether the rank that needs most memory has it."""
-        return sum(self.memory_bytes.values()) <= self.capacity_bytes
+        return sum(self.memory_bytes.values()) + self.margin_bytes <= self.capacity_bytes
 
     def derived(self) -> dict[str, Any]:
         """Utilisation, throughput, and whether it fits."""

@@ -109,11 +109,13 @@ def pass_spans(step: Step, ran: Ran) -> list[tuple[int, int, str, int, float, fl
 
 def pipeline_bubble(step: Step, ran: Ran) -> Bubble:
     """Idle time of the pipeline: outside the passes, from the first start of a pass to the last end of one."""
+    units = np.array([one.unit for one in step.passes])
     first, last = (np.array([getattr(one, name) for one in step.passes]) for name in ("first", "last"))
     begin, end = ran.trace.start_ps[first], ran.trace.end_ps[last]
     ranks = np.array([len(step.units.ranks[one.unit]) for one in step.passes])
     busy = float(((end - begin) * ranks).sum()) / step.units.degrees.num_ranks
-    return Bubble(float(end.max() - begin.min()), (busy,))
+    spans = (end[units == unit].max() - begin[units == unit].min() for unit in np.unique(units))
+    return Bubble(float(end.max() - begin.min()), (busy,), float(max(spans)))
 
 
 def critical_seconds(step: Step, ran: Ran) -> dict[str, float]:

@@ -15,16 +15,14 @@ from commbench.errors import InputError
 from commbench.routing.routes import Routes
 from commbench.sim.training import Fitted, fit
 from commbench.training.disturb import Disturbance
-from commbench.workload.step import Step, build_step
+from commbench.workload.step import MOST_OPERATIONS, Step, build_step
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.step_units import Folding
 
-__all__ = ["MOST_OPERATIONS", "FoldedStep", "fold_step"]
+__all__ = ["FoldedStep", "fold_step"]
 
 IntArray = npt.NDArray[np.int64]
 
-MOST_OPERATIONS = 2_000_000
-"""Of a program: a minute and 2 GiB or so. Where an exact one would be larger, what is not symmetric is an estimate."""
 MOST_WORK = 500_000_000
 """Operations x simulated ranks of a program that is unfolded for want of symmetry, not by order: where nothing is
 symmetric (random placement), every change of a rate concerns all flows under way, about as many as there are ranks."""

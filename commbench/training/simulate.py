@@ -24,6 +24,7 @@ from commbench.training.figures import (
     pipeline_bubble,
     time_by_kind,
 )
+from commbench.training.fitting import remedy
 from commbench.training.folding import fold_step
 from commbench.training.notes import notes_of
 from commbench.units import seconds
@@ -58,6 +59,7 @@ def simulate_step(
     slowdown: float = 1.0,
     scenario: Scenario | None = None,
     unfolded: bool = False,
+    margin_bytes: int = 0,
 ) -> StepSimulation:
     """Simulate a step once.
 
@@ -68,6 +70,7 @@ def simulate_step(
         slowdown: how many times as long compute takes beside a collective at full speed.
         scenario: slow ranks, slower links; its jitter varies how long compute takes.
         unfolded: whether every rank is to be simulated by itself, symmetric or not.
+        margin_bytes: of a device's memory, that the step cannot have.
 
     Raises:
         InputError: more ranks than endpoints, an unfolded program that is too large, or whatever does not fit.
@@ -87,7 +90,8 @@ def simulate_step(
         changes=rank_changes(disturbed, step),
     )
     where: dict[str, Any] = {"routing": router.policy.name, "placement": placement, "engine": engine, "seed": seed}
-    notes = notes_of(folded, ran, disturbed)
+    where |= {"margin_bytes": margin_bytes, "remedy": remedy(plan, margin_bytes)}
+    notes = [*plan.remarks, *notes_of(folded, ran, disturbed)]
     record = _record(step, fitted, ran, notes, slowdown, disturbed.name, where, began)
     return StepSimulation(record, step, fitted, ran)
 
@@ -113,6 +117,7 @@ def _record(
         iteration_s=iteration_s,
         bubble_of_ideal=bubble.of_ideal,
         bubble_of_total=bubble.of_total,
+        bubble_of_span=bubble.of_span,
         time_s=time_s,
         exposed_s=exposed_s,
         critical_s=critical_seconds(step, ran),

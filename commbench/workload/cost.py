@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from commbench.errors import InputError
+from commbench.workload.formats import FORMATS
 from commbench.workload.operators import Operator, Work, stage_operators
 from commbench.workload.transformer import Execution, Transformer
 
@@ -22,7 +23,8 @@ __all__ = [
 def _whole(model: Transformer, attention: str, recompute: str, flash: bool) -> Execution:
     """One sequence on one rank."""
     return Execution(
-        micro_batch=1, sequence=model.sequence, element_bytes=2, attention=attention, flash=flash, recompute=recompute
+        micro_batch=1, sequence=model.sequence, formats=FORMATS["bf16"], attention=attention, flash=flash,
+        recompute=recompute,
     )
 
 

@@ -56,6 +56,7 @@ def data_traffic(
     reduce-scatters its gradients. Gradients are sent after the backward of the layer they wait for: under ZeRO 0 and 1
     the last microbatch's, where they have added up; under 2 and 3 each microbatch's, since a rank keeps only its share
     of them (arXiv 1910.02054, section 5.2; DeepSpeed's stages 2 and 3, and FSDP unless it is told not to).
+    Key-value heads of which neighbouring tensor ranks hold copies are summed over these first, each layer's by itself.
     A tied embedding's gradients are all-reduced between the first and the last stage, where these differ. Groups of
     one rank send nothing; the sizes of groups are not known here, so leaving those calls out is the caller's.
 
@@ -74,7 +75,7 @@ def data_traffic(
     embedding = embedding_operators(model, run) if first else ()
     head = head_operators(model, run, own_weights=not (model.tied and first)) if last else ()
     units = (embedding, *(layer,) * num_layers, head)  # index i is layer i - 1
-    calls: list[Traffic] = []
+    calls = _copied_heads(model, run, num_layers, precision)
     for expert, group in ((False, "dp-cp"), (True, "edp")):
         counts = [sum(op.parameters for op in unit if op.expert is expert) for unit in units]
         if zero == 3:
@@ -90,6 +91,14 @@ def data_traffic(
 
 def _call(kind: str, group: str, collective: str, size_bytes: int, when: str, layer: int) -> Traffic:
     return Traffic(kind=kind, group=group, collective=collective, size_bytes=size_bytes, when=when, layer=layer)
+
+
+def _copied_heads(model: Transformer, run: Execution, num_layers: int, precision: Precision) -> list[Traffic]:
+    copies = run.kv_copies(model)
+    if copies == 1:
+        return []
+    size = 2 * (model.hidden + (1 if model.biases else 0)) * model.head_size * precision.gradient_bytes
+    return [_call("tensor", f"tp/{copies}", "all-reduce", size, "backward", i) for i in reversed(range(num_layers))]
 
 
 def _bucketed(

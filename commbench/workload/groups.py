@@ -113,11 +113,16 @@ class ParallelGroups:
         return axes, np.arange(prod(sizes.values())).reshape([sizes[axis] for axis in axes])
 
     def of(self, kind: str) -> tuple[tuple[int, ...], ...]:
-        """All groups of a kind, ordered by their first rank; inside a group ranks ascend.
+        """All groups of a kind, ordered by their first rank; inside a group ranks ascend. "tp/n": the groups "tp",
+        cut into parts of n neighbours.
 
         Raises:
             InputError: the kind is unknown; lists the known ones.
         """
+        whole, _, part = kind.partition("/")
+        if part:
+            size = int(part)
+            return tuple(one[i : i + size] for one in self.of(whole) for i in range(0, len(one), size))
         if kind not in GROUP_KINDS:
             raise InputError(f"group kind {kind!r} is unknown; known: {', '.join(GROUP_KINDS)}")
         if kind == "pp-ends":

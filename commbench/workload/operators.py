@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every operator of a transformer costs one rank: parameters, FLOP, bytes and what it keeps for backward.
 
-One microbatch on one rank. With T tokens on the rank, h hidden, a heads of size d, s sequence, t = tp, e bytes:
+One microbatch on one rank. With T tokens on the rank, h hidden, a heads of size d, s sequence, t = tp, e bytes of an
+activation:
 
 * A product of (m x k) by (k x n) is 2 m n k FLOP in each of its three passes: forward, input gradient, weight
-  gradient. It reads and writes its three matrices once.
+  gradient. It reads and writes its three matrices once. Where its operands are narrower than activations (FP8) it reads
+  them so, and each is turned into one first: input and weights in forward, the output's gradient in backward.
 * The attention core is 4 T s (a d / t) FLOP forward and twice that backward, half of it if causal. As one kernel
   (flash) it computes the scores again in backward: 2.5 times forward (FlashAttention-2, arXiv 2307.08691, section 4.1).
   It has no weights: all of its backward is input gradient.
 * Everything else is counted as memory traffic alone, with 0 FLOP, as the published FLOP formulas do.
 * What is kept follows arXiv 2205.05198, section 4: per layer 34 + 5 a s / h bytes per token and hidden unit for a GPT
   at e = 2, of which 10 are not divided by t without sequence parallelism. Tests derive each of its formulas.
+* Where tp is more than the key-value heads, each rank holds one of them, and computes it like the others that do.
 * Experts are split over tp like a dense MLP (expert tp = tp), and tokens spread evenly over them.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from commbench.workload.transformer import Execution, Transformer
 
@@ -39,11 +43,15 @@ class Work:
     Attributes:
         flops: floating-point operations of products. num_bytes: read and written in memory.
         matmul: shape of the products, for a table of measured ones; None where there are none.
+        layer_product: whether they are those of a layer with its weights, ``Formats.products``, or ``others``.
+        cast_bytes: moved in memory before the products to bring their operands into their format.
     """
 
     flops: int = 0
     num_bytes: int = 0
     matmul: Matmul | None = None
+    layer_product: bool = False
+    cast_bytes: int = 0
 
 
 NOTHING = Work()
@@ -116,7 +124,7 @@ def head_operators(model: Transformer, run: Execution, *, own_weights: bool) -> 
         own_weights: whether this rank holds output weights of its own: untied, or tied with an embedding elsewhere.
     """
     rows = _vocab_rows(model, run)
-    logits = _linear(run, "logits", "head", run.tokens, model.hidden, rows, kept_tokens=run.kept_tokens)
+    logits = _linear(run, "logits", "head", run.tokens, model.hidden, rows, kept_tokens=run.kept_tokens, own=False)
     loss_bytes = run.tokens * rows * (run.element_bytes + 4)  # the loss reads logits and keeps them in FP32
     loss = Operator(
         name="loss",
@@ -181,18 +189,32 @@ def _linear(
     kept_tokens: int,
     biases: int = 0,
     count: int = 1,
+    own: bool = True,
 ) -> Operator:
-    """``count`` weight matrices (k x n), over which ``tokens`` rows are spread evenly."""
-    flops = 2 * tokens * k * n
-    work = {"flops": flops, "num_bytes": run.element_bytes * (tokens * k + count * k * n + tokens * n)}
+    """``count`` weight matrices (k x n), over which ``tokens`` rows are spread evenly; ``own``: in layers' format."""
+    formats = run.formats
+    e, cast = formats.activations, formats.cast_bytes if own else 0
+    o = formats.operands if own else e
+    inputs, weights, outputs = tokens * k, count * k * n, tokens * n
+    work: dict[str, Any] = {"flops": 2 * tokens * k * n, "layer_product": own}
     rows = -(-tokens // count)
     return _kept(
         Operator(
             name=name,
             block=block,
-            forward=Work(**work, matmul=Matmul(rows, n, k, count)),
-            input=Work(**work, matmul=Matmul(rows, k, n, count)),
-            weight=Work(**work, matmul=Matmul(k, n, rows, count)),
+            forward=Work(
+                **work,
+                num_bytes=o * (inputs + weights) + e * outputs,
+                matmul=Matmul(rows, n, k, count),
+                cast_bytes=cast * (inputs + weights),
+            ),
+            input=Work(
+                **work,
+                num_bytes=o * (outputs + weights) + e * inputs,
+                matmul=Matmul(rows, k, n, count),
+                cast_bytes=cast * outputs,
+            ),
+            weight=Work(**work, num_bytes=o * (inputs + outputs) + e * weights, matmul=Matmul(k, n, rows, count)),
             parameters=count * k * n + biases,
             saved_bytes=run.element_bytes * kept_tokens * k,
         )
@@ -201,7 +223,7 @@ def _linear(
 
 def _attention(model: Transformer, run: Execution) -> Iterable[Operator]:
     """QKV product, rotation, core, output product."""
-    width, kv_width = (heads * model.head_size // run.tp for heads in (model.num_heads, model.num_kv_heads))
+    width, kv_width = model.num_heads // run.tp * model.head_size, run.kv_heads(model) * model.head_size
     columns = width + 2 * kv_width
     yield _linear(
         run, "qkv", "attention", run.tokens, model.hidden, columns,
@@ -320,7 +342,10 @@ def _experts(model: Transformer, run: Execution) -> Iterable[Operator]:
     inner = model.ffn // run.tp
     columns = inner * (2 if model.gated else 1)
     local = model.num_experts // run.ep
-    yield _linear(run, "router", "mlp", run.local_tokens, model.hidden, model.num_experts, kept_tokens=run.local_tokens)
+    yield _linear(
+        run, "router", "mlp", run.local_tokens, model.hidden, model.num_experts,
+        kept_tokens=run.local_tokens, own=False,
+    )  # fmt: skip
     copies = Work(num_bytes=2 * run.element_bytes * routed * model.hidden)
     yield _kept(Operator(name="permute", block="mlp", forward=copies, input=copies))
     for name, k, n in (("expert-up", model.hidden, columns), ("expert-down", inner, model.hidden)):

@@ -8,7 +8,9 @@ Rules, beside those of the pipeline schedule and of ``step_passes``:
 * Gradients of a bucket are sent on (unit, "data") when the last pass that adds to them has left the layer that the
   bucket waits for. They run beside the backward pass of the layers before it. Under ZeRO 2 and 3, which keep no more
   than a rank's own share of the gradients, every microbatch's are sent.
-* ZeRO 3 gathers a layer on (unit, "data") once the layer two before it is through: one layer computes, one is fetched.
+* ZeRO 3 gathers a layer on (unit, "gather") once the layer two before it is through: one layer computes, the next is
+  fetched, and what is reduced on (unit, "data") goes beside both. What comes after a pass that sent gradients, the
+  gathers too, waits until these are reduced, as in FSDP and DeepSpeed: a rank has no room for the gradients of two.
 * The optimizer follows when all gradients are there: it reads gradients, reads and writes its state and writes the
   parameters, at the memory's bandwidth. ZeRO 1 and 2 gather the parameters behind it.
 """
@@ -17,6 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from commbench.errors import InputError
 from commbench.program.ir import Compute, CoupledCall, Operation, Pattern, Program, ranks_of
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
@@ -31,7 +34,7 @@ from commbench.workload.step_plan import StepPlan
 from commbench.workload.step_units import Class, Folding, Patterns, Units
 from commbench.workload.traffic import Traffic, boundary_bytes
 
-__all__ = ["COMMUNICATION", "COMPUTING", "PassSpan", "Step", "build_step"]
+__all__ = ["COMMUNICATION", "COMPUTING", "MOST_OPERATIONS", "PassSpan", "Step", "build_step"]
 
 COMPUTING = ("forward", "recompute", "backward", "optimizer")
 COMMUNICATION = ("tensor", "context", "expert", "pipeline", "data", "zero")
@@ -75,14 +78,31 @@ def build_step(plan: StepPlan, folding: Folding | None = None) -> Step:
     """
     units = Units(plan.degrees, folding or Folding.whole(plan.degrees))
     build = _Builder(plan, units)
-    for row in lockstep(plan.schedule):
-        for position, step in enumerate(row):
-            if step is not None:
-                build.add_step(position, step)
+    steps = [(position, step) for row in lockstep(plan.schedule) for position, step in enumerate(row) if step]
+    for number, (position, step) in enumerate(steps, start=1):
+        build.add_step(position, step)
+        if number % _LOOK_EVERY == 0:
+            _check_size(len(build.operations) * len(steps) // number, folded=units.per_position == 1)
     build.add_ends()
     for position in range(plan.degrees.pp):
         build.add_optimizer(position)
     return Step(plan, units, Program(units.num_units, tuple(build.operations)), tuple(build.kinds), tuple(build.passes))
+
+
+_LOOK_EVERY = 64  # steps of the pipeline: enough for an estimate of all
+MOST_FOLDED = 300_000  # operations of a folded step: 20 s or so
+MOST_OPERATIONS = 2_000_000
+"""Of a step's program: a minute and 2 GiB or so."""
+
+
+def _check_size(operations: int, *, folded: bool) -> None:
+    """Raise for a program that would become too large."""
+    most = MOST_FOLDED if folded else MOST_OPERATIONS
+    if operations > most:
+        raise InputError(
+            f"the step would be about {operations:,} operations, more than {most:,}: give fewer microbatches "
+            "(--global-batch) or ranks; the time of a step grows evenly with its microbatches"
+        )
 
 
 class _Builder:
@@ -151,6 +171,8 @@ class _Builder:
             self._add_pass(position, action)
         for action in step.parts:
             self._send(position, action)
+        if self.plan.zero == 3 and any(self._sends_each(action) for action in step.parts):
+            self._await_gradients(position)
 
     def _add_pass(self, position: int, action: Action) -> None:
         """One pass on all units of a position, with what its gradients set off."""
@@ -186,7 +208,8 @@ class _Builder:
         key = (work, core)
         if key not in self._durations:
             plan = self.plan
-            time_s = work_seconds(work, plan.device, plan.dtype, plan.efficiency, core=core)
+            dtype = plan.run.formats.products if work.layer_product else plan.run.formats.others
+            time_s = work_seconds(work, plan.device, dtype, plan.efficiency, core=core)
             self._durations[key] = round(time_s * PS_PER_S)
         return self._durations[key]
 
@@ -233,7 +256,7 @@ class _Builder:
         done = {unit: list(self._done.get(unit, ())) for unit in self.units.at(position)}
         before = {unit: ends[:1] for unit, ends in done.items() if len(ends) == 2}
         for one in traffic:
-            for unit, number in self._collectives(one, position, "data", before).items():
+            for unit, number in self._collectives(one, position, "gather", before).items():
                 self._wait[unit].append(number)
 
     def _layer_done(self, units: range) -> None:
@@ -255,6 +278,16 @@ class _Builder:
                 continue
             for unit, number in self._collectives(one, position, "data", after).items():
                 self._data[unit].append(number)
+
+    def _await_gradients(self, position: int) -> None:
+        """Nothing of a later pass, gathers included, begins before this one's gradients are reduced."""
+        units = self.units.at(position)
+        for unit in units:
+            self._wait[unit] += self._data[unit]
+            self._data[unit] = []
+            self._compute(unit, Work("backward", 0), "gradients reduced")
+        self._layer_done(units)
+        self._layer_done(units)  # twice: a gather waits for the one two before it
 
     def add_ends(self) -> None:
         """The tied embedding's gradients, between the first and the last position."""

@@ -38,13 +38,14 @@ class StepPlan:
     Attributes:
         model: what is trained. run: how a rank executes it.
         degrees: how the ranks share the work. schedule: the pipeline schedule. layers: of every stage.
-        device, dtype, efficiency: how long operators last (workload.compute).
+        device, efficiency: how long operators last (workload.compute), with the execution's formats.
         precision: bytes per parameter. zero: ZeRO stage. bucket_bytes: least size of a gradient bucket.
         ranks_per_host: neighbouring ranks that share a host.
         algorithms: collective -> algorithm.
         overlap_tensor: whether tensor collectives run beside the gradients of their product (step_passes).
         scatter_gather: whether each tensor rank sends its share of a stage's output and they gather it behind
             (arXiv 2104.04473, section 4.1); without sequence parallelism every tensor rank has the whole.
+        remarks: what was assumed, for the reader of the result.
 
     Raises:
         InputError: degrees, stages or layers that do not belong together; names the numbers.
@@ -56,7 +57,6 @@ class StepPlan:
     schedule: PipelineSchedule
     layers: tuple[int, ...]
     device: Device
-    dtype: str
     efficiency: Efficiency
     precision: Precision
     zero: int
@@ -65,6 +65,7 @@ class StepPlan:
     algorithms: Mapping[str, str]
     overlap_tensor: bool = False
     scatter_gather: bool = False
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.run.tp, self.run.cp, self.run.ep) != (self.degrees.tp, self.degrees.cp, self.degrees.ep):
@@ -78,7 +79,13 @@ class StepPlan:
         if self.scatter_gather and self.run.sequence_parallel:
             raise InputError("--scatter-gather: with --sequence-parallel each rank has only its share to send anyway")
         self.run.check_model(self.model)
-        self.device.peak(self.dtype)
+        for dtype in (self.run.formats.products, self.run.formats.others):
+            self.device.peak(dtype)
+
+    @property
+    def dtype(self) -> str:
+        """Of the layers' products."""
+        return self.run.formats.products
 
     @property
     def global_batch(self) -> int:

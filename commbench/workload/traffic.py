@@ -34,7 +34,7 @@ class Traffic:
 
     Attributes:
         kind: "tensor", "context", "expert", "data" or "zero".
-        group: kind of group, a key of ``groups.GROUP_KINDS``.
+        group: kind of group, see ``groups.ParallelGroups.of``.
         collective: a key of ``collectives.spec.COLLECTIVES``.
         size_bytes: of the full buffer.
         when: "forward", "recompute", "backward" (with the input gradient), "weight" (before the weight gradient) or
@@ -60,7 +60,7 @@ def moved_bytes(traffic: Sequence[Traffic], num_ranks: int) -> float:
 
 def boundary_bytes(model: Transformer, run: Execution) -> int:
     """Bytes between pipeline stages for one microbatch, each direction: b s h e / cp, and / tp if sequence-parallel."""
-    return run.element_bytes * run.local_tokens * model.hidden
+    return run.formats.boundaries * run.local_tokens * model.hidden
 
 
 def layer_traffic(model: Transformer, run: Execution) -> tuple[Traffic, ...]:
@@ -117,8 +117,7 @@ def _keys(model: Transformer, run: Execution, when: str) -> list[Traffic]:
     """Keys and values of the whole sequence, gathered over cp; backward again, and their gradients summed."""
     if run.cp == 1:
         return []
-    heads = model.num_kv_heads // run.tp
-    size = 2 * run.element_bytes * run.micro_batch * run.sequence * heads * model.head_size
+    size = 2 * run.element_bytes * run.micro_batch * run.sequence * run.kv_heads(model) * model.head_size
     core = "attention-core" if run.flash else "scores"
     gather = Traffic(
         kind="context", group="cp", collective="all-gather", size_bytes=size, when=when, operator=core, side="before"
@@ -131,11 +130,11 @@ def _experts(model: Transformer, run: Execution, when: str) -> list[Traffic]:
     first, last, up, down = ("permute", "unpermute", "expert-up", "expert-down")
     if when == "backward":
         first, last, up, down = last, first, down, up
-    copies = run.element_bytes * model.experts_per_token * model.hidden
+    copies = model.experts_per_token * model.hidden
     out, back = (
         Traffic(
-            kind="expert", group="ep", collective="all-to-all", size_bytes=copies * run.local_tokens, when=when,
-            operator=operator, side=side,
+            kind="expert", group="ep", collective="all-to-all", when=when, operator=operator, side=side,
+            size_bytes=run.formats.experts * copies * run.local_tokens,
         )
         for operator, side in ((first, "after"), (last, "before"))
     )  # fmt: skip
@@ -143,8 +142,8 @@ def _experts(model: Transformer, run: Execution, when: str) -> list[Traffic]:
     summed: list[Traffic] = []
     if run.tp > 1 and run.sequence_parallel:
         inner = [
-            _tensor("all-gather", copies * run.tokens, up, "before", when),
-            _tensor("reduce-scatter", copies * run.tokens, down, "after", when),
+            _tensor("all-gather", run.element_bytes * copies * run.tokens, up, "before", when),
+            _tensor("reduce-scatter", run.element_bytes * copies * run.tokens, down, "after", when),
         ]
     elif run.tp > 1:  # sums commute with putting the copies back, so h is summed per token and not per copy
         summed = [_tensor("all-reduce", _hidden_bytes(model, run), last, "after", when)]

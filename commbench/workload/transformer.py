@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 from commbench.errors import InputError
+from commbench.workload.formats import Formats
 
 __all__ = ["RECOMPUTE", "Execution", "Transformer", "split_layers"]
 
@@ -70,7 +71,7 @@ class Execution:
 
     Attributes:
         micro_batch: sequences of a microbatch. sequence: tokens of a sequence.
-        element_bytes: of activations and of the weights that products read, 2 for BF16.
+        formats: what products compute in, and what is kept and sent.
         attention: "causal" counts and executes half of the scores, "full" all of them.
         flash: whether attention is one kernel that keeps no scores (FlashAttention, arXiv 2205.14135).
         recompute: "none"; "selective" runs the attention core again in backward; "full" runs each layer again
@@ -86,7 +87,7 @@ class Execution:
 
     micro_batch: int
     sequence: int
-    element_bytes: int
+    formats: Formats
     attention: str
     flash: bool
     recompute: str
@@ -97,7 +98,7 @@ class Execution:
     keep_gathered: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("micro_batch", "sequence", "element_bytes", "tp", "cp", "ep"):
+        for key in ("micro_batch", "sequence", "tp", "cp", "ep"):
             if getattr(self, key) < 1:
                 raise InputError(f"{key} = {getattr(self, key)} must be at least 1")
         for key, words in (("attention", ATTENTION), ("recompute", RECOMPUTE)):
@@ -110,6 +111,11 @@ class Execution:
                 f"sequence {self.sequence} / cp {self.cp} is not a multiple of tp {self.tp}, "
                 "as sequence parallelism needs"
             )
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of an activation."""
+        return self.formats.activations
 
     @property
     def tokens(self) -> int:
@@ -126,19 +132,49 @@ class Execution:
         """Tokens of a column-parallel product's input that a rank keeps for backward."""
         return self.tokens if self.keep_gathered else self.local_tokens
 
+    def kv_heads(self, model: Transformer) -> int:
+        """Heads of keys and values on a rank: its share, or one that tp / num_kv_heads ranks have copies of."""
+        return max(1, model.num_kv_heads // self.tp)
+
+    def kv_copies(self, model: Transformer) -> int:
+        """Neighbouring tensor ranks that hold the same heads of keys and values."""
+        return max(1, self.tp // model.num_kv_heads)
+
     def check_model(self, model: Transformer) -> None:
         """Raise unless the model can be split in this way.
 
         Raises:
-            InputError: heads, key-value heads, MLP width or experts that the degrees do not divide; names both.
+            InputError: heads, key-value heads, MLP width or experts that the degrees do not divide, or a sequence that
+                is longer than learned positions; names both.
         """
-        for key in ("num_heads", "num_kv_heads", "ffn"):
+        serves = [tp for tp in range(1, model.num_heads + 1) if _splits(model, tp)]
+        for key in ("num_heads", "ffn"):
             if getattr(model, key) % self.tp:
-                raise InputError(f"model {model.name}: {key} {getattr(model, key)} is not divisible by tp {self.tp}")
+                raise InputError(
+                    f"model {model.name}: {key} {getattr(model, key)} is not divisible by tp {self.tp}; "
+                    f"tp can be {', '.join(map(str, serves))}"
+                )
+        if self.tp not in serves:
+            raise InputError(
+                f"model {model.name}: num_kv_heads {model.num_kv_heads} is not divisible by tp {self.tp}, nor can each "
+                f"be copied as often, for tp is no multiple of it; tp can be {', '.join(map(str, serves))}"
+            )
+        if 0 < model.positions < self.sequence:
+            raise InputError(
+                f"model {model.name}: a sequence of {self.sequence} is longer than its {model.positions} learned "
+                f"positions; give --sequence {model.positions} or less, or --positions {self.sequence} for a model "
+                "that has learned as many"
+            )
         if model.num_experts == 1 and self.ep > 1:
             raise InputError(f"model {model.name}: it is dense, so there are no experts to spread over ep {self.ep}")
         if model.num_experts % self.ep:
             raise InputError(f"model {model.name}: {model.num_experts} experts are not divisible by ep {self.ep}")
+
+
+def _splits(model: Transformer, tp: int) -> bool:
+    """Whether heads, key-value heads (their share or copies of one) and MLP width can be split over tp."""
+    kv = model.num_kv_heads
+    return not model.num_heads % tp and not model.ffn % tp and (not kv % tp or not tp % kv)
 
 
 def split_layers(model: Transformer, num_stages: int, layers_per_stage: tuple[int, ...] = ()) -> tuple[int, ...]:

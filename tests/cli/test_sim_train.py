@@ -88,6 +88,85 @@ def test_a_straggler_and_jitter_make_the_step_longer_and_are_named(tmp_path: Pat
     assert [one["scenario"] for one in (healthy, slow, jittered)] == ["", "slow", "jitter 0.1"]
 
 
+@pytest.mark.parametrize(("model", "degrees"), [("llama3-8b", "--tp 2"), ("mixtral-8x7b", "--dp 2 --ep 2")])
+def test_fp8_concerns_products_alone(tmp_path: Path, model: str, degrees: str) -> None:
+    """Half as long at most is what they become; memory, all that is sent and what is exposed of it stay in 16 bits."""
+    step = STEP.replace("gpt3-125m", model).replace("--tp 2", degrees)
+    wide, narrow = (
+        json.loads(commbench("sim", "train", *step.split(), "--json", "--dtype", dtype, folder=tmp_path).stdout)
+        for dtype in ("bf16", "fp8")
+    )
+    assert narrow["memory_bytes"] == wide["memory_bytes"]
+    assert [one["bytes"] for one in narrow["busiest_links"]] == [one["bytes"] for one in wide["busiest_links"]]
+    assert narrow["exposed_s"].get("tensor", 0) == pytest.approx(wide["exposed_s"].get("tensor", 0), rel=1e-3)
+    assert narrow["time_s"]["optimizer"] == wide["time_s"]["optimizer"]
+    for kind in ("forward", "backward"):
+        assert 0.5 * wide["time_s"][kind] < narrow["time_s"][kind] < wide["time_s"][kind]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        STEP.replace("--global-batch 8", "--global-batch 3"),
+        STEP.replace("gpt3-125m", "llama3-8b").replace("dgx-h100", "dgx-h100-x2").replace("--tp 2 --pp 4", "--tp 16"),
+        STEP + " --sequence 4096 --positions 4096",
+    ],
+    ids=["fewer microbatches than stages", "fewer key-value heads than tensor ranks", "longer positions"],
+)
+def test_what_frameworks_run_is_simulated(tmp_path: Path, step: str) -> None:
+    done = commbench("sim", "train", *step.split(), "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["iteration_s"] > 0
+
+
+def test_the_bubble_over_the_longest_span_stands_beside_the_others(tmp_path: Path) -> None:
+    done = commbench("sim", "train", *STEP.split(), folder=tmp_path)
+    shown = json.loads(commbench("sim", "train", *STEP.split(), "--json", folder=tmp_path).stdout)
+    assert f"{shown['bubble_of_span']:.2%} of the longest span of a stage, as the zero-bubble" in done.stdout
+    assert 0 < shown["bubble_of_span"] <= shown["bubble_of_total"]
+
+
+def test_a_step_that_does_not_fit_says_so_first_and_ends_with_1(tmp_path: Path) -> None:
+    """8 billion parameters of 18 bytes on one GPU; what is named makes it fit."""
+    step = STEP.replace("gpt3-125m", "llama3-8b").replace("--tp 2 --pp 4", "--dp 8")
+    done = commbench("sim", "train", *step.split(), folder=tmp_path)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert lines[0].startswith("DOES NOT FIT: ")
+    assert max(map(len, lines[:3])) <= 80
+    first = " ".join(" ".join(lines[:4]).split())
+    assert "more than the 74.51 GiB of h100-sxm5-80gb; most are optimizer, 89.75 GiB; --zero" in first
+    options = first.split("89.75 GiB; ")[1].split(" makes it fit")[0]
+    better = commbench("sim", "train", *step.split(), *options.split(), "--json", folder=tmp_path)
+    assert better.returncode == 0, better.stderr
+    assert json.loads(better.stdout)["margin_bytes"] == 2 * 2**30
+    as_json = commbench("sim", "train", *step.split(), "--json", folder=tmp_path)
+    assert as_json.returncode == 1
+    assert as_json.stderr.startswith("DOES NOT FIT: ")
+    assert json.loads(as_json.stdout)["remedy"] == f"{options} makes it fit"
+
+
+def test_the_margin_is_counted(tmp_path: Path) -> None:
+    assert commbench("sim", "train", *STEP.split(), "--memory-margin", "60G", folder=tmp_path).returncode == 0
+    done = commbench("sim", "train", *STEP.split(), "--memory-margin", "74G", folder=tmp_path)
+    assert done.returncode == 1
+    assert "margin 74 GiB context, buffers, fragments (--memory-margin)" in " ".join(done.stdout.split())
+
+
+def test_the_command_of_the_error_works_and_says_what_it_assumes(tmp_path: Path) -> None:
+    error = the_error(commbench("sim", "train", folder=tmp_path))
+    command = error.split("A command that works: commbench ")[1]
+    done = commbench(*command.split(), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "# assumed, as usual on GPUs (--assume-efficiencies): matrix 0.7, attention 0.4, memory 0.8" in done.stdout
+
+
+def test_a_file_that_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
+    done = commbench("sim", "train", *STEP.split(), "--topology", "nowhere", "--out", ".", folder=tmp_path)
+    assert "is a folder" in the_error(done)
+
+
 def test_sim_of_a_collective_stays_as_it_was(tmp_path: Path) -> None:
     done = commbench("sim", "all-reduce", "--topology", "star-8", "-b", "1M", "-e", "1M", "--json", folder=tmp_path)
     assert json.loads(done.stdout)["kind"] == "simulated"
@@ -97,16 +176,29 @@ def test_sim_of_a_collective_stays_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--model gpt3-125m", "--topology is missing: name one of"),
-        ("--model gpt3-125m", "--memory-efficiency is missing: the share of the device's memory bandwidth"),
-        ("--topology dgx-h100", "--model is missing: name a preset"),
+        ("--model gpt3-125m", "--topology, --microbatch, --global-batch, --device, --matrix-efficiency"),
+        ("--model gpt3-125m", "are missing; --assume-efficiencies takes usual ones, marked as assumed. A command that "
+         "works: commbench sim train --model"),
+        (STEP.replace("--model gpt3-125m", ""), "--model is missing: name a preset"),
+        (STEP + " --seed -1", "--seed -1: must be 0 to 9223372036854775807"),
+        (STEP + " --seed " + "9" * 400, "--seed (a number of 1329 bits): must be 0 to"),
+        (STEP + " --sequence 10000000000", "--sequence 10000000000: must be 1 to 16777216"),
+        (STEP + " --global-batch 8000000000", "--global-batch 8000000000: must be 1 to 16777216"),
+        (STEP + " --global-batch 800000", "= 800000 microbatches are 6,400,000 passes of stages, more than 200,000"),
+        (STEP.replace("--tp 2 --pp 4", "--dp 8 --zero 3") + " --global-batch 400000", "the step would be about "),
+        (STEP + " --tp 99999999999", "--tp 99999999999: must be 1 to 4096"),
+        (STEP + " --memory-margin lots", "--memory-margin: 'lots' is not a size"),
+        (STEP + " --out .", ".: is a folder; a journal is a file"),
         (STEP.replace("--matrix-efficiency 0.6", ""), "--matrix-efficiency is missing: the share of the device's peak"),
         (STEP.replace("--device h100", ""), "--device is missing: what computes"),
         (STEP.replace("--pp 4", "--pp 3"), "tp 2 x cp 1 x dp 1 x pp 3 = 6 ranks, but there are 8; the degrees must "
          "multiply to the ranks (all of topology dgx-h100; --ranks takes fewer)"),
         (STEP + " --ranks 4", "= 8 ranks, but there are 4; the degrees must multiply to the ranks (--ranks)"),
-        (STEP.replace("--global-batch 8", "--global-batch 3"), "3 microbatches are too few for 4 ranks and 4 "
-         "stages; it needs at least 4 (--global-batch 3 / (--microbatch 1 x --dp 1) = 3, --pp 4)"),
+        (STEP.replace("--global-batch 8", "--global-batch 3 --schedule zb-h2"), "3 microbatches are too few for 4 "
+         "ranks and 4 stages; it needs at least 7 (--global-batch 3 / (--microbatch 1 x --dp 1) = 3, --pp 4)"),
+        (STEP + " --sequence 4096", "a sequence of 4096 is longer than its 2048 learned positions; give --sequence "
+         "2048 or less, or --positions 4096"),
+        (STEP.replace("gpt3-125m", "llama3-8b") + " --positions 4096", "--positions 4096: model llama3-8b has rotary"),
         (STEP + " --microbatch 3", "--global-batch 8 is not a multiple of --microbatch 3 x --dp 1 = 3"),
         (STEP + " --tp 8 --pp 1", "model gpt3-125m: num_heads 12 is not divisible by tp 8"),
         (STEP + " --pp 1 --tp 1 --dp 8 --zero 4", "zero = 4 is unknown"),
@@ -137,20 +229,33 @@ def test_bad_input_is_one_line_with_the_rule(tmp_path: Path, options: str, messa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model: gpt3-125m\ncolour: red\n", "step.yaml: key 'colour' is unknown; known: model, topology"),
-        ("tp: many\n", "step.yaml: tp: 'many' must be a whole number"),
-        ("tp: true\n", "step.yaml: tp: True must be a whole number"),
-        ("- tp\n", "step.yaml: must be a mapping of keys"),
+        ("model: gpt3-125m\ncolour: red\n", "step.yaml: line 2: key 'colour' is unknown; known: model, topology"),
+        ("tp: many\n", "step.yaml: line 1: tp: 'many' must be a whole number"),
+        ("tp: true\n", "step.yaml: line 1: tp: True must be a whole number"),
+        ("- tp\n", "step.yaml: must be a mapping of keys, for example `model: gpt3-175b`"),
         ("tp: [\n", "step.yaml: not YAML"),
         ("tp: 2\npp: 1\ntp: 4\n", "step.yaml: line 3: key 'tp' is given twice"),
-        ("bucket: 25\n", "step.yaml: bucket: 25 must be text (in quotes)"),
-        ("flash: 1\n", "step.yaml: flash: 1 must be true or false"),
-        ("slowdown: fast\n", "step.yaml: slowdown: 'fast' must be a number"),
+        ("bucket: 25\n", "step.yaml: line 1: bucket: 25 must be text (in quotes)"),
+        ("flash: 1\n", "step.yaml: line 1: flash: 1 must be true or false"),
+        ("tp: 2\nglobal-batch: 8\nglobal_batch: 9\n",
+         "step.yaml: line 3: key 'global_batch' is 'global-batch' of line 2 again; keep one"),
+        ("globl-batch: 8\n", "step.yaml: line 1: key 'globl-batch' is unknown; did you mean 'global-batch'?"),
+        ("sequence: " + "9" * 400 + "\n", "step.yaml: line 1: sequence: '99999999999999999999...99999999': is too"),
+        ("model: &a [*a]\n", "step.yaml: line 1: this holds itself by an alias"),
+        ("slowdown: fast\n", "step.yaml: line 1: slowdown: 'fast' must be a number"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "step.yaml").write_text(text)
     assert the_error(commbench("sim", "train", "step.yaml", folder=tmp_path)).startswith(message)
+
+
+def test_all_that_is_wrong_with_a_file_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "step.yaml").write_text("tp: 2\ncolour: red\nzero: two\n")
+    done = commbench("sim", "train", "step.yaml", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: step.yaml: 2 errors\n  line 2: key 'colour' is unknown")
+    assert done.stderr.endswith("\n  line 3: zero: 'two' must be a whole number\n")
 
 
 def test_a_schedule_from_a_file_must_fit_and_not_deadlock(tmp_path: Path) -> None:

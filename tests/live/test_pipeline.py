@@ -178,7 +178,8 @@ def test_the_command_measures_simulates_and_compares(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("schedule", "options", "message"),
     [
-        ("1f1b", {"ranks": 4, "microbatches": 3}, "3 microbatches are too few for 4 ranks"),
+        ("zb-h2", {"ranks": 4, "microbatches": 3}, "3 microbatches are too few for 4 ranks"),
+        ("1f1b", {"ranks": 4, "microbatches": 3, "executor": "torch"}, "torch's 1f1b has no fewer"),
         ("interleaved", {"ranks": 4, "microbatches": 6}, "6 microbatches are not a multiple of 4 ranks"),
         ("1f1b", {"stages_per_rank": 2}, "it has 1 stages per rank, not 2"),
         ("pipedream", {}, "pipeline schedule 'pipedream' is unknown"),

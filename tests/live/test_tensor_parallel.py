@@ -17,6 +17,7 @@ from commbench.results.journal import read_records
 from commbench.results.records import Measured
 from commbench.results.tensor_parallel_records import TensorParallelMeasured
 from commbench.workload.compute import Device
+from commbench.workload.formats import FORMATS
 from commbench.workload.gemm_table import read_gemm_table
 from commbench.workload.operators import Matmul
 from commbench.workload.traffic import layer_traffic, moved_bytes
@@ -35,8 +36,8 @@ def predicted(record: TensorParallelMeasured) -> list[tuple[str, int]]:
         sequence=record.sequence, positions=0, gated=False, biases=False, tied=False, dropout=False,
     )  # fmt: skip
     run = Execution(
-        micro_batch=record.micro_batch, sequence=record.sequence, element_bytes=4, attention="causal", flash=True,
-        recompute="none", tp=record.ranks, sequence_parallel=record.sequence_parallel, keep_gathered=True,
+        micro_batch=record.micro_batch, sequence=record.sequence, formats=FORMATS["fp32"], attention="causal",
+        flash=True, recompute="none", tp=record.ranks, sequence_parallel=record.sequence_parallel, keep_gathered=True,
     )  # fmt: skip
     traffic = layer_traffic(model, run)
     assert moved_bytes(traffic, record.ranks) == record.formula_bytes

@@ -8,6 +8,7 @@ from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
 from commbench.training.simulate import StepSimulation, simulate_step
 from commbench.workload.compute import Device, Efficiency
+from commbench.workload.formats import FORMATS
 from commbench.workload.groups import Degrees
 from commbench.workload.memory import get_precision
 from commbench.workload.pipeline.registry import build_pipeline
@@ -35,7 +36,7 @@ def plan(model: Transformer = TINY, **changes: Any) -> StepPlan:
     micro_batch, batch = changes.pop("micro_batch", 1), changes.pop("batch", 8 * sizes["dp"])
     name, stages = changes.pop("schedule", "1f1b"), changes.pop("stages", None)
     schedule = build_pipeline(name, sizes["pp"], num_microbatches(batch, micro_batch, sizes["dp"]), stages)
-    execution: dict[str, Any] = {"attention": "causal", "flash": True, "recompute": "none", "element_bytes": 2}
+    execution: dict[str, Any] = {"attention": "causal", "flash": True, "recompute": "none", "formats": FORMATS["bf16"]}
     own = {key: changes.pop(key) for key in list(changes) if key in Execution.__dataclass_fields__}
     run = Execution(
         micro_batch=micro_batch,
@@ -46,7 +47,6 @@ def plan(model: Transformer = TINY, **changes: Any) -> StepPlan:
     given: dict[str, Any] = {
         "layers": split_layers(model, schedule.num_stages),
         "device": DEVICE,
-        "dtype": "bf16",
         "efficiency": Efficiency(matrix=0.5, attention=0.5, memory=0.5),
         "precision": get_precision("mixed-adam"),
         "zero": 0,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from commbench.program.ir import CoupledCall
+from commbench.training.simulate import StepSimulation
 from commbench.units import PS_PER_S
 from commbench.workload import step as step_module
 from commbench.workload.compute import work_seconds
@@ -173,7 +174,8 @@ def test_zero_one_and_two_send_what_zero_nought_sends(zero: int, m: int) -> None
 
 def test_zero_three_gathers_every_layer_for_every_pass_and_never_far_ahead() -> None:
     """Per microbatch (n-1)/n of the parameters twice and of the gradients once; a gather waits for the layer two
-    before it and for what is sent before it, and for nothing else.
+    before it in its microbatch, for the gathers before it, at a microbatch's begin for the gradients of the one
+    before, and for nothing else.
     """
     m, n = 3, 4
     found = simulate(plan(UNTIED, dp=n, batch=m * n, zero=3), star(n))
@@ -181,14 +183,55 @@ def test_zero_three_gathers_every_layer_for_every_pass_and_never_far_ahead() -> 
     parameters = 2 * sum(op.parameters for layer in layers for op in layer.operators)
     assert found.fitted.link_bytes()[0] == pytest.approx(3 * m * parameters * (n - 1) / n, rel=1e-9)
     starts, ends = found.ran.trace.start_ps, found.ran.trace.end_ps
-    gathers = [i for i, op in enumerate(found.step.program.operations) if "zero all-gather" in op.label]
-    assert len(gathers) == 2 * m * len(layers)
-    computing = [(starts[i], ends[i]) for i, kind in enumerate(found.step.kinds) if kind in ("forward", "backward")]
-    done = [end for _, end in computing]
-    stream = [i for i, op in enumerate(found.step.program.operations) if op.stream == "data"]
-    for number, gather in enumerate(gathers[2:], start=2):
-        before = stream[stream.index(gather) - 1]
-        assert starts[gather] == max(done[number - 2], ends[before])
+    gathers, sums = (
+        [i for i, op in enumerate(found.step.program.operations) if f"zero {name}" in op.label]
+        for name in ("all-gather", "reduce-scatter")
+    )
+    each = 2 * len(layers)
+    assert len(gathers) == m * each == 2 * len(sums)
+    done = [int(ends[i]) for i, op in enumerate(found.step.program.operations) if op.label in PASSES]
+    for number, gather in enumerate(gathers):
+        microbatch, place = divmod(number, each)
+        reduced = int(ends[sums[microbatch * len(layers) - 1]]) if microbatch else 0
+        computed = done[number - 2] if place >= 2 else 0
+        assert starts[gather] == max(computed, reduced, int(ends[gathers[number - 1]]) if place else 0)
+
+
+PASSES = {f"0{kind}{microbatch}" for kind in "FB" for microbatch in range(3)}
+
+
+def slow_or_fast(peak: float, *, zero: int = 3) -> tuple[StepSimulation, StepPlan, list[int]]:
+    """ZeRO on 4 ranks and 2 microbatches of 3 layers, and how long one transfer of each layer's 2-byte weights takes:
+    (n-1)/n of them over a link of 2 GB/s.
+    """
+    n, bandwidth = 4, 2e9
+    device = replace(DEVICE, peak_flops={"bf16": peak}, memory_bytes_per_s=max(1e12, peak / 1e4))
+    step = plan(replace(UNTIED, num_layers=3), dp=n, batch=2 * n, zero=zero, device=device, bucket_bytes=1)
+    layers = stage_layers(step.model, step.run, 3, first=True, last=True)
+    sizes = [2 * sum(op.parameters for op in layer.operators) for layer in layers]
+    found = simulate(step, star(n, bandwidth=bandwidth, latency_ps=0))
+    return found, step, [round(size * (n - 1) / n / bandwidth * PS_PER_S) for size in sizes]
+
+
+def test_under_slow_compute_zero_three_exposes_first_gathers_and_last_reductions_of_a_microbatch() -> None:
+    """By hand: before a microbatch the embedding and layer 0 are fetched, layer 0 beside the embedding's short lookup;
+    behind it layer 0's gradients are reduced, beside the embedding's own, and the embedding's. All else is hidden by
+    layers that last longer than what goes beside them.
+    """
+    found, step, lasts_ps = slow_or_fast(1e11)
+    embedding = stage_layers(step.model, step.run, 3, first=True, last=True)[:1]
+    forward, backward = (pass_items_ps(embedding, step, kind) for kind in (Pass.FORWARD, Pass.BACKWARD))
+    assert max(forward, backward) < lasts_ps[1]
+    one = (lasts_ps[0] + lasts_ps[1] - forward) + (lasts_ps[1] - backward + lasts_ps[0])
+    assert found.record.exposed_s["zero"] == pytest.approx(2 * one / PS_PER_S, rel=1e-6)
+    slower, _, _ = slow_or_fast(1e10)
+    assert slower.record.exposed_s["zero"] == pytest.approx(found.record.exposed_s["zero"], rel=1e-6)
+
+
+def test_under_fast_compute_zero_three_lasts_as_long_as_its_traffic() -> None:
+    """Two gathers and one reduction of everything per microbatch keep every link full."""
+    found, _, lasts_ps = slow_or_fast(1e18)
+    assert found.ran.trace.finish_ps == pytest.approx(2 * 3 * sum(lasts_ps), rel=1e-4)
 
 
 def test_experts_exchange_tokens_over_the_expert_groups() -> None:

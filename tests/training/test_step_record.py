@@ -11,6 +11,7 @@ from commbench.errors import InputError
 from commbench.results.journal import Journal, read_records
 from commbench.results.steps import SimulatedStep
 from commbench.workload.compute import Device, get_device
+from commbench.workload.formats import FORMATS
 from commbench.workload.step_plan import num_microbatches
 from tests.cases import star
 from tests.training.plans import DEVICE, plan, simulate
@@ -105,7 +106,7 @@ def test_plans_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="2 stages do not fit pp 2 and layers of 1 stages"):
         replace(good, layers=(8,))
     with pytest.raises(InputError, match="device round has no peak for dtype 'fp8'"):
-        replace(good, dtype="fp8")
+        replace(good, run=replace(good.run, formats=FORMATS["fp8"]))
     with pytest.raises(InputError, match="--scatter-gather: with --sequence-parallel"):
         plan(tp=2, sequence_parallel=True, scatter_gather=True)
 

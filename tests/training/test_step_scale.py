@@ -27,7 +27,7 @@ def test_gpt3_on_a_thousand_gpus_and_more(
     these uplinks are never fuller than the NICs below them, so all pairs are alike nevertheless.
     """
     words = f"--model gpt3-175b --microbatch 1 --schedule 1f1b {arguments} {COMPUTE} --json"
-    done = run_checked(commbench("sim", "train", *words.split()))
+    done = run_checked(commbench("sim", "train", *words.split()), allowed=(0, 1))  # 1: too little memory
     record = json.loads(done.stdout)
     assert (record["ranks"], record["operations"]) == (ranks, operations)
     assert record["iteration_s"] == iteration_s

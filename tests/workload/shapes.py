@@ -3,6 +3,7 @@
 
 from typing import Any
 
+from commbench.workload.formats import FORMATS
 from commbench.workload.transformer import Execution, Transformer
 
 __all__ = ["execution"]
@@ -13,7 +14,7 @@ def execution(model: Transformer, **changes: Any) -> Execution:
     plain: dict[str, Any] = {
         "micro_batch": 1,
         "sequence": model.sequence,
-        "element_bytes": 2,
+        "formats": FORMATS["bf16"],
         "attention": "full",
         "flash": False,
         "recompute": "none",

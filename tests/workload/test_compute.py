@@ -11,6 +11,7 @@ import pytest
 from commbench.errors import InputError
 from commbench.workload.compute import DEVICES, Device, Efficiency, get_device, work_seconds
 from commbench.workload.cost import hardware_flops, recomputed
+from commbench.workload.formats import FORMATS
 from commbench.workload.gemm_table import read_gemm_table
 from commbench.workload.operators import Matmul, Operator, Work, stage_operators
 from commbench.workload.presets import get_model
@@ -75,6 +76,28 @@ def test_products_and_cores_have_their_own_efficiencies() -> None:
     gained = core.forward.flops / device.peak("bf16") * (1 / 0.3 - 1 / 0.6)
     assert slow[0] - fast[0] == pytest.approx(gained, rel=1e-9)
     assert slow[2] == fast[2]
+
+
+def test_what_a_product_costs_in_fp8_is_worked_out_by_hand() -> None:
+    """Up to 8 bits, results in 16: 1 byte an operand, 2 a result, and 2 + 1 for each that is turned into an operand.
+    Router, logits, cores and whatever is kept are those of BF16.
+    """
+    model = get_model("mixtral-8x7b")
+    wide, narrow = (
+        {op.name: op for op in stage_operators(model, run, 1, first=True, last=True)}
+        for run in (execution(model, flash=True), execution(model, flash=True, formats=FORMATS["fp8"]))
+    )
+    t, k, n = model.sequence, 4096, 4096 + 2 * 1024
+    qkv = narrow["qkv"]
+    assert (qkv.forward.num_bytes, qkv.forward.cast_bytes) == (t * k + k * n + 2 * t * n, 3 * (t * k + k * n))
+    assert (qkv.input.num_bytes, qkv.input.cast_bytes) == (t * n + k * n + 2 * t * k, 3 * t * n)
+    assert (qkv.weight.num_bytes, qkv.weight.cast_bytes) == (t * k + t * n + 2 * k * n, 0)
+    assert {name for name, op in narrow.items() if op != wide[name]} == {
+        "qkv", "projection", "expert-up", "expert-down"
+    }  # fmt: skip
+    assert all(op.saved_bytes == wide[name].saved_bytes for name, op in narrow.items())
+    work = Work(flops=10**9, num_bytes=10**5, matmul=Matmul(1, 1, 1), cast_bytes=10**5)
+    assert work_seconds(work, TOY, "bf16", HALF, core=False) == 3e-3  # 1 ms of casting, then 2 ms
 
 
 def table(path: Path, rows: list[tuple], *, lines: bool = False) -> Path:

@@ -268,7 +268,7 @@ def test_bad_lowering(arguments: dict, message: str) -> None:
 # Bubbles --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("p", "m"), [(4, 8), (8, 32), (2, 1 + 1)])
+@pytest.mark.parametrize(("p", "m"), [(4, 8), (8, 32), (2, 1 + 1), (4, 3), (8, 1)])
 def test_both_conventions(p: int, m: int) -> None:
     """1F1B: (p - 1) / m of ideal and (p - 1) / (m + p - 1) of total; 21.9 % and 17.9 % are one bubble, p 8 and m 32."""
     schedule = build_pipeline("1f1b", p, m)
@@ -279,9 +279,20 @@ def test_both_conventions(p: int, m: int) -> None:
     assert bubble.of_rank(0) == pytest.approx(bubble.of_total)
 
 
+@pytest.mark.parametrize(("name", "waits"), [("zb-h2", 0), ("zb-h1", 3), ("1f1b", 9)])
+def test_over_the_longest_span_of_a_stage_zb_h2_has_no_bubble(name: str, waits: int) -> None:
+    """F = I = W, 4 ranks, 8 microbatches: a stage works 24 units, in ZB-H2 without a pause, each later than the last;
+    ZB-H1's first waits (p - 1) (F + I - W) = 3, 1F1B's (p - 1) (F + I + W) = 9.
+    """
+    p, m = 4, 8
+    bubble = bubble_of(run(build_pipeline(name, p, m), equal_times(build_pipeline(name, p, m), 1, 1, 1)).passes)
+    assert bubble.of_span == pytest.approx(waits / (3 * m + waits), abs=1e-12)
+    assert bubble.of_total >= bubble.of_span
+
+
 def test_bubble_of_unequal_ranks() -> None:
     bubble = bubble_of([[(1.0, 4.0), (5.0, 6.0)], [(2.0, 11.0)]])
-    assert bubble == Bubble(10.0, (4.0, 9.0))
+    assert bubble == Bubble(10.0, (4.0, 9.0), 9.0)
     assert (bubble.of_rank(0), bubble.of_total) == pytest.approx((0.6, 0.35))
 
 

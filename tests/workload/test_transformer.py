@@ -17,10 +17,14 @@ from commbench.workload.cost import (
     num_parameters,
     recomputed,
 )
+from commbench.workload.gradient_traffic import data_traffic
+from commbench.workload.groups import Degrees, ParallelGroups
+from commbench.workload.memory import get_precision
 from commbench.workload.operators import Matmul, layer_operators, stage_operators
 from commbench.workload.pipeline.check import peak_activations
 from commbench.workload.pipeline.registry import build_pipeline
 from commbench.workload.presets import MODELS, get_model, gpt, llama
+from commbench.workload.traffic import layer_traffic
 from commbench.workload.transformer import Execution, Transformer, split_layers
 from tests.workload.shapes import execution
 
@@ -243,13 +247,45 @@ def bad_llama(**changes: int) -> Transformer:
     return llama("bad", "a test", **(sizes | changes))
 
 
+SIX = bad_llama(num_heads=12, num_kv_heads=4, hidden=96, ffn=144)
+
+
+def test_key_value_heads_fewer_than_tensor_ranks_are_copied() -> None:
+    """LLaMA 3 8B at tp 16: 32 / 16 query heads and one of 8 key-value heads of 128 a rank, each on two ranks, which
+    compute, keep and gather it like a head of their own and sum its gradients.
+    """
+    model, h, d = get_model("llama3-8b"), 4096, 128
+    run = execution(model, tp=16, cp=2, flash=True)
+    ops = {op.name: op for op in layer_operators(model, run)}
+    t = model.sequence // 2
+    assert ops["qkv"].parameters == h * (2 * d + 2 * d)
+    assert ops["qkv"].forward.flops == 2 * t * h * 4 * d
+    assert ops["attention-core"].kept_bytes == 2 * t * 4 * d
+    context = [one for one in layer_traffic(model, run) if one.kind == "context"]
+    assert {one.size_bytes for one in context} == {2 * 2 * model.sequence * d}
+    sums = [
+        one
+        for one in data_traffic(
+            model, run, 32, get_precision("megatron-bf16"), first=True, last=True, bucket_bytes=2**20, zero=0
+        )
+        if one.kind == "tensor"
+    ]
+    assert {(one.group, one.collective, one.size_bytes) for one in sums} == {("tp/2", "all-reduce", 2 * h * d * 4)}
+    assert [one.layer for one in sums] == list(reversed(range(32)))
+    assert ParallelGroups(Degrees(tp=4, dp=2)).of("tp/2") == ((0, 1), (2, 3), (4, 5), (6, 7))
+
+
 REFUSED = [
     (lambda: execution(get_model("gpt2-xl"), tp=2).check_model(get_model("gpt2-xl")),
-     "model gpt2-xl: num_heads 25 is not divisible by tp 2"),
-    (lambda: layer_operators(get_model("llama3-8b"), execution(get_model("llama3-8b"), tp=16)),
-     "model llama3-8b: num_kv_heads 8 is not divisible by tp 16"),
+     "model gpt2-xl: num_heads 25 is not divisible by tp 2; tp can be 1, 5, 25"),
+    (lambda: execution(SIX, tp=6).check_model(SIX),
+     "model bad: num_kv_heads 4 is not divisible by tp 6, nor can each be copied as often, for tp is no multiple "
+     "of it; tp can be 1, 2, 4, 12"),
+    (lambda: execution(get_model("gpt2"), sequence=2048).check_model(get_model("gpt2")),
+     "model gpt2: a sequence of 2048 is longer than its 1024 learned positions; give --sequence 1024 or less, or "
+     "--positions 2048 for a model that has learned as many"),
     (lambda: layer_operators(bad_llama(ffn=130), execution(bad_llama(), tp=4)),
-     "model bad: ffn 130 is not divisible by tp 4"),
+     "model bad: ffn 130 is not divisible by tp 4; tp can be 1, 2"),
     (lambda: layer_operators(get_model("mixtral-8x7b"), execution(get_model("mixtral-8x7b"), ep=3)),
      "model mixtral-8x7b: 8 experts are not divisible by ep 3"),
     (lambda: split_layers(get_model("llama3-405b"), 16),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pipeline bubble as a figure, in both conventions; the same for simulated and for measured times."""
+"""The pipeline bubble as a figure, in three conventions; the same for simulated and for measured times."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,12 @@ class Bubble:
     Attributes:
         total: length of the step, from the first start on any rank to the last end, in any unit of time.
         busy: per rank the time it computed, in the same unit.
+        longest: from the first start to the last end on the rank where that is longest.
     """
 
     total: float
     busy: tuple[float, ...]
+    longest: float
 
     @property
     def ideal(self) -> float:
@@ -35,6 +37,13 @@ class Bubble:
     def of_total(self) -> float:
         """Idle time over total time, GPipe's convention (arXiv 1811.06965): (p-1)/(m+p-1) for 1F1B."""
         return 1 - self.ideal / self.total
+
+    @property
+    def of_span(self) -> float:
+        """Idle share of the longest span of a rank, the convention of the zero-bubble papers (arXiv 2401.10241, section
+        4.2): stages that begin later also end later, and the next step begins there, so the skew is no idle time.
+        """
+        return 1 - self.ideal / self.longest
 
     def of_rank(self, rank: int) -> float:
         """Idle share of one rank's step."""
@@ -53,4 +62,5 @@ def bubble_of(spans: Sequence[Sequence[tuple[float, float]]]) -> Bubble:
     busy = tuple(sum(end - begin for begin, end in rank) for rank in spans)
     if not sum(busy) > 0:
         raise InputError("a bubble needs passes that last some time; all of them last 0")
-    return Bubble(total, busy)
+    longest = max(max(end for _, end in rank) - min(begin for begin, _ in rank) for rank in spans)
+    return Bubble(total, busy, longest)

@@ -25,7 +25,9 @@ def looped_bfs(p: int, m: int, v: int, rank: int) -> list[Step]:
 
 
 def one_f_one_b(p: int, m: int, v: int, rank: int) -> list[Step]:
-    """One forward, one backward after p - 1 - rank forwards (PipeDream-Flush, arXiv 2104.04473, section 2.2.1)."""
+    """One forward, one backward after p - 1 - rank forwards, or all m if these are fewer, as Megatron-LM has it
+    (PipeDream-Flush, arXiv 2104.04473, section 2.2.1).
+    """
     return _paired(p, m, 1, rank, warmup=p - 1 - rank)
 
 

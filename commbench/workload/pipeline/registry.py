@@ -39,10 +39,6 @@ class Pipeline:
     torch_name: str = ""
 
 
-def _ranks(ranks: int, stages: int) -> int:
-    return ranks
-
-
 def _stages(ranks: int, stages: int) -> int:
     return stages
 
@@ -53,7 +49,6 @@ _ALL = (
         "1f1b",
         "one forward, one backward: the activations of p microbatches at most",
         builders.one_f_one_b,
-        least_microbatches=_ranks,
         torch_name="1F1B",
     ),
     Pipeline(

@@ -3,6 +3,7 @@
 
 import os
 import socket
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -21,6 +22,7 @@ from commbench.results.environment import collect_environment
 
 __all__ = ["Session", "open_session"]
 
+_AGAIN_S = 0.1
 _MEETINGS = count()  # of this process; a store may outlive one
 
 
@@ -114,6 +116,8 @@ def _shared_store(seat: Seat, within_s: float) -> Any:
     os.environ.update(seat.rendezvous)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     has_it = seat.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    if not has_it:
+        _until_there(seat.rank, address, port, within_s)
     try:
         store = dist.TCPStore(  # type: ignore[attr-defined]
             address,
@@ -124,11 +128,31 @@ def _shared_store(seat: Seat, within_s: float) -> Any:
             multi_tenant=True,
         )
     except RuntimeError as error:
-        doing = "listen at" if has_it else f"meet rank 0 within {within_s:g} s (--join-timeout) at"
+        doing = "listen at" if has_it else "meet rank 0 at"
         raise RunError(
             f"rank {seat.rank} cannot {doing} MASTER_ADDR={address}, MASTER_PORT={port}: {str(error).splitlines()[0]}"
         ) from error
     return dist.PrefixStore(f"commbench{next(_MEETINGS)}", store)  # type: ignore[attr-defined]
+
+
+def _until_there(rank: int, address: str, port: int, within_s: float) -> None:
+    """Return when somebody listens there: torch would print its stack at every try, and take longer than it was told.
+
+    Raises:
+        RunError: nobody does in time.
+    """
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=within_s).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise RunError(
+                    f"rank {rank} did not meet rank 0 at MASTER_ADDR={address}, MASTER_PORT={port} within "
+                    f"{within_s:g} s (--join-timeout): {error.strerror or error}"
+                ) from error
+        time.sleep(_AGAIN_S)
 
 
 def _require_interfaces() -> None:

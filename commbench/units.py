@@ -16,6 +16,7 @@ __all__ = [
     "GB",
     "PS_PER_S",
     "format_bandwidth",
+    "format_bit_rate",
     "format_bytes",
     "format_time",
     "parse_bandwidth",
@@ -133,3 +134,9 @@ def format_bytes(num_bytes: float) -> str:
 def format_bandwidth(bytes_per_s: float) -> str:
     """Readable bandwidth in decimal bytes, for example "12.5 GB/s"."""
     return _scaled(bytes_per_s, ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1, "B/s")))
+
+
+def format_bit_rate(bytes_per_s: float) -> str:
+    """Readable rate of a network link in bits, as NIC vendors count, for example "100 Gbit/s"."""
+    steps = ((1e12, "Tbit/s"), (1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1, "bit/s"))
+    return _scaled(8 * bytes_per_s, steps)

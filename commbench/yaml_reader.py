@@ -23,7 +23,7 @@ __all__ = ["MOST_BYTES", "MOST_DEPTH", "MOST_NODES", "Document", "problems_text"
 
 MOST_BYTES = 2**20
 MOST_DEPTH = 32
-MOST_NODES = 50_000
+MOST_NODES = 20_000
 _MOST_LISTED = 20
 _MOST_SHOWN = 40
 

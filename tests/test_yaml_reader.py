@@ -138,9 +138,9 @@ def test_lines_of_keys_also_behind_an_alias(tmp_path: Path) -> None:
     ids=["alias bomb", "many", "long", "deep", "very deep", "deep mappings", "deep blocks"],
 )
 def test_small_files_make_no_huge_work(tmp_path: Path, text: str, message: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert message in refusal(tmp_path, text)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:

@@ -137,15 +137,17 @@ def _pages(topology: "Topology | Tree") -> "Iterator[str | Table]":
 
 
 def _link_table(topology: "Topology | Tree") -> "Table":
+    from commbench.topology.model import LinkKind
     from commbench.topology.summary import link_classes
-    from commbench.units import format_bandwidth, format_time, seconds
+    from commbench.units import format_bandwidth, format_bit_rate, format_time, seconds
 
     table = _table(links="left", between="left", count="right", bandwidth="right", latency="right")
     for make in link_classes(topology):
         arrow = "<->" if make.duplex else "->"
         between = f"{make.src_kind.value} {arrow} {make.dst_kind.value}"
         latency = format_time(seconds(make.latency_ps)) if make.latency_ps else "0"
-        table.add_row(make.kind.value, between, str(make.count), format_bandwidth(make.bandwidth), latency)
+        rate = (format_bit_rate if make.kind is LinkKind.NETWORK else format_bandwidth)(make.bandwidth)
+        table.add_row(make.kind.value, between, str(make.count), rate, latency)
     return table
 
 

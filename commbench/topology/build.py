@@ -31,8 +31,8 @@ from commbench.topology.tree import Tree
 
 __all__ = ["MOST_GRAPH_LINKS", "MOST_TREE_LINKS", "build_topology", "build_tree"]
 
-MOST_GRAPH_LINKS = 2**20 + 2**18
-"""Directed links of a graph: some 2 GB."""
+MOST_GRAPH_LINKS = 2**18
+"""Directed links of a graph: some seconds and 0.3 GB."""
 MOST_TREE_LINKS = 2**24
 """Directed links of a tree in closed form: some 0.5 GB of arrays."""
 

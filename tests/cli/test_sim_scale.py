@@ -106,10 +106,11 @@ def test_the_table_ends_as_that_of_nccl_tests_does() -> None:
 
 
 def test_busiest_links_and_jobs_stand_under_their_size() -> None:
-    done = sim("-t", "star-8", "-b", "1M", "--links", "--jobs", "0,1,2/4,5")
+    done = sim("-t", "star-8", "-b", "1M", "-e", "1M", "--links", "--jobs", "0,1,2/4,5")
     assert "# job 0: " in done.stdout
     assert done.stdout.count("h0/cpu0 -> h0/nic0") == 1
-    record = json.loads(sim("-t", "star-8", "-b", "1M", "--links", "--groups", "0,1,2/4,5", "--json").stdout)
+    words = ["-t", "star-8", "-b", "1M", "-e", "1M", "--links", "--groups", "0,1,2/4,5", "--json"]
+    record = json.loads(sim(*words).stdout)
     assert (len(record["links"]), [job["ranks"] for job in record["jobs"]]) == (10, [[0, 1, 2], [4, 5]])
 
 

@@ -190,6 +190,9 @@ def test_the_table_fits_a_terminal(tmp_path: Path) -> None:
     assert [row[0] for row in rows] == ["1024", "16777216"]
     assert [row[1:4] for row in rows] == [["128", "int64", "sum"], ["2097152", "int64", "sum"]]
     assert [row[-1] for row in rows] == ["0", "0"]
+    label, value = lines[-1].split(":")
+    assert label == "# Avg bus bandwidth    "  # as nccl-tests ends, the mean of the rows
+    assert float(value) == pytest.approx(sum(float(row[7]) for row in rows) / 2, abs=0.05)
     (journal,) = (tmp_path / "runs").glob("*-all-reduce-native.jsonl")
     assert f"records: runs/{journal.name}" in done.stderr
     assert [record.timing for record in measured(journal)] == ["pipelined", "pipelined"]

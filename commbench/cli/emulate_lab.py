@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands behind ``commbench emulate TOPOLOGY run`` share: the lab's options, its plan, and its end."""
 
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -80,8 +78,6 @@ def in_lab(lab: "Lab", journal: "Path") -> Iterator[None]:
     """
     from commbench.emulate.preflight import Idleness
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # likewise: an error where somebody has stopped to read
     try:
         with lab:
             idleness = Idleness()

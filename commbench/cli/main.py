@@ -67,6 +67,12 @@ def _outcome() -> int | None:
         return _say(error, error.exit_code)
     except TyperException as error:
         return _say(error.format_message(), _BAD_INPUT)
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):  # of which typer makes exit code 1
+            raise
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a run had ignored it, to clean up first
+        signal.raise_signal(signal.SIGPIPE)
+        return 128 + signal.SIGPIPE
     except OSError as error:
         return _say(f"{error.filename}: {error.strerror}" if error.filename else error, _BAD_INPUT)
 

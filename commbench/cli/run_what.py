@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``run COLLECTIVE``, or one of the words that have options of their own; and what those commands share."""
 
-import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,11 +97,12 @@ def run_here(job: "Job", seat: "Seat | None", observer: "Observer | None" = None
         job: what to run. seat: this process's under a launcher, if any.
         observer: what shows the run; left out, one line on stderr says that it has started.
     """
+    from commbench.live.ending import end_in_order
     from commbench.live.measure import run_job
 
     shown = observer or _told(job)
     if seat is None:  # end by way of `finally`; under a launcher a rank in a C++ wait must die at once
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        end_in_order()
     try:
         return run_job(job, seat=seat, observer=shown)
     except KeyboardInterrupt:

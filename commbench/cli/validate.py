@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench validate``: predictions held against measurements that they have not seen."""
 
-import signal
-import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -104,8 +102,10 @@ def validate(
 def _measure(min_bytes: str, max_bytes: str, factor: float, iters: int, out: Path) -> "list[Measured]":
     from commbench.cli.reading import tell
     from commbench.collectives.sizes import sweep
+    from commbench.live.ending import end_in_order
     from commbench.validate.campaign import LEGS, measure_legs
 
+    end_in_order()
     return measure_legs(LEGS, sweep(min_bytes, max_bytes, factor=factor), out=out, iters=iters, tell=tell)
 
 
@@ -155,9 +155,10 @@ def _circumstances(records: "Sequence[Measured]") -> list[str]:
 
 def _measure_in_labs(part: Part, out: Path) -> "list[Measured]":
     from commbench.emulate.privilege import gain
+    from commbench.live.ending import end_in_order
 
     gain()  # first of all: what is imported below may start threads
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
+    end_in_order()
     from commbench.cli.reading import tell
     from commbench.validate.lab_runs import measure_in_labs
     from commbench.validate.legs import CAMPAIGN, SMOKE

@@ -16,6 +16,7 @@ from commbench.emulate.kernel import Kernel, Shaping, names_of
 from commbench.emulate.plan import LabPlan, Pair
 from commbench.emulate.state import LabState, process, remove, state_folder, write
 from commbench.errors import InputError, RunError
+from commbench.live.ending import undisturbed
 from commbench.live.launch import RankHost
 
 __all__ = ["Carried", "Lab"]
@@ -81,8 +82,8 @@ class Lab:
         self._flows: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> "Lab":
-        write(self._state, self._folder)
         try:
+            write(self._state, self._folder)
             self._kernel.make()
         except BaseException:
             self._take_away()
@@ -95,10 +96,11 @@ class Lab:
         self._take_away()
 
     def _take_away(self) -> None:
-        for flow in self._flows:
-            flow.kill()
-            flow.wait()
-        remove(self._state, self._folder)
+        with undisturbed():
+            for flow in self._flows:
+                flow.kill()
+                flow.wait()
+            remove(self._state, self._folder)
 
     def note_processes(self, pids: Sequence[int], what: str) -> None:
         """Put processes on record that run for the lab."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from typer.exceptions import TyperException
 
 from commbench.cli.main import app
 from commbench.collectives.registry import build_schedule
@@ -282,6 +283,9 @@ def test_after_the_parent_was_killed_clean_leaves_nothing(tmp_path: Path) -> Non
         ("emulate star-8 run all-reduce --rate auto --no-preflight", "--rate auto needs the preflight"),
         ("emulate star-8 run all-reduce --rate own", "the processors would be measured, not the links; give --rate"),
         ("emulate star-8 run all-reduce --rate 5", "'5' is not a bandwidth"),
+        ("emulate star-8 run all-reduce --rate 1bit/s", "can have 1 kbit/s to 1 Tbit/s"),
+        ("emulate star-8 run all-reduce --rate 1e300Gbit/s", "can have 1 kbit/s to 1 Tbit/s"),
+        ("emulate star-8 run pipeline --rate 1e-9Mbit/s", "h0/nic0 -> leaf0 would have 0.001 bit/s"),
         ("emulate star-8 run all-reduce --routing static", "routing 'static' is unknown"),
         ("emulate star-8 run all-reduce --root 1 --rate 5Mbit/s --no-preflight", "--root 1 has no meaning"),
         ("emulate star-8 run all-reduce --channels 2 --rate 5Mbit/s --no-preflight", "--channels 2 has no meaning"),
@@ -292,3 +296,11 @@ def test_bad_input_is_refused_before_anything_is_made(arguments: str, message: s
     with pytest.raises(InputError, match=re.escape(message)):
         app(arguments.split(), standalone_mode=False)
     assert namespaces() == before
+
+
+@pytest.mark.parametrize("seed", ["-1", "0", "4294967296", "1e3"])
+@pytest.mark.parametrize("what", ["all-reduce", "pipeline"])
+def test_a_seed_that_the_kernel_cannot_take_is_refused(what: str, seed: str) -> None:
+    with pytest.raises(TyperException) as caught:
+        app(["emulate", "star-8", "run", what, "--seed", seed], standalone_mode=False)
+    assert "'--seed'" in caught.value.format_message()

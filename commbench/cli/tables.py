@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
+    "compared_points",
     "compared_row",
     "compared_table",
     "plain",
@@ -71,7 +72,12 @@ def simulated_table(records: Sequence[Simulated], element_bytes: int) -> str:
 
 def compared_table(records: Sequence[Compared], summary: Summary) -> str:
     """Every point, then the verdict and the groups."""
-    return "\n".join([_compared_header(), *map(compared_row, records), summary_lines(summary)])
+    return f"{compared_points(records)}\n{summary_lines(summary)}"
+
+
+def compared_points(records: Sequence[Compared]) -> str:
+    """Every point, without a verdict."""
+    return "\n".join([_compared_header(), *map(compared_row, records)])
 
 
 def _compared_header() -> str:

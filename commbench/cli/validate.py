@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from commbench.results.records import Measured
     from commbench.validate.lab_judge import Agreement
 
-__all__ = ["MAX_MEDIAN", "MAX_P95", "validate"]
+__all__ = ["MAX_MEDIAN", "MAX_P95", "agreement_table", "validate"]
 
 # What a loopback on a busy laptop can be held to; an emulated fabric must do better (see README).
 MAX_MEDIAN, MAX_P95 = 0.10, 0.30
@@ -127,7 +127,7 @@ def _emulated(files: "list[Path] | None", part: Part, out: Path, json: bool, sal
 
     found = judge_labs(records, tell=tell)
     verdict = [*(point.compared for point in found.points), *found.summaries.values()]
-    typer.echo("\n".join(record.to_json() for record in verdict) if json else _table(found))
+    typer.echo("\n".join(record.to_json() for record in verdict) if json else agreement_table(found))
     journal = out / "validation.jsonl"
     journal.unlink(missing_ok=True)  # derived from the runs, anew each time
     for record in verdict:
@@ -166,7 +166,7 @@ def _measure_in_labs(part: Part, out: Path) -> "list[Measured]":
     return measure_in_labs(CAMPAIGN if part is Part.ALL else SMOKE, out, tell=tell)
 
 
-def _table(found: "Agreement") -> str:
+def agreement_table(found: "Agreement") -> str:
     """The points of each kind, then its verdict and groups."""
     from commbench.cli.tables import compared_row, summary_lines
 

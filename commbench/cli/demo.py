@@ -13,11 +13,16 @@ from commbench.cli.options import Jsonl
 if TYPE_CHECKING:
     from commbench.cli.pipeline_tables import Twins
     from commbench.results.records import Measured, Record
+    from commbench.validate.campaign import Validation
 
 __all__ = ["demo"]
 
 _ALGORITHMS = ("ring", "double-binary-tree")
 _KEPT = Path(commbench.__file__).parent.parent / "reports" / "emulated" / "runs.jsonl"
+_JUDGED = (
+    "What is judged are real ranks over real TCP on emulated fabrics (star-8 and others), whose links are slow enough "
+    "for any processor."
+)
 _CROWDED = (
     "more ranks than cores: shown, not judged; ranks wait for a core as well as for data, which the model does not know"
 )
@@ -35,7 +40,7 @@ def demo(
     from commbench.cli.reading import tell, this_command
     from commbench.cli.report import page_line
     from commbench.cli.run_pipeline import show
-    from commbench.cli.tables import compared_points, compared_table, simulated_table
+    from commbench.cli.tables import simulated_table
     from commbench.cli.validate import MAX_MEDIAN, MAX_P95
     from commbench.collectives.sizes import sweep
     from commbench.live.ending import end_in_order
@@ -63,11 +68,7 @@ def demo(
         rows = [record for record in simulated if (record.topology, record.algorithm) == (fabric.name, algorithm)]
         typer.echo(_lines(rows) if json else simulated_table(rows, 4))
     crowded = max(leg.ranks for leg in legs) > cores_usable()
-    verdict = [*found.compared, *([] if crowded else [found.summary])]
-    table = compared_points(found.compared) if crowded else compared_table(found.compared, found.summary)
-    typer.echo(_lines(verdict) if json else table)
-    if crowded:
-        tell(_CROWDED)
+    verdict = _own_verdict(found, crowded, json)
     tell("measuring a 1F1B pipeline on 4 live gloo ranks, and simulating it with the measured passes")
     twins = _pipelines(out / f"{name}-pipeline.jsonl")
     show(twins, json, max_points=None, max_error=None)
@@ -78,6 +79,7 @@ def demo(
         topologies=[machine, fabric],
         simulation=simulate(fabric, "all-reduce", "ring", 16 * 2**20),
         command=this_command(),
+        notes=[*([_JUDGED] if emulated else []), *([f"This machine's own ranks: {_CROWDED}."] if crowded else [])],
         calibration=machine.numbers,
     )
     path = write_report(page, out / "index.html")
@@ -121,6 +123,20 @@ def _on_a_star(out: Path, tell: "Callable[[str], None]") -> "list[Measured]":
     tell(f"judging again what was measured on emulated fabrics elsewhere: {_KEPT}")
     wanted = {leg.name for leg in SMOKE}
     return [r for r in read_records(_KEPT) if isinstance(r, Measured) and leg_of(r) in wanted]
+
+
+def _own_verdict(found: "Validation", crowded: bool, json: bool) -> "list[Record]":
+    """What this machine's own ranks say of the simulator: points, and a verdict where each rank has a core."""
+    from commbench.cli.reading import tell
+    from commbench.cli.tables import compared_points, compared_table
+
+    if crowded:
+        typer.echo(_lines(found.compared) if json else compared_points(found.compared))
+        tell(_CROWDED)
+        return [*found.compared]
+    verdict: list[Record] = [*found.compared, found.summary]
+    typer.echo(_lines(verdict) if json else compared_table(found.compared, found.summary))
+    return verdict
 
 
 def _lines(records: "Sequence[Record]") -> str:

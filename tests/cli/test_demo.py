@@ -8,8 +8,10 @@ import pytest
 from commbench.cli import demo
 from commbench.emulate import privilege
 from commbench.errors import RunError
+from commbench.report.facts import verdicts
 from commbench.results.records import Compared, Record, Summary
 from commbench.validate import lab_runs
+from commbench.validate.campaign import Validation
 
 
 def judged(records: list[Record]) -> dict[bool, int]:
@@ -54,3 +56,21 @@ def test_with_root_a_star_is_measured_and_predicted(tmp_path: Path, monkeypatch:
     assert summary.points == 4
     assert summary.median_abs_error < 0.1  # the demo judges with 3 %; here it is that the points are of this star
     assert len((tmp_path / "e.jsonl").read_text().splitlines()) == 7
+
+
+@pytest.mark.parametrize("crowded", [True, False])
+def test_more_ranks_than_cores_are_shown_and_not_judged(crowded: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    point = Compared(
+        collective="all-reduce", algorithm="ring", backend="gloo", ranks=4, size_bytes=2**20, slices=1,
+        measured_s=0.002, spread_s=0.001, simulated_s=0.001, set="test", region="knee", busbw_factor=1.5,
+        topology="here-4",
+    )  # fmt: skip
+    summary = Summary(
+        points=1, median_abs_error=0.5, p95_abs_error=0.5, max_median_abs_error=0.1, max_p95_abs_error=0.3, ok=False
+    )
+    found = Validation(machine=None, compared=(point,), summary=summary, num_native=0)  # type: ignore[arg-type]
+    records = demo._own_verdict(found, crowded, json=False)
+    said = capsys.readouterr()
+    assert ("FELL SHORT" in said.out) is not crowded
+    assert ("more ranks than cores: shown, not judged" in said.err) is crowded
+    assert verdicts(records)[0].tone == ("plain" if crowded else "bad")

@@ -125,8 +125,10 @@ def run(
 ) -> None:
     """Measure a collective inside the fabric, as `commbench run` does, one rank per host."""
     from commbench.emulate.privilege import gain
+    from commbench.live.ending import end_in_order
 
     gain()  # first of all: what is imported below may start threads
+    end_in_order()
     from commbench.emulate.jobs import Job, jobs_of
     from commbench.emulate.lab import Lab
     from commbench.live.measure import require_right

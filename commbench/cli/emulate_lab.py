@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands behind ``commbench emulate TOPOLOGY run`` share: the lab's options, its plan, and its end."""
 
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["AUTO", "Jobs", "Mtu", "Nproc", "Preflight", "Rate", "Routing", "Seed", "in_lab", "laid_out"]
 
 AUTO, _OWN = "auto", "own"
+_SLOWEST, _FASTEST = 125.0, 125e9  # bytes/s that a queue of the kernel can let out (tc's times are of 32 bits)
 _LEAST_IDLE = 0.1  # of the processors' time in a run, start of the ranks included
 
 Nproc = Annotated[int | None, typer.Option("--nproc", "-g", help="Ranks, on the first hosts [all hosts].")]
@@ -33,7 +32,7 @@ Rate = Annotated[
 ]
 Routing = Annotated[str | None, typer.Option(help="d-mod-k or ecmp [the topology's own].")]
 Mtu = Annotated[int, typer.Option(help="Bytes of an IP packet.")]
-Seed = Annotated[int, typer.Option(help="Of the hash of ECMP, from 1.")]
+Seed = Annotated[int, typer.Option(min=1, max=2**32 - 1, help="Of the hash of ECMP.")]
 Preflight = Annotated[bool, typer.Option("--preflight/--no-preflight", help="Measure the machine first.")]
 
 
@@ -57,6 +56,7 @@ def laid_out(
     tables = equal_cost(topology) if policy == "ecmp" else single_path(topology, partial(Router, policy=policy))
     own = plan_lab(topology, tables, routing=policy, mtu=mtu, num_background=num_flows)
     asked = own if rate in (AUTO, _OWN) else scaled(own, parse_bandwidth(rate))
+    _require_shapeable(asked, rate)
     if not preflight:
         if rate == AUTO:
             raise InputError("--rate auto needs the preflight; give a rate with --no-preflight")
@@ -72,6 +72,20 @@ def laid_out(
     return plan, capacity
 
 
+def _require_shapeable(plan: "LabPlan", rate: str) -> None:
+    """Refuse links that the kernel's queues have no numbers for.
+
+    Raises:
+        InputError: names the rate that was asked for and the link.
+    """
+    for port in plan.ports:
+        if not _SLOWEST <= port.rate <= _FASTEST:
+            raise InputError(
+                f"--rate {rate}: link {port.node} -> {port.peer} would have {port.rate * 8:g} bit/s; an emulated one "
+                f"can have {_SLOWEST * 8e-3:g} kbit/s to {_FASTEST * 8e-12:g} Tbit/s"
+            )
+
+
 @contextmanager
 def in_lab(lab: "Lab", journal: "Path") -> Iterator[None]:
     """Make the lab for a block and take it away however the block ends; warn of what spoils a measurement.
@@ -80,8 +94,6 @@ def in_lab(lab: "Lab", journal: "Path") -> Iterator[None]:
     """
     from commbench.emulate.preflight import Idleness
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # likewise: an error where somebody has stopped to read
     try:
         with lab:
             idleness = Idleness()

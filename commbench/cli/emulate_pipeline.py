@@ -61,8 +61,10 @@ def pipeline(
     The machine is calibrated first: gloo's own all-reduce alone, three sizes.
     """
     from commbench.emulate.privilege import gain
+    from commbench.live.ending import end_in_order
 
     gain()  # first of all: what is imported below may start threads
+    end_in_order()
     _run(context.obj, hosts, lambda topology: laid_out(topology, rate, routing, mtu, preflight), seed, **given)
 
 

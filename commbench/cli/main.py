@@ -77,6 +77,12 @@ def outcome(arguments: Sequence[str] | None = None) -> int | None:
             print(message, file=sys.stderr)
             return _BAD_INPUT
         return _say(message, _BAD_INPUT)
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):  # of which typer makes exit code 1
+            raise
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a run had ignored it, to clean up first
+        signal.raise_signal(signal.SIGPIPE)
+        return 128 + signal.SIGPIPE
     except OSError as error:
         return _say(f"{error.filename}: {error.strerror}" if error.filename else error, _BAD_INPUT)
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``run COLLECTIVE``, or one of the words that have options of their own; and what those commands share."""
 
-import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,13 +100,12 @@ def run_here(job: "Job", seat: "Seat | None", observer: "Observer | None" = None
         job: what to run. seat: this process's under a launcher, if any.
         observer: what shows the run; left out, one line on stderr says that it has started.
     """
+    from commbench.live.ending import end_in_order
     from commbench.live.measure import run_job
 
     shown = observer or _told(job)
     if seat is None:  # end by way of `finally`; under a launcher a rank in a C++ wait must die at once
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
-                signal.signal(number, _end)
+        end_in_order()
     try:
         return run_job(job, seat=seat, observer=shown)
     except KeyboardInterrupt:
@@ -118,14 +115,6 @@ def run_here(job: "Job", seat: "Seat | None", observer: "Observer | None" = None
         shown.close()
         if (seat is None or seat.rank == 0) and job.out.exists():
             print(f"records: {job.out}", file=sys.stderr)
-
-
-def _end(number: int, _: object) -> None:
-    """Leave with a signal's exit code; nobody reads what stdout still holds when the reader has gone."""
-    if number == signal.SIGPIPE:
-        signal.signal(number, signal.SIG_IGN)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(128 + number)
 
 
 def _told(job: "Job") -> "Observer":

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "average_line",
+    "compared_points",
     "compared_row",
     "compared_table",
     "plain",
@@ -103,7 +104,12 @@ def simulated_table(records: Sequence[Simulated], element_bytes: int) -> str:
 
 def compared_table(records: Sequence[Compared], summary: Summary) -> str:
     """Every point, then the verdict and the groups."""
-    return "\n".join([_compared_header(), *map(compared_row, records), summary_lines(summary)])
+    return f"{compared_points(records)}\n{summary_lines(summary)}"
+
+
+def compared_points(records: Sequence[Compared]) -> str:
+    """Every point, without a verdict."""
+    return "\n".join([_compared_header(), *map(compared_row, records)])
 
 
 def _compared_header() -> str:

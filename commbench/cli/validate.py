@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench validate``: predictions held against measurements that they have not seen."""
 
-import signal
-import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from commbench.results.records import Measured
     from commbench.validate.lab_judge import Agreement
 
-__all__ = ["MAX_MEDIAN", "MAX_P95", "validate"]
+__all__ = ["MAX_MEDIAN", "MAX_P95", "agreement_table", "validate"]
 
 # What a loopback on a busy laptop can be held to; an emulated fabric must do better (see README).
 MAX_MEDIAN, MAX_P95 = 0.10, 0.30
@@ -111,8 +109,10 @@ def validate(
 def _measure(min_bytes: str, max_bytes: str, factor: float, iters: int, out: Path) -> "list[Measured]":
     from commbench.cli.reading import tell
     from commbench.collectives.sizes import sweep
+    from commbench.live.ending import end_in_order
     from commbench.validate.campaign import LEGS, measure_legs
 
+    end_in_order()
     return measure_legs(LEGS, sweep(min_bytes, max_bytes, factor=factor), out=out, iters=iters, tell=tell)
 
 
@@ -134,7 +134,7 @@ def _emulated(files: "list[Path] | None", part: Part, out: Path, json: bool, sal
 
     found = judge_labs(records, tell=tell)
     verdict = [*(point.compared for point in found.points), *found.summaries.values()]
-    typer.echo("\n".join(record.to_json() for record in verdict) if json else _table(found))
+    typer.echo("\n".join(record.to_json() for record in verdict) if json else agreement_table(found))
     journal = out / "validation.jsonl"
     journal.unlink(missing_ok=True)  # derived from the runs, anew each time
     for record in verdict:
@@ -162,9 +162,10 @@ def _circumstances(records: "Sequence[Measured]") -> list[str]:
 
 def _measure_in_labs(part: Part, out: Path) -> "list[Measured]":
     from commbench.emulate.privilege import gain
+    from commbench.live.ending import end_in_order
 
     gain()  # first of all: what is imported below may start threads
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
+    end_in_order()
     from commbench.cli.reading import tell
     from commbench.validate.lab_runs import measure_in_labs
     from commbench.validate.legs import CAMPAIGN, SMOKE
@@ -172,7 +173,7 @@ def _measure_in_labs(part: Part, out: Path) -> "list[Measured]":
     return measure_in_labs(CAMPAIGN if part is Part.ALL else SMOKE, out, tell=tell)
 
 
-def _table(found: "Agreement") -> str:
+def agreement_table(found: "Agreement") -> str:
     """The points of each kind, then its verdict and groups."""
     from commbench.cli.tables import compared_row, summary_lines
 

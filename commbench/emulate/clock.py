@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from commbench.emulate.lab import Lab
-from commbench.errors import CommbenchError, InputError
+from commbench.errors import CommbenchError, InputError, RunError
 from commbench.topology.faults import Background, Fault, FaultScript, KilledRank, LinkFault, SlowRank
 from commbench.units import format_bytes, seconds
 
@@ -48,6 +48,7 @@ class FaultClock:
         self._tell = tell
         self._fail = fail
         self._slow: dict[int, Throttle] = {}
+        self._left = list(script.faults)
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
@@ -62,6 +63,11 @@ class FaultClock:
         self._closed.set()
         if self._thread is not None:
             self._thread.join()
+        if self._left:
+            self._tell(
+                f"warning: {len(self._left)} of the faults were not applied, the first at "
+                f"{seconds(self._left[0].at_ps):g} s: the run ended before"
+            )
 
     def _run(self, began_s: float) -> None:
         try:
@@ -69,11 +75,14 @@ class FaultClock:
                 if self._closed.wait(max(0.0, began_s + seconds(fault.at_ps) - time.monotonic())):
                     return
                 self._apply(fault)
+                self._left.remove(fault)
                 late = time.monotonic() - began_s - seconds(fault.at_ps)
                 self._tell(f"fault at {seconds(fault.at_ps):g} s, {late * 1e3:.0f} ms late: {_said(fault)}")
             self._closed.wait()  # the kernel ends a flow when the thread that started it has ended
         except CommbenchError as error:
             self._fail(error)
+        except Exception as error:  # whatever it is, the faults that follow do not come
+            self._fail(RunError(f"{self._script.origin}: the faults cannot go on: {type(error).__name__}: {error}"))
         finally:
             for throttle in self._slow.values():
                 throttle.close()

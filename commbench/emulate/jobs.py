@@ -12,7 +12,8 @@ from pathlib import Path
 from commbench.emulate.clock import FaultClock
 from commbench.emulate.lab import Lab
 from commbench.emulate.state import Process, process
-from commbench.errors import CommbenchError, InputError
+from commbench.emulate.watch import blank, size_of
+from commbench.errors import CommbenchError, InputError, RunError
 from commbench.live.gate import Gate
 from commbench.live.job import Job as LiveJob
 from commbench.live.measure import run_job
@@ -98,6 +99,8 @@ class _Crew:
         self._errors: list[BaseException] = []
         self._pids: dict[int, Process] = {}
         self._lock = threading.Lock()
+        self._sound = {job.plan.out: size_of(job.plan.out) for job in jobs}
+        self._trouble: RunError | None = None
         self._clock: FaultClock | None = None
         if faults is not None:
             self._clock = FaultClock(
@@ -109,19 +112,39 @@ class _Crew:
         for thread in threads:
             thread.start()
         try:
-            while any(thread.is_alive() for thread in threads) and not self._errors:
+            while any(thread.is_alive() for thread in threads) and not self._errors and self._trouble is None:
                 for thread in threads:
                     thread.join(_POLL_S)
+                self._look()
         finally:  # nothing to end where all went well
             while any(thread.is_alive() for thread in threads):
                 self._end_ranks()
                 for thread in threads:
                     thread.join(_POLL_S)
+            self._look()
             if self._clock is not None:
                 self._clock.close()
+        if self._trouble is not None:
+            raise self._taken_back(self._trouble)
         if self._errors:
             raise self._errors[0]
         return self._records
+
+    def _look(self) -> None:
+        """See whether the background flows go on: if they do, all that was on record before that is sound."""
+        sizes = {journal: size_of(journal) for journal in self._sound}
+        try:
+            self._lab.require_flows()
+        except RunError as error:
+            self._trouble = self._trouble or error
+        else:
+            self._sound = sizes
+
+    def _taken_back(self, trouble: RunError) -> RunError:
+        """Take back what was recorded since the flows were seen to go on, and say so."""
+        runs = {job.plan.run for job in self._jobs}
+        count = sum(blank(journal, since, runs) for journal, since in self._sound.items())
+        return RunError(f"{trouble}; {count or 'no'} records since then{' were taken back' if count else ''}")
 
     def _run(self, number: int) -> None:
         job = self._jobs[number]

@@ -13,7 +13,9 @@ from typing import Any
 from commbench.emulate.kernel import Kernel, Shaping, names_of
 from commbench.emulate.plan import LabPlan, Pair
 from commbench.emulate.state import LabState, process, remove, state_folder, write
+from commbench.emulate.watch import Flow
 from commbench.errors import InputError, RunError
+from commbench.live.ending import undisturbed
 from commbench.live.launch import RankHost
 from commbench.live.start import module_command
 
@@ -77,11 +79,11 @@ class Lab:
             namespaces=tuple(self._names.values()),
             interfaces={self._names[p.name]: tuple(i.interface for i in plan.ports_of(p.name)) for p in plan.places},
         )
-        self._flows: list[subprocess.Popen[str]] = []
+        self._flows: list[Flow] = []
 
     def __enter__(self) -> "Lab":
-        write(self._state, self._folder)
         try:
+            write(self._state, self._folder)
             self._kernel.make()
         except BaseException:
             self._take_away()
@@ -94,10 +96,11 @@ class Lab:
         self._take_away()
 
     def _take_away(self) -> None:
-        for flow in self._flows:
-            flow.kill()
-            flow.wait()
-        remove(self._state, self._folder)
+        with undisturbed():
+            for flow in self._flows:
+                flow.process.kill()
+                flow.process.wait()
+            remove(self._state, self._folder)
 
     def note_processes(self, pids: Sequence[int], what: str) -> None:
         """Put processes on record that run for the lab."""
@@ -159,13 +162,24 @@ class Lab:
             text=True,
             start_new_session=True,
         )
-        self._flows.append(flow)
-        self.note_processes([flow.pid], f"background flow {src}:{dst}")
+        what = f"background flow {src}:{dst}"
+        self._flows.append(Flow(flow, what, num_bytes))
+        self.note_processes([flow.pid], what)
         assert flow.stdout is not None
         said = flow.stdout.readline().strip()
         if said != "connected":
-            raise RunError(f"background flow {src}:{dst} does not come about: {said or f'exit code {flow.wait()}'}")
+            raise RunError(f"{what} does not come about: {said or f'exit code {flow.wait()}'}")
         return flow
+
+    def require_flows(self) -> None:
+        """Make sure that all background flows go on, or have sent all that they were to send.
+
+        Raises:
+            RunError: one has ended early or stands still; names it, how and when.
+        """
+        for flow in self._flows:
+            if trouble := flow.trouble:
+                raise RunError(trouble)
 
     def carried(self) -> list[Carried]:
         """What has crossed every link so far, by the pair of NICs it was for; also tells what path ECMP chose."""

@@ -56,7 +56,7 @@ def measure_capacity(mtu: int = 1500, *, folder: Path | None = None) -> Capacity
     """Measure for about a second, in a lab of its own.
 
     Raises:
-        RunError: the lab cannot be made.
+        RunError: the lab cannot be made, or a flow ended early.
     """
     flows = min(cores_usable(), _MOST_FLOWS)
     topology = _two_hosts()
@@ -68,6 +68,7 @@ def measure_capacity(mtu: int = 1500, *, folder: Path | None = None) -> Capacity
         start, before = time.monotonic(), _sum(lab)
         time.sleep(_MEASURE_S)
         rate = (_sum(lab) - before) / (time.monotonic() - start)
+        lab.require_flows()
     return Capacity(rate, flows, cores_usable(), mtu)
 
 

@@ -4,16 +4,23 @@
 One file per lab names its namespaces, its interfaces and its processes. The lab itself takes it away at its end, and
 :func:`clean` does for labs whose owner is gone: the same function for both. Links live in the namespaces and go with
 them; processes are found by the namespaces they are in, so one that nobody could record is found too.
+
+A record is believed only as far as it can be checked: it is this user's own file, names namespaces as labs name them,
+and of its processes those are ended that are this user's, are commbench's and began when it says.
 """
 
 import json
 import os
 import re
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from commbench.emulate import namespace
 from commbench.emulate.namespace import NAMESPACES
@@ -34,13 +41,18 @@ __all__ = [
 
 STATE_VARIABLE = "COMMBENCH_STATE"
 _END_S = 5.0  # for the kernel to take back what a killed process had
+_LARGEST_BYTES = 2**24  # of a record; that of 1024 hosts has a quarter of a MiB
+_LAB = r"cb[0-9a-f]+"
+_STRICT = ConfigDict(strict=True, extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
     """A process by its number and the time it was started at (clock ticks since boot), for numbers come back."""
 
-    pid: int
+    __pydantic_config__ = _STRICT
+
+    pid: Annotated[int, Field(gt=1)]
     started: int
     what: str
 
@@ -48,6 +60,16 @@ class Process:
     def alive(self) -> bool:
         """Whether this very process still runs."""
         return _started(self.pid) == self.started
+
+    @property
+    def ours(self) -> bool:
+        """Whether it still runs, is this user's, and is one that commbench has started."""
+        proc = Path(f"/proc/{self.pid}")
+        try:
+            mine = proc.stat().st_uid == os.geteuid() and b"commbench" in proc.joinpath("cmdline").read_bytes()
+        except OSError:
+            return False
+        return mine and self.alive
 
 
 def process(pid: int, what: str) -> Process:
@@ -64,7 +86,9 @@ class LabState:
         processes: that were started for it.
     """
 
-    lab: str
+    __pydantic_config__ = _STRICT
+
+    lab: Annotated[str, Field(pattern=f"^{_LAB}$")]
     owner: Process
     namespaces: tuple[str, ...]
     interfaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -73,6 +97,9 @@ class LabState:
     def with_processes(self, found: Iterable[Process]) -> "LabState":
         """The state with more processes."""
         return replace(self, processes=(*self.processes, *found))
+
+
+_RECORD = TypeAdapter(LabState)
 
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -97,6 +124,8 @@ def write(state: LabState, folder: Path) -> None:
         partial.rename(path)
     except OSError as error:
         raise RunError(f"{path}: the lab cannot be put on record: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def list_labs(folder: Path) -> list[LabState]:
@@ -109,15 +138,27 @@ def list_labs(folder: Path) -> list[LabState]:
 
 
 def clean(folder: Path, tell: Callable[[str], None]) -> int:
-    """Take away the labs whose owner is gone; how many there were. Calling it again finds nothing to do."""
-    gone = [state for state in list_labs(folder) if not state.owner.alive]
-    for state in list_labs(folder):
-        if state.owner.alive:
-            tell(f"{state.lab}: left alone, process {state.owner.pid} is using it")
-    for state in gone:
-        ended = remove(state, folder)
+    """Take away the labs whose owner is gone; how many there were. Calling it again finds nothing to do.
+
+    Raises:
+        RunError: after all others: files that are no record of this user's lab, or what could not be taken away.
+    """
+    count, refused = 0, []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            state = _read(path)
+            if state.owner.alive:
+                tell(f"{state.lab}: left alone, process {state.owner.pid} is using it")
+                continue
+            ended = remove(state, folder)
+        except RunError as error:
+            refused.append(str(error))
+            continue
         tell(f"{state.lab}: {len(state.namespaces)} namespaces removed, {ended} processes ended")
-    return len(gone)
+        count += 1
+    if refused:
+        raise RunError("; ".join(refused))
+    return count
 
 
 def remove(state: LabState, folder: Path) -> int:
@@ -127,7 +168,7 @@ def remove(state: LabState, folder: Path) -> int:
         RunError: a process or a namespace stays; names it. The record stays too.
     """
     paths = [NAMESPACES / name for name in state.namespaces]
-    ended = _kill({*_inside(paths), *(p.pid for p in state.processes if p.alive)} - {os.getpid()})
+    ended = _kill({*_inside(paths), *(p.pid for p in state.processes if p.ours)} - {os.getpid()})
     for path in paths:
         try:
             namespace.remove(path.name)
@@ -152,8 +193,9 @@ def _kill(pids: set[int]) -> int:
 
 
 def _inside(paths: Iterable[Path]) -> set[int]:
-    """Processes in these namespaces."""
-    wanted = {_identity(path) for path in paths} - {None}
+    """Processes in these namespaces, which are not that of the machine, nor the one that we are in."""
+    own = (_identity(Path(f"/proc/{pid}/ns/net")) for pid in (1, "self"))
+    wanted = {_identity(path) for path in paths} - {None, *own}
     pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     return {pid for pid in pids if _identity(Path(f"/proc/{pid}/ns/net")) in wanted}
 
@@ -181,15 +223,27 @@ def _path(lab: str, folder: Path) -> Path:
 
 
 def _read(path: Path) -> LabState:
+    """One lab's record.
+
+    Raises:
+        RunError: it is none, or not this user's; names it.
+    """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        data["owner"] = Process(**data["owner"])
-        data["processes"] = tuple(Process(**entry) for entry in data["processes"])
-        data["namespaces"] = tuple(data["namespaces"])
-        state = LabState(**data)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path}: is no record of a lab ({error}); look what it is and delete it") from error
+        about = path.lstat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST_BYTES:
+            raise RunError(f"{path}: is no record of a lab, which is a small file; look what it is and delete it")
+        if about.st_uid != os.geteuid():
+            raise RunError(f"{path}: left alone, it is the file of user {about.st_uid}")
+        state = _RECORD.validate_json(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        why = ".".join(map(str, first["loc"])) + f": {first['msg']}" if first["loc"] else first["msg"]
+        raise RunError(f"{path}: is no record of a lab ({why}); look what it is and delete it") from error
+    if path.stem != state.lab:
+        raise RunError(f"{path}: is the record of another lab, {state.lab}; look what it is and delete it")
     for name in state.namespaces:  # what is removed is never more than what this lab made
-        if not re.fullmatch(rf"{re.escape(state.lab)}-[\w-]+", name):
+        if not re.fullmatch(rf"{state.lab}-[\w-]+", name, re.ASCII):
             raise RunError(f"{path}: namespace {name!r} is not named after the lab {state.lab}")
     return state

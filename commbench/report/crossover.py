@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from commbench.report.fonts import load_matplotlib
 from commbench.report.style import drawing, new_figure
 from commbench.units import format_bytes, format_time
 
@@ -30,7 +31,7 @@ def crossover_svg(records: Sequence["Crossover"]) -> str:
 
     The colour names the winner; it is the paler the closer the runner-up comes.
     """
-    import matplotlib
+    matplotlib = load_matplotlib()
 
     sizes = sorted({r.size_bytes for r in records})
     ranks = sorted({r.ranks for r in records})

@@ -5,6 +5,7 @@ import io
 import textwrap
 from typing import TYPE_CHECKING
 
+from commbench.report.fonts import load_matplotlib
 from commbench.topology.layout import Box, Drawing, Label, Stroke, layout, link_word
 from commbench.topology.model import LinkKind, NodeKind, Topology
 
@@ -55,7 +56,7 @@ _DASHED = frozenset({LinkKind.SOCKET})
 
 def topology_svg(topology: Topology) -> str:
     """One ``<svg>`` element, 10 inches wide, that needs nothing outside itself; equal input, equal text."""
-    import matplotlib
+    matplotlib = load_matplotlib()
 
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": topology.name}):
         out = io.StringIO()

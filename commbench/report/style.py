@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
+from commbench.report.fonts import load_matplotlib
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -108,10 +110,8 @@ def series_marker(number: int) -> str:
 
 def drawing() -> AbstractContextManager[None]:
     """A context in which matplotlib draws in this style; figures must be made and turned into text inside it."""
-    import matplotlib
-
-    settings: Any = dict(_RC)
-    return matplotlib.rc_context(settings)
+    context: AbstractContextManager[None] = load_matplotlib().rc_context(dict(_RC))
+    return context
 
 
 def new_figure(width: float, height: float) -> "Figure":

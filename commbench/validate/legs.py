@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
-__all__ = ["CAMPAIGN", "FIT_SIZES", "NATIVE", "SIZES", "SMOKE", "STAR", "Fabric", "Leg", "by_fabric"]
+__all__ = ["CAMPAIGN", "DEMO", "FIT_SIZES", "NATIVE", "SIZES", "SMOKE", "STAR", "Fabric", "Leg", "by_fabric"]
 
 NATIVE = "native"
 SIZES = tuple(2**16 * 4**i for i in range(5))
@@ -155,6 +155,14 @@ SMOKE: tuple[Leg, ...] = (
     Leg(_LEAN, "all-reduce", "ring", ((0, 1, 4, 5), (2, 3, 6, 7)), sizes_bytes=_SMALL),
 )
 """The part of the campaign that fits into a test: two fabrics, alone and two jobs at once, the fit among it."""
+
+
+DEMO: tuple[Leg, ...] = (
+    Leg(STAR, "all-reduce", NATIVE, (_up_to(4),), sizes_bytes=FIT_SIZES),
+    Leg(STAR, "all-reduce", "ring", (_up_to(4),), sizes_bytes=_SMALL),
+    Leg(STAR, "all-gather", NATIVE, (_up_to(4),), sizes_bytes=_SMALL),
+)
+"""What takes seconds: the fit, another algorithm and another collective, on four hosts of the star."""
 
 
 def by_fabric(legs: Iterable[Leg]) -> dict[Fabric, list[Leg]]:

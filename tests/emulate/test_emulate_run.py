@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from typer.exceptions import TyperException
 
 from commbench.cli.main import app
 from commbench.collectives.registry import build_schedule
@@ -198,14 +199,56 @@ def test_a_killed_rank_leaves_nothing(tmp_path: Path) -> None:
     assert leftovers(tmp_path, before) == []
 
 
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
+ENDS = [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT]
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_a_run_that_is_told_to_end_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    """SIGHUP is what a dropped SSH session sends. Told more than once, it ends in the same way."""
     before = namespaces()
     with long_run(tmp_path) as (process, _):
-        process.send_signal(signal.SIGINT)
+        for each in (number, *ENDS):
+            process.send_signal(each)
+            time.sleep(0.02)
         said = process.communicate(timeout=30)[1]
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "Traceback" not in said
     assert leftovers(tmp_path, before) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"r.jsonl", "fabric.yaml"}
+
+
+def test_a_preflight_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
+    """Its lab is made before that of the run."""
+    before = namespaces()
+    fabric = written(tmp_path, {"kind": "star", "hosts": 2})
+    process = subprocess.Popen(
+        command(fabric, "all-reduce", "-b", "4K", "--rate", "1Mbit/s", quick=False),
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not any(p.what.startswith("background") for lab in list_labs(tmp_path) for p in lab.processes):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGHUP)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == 128 + signal.SIGHUP
+    assert "Traceback" not in said
+    assert leftovers(tmp_path, before) == []
+
+
+def test_a_run_whose_reader_has_gone_leaves_nothing(tmp_path: Path) -> None:
+    before = namespaces()
+    with long_run(tmp_path) as (process, ranks):
+        os.kill(process.pid, signal.SIGPIPE)  # by itself it ends nothing
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        os.kill(ranks[1], signal.SIGKILL)  # what is said of it nobody reads
+        process.communicate(timeout=30)
+    assert leftovers(tmp_path, before) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"r.jsonl", "fabric.yaml"}
 
 
 def test_after_the_parent_was_killed_clean_leaves_nothing(tmp_path: Path) -> None:
@@ -240,6 +283,9 @@ def test_after_the_parent_was_killed_clean_leaves_nothing(tmp_path: Path) -> Non
         ("emulate star-8 run all-reduce --rate auto --no-preflight", "--rate auto needs the preflight"),
         ("emulate star-8 run all-reduce --rate own", "the processors would be measured, not the links; give --rate"),
         ("emulate star-8 run all-reduce --rate 5", "'5' is not a bandwidth"),
+        ("emulate star-8 run all-reduce --rate 1bit/s", "can have 1 kbit/s to 1 Tbit/s"),
+        ("emulate star-8 run all-reduce --rate 1e300Gbit/s", "can have 1 kbit/s to 1 Tbit/s"),
+        ("emulate star-8 run pipeline --rate 1e-9Mbit/s", "h0/nic0 -> leaf0 would have 0.001 bit/s"),
         ("emulate star-8 run all-reduce --routing static", "routing 'static' is unknown"),
         ("emulate star-8 run all-reduce --root 1 --rate 5Mbit/s --no-preflight", "--root 1 has no meaning"),
         ("emulate star-8 run all-reduce --channels 2 --rate 5Mbit/s --no-preflight", "--channels 2 has no meaning"),
@@ -250,3 +296,11 @@ def test_bad_input_is_refused_before_anything_is_made(arguments: str, message: s
     with pytest.raises(InputError, match=re.escape(message)):
         app(arguments.split(), standalone_mode=False)
     assert namespaces() == before
+
+
+@pytest.mark.parametrize("seed", ["-1", "0", "4294967296", "1e3"])
+@pytest.mark.parametrize("what", ["all-reduce", "pipeline"])
+def test_a_seed_that_the_kernel_cannot_take_is_refused(what: str, seed: str) -> None:
+    with pytest.raises(TyperException) as caught:
+        app(["emulate", "star-8", "run", what, "--seed", seed], standalone_mode=False)
+    assert "'--seed'" in caught.value.format_message()

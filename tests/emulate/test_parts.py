@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the lab decides without a kernel: ranks of jobs, rates that a machine carries, what is on record, gates."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,8 +88,8 @@ def test_idleness_is_what_nobody_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gone(folder: Path, lab: str = "cb1") -> LabState:
-    """A lab on record whose owner has ended: process 1 was not started at that time."""
-    state = LabState(lab, Process(1, -5, "commbench"), (f"{lab}-h0", f"{lab}-leaf0"), {f"{lab}-h0": ("nic0",)})
+    """A lab on record whose owner has ended: no process was started at that time."""
+    state = LabState(lab, Process(2, -5, "commbench"), (f"{lab}-h0", f"{lab}-leaf0"), {f"{lab}-h0": ("nic0",)})
     write(state, folder)
     return state
 
@@ -128,9 +135,79 @@ def test_a_file_that_is_no_record_is_named(text: str, tmp_path: Path) -> None:
 
 
 def test_no_namespace_of_others_is_ever_removed(tmp_path: Path) -> None:
-    write(LabState("cb3", Process(1, -5, "commbench"), ("cb3-h0", "someone-else")), tmp_path)
+    write(LabState("cb3", Process(2, -5, "commbench"), ("cb3-h0", "someone-else")), tmp_path)
     with pytest.raises(RunError, match="'someone-else' is not named after the lab cb3"):
         clean(tmp_path, print)
+
+
+FORGED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "every process": lambda r: r | {"processes": [{"pid": -1, "started": None, "what": "rank"}]},
+    "every process, at a time": lambda r: r | {"processes": [{"pid": -1, "started": 5, "what": "rank"}]},
+    "a group": lambda r: r | {"processes": [{"pid": 0, "started": 5, "what": "rank"}]},
+    "the first process": lambda r: r | {"processes": [{"pid": 1, "started": 5, "what": "rank"}]},
+    "a truth": lambda r: r | {"processes": [{"pid": True, "started": 5, "what": "rank"}]},
+    "a text": lambda r: r | {"owner": r["owner"] | {"pid": "2"}},
+    "a way out": lambda r: r | {"lab": "../cb1", "namespaces": []},
+    "another's name": lambda r: r | {"lab": "cb7", "namespaces": []},
+    "a pattern": lambda r: r | {"lab": "cb.*", "namespaces": ["cb.*-h0"]},
+    "a namespace of others": lambda r: r | {"namespaces": ["cb1-h0", "default"]},
+    "a path": lambda r: r | {"namespaces": ["cb1-h0/../../../etc/passwd"]},
+    "an unknown key": lambda r: r | {"sudo": True},
+    "no mapping": lambda r: [r],
+}
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+def test_a_forged_record_is_named_and_others_are_cleaned(
+    forge: Callable[[dict[str, Any]], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signalled: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: signalled.append((pid, number)))
+    gone(tmp_path)
+    path = tmp_path / "cb1.json"
+    path.write_text(json.dumps(forge(json.loads(path.read_text()))))
+    gone(tmp_path, "cb0")
+    gone(tmp_path, "cb2")
+    said: list[str] = []
+    with pytest.raises(RunError, match=r"cb1\.json: "):
+        clean(tmp_path, said.append)
+    assert [line.partition(":")[0] for line in said] == ["cb0", "cb2"]
+    assert [file.name for file in tmp_path.iterdir()] == ["cb1.json"]
+    assert signalled == []
+
+
+def test_files_that_cannot_be_records(tmp_path: Path) -> None:
+    """None of them is read, or waited for."""
+    gone(tmp_path, "cb0")
+    os.mkfifo(tmp_path / "cb1.json")
+    (tmp_path / "cb2.json").mkdir()
+    (tmp_path / "cb3.json").symlink_to("/dev/zero")
+    (tmp_path / "cb4.json").write_bytes(b"\xff\xfe")
+    (tmp_path / "cb5.json").write_text("[" * 100_000)
+    gone(tmp_path, "cb6")
+    said: list[str] = []
+    with pytest.raises(RunError) as caught:
+        clean(tmp_path, said.append)
+    assert [line.partition(":")[0] for line in said] == ["cb0", "cb6"]
+    assert all(f"cb{number}.json: is no record" in str(caught.value) for number in range(1, 6))
+
+
+def test_a_process_of_others_is_not_ended(tmp_path: Path) -> None:
+    """Neither one that commbench has not started, nor one that was started at another time."""
+    waits = [sys.executable, "-c", "input()"]
+    commands = (waits, [*waits, "commbench.live.child"], [*waits, "commbench.live.child"])
+    started = [subprocess.Popen(command, stdin=subprocess.PIPE) for command in commands]
+    try:
+        found = [process(p.pid, "rank") for p in started]
+        found[1] = replace(found[1], started=found[1].started - 1)
+        write(gone(tmp_path).with_processes(found), tmp_path)
+        said: list[str] = []
+        assert clean(tmp_path, said.append) == 1
+        assert said == ["cb1: 2 namespaces removed, 1 processes ended"]
+        assert [p.poll() for p in started] == [None, None, -signal.SIGKILL]
+    finally:
+        for p in started:
+            p.communicate(b"\n")
 
 
 def test_where_labs_are_on_record() -> None:

@@ -2,7 +2,7 @@
 """The loop over simulated time: SEMANTICS.md's phases of an instant, one instant after the other."""
 
 from commbench.program.flat import TRANSFER
-from commbench.sim.kernel import jit
+from commbench.sim.kernel import entry, jit
 from commbench.sim.kernel.counters import (
     CUT,
     DUE,
@@ -34,7 +34,7 @@ from commbench.sim.kernel.shares import alone, attach, connected, detach, solve,
 from commbench.sim.kernel.tasks import end_of_flow, enter, finish, number, occupy, sort, start, wait
 
 
-@jit
+@entry
 def advance(model, until, limit):
     """Simulate until all ``until`` instances are done, nothing can happen any more, ``limit`` more are done, or the
     watched task begins its watched round.

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled code on disk is a convenience: without a folder, or with a damaged file, the answer is the same."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commbench.sim.kernel import cache, entry
+
+ROOT = Path(__file__).parents[2]
+NOWHERE = Path("/nonexistent/commbench-test")
+NO_USER = 54321  # whom no passwd entry names
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def compiled_double() -> Callable[[int], int]:
+    """As a new process has it: compiled at the first call, unless its code lies somewhere."""
+    made: Callable[[int], int] = entry(double)
+    return made
+
+
+def hits(function: Any) -> int:
+    return sum(function.stats.cache_hits.values())
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder beside the code, and no other one that could be used."""
+    monkeypatch.setattr(cache, "_HERE", tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(NOWHERE))
+    return tmp_path / "__pycache__"
+
+
+def test_code_is_compiled_once(beside: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = compiled_double(), compiled_double()
+    assert (first(21), second(21), hits(first), hits(second)) == (42, 42, 0, 1)
+    assert len(list(beside.iterdir())) == 1
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda held: held[:10],
+        lambda held: held[: len(held) // 2],
+        lambda held: b"",
+        lambda held: b"garbage" * 1000,
+        lambda held: held[:-100] + bytes([held[-100] ^ 1]) + held[-99:],
+        lambda held: cache.hashlib.sha256(b"\x80\x04N.").digest() + b"\x80\x04N.",  # whole, but no code: None
+        lambda held: cache.hashlib.sha256(b"").digest(),
+    ],
+    ids=["ten bytes", "half", "empty", "garbage", "one bit", "something else", "nothing"],
+)
+def test_a_damaged_file_is_thrown_away(
+    damage: Callable[[bytes], bytes], beside: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    compiled_double()(1)
+    (path,) = beside.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    second = compiled_double()
+    assert (second(21), hits(second)) == (42, 0)
+    assert [m.partition(" (")[0] for m in caplog.messages] == [f"{path}: damaged"]
+    assert "\n" not in caplog.text.strip()
+    third = compiled_double()
+    assert (third(21), hits(third)) == (42, 1)  # there is a whole one again
+    assert len(caplog.messages) == 1
+
+
+def test_without_a_folder_it_is_compiled_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(cache, "_HERE", tmp_path / "file")  # for root may write wherever there are folders
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("HOME", str(NOWHERE))
+    assert compiled_double()(21) == 42
+    (said,) = caplog.messages
+    assert said.startswith(f"the compiled simulator cannot be kept ({tmp_path}/file/__pycache__: Not a directory; ")
+    assert said.endswith("give a folder in NUMBA_CACHE_DIR")
+    assert not NOWHERE.parent.exists()
+
+
+def test_a_full_disk_keeps_no_part(
+    beside: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def half(path: Path, held: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(held[:100])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    assert compiled_double()(21) == 42
+    assert [m.partition(";")[0] for m in caplog.messages] == [
+        f"the compiled simulator cannot be kept ({beside}: No space left on device)"
+    ]
+    assert list(beside.iterdir()) == []
+
+
+def test_a_user_without_a_name_has_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither does one whose home is relative or not there; nothing goes into the current folder."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: NO_USER)
+    beside = [cache._HERE / "__pycache__"]
+    assert cache.folders() == beside
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    for home in ("relative", str(NOWHERE)):
+        monkeypatch.setenv("HOME", home)
+        assert cache.folders() == beside
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache.folders() == [*beside, Path("/somewhere/commbench")]
+
+
+NUMBA = """
+import numba
+before = numba.config.CACHE_DIR
+import commbench.sim.compiled
+from commbench.sim.kernel.cache import folders
+assert numba.config.CACHE_DIR == before, numba.config.CACHE_DIR
+print(*folders())
+"""
+
+
+@pytest.mark.parametrize("given", ["", "mine"])
+def test_the_cache_of_others_is_left_as_it_is(given: str, tmp_path: Path) -> None:
+    """Numba's folder belongs to whoever set it; ours is the same one then, and another one else."""
+    chosen = str(tmp_path / given) if given else ""
+    env = os.environ | {"NUMBA_CACHE_DIR": chosen, "HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+    done = subprocess.run([sys.executable, "-c", NUMBA], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    beside = ROOT / "commbench" / "sim" / "kernel" / "__pycache__"
+    assert done.stdout.split() == ([chosen] if given else [str(beside), f"{tmp_path}/.cache/commbench"])
+
+
+def test_what_is_said_is_one_line_on_stderr(tmp_path: Path) -> None:
+    """For a command, that is; a program may send the messages of the logger elsewhere."""
+    script = "from commbench.sim.kernel import entry\nprint(entry(lambda x: x + 1)(1))"
+    env = os.environ | {"NUMBA_CACHE_DIR": "/dev/null/x"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n"
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("the compiled simulator cannot be kept (/dev/null/x: Not a directory)")
+
+
+READ_ONLY = """
+mount --make-rprivate / && mount -t tmpfs none "$WRITABLE"
+for m in $(findmnt -rno TARGET | grep -v -e ^/proc -e ^/sys -e ^/dev); do
+    [ "$m" = "$WRITABLE" ] || mount -o remount,bind,ro "$m"
+done
+mount -t tmpfs -o ro none /var/cache/fontconfig 2>/dev/null  # fontconfig's list is out of date
+exec "$@"
+"""
+
+
+@pytest.mark.root
+def test_everything_is_read_only(tmp_path: Path) -> None:
+    """A container: nothing can be kept but in TMPDIR. A drawing is as ever; nothing is said that helps nobody."""
+    command = [sys.executable, "-m", "commbench", "topology", "draw", "star-8", "--out", f"{tmp_path}/a.svg"]
+    env = os.environ | {"WRITABLE": str(tmp_path), "TMPDIR": str(tmp_path), "HOME": str(NOWHERE), "MPLCONFIGDIR": ""}
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", READ_ONLY, "-", *command],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout + done.stderr == f"wrote {tmp_path}/a.svg\n"

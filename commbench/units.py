@@ -16,11 +16,14 @@ __all__ = [
     "GB",
     "PS_PER_S",
     "format_bandwidth",
+    "format_bit_rate",
     "format_bytes",
+    "format_figure",
     "format_time",
     "parse_bandwidth",
     "parse_duration_ps",
     "parse_size",
+    "rate_unit",
     "seconds",
 ]
 
@@ -119,3 +122,25 @@ def format_bytes(num_bytes: float) -> str:
 def format_bandwidth(bytes_per_s: float) -> str:
     """Readable bandwidth in decimal bytes, for example "12.5 GB/s"."""
     return _scaled(bytes_per_s, ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1, "B/s")))
+
+
+def format_bit_rate(bytes_per_s: float) -> str:
+    """The same in bits, as vendors of networks count, for example "100 Gbit/s"."""
+    steps = ((1e12, "Tbit/s"), (1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1, "bit/s"))
+    return _scaled(8 * bytes_per_s, steps)
+
+
+def rate_unit(fastest: float) -> tuple[float, str]:
+    """The unit for a column of bandwidths up to ``fastest`` (bytes/s): (bytes/s of one, its name).
+
+    GB/s, as nccl-tests prints, unless all figures are below a tenth of it.
+    """
+    steps = ((GB, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s"))
+    return next((step for step in steps if fastest >= 0.1 * step[0]), steps[0 if not fastest else -1])
+
+
+def format_figure(value: float, width: int) -> str:
+    """Four significant digits without an exponent where ``width`` columns allow it; never 0 for what is not."""
+    decimals = 3 - math.floor(math.log10(abs(value))) if value else 0
+    plain = f"{value:.{max(0, decimals)}f}"
+    return plain if len(plain) <= width else f"{value:.{max(0, width - 6)}e}"

@@ -64,6 +64,7 @@ def sim(
     from commbench.collectives.algorithms.load import load_any
     from commbench.collectives.sizes import dtype_bytes, sweep
     from commbench.results.journal import Journal
+    from commbench.results.run_id import new_run_id
     from commbench.sim.collective import simulate
     from commbench.topology.load import load_fabric
     from commbench.units import format_bytes
@@ -74,7 +75,7 @@ def sim(
     sizes = sweep(min_bytes, max_bytes, factor=factor, step=step, element_bytes=element_bytes)
     chosen = load_any(collective, algorithm)
     journal = Journal(out) if out is not None else None
-    disturbed = _scenario(scenario, jitter, seed)
+    disturbed, run_id = _scenario(scenario, jitter, seed), new_run_id()
     for number, size in enumerate(sizes):
         with progress_bar(f"{collective} {format_bytes(size)}") as progress:
             record = simulate(
@@ -96,6 +97,7 @@ def sim(
                 scenario=disturbed,
                 keep_trace=False,
                 progress=progress,
+                run_id=run_id,
             ).record
         if journal is not None:
             journal.append(record)

@@ -152,6 +152,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     Raises:
         InputError: whatever is missing or does not fit; names option, value and rule.
     """
+    from commbench.results.run_id import new_run_id
     from commbench.sim.scenario import Scenario
     from commbench.topology.load import load_fabric
     from commbench.training.simulate import simulate_step
@@ -175,6 +176,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
         slowdown=options.slowdown,
         scenario=scenario,
         unfolded=options.unfolded,
+        run_id=new_run_id(),
     ).record
 
 

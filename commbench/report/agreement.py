@@ -11,7 +11,7 @@ from commbench.report.axes import log_time_axis, size_axis
 from commbench.report.facts import Fact, verdicts
 from commbench.report.figures import BAND, columns_for
 from commbench.report.html import fill_page, write_page
-from commbench.report.series import base_name
+from commbench.report.identity import base_name
 from commbench.report.style import (
     GRID,
     MUTED,

@@ -30,9 +30,11 @@ def _bandwidth_GBps(size_bytes: int, time_s: float) -> float | None:  # noqa: N8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Base: one observation, one JSON line."""
+    """Base: one observation, one JSON line; ``run`` identifies the invocation that made it, "" if nothing says so."""
 
     kind: ClassVar[str]
+
+    run: str = ""
 
     def derived(self) -> dict[str, Any]:
         """Figures computed from the fields, written beside them."""
@@ -69,7 +71,8 @@ class Measured(Record):
         run: identifier of the invocation that measured it.
         collective, algorithm, backend: what ran; ``algorithm`` "native" is the backend's own collective.
         ranks: world size. size_bytes: as nccl-tests defines the size. num_elements: of the buffer. dtype, op: of it.
-        slices: pieces that the schedule was pipelined in; 1 for native. root: of rooted collectives, else 0.
+        channels, slices: pieces that the schedule ran side by side and was pipelined in; 1 for native. root: of rooted
+            collectives, else 0. group: ranks per host that the schedule was built for; 1 for native.
         schedule: digest of the schedule's text form (collectives.text.digest), "" for native.
         samples_s: seconds of each timed iteration, rank x iteration, each rank by its own clock.
         warmup_s: the same for the warm-up iterations, which no statistic uses.
@@ -99,7 +102,9 @@ class Measured(Record):
     launcher: str
     started_at: str
     wrong: int | None = None
+    channels: int = 1
     slices: int = 1
+    group: int = 1
     root: int = 0
     schedule: str = ""
     warmup_s: Samples = ()
@@ -112,7 +117,7 @@ class Measured(Record):
             raise ValueError(f"samples_s must hold a row of one iteration or more for each of {self.ranks} ranks")
         if not all(isinstance(t, float | int) and t > 0 for row in self.samples_s for t in row):
             raise ValueError("samples_s must be seconds above zero")
-        for name in ("ranks", "size_bytes", "num_elements", "slices"):
+        for name in ("ranks", "size_bytes", "num_elements", "channels", "slices", "group"):
             if not isinstance(getattr(self, name), int):
                 raise ValueError(f"{name} {getattr(self, name)!r} must be a whole number")
 
@@ -161,10 +166,15 @@ class Simulated(Record):
         library: whose behaviour the schedule follows ("schedule" for a plain schedule).
         time_s: from the common start to the end of the last rank.
         lower_bound_s: no schedule without in-switch reduction is faster on this topology (network.bounds).
+        channels, slices: pieces that run side by side, and pieces to pipeline in. group: ranks per host that the
+            algorithm was told. root: of rooted collectives, else 0. element_bytes: of one element.
         topology, routing, placement: where it ran. engine: "reference" or "compiled". detail: "transfer" ...
+        network: what messages cost: "fluid" (what the links say alone) or the name of a transport.
         transfers: how many the collective has. shortcut: what was folded or skipped, in words; "" if each of them was
-        simulated. scenario: name of the scenario that disturbed it, "" if none. wall_s: real seconds that it took.
-        seed: of routing hash, placement and jitter.
+            simulated.
+        scenario: name of the scenario that disturbed it, "" if none. scenario_digest: of what is in it, "" if none.
+        jitter: share by which the bytes of transfers vary.
+        wall_s: real seconds that it took. seed: of routing hash, placement and jitter.
     """
 
     kind: ClassVar[str] = "simulated"
@@ -185,9 +195,16 @@ class Simulated(Record):
     transfers: int
     wall_s: float
     seed: int
+    channels: int = 1
     slices: int = 1
+    group: int = 1
+    root: int = 0
+    element_bytes: int = 4
+    network: str = "fluid"
     shortcut: str = ""
     scenario: str = ""
+    scenario_digest: str = ""
+    jitter: float = 0.0
 
     @property
     def algbw_GBps(self) -> float | None:  # noqa: N802
@@ -210,6 +227,8 @@ class Compared(Record):
     """One measured point beside its prediction.
 
     Attributes:
+        run: that measured it. channels, slices, group, root, dtype, op, timing: as measured.
+        topology: that it was predicted on, or the lab that it was measured in.
         error: signed, simulated / measured - 1.
         set: "fit" if the calibration saw this point, else "test".
         region: "latency" (<= 64 KiB), "knee" or "plateau" (>= 256 MiB), as results.regions says.
@@ -230,6 +249,12 @@ class Compared(Record):
     region: str
     busbw_factor: float
     topology: str
+    channels: int = 1
+    group: int = 1
+    root: int = 0
+    dtype: str = "float32"
+    op: str = "sum"
+    timing: str = "isolated"
 
     @property
     def error(self) -> float:

@@ -99,6 +99,7 @@ def simulate(
     transport: Transport | None = None,
     keep_trace: bool = True,
     progress: Callable[[float], None] | None = None,
+    run_id: str = "",
 ) -> Simulation:
     """Simulate a collective once.
 
@@ -120,6 +121,7 @@ def simulate(
         transport: what messages cost beside their payload; None means that they cost what the topology says alone.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
         progress: called now and then with the share of the work that is done.
+        run_id: identifies the invocation in the record.
 
     Raises:
         InputError: a size below one element, or anything else that does not fit.
@@ -147,12 +149,17 @@ def simulate(
     else:
         done = _coupled(job, how, scenario) if detail == "collective" else _whole(job, how, scenario)
     record = Simulated(
+        run=run_id,
         collective=job.form.collective,
         algorithm=job.form.algorithm,
         library="schedule",
         ranks=ranks,
         size_bytes=job.size_bytes,
+        channels=channels,
         slices=job.slices,
+        group=request.group,
+        root=root,
+        element_bytes=element_bytes,
         time_s=seconds(done.finish_ps),
         busbw_factor=spec.busbw_factor(ranks),
         lower_bound_s=lower_bound_s(
@@ -165,7 +172,10 @@ def simulate(
         detail=detail,
         transfers=done.transfers,
         shortcut=done.shortcut,
+        network="fluid" if transport is None else transport.name,
         scenario="" if scenario is None else scenario.name,
+        scenario_digest="" if scenario is None else scenario.digest,
+        jitter=0.0 if scenario is None else scenario.jitter,
         wall_s=time.perf_counter() - began,
         seed=seed,
     )

@@ -58,6 +58,7 @@ def simulate_step(
     slowdown: float = 1.0,
     scenario: Scenario | None = None,
     unfolded: bool = False,
+    run_id: str = "",
 ) -> StepSimulation:
     """Simulate a step once.
 
@@ -68,6 +69,7 @@ def simulate_step(
         slowdown: how many times as long compute takes beside a collective at full speed.
         scenario: slow ranks, slower links; its jitter varies how long compute takes.
         unfolded: whether every rank is to be simulated by itself, symmetric or not.
+        run_id: identifies the invocation in the record.
 
     Raises:
         InputError: more ranks than endpoints, an unfolded program that is too large, or whatever does not fit.
@@ -86,9 +88,18 @@ def simulate_step(
         durations_ps=jittered(step, disturbed.jitter, disturbed.seed) if disturbed.jitter else None,
         changes=rank_changes(disturbed, step),
     )
-    where: dict[str, Any] = {"routing": router.policy.name, "placement": placement, "engine": engine, "seed": seed}
-    notes = notes_of(folded, ran, disturbed)
-    record = _record(step, fitted, ran, notes, slowdown, disturbed.name, where, began)
+    where: dict[str, Any] = {
+        "run": run_id,
+        "routing": router.policy.name,
+        "placement": placement,
+        "engine": engine,
+        "seed": seed,
+        "scenario": disturbed.name,
+        "scenario_digest": "" if scenario is None else scenario.digest,
+        "jitter": disturbed.jitter,
+        "slowdown": slowdown,
+    }
+    record = _record(step, fitted, ran, notes_of(folded, ran, disturbed), where, began)
     return StepSimulation(record, step, fitted, ran)
 
 
@@ -97,8 +108,6 @@ def _record(
     fitted: Fitted,
     ran: Ran,
     notes: list[str],
-    slowdown: float,
-    scenario: str,
     where: dict[str, Any],
     began: float,
 ) -> SimulatedStep:
@@ -109,7 +118,6 @@ def _record(
     return SimulatedStep(
         **_facts(step.plan),
         topology=fitted.router.fabric.name,
-        slowdown=slowdown,
         iteration_s=iteration_s,
         bubble_of_ideal=bubble.of_ideal,
         bubble_of_total=bubble.of_total,
@@ -121,7 +129,6 @@ def _record(
         busiest_links=tuple(busiest_links(fitted, iteration_s)),
         folded=step.units.words,
         notes=tuple(notes),
-        scenario=scenario,
         operations=len(step.program.operations),
         positions=tuple(unit // step.units.per_position for unit in range(step.units.num_units)),
         spans=tuple(pass_spans(step, ran)),
@@ -149,6 +156,15 @@ def _facts(plan: StepPlan) -> dict[str, Any]:
         "recompute": plan.run.recompute,
         "sequence_parallel": plan.run.sequence_parallel,
         "attention": plan.run.attention,
+        "settings": {
+            "layers": list(plan.layers),
+            "flash": plan.run.flash,
+            "precision": plan.precision.name,
+            "bucket": plan.bucket_bytes,
+            "overlap_tensor": plan.overlap_tensor,
+            "scatter_gather": plan.scatter_gather,
+            "algorithms": dict(plan.algorithms),
+        },
         "efficiency": {
             "matrix": matrix if isinstance(matrix, float | int) else str(getattr(matrix, "place", "a table")),
             "attention": plan.efficiency.attention,

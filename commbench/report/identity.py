@@ -19,7 +19,7 @@ from commbench.results.tensor_parallel_records import (
 )
 from commbench.units import format_bit_rate, format_bytes
 
-__all__ = ["FIELDS", "OUTCOMES", "LAB", "NOTHING", "base_name", "identity", "labels", "word"]
+__all__ = ["FIELDS", "LAB", "NOTHING", "OUTCOMES", "base_name", "identity", "labels", "word"]
 
 LAB = ("fabric", "rates", "hash_seed", "transport", "faults", "background", "job")
 """What the environment of a record tells of the emulated fabric that it was measured on."""
@@ -125,24 +125,29 @@ def word(name: str, value: str) -> str:
     return text.removesuffix("s") if value == "1" else text
 
 
-def labels(records: Sequence[Record], known: Collection[str] = ()) -> list[tuple[str, ...]]:
+def labels(records: Sequence[Record], known: Collection[str] = (), *, brief: bool = False) -> list[tuple[str, ...]]:
     """For each record the words that tell it from the others; records of one identity have the same.
 
     Args:
         records: of one kind. known: parts that a reader sees elsewhere, for example in a title.
+        brief: whether every part is told only where nothing before it tells the results apart.
     """
     found = [identity(record) for record in records]
     varying = [name for name in (found[0] if found else ()) if len({one[name] for one in found}) > 1]
-    shown = [name for name in varying if name not in known and name not in _TIES]
-
-    def kinds(names: Collection[str]) -> int:
-        return len({tuple(one[name] for name in names) for one in found})
-
+    shown = [name for name in varying if not brief and name not in known and name not in _TIES]
     seen = [name for name in varying if name in known]
-    for tie in _TIES:
-        if tie in varying and kinds((*seen, *shown)) < kinds(varying):
+
+    def kinds(*more: str) -> int:
+        return len({tuple(one[name] for name in (*seen, *shown, *more)) for one in found})
+
+    for tie in sorted((name for name in varying if name not in (*seen, *shown)), key=_rank):
+        if kinds(tie) > kinds():
             shown.append(tie)
     return [tuple(text for name in shown if (text := word(name, one[name]))) for one in found]
+
+
+def _rank(name: str) -> int:
+    return _TIES.index(name) if name in _TIES else -1
 
 
 def _text(name: str, record: Record) -> str:

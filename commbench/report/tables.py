@@ -148,9 +148,11 @@ def _identity_field(name: str) -> Field:
 
 
 _NUMBERS = frozenset(
-    ("ranks", "channels", "slices", "group", "root", "element_bytes", "seed", "tp", "cp", "ep", "dp", "pp", "stages")
-    + ("stages_per_rank", "microbatches", "micro_batch", "global_batch", "sequence", "zero", "activation_bytes")
-    + ("hidden", "heads", "ffn", "m", "n", "k", "size_bytes")
+    [
+        *("ranks", "channels", "slices", "group", "root", "element_bytes", "seed", "tp", "cp", "ep", "dp", "pp"),
+        *("stages", "stages_per_rank", "microbatches", "micro_batch", "global_batch", "sequence", "zero"),
+        *("activation_bytes", "hidden", "heads", "ffn", "m", "n", "k", "size_bytes"),
+    ]
 )
 _SIZE: Field = (Column("size"), lambda r: bytes_cell(r.size_bytes))
 

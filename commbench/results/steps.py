@@ -34,7 +34,8 @@ class SimulatedStep(Record):
         busiest_links: by kind of link (joins): the busiest link, its bytes and utilisation; links of the kind that
             carry anything, and their mean_utilisation.
         folded: what was simulated as one, in words. notes: what a reader must know to judge the figures.
-        routing, placement, engine, scenario, scenario_digest, jitter, seed: as of Simulated, jitter of compute. operations: simulated.
+        routing, placement, engine, scenario, scenario_digest, jitter, seed: as of Simulated, jitter of compute.
+        operations: simulated.
         wall_s: real seconds that it took.
         spans: every pass; only in record files. positions: pipeline position of every unit in them.
     """

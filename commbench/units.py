@@ -140,7 +140,10 @@ def rate_unit(fastest: float) -> tuple[float, str]:
 
 
 def format_figure(value: float, width: int) -> str:
-    """Four significant digits without an exponent where ``width`` columns allow it; never 0 for what is not."""
-    decimals = 3 - math.floor(math.log10(abs(value))) if value else 0
-    plain = f"{value:.{max(0, decimals)}f}"
-    return plain if len(plain) <= width else f"{value:.{max(0, width - 6)}e}"
+    """Four significant digits, or the two or three that ``width`` columns allow; never 0 for what is not."""
+    lead = math.floor(math.log10(abs(value))) if value else 3
+    for digits in (4, 3, 2):
+        text = f"{value:.{max(0, digits - 1 - lead)}f}"
+        if len(text) <= width:
+            return text
+    return f"{value:.1e}"

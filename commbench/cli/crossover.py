@@ -45,9 +45,12 @@ def crossover(
     """Simulate every algorithm of a collective; print the fastest per size and rank count."""
     from commbench.collectives.sizes import sweep
     from commbench.collectives.summary import algorithms_of
+    from commbench.report.html import require_svg
     from commbench.sim.crossover import crossover as race
     from commbench.topology.load import load_topology
 
+    if out is not None:
+        require_svg(out)
     fabric = load_topology(topology)
     names = None if algorithms is None else [name.strip() for name in algorithms.split(",") if name.strip()]
     if live_only:
@@ -129,11 +132,9 @@ def _world_sizes(text: str | None, most: int) -> list[int]:
 
 def _draw(records: Sequence["Crossover"], out: Path) -> None:
     from commbench.report.crossover import crossover_svg
+    from commbench.report.html import write_page
 
-    try:
-        out.write_text(crossover_svg(records) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written: {error.strerror}") from error
+    write_page(crossover_svg(records) + "\n", out)
     typer.echo(f"wrote {out}", err=True)
 
 

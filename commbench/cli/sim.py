@@ -67,11 +67,13 @@ def sim(
     from commbench.results.run_id import new_run_id
     from commbench.sim.collective import simulate
     from commbench.topology.load import load_fabric
-    from commbench.units import format_bytes
+    from commbench.topology.summary import network_rate
+    from commbench.units import format_bytes, rate_unit
 
     require_collective(collective, "train")
     fabric = load_fabric(topology)
     element_bytes = dtype_bytes(dtype)
+    factor_of_unit, unit = rate_unit(network_rate(fabric))
     sizes = sweep(min_bytes, max_bytes, factor=factor, step=step, element_bytes=element_bytes)
     chosen = load_any(collective, algorithm)
     journal = Journal(out) if out is not None else None
@@ -107,8 +109,8 @@ def sim(
         if record.shortcut:
             typer.echo(f"{format_bytes(size)}: {record.shortcut}", err=True)
         if number == 0:
-            typer.echo(simulated_header(record))
-        typer.echo(simulated_row(record, element_bytes))
+            typer.echo(simulated_header(record, unit))
+        typer.echo(simulated_row(record, element_bytes, factor_of_unit))
 
 
 def _scenario(path: Path | None, jitter: float, seed: int) -> "Scenario | None":

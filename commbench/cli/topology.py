@@ -59,10 +59,12 @@ def show(name: Name, json: Jsonl = False) -> None:
 def draw(name: Name, out: Out, json: Jsonl = False) -> None:
     """A picture of a topology, as one SVG file that needs nothing else."""
     from commbench.report.draw import topology_svg
+    from commbench.report.html import require_svg, write_page
     from commbench.topology import load_fabric
     from commbench.topology.layout import drawable
 
-    out.write_text(topology_svg(drawable(load_fabric(name))), encoding="utf-8")
+    require_svg(out)
+    write_page(topology_svg(drawable(load_fabric(name))), out)
     if json:
         typer.echo(page_line(out, kind="drawing"))
     else:
@@ -103,14 +105,17 @@ def _pages(topology: "Topology | Tree") -> "Iterator[str | Table]":
 
 def _link_table(topology: "Topology | Tree") -> "Table":
     from commbench.topology.summary import link_classes
-    from commbench.units import format_bandwidth, format_time, seconds
+    from commbench.units import format_bandwidth, format_bit_rate, format_time, seconds
 
     table = _table(links="left", between="left", count="right", bandwidth="right", latency="right")
     for make in link_classes(topology):
         arrow = "<->" if make.duplex else "->"
         between = f"{make.src_kind.value} {arrow} {make.dst_kind.value}"
         latency = format_time(seconds(make.latency_ps)) if make.latency_ps else "0"
-        table.add_row(make.kind.value, between, str(make.count), format_bandwidth(make.bandwidth), latency)
+        rate = format_bandwidth(make.bandwidth)
+        if make.kind.value == "network":  # as vendors say it, and as nearly every file does
+            rate = f"{format_bit_rate(make.bandwidth)} ({rate})"
+        table.add_row(make.kind.value, between, str(make.count), rate, latency)
     return table
 
 

@@ -5,6 +5,7 @@ A page's template extends ``base.html.j2`` (head, verdicts, facts, notes, footer
 fills its blocks ``nav`` and ``sections``; tables and pictures are the macros of ``pieces.html.j2``.
 """
 
+import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 
 from commbench import __version__
 from commbench.errors import InputError
+from commbench.report.text import printable
 
-__all__ = ["fill_page", "write_page"]
+__all__ = ["fill_page", "require_svg", "write_page"]
 
 
 def fill_page(template: str, values: Mapping[str, Any], *, folder: Path | None = None) -> str:
@@ -34,20 +36,41 @@ def fill_page(template: str, values: Mapping[str, Any], *, folder: Path | None =
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render({"version": __version__, "css": _text("page.css"), **values})
+    page = environment.get_template(template).render({"version": __version__, "css": _text("page.css"), **values})
+    return printable(page)
 
 
 def write_page(page: str, path: Path) -> Path:
-    """Write a page and return its path; its folder is made.
+    """Write a page beside its place, then put it there, and return its path; its folder is made.
 
     Raises:
         InputError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
+        if path.exists() and not path.is_file():  # a device or a pipe has no place beside it
+            path.write_text(page, encoding="utf-8")
+            return path
+        place = path.resolve()
+        beside = place.with_name(f".{place.name}.{os.getpid()}")
+        try:
+            beside.write_text(page, encoding="utf-8")
+            beside.replace(place)
+        finally:
+            beside.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"--out {path}: cannot be written: {error.strerror}") from error
+    return path
+
+
+def require_svg(path: Path) -> Path:
+    """The path, if it says that an SVG file is wanted.
+
+    Raises:
+        InputError: another ending.
+    """
+    if path.suffix.lower() != ".svg":
+        raise InputError(f"--out {path}: pictures are written as SVG; name it {path.with_suffix('.svg').name}")
     return path
 
 

@@ -22,6 +22,7 @@ from commbench.report.html import fill_page, write_page
 from commbench.report.live_steps import LIVE_STEP_RECORDS, live_steps
 from commbench.report.style import WIDTH, Picture, embed
 from commbench.report.tables import compared_table, group_table, measured_table, simulated_table
+from commbench.report.text import printable
 from commbench.report.training import training_section
 from commbench.results.records import Record, Summary
 from commbench.results.steps import SimulatedStep
@@ -139,7 +140,7 @@ def _topology(topology: "Topology", name: str) -> Picture:
     from commbench.report.draw import topology_svg
 
     label = f"Topology {topology.name}: {topology.description}"
-    return Picture(embed(topology_svg(topology), name, label, width=WIDTH))
+    return Picture(embed(topology_svg(topology), name, printable(label), width=WIDTH))
 
 
 def _factors(records: Sequence[Record]) -> list[tuple[str, int, str]]:

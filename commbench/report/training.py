@@ -101,7 +101,8 @@ def training_section(records: Sequence[Record]) -> StepSection | None:
 
 def step_names(steps: Sequence[SimulatedStep]) -> list[str]:
     """What each step is: model, degrees, schedule, and whatever else tells it from the others."""
-    told = labels(steps, known=("model", "tp", "cp", "ep", "dp", "pp", "ranks", "schedule", "zero", "topology"), brief=True)
+    known = ("model", "tp", "cp", "ep", "dp", "pp", "ranks", "schedule", "zero", "topology")
+    told = labels(steps, known, brief=True)
     return [", ".join((_name(step), *label)) for step, label in zip(steps, told, strict=True)]
 
 

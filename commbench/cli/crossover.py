@@ -75,10 +75,9 @@ def crossover(
             typer.echo(record.to_json())
         return
     first = records[0]
-    typer.echo(
-        f"fastest {collective} on {first.topology}, simulated: routing {first.routing}, placement {first.placement}, "
-        f"seed {first.seed}\n+x %: how much longer the runner-up takes\n{plain(crossover_table(records))}"
-    )
+    where = f"routing {first.routing}, placement {first.placement}, seed {first.seed}"
+    typer.echo(plain(f"fastest {collective} on {first.topology}, simulated: {where}"))
+    typer.echo(f"+x %: how much longer the runner-up takes\n{plain(crossover_table(records))}")
     for note in _notes(records):
         typer.echo(f"note: {note}", err=True)
 

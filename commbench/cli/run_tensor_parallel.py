@@ -193,7 +193,8 @@ def _row(both: BlockTwins, unit: float) -> str:
         simulated, error = f"{1e3 * compared.simulated_s:.2f}", f"{100 * compared.error:+.1f}"
     return (
         f" {r.method:<7} {'yes' if r.sequence_parallel else 'no':>4} {r.moved_bytes:>9.0f} {r.formula_bytes:>9.0f} "
-        f"{1e3 * r.time_s:>7.2f} {1e3 * r.exposed_s:>8.2f} {1e3 * r.spread_s:>6.2f} {simulated:>7} {error:>6} {busbw:>6}"
+        f"{1e3 * r.time_s:>7.2f} {1e3 * r.exposed_s:>8.2f} {1e3 * r.spread_s:>6.2f} {simulated:>7} {error:>6} "
+        f"{busbw:>6}"
     )
 
 

@@ -72,11 +72,9 @@ def sim(
 
     require_collective(collective, "train")
     fabric = load_fabric(topology)
-    element_bytes = dtype_bytes(dtype)
-    factor_of_unit, unit = rate_unit(network_rate(fabric))
+    element_bytes, unit = dtype_bytes(dtype), rate_unit(network_rate(fabric))
     sizes = sweep(min_bytes, max_bytes, factor=factor, step=step, element_bytes=element_bytes)
-    chosen = load_any(collective, algorithm)
-    journal = Journal(out) if out is not None else None
+    chosen, journal = load_any(collective, algorithm), Journal(out) if out is not None else None
     disturbed, run_id = _scenario(scenario, jitter, seed), new_run_id()
     for number, size in enumerate(sizes):
         with progress_bar(f"{collective} {format_bytes(size)}") as progress:
@@ -109,8 +107,8 @@ def sim(
         if record.shortcut:
             typer.echo(f"{format_bytes(size)}: {record.shortcut}", err=True)
         if number == 0:
-            typer.echo(simulated_header(record, unit))
-        typer.echo(simulated_row(record, element_bytes, factor_of_unit))
+            typer.echo(simulated_header(record, unit[1]))
+        typer.echo(simulated_row(record, element_bytes, unit[0]))
 
 
 def _scenario(path: Path | None, jitter: float, seed: int) -> "Scenario | None":

@@ -4,7 +4,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -172,14 +172,19 @@ def simulate(
         detail=detail,
         transfers=done.transfers,
         shortcut=done.shortcut,
-        network="fluid" if transport is None else transport.name,
-        scenario="" if scenario is None else scenario.name,
-        scenario_digest="" if scenario is None else scenario.digest,
-        jitter=0.0 if scenario is None else scenario.jitter,
+        **_told(transport, scenario),
         wall_s=time.perf_counter() - began,
         seed=seed,
     )
     return Simulation(record, done.program, done.trace)
+
+
+def _told(transport: Transport | None, scenario: "Scenario | None") -> dict[str, Any]:
+    """What the record says of messages and of what went wrong."""
+    network = {"network": "fluid" if transport is None else transport.name}
+    if scenario is None:
+        return network
+    return {**network, "scenario": scenario.name, "scenario_digest": scenario.digest, "jitter": scenario.jitter}
 
 
 def run_tasks(

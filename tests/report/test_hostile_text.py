@@ -24,7 +24,7 @@ def test_drawings_and_pages_survive(text: str) -> None:
     topology = load_topology("star-8")
     hostile = dataclasses.replace(topology, name=text, description=text)
     ElementTree.fromstring(topology_svg(hostile))
-    record = samples.measured(text, run=text, dtype=text, launcher=text)
+    record = dataclasses.replace(samples.measured(), algorithm=text, run=text, dtype=text, launcher=text)
     simulated = dataclasses.replace(samples.simulation().record, topology=text, scenario=text, algorithm=text)
     page = render(ReportInput(title=text, records=[record, simulated], topologies=[hostile], command=text))
     assert page == printable(page)

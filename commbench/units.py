@@ -18,11 +18,13 @@ __all__ = [
     "format_bandwidth",
     "format_bit_rate",
     "format_bytes",
+    "format_figure",
     "format_time",
     "parse_bandwidth",
     "parse_duration_ps",
     "parse_ratio",
     "parse_size",
+    "rate_unit",
     "seconds",
 ]
 
@@ -137,6 +139,25 @@ def format_bandwidth(bytes_per_s: float) -> str:
 
 
 def format_bit_rate(bytes_per_s: float) -> str:
-    """Readable rate of a network link in bits, as NIC vendors count, for example "100 Gbit/s"."""
+    """The same in bits, as vendors of networks count, for example "100 Gbit/s"."""
     steps = ((1e12, "Tbit/s"), (1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1, "bit/s"))
     return _scaled(8 * bytes_per_s, steps)
+
+
+def rate_unit(fastest: float) -> tuple[float, str]:
+    """The unit for a column of bandwidths up to ``fastest`` (bytes/s): (bytes/s of one, its name).
+
+    GB/s, as nccl-tests prints, unless all figures are below a tenth of it.
+    """
+    steps = ((GB, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s"))
+    return next((step for step in steps if fastest >= 0.1 * step[0]), steps[0 if not fastest else -1])
+
+
+def format_figure(value: float, width: int) -> str:
+    """Four significant digits, or the two or three that ``width`` columns allow; never 0 for what is not."""
+    lead = math.floor(math.log10(abs(value))) if value else 3
+    for digits in (4, 3, 2):
+        text = f"{value:.{max(0, digits - 1 - lead)}f}"
+        if len(text) <= width:
+            return text
+    return f"{value:.1e}"

@@ -57,10 +57,8 @@ def list_algorithms(
         table.add_row("" if a.collective == last else a.collective, name, a.worlds, steps, sent, a.source)
         last = a.collective
     typer.echo(plain(table))
-    typer.echo(
-        f"steps, sent: {EXAMPLE.num_ranks} ranks, {EXAMPLE.group} per host, one slice; sent by the busiest rank, in "
-        "buffers"
-    )
+    words = f"steps, sent: {EXAMPLE.num_ranks} ranks, {EXAMPLE.group} per host, one slice; sent by the busiest rank, in"
+    typer.echo(plain(f"{words} buffers"))
 
 
 @app.command("show")

@@ -54,10 +54,13 @@ def crossover(
     from commbench.collectives.sizes import sweep
     from commbench.collectives.spec import get_collective
     from commbench.collectives.summary import algorithms_of
+    from commbench.report.html import require_svg
     from commbench.sim.crossover import SLICES
     from commbench.sim.crossover import crossover as race
     from commbench.topology.load import load_topology
 
+    if out is not None:
+        require_svg(out)
     fabric = load_topology(topology)
     collective = get_collective(collective).name
     names = None if algorithms is None else [name.strip() for name in algorithms.split(",") if name.strip()]
@@ -86,7 +89,7 @@ def crossover(
         return
     first = records[0]
     where = f"routing {first.routing}, placement {first.placement}, seed {first.seed}"
-    typer.echo(f"fastest {collective} on {first.topology}, simulated: {where}")
+    typer.echo(plain(f"fastest {collective} on {first.topology}, simulated: {where}"))
     typer.echo("+x %: how much longer the runner-up takes; c8: on 8 channels, s16: in 16 slices")
     typer.echo(plain(crossover_table(records)))
     for note in _notes(records):

@@ -55,7 +55,8 @@ def report(
     from commbench.topology.load import load_fabric
 
     notes: list[str] = []
-    records = read_all(files, salvage, on_bad=notes.append)
+    read = [(file, record) for file in files for record in read_all([file], salvage, on_bad=notes.append)]
+    records = [record for _, record in read]
     if not records:
         raise InputError(f"{', '.join(map(str, files))}: no records, so there is nothing to report")
     for note in notes:
@@ -63,6 +64,7 @@ def report(
     page = ReportInput(
         title="Collective communication" if title is None else title,
         records=records,
+        files=[file for file, _ in read],
         topologies=[drawable(load_fabric(name)) for name in topology or ()],
         command=this_command(),
         notes=[f"Left out: {note}" for note in notes],

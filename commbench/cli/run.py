@@ -170,7 +170,8 @@ class Asked:
             element_bytes=element_bytes,
         )
         schedule = schedules_for(chosen, request, sizes)
-        return shape | {"root": root, "schedule": schedule, "slices": request.slices}
+        pieces = {"channels": request.channels, "slices": request.slices, "group": request.group}
+        return shape | {"root": root, "schedule": schedule, **pieces}
 
 
 def refuse_for_native(**options: int | None) -> None:

@@ -20,7 +20,9 @@ from commbench.cli.run_what import (
     ranks_of,
     run_here,
 )
+from commbench.cli.tables import heading
 from commbench.errors import CheckFailedError, InputError
+from commbench.units import GB, format_figure, rate_unit
 
 if TYPE_CHECKING:
     from commbench.results.records import Measured, Record
@@ -142,19 +144,36 @@ def _lines(both: BlockTwins) -> list[str]:
 def tensor_parallel_table(twins: Sequence[BlockTwins], alone: "Sequence[Measured]" = ()) -> str:
     """One line per method, with and without sequence parallelism."""
     r = twins[0].measured
-    lines = [
-        f"# transformer block over {r.ranks} ranks on {r.backend}: hidden {r.hidden}, {r.heads} heads, ffn {r.ffn}, "
+    told = heading(
+        f"transformer block over {r.ranks} ranks on {r.backend}: hidden {r.hidden}, {r.heads} heads, ffn {r.ffn}, "
         f"sequence {r.sequence}, micro-batch {r.micro_batch}, {r.dtype}",
-        "# forward and backward of one microbatch; formula: 8 b s h e (t-1)/t bytes that a rank sends",
-        "# measured: in collectives, waiting for the slowest rank included, +- its median deviation; "
+        "forward and backward of one microbatch; formula: 8 b s h e (t-1)/t bytes that a rank sends",
+        "measured: in collectives, waiting for the slowest rank included, +- its median deviation; "
         f"simulated: {_simulated_how(twins, alone)}",
-        f"# wrong by: output and gradients in float64, largest difference / largest value (at most {r.tolerance:g})",
-        f"#{'method':<7} {'seq.par.':<8} {'calls':<31} {'moved':>10} {'formula':>10} {'step':>7} {'measured':>8} "
-        f"{'+-':>6} {'simul.':>7} {'error':>6} {'busbw':>6} {'wrong by':>8}",
-        f"#{'':<7} {'':<8} {'':<31} {'(B)':>10} {'(B)':>10} {'(ms)':>7} {'(ms)':>8} {'(ms)':>6} {'(ms)':>7} "
-        f"{'(%)':>6} {'(GB/s)':>6} {'':>8}",
+        f"wrong by: output and gradients in float64, largest difference / largest value (at most {r.tolerance:g})",
+        *dict.fromkeys(f"{_parallel(b)}: {_calls(b)}" for b in twins),
+    )
+    fastest = max((b.measured.busbw_GBps or 0.0 for b in twins), default=0.0)
+    factor, unit = rate_unit(GB * fastest)
+    lines = [
+        f"#{'method':<7} {'seq.':>4} {'moved':>9} {'formula':>9} {'step':>7} {'measured':>8} {'+-':>6} {'simul.':>7} "
+        f"{'error':>6} {'busbw':>6}",
+        f"#{'':<7} {'par.':>4} {'(B)':>9} {'(B)':>9} {'(ms)':>7} {'(ms)':>8} {'(ms)':>6} {'(ms)':>7} "
+        f"{'(%)':>6} {f'({unit})':>6}",
     ]
-    return "\n".join([*lines, *map(_row, twins)])
+    return "\n".join([told, *lines, *(_row(b, factor) for b in twins)])
+
+
+def _parallel(both: BlockTwins) -> str:
+    """Method and sequence parallelism."""
+    return f"{both.measured.method}, sequence parallel {'yes' if both.measured.sequence_parallel else 'no'}"
+
+
+def _calls(both: BlockTwins) -> str:
+    """What was called, and how far the result is off."""
+    r = both.measured
+    wrong_by = "not checked" if r.largest_error is None else f"wrong by {r.largest_error:.1e}"
+    return f"{', '.join(f'{count.calls} {count.collective}' for count in r.counts) or 'no calls'}; {wrong_by}"
 
 
 def _simulated_how(twins: Sequence[BlockTwins], alone: "Sequence[Measured]") -> str:
@@ -168,18 +187,16 @@ def _simulated_how(twins: Sequence[BlockTwins], alone: "Sequence[Measured]") -> 
     return f"calibrated on all-reduces alone, {sizes}, which it explains to {compared.fit_error:.1%} (median)"
 
 
-def _row(both: BlockTwins) -> str:
+def _row(both: BlockTwins, unit: float) -> str:
     r, compared = both.measured, both.compared
-    calls = ", ".join(f"{count.calls} {count.collective}" for count in r.counts) or "none"
-    busbw = "n/a" if r.busbw_GBps is None else f"{r.busbw_GBps:.3f}"
-    wrong_by = "n/a" if r.largest_error is None else f"{r.largest_error:.1e}"
+    busbw = "n/a" if r.busbw_GBps is None else format_figure(r.busbw_GBps * GB / unit, 6)
     simulated, error = "n/a", "n/a"
     if compared is not None:
         simulated, error = f"{1e3 * compared.simulated_s:.2f}", f"{100 * compared.error:+.1f}"
     return (
-        f" {r.method:<7} {'yes' if r.sequence_parallel else 'no':<8} {calls:<31} {r.moved_bytes:>10.0f} "
-        f"{r.formula_bytes:>10.0f} {1e3 * r.time_s:>7.2f} {1e3 * r.exposed_s:>8.2f} {1e3 * r.spread_s:>6.2f} "
-        f"{simulated:>7} {error:>6} {busbw:>6} {wrong_by:>8}"
+        f" {r.method:<7} {'yes' if r.sequence_parallel else 'no':>4} {r.moved_bytes:>9.0f} {r.formula_bytes:>9.0f} "
+        f"{1e3 * r.time_s:>7.2f} {1e3 * r.exposed_s:>8.2f} {1e3 * r.spread_s:>6.2f} {simulated:>7} {error:>6} "
+        f"{busbw:>6}"
     )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``run COLLECTIVE``, or one of the words that have options of their own; and what those commands share."""
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 

@@ -90,22 +90,23 @@ def sim(
     from commbench.collectives.registry import DEFAULTS
     from commbench.collectives.sizes import dtype_bytes
     from commbench.results.journal import Journal
+    from commbench.results.run_id import new_run_id
     from commbench.sim.collective import simulate
     from commbench.sim.placing import place
     from commbench.topology.jobs import deal
     from commbench.topology.load import load_fabric
-    from commbench.units import format_bytes
+    from commbench.topology.summary import network_rate
+    from commbench.units import format_bytes, rate_unit
 
     collective = require_collective(collective, "train")
     fabric = load_fabric(topology)
-    element_bytes = dtype_bytes(dtype)
+    element_bytes, unit = dtype_bytes(dtype), rate_unit(network_rate(fabric))
     placed = len(place(fabric, ranks, placement, seed, ranks_per_host))
     world = placed if jobs is None else max(map(len, deal(jobs, placed)))
     sizes = sizes_of(collective, world, element_bytes, (min_bytes, max_bytes, factor, step))
     chosen = load_any(collective, algorithm or DEFAULTS[collective])
-    journal = Journal(out) if out is not None else None
-    shown: list[float | None] = []
-    disturbed = _scenario(scenario, jitter, seed)
+    journal, shown = (Journal(out) if out is not None else None), list[float | None]()
+    disturbed, run_id = _scenario(scenario, jitter, seed), new_run_id()
     for number, size in enumerate(sizes):
         with progress_bar(f"{collective} {format_bytes(size)}") as progress:
             done = simulate(
@@ -131,16 +132,17 @@ def sim(
                 links=links,
                 hints=number == 0,
                 progress=progress,
+                run_id=run_id,
             )
         if journal is not None:
             journal.append(done.record)
-        _show(done, size, element_bytes, header=number == 0, json=json)
+        _show(done, element_bytes, unit, header=number == 0, json=json)
         shown.append(done.record.busbw_GBps)
     if not json:
         _show_average(shown)
 
 
-def _show(done: "Simulation", size: int, element_bytes: int, *, header: bool, json: bool) -> None:
+def _show(done: "Simulation", element_bytes: int, unit: tuple[float, str], *, header: bool, json: bool) -> None:
     """One size: its line on stdout, what was folded or skipped and what would be faster on stderr."""
     from commbench.cli.tables import simulated_header, simulated_row
     from commbench.units import format_bytes
@@ -152,10 +154,10 @@ def _show(done: "Simulation", size: int, element_bytes: int, *, header: bool, js
         typer.echo(record.to_json())
         return
     if record.shortcut:
-        typer.echo(f"{format_bytes(size)}: {record.shortcut}", err=True)
+        typer.echo(f"{format_bytes(record.size_bytes)}: {record.shortcut}", err=True)
     if header:
-        typer.echo(simulated_header(record))
-    typer.echo(simulated_row(record, element_bytes))
+        typer.echo(simulated_header(record, unit[1]))
+    typer.echo(simulated_row(record, element_bytes, unit[0]))
 
 
 def _show_average(busbws: "list[float | None]") -> None:

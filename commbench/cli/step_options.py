@@ -184,6 +184,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     Raises:
         InputError: whatever is missing or does not fit; names option, value and rule.
     """
+    from commbench.results.run_id import new_run_id
     from commbench.sim.scenario import Scenario
     from commbench.topology.load import load_fabric
     from commbench.training.fitting import ASSUMED_MARGIN_BYTES
@@ -213,6 +214,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
         scenario=scenario,
         unfolded=options.unfolded,
         margin_bytes=margin,
+        run_id=new_run_id(),
     ).record
 
 

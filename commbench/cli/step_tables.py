@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated training step as text; every line fits 100 columns."""
+"""A simulated training step as text; every line fits 80 columns."""
 
 import textwrap
 from collections.abc import Mapping
 
+from commbench.cli.tables import heading
 from commbench.results.steps import SimulatedStep
 from commbench.units import format_bytes, format_time
 
 __all__ = ["step_table", "too_large"]
-
-_WIDTH = 100
 
 
 def step_table(record: SimulatedStep) -> str:
@@ -34,26 +33,21 @@ def too_large(r: SimulatedStep) -> str:
 def _header(r: SimulatedStep) -> str:
     degrees = " ".join(f"{axis} {getattr(r, axis)}" for axis in ("tp", "cp", "ep", "dp", "pp") if getattr(r, axis) > 1)
     shares = ", ".join(f"{key} {value}" for key, value in r.efficiency.items())
-    return "\n".join(
-        [
-            f"# simulated training step: {r.model} on {r.topology}, {r.ranks:,} x {r.device} ({r.dtype})",
-            f"# {degrees or 'one rank'}; {r.schedule}, {r.stages_per_rank} stage(s) per rank, {r.microbatches} "
-            f"microbatches of {r.micro_batch} x {r.sequence} tokens, global batch {r.global_batch}",
-            f"# ZeRO {r.zero}, recompute {r.recompute}, sequence parallel {'yes' if r.sequence_parallel else 'no'}, "
-            f"{r.attention} attention",
-            f"# efficiency: {shares}; slowdown of compute beside a collective {r.slowdown:g}",
-            f"# routing {r.routing}, placement {r.placement}, engine {r.engine}, seed {r.seed}"
-            + (f", scenario {r.scenario}" if r.scenario else ""),
-        ]
+    disturbed = (f", scenario {r.scenario}" if r.scenario else "") + (f", jitter {r.jitter:g}" if r.jitter else "")
+    return heading(
+        f"simulated training step: {r.model} on {r.topology}, {r.ranks:,} x {r.device} ({r.dtype})",
+        f"{degrees or 'one rank'}; {r.schedule}, {r.stages_per_rank} stage(s) per rank, {r.microbatches} "
+        f"microbatches of {r.micro_batch} x {r.sequence} tokens, global batch {r.global_batch}",
+        f"ZeRO {r.zero}, recompute {r.recompute}, sequence parallel {'yes' if r.sequence_parallel else 'no'}, "
+        f"{r.attention} attention",
+        f"efficiency: {shares}; slowdown of compute beside a collective {r.slowdown:g}",
+        f"routing {r.routing}, placement {r.placement}, engine {r.engine}, seed {r.seed}{disturbed}",
     )
 
 
 def _notes(r: SimulatedStep) -> str:
     """What was folded and what else a reader must know, as comments."""
-    return "\n".join(
-        textwrap.fill(note, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
-        for note in (r.folded, *r.notes)
-    )
+    return heading(r.folded, *r.notes)
 
 
 def _headline(r: SimulatedStep) -> str:
@@ -63,7 +57,7 @@ def _headline(r: SimulatedStep) -> str:
         ("tokens/s/GPU", f"{r.tokens_per_s_per_gpu:,.1f}"),
         ("MFU", f"{r.mfu:.2%}   (FLOP of the model; {tflops:.1f} TFLOP/s per GPU)"),
         ("HFU", f"{r.hfu:.2%}   (FLOP executed, recomputed ones included)"),
-        ("bubble", f"{r.bubble_of_ideal:.2%} of ideal (idle / busy), {r.bubble_of_total:.2%} of total (idle / length)"),
+        ("bubble", f"{r.bubble_of_ideal:.2%} of ideal (idle / busy), {r.bubble_of_total:.2%} of total (/ length)"),
     ]
     if r.bubble_of_span is not None:
         rows.append(("", f"{r.bubble_of_span:.2%} of the longest span of a stage, as the zero-bubble papers count"))
@@ -97,10 +91,10 @@ def _memory(r: SimulatedStep) -> str:
 
 
 def _links(r: SimulatedStep) -> str:
-    lines = [f"#{'links':<22} {'busiest':<36} {'bytes':>11} {'in use':>7} {'mean':>7} {'links':>8}"]
+    lines = [f"#{'links, and the busiest of them':<33} {'bytes':>11} {'in use':>8} {'mean':>8} {'links':>9}"]
     for one in r.busiest_links:
         lines.append(
-            f" {one['joins']:<22} {one['link']:<36} {format_bytes(one['bytes']):>11} {one['utilisation']:>7.1%} "
-            f"{one['mean_utilisation']:>7.1%} {one['links']:>8,}"
+            f" {one['joins']:<33} {format_bytes(one['bytes']):>11} {one['utilisation']:>8.1%} "
+            f"{one['mean_utilisation']:>8.1%} {one['links']:>9,}\n   {one['link']}"
         )
     return "\n".join(lines)

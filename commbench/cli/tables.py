@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text tables of the verbs, with nccl-tests' columns; every line fits 100 columns."""
+"""Text tables of the verbs, with nccl-tests' columns; every line fits 80 columns."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from commbench.results.records import Compared, Simulated, Summary
-from commbench.units import format_bytes, format_time
+from commbench.units import GB, format_bytes, format_figure, format_time
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,6 +15,7 @@ __all__ = [
     "compared_points",
     "compared_row",
     "compared_table",
+    "heading",
     "plain",
     "simulated_header",
     "simulated_row",
@@ -22,13 +23,13 @@ __all__ = [
     "summary_lines",
 ]
 
-_WIDTH = 100  # columns that every table fits into
+_WIDTH = 80  # columns that every table fits into
 
 
 def plain(part: "Table | str") -> str:
     """A table, or words to be broken into lines, as text without blanks at the ends of lines.
 
-    It takes 100 columns at the most, and fewer where the terminal, or the variable COLUMNS, has fewer.
+    It takes 80 columns at the most, and fewer where the terminal, or the variable COLUMNS, has fewer.
     """
     import shutil
 
@@ -41,28 +42,48 @@ def plain(part: "Table | str") -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
 
 
-def _number(value: float | None, width: int, digits: int = 2) -> str:
-    return f"{'n/a':>{width}}" if value is None else f"{value:>{width}.{digits}f}"
+def heading(*sentences: str) -> str:
+    """Sentences above a table, as comments."""
+    import textwrap
 
-
-def simulated_header(record: Simulated) -> str:
-    """Where it is simulated, and the column names."""
-    return (
-        f"# simulated {record.collective} {record.algorithm} on {record.topology}: {record.ranks} ranks, "
-        f"routing {record.routing}, placement {record.placement}\n"
-        f"# engine {record.engine}, detail {record.detail}, slices {record.slices}, seed {record.seed}\n"
-        f"#{'size':>12} {'count':>11} {'time':>12} {'algbw':>8} {'busbw':>8} {'lower bound':>12} {'transfers':>10}"
-        f" {'wall':>7}\n"
-        f"#{'(B)':>12} {'(elements)':>11} {'(us)':>12} {'(GB/s)':>8} {'(GB/s)':>8} {'(us)':>12} {'':>10} {'(s)':>7}"
+    return "\n".join(
+        textwrap.fill(one, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
+        for one in sentences
     )
 
 
-def simulated_row(record: Simulated, element_bytes: int) -> str:
-    """One size, below it what each of several jobs took and the busiest links."""
+def _fixed(value: float, width: int) -> str:
+    """Two decimals where they fit, fewer where not."""
+    return next((t for d in (2, 1) if len(t := f"{value:.{d}f}") <= width), f"{value:.0f}").rjust(width)
+
+
+def _rate(value_GBps: float | None, unit: float) -> str:  # noqa: N803  the unit is spelled as in the records
+    return "    n/a" if value_GBps is None else format_figure(value_GBps * GB / unit, 7).rjust(7)
+
+
+def simulated_header(record: Simulated, unit: str = "GB/s") -> str:
+    """Where it is simulated and what tells it from others, and the column names; bandwidths in ``unit``."""
+    scenario = f", scenario {record.scenario}" if record.scenario else ""
+    scenario += f", jitter {record.jitter:g}" if record.jitter else ""
+    told = heading(
+        f"simulated {record.collective} {record.algorithm} on {record.topology}: {record.ranks} ranks, "
+        f"routing {record.routing}, placement {record.placement}{scenario}",
+        f"engine {record.engine}, detail {record.detail}, channels {record.channels}, slices {record.slices}, "
+        f"groups of {record.group}, seed {record.seed}",
+    )
+    widths = (11, 10, 10, 7, 7, 10, 10, 7)
+    titles = ("size", "count", "time", "algbw", "busbw", "bound", "transfers", "wall")
+    units = ("(B)", "(elements)", "(us)", f"({unit})", f"({unit})", "(us)", "", "(s)")
+    lines = (" ".join(text.rjust(w) for text, w in zip(line, widths, strict=True)) for line in (titles, units))
+    return "\n".join([told, *(f"#{line}" for line in lines)])
+
+
+def simulated_row(record: Simulated, element_bytes: int, unit: float = GB) -> str:
+    """One size, below it what each of several jobs took and the busiest links; bandwidths in ``unit`` bytes/s."""
     row = (
-        f" {record.size_bytes:>12} {record.size_bytes // element_bytes:>11} {record.time_s * 1e6:>12.2f} "
-        f"{_number(record.algbw_GBps, 8)} {_number(record.busbw_GBps, 8)} {record.lower_bound_s * 1e6:>12.2f} "
-        f"{record.transfers:>10} {record.wall_s:>7.3f}"
+        f" {record.size_bytes:>11} {record.size_bytes // element_bytes:>10} {_fixed(record.time_s * 1e6, 10)} "
+        f"{_rate(record.algbw_GBps, unit)} {_rate(record.busbw_GBps, unit)} "
+        f"{_fixed(record.lower_bound_s * 1e6, 10)} {record.transfers:>10} {record.wall_s:>7.3f}"
     )
     return "\n".join([row, *_job_lines(record), *_busiest_lines(record)])
 
@@ -114,31 +135,34 @@ def compared_points(records: Sequence[Compared]) -> str:
 
 def _compared_header() -> str:
     """Column names of a validation."""
-    left = f"#{'algorithm':<19} {'ranks':>5} {'size':>10} {'set':>5}"
-    return left + f" {'measured':>11} {'+-':>6} {'simulated':>11} {'error':>8}"
+    left = f"#{'algorithm':<19} {'ranks':>5} {'size':>9} {'set':>4}"
+    return left + f" {'measured':>10} {'+-':>6} {'simulated':>10} {'error':>7}"
 
 
 def compared_row(record: Compared) -> str:
     """One point: the spread is that of the measurement, the error is signed."""
     return (
-        f" {record.algorithm:<19} {record.ranks:>5} {format_bytes(record.size_bytes):>10} {record.set:>5} "
-        f"{format_time(record.measured_s):>11} {record.spread_s / record.measured_s:>6.1%} "
-        f"{format_time(record.simulated_s):>11} {record.error:>+8.1%}"
+        f" {record.algorithm:<19} {record.ranks:>5} {format_bytes(record.size_bytes):>9} {record.set:>4} "
+        f"{format_time(record.measured_s):>10} {record.spread_s / record.measured_s:>6.1%} "
+        f"{format_time(record.simulated_s):>10} {record.error:>+7.1%}"
     )
 
 
 def summary_lines(summary: Summary) -> str:
     """The thresholds and the groups."""
     lines = [
-        f"# {summary.points} test points: median |error| {summary.median_abs_error:.1%} (threshold "
-        f"{summary.max_median_abs_error:.0%}), 95th percentile {summary.p95_abs_error:.1%} (threshold "
-        f"{summary.max_p95_abs_error:.0%}): {'ok' if summary.ok else 'FELL SHORT'}"
+        heading(
+            f"{summary.points} test points: median |error| {summary.median_abs_error:.1%} (threshold "
+            f"{summary.max_median_abs_error:.0%}), 95th percentile {summary.p95_abs_error:.1%} (threshold "
+            f"{summary.max_p95_abs_error:.0%}): {'ok' if summary.ok else 'FELL SHORT'}"
+        ),
+        f"#   {'':<28} {'points':>7} {'error':>9} {'|error|':>9} {'|error|':>9}",
+        f"#   {'':<28} {'':>7} {'median':>9} {'median':>9} {'95th':>9}",
     ]
     for group, members in summary.groups.items():
         for name, figures in members.items():
             lines.append(
-                f"#   {group + ' ' + name:<30} {figures['points']:>3.0f} points: "
-                f"median error {figures['median_error']:>+6.1%}, "
-                f"|error| median {figures['median_abs_error']:>5.1%}, p95 {figures['p95_abs_error']:>5.1%}"
+                f"#   {group + ' ' + name:<28} {figures['points']:>7.0f} {figures['median_error']:>+9.1%} "
+                f"{figures['median_abs_error']:>9.1%} {figures['p95_abs_error']:>9.1%}"
             )
     return "\n".join(lines)

@@ -60,11 +60,12 @@ def show(name: Name, json: Jsonl = False) -> None:
 def draw(name: Name, out: Out, json: Jsonl = False) -> None:
     """A picture of a topology, as one SVG file that needs nothing else."""
     from commbench.report.draw import topology_svg
-    from commbench.results.outfile import write_whole
+    from commbench.report.html import require_svg, write_page
     from commbench.topology import load_fabric
     from commbench.topology.layout import drawable
 
-    write_whole(out, topology_svg(drawable(load_fabric(name))))
+    require_svg(out)
+    write_page(topology_svg(drawable(load_fabric(name))), out)
     if json:
         typer.echo(page_line(out, kind="drawing"))
     else:
@@ -146,7 +147,9 @@ def _link_table(topology: "Topology | Tree") -> "Table":
         arrow = "<->" if make.duplex else "->"
         between = f"{make.src_kind.value} {arrow} {make.dst_kind.value}"
         latency = format_time(seconds(make.latency_ps)) if make.latency_ps else "0"
-        rate = (format_bit_rate if make.kind is LinkKind.NETWORK else format_bandwidth)(make.bandwidth)
+        rate = format_bandwidth(make.bandwidth)
+        if make.kind is LinkKind.NETWORK:  # as vendors say it, and as nearly every file does
+            rate = f"{format_bit_rate(make.bandwidth)} ({rate})"
         table.add_row(make.kind.value, between, str(make.count), rate, latency)
     return table
 

@@ -180,9 +180,11 @@ def agreement_table(found: "Agreement") -> str:
     lines = []
     for contended, summary in found.summaries.items():
         lines.append(f"# {'links shared by several pairs of hosts' if contended else 'no link shared'}")
+        where = ""
         for point in found.points:
             if point.contended is contended:
-                where = f"{point.compared.topology}, {point.compared.collective}"
-                lines.append(f"{compared_row(point.compared)}  {where}")
+                if (here := f"# {point.compared.topology}, {point.compared.collective}") != where:
+                    lines.append(where := here)
+                lines.append(compared_row(point.compared))
         lines.append(summary_lines(summary))
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 """What a person sees of a run: nccl-tests' table on stdout; header notes and a progress bar on stderr."""
 
 import sys
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -15,13 +16,13 @@ from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
 from commbench.live.progress import Place
 from commbench.results.records import Measured
-from commbench.units import format_bytes
+from commbench.units import GB, format_bytes, format_figure, rate_unit
 
 __all__ = ["JsonLines", "Table", "header_lines", "row", "session_notes"]
 
-_TITLES = ("size", "count", "type", "redop", "root", "time", "algbw", "busbw", "min", "max", "spread", "#wrong")
-_UNITS = ("(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)", "(us)", "(us)", "(us)", "")
-_WIDTHS = (11, 10, 8, 5, 4, 8, 6, 6, 8, 8, 8, 6)
+_TITLES = ("size", "count", "type", "redop", "root", "time", "algbw", "busbw", "spread", "#wrong")
+_WIDTHS = (10, 10, 8, 5, 4, 8, 7, 7, 6, 6)
+_WIDTH = 80
 _NO_ROOT = -1  # as nccl-tests prints it
 _BAR_S = 0.5  # between redraws: the ranks need the cores more than the bar does
 
@@ -33,21 +34,33 @@ def header_lines(plan: Plan, facts: SessionFacts) -> list[str]:
     slices = f" in {plan.slices} slices" if plan.slices > 1 else ""
     place = "in place" if plan.in_place else "out of place"
     ranks = f"{facts.ranks} rank{'s' * (facts.ranks > 1)}"
-    return [
-        f"# {plan.collective}, {plan.algorithm}{slices}: {ranks} on {facts.backend}, started by {facts.launcher}",
+    channels = f", {plan.channels} channels" if plan.channels > 1 else ""
+    unit = _unit(facts)[1]
+    lines = [
+        f"# {plan.collective}, {plan.algorithm}{slices}{channels}: {ranks} on {facts.backend}, started by "
+        f"{facts.launcher}",
         f"# {where}: {_machine(env)}",
         f"# torch {env['torch']}" + (f", NCCL {env['nccl']}, {env['gpu']}" if "nccl" in env else ""),
         f"# {plan.timing} timing, {place}, {plan.iters} iterations after {plan.warmup} of warm-up",
-        "# time: median over iterations of the slowest rank; min, max, spread (median absolute deviation)",
-        "# of the same; 1 GB = 1e9 B",
-        "#" + _columns(_TITLES)[1:],
-        "#" + _columns(_UNITS)[1:],
+        "# time: median over iterations of the slowest rank; spread: median absolute",
+        "# deviation of the same; 1 GB = 1e9 B",
     ]
+    units = ("(B)", "(elements)", "", "", "", "(us)", f"({unit})", f"({unit})", "(us)", "")
+    heads = ["#" + _columns(line)[1:] for line in (_TITLES, units)]
+    return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="#   ")] + heads
 
 
-def row(record: Measured, root: int = _NO_ROOT) -> str:
-    """One line of the table; the count is nccl-tests': elements of one rank's block where the buffer is blocks."""
-    slowest = record.slowest_s
+def _unit(facts: SessionFacts) -> tuple[float, str]:
+    """Of the bandwidths: by the fastest link of a lab, GB/s elsewhere."""
+    rates = facts.environment.get("emulated", {}).get("link_rates_bytes_per_s") or [GB]
+    return rate_unit(max(rates))
+
+
+def row(record: Measured, root: int = _NO_ROOT, unit: float = GB) -> str:
+    """One line of the table, bandwidths in ``unit`` bytes/s.
+
+    The count is nccl-tests': elements of one rank's block where the buffer is blocks.
+    """
     blocks = record.ranks if get_collective(record.collective).by_rank else 1
     return _columns(
         (
@@ -57,10 +70,8 @@ def row(record: Measured, root: int = _NO_ROOT) -> str:
             record.op,
             str(root),
             _us(record.time_s),
-            _rate(record.algbw_GBps),
-            _rate(record.busbw_GBps),
-            _us(min(slowest)),
-            _us(max(slowest)),
+            _rate(record.algbw_GBps, unit),
+            _rate(record.busbw_GBps, unit),
             _us(record.spread_s),
             "n/a" if record.wrong is None else str(record.wrong),
         )
@@ -105,9 +116,11 @@ class Table(Observer):
         self._drawn_at = 0.0
         self._done = 0
         self._busbws: list[float] = []  # GB/s
+        self._unit = GB
 
     def started(self, facts: SessionFacts) -> None:
         """Print the header."""
+        self._unit = _unit(facts)[0]
         print("\n".join(header_lines(self._plan, facts)), flush=True)
         for note in session_notes(facts):
             _say(f"note: {note}")
@@ -132,7 +145,7 @@ class Table(Observer):
         """Print the row."""
         self._done += 1
         self._busbws.append(record.busbw_GBps or 0.0)
-        print(row(record, self._plan.root if self._plan.spec.rooted else _NO_ROOT), flush=True)
+        print(row(record, self._plan.root if self._plan.spec.rooted else _NO_ROOT, self._unit), flush=True)
 
     def close(self) -> None:
         """Take the bar away, and print the line that nccl-tests ends with and scripts look for."""
@@ -156,10 +169,8 @@ def _us(time_s: float) -> str:
     return f"{time_s * 1e6:.1f}" if time_s < 1 else f"{time_s * 1e6:.0f}"
 
 
-def _rate(bandwidth_GBps: float | None) -> str:  # noqa: N803  the unit is spelled as in the records
-    if bandwidth_GBps is None:
-        return "n/a"
-    return f"{bandwidth_GBps:.3f}" if bandwidth_GBps < 10 else f"{bandwidth_GBps:.1f}"
+def _rate(bandwidth_GBps: float | None, unit: float) -> str:  # noqa: N803  the unit is spelled as in the records
+    return "n/a" if bandwidth_GBps is None else format_figure(bandwidth_GBps * GB / unit, 7)
 
 
 def _say(text: str) -> None:

@@ -32,7 +32,8 @@ class Plan(Job):
         schedule: the algorithm to execute, or one schedule per size where it depends on the size; None for the
             backend's own collective.
         root: of rooted collectives.
-        slices: pieces the schedule was pipelined in, for the record.
+        channels, slices, group: pieces the schedule runs side by side and was pipelined in, and the ranks per host that
+            it was built for, for the record.
         dtype, op: of the elements and the reduction (where there is one).
         timing: "isolated" (barrier before each iteration) or "pipelined" (back to back after one barrier).
 
@@ -46,7 +47,9 @@ class Plan(Job):
     sizes_bytes: tuple[int, ...]
     schedule: Schedule | tuple[Schedule, ...] | None = None
     root: int = 0
+    channels: int = 1
     slices: int = 1
+    group: int = 1
     dtype: str = "float32"
     op: str = "sum"
     iters: int = 20
@@ -60,7 +63,7 @@ class Plan(Job):
             raise InputError(f"--op {self.op}: not measured yet; known: {', '.join(OPS)}")
         require_known("--op", self.op, OPS)
         require_known("--timing", self.timing, TIMINGS)
-        require_least(1, ("--slices", self.slices))
+        require_least(1, ("--channels", self.channels), ("--slices", self.slices), ("--group", self.group))
         if not 0 <= self.root < self.ranks:
             raise InputError(f"--root {self.root} is outside the ranks 0..{self.ranks - 1}")
         if self.root and not spec.rooted:

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The picture of a crossover map: one tile per size and world size, coloured by the algorithm that wins there."""
 
-import io
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from commbench.report.fonts import load_matplotlib
-from commbench.report.style import drawing, new_figure
+from commbench.report.style import drawing, new_figure, svg_text
 from commbench.units import format_bytes, format_time
 
 if TYPE_CHECKING:
@@ -57,10 +56,8 @@ def crossover_svg(records: Sequence["Crossover"]) -> str:
             place = (ranks.index(record.ranks), sizes.index(record.size_bytes))
             _tile(axes, record, place, _colour(record.winner, winners))
         _legend(axes, records, winners, _TOP + len(sizes) * _TILE[1] + 26, across)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    return re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', text[text.index("<svg") :], count=2)  # pixels, not points
+        text = svg_text(figure)
+    return re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', text, count=2)  # pixels, not points
 
 
 def strength(margin: float | None) -> float:

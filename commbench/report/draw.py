@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of topologies as self-contained SVG; the geometry comes from :mod:`commbench.topology.layout`."""
 
-import io
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from commbench.report.fonts import load_matplotlib
+from commbench.report.style import svg_text
+from commbench.report.text import printable
 from commbench.topology.layout import Box, Drawing, Label, Stroke, layout, link_word
 from commbench.topology.model import LinkKind, NodeKind, Topology
 
@@ -58,11 +59,9 @@ def topology_svg(topology: Topology) -> str:
     """One ``<svg>`` element, 10 inches wide, that needs nothing outside itself; equal input, equal text."""
     matplotlib = load_matplotlib()
 
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": topology.name}):
-        out = io.StringIO()
-        topology_figure(topology).savefig(out, format="svg", metadata={"Date": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+    plain: Any = {"svg.fonttype": "none", "svg.hashsalt": printable(topology.name), "text.parse_math": False}
+    with matplotlib.rc_context(plain):
+        return svg_text(topology_figure(topology))
 
 
 def topology_figure(topology: Topology) -> "Figure":

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a page says in words: the verdict, what ran where and when, and where every number came from."""
+"""What a page says in words: what ran where and when, and where every number came from."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from commbench.report.text import percent, plural, size_range, time_text
-from commbench.results.records import Compared, Measured, Record, Simulated, Summary
+from commbench.report.text import plural, size_range
+from commbench.results.records import Compared, Measured, Record, Simulated
 from commbench.units import format_bytes
 
 if TYPE_CHECKING:
@@ -17,25 +17,14 @@ __all__ = [
     "Fact",
     "Number",
     "RunFacts",
-    "Verdict",
     "environment_rows",
     "numbers",
     "provenance_counts",
     "run_facts",
     "sample_facts",
-    "verdicts",
 ]
 
 _BYTES_KEYS = frozenset({"memory_bytes"})
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One sentence with a word in front; ``tone`` is "good", "bad" or "plain"."""
-
-    tone: str
-    word: str
-    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,61 +58,6 @@ class RunFacts:
     timing: str
     wrong: str
     tone: str
-
-
-def verdicts(records: Sequence[Record]) -> list[Verdict]:
-    """Wrong values first, then every validation's end, else what is on the page."""
-    found = [*_wrong_values(records), *(_validation(r) for r in records if isinstance(r, Summary))]
-    compared = [r for r in records if isinstance(r, Compared)]
-    if compared and not any(isinstance(r, Summary) for r in records):
-        tests = sum(p.set == "test" for p in compared)
-        sentence = (
-            f"{plural(len(compared), 'point')}, {tests} of them for test; no summary record, so nothing was judged."
-        )
-        found.append(Verdict("plain", "Compared", sentence))
-    return found or [_best(records)]
-
-
-def _validation(summary: Summary) -> Verdict:
-    figures = (
-        f"{plural(summary.points, 'test point')}: median |error| {percent(summary.median_abs_error)}, "
-        f"95th percentile {percent(summary.p95_abs_error)}"
-    )
-    limits = f"(at most {_round_percent(summary.max_median_abs_error)} and {_round_percent(summary.max_p95_abs_error)})"
-    if summary.ok:
-        return Verdict("good", "Within thresholds", f"{figures} {limits}.")
-    return Verdict("bad", "Fell short", f"{figures} {limits}.")
-
-
-def _round_percent(fraction: float) -> str:
-    return f"{100 * fraction:.3g} %"
-
-
-def _wrong_values(records: Sequence[Record]) -> Iterable[Verdict]:
-    bad = [r for r in records if isinstance(r, Measured) and r.wrong]
-    if bad:
-        total = sum(r.wrong or 0 for r in bad)
-        values, sizes = plural(total, "wrong value"), plural(len(bad), "measured size")
-        yield Verdict("bad", "Wrong results", f"{values} at {sizes}: what was timed there did not do its work.")
-
-
-def _best(records: Sequence[Record]) -> Verdict:
-    """Without a check that could pass or fail: the best bus bandwidth on the page."""
-    for kind, word in ((Measured, "Measured"), (Simulated, "Simulated")):
-        points = [r for r in records if isinstance(r, kind)]
-        rated = [r for r in points if r.busbw_GBps is not None]
-        if rated:
-            top = max(rated, key=lambda r: r.busbw_GBps or 0.0)
-            of_them = f"{plural(len(points), 'size')}; the best: " if len(points) > 1 else ""
-            what = f"{top.algorithm} {top.collective} of {format_bytes(top.size_bytes)}"
-            sentence = (
-                f"{of_them}{what} on {plural(top.ranks, 'rank')} in {time_text(top.time_s)}, "
-                f"bus bandwidth {top.busbw_GBps:.4g} GB/s."
-            )
-            return Verdict("plain", word, sentence)
-        if points:
-            return Verdict("plain", word, f"{plural(len(points), 'size')}; bus bandwidth has no meaning for one rank.")
-    return Verdict("plain", "Records", "Nothing on this page was measured, simulated or compared.")
 
 
 def run_facts(records: Sequence[Record]) -> list[Fact]:

@@ -5,15 +5,18 @@ A page's template extends ``base.html.j2`` (head, verdicts, facts, notes, footer
 fills its blocks ``nav`` and ``sections``; tables and pictures are the macros of ``pieces.html.j2``.
 """
 
+
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from commbench import __version__
+from commbench.errors import InputError
+from commbench.report.text import printable
 from commbench.results.outfile import write_whole
 
-__all__ = ["fill_page", "write_page"]
+__all__ = ["fill_page", "require_svg", "write_page"]
 
 
 def fill_page(template: str, values: Mapping[str, Any], *, folder: Path | None = None) -> str:
@@ -34,7 +37,8 @@ def fill_page(template: str, values: Mapping[str, Any], *, folder: Path | None =
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render({"version": __version__, "css": _text("page.css"), **values})
+    page = environment.get_template(template).render({"version": __version__, "css": _text("page.css"), **values})
+    return printable(page)
 
 
 def write_page(page: str, path: Path) -> Path:
@@ -44,6 +48,17 @@ def write_page(page: str, path: Path) -> Path:
         InputError: the file cannot be written.
     """
     return write_whole(path, page)
+
+
+def require_svg(path: Path) -> Path:
+    """The path, if it says that an SVG file is wanted.
+
+    Raises:
+        InputError: another ending.
+    """
+    if path.suffix.lower() != ".svg":
+        raise InputError(f"--out {path}: pictures are written as SVG; name it {path.with_suffix('.svg').name}")
+    return path
 
 
 def _text(name: str) -> str:

@@ -7,7 +7,17 @@ from typing import Any
 
 from commbench.report.pipeline_chart import Bar, Panel, PassKey, pass_keys, pipeline_chart
 from commbench.report.style import Picture
-from commbench.report.tables import Cell, Column, Table, bytes_cell, share_cell, time_cell, word_cell
+from commbench.report.tables import (
+    Cell,
+    Column,
+    Field,
+    Table,
+    identity_fields,
+    make_table,
+    share_cell,
+    time_cell,
+    word_cell,
+)
 from commbench.report.text import percent, plural, signed_percent, time_parts, time_text
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated, RankSpans
@@ -29,9 +39,6 @@ LIVE_STEP_RECORDS = (
     OverlapMeasured,
 )
 """Records that this section shows; the rest of a page knows nothing of them."""
-
-_Field = tuple[Column, Callable[[Any], Cell]]
-
 
 @dataclass(frozen=True, slots=True)
 class LiveSteps:
@@ -117,26 +124,19 @@ def _panel(title: str, spans: RankSpans, ranks: int) -> Panel:
     return Panel(title, tuple(f"rank {rank}" for rank in range(len(spans))), bars)
 
 
-def _table(name: str, title: str, records: Sequence[Record], fields: Sequence[_Field]) -> Table | None:
-    if not records:
-        return None
-    rows = tuple(tuple(make(record) for _, make in fields) for record in records)
-    return Table(name, title, (), tuple(column for column, _ in fields), rows)
-
-
-def _words(title: str, text: Callable[[Any], str]) -> _Field:
+def _words(title: str, text: Callable[[Any], str]) -> Field:
     return Column(title, numeric=False), lambda r: word_cell(text(r))
 
 
-def _number(title: str, value: Callable[[Any], float], under: str = "", form: str = ",") -> _Field:
+def _number(title: str, value: Callable[[Any], float], under: str = "", form: str = ",") -> Field:
     return Column(title, under), lambda r: Cell(format(value(r), form), value(r))
 
 
-def _seconds(title: str, value: Callable[[Any], float], under: str = "") -> _Field:
+def _seconds(title: str, value: Callable[[Any], float], under: str = "") -> Field:
     return Column(title, under), lambda r: time_cell(value(r))
 
 
-def _share(title: str, value: Callable[[Any], float | None], under: str = "") -> _Field:
+def _share(title: str, value: Callable[[Any], float | None], under: str = "") -> Field:
     def cell(record: Any) -> Cell:
         share = value(record)
         return Cell("n/a", -1, tone="muted") if share is None else share_cell(share)
@@ -163,11 +163,8 @@ def _bubbles(records: Sequence[Record]) -> Table | None:
             ("host", "host"),
         )
     ]
-    fields: list[_Field] = [
-        _words("schedule", lambda r: r.schedule),
-        _words("run by", lambda r: "torch" if r.executor == "torch" else "commbench"),
-        *([_words("fabric", lambda r: r.fabric or "this machine")] if any(r.fabric for r in found) else []),
-        (Column("activation"), lambda r: bytes_cell(r.activation_bytes)),
+    fields: list[Field] = [
+        *identity_fields(PipelineCompared),
         _seconds("step", lambda r: r.measured_s, "measured"),
         _seconds("spread", lambda r: r.spread_s),
         _seconds("step", lambda r: r.simulated_s, "simulated"),
@@ -178,7 +175,7 @@ def _bubbles(records: Sequence[Record]) -> Table | None:
         _share("bubble", lambda r: r.clock_free_bubble, "from m and 2m"),
         *idle,
     ]
-    return _table(
+    return make_table(
         "bubbles",
         "Bubbles (of total): measured, simulated, and where the mean rank's idle time went",
         found,
@@ -189,17 +186,15 @@ def _bubbles(records: Sequence[Record]) -> Table | None:
 def _traffic(records: Sequence[Record]) -> Table | None:
     compared = {_block(r): r for r in records if isinstance(r, TensorParallelCompared)}
 
-    def of_twin(title: str, under: str, cell: Callable[[TensorParallelCompared], Cell]) -> _Field:
+    def of_twin(title: str, under: str, cell: Callable[[TensorParallelCompared], Cell]) -> Field:
         def make(record: TensorParallelMeasured) -> Cell:
             twin = compared.get(_block(record))
             return Cell("n/a", -1, tone="muted") if twin is None else cell(twin)
 
         return Column(title, under), make
 
-    fields: list[_Field] = [
-        _words("split by", lambda r: "DTensor" if r.method == "dtensor" else "hand"),
-        (Column("seq.", "parallel", numeric=False), lambda r: word_cell("yes" if r.sequence_parallel else "no")),
-        _number("ranks", lambda r: r.ranks),
+    fields: list[Field] = [
+        *identity_fields(TensorParallelMeasured),
         _words("calls", lambda r: ", ".join(f"{c.calls} {c.collective}" for c in r.counts) or "none"),
         _number("moved", lambda r: round(r.moved_bytes), "B per rank"),
         (
@@ -213,7 +208,7 @@ def _traffic(records: Sequence[Record]) -> Table | None:
         (Column("wrong", "float64"), _wrong_by),
     ]
     found = [record for record in records if isinstance(record, TensorParallelMeasured)]
-    return _table("traffic", "Tensor parallelism: one transformer block, forward and backward", found, fields)
+    return make_table("traffic", "Tensor parallelism: one transformer block, forward and backward", found, fields)
 
 
 def _block(record: TensorParallelMeasured | TensorParallelCompared) -> tuple[str, str, bool]:
@@ -256,25 +251,19 @@ def _traffic_notes(records: Sequence[Record]) -> list[str]:
 
 
 def _products(records: Sequence[Record]) -> Table | None:
-    fields: list[_Field] = [
-        _words("device", lambda r: r.device),
-        _words("dtype", lambda r: r.dtype),
-        _number("m", lambda r: r.m),
-        _number("n", lambda r: r.n),
-        _number("k", lambda r: r.k),
+    fields: list[Field] = [
+        *identity_fields(GemmMeasured),
         _seconds("time", lambda r: r.seconds),
         _number("reached", lambda r: r.flops / 1e9, "GFLOP/s", ",.1f"),
         _share("of peak", lambda r: r.efficiency),
     ]
     found = [record for record in records if isinstance(record, GemmMeasured)]
-    return _table("products", "Matrix products", found, fields)
+    return make_table("products", "Matrix products", found, fields)
 
 
 def _overlap(records: Sequence[Record]) -> Table | None:
-    fields: list[_Field] = [
-        _words("product", lambda r: f"{r.m} × {r.n} × {r.k} {r.dtype}"),
-        _number("all-reduce", lambda r: r.size_bytes, "bytes"),
-        _number("ranks", lambda r: r.ranks),
+    fields: list[Field] = [
+        *identity_fields(OverlapMeasured),
         _seconds("product", lambda r: r.derived()["product_alone_time_s"], "alone"),
         _seconds("product", lambda r: r.derived()["product_beside_time_s"], "beside all-reduces"),
         _number("slowdown", lambda r: r.product_slowdown, "of the product", ".3f"),
@@ -283,4 +272,4 @@ def _overlap(records: Sequence[Record]) -> Table | None:
         _number("slowdown", lambda r: r.collective_slowdown, "of the all-reduce", ".3f"),
     ]
     found = [record for record in records if isinstance(record, OverlapMeasured)]
-    return _table("overlap", "A product and an all-reduce side by side", found, fields)
+    return make_table("overlap", "A product and an all-reduce side by side", found, fields)

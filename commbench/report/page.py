@@ -2,25 +2,27 @@
 """One HTML page from records: it fetches nothing, computes nothing new, and is the same for the same input."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commbench.errors import InputError
 from commbench.report.facts import (
+    Fact,
     environment_rows,
     numbers,
     provenance_counts,
     run_facts,
     sample_facts,
-    verdicts,
 )
 from commbench.report.figures import BAND, columns_for, curve_pictures, error_pictures
 from commbench.report.gantt import gantt
+from commbench.report.headlines import verdicts
 from commbench.report.html import fill_page, write_page
 from commbench.report.live_steps import LIVE_STEP_RECORDS, live_steps
 from commbench.report.style import WIDTH, Picture, embed
 from commbench.report.tables import compared_table, group_table, measured_table, simulated_table
+from commbench.report.text import printable
 from commbench.report.training import training_section
 from commbench.results.records import Record, Summary
 from commbench.results.steps import SimulatedStep
@@ -39,6 +41,7 @@ class ReportInput:
     Attributes:
         title: heading of the page.
         records: of any kind, in any order; tables keep it.
+        files: the file that each record came from, in their order; empty where all came from one place.
         topologies: to draw, and whose numbers are listed with their origin.
         simulation: one simulated collective for the rank-by-time chart.
         command: the command that makes this page again.
@@ -48,6 +51,7 @@ class ReportInput:
 
     title: str
     records: Sequence[Record]
+    files: Sequence[Path] = ()
     topologies: Sequence["Topology"] = ()
     simulation: "Simulation | None" = None
     command: str = ""
@@ -77,7 +81,8 @@ def write_report(report: ReportInput, path: Path) -> Path:
 
 def _context(report: ReportInput) -> dict[str, Any]:
     """Everything that the template names."""
-    records = [record for record in report.records if not isinstance(record, (SimulatedStep, *LIVE_STEP_RECORDS))]
+    all_records, sources = _by_file(report)
+    records = [record for record in all_records if not isinstance(record, (SimulatedStep, *LIVE_STEP_RECORDS))]
     errors = error_pictures(records)
     summaries = [r for r in records if isinstance(r, Summary)]
     listed = numbers(report.topologies, report.calibration)
@@ -85,8 +90,8 @@ def _context(report: ReportInput) -> dict[str, Any]:
     return {
         "over": "commbench report",
         "title": report.title,
-        "verdicts": verdicts(records) if records else [],
-        "facts": run_facts(records),
+        "verdicts": verdicts(all_records) if all_records else [],
+        "facts": [*run_facts(records), *sources],
         "notes": list(report.notes),
         "errors": errors,
         "error_columns": columns_for(len(errors)),
@@ -97,8 +102,8 @@ def _context(report: ReportInput) -> dict[str, Any]:
         "measured": measured_table(records),
         "simulated": simulated_table(records),
         "gantt": gantt(report.simulation) if report.simulation else None,
-        "training": training_section(report.records),
-        "live": live_steps(report.records),
+        "training": training_section(all_records),
+        "live": live_steps(all_records),
         "topologies": [_topology(t, f"topology{i}") for i, t in enumerate(report.topologies)],
         "numbers": listed,
         "provenance_counts": provenance_counts(listed),
@@ -110,11 +115,32 @@ def _context(report: ReportInput) -> dict[str, Any]:
     }
 
 
+def _by_file(report: ReportInput) -> tuple[list[Record], list[Fact]]:
+    """The records with their runs named after their files, where there are several, and which run that is."""
+    files = list(dict.fromkeys(report.files))
+    if len(files) < 2:
+        return list(report.records), []
+    short = [file.stem for file in files]
+    names = dict(zip(files, short if len(set(short)) == len(short) else map(str, files), strict=True))
+    runs: dict[Path, list[str]] = {file: [] for file in files}
+    for record, file in zip(report.records, report.files, strict=True):
+        if record.run not in runs[file]:
+            runs[file].append(record.run)
+    told = {
+        (file, run): name if len(runs[file]) == 1 or not run else f"{name} {run.removeprefix(name)}".strip()
+        for file, name in names.items()
+        for run in runs[file]
+    }
+    pairs = zip(report.records, report.files, strict=True)
+    facts = [f"{name} is {', '.join(filter(None, runs[file]))}" for file, name in names.items() if any(runs[file])]
+    return [replace(r, run=told[f, r.run]) for r, f in pairs], [Fact("Runs", "; ".join(facts))] if facts else []
+
+
 def _topology(topology: "Topology", name: str) -> Picture:
     from commbench.report.draw import topology_svg
 
     label = f"Topology {topology.name}: {topology.description}"
-    return Picture(embed(topology_svg(topology), name, label, width=WIDTH))
+    return Picture(embed(topology_svg(topology), name, printable(label), width=WIDTH))
 
 
 def _factors(records: Sequence[Record]) -> list[tuple[str, int, str]]:

@@ -32,7 +32,8 @@ _MOST_LANES, _MOST_BARS = 32, 6000  # per panel; what is more is left out, and t
 _ROW, _GAP = 26, 4
 _TOP, _BARE_TOP, _BETWEEN, _BOTTOM, _LEFT, _RIGHT = 24, 10, 40, 44, 76, 16
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
-_COLOURS = {"F": series_colour(0), "B": series_colour(1), "I": series_colour(1), "W": series_colour(2)}
+_COLOURS = {"F": series_colour(0), "B": series_colour(1), "I": series_colour(3), "W": series_colour(2)}
+_STRIPED = frozenset("I")  # told from B and W in grey, too
 _WORDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 _PALEST, _PALER = 0.45, 0.25  # later stages of a lane are paler, by so much each
 
@@ -66,16 +67,24 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class PassKey:
-    """A word and the CSS variable of its colour, for the key above the chart."""
+    """A word, the CSS variable of its colour, and whether it is striped, for the key above the chart."""
 
     word: str
     variable: str
+    striped: bool = False
+
+    @property
+    def background(self) -> str:
+        """As CSS."""
+        colour = f"var({self.variable})"
+        return f"repeating-linear-gradient(45deg, {colour} 0 4px, var(--paper) 4px 5px)" if self.striped else colour
 
 
 def pass_keys(panels: Sequence[Panel]) -> tuple[PassKey, ...]:
     """The key of the passes that occur."""
     there = {bar.kind for panel in panels for bar in panel.bars}
-    return tuple(PassKey(_WORDS[kind], css_variable(_COLOURS[kind])) for kind in "FBIW" if kind in there)
+    kinds = [kind for kind in "FBIW" if kind in there]
+    return tuple(PassKey(_WORDS[kind], css_variable(_COLOURS[kind]), kind in _STRIPED) for kind in kinds)
 
 
 def pipeline_chart(
@@ -148,6 +157,7 @@ def _draw(axes: "Axes", panel: Panel, factor: float) -> None:
         corner, opacity = (x, bar.lane - height / 2), max(_PALEST, 1 - _PALER * bar.chunk)
         axes.add_patch(Rectangle(corner, width, height, facecolor=PAPER, linewidth=0))
         look: dict[str, Any] = {"facecolor": _COLOURS[bar.kind], "alpha": opacity, "edgecolor": PAPER}
+        look |= {"hatch": "//"} if bar.kind in _STRIPED else {}
         axes.add_patch(Rectangle(corner, width, height, linewidth=min(0.8, width * pixels / 6), **look))
         if width * pixels >= 7 * len(bar.label) + 5:
             middle = (x + width / 2, bar.lane)

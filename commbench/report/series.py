@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which records belong on one line of a chart, and what that line is called."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from commbench.report.identity import base_name, identity, labels
 from commbench.results.records import Compared, Measured, Record, Simulated
 
-__all__ = ["CurvePanel", "Point", "Series", "base_name", "curve_panels", "error_panels", "series_numbers"]
+__all__ = ["CurvePanel", "Point", "Series", "curve_panels", "error_panels", "series_numbers"]
 
 _R = TypeVar("_R")
 _K = TypeVar("_K")
-
-_PARTS: Mapping[type, tuple[str, ...]] = {
-    Measured: ("backend", "slices", "timing", "dtype", "op"),
-    Simulated: ("topology", "library", "routing", "placement", "slices"),
-}
-_LAST_RESORT: Mapping[type, tuple[str, ...]] = {Measured: ("run",), Simulated: ("engine", "seed")}
-
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -49,12 +44,6 @@ class CurvePanel:
     bounds: Mapping[str, tuple[Point, ...]]
 
 
-def base_name(record: Measured | Simulated | Compared) -> str:
-    """The algorithm; "native" alone says nothing, so the backend whose own collective it is goes with it."""
-    backend = getattr(record, "backend", "")
-    return f"{backend} native" if record.algorithm == "native" and backend else record.algorithm
-
-
 def curve_panels(records: Sequence[Record]) -> list[CurvePanel]:
     """Panels in order of first appearance; points of zero bytes or zero time have no place on these axes."""
     drawn = [r for r in records if isinstance(r, Measured | Simulated) and r.size_bytes > 0 and r.time_s > 0]
@@ -70,13 +59,16 @@ def curve_panels(records: Sequence[Record]) -> list[CurvePanel]:
 def error_panels(records: Sequence[Record]) -> dict[tuple[str, ...], list[Compared]]:
     """Compared points by (title, detail) of their panel, sizes ascending, in order of first appearance."""
     points = [r for r in records if isinstance(r, Compared)]
-
-    def titles(point: Compared) -> tuple[str, ...]:
-        slices = f", {point.slices} slices" if point.slices > 1 else ""
-        title = f"{base_name(point)}{slices}, {point.ranks} ranks"
-        return title, f"{point.collective} ({point.backend}) on {point.topology}", base_name(point)
-
-    return {key: sorted(group, key=lambda r: r.size_bytes) for key, group in _grouped(points, titles).items()}
+    told = labels(points, known=("collective", "ranks", "algorithm", "backend", "topology", "slices"))
+    words = {id(point): label for point, label in zip(points, told, strict=True)}
+    panels: dict[tuple[str, ...], list[Compared]] = {}
+    for members in _grouped(points, lambda r: tuple(identity(r).items())).values():
+        point = members[0]
+        slices = (f"{point.slices} slices",) if point.slices > 1 else ()
+        title = ", ".join((base_name(point), *slices, *words[id(point)], f"{point.ranks} ranks"))
+        detail = f"{point.collective} ({point.backend}) on {point.topology}"
+        panels[title, detail, base_name(point)] = sorted(members, key=lambda r: r.size_bytes)
+    return panels
 
 
 def series_numbers(records: Sequence[Record]) -> dict[str, int]:
@@ -87,28 +79,22 @@ def series_numbers(records: Sequence[Record]) -> dict[str, int]:
 
 
 def _series(records: Sequence[Measured | Simulated]) -> list[Series]:
-    """The lines of one panel's measurements, or of its simulations."""
-    lines = []
-    for name, algorithm_records in _grouped(records, base_name).items():
-        for label, members in _split(algorithm_records).items():
-            points = sorted((_point(r) for r in members), key=lambda p: (p.size_bytes, p.time_s))
-            lines.append(Series(", ".join((name, *label)), isinstance(members[0], Measured), tuple(points)))
-    return lines
+    """The lines of one panel's measurements, or of its simulations: one for each identity.
 
-
-def _split(records: Sequence[Measured | Simulated]) -> dict[tuple[str, ...], list[Measured | Simulated]]:
-    """Records of one algorithm by what tells them apart; runs and seeds only where a size would occur twice."""
-    kind = type(records[0])
-    varying = [part for part in _PARTS[kind] if len({getattr(r, part) for r in records}) > 1]
-    groups = _grouped(records, lambda r: tuple(_word(part, getattr(r, part)) for part in varying))
-    if all(len({r.size_bytes for r in group}) == len(group) for group in groups.values()):
-        return groups
-    varying += [part for part in _LAST_RESORT[kind] if len({getattr(r, part) for r in records}) > 1]
-    return _grouped(records, lambda r: tuple(_word(part, getattr(r, part)) for part in varying))
-
-
-def _word(part: str, value: object) -> str:
-    return f"{part} {value}" if part in ("run", "seed") else f"{value} {part}" if part == "slices" else str(value)
+    Where one identity has a size twice (records of before runs had names), the second starts a line of its own.
+    """
+    lines: dict[tuple[object, ...], tuple[str, list[Point]]] = {}
+    for name, members in _grouped(records, base_name).items():
+        words = labels(members, known=("collective", "ranks", "algorithm"))
+        seen: Counter[tuple[object, ...]] = Counter()
+        for record, label in zip(members, words, strict=True):
+            same = tuple(identity(record).values())
+            seen[same, record.size_bytes] += 1
+            again = seen[same, record.size_bytes]
+            title = ", ".join((name, *label, *([f"again ({again})"] if again > 1 else [])))
+            lines.setdefault((name, same, again), (title, []))[1].append(_point(record))
+    measured = isinstance(records[0], Measured) if records else False
+    return [Series(title, measured, tuple(sorted(p, key=lambda p: p.size_bytes))) for title, p in lines.values()]
 
 
 def _point(record: Measured | Simulated) -> Point:
@@ -117,12 +103,12 @@ def _point(record: Measured | Simulated) -> Point:
 
 
 def _bounds(records: Sequence[Simulated]) -> dict[str, tuple[Point, ...]]:
-    """Lower bounds by size, one line per topology and placement that they hold for."""
+    """Lower bounds by size, one line per topology and placement that they hold for; of several at a size the least."""
     bounded = [r for r in records if r.lower_bound_s > 0]
     varying = [part for part in ("topology", "placement") if len({getattr(r, part) for r in bounded}) > 1]
     lines = {}
     for label, members in _grouped(bounded, lambda r: tuple(getattr(r, part) for part in varying)).items():
-        by_size = {r.size_bytes: r for r in members}
+        by_size = {r.size_bytes: r for r in sorted(members, key=lambda r: -r.lower_bound_s)}
         lines[", ".join(("bound", *label))] = tuple(
             Point(size, r.lower_bound_s, r.lower_bound_s, r.lower_bound_s, r.busbw_factor)
             for size, r in sorted(by_size.items())

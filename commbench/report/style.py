@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
 from commbench.report.fonts import load_matplotlib
+from commbench.report.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +37,7 @@ __all__ = [
     "new_figure",
     "series_colour",
     "series_marker",
+    "svg_text",
     "to_picture",
 ]
 
@@ -136,9 +138,20 @@ def bare_axes(figure: "Figure", *, left: float, right: float, top: float, bottom
 
 def to_picture(figure: "Figure", name: str, *, title: str = "", detail: str = "", label: str = "") -> Picture:
     """The figure as inline SVG whose ids all begin with ``name``; ``label`` is what a screen reader says."""
+    svg = svg_text(figure, transparent=True)
+    return Picture(embed(svg, name, printable(label or f"{title} {detail}".strip())), title, detail)
+
+
+def svg_text(figure: "Figure", *, transparent: bool = False) -> str:
+    """The figure as one SVG element; text in it is made printable, whatever it came from."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(printable(text.get_text()))
     out = io.StringIO()
-    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Picture(embed(out.getvalue(), name, label or f"{title} {detail}".strip()), title, detail)
+    figure.savefig(out, format="svg", transparent=transparent, metadata={"Date": None, "Creator": None})
+    return out.getvalue()[out.getvalue().index("<svg") :]
 
 
 def embed(svg: str, name: str, label: str, *, width: int | None = None) -> str:

@@ -5,20 +5,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from commbench.report.series import base_name
+from commbench.report.identity import FIELDS, NOTHING, base_name, identity
 from commbench.report.text import decimals_for, percent, plural, signed_percent, time_parts
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
-from commbench.units import format_bytes
+from commbench.units import GB, format_bytes, rate_unit
 
 __all__ = [
     "Cell",
     "Column",
+    "Field",
     "Table",
     "bytes_cell",
     "compared_table",
     "count_cell",
     "error_cell",
     "group_table",
+    "identity_fields",
+    "make_table",
     "measured_table",
     "share_cell",
     "simulated_table",
@@ -94,37 +97,64 @@ def error_cell(error: float, reach: float) -> Cell:
     return Cell(signed_percent(error), error, bar=error / reach)
 
 
-_Field = tuple[Column, Callable[[Any], Cell]]
+Field = tuple[Column, Callable[[Any], Cell]]
+"""A column and what makes its cell of a record."""
 
 
-def _table(name: str, title: str, records: Sequence[Record], fields: Sequence[_Field]) -> Table | None:
+def make_table(name: str, title: str, records: Sequence[Record], fields: Sequence[Field]) -> Table | None:
     """One row per record; None without records."""
     if not records:
         return None
     filled = [(column, [make(record) for record in records]) for column, make in fields]
     folded = [column.folds and len({cell.sort for cell in cells}) == 1 for column, cells in filled]
-    common = tuple((c.title, cells[0].text) for (c, cells), out in zip(filled, folded, strict=True) if out)
+    common = tuple(
+        (c.title, cells[0].text) for (c, cells), out in zip(filled, folded, strict=True) if out and cells[0].sort != ""
+    )
     kept = [pair for pair, out in zip(filled, folded, strict=True) if not out]
     rows = zip(*(cells for _, cells in kept), strict=True)
     return Table(name, title, common, tuple(column for column, _ in kept), tuple(rows))
 
 
-def _rate(decimals: int) -> Callable[[float | None], Cell]:
-    return lambda rate: Cell("n/a", -1, tone="muted") if rate is None else Cell(f"{rate:.{decimals}f}", rate)
+def _rates(points: Sequence[Measured] | Sequence[Simulated]) -> list[Field]:
+    """Both bandwidths, in the unit in which the fastest reads well."""
+    found = [rate for p in points for rate in (p.algbw_GBps, p.busbw_GBps) if rate is not None]
+    factor, unit = rate_unit(GB * max(found, default=0.0))
+
+    def field(name: str) -> Field:
+        def cell(point: Any) -> Cell:
+            rate = getattr(point, f"{name}_GBps")
+            return Cell("n/a", -1, tone="muted") if rate is None else Cell(f"{rate * GB / factor:.{places}f}", rate)
+
+        places = decimals_for([rate * GB / factor for rate in found])
+        return Column(name, unit), cell
+
+    return [field("algbw"), field("busbw")]
 
 
-def _words(name: str) -> _Field:
-    """A column of the text in one attribute."""
-    return Column(name, numeric=False, folds=True), lambda r: word_cell(str(getattr(r, name)))
+def identity_fields(kind: type[Record], *, without: Sequence[str] = ()) -> list[Field]:
+    """A column for everything that tells two records of a kind apart; what all rows share is told above the table."""
+    return [_identity_field(name) for name in FIELDS[kind] if name not in without]
 
 
-def _counts(name: str) -> _Field:
-    """A column of the whole numbers in one attribute."""
-    return Column(name, folds=True), lambda r: count_cell(getattr(r, name))
+def _identity_field(name: str) -> Field:
+    def cell(record: Any) -> Cell:
+        value, text = getattr(record, name, None), identity(record)[name]
+        if name in _NUMBERS and isinstance(value, int):
+            return Cell(f"{value:,}" if text == str(value) else text, value)
+        shown = base_name(record) if name == "algorithm" else text
+        return Cell(shown or NOTHING.get(name, "\N{EN DASH}"), shown, tone="" if shown else "muted")
+
+    return Column(name.replace("_", " "), numeric=name in _NUMBERS, folds=True), cell
 
 
-_ALGORITHM: _Field = (Column("algorithm", numeric=False, folds=True), lambda r: word_cell(base_name(r)))
-_SIZE: _Field = (Column("size"), lambda r: bytes_cell(r.size_bytes))
+_NUMBERS = frozenset(
+    [
+        *("ranks", "channels", "slices", "group", "root", "element_bytes", "seed", "tp", "cp", "ep", "dp", "pp"),
+        *("stages", "stages_per_rank", "microbatches", "micro_batch", "global_batch", "sequence", "zero"),
+        *("activation_bytes", "hidden", "heads", "ffn", "m", "n", "k", "size_bytes"),
+    ]
+)
+_SIZE: Field = (Column("size"), lambda r: bytes_cell(r.size_bytes))
 
 
 def _set_cell(point: Compared) -> Cell:
@@ -136,13 +166,8 @@ def compared_table(records: Sequence[Record]) -> Table | None:
     points = [r for r in records if isinstance(r, Compared)]
     reach = max((abs(p.error) for p in points), default=0.0) or 1.0
 
-    fields: list[_Field] = [
-        _words("collective"),
-        _ALGORITHM,
-        _words("backend"),
-        _words("topology"),
-        _counts("ranks"),
-        _counts("slices"),
+    fields: list[Field] = [
+        *identity_fields(Compared),
         _SIZE,
         (Column("region", numeric=False), lambda p: word_cell(p.region)),
         (Column("set", numeric=False), _set_cell),
@@ -151,33 +176,23 @@ def compared_table(records: Sequence[Record]) -> Table | None:
         (Column("simulated"), lambda p: time_cell(p.simulated_s)),
         (Column("error", "signed"), lambda p: error_cell(p.error, reach)),
     ]
-    return _table("compared", plural(len(points), "compared point"), points, fields)
+    return make_table("compared", plural(len(points), "compared point"), points, fields)
 
 
 def measured_table(records: Sequence[Record]) -> Table | None:
     """Every measured size, with nccl-tests' columns and the tails."""
     points = [r for r in records if isinstance(r, Measured)]
-    algbw = _rate(decimals_for([p.algbw_GBps for p in points]))
-    busbw = _rate(decimals_for([p.busbw_GBps for p in points]))
-    fields: list[_Field] = [
-        _words("collective"),
-        _ALGORITHM,
-        _words("backend"),
-        _counts("ranks"),
-        _counts("slices"),
-        _words("dtype"),
-        _words("op"),
-        _words("timing"),
+    fields: list[Field] = [
+        *identity_fields(Measured),
         _SIZE,
         (Column("time", "median"), lambda p: time_cell(p.time_s)),
         (Column("spread", "MAD"), lambda p: time_cell(p.spread_s)),
         (Column("fastest"), lambda p: time_cell(min(p.slowest_s))),
         (Column("slowest"), lambda p: time_cell(max(p.slowest_s))),
-        (Column("algbw", "GB/s"), lambda p: algbw(p.algbw_GBps)),
-        (Column("busbw", "GB/s"), lambda p: busbw(p.busbw_GBps)),
+        *_rates(points),
         (Column("wrong", "values"), lambda p: _wrong(p.wrong)),
     ]
-    return _table("measured", plural(len(points), "measured size"), points, fields)
+    return make_table("measured", plural(len(points), "measured size"), points, fields)
 
 
 def _wrong(count: int | None) -> Cell:
@@ -189,29 +204,16 @@ def _wrong(count: int | None) -> Cell:
 def simulated_table(records: Sequence[Record]) -> Table | None:
     """Every simulated size."""
     points = [r for r in records if isinstance(r, Simulated)]
-    algbw = _rate(decimals_for([p.algbw_GBps for p in points]))
-    busbw = _rate(decimals_for([p.busbw_GBps for p in points]))
-    fields: list[_Field] = [
-        _words("collective"),
-        _ALGORITHM,
-        _words("library"),
-        _words("topology"),
-        _words("routing"),
-        _words("placement"),
-        _words("engine"),
-        _words("detail"),
-        (Column("seed", folds=True), lambda p: count_cell(p.seed)),
-        _counts("ranks"),
-        _counts("slices"),
+    fields: list[Field] = [
+        *identity_fields(Simulated),
         _SIZE,
         (Column("time"), lambda p: time_cell(p.time_s)),
         (Column("lower bound"), lambda p: time_cell(p.lower_bound_s)),
-        (Column("algbw", "GB/s"), lambda p: algbw(p.algbw_GBps)),
-        (Column("busbw", "GB/s"), lambda p: busbw(p.busbw_GBps)),
+        *_rates(points),
         (Column("transfers"), lambda p: count_cell(p.transfers)),
         (Column("run time", "of the engine"), lambda p: time_cell(p.wall_s)),
     ]
-    return _table("simulated", plural(len(points), "simulated size"), points, fields)
+    return make_table("simulated", plural(len(points), "simulated size"), points, fields)
 
 
 def group_table(summary: Summary, name: str) -> Table | None:

@@ -2,14 +2,23 @@
 """Numbers as a page shows them: a true minus sign, four digits, number and unit apart so that columns align."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from commbench.units import format_bytes
 
-__all__ = ["decimals_for", "percent", "plural", "signed_percent", "size_range", "time_parts", "time_text"]
+__all__ = ["decimals_for", "percent", "plural", "printable", "signed_percent", "size_range", "time_parts", "time_text"]
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _TIME = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+
+
+_UNPRINTABLE = re.compile("[^\\t\\n\\r\\x20-\\x7e\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+
+
+def printable(text: str) -> str:
+    """The text with a replacement character for whatever XML and HTML do not allow: controls, lone surrogates."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def time_parts(time_s: float) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from commbench.report.identity import labels
 from commbench.report.pipeline_chart import Bar, Panel, PassKey, pass_keys, pipeline_chart
 from commbench.report.style import (
     HATCHED,
@@ -19,7 +20,19 @@ from commbench.report.style import (
     series_colour,
     to_picture,
 )
-from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, share_cell, time_cell, word_cell
+from commbench.report.tables import (
+    Cell,
+    Column,
+    Field,
+    Table,
+    bytes_cell,
+    count_cell,
+    identity_fields,
+    make_table,
+    share_cell,
+    time_cell,
+    word_cell,
+)
 from commbench.report.text import percent, plural, time_text
 from commbench.results.records import Record
 from commbench.results.steps import SimulatedStep
@@ -28,7 +41,7 @@ from commbench.units import format_bytes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["StepSection", "training_section"]
+__all__ = ["StepSection", "step_names", "training_section"]
 
 _KIND_COLOUR: Mapping[str, tuple[str, float]] = {  # colour and opacity
     "forward": (series_colour(0), 1.0),
@@ -78,11 +91,19 @@ def training_section(records: Sequence[Record]) -> StepSection | None:
     steps = [record for record in records if isinstance(record, SimulatedStep)]
     if not steps:
         return None
-    drawn = [(step, _panel(step)) for step in steps if step.spans]
-    charts = tuple(_chart(step, panel, f"pipeline{i}") for i, (step, panel) in enumerate(drawn))
-    tables = (_steps_table(steps), _exposed_table(steps), *_memory_tables(steps), *_link_tables(steps))
-    notes = tuple(f"{_name(step)}: {note}." for step in steps for note in (step.folded, *step.notes))
-    return StepSection(charts, pass_keys([panel for _, panel in drawn]), _bars(steps), _key(steps), tables, notes)
+    named = list(zip(step_names(steps), steps, strict=True))
+    drawn = [(name, step, _panel(step)) for name, step in named if step.spans]
+    charts = tuple(_chart(name, step, panel, f"pipeline{i}") for i, (name, step, panel) in enumerate(drawn))
+    tables = (_steps_table(named), _exposed_table(named), *_memory_tables(named), *_link_tables(named))
+    notes = tuple(f"{name}: {note}." for name, step in named for note in (step.folded, *step.notes))
+    return StepSection(charts, pass_keys([panel for *_, panel in drawn]), _bars(named), _key(steps), tables, notes)
+
+
+def step_names(steps: Sequence[SimulatedStep]) -> list[str]:
+    """What each step is: model, degrees, schedule, and whatever else tells it from the others."""
+    known = ("model", "tp", "cp", "ep", "dp", "pp", "ranks", "schedule", "zero", "topology")
+    told = labels(steps, known, brief=True)
+    return [", ".join((_name(step), *label)) for step, label in zip(steps, told, strict=True)]
 
 
 def _name(step: SimulatedStep) -> str:
@@ -107,17 +128,17 @@ def _panel(step: SimulatedStep) -> Panel:
     return Panel("", tuple(f"position {position}" for position in sorted(unit_of)), bars)
 
 
-def _chart(step: SimulatedStep, panel: Panel, name: str) -> Picture:
+def _chart(name: str, step: SimulatedStep, panel: Panel, place: str) -> Picture:
     bubbles = f"bubble {percent(step.bubble_of_ideal)} of ideal, {percent(step.bubble_of_total)} of total"
     detail = f"{time_text(step.iteration_s)} a step; {bubbles}"
-    title = f"{_name(step)} on {step.topology}"
-    return pipeline_chart([panel], name, title=title, detail=detail, until_s=step.iteration_s)
+    title = f"{name} on {step.topology}"
+    return pipeline_chart([panel], place, title=title, detail=detail, until_s=step.iteration_s)
 
 
 # -- where the time goes
 
 
-def _bars(steps: Sequence[SimulatedStep]) -> Picture:
+def _bars(steps: Sequence[tuple[str, SimulatedStep]]) -> Picture:
     """One stacked bar per step, as shares of it, its parts in the order of the record; idle time hatched."""
     with drawing():
         figure = new_figure(WIDTH, 50 * len(steps) + 46)
@@ -127,14 +148,14 @@ def _bars(steps: Sequence[SimulatedStep]) -> Picture:
         axes.set_yticks([])
         axes.grid(False)
         axes.set_xlabel("share of the step (%), mean over ranks")
-        for row, step in enumerate(steps):
-            _bar(axes, row, step)
+        for row, (name, step) in enumerate(steps):
+            _bar(axes, row, name, step)
         return to_picture(figure, "steptime", label="Where the time of a step goes")
 
 
-def _bar(axes: "Axes", row: int, step: SimulatedStep) -> None:
+def _bar(axes: "Axes", row: int, name: str, step: SimulatedStep) -> None:
     left = 0.0
-    axes.text(0, row - 0.2, f"{_name(step)}: {time_text(step.iteration_s)}", fontsize=12, ha="left", va="bottom")
+    axes.text(0, row - 0.2, f"{name}: {time_text(step.iteration_s)}", fontsize=12, ha="left", va="bottom")
     for kind, time_s in step.time_s.items():
         width = 100 * time_s / step.iteration_s
         axes.barh(row + 0.12, width, height=0.52, left=left, **_look(kind))
@@ -168,40 +189,32 @@ def _key(steps: Sequence[SimulatedStep]) -> tuple[KindKey, ...]:
 # -- tables
 
 
-def _steps_table(steps: Sequence[SimulatedStep]) -> Table:
-    columns = (
-        Column("step", numeric=False),
-        Column("GPUs"),
-        Column("batch", "sequences"),
-        Column("iteration"),
-        Column("tokens/s", "per GPU"),
-        Column("MFU"),
-        Column("HFU"),
-        Column("bubble", "of ideal"),
-        Column("bubble", "of total"),
-        Column("memory", "fullest rank"),
-        Column("fits", numeric=False),
-    )
-    rows = tuple(
+def _steps_table(named: Sequence[tuple[str, SimulatedStep]]) -> Table:
+    """What was asked for and what came out; what all steps share is told above the table."""
+    names = {id(step): name for name, step in named}
+    fields: list[Field] = [
+        (Column("step", numeric=False), lambda s: word_cell(names[id(s)])),
+        *identity_fields(SimulatedStep),
+        (Column("iteration"), lambda s: time_cell(s.iteration_s)),
+        (Column("tokens/s", "per GPU"), lambda s: Cell(f"{s.tokens_per_s_per_gpu:,.1f}", s.tokens_per_s_per_gpu)),
+        (Column("MFU"), lambda s: share_cell(s.mfu)),
+        (Column("HFU"), lambda s: share_cell(s.hfu)),
+        (Column("bubble", "of ideal"), lambda s: share_cell(s.bubble_of_ideal)),
+        (Column("bubble", "of total"), lambda s: share_cell(s.bubble_of_total)),
+        (Column("memory", "fullest rank"), lambda s: bytes_cell(sum(s.memory_bytes.values()))),
+        (Column("operations", "simulated"), lambda s: count_cell(s.operations)),
+        (Column("run time", "of the engine"), lambda s: time_cell(s.wall_s)),
         (
-            word_cell(_name(s)),
-            count_cell(s.ranks),
-            count_cell(s.global_batch),
-            time_cell(s.iteration_s),
-            Cell(f"{s.tokens_per_s_per_gpu:,.1f}", s.tokens_per_s_per_gpu),
-            share_cell(s.mfu),
-            share_cell(s.hfu),
-            share_cell(s.bubble_of_ideal),
-            share_cell(s.bubble_of_total),
-            bytes_cell(sum(s.memory_bytes.values())),
-            Cell("yes" if s.fits else "no", str(s.fits), tone="" if s.fits else "bad"),
-        )
-        for s in steps
-    )
-    return Table("steps", "Training steps", (), columns, rows)
+            Column("fits", numeric=False),
+            lambda s: Cell("yes" if s.fits else "no", str(s.fits), tone="" if s.fits else "bad"),
+        ),
+    ]
+    table = make_table("steps", "Training steps", [step for _, step in named], fields)
+    assert table is not None
+    return table
 
 
-def _exposed_table(steps: Sequence[SimulatedStep]) -> Table:
+def _exposed_table(steps: Sequence[tuple[str, SimulatedStep]]) -> Table:
     columns = (
         Column("step", numeric=False),
         Column("communication", numeric=False),
@@ -211,21 +224,21 @@ def _exposed_table(steps: Sequence[SimulatedStep]) -> Table:
     )
     rows = tuple(
         (
-            word_cell(_name(s)),
+            word_cell(name),
             word_cell(kind),
             time_cell(time_s),
             share_cell(time_s / s.iteration_s),
             time_cell(s.critical_s.get(kind, 0.0)),
         )
-        for s in steps
+        for name, s in steps
         for kind, time_s in s.exposed_s.items()
     )
     return Table("exposed", "Exposed communication: under way on a rank that does not compute", (), columns, rows)
 
 
-def _memory_tables(steps: Sequence[SimulatedStep]) -> list[Table]:
+def _memory_tables(steps: Sequence[tuple[str, SimulatedStep]]) -> list[Table]:
     tables = []
-    for number, step in enumerate(steps):
+    for number, (name, step) in enumerate(steps):
         kinds = tuple(step.memory_bytes)
         columns = (Column("position"), *(Column(kind) for kind in kinds), Column("total"), Column("of the device"))
         rows = tuple(
@@ -240,12 +253,12 @@ def _memory_tables(steps: Sequence[SimulatedStep]) -> list[Table]:
             )
             for position, use in enumerate(step.memory_by_position)
         )
-        common = (("device", f"{step.device}, {format_bytes(step.capacity_bytes)}"), ("step", _name(step)))
+        common = (("device", f"{step.device}, {format_bytes(step.capacity_bytes)}"), ("step", name))
         tables.append(Table(f"memory{number}", "Memory of a rank, by pipeline position", common, columns, rows))
     return tables
 
 
-def _link_tables(steps: Sequence[SimulatedStep]) -> list[Table]:
+def _link_tables(steps: Sequence[tuple[str, SimulatedStep]]) -> list[Table]:
     columns = (
         Column("links", numeric=False),
         Column("number", "that carry anything"),
@@ -255,7 +268,7 @@ def _link_tables(steps: Sequence[SimulatedStep]) -> list[Table]:
         Column("in use", "mean"),
     )
     tables = []
-    for number, step in enumerate(steps):
+    for number, (name, step) in enumerate(steps):
         rows = tuple(
             (
                 word_cell(str(one["joins"])),
@@ -269,5 +282,5 @@ def _link_tables(steps: Sequence[SimulatedStep]) -> list[Table]:
         )
         if rows:
             title = f"Links, by what they join ({plural(len(rows), 'kind')})"
-            tables.append(Table(f"links{number}", title, (("step", _name(step)),), columns, rows))
+            tables.append(Table(f"links{number}", title, (("step", name),), columns, rows))
     return tables

@@ -28,6 +28,7 @@ from commbench.results.values import (
     Samples,
     Seconds,
     Shaped,
+    Share,
     Whole,
 )
 from commbench.units import GB
@@ -44,10 +45,12 @@ def _bandwidth_GBps(size_bytes: int, time_s: float) -> float | None:  # noqa: N8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Base: one observation, one JSON line."""
+    """Base: one observation, one JSON line; ``run`` identifies the invocation that made it, "" if nothing says so."""
 
     kind: ClassVar[str]
     __pydantic_config__: ClassVar[Mapping[str, Any]] = CONFIG
+
+    run: str = ""
 
     def derived(self) -> dict[str, Any]:
         """Figures computed from the fields, written beside them."""
@@ -66,7 +69,8 @@ class Measured(Record):
         run: identifier of the invocation that measured it.
         collective, algorithm, backend: what ran; ``algorithm`` "native" is the backend's own collective.
         ranks: world size. size_bytes: as nccl-tests defines the size. num_elements: of the buffer. dtype, op: of it.
-        slices: pieces that the schedule was pipelined in; 1 for native. root: of rooted collectives, else 0.
+        channels, slices: pieces that the schedule ran side by side and was pipelined in; 1 for native. root: of rooted
+            collectives, else 0. group: ranks per host that the schedule was built for; 1 for native.
         schedule: digest of the schedule's text form (collectives.text.digest), "" for native.
         samples_s: seconds of each timed iteration, rank x iteration, each rank by its own clock.
         warmup_s: the same for the warm-up iterations, which no statistic uses.
@@ -96,7 +100,9 @@ class Measured(Record):
     launcher: str
     started_at: Instant
     wrong: Whole | None = None
+    channels: Count = 1
     slices: Count = 1
+    group: Count = 1
     root: Whole = 0
     schedule: str = ""
     warmup_s: Samples = ()
@@ -159,10 +165,15 @@ class Simulated(Record):
         library: whose behaviour the schedule follows ("schedule" for a plain schedule).
         time_s: from the common start to the end of the last rank.
         lower_bound_s: no schedule without in-switch reduction is faster on this topology (network.bounds).
+        channels, slices: pieces that run side by side, and pieces to pipeline in. group: ranks per host that the
+            algorithm was told. root: of rooted collectives, else 0. element_bytes: of one element.
         topology, routing, placement: where it ran. engine: "reference" or "compiled". detail: "transfer" ...
+        network: what messages cost: "fluid" (what the links say alone) or the name of a transport.
         transfers: how many the collective has. shortcut: what was folded or skipped, in words; "" if each of them was
-        simulated. scenario: name of the scenario that disturbed it, "" if none. wall_s: real seconds that it took.
-        seed: of routing hash, placement and jitter.
+            simulated.
+        scenario: name of the scenario that disturbed it, "" if none. scenario_digest: of what is in it, "" if none.
+        jitter: share by which the bytes of transfers vary.
+        wall_s: real seconds that it took. seed: of routing hash, placement and jitter.
         jobs: where several ran at once, ``ranks`` and ``time_s`` of each; the record's own time is that of the slowest.
         links: the busiest, if asked for: ``link``, ``bytes``, ``utilisation`` over the time, ``bound_share`` (time of
             these bytes on that link / lower bound).
@@ -186,9 +197,16 @@ class Simulated(Record):
     transfers: Whole
     wall_s: Seconds
     seed: int
+    channels: Count = 1
     slices: Count = 1
+    group: Count = 1
+    root: Whole = 0
+    element_bytes: Count = 4
+    network: Name = "fluid"
     shortcut: str = ""
     scenario: str = ""
+    scenario_digest: str = ""
+    jitter: Share = 0.0
     jobs: tuple[Mapping[str, Any], ...] = ()
     links: tuple[Mapping[str, Any], ...] = ()
 
@@ -213,6 +231,8 @@ class Compared(Record):
     """One measured point beside its prediction.
 
     Attributes:
+        run: that measured it. channels, slices, group, root, dtype, op, timing: as measured.
+        topology: that it was predicted on, or the lab that it was measured in.
         error: signed, simulated / measured - 1.
         set: "fit" if the calibration saw this point, else "test".
         region: "latency" (<= 64 KiB), "knee" or "plateau" (>= 256 MiB), as results.regions says.
@@ -233,6 +253,12 @@ class Compared(Record):
     region: Annotated[str, OneOf((LATENCY, KNEE, PLATEAU))]
     busbw_factor: Factor
     topology: Name
+    channels: Count = 1
+    group: Count = 1
+    root: Whole = 0
+    dtype: Name = "float32"
+    op: str = "sum"
+    timing: Annotated[str, OneOf(("isolated", "pipelined"))] = "isolated"
 
     @property
     def error(self) -> float:

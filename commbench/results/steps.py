@@ -39,6 +39,7 @@ class SimulatedStep(Record):
         model, topology, device, dtype: what on what. ranks: GPUs.
         tp, cp, ep, dp, pp: parallel degrees. schedule, stages_per_rank, microbatches: of the pipeline.
         micro_batch, global_batch, sequence: sequences and tokens. zero, recompute, sequence_parallel: how it is run.
+        settings: what else was chosen, by name: layers of every stage, flash, bucket, algorithms ...
         efficiency: shares of the device's promises that were given. slowdown: of compute beside a collective.
         iteration_s: from the common start to the end of the last rank.
         model_flops: FLOP that the step needs. hardware_flops: that are executed. peak_flops: of one device, per second.
@@ -53,7 +54,8 @@ class SimulatedStep(Record):
         busiest_links: by kind of link (joins): the busiest link, its bytes and utilisation; links of the kind that
             carry anything, and their mean_utilisation.
         folded: what was simulated as one, in words. notes: what a reader must know to judge the figures.
-        routing, placement, engine, scenario, seed: as of Simulated. operations: simulated.
+        routing, placement, engine, scenario, scenario_digest, jitter, seed: as of Simulated, jitter of compute.
+        operations: simulated.
         wall_s: real seconds that it took.
         spans: every pass; only in record files. positions: pipeline position of every unit in them.
     """
@@ -107,6 +109,9 @@ class SimulatedStep(Record):
     wall_s: Seconds
     margin_bytes: Bytes = 0
     remedy: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    scenario_digest: str = ""
+    jitter: Share = 0.0
     positions: tuple[Whole, ...] = ()
     spans: tuple[Span, ...] = field(default=(), repr=False)
 

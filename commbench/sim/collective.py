@@ -124,6 +124,7 @@ def simulate(
     hints: bool = False,
     router: Routes | None = None,
     progress: Callable[[float], None] | None = None,
+    run_id: str = "",
 ) -> Simulation:
     """Simulate a collective once.
 
@@ -150,6 +151,7 @@ def simulate(
         links: whether the record names the busiest links. hints: whether unused NICs are looked for.
         router: of the fabric with ``routing`` and ``seed``, for callers that simulate often; None makes one.
         progress: called now and then with the share of the work that is done.
+        run_id: identifies the invocation in the record.
 
     Raises:
         InputError: a size below one element, or anything else that does not fit.
@@ -185,12 +187,17 @@ def simulate(
     job = work[int(np.argmax(ends_ps))]
     bound_s = _bound_s(job, root)
     record = Simulated(
+        run=run_id,
         collective=job.form.collective,
         algorithm=job.form.algorithm,
         library="schedule",
         ranks=len(job.placed),
         size_bytes=job.size_bytes,
+        channels=channels,
         slices=job.slices,
+        group=request.group,
+        root=root,
+        element_bytes=element_bytes,
         time_s=seconds(done.finish_ps),
         busbw_factor=spec.busbw_factor(len(job.placed)),
         lower_bound_s=bound_s,
@@ -201,9 +208,9 @@ def simulate(
         detail=detail,
         transfers=done.transfers,
         shortcut=done.shortcut,
-        scenario="" if scenario is None else scenario.name,
         jobs=() if jobs is None else _each(members, ends_ps),
         links=_links(done, job, bound_s) if links else (),
+        **_told(transport, scenario),
         wall_s=time.perf_counter() - began,
         seed=seed,
     )
@@ -248,6 +255,14 @@ def _each(members: Sequence[IntArray], ends_ps: Sequence[int]) -> tuple[Mapping[
     return tuple(
         {"ranks": ranks.tolist(), "time_s": seconds(end)} for ranks, end in zip(members, ends_ps, strict=True)
     )
+
+
+def _told(transport: Transport | None, scenario: "Scenario | None") -> dict[str, Any]:
+    """What the record says of messages and of what went wrong."""
+    network = {"network": "fluid" if transport is None else transport.name}
+    if scenario is None:
+        return network
+    return {**network, "scenario": scenario.name, "scenario_digest": scenario.digest, "jitter": scenario.jitter}
 
 
 def run_tasks(

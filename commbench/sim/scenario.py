@@ -6,6 +6,7 @@ user which fault cut off a transfer.
 """
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import cast
 
@@ -75,9 +76,13 @@ class Scenario:
 
     @property
     def name(self) -> str:
-        """For records: the file's name without its ending, and the jitter."""
-        parts = [Path(self.origin).stem if self.faults else "", f"jitter {self.jitter:g}" if self.jitter else ""]
-        return ", ".join(part for part in parts if part)
+        """For records: the file's name without its ending, "" without faults."""
+        return Path(self.origin).stem if self.faults else ""
+
+    @property
+    def digest(self) -> str:
+        """For records: of the faults themselves, so that two files of one name differ; "" without faults."""
+        return sha256(repr(self.faults).encode()).hexdigest()[:12] if self.faults else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

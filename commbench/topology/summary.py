@@ -8,7 +8,7 @@ from commbench.topology.model import LinkKind, NodeKind, Topology
 from commbench.topology.tree import Tree
 from commbench.units import GB, PS_PER_S, format_bandwidth, format_time, seconds
 
-__all__ = ["LinkClass", "describe_costs", "details", "headline", "link_classes", "node_counts"]
+__all__ = ["LinkClass", "describe_costs", "details", "headline", "link_classes", "network_rate", "node_counts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,12 @@ def link_classes(topology: Topology | Tree) -> tuple[LinkClass, ...]:
         LinkClass(kind, src, dst, count, duplex, bandwidth, latency)
         for (kind, src, dst, duplex, bandwidth, latency), count in groups.items()
     )
+
+
+def network_rate(topology: Topology | Tree) -> float:
+    """Bytes/s of the fastest network link, or of the fastest link where there is no network."""
+    links = [(make.kind is LinkKind.NETWORK, make.bandwidth) for make in link_classes(topology)]
+    return max(links, default=(False, 0.0))[1]
 
 
 def headline(topology: Topology | Tree) -> dict[str, object]:

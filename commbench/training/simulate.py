@@ -60,6 +60,7 @@ def simulate_step(
     scenario: Scenario | None = None,
     unfolded: bool = False,
     margin_bytes: int = 0,
+    run_id: str = "",
 ) -> StepSimulation:
     """Simulate a step once.
 
@@ -71,6 +72,7 @@ def simulate_step(
         scenario: slow ranks, slower links; its jitter varies how long compute takes.
         unfolded: whether every rank is to be simulated by itself, symmetric or not.
         margin_bytes: of a device's memory, that the step cannot have.
+        run_id: identifies the invocation in the record.
 
     Raises:
         InputError: more ranks than endpoints, an unfolded program that is too large, or whatever does not fit.
@@ -89,10 +91,21 @@ def simulate_step(
         durations_ps=jittered(step, disturbed.jitter, disturbed.seed) if disturbed.jitter else None,
         changes=rank_changes(disturbed, step),
     )
-    where: dict[str, Any] = {"routing": router.policy.name, "placement": placement, "engine": engine, "seed": seed}
-    where |= {"margin_bytes": margin_bytes, "remedy": remedy(plan, margin_bytes)}
+    where: dict[str, Any] = {
+        "run": run_id,
+        "routing": router.policy.name,
+        "placement": placement,
+        "engine": engine,
+        "seed": seed,
+        "scenario": disturbed.name,
+        "scenario_digest": "" if scenario is None else scenario.digest,
+        "jitter": disturbed.jitter,
+        "slowdown": slowdown,
+        "margin_bytes": margin_bytes,
+        "remedy": remedy(plan, margin_bytes),
+    }
     notes = [*plan.remarks, *notes_of(folded, ran, disturbed)]
-    record = _record(step, fitted, ran, notes, slowdown, disturbed.name, where, began)
+    record = _record(step, fitted, ran, notes, where, began)
     return StepSimulation(record, step, fitted, ran)
 
 
@@ -101,8 +114,6 @@ def _record(
     fitted: Fitted,
     ran: Ran,
     notes: list[str],
-    slowdown: float,
-    scenario: str,
     where: dict[str, Any],
     began: float,
 ) -> SimulatedStep:
@@ -113,7 +124,6 @@ def _record(
     return SimulatedStep(
         **_facts(step.plan),
         topology=fitted.router.fabric.name,
-        slowdown=slowdown,
         iteration_s=iteration_s,
         bubble_of_ideal=bubble.of_ideal,
         bubble_of_total=bubble.of_total,
@@ -126,7 +136,6 @@ def _record(
         busiest_links=tuple(busiest_links(fitted, iteration_s)),
         folded=step.units.words,
         notes=tuple(notes),
-        scenario=scenario,
         operations=len(step.program.operations),
         positions=tuple(unit // step.units.per_position for unit in range(step.units.num_units)),
         spans=tuple(pass_spans(step, ran)),
@@ -154,6 +163,15 @@ def _facts(plan: StepPlan) -> dict[str, Any]:
         "recompute": plan.run.recompute,
         "sequence_parallel": plan.run.sequence_parallel,
         "attention": plan.run.attention,
+        "settings": {
+            "layers": list(plan.layers),
+            "flash": plan.run.flash,
+            "precision": plan.precision.name,
+            "bucket": plan.bucket_bytes,
+            "overlap_tensor": plan.overlap_tensor,
+            "scatter_gather": plan.scatter_gather,
+            "algorithms": dict(plan.algorithms),
+        },
         "efficiency": {
             "matrix": matrix if isinstance(matrix, float | int) else str(getattr(matrix, "place", "a table")),
             "attention": plan.efficiency.attention,

@@ -28,12 +28,19 @@ def compare(machine: Machine, points: Sequence[Measured], fitted: Collection[Mea
     seen = {id(point) for point in fitted}
     return [
         Compared(
+            run=point.run,
             collective=point.collective,
             algorithm=point.algorithm,
             backend=point.backend,
             ranks=point.ranks,
             size_bytes=point.size_bytes,
+            channels=point.channels,
             slices=point.slices,
+            group=point.group,
+            root=point.root,
+            dtype=point.dtype,
+            op=point.op,
+            timing=point.timing,
             measured_s=point.time_s,
             spread_s=point.spread_s,
             simulated_s=predict_s(machine, point),

@@ -2,6 +2,7 @@
 """The verb: files in, a page and its path out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from typer.testing import CliRunner
 
 from commbench.cli.report import report
 from commbench.errors import InputError, ResultsError
+from commbench.report.headlines import verdicts
 from commbench.results.journal import Journal
 from tests.report import samples
+from tests.report.test_live_steps import OVERLAP, PRODUCT, TRAFFIC, TWIN
 
 app = typer.Typer()
 app.command()(report)
@@ -67,3 +70,28 @@ def test_no_records_is_an_error(tmp_path: Path) -> None:
 def test_a_page_that_cannot_be_written_is_an_error(journal: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         CliRunner().invoke(app, [str(journal), "--out", str(journal / "page.html")], catch_exceptions=False)
+
+
+def test_the_files_of_a_page_are_told_apart_and_each_kind_has_a_headline(tmp_path: Path) -> None:
+    """Last week's and today's runs have the file's name in legends, table and facts; unlike things no best."""
+    files = []
+    for week, seed in (("lastweek", 1), ("today", 2)):
+        files.append(tmp_path / f"{week}.jsonl")
+        for collective in ("all-reduce", "scatter"):
+            Journal(files[-1]).append(samples.measured(collective=collective, run=f"id-{week}", seed=seed))
+    Journal(files[-1]).append(samples.simulation().record)
+    out = tmp_path / "page.html"
+    CliRunner().invoke(app, [*map(str, files), "--out", str(out)], catch_exceptions=False)
+    text = out.read_text("utf-8")
+    assert "ring, run lastweek" in text
+    assert "ring, run today" in text
+    assert "lastweek is id-lastweek; today is id-today" in text
+    assert text.count('class="verdict') == 2, "measured and simulated"
+    assert "all-reduce on 4 ranks: best of 2: ring, run" in text
+    assert "; scatter on 4 ranks: best of 2: ring" in text
+
+
+def test_an_all_reduce_that_calibrates_a_block_is_no_headline() -> None:
+    found = verdicts([samples.measured(run="tp"), replace(TRAFFIC, run="tp")])
+    assert [verdict.word for verdict in found] == ["Tensor parallelism: within limits"]
+    assert [v.word for v in verdicts([TRAFFIC, TWIN, PRODUCT, OVERLAP])][-2:] == ["Products", "Overlap"]

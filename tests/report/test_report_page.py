@@ -168,7 +168,7 @@ def test_every_record_is_there_with_its_numbers() -> None:
             "Fell short 9 test points: median |error| 4.1 %, 95th percentile 11.2 % (at most 3 % and 10 %).",
         ),
         ("compared", "Compared 14 points, 9 of them for test; no summary record, so nothing was judged."),
-        ("one rank", "Measured 1 size; bus bandwidth has no meaning for one rank."),
+        ("one rank", "Measured all-reduce on 1 rank: 1 size, bus bandwidth has no meaning."),
     ],
 )
 def test_the_verdict_is_a_sentence(name: str, words: str) -> None:

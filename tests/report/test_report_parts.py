@@ -87,13 +87,14 @@ def test_lines_are_told_apart_by_what_differs_alone() -> None:
     assert list(panel.bounds) == ["bound, shared-memory-4", "bound, elsewhere"]
 
 
-def test_two_runs_are_two_lines_only_where_a_size_repeats() -> None:
+def test_two_runs_are_two_lines_and_never_joined() -> None:
     one, two = samples.measured(run="a"), samples.measured(run="b", seed=1)
     other_size = samples.measured(size=4 * MIB, run="b")
-    (panel,) = curve_panels([one, two])
-    assert [s.name for s in panel.series] == ["ring, run a", "ring, run b"]
-    (panel,) = curve_panels([one, other_size])
-    assert [(s.name, len(s.points)) for s in panel.series] == [("ring", 2)]
+    for second in (two, other_size):
+        (panel,) = curve_panels([one, second])
+        assert [(s.name, len(s.points)) for s in panel.series] == [("ring, run a", 1), ("ring, run b", 1)]
+    (panel,) = curve_panels([one, samples.measured(run="a", seed=1)])
+    assert [(s.name, len(s.points)) for s in panel.series] == [("ring", 1), ("ring, again (2)", 1)]
 
 
 def test_every_compared_point_is_drawn_with_its_whisker() -> None:
@@ -115,12 +116,16 @@ def test_columns_that_are_all_alike_are_told_once() -> None:
         "collective": "all-reduce",
         "backend": "gloo",
         "ranks": "4",
+        "channels": "1",
         "slices": "1",
+        "group": "1",
+        "root": "0",
+        "launcher": "commbench",
         "op": "sum",
         "timing": "isolated",
     }
     shown = [column.title for column in table.columns]
-    assert shown[:4] == ["algorithm", "dtype", "size", "time"]
+    assert shown[:5] == ["algorithm", "dtype", "run", "size", "time"]
     assert [row[0].text for row in table.rows] == ["ring", "gloo native"]
     assert all(len(row) == len(shown) for row in table.rows)
 

@@ -313,8 +313,13 @@ def test_scenarios_that_ship_change_something_and_agree(path: Path) -> None:
 
 
 def test_names_and_errors_of_scenarios(tmp_path: Path) -> None:
-    assert Scenario(jitter=0.1).name == "jitter 0.1"
-    assert replace(Scenario.load(SIMS[0], seed=3), jitter=0.25).name == f"{SIMS[0].stem}, jitter 0.25"
+    assert (Scenario(jitter=0.1).name, Scenario(jitter=0.1).digest) == ("", "")
+    scenario = Scenario.load(SIMS[0], seed=3)
+    assert replace(scenario, jitter=0.25).name == SIMS[0].stem
+    other = tmp_path / SIMS[0].name
+    other.write_text(SIMS[1].read_text("utf-8"), "utf-8")
+    assert Scenario.load(other).name == scenario.name
+    assert Scenario.load(other).digest != scenario.digest == Scenario.load(SIMS[0]).digest
     with pytest.raises(InputError, match=r"^--jitter 1\.5: must be from 0 to 1"):
         Scenario(jitter=1.5)
     path = tmp_path / "bad.yaml"

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first lines of a page: one headline for each kind of record, by name, comparing only like with like."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from commbench.report.identity import base_name, identity, labels
+from commbench.report.text import percent, plural, signed_percent, time_text
+from commbench.report.training import step_names
+from commbench.results.device_records import GemmMeasured, OverlapMeasured
+from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured
+from commbench.results.records import Compared, Measured, Record, Simulated, Summary
+from commbench.results.steps import SimulatedStep
+from commbench.results.tensor_parallel_records import TensorParallelCompared, TensorParallelMeasured
+from commbench.units import GB, format_bandwidth, format_bytes
+
+__all__ = ["Verdict", "verdicts"]
+
+_MOST = 4
+"""Groups that one headline names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One sentence with a word in front; ``tone`` is "good", "bad" or "plain"."""
+
+    tone: str
+    word: str
+    sentence: str
+
+
+def verdicts(records: Sequence[Record]) -> list[Verdict]:
+    """Wrong values first, then every validation's end, then a headline for each other kind that there is."""
+    found = [*_wrong_values(records), *(_validation(r) for r in records if isinstance(r, Summary))]
+    judged = any(isinstance(r, Summary) for r in records)
+    for kind, make in _HEADLINES.items():
+        members = [r for r in records if isinstance(r, kind)]
+        if kind is Measured:
+            members = _for_their_own_sake(members, records)
+        if members and not (judged and kind in (Measured, Simulated, Compared)):
+            found.append(make(members))
+    return found or [Verdict("plain", "Records", "Nothing on this page was measured, simulated or compared.")]
+
+
+def _for_their_own_sake(measured: Sequence[Record], records: Sequence[Record]) -> list[Record]:
+    """Without collectives that a pipeline or a transformer block was calibrated on."""
+    steps = {r.run for r in records if isinstance(r, TensorParallelMeasured | PipelineMeasured)}
+    return [r for r in measured if r.run.removesuffix("-calibration") not in steps]
+
+
+def _validation(summary: Summary) -> Verdict:
+    figures = (
+        f"{plural(summary.points, 'test point')}: median |error| {percent(summary.median_abs_error)}, "
+        f"95th percentile {percent(summary.p95_abs_error)}"
+    )
+    limits = f"(at most {_round_percent(summary.max_median_abs_error)} and {_round_percent(summary.max_p95_abs_error)})"
+    if summary.ok:
+        return Verdict("good", "Within thresholds", f"{figures} {limits}.")
+    return Verdict("bad", "Fell short", f"{figures} {limits}.")
+
+
+def _round_percent(fraction: float) -> str:
+    return f"{100 * fraction:.3g} %"
+
+
+def _wrong_values(records: Sequence[Record]) -> Iterable[Verdict]:
+    bad = [r for r in records if isinstance(r, Measured) and r.wrong]
+    if bad:
+        total = sum(r.wrong or 0 for r in bad)
+        values, sizes = plural(total, "wrong value"), plural(len(bad), "measured size")
+        yield Verdict("bad", "Wrong results", f"{values} at {sizes}: what was timed there did not do its work.")
+
+
+def _collectives(word: str) -> Callable[[Sequence[Any]], Verdict]:
+    """A headline of the best bus bandwidth of each collective, on as many ranks, on one fabric, disturbed alike."""
+
+    def make(points: Sequence[Any]) -> Verdict:
+        told = labels(points, known=_LIKE)
+        groups: dict[tuple[str, ...], list[tuple[Any, tuple[str, ...]]]] = {}
+        for point, label in zip(points, told, strict=True):
+            facts = identity(point)
+            groups.setdefault(tuple(facts.get(name, "") for name in _LIKE[:-1]), []).append((point, label))
+        places = {key[2:] for key in groups}
+        parts = [_best(key, members, apart=len(places) > 1) for key, members in groups.items()]
+        return Verdict("plain", word, _listed(parts))
+
+    return make
+
+
+_LIKE = ("collective", "ranks", "topology", "fabric", "scenario", "scenario_digest", "jitter", "algorithm")
+
+
+def _best(key: tuple[str, ...], members: Sequence[tuple[Any, tuple[str, ...]]], *, apart: bool) -> str:
+    """What was best among results that can be compared."""
+    place = ", ".join(filter(None, key[2:])) if apart else ""
+    what = f"{key[0]} on {plural(int(key[1]), 'rank')}{f' ({place})' if place else ''}"
+    rated = [member for member in members if member[0].busbw_GBps is not None]
+    if not rated:
+        return f"{what}: {plural(len(members), 'size')}, bus bandwidth has no meaning"
+    top, label = max(rated, key=lambda member: member[0].busbw_GBps)
+    best = f"best of {len(members)}: " if len(members) > 1 else ""
+    return (
+        f"{what}: {best}{', '.join((base_name(top), *label))} of {format_bytes(top.size_bytes)} in "
+        f"{time_text(top.time_s)}, bus bandwidth {format_bandwidth(GB * top.busbw_GBps)}"
+    )
+
+
+def _compared(points: Sequence[Any]) -> Verdict:
+    tests = sum(p.set == "test" for p in points)
+    return Verdict(
+        "plain",
+        "Compared",
+        f"{plural(len(points), 'point')}, {tests} of them for test; no summary record, so nothing was judged.",
+    )
+
+
+def _pipelines(pairs: Sequence[Any]) -> Verdict:
+    bad = [p for p in pairs if not p.ok]
+    farthest = max(pairs, key=lambda p: abs(p.points))
+    sentence = (
+        f"{plural(len(pairs), 'pipeline')} beside the simulation: measured and simulated bubble differ by "
+        f"{abs(farthest.points):.1f} points at most ({farthest.schedule}), the step by "
+        f"{percent(max(abs(p.error) for p in pairs))}"
+    )
+    return _judged("Pipelines", sentence, bad, len(pairs))
+
+
+def _pipelines_alone(measured: Sequence[Any]) -> Verdict:
+    told = [
+        f"{p.schedule} on {plural(p.ranks, 'rank')}: {time_text(p.iteration_s)} a step, bubble "
+        f"{percent(p.bubble_of_total)} of total"
+        for p in measured
+    ]
+    return Verdict("plain", "Pipelines measured", _listed(told))
+
+
+def _blocks(measured: Sequence[Any]) -> Verdict:
+    bad = [b for b in measured if not b.bytes_ok or b.values_ok is False]
+    sentence = (
+        f"{plural(len(measured), 'transformer block')}: "
+        f"{time_text(min(b.exposed_s for b in measured))} to {time_text(max(b.exposed_s for b in measured))} in "
+        "collectives; bytes moved held against the formula, gradients against the whole block"
+    )
+    return _judged("Tensor parallelism", sentence, bad, len(measured))
+
+
+def _twins(pairs: Sequence[Any]) -> Verdict:
+    farthest = max(pairs, key=lambda p: abs(p.error))
+    sentence = (
+        f"{plural(len(pairs), 'block')} beside the simulation: time in collectives off by "
+        f"{signed_percent(farthest.error)} at most ({farthest.method}, {plural(farthest.ranks, 'rank')})"
+    )
+    return _judged("Tensor parallelism simulated", sentence, [p for p in pairs if not p.ok], len(pairs))
+
+
+def _judged(word: str, sentence: str, bad: Sequence[object], count: int) -> Verdict:
+    if bad:
+        return Verdict("bad", f"{word}: fell short", f"{sentence}; {len(bad)} of {count} outside the limits.")
+    return Verdict("good", f"{word}: within limits", f"{sentence}.")
+
+
+def _products(found: Sequence[Any]) -> Verdict:
+    fastest = max(found, key=lambda r: r.flops)
+    share = "" if fastest.efficiency is None else f", {percent(fastest.efficiency)} of the stated peak"
+    sizes = f"{fastest.m} × {fastest.n} × {fastest.k} in {fastest.dtype} on {fastest.device}"
+    return Verdict(
+        "plain", "Products", f"{plural(len(found), 'shape')}; {sizes}: {fastest.flops / 1e9:,.4g} GFLOP/s{share}."
+    )
+
+
+def _overlap(found: Sequence[Any]) -> Verdict:
+    told = [
+        f"beside an all-reduce of {format_bytes(r.size_bytes)} a product takes {r.product_slowdown:.3g} times as long, "
+        f"the all-reduce {r.collective_slowdown:.3g} times"
+        for r in found
+    ]
+    return Verdict("plain", "Overlap", _listed(told))
+
+
+def _steps(steps: Sequence[Any]) -> Verdict:
+    told = [
+        f"{name} on {plural(s.ranks, 'GPU')} of {s.topology}: {time_text(s.iteration_s)}, MFU {percent(s.mfu)}"
+        f"{'' if s.fits else ', which does not fit into memory'}"
+        for name, s in zip(step_names(steps), steps, strict=True)
+    ]
+    return Verdict("plain" if all(s.fits for s in steps) else "bad", "Training step", _listed(told))
+
+
+def _listed(told: Sequence[str]) -> str:
+    more = f"; {len(told) - _MOST} more below" if len(told) > _MOST else ""
+    return f"{'; '.join(told[:_MOST])}{more}."
+
+
+_HEADLINES: Mapping[type[Record], Callable[[Sequence[Any]], Verdict]] = {
+    Compared: _compared,
+    Measured: _collectives("Measured"),
+    Simulated: _collectives("Simulated"),
+    PipelineMeasured: _pipelines_alone,
+    PipelineCompared: _pipelines,
+    TensorParallelMeasured: _blocks,
+    TensorParallelCompared: _twins,
+    GemmMeasured: _products,
+    OverlapMeasured: _overlap,
+    SimulatedStep: _steps,
+}

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of the verbs: every line fits 80 columns, and no figure that is not nothing reads 0."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from commbench.cli.main import app
+from commbench.cli.pipeline_tables import Twins, pipeline_table
+from commbench.cli.run_tensor_parallel import BlockTwins, tensor_parallel_table
+from commbench.cli.tables import compared_table
+from commbench.live.console import header_lines, row
+from commbench.live.observe import SessionFacts
+from commbench.live.plan import Plan
+from commbench.results.journal import read_records
+from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
+from commbench.results.records import Compared, Summary
+from commbench.results.tensor_parallel_records import TensorParallelCompared, TensorParallelMeasured
+from commbench.units import format_figure, rate_unit
+from tests.report import samples
+
+REPORTS = Path(__file__).resolve().parents[2] / "reports"
+
+
+def _fits(text: str) -> None:
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sim all-reduce -t dgx-h100-x2 -b 8 -e 8G -f 64 --channels 2",
+        "sim train --model gpt3-1.3b --topology dgx-h100-x4 --tp 4 --pp 2 --dp 4 --microbatch 1 --global-batch 32 "
+        "--device h100-sxm5-80gb --matrix-efficiency 0.6 --attention-efficiency 0.6 --memory-efficiency 0.8",
+        "algorithm list",
+        "algorithm crossover -t star-8 --ranks 2,4,8 -e 1M -f 32",
+        "topology list",
+        "topology show dgx-h100-x2",
+        "topology show fat-tree-131072",
+    ],
+)
+def test_a_table_fits_80_columns(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.chdir(REPORTS.parent)
+    done = CliRunner().invoke(app, command.split())
+    assert done.exit_code == 0, done.output
+    _fits(done.stdout)
+
+
+def test_tables_of_kept_records_fit_80_columns() -> None:
+    for place in ("loopback", "emulated"):
+        records = read_records(REPORTS / place / "validation.jsonl")
+        (summary, *_) = (r for r in records if isinstance(r, Summary))
+        _fits(compared_table([r for r in records if isinstance(r, Compared)], summary))
+    records = read_records(REPORTS / "pipeline" / "runs.jsonl")
+    kinds = (PipelineMeasured, PipelineSimulated, PipelineCompared)
+    for run in {r.run for r in records}:
+        parts = [[r for r in records if isinstance(r, kind) and r.run == run] for kind in kinds]
+        _fits(pipeline_table([Twins(*each) for each in zip(*parts, strict=True)]))  # type: ignore[arg-type]
+    records = read_records(REPORTS / "tensor-parallel" / "4-ranks.jsonl")
+    blocks = [BlockTwins(r) for r in records if isinstance(r, TensorParallelMeasured)]
+    _fits(tensor_parallel_table(blocks))
+    assert any(isinstance(r, TensorParallelCompared) for r in records)
+
+
+def test_a_slow_testbed_has_a_unit_of_its_own_and_no_zeros() -> None:
+    """5 Mbit/s: 64 KiB take 0.16 s, which is 0.0004 GB/s."""
+    lab = {"topology": "star-8", "routing": "ecmp", "link_rates_bytes_per_s": [625_000]}
+    environment = samples.ENVIRONMENT | {"emulated": lab}
+    plan = Plan(collective="all-reduce", ranks=4, sizes_bytes=(65536,), out=Path("x"), run="r")
+    heads = header_lines(plan, SessionFacts("gloo", "commbench", 4, environment))
+    record = samples.measured(size=65536, true_s=0.16)
+    line = row(record, unit=rate_unit(625_000)[0])
+    _fits("\n".join([*heads, line]))
+    assert "(MB/s)" in heads[-1]
+    assert " 0.000 " not in line + row(record)
+    assert f"{1e3 * (record.algbw_GBps or 0):.4f}"[:5] in line
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(390.123, "390.1"), (5.779, "5.779"), (0.005779, "0.00578"), (1.6e-9, "1.6e-09"), (0.0, "0"), (12345.6, "12346")],
+)
+def test_figures_keep_what_the_column_allows(value: float, text: str) -> None:
+    assert format_figure(value, 7) == text
+
+
+def test_units_go_by_magnitude() -> None:
+    assert [rate_unit(rate)[1] for rate in (4e11, 2e8, 6.25e6, 625.0, 3.0, 0.0)] == [
+        *("GB/s", "GB/s", "MB/s", "kB/s", "B/s", "GB/s"),
+    ]
+
+
+def test_link_rates_are_shown_as_networks_are_sold() -> None:
+    done = CliRunner().invoke(app, ["topology", "show", "star-8"])
+    assert "100 Gbit/s (12.5 GB/s)" in done.stdout

@@ -35,9 +35,12 @@ def _run(command: str) -> tuple[int | None, str, str]:
 
 
 def time_ps(command: str) -> str:
-    """Simulated picoseconds of one command with one size, or how it ended otherwise."""
+    """Simulated picoseconds of one command with one size, or how it ended without any.
+
+    A step that does not fit into memory ends with exit code 1 and has a time all the same.
+    """
     code, out, err = _run(f"{command} --json")
-    if code:
+    if not out:
         return f"exit {code}: {err.strip().splitlines()[-1]}"
     record = json.loads(out.splitlines()[-1])
     return str(round(record["iteration_s" if record["kind"] == "simulated-step" else "time_s"] * PS_PER_S))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from benchmarks.records import Engines, Observation, Race, Skipped
 from benchmarks.tables import difference_text
 from benchmarks.training_steps import TrainingStep
-from commbench.report.facts import Verdict
+from commbench.report.headlines import Verdict
 from commbench.report.text import percent, plural, time_text
 
 __all__ = ["MOST_DIFFERENCE", "fell_short", "verdicts"]

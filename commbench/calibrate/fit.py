@@ -24,6 +24,8 @@ import numpy.typing as npt
 from commbench.calibrate.machine import Machine
 from commbench.collectives.registry import build_schedule
 from commbench.collectives.schedule import Kind, Schedule
+from commbench.collectives.sizes import buffer_elements
+from commbench.collectives.spec import get_collective
 from commbench.collectives.text import digest
 from commbench.errors import CheckFailedError, InputError
 from commbench.results.records import Measured
@@ -170,8 +172,10 @@ def _schedule(point: Measured) -> Schedule:
         "gloo" if of_its_own else point.algorithm,  # what gloo does by itself, counted in docs/gloo.md
         point.ranks,
         point.slices,
+        point.channels,
+        point.group,
         point.root,
-        point.num_elements,
+        _elements(point),
         point.size_bytes // point.num_elements,
     )
     if point.schedule not in ("", digest(schedule)):
@@ -182,12 +186,33 @@ def _schedule(point: Measured) -> Schedule:
     return schedule
 
 
+def _elements(point: Measured) -> int:
+    """Elements of the full buffer."""
+    return buffer_elements(get_collective(point.collective), point.ranks, point.num_elements)
+
+
 @lru_cache(maxsize=256)
 def _build(
-    collective: str, algorithm: str, ranks: int, slices: int, root: int, num_elements: int, element_bytes: int
+    collective: str,
+    algorithm: str,
+    ranks: int,
+    slices: int,
+    channels: int,
+    group: int,
+    root: int,
+    num_elements: int,
+    element_bytes: int,
 ) -> Schedule:
     return build_schedule(
-        collective, algorithm, ranks, slices, root=root, num_elements=num_elements, element_bytes=element_bytes
+        collective,
+        algorithm,
+        ranks,
+        slices,
+        root=root,
+        channels=channels,
+        group=group,
+        num_elements=num_elements,
+        element_bytes=element_bytes,
     )
 
 
@@ -207,7 +232,7 @@ def _reduction(points: Sequence[Measured]) -> float:
     added = seconds = 0.0
     for point in points:
         schedule = _schedule(point)
-        offsets = schedule.offsets(point.num_elements)
+        offsets = schedule.offsets(_elements(point))
         rows = schedule.table[schedule.column("kind") == Kind.REDUCE]
         elements = (offsets[rows[:, 5] + rows[:, 6]] - offsets[rows[:, 5]]).sum()
         added += float(elements) * point.size_bytes / point.num_elements

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from commbench.errors import InputError
 from commbench.results.outfile import write_whole
 from commbench.topology.build import build_topology
 from commbench.topology.model import Topology
@@ -35,7 +36,13 @@ class Machine:
     source: str
 
     def topology(self, num_ranks: int) -> Topology:
-        """The machine with this many ranks on it."""
+        """The machine with this many ranks on it.
+
+        Raises:
+            InputError: fewer than one rank.
+        """
+        if num_ranks < 1:
+            raise InputError(f"--ranks {num_ranks}: a machine has at least 1 rank")
         return build_topology(TopologyFile.model_validate(self._document(num_ranks)), f"calibration of {self.name}")
 
     def figures(self) -> dict[str, Any]:

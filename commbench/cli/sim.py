@@ -2,6 +2,7 @@
 """``commbench sim``: simulate a collective on a topology."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,8 @@ from commbench.cli.options import (
 if TYPE_CHECKING:
     from commbench.sim.collective import Simulation
     from commbench.sim.scenario import Scenario
+    from commbench.topology.model import Topology
+    from commbench.topology.tree import Tree
 
 __all__ = ["sim"]
 
@@ -92,8 +95,6 @@ def sim(
     from commbench.results.journal import Journal
     from commbench.results.run_id import new_run_id
     from commbench.sim.collective import simulate
-    from commbench.sim.placing import place
-    from commbench.topology.jobs import deal
     from commbench.topology.load import load_fabric
     from commbench.topology.summary import network_rate
     from commbench.units import format_bytes, rate_unit
@@ -101,45 +102,52 @@ def sim(
     collective = require_collective(collective, "train")
     fabric = load_fabric(topology)
     element_bytes, unit = dtype_bytes(dtype), rate_unit(network_rate(fabric))
-    placed = len(place(fabric, ranks, placement, seed, ranks_per_host))
-    world = placed if jobs is None else max(map(len, deal(jobs, placed)))
+    world = _world(fabric, ranks, placement, seed, ranks_per_host, jobs)
     sizes = sizes_of(collective, world, element_bytes, (min_bytes, max_bytes, factor, step))
-    chosen = load_any(collective, algorithm or DEFAULTS[collective])
     journal, shown = (Journal(out) if out is not None else None), list[float | None]()
-    disturbed, run_id = _scenario(scenario, jitter, seed), new_run_id()
+    simulate_size = partial(
+        simulate,
+        fabric,
+        collective,
+        load_any(collective, algorithm or DEFAULTS[collective]),
+        num_ranks=ranks,
+        element_bytes=element_bytes,
+        slices=slices,
+        channels=channels,
+        root=root,
+        group=group,
+        routing=routing,
+        placement=placement,
+        ranks_per_host=ranks_per_host,
+        jobs=jobs,
+        seed=seed,
+        engine=engine,
+        detail=detail,
+        scenario=_scenario(scenario, jitter, seed),
+        keep_trace=False,
+        links=links,
+        run_id=new_run_id(),
+    )
     for number, size in enumerate(sizes):
         with progress_bar(f"{collective} {format_bytes(size)}") as progress:
-            done = simulate(
-                fabric,
-                collective,
-                chosen,
-                size,
-                num_ranks=ranks,
-                element_bytes=element_bytes,
-                slices=slices,
-                channels=channels,
-                root=root,
-                group=group,
-                routing=routing,
-                placement=placement,
-                ranks_per_host=ranks_per_host,
-                jobs=jobs,
-                seed=seed,
-                engine=engine,
-                detail=detail,
-                scenario=disturbed,
-                keep_trace=False,
-                links=links,
-                hints=number == 0,
-                progress=progress,
-                run_id=run_id,
-            )
+            done = simulate_size(size, hints=number == 0, progress=progress)
         if journal is not None:
             journal.append(done.record)
         _show(done, element_bytes, unit, header=number == 0, json=json)
         shown.append(done.record.busbw_GBps)
     if not json:
         _show_average(shown)
+
+
+def _world(
+    fabric: "Topology | Tree", ranks: int | None, placement: str, seed: int, per_host: int | None, jobs: str | None
+) -> int:
+    """Ranks of the collective; of the largest where several run at once."""
+    from commbench.sim.placing import place
+    from commbench.topology.jobs import deal
+
+    placed = len(place(fabric, ranks, placement, seed, per_host))
+    return placed if jobs is None else max(map(len, deal(jobs, placed)))
 
 
 def _show(done: "Simulation", element_bytes: int, unit: tuple[float, str], *, header: bool, json: bool) -> None:

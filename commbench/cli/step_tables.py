@@ -60,7 +60,7 @@ def _headline(r: SimulatedStep) -> str:
         ("bubble", f"{r.bubble_of_ideal:.2%} of ideal (idle / busy), {r.bubble_of_total:.2%} of total (/ length)"),
     ]
     if r.bubble_of_span is not None:
-        rows.append(("", f"{r.bubble_of_span:.2%} of the longest span of a stage, as the zero-bubble papers count"))
+        rows.append(("", f"{r.bubble_of_span:.2%} of the longest span of a stage (zero-bubble papers)"))
     return "\n".join(f" {name:<14} {text}" for name, text in rows)
 
 

@@ -2,7 +2,6 @@
 """Simulate one collective on one topology: schedule -> tasks -> routes -> engine -> record and trace."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,24 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.collectives.algorithm import Algorithm, Request
-from commbench.collectives.registry import build, get_algorithm, rounds_of
-from commbench.collectives.rounds import Rounds
+from commbench.collectives.registry import get_algorithm
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.sizes import buffer_elements, whole_elements
 from commbench.collectives.spec import get_collective
 from commbench.collectives.traffic import traffic_of
-from commbench.collectives.work import require_rows
 from commbench.errors import InputError
-from commbench.network.bounds import lower_bound_s
 from commbench.network.transport import Transport
-from commbench.program.expand import expand_rounds, expand_schedule
 from commbench.program.flat import FlatProgram, together
 from commbench.program.loop import LoopProgram
 from commbench.results.records import Simulated
 from commbench.routing.routes import Routes, make_router
-from commbench.sim.bounded import ROW_BYTES, require_bounded
 from commbench.sim.coupled import couple, coupled_program
 from commbench.sim.engines import DETAILS, Done, Run, run
+from commbench.sim.job import Job, form_of, group_of, job_of, lower_bound_of, seats_of, tasks_of
 from commbench.sim.links import busiest_links
 from commbench.sim.nics import unused_nics
 from commbench.sim.placing import (
@@ -36,7 +31,6 @@ from commbench.sim.placing import (
     paths_of,
     place,
     processors_of,
-    ranks_per_host_of,
     switches_of,
     triples_of,
 )
@@ -45,7 +39,6 @@ from commbench.sim.trace import Trace
 from commbench.sim.transport import Way
 from commbench.topology.jobs import deal
 from commbench.topology.model import Topology
-from commbench.topology.rings import direct_ways
 from commbench.topology.tree import Tree
 from commbench.units import seconds
 
@@ -55,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Simulation", "run_tasks", "simulate"]
 
 IntArray = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Simulation:
@@ -73,29 +67,6 @@ class Simulation:
         """The tasks one by one, beside their spans in the trace."""
         assert isinstance(self.program, FlatProgram), "simulate with keep_trace"
         return self.program
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Job:
-    """A collective of ranks that sit somewhere."""
-
-    form: Rounds | Schedule
-    slices: int
-    num_elements: int
-    element_bytes: int
-    fabric: Topology | Tree
-    placed: IntArray
-    router: Routes
-
-    @property
-    def size_bytes(self) -> int:
-        """As the record states it: of all-to-all-v that of one rank's row."""
-        rows = len(self.placed) if get_collective(self.form.collective).rows else 1
-        return self.num_elements * self.element_bytes // rows
-
-    @property
-    def num_switches(self) -> int:
-        return self.form.num_switches if isinstance(self.form, Schedule) else 0
 
 
 def simulate(
@@ -171,43 +142,32 @@ def simulate(
     whole_hosts = jobs is None and placement in ("linear", "random") and ranks_per_host is None
     work = []
     for own in (placed[ranks] for ranks in members):
-        hosts, ways = _seats(fabric, own) if group is None else (None, ())
+        hosts, ways = seats_of(fabric, own) if group is None else (None, ())
         request = replace(
             asked,
             num_ranks=len(own),
-            group=_ranks_per_host(fabric, own, whole_hosts) if group is None else group,
+            group=group_of(fabric, own, whole_hosts) if group is None else group,
             hosts=hosts,
             ways=ways,
             num_elements=buffer_elements(spec, len(own), whole_elements(spec, len(own), size_bytes, element_bytes)),
         )
-        work.append(_job(router, own, *_form(fabric, own, algorithm, collective, request, slices, how), request))
+        work.append(job_of(router, own, *form_of(fabric, own, algorithm, collective, request, slices, how), request))
     alone = jobs is None
     done = _alone(work[0], how, scenario, transport) if alone else _beside(work, members, placed, how, scenario)
     ends_ps = [done.finish_ps] if alone else _ends_ps(done, len(work))
     job = work[int(np.argmax(ends_ps))]
-    bound_s = _bound_s(job, root)
+    bound_s = lower_bound_of(job, root)
     record = Simulated(
         run=run_id,
-        collective=job.form.collective,
-        algorithm=job.form.algorithm,
-        library="schedule",
-        ranks=len(job.placed),
-        size_bytes=job.size_bytes,
         channels=channels,
-        slices=job.slices,
         group=request.group,
         root=root,
         element_bytes=element_bytes,
-        time_s=seconds(done.finish_ps),
-        busbw_factor=spec.busbw_factor(len(job.placed)),
         lower_bound_s=bound_s,
-        topology=fabric.name,
-        routing=job.router.policy.name,
         placement=placement if ranks_per_host is None else f"{placement}, {ranks_per_host} per host",
         engine=engine,
         detail=detail,
-        transfers=done.transfers,
-        shortcut=done.shortcut,
+        **_found(job, done),
         jobs=() if jobs is None else _each(members, ends_ps),
         links=_links(done, job, bound_s) if links else (),
         **_told(transport, scenario),
@@ -217,35 +177,38 @@ def simulate(
     return Simulation(record, done.program, done.trace, _hint(algorithm, request, job) if hints and alone else "")
 
 
-def _hint(algorithm: str | Algorithm | Schedule, request: Request, job: _Job) -> str:
+def _found(job: Job, done: Done) -> dict[str, Any]:
+    """What the record says of a job that was carried out."""
+    return {
+        "collective": job.form.collective,
+        "algorithm": job.form.algorithm,
+        "library": "schedule",
+        "ranks": len(job.placed),
+        "size_bytes": job.size_bytes,
+        "slices": job.slices,
+        "time_s": seconds(done.finish_ps),
+        "busbw_factor": get_collective(job.form.collective).busbw_factor(len(job.placed)),
+        "topology": job.fabric.name,
+        "routing": job.router.policy.name,
+        "transfers": done.transfers,
+        "shortcut": done.shortcut,
+    }
+
+
+def _hint(algorithm: str | Algorithm | Schedule, request: Request, job: Job) -> str:
     if isinstance(algorithm, Schedule):
         return ""
     entry = get_algorithm(job.form.collective, algorithm) if isinstance(algorithm, str) else algorithm
     return unused_nics(entry, request, job.router, job.placed)
 
 
-def _ranks_per_host(fabric: Topology | Tree, placed: IntArray, whole_hosts: bool) -> int:
-    """Of the fullest host: where they differ, hierarchical algorithms ask for whole hosts of this size."""
-    if not whole_hosts:
-        return ranks_per_host_of(fabric, placed)
-    if isinstance(fabric, Tree):
-        return 1
-    return max(Counter(fabric.by_name[name].host for name in fabric.ranks).values())
-
-
-def _bound_s(job: _Job, root: int) -> float:
-    return lower_bound_s(
-        _bounded_as(job.form), job.fabric, job.placed, job.size_bytes, root=root, in_switch=job.num_switches > 0
-    )
-
-
-def _alone(job: _Job, how: Run, scenario: "Scenario | None", transport: Transport | None) -> Done:
+def _alone(job: Job, how: Run, scenario: "Scenario | None", transport: Transport | None) -> Done:
     if transport is not None:
         return _over(transport, job, how, scenario)
     return _coupled(job, how, scenario) if how.detail == "collective" else _whole(job, how, scenario)
 
 
-def _links(done: Done, job: _Job, bound_s: float) -> tuple[Mapping[str, Any], ...]:
+def _links(done: Done, job: Job, bound_s: float) -> tuple[Mapping[str, Any], ...]:
     if done.paths is None:
         raise InputError("--links counts bytes on routes that stay, and the scenario moves some: leave it out")
     return busiest_links(done.program, done.paths, job.fabric, seconds(done.finish_ps), bound_s)
@@ -275,68 +238,7 @@ def run_tasks(
     return run(program, setting, Run(engine=engine)).trace
 
 
-def _form(
-    fabric: Topology | Tree,
-    placed: IntArray,
-    algorithm: str | Algorithm | Schedule,
-    collective: str,
-    request: Request,
-    slices: int | None,
-    how: Run,
-) -> tuple[Rounds | Schedule, int]:
-    """The algorithm for this request, as rounds if it has them, and its slices."""
-    if isinstance(algorithm, Schedule):
-        if algorithm.num_ranks != request.num_ranks:
-            raise InputError(
-                f"schedule {algorithm.algorithm} is for {algorithm.num_ranks} ranks, not {request.num_ranks}"
-            )
-        return algorithm, 1
-    entry = get_algorithm(collective, algorithm) if isinstance(algorithm, str) else algorithm
-    request = replace(request, slices=entry.default_slices if slices is None else slices)
-    require_bounded(entry, request, how)
-    form = rounds_of(entry, request) or build(entry, request)
-    if entry.one_host and isinstance(fabric, Topology) and _hosts(fabric, placed) > 1:
-        raise InputError(f"algorithm {entry.name} needs all {request.num_ranks} ranks on one host of {fabric.name}")
-    return form, request.slices
-
-
-def _job(router: Routes, placed: IntArray, form: Rounds | Schedule, slices: int, request: Request) -> _Job:
-    fabric = router.fabric
-    assert request.num_elements is not None
-    assert isinstance(fabric, Topology | Tree)
-    if isinstance(fabric, Tree) and isinstance(form, Schedule) and form.num_switches:
-        fabric = fabric.topology()  # only a graph has its switches by name
-        router = make_router(fabric, router.policy.name, router.seed)
-    return _Job(
-        form=form,
-        slices=slices,
-        num_elements=request.num_elements,
-        element_bytes=request.element_bytes,
-        fabric=fabric,
-        placed=placed,
-        router=router,
-    )
-
-
-def _bounded_as(form: Rounds | Schedule) -> str:
-    """All-to-all-v of equal pieces is bounded as all-to-all; with weights some pairs may have nothing to send."""
-    equal = form.collective == "all-to-all-v" and not (isinstance(form, Schedule) and form.weights)
-    return "all-to-all" if equal else form.collective
-
-
-def _seats(fabric: Topology | Tree, placed: IntArray) -> tuple[tuple[int, ...] | None, tuple[tuple[int, ...], ...]]:
-    """Host of every rank, and the ways along direct links, as Request has them."""
-    if isinstance(fabric, Tree):
-        return None, ()
-    names = [fabric.ranks[i] for i in placed]
-    return tuple(fabric.host_of(name) for name in names), direct_ways(fabric, names)
-
-
-def _hosts(topology: Topology, placed: IntArray) -> int:
-    return len({topology.host_of(topology.ranks[i]) for i in placed})
-
-
-def _coupled(job: _Job, how: Run, scenario: "Scenario | None") -> Done:
+def _coupled(job: Job, how: Run, scenario: "Scenario | None") -> Done:
     """Collective detail."""
     if scenario is not None:
         raise InputError(
@@ -351,21 +253,21 @@ def _coupled(job: _Job, how: Run, scenario: "Scenario | None") -> Done:
     return replace(done, transfers=flow.transfers, shortcut="one coupled flow instead of transfers, an estimate")
 
 
-def _whole(job: _Job, how: Run, scenario: "Scenario | None") -> Done:
+def _whole(job: Job, how: Run, scenario: "Scenario | None") -> Done:
     """Every transfer, or as many as stand for every transfer."""
-    program = _tasks(job)
+    program = tasks_of(job)
     if isinstance(program, LoopProgram) and (how.keep_trace or how.engine == "reference"):
         program = program.unroll()
     return _carried_out(program, job, how, scenario)
 
 
 def _beside(
-    work: Sequence[_Job], members: Sequence[IntArray], placed: IntArray, how: Run, scenario: "Scenario | None"
+    work: Sequence[Job], members: Sequence[IntArray], placed: IntArray, how: Run, scenario: "Scenario | None"
 ) -> Done:
     """Several jobs that start together, as one program of all ranks in which each job is an operation."""
     if any(job.num_switches for job in work):
         raise InputError(f"algorithm {work[0].form.algorithm}: switches that add serve one job, not --jobs")
-    tasks = [_tasks(job) for job in work]
+    tasks = [tasks_of(job) for job in work]
     program = together([each.unroll() if isinstance(each, LoopProgram) else each for each in tasks])
     order = np.concatenate(members)
     program = replace(
@@ -383,7 +285,7 @@ def _ends_ps(done: Done, num_jobs: int) -> list[int]:
     return [int(done.trace.end_ps[done.program.operation == job].max(initial=0)) for job in range(num_jobs)]
 
 
-def _carried_out(program: FlatProgram | LoopProgram, job: _Job, how: Run, scenario: "Scenario | None") -> Done:
+def _carried_out(program: FlatProgram | LoopProgram, job: Job, how: Run, scenario: "Scenario | None") -> Done:
     """The tasks of a job in its setting, and in what a scenario makes of it."""
     triples, route_of = triples_of(program)
     endpoints: IntArray | tuple[str, ...] = job.placed
@@ -408,32 +310,12 @@ def _carried_out(program: FlatProgram | LoopProgram, job: _Job, how: Run, scenar
         raise explain(cut, scenario, changed, job.router) from None
 
 
-def _over(transport: Transport, job: _Job, how: Run, scenario: "Scenario | None") -> Done:
+def _over(transport: Transport, job: Job, how: Run, scenario: "Scenario | None") -> Done:
     """Every message as the transport carries it out."""
     if scenario is not None or how.detail != "transfer" or job.num_switches:
         raise InputError("a transport goes with --detail transfer, and without a scenario or switches that add")
-    program = _tasks(job)
+    program = tasks_of(job)
     flat = program.unroll() if isinstance(program, LoopProgram) else program
     own = replace(processors_of(job.fabric, job.placed), overhead_ps=transport.overhead_ps)
     done = conveyed(flat, job.router, job.placed, Way(transport), own, how.engine)
     return Done(program=done.program, trace=done.trace, finish_ps=done.trace.finish_ps, transfers=flat.num_transfers)
-
-
-def _tasks(job: _Job) -> FlatProgram | LoopProgram:
-    reduction, schedule = job.fabric.costs.reduction_ps_per_byte, job.form
-    if isinstance(schedule, Rounds):
-        loop = expand_rounds(
-            schedule,
-            num_elements=job.num_elements,
-            element_bytes=job.element_bytes,
-            reduction_ps_per_byte=reduction,
-        )
-        if loop is not None:
-            return loop
-        rows = 2 * schedule.num_rounds * len(schedule.sender)
-        what = f"{schedule.num_chunks:,} chunks of {job.num_elements:,} elements"
-        require_rows(what, rows, ROW_BYTES["transfer"], "give a larger size, or --detail collective")
-        schedule = schedule.schedule()
-    return expand_schedule(
-        schedule, num_elements=job.num_elements, element_bytes=job.element_bytes, reduction_ps_per_byte=reduction
-    )

@@ -58,7 +58,7 @@ def test_an_interrupt_is_said_and_exits_130(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["topology", "draw", "fat-tree-16", "--out", "no/such/folder/a.svg"],
+        ["topology", "draw", "fat-tree-16", "--out", "/proc/nothing/a.svg"],
         ["calibrate", "runs.jsonl", "--out", "/proc/nothing/machine.yaml"],
         ["report", "runs.jsonl", "--out", "/proc/nothing/report.html"],
         ["sim", "all-reduce", "-t", "star-8", "-b", "1M", "--out", "/proc/nothing/sim.jsonl"],
@@ -70,7 +70,7 @@ def test_a_file_that_cannot_be_written_is_bad_input(tmp_path: Path, arguments: l
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: ")
-    assert any(str(argument) in last for argument in (arguments[-1], "/proc/nothing", "no/such/folder"))
+    assert any(str(argument) in last for argument in (arguments[-1], "/proc/nothing"))
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_validate_compares_every_schedule_and_keeps_what_it_found(tmp_path: Path
     [
         ("samples_s", [], "must hold a row"),
         ("samples_s", [[1.0], [1.0, 2.0], [1.0], [1.0]], "must hold a row"),
-        ("samples_s", [[0.0]] * 4, "above zero"),
-        ("size_bytes", "abc", "must be a whole number"),
+        ("samples_s", [[0.0]] * 4, "samples_s[0][0] 0.0 must be greater than"),
+        ("size_bytes", "abc", "size_bytes 'abc' has the wrong type"),
         ("environment", {}, "environment.hostname"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from commbench.cli import demo
 from commbench.emulate import privilege
 from commbench.errors import RunError
-from commbench.report.facts import verdicts
+from commbench.report.headlines import verdicts
 from commbench.results.records import Compared, Record, Summary
 from commbench.validate import lab_runs
 from commbench.validate.campaign import Validation

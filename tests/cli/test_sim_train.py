@@ -85,7 +85,8 @@ def test_a_straggler_and_jitter_make_the_step_longer_and_are_named(tmp_path: Pat
     assert 1.5 * healthy["iteration_s"] < slow["iteration_s"] < 2 * healthy["iteration_s"]
     assert "slow ranks are classes of their own: 7" in slow["notes"]
     assert healthy["iteration_s"] < jittered["iteration_s"] < 1.1 * healthy["iteration_s"]
-    assert [one["scenario"] for one in (healthy, slow, jittered)] == ["", "slow", "jitter 0.1"]
+    assert [one["scenario"] for one in (healthy, slow, jittered)] == ["", "slow", ""]
+    assert [one["jitter"] for one in (healthy, slow, jittered)] == [0, 0, 0.1]
 
 
 @pytest.mark.parametrize(("model", "degrees"), [("llama3-8b", "--tp 2"), ("mixtral-8x7b", "--dp 2 --ep 2")])
@@ -122,7 +123,7 @@ def test_what_frameworks_run_is_simulated(tmp_path: Path, step: str) -> None:
 def test_the_bubble_over_the_longest_span_stands_beside_the_others(tmp_path: Path) -> None:
     done = commbench("sim", "train", *STEP.split(), folder=tmp_path)
     shown = json.loads(commbench("sim", "train", *STEP.split(), "--json", folder=tmp_path).stdout)
-    assert f"{shown['bubble_of_span']:.2%} of the longest span of a stage, as the zero-bubble" in done.stdout
+    assert f"{shown['bubble_of_span']:.2%} of the longest span of a stage (zero-bubble" in done.stdout
     assert 0 < shown["bubble_of_span"] <= shown["bubble_of_total"]
 
 
@@ -159,7 +160,7 @@ def test_the_command_of_the_error_works_and_says_what_it_assumes(tmp_path: Path)
     command = error.split("A command that works: commbench ")[1]
     done = commbench(*command.split(), folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "# assumed, as usual on GPUs (--assume-efficiencies): matrix 0.7, attention 0.4, memory 0.8" in done.stdout
+    assert "assumed, as usual on GPUs (--assume-efficiencies): matrix 0.7" in done.stdout
 
 
 def test_a_file_that_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_sim_of_a_collective_stays_as_it_was(tmp_path: Path) -> None:
         (STEP.replace("--tp 2 --pp 4", "--dp 8 --zero 3") + " --global-batch 400000", "the step would be about "),
         (STEP + " --tp 99999999999", "--tp 99999999999: must be 1 to 4096"),
         (STEP + " --memory-margin lots", "--memory-margin: 'lots' is not a size"),
-        (STEP + " --out .", ".: is a folder; a journal is a file"),
+        (STEP + " --out .", "--out .: is a folder; give the name of a file"),
         (STEP.replace("--matrix-efficiency 0.6", ""), "--matrix-efficiency is missing: the share of the device's peak"),
         (STEP.replace("--device h100", ""), "--device is missing: what computes"),
         (STEP.replace("--pp 4", "--pp 3"), "tp 2 x cp 1 x dp 1 x pp 3 = 6 ranks, but there are 8; the degrees must "

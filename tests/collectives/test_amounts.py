@@ -47,7 +47,7 @@ def test_whole_elements_and_none_twice() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (("3", None), {}, "-b 3: smaller than one element of 4 B"),
+        (("3", "3"), {}, "-b 3: smaller than one element of 4 B, and so is all up to -e"),
         (("8", "4"), {}, "-e 4: smaller than -b 8"),
         (("8", "64"), {"factor": 2.0, "step": "8"}, "-f and -i: give one of them, not both"),
         (("8", "64"), {"factor": 1.0}, "-f 1: the factor must be above 1"),

@@ -52,12 +52,12 @@ def test_counts_have_bounds(counts: dict, message: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ["direct", "pairwise"])
 def test_all_pairs_of_many_ranks_are_not_written_out(algorithm: str) -> None:
-    with pytest.raises(CommbenchError, match=r"every two of 131072 ranks: 1.7e[+]10 transfers"):
+    with pytest.raises(CommbenchError, match=r"on 131,072 ranks: 17.2e9 transfers take about"):
         simulate(load_fabric("fat-tree-131072"), "all-to-all", algorithm, 2**30, keep_trace=False)
 
 
 def test_a_ring_of_many_ranks_by_transfers_is_refused_before_it_starts() -> None:
-    with pytest.raises(CommbenchError, match=r"3.4e[+]10 transfers one by one: give --detail folded"):
+    with pytest.raises(CommbenchError, match=r"34.4e9 transfers one by one are more than 4e9: give --detail folded"):
         simulate(load_fabric("fat-tree-131072"), "all-reduce", "ring", 2**30, keep_trace=False)
 
 

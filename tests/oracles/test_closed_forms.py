@@ -277,7 +277,8 @@ def test_placement_changes_the_time() -> None:
     [
         ({"num_ranks": 5}, "5 ranks on topology star: it has 4 endpoints, give 1 to that many"),
         ({"num_ranks": 0}, "0 ranks on topology star: it has 4 endpoints, give 1 to that many"),
-        ({"placement": "best"}, "placement 'best' is unknown; known: linear, random"),
+        ({"placement": "best"}, "placement 'best' is unknown; known: linear, random, round-robin, "
+            "or a host file's path"),
         ({"element_bytes": 8}, "size 4 B is smaller than one element of 8 B"),
     ],
 )

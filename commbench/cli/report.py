@@ -78,6 +78,9 @@ def _format(form: Format | None, out: Path | None) -> Format:
     if form is not None:
         return form
     suffix = "" if out is None else out.suffix.lower().removeprefix(".")
+    if suffix in ("xlsx", "xls", "ods", "tsv", "pdf", "png", "svg", "md"):
+        known = ", ".join(f".{form}" for form in Format)
+        raise InputError(f"--out {out}: .{suffix} is not written; name it {known}, or give --format")
     return Format(suffix) if suffix in set(Format) else Format.HTML
 
 

@@ -35,6 +35,7 @@ from commbench.errors import InputError
 if TYPE_CHECKING:
     from commbench.collectives.algorithm import Algorithm, Request
     from commbench.collectives.schedule import Schedule
+    from commbench.live.plan import Plan
     from commbench.live.seat import Seat
 
 __all__ = ["NATIVE", "Asked", "run"]
@@ -94,6 +95,9 @@ def run(
         return Plan(**shape, **shared, out=out, run=run_id)  # type: ignore[arg-type]
 
     plans = tuple(plan(name) for name in names)
+    if seat is None and not (backend == "nccl" or (backend == "auto" and _gpus_here())):
+        for each in plans:
+            _require_memory(each)
     if json:
         found = run_here(plans[0] if len(plans) == 1 else Suite.of(plans), seat, JsonLines())
     elif len(plans) == 1:
@@ -101,6 +105,33 @@ def run(
     else:
         found = run_here(Suite.of(plans), seat, InTurn({each.collective: Table(each) for each in plans}))
     require_right([record for record in found if isinstance(record, Measured)])
+
+
+def _gpus_here() -> bool:
+    """Whether ranks may find GPUs, told without torch; their buffers then lie in memory that is not the machine's."""
+    return any(any(Path("/dev").glob(pattern)) for pattern in ("nvidia[0-9]*", "kfd"))
+
+
+def _require_memory(plan: "Plan") -> None:
+    """Refuse sizes whose buffers alone this machine's memory does not hold; the kernel would kill ranks, or others.
+
+    Raises:
+        InputError: names the largest size, the ranks, both amounts and a size that fits.
+    """
+    from commbench.collectives.sizes import buffer_elements
+    from commbench.collectives.spec import get_collective
+    from commbench.collectives.work import memory_bytes
+    from commbench.units import format_bytes
+
+    spec, largest, there = get_collective(plan.collective), max(plan.sizes_bytes, default=0), memory_bytes()
+    per_byte = plan.ranks * buffer_elements(spec, plan.ranks, 1) * (1 if spec.in_place else 2)
+    if largest * per_byte > there:
+        fitting = 1 << max(0, (there // (2 * per_byte)).bit_length() - 1)  # half of the memory stays free
+        raise InputError(
+            f"-e {format_bytes(largest)}: {plan.collective} on {plan.ranks} ranks of this machine takes at least "
+            f"{largest * per_byte / 2**30:,.0f} GiB of memory, it has {there / 2**30:,.0f}: give -e "
+            f"{format_bytes(fitting).replace(' ', '')} or less, or fewer ranks"
+        )
 
 
 def _every(algorithm: str) -> list[str]:

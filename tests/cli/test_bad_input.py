@@ -99,3 +99,14 @@ def test_a_results_file_cut_in_the_middle_is_named_and_its_whole_records_can_be_
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Left out: runs.jsonl, line 2" in page  # the page says what it could not show
+
+
+@pytest.mark.parametrize(("collective", "total"), [("all-reduce", "65,536"), ("all-to-all", "131,072")])
+def test_buffers_that_the_machine_cannot_hold_are_refused_before_ranks_start(
+    collective: str, total: str, tmp_path: Path
+) -> None:
+    done = commbench("run", collective, "-g", "8", "-b", "8T", "-e", "8T", "-n", "1", folder=tmp_path)
+    message = the_error(done)
+    assert message.startswith(f"-e 8 TiB: {collective} on 8 ranks of this machine takes at least {total} GiB of memory")
+    assert "or less, or fewer ranks" in message
+    assert not (tmp_path / "runs").exists()

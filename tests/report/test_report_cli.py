@@ -95,3 +95,13 @@ def test_an_all_reduce_that_calibrates_a_block_is_no_headline() -> None:
     found = verdicts([samples.measured(run="tp"), replace(TRAFFIC, run="tp")])
     assert [verdict.word for verdict in found] == ["Tensor parallelism: within limits"]
     assert [v.word for v in verdicts([TRAFFIC, TWIN, PRODUCT, OVERLAP])][-2:] == ["Products", "Overlap"]
+
+
+@pytest.mark.parametrize("ending", ["xlsx", "tsv", "pdf", "PNG"])
+def test_an_ending_of_another_kind_of_file_is_refused_not_given_a_page(
+    ending: str, journal: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"x.{ending}"
+    with pytest.raises(InputError, match=rf"x\.{ending}: \.{ending.lower()} is not written; name it \.html, \.csv"):
+        CliRunner().invoke(app, [str(journal), "--out", str(out)], catch_exceptions=False)
+    assert not out.exists()

@@ -22,6 +22,8 @@ from commbench.cli.options import (
 if TYPE_CHECKING:
     from commbench.sim.collective import Simulation
     from commbench.sim.scenario import Scenario
+    from commbench.topology.model import Topology
+    from commbench.topology.tree import Tree
 
 __all__ = ["sim"]
 
@@ -105,8 +107,9 @@ def sim(
     world = placed if jobs is None else max(map(len, deal(jobs, placed)))
     sizes = sizes_of(collective, world, element_bytes, (min_bytes, max_bytes, factor, step))
     chosen = load_any(collective, algorithm or DEFAULTS[collective])
-    journal, shown = (Journal(out) if out is not None else None), list[float | None]()
     disturbed, run_id = _scenario(scenario, jitter, seed), new_run_id()
+    _note_idle_slow_rank(disturbed, fabric)
+    journal, shown = (Journal(out) if out is not None else None), list[float | None]()
     for number, size in enumerate(sizes):
         with progress_bar(f"{collective} {format_bytes(size)}") as progress:
             done = simulate(
@@ -165,6 +168,21 @@ def _show_average(busbws: "list[float | None]") -> None:
 
     if busbws:
         typer.echo(average_line(busbws))
+
+
+def _note_idle_slow_rank(scenario: "Scenario | None", fabric: "Topology | Tree") -> None:
+    """Say on stderr where a rank is slow at what costs nothing on this fabric."""
+    from commbench.topology.faults import SlowRank
+
+    costs = fabric.costs
+    if scenario is None or costs.message_overhead_ps or costs.reduction_ps_per_byte:
+        return
+    if any(isinstance(fault, SlowRank) for fault in scenario.faults):
+        typer.echo(
+            f"note: {scenario.origin}: slow-rank changes nothing on {fabric.name}, whose messages and additions cost "
+            "nothing: give it costs",
+            err=True,
+        )
 
 
 def _scenario(path: Path | None, jitter: float, seed: int) -> "Scenario | None":

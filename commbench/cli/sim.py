@@ -107,9 +107,8 @@ def sim(
     world = placed if jobs is None else max(map(len, deal(jobs, placed)))
     sizes = sizes_of(collective, world, element_bytes, (min_bytes, max_bytes, factor, step))
     chosen = load_any(collective, algorithm or DEFAULTS[collective])
-    disturbed, run_id = _scenario(scenario, jitter, seed), new_run_id()
-    _note_idle_slow_rank(disturbed, fabric)
     journal, shown = (Journal(out) if out is not None else None), list[float | None]()
+    disturbed, run_id = _scenario(scenario, jitter, seed, fabric), new_run_id()
     for number, size in enumerate(sizes):
         with progress_bar(f"{collective} {format_bytes(size)}") as progress:
             done = simulate(
@@ -170,12 +169,12 @@ def _show_average(busbws: "list[float | None]") -> None:
         typer.echo(average_line(busbws))
 
 
-def _note_idle_slow_rank(scenario: "Scenario | None", fabric: "Topology | Tree") -> None:
+def _note_idle_slow_rank(scenario: "Scenario", fabric: "Topology | Tree") -> None:
     """Say on stderr where a rank is slow at what costs nothing on this fabric."""
     from commbench.topology.faults import SlowRank
 
     costs = fabric.costs
-    if scenario is None or costs.message_overhead_ps or costs.reduction_ps_per_byte:
+    if costs.message_overhead_ps or costs.reduction_ps_per_byte:
         return
     if any(isinstance(fault, SlowRank) for fault in scenario.faults):
         typer.echo(
@@ -185,11 +184,12 @@ def _note_idle_slow_rank(scenario: "Scenario | None", fabric: "Topology | Tree")
         )
 
 
-def _scenario(path: Path | None, jitter: float, seed: int) -> "Scenario | None":
+def _scenario(path: Path | None, jitter: float, seed: int, fabric: "Topology | Tree") -> "Scenario | None":
     """What disturbs the run; None if nothing does."""
     if path is None and not jitter:
         return None
     from commbench.sim.scenario import Scenario
 
     base = Scenario() if path is None else Scenario.load(path)
+    _note_idle_slow_rank(base, fabric)
     return replace(base, jitter=jitter or base.jitter, seed=seed)

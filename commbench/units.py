@@ -87,11 +87,13 @@ def parse_size(text: object) -> int:
     """Whole bytes of a size such as "8", "64K", "1M", "8G" (binary, nccl-tests' habit) or "10 MB" (decimal).
 
     Raises:
-        UnitError: an unknown unit, negative, or not a whole number of bytes.
+        UnitError: an unknown unit, negative, not a whole number of bytes, or too large to count in int64.
     """
     number, factor = _split(text, _SIZE, "size", "64M")
     size = number * int(factor)
-    if not 0 <= size < _INT64_END or size != int(size):
+    if size >= _INT64_END:
+        raise UnitError(f"size {text!r} is too large: sizes end at 2^63 bytes")
+    if size < 0 or size != int(size):
         raise UnitError(f"size {text!r} must be a whole number of bytes, zero or more")
     return int(size)
 

@@ -123,7 +123,7 @@ def sim(
         seed=seed,
         engine=engine,
         detail=detail,
-        scenario=_scenario(scenario, jitter, seed),
+        scenario=_scenario(scenario, jitter, seed, fabric),
         keep_trace=False,
         links=links,
         run_id=new_run_id(),
@@ -175,11 +175,27 @@ def _show_average(busbws: "list[float | None]") -> None:
         typer.echo(average_line(busbws))
 
 
-def _scenario(path: Path | None, jitter: float, seed: int) -> "Scenario | None":
+def _note_idle_slow_rank(scenario: "Scenario", fabric: "Topology | Tree") -> None:
+    """Say on stderr where a rank is slow at what costs nothing on this fabric."""
+    from commbench.topology.faults import SlowRank
+
+    costs = fabric.costs
+    if costs.message_overhead_ps or costs.reduction_ps_per_byte:
+        return
+    if any(isinstance(fault, SlowRank) for fault in scenario.faults):
+        typer.echo(
+            f"note: {scenario.origin}: slow-rank changes nothing on {fabric.name}, whose messages and additions cost "
+            "nothing: give it costs",
+            err=True,
+        )
+
+
+def _scenario(path: Path | None, jitter: float, seed: int, fabric: "Topology | Tree") -> "Scenario | None":
     """What disturbs the run; None if nothing does."""
     if path is None and not jitter:
         return None
     from commbench.sim.scenario import Scenario
 
     base = Scenario() if path is None else Scenario.load(path)
+    _note_idle_slow_rank(base, fabric)
     return replace(base, jitter=jitter or base.jitter, seed=seed)

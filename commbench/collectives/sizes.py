@@ -17,7 +17,7 @@ _SPELLINGS = {"half": "float16", "fp16": "float16", "bf16": "bfloat16", "float":
 _NOT_YET = ("int8", "char", "uint8", "uint32", "uint64", "f8e4m3", "f8e5m2", "fp8", "all")
 """What nccl-tests 2.19 takes behind -d and commbench has not."""
 
-_MOST_SIZES = 10_000  # of a sweep
+_MOST_STEPS = 10_000  # of a sweep
 _DEFAULT_LAST = 32 * 2**20  # bytes: where a sweep ends unless told otherwise, as in nccl-tests 2.19 (-e)
 
 
@@ -73,10 +73,11 @@ def sweep(
     if step is not None and increment < 1:
         raise InputError(f"-i {step}: the step must be at least one byte")
     sizes: dict[int, None] = {}
-    size = float(first)
+    size, steps = float(first), 0
     while size <= last:
-        if len(sizes) == _MOST_SIZES:
-            raise InputError(f"-b {min_bytes} to {last} B has more than {_MOST_SIZES} sizes: give a larger -f or -i")
+        if steps == _MOST_STEPS:  # also where many round to one size
+            raise InputError(f"-b {min_bytes} to {last} B has more than {_MOST_STEPS} steps: give a larger -f or -i")
+        steps += 1
         sizes[int(size) // element_bytes * element_bytes] = None
         size = size + increment if step is not None else size * (2.0 if factor is None else factor)
     sizes.pop(0, None)  # less than one element

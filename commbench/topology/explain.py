@@ -31,11 +31,12 @@ _shown.maxstring = _shown.maxother = 60
 _shown.maxdict = _shown.maxlist = 3
 
 
-def explained(error: ValidationError, file: Document) -> str:
-    """All that is wrong with a file, as the text of one error."""
+def explained(error: ValidationError, file: Document, host: str = "") -> str:
+    """All that is wrong with a file, as the text of one error; ``host`` says why the host it names is not there."""
     found: dict[tuple[int, str], str] = {}  # what stands behind an alias is wrong once, wherever it is used
     for one in error.errors(include_url=False):
-        line, problem = _problem(one, file)
+        missing = host and one["loc"][:1] == ("host",)
+        line, problem = (file.line(["host"]), f"host: {host}") if missing else _problem(one, file)
         found.setdefault((line, problem.partition(": ")[2]), problem)
     return problems_text(file.shown, [(line, problem) for (line, _), problem in found.items()])
 

@@ -116,6 +116,8 @@ def _not_found(name: str) -> str:
 
     near = difflib.get_close_matches(name, list_topologies(), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "`commbench topology list` shows the names"
+    if Path(f"{name}.yaml").is_file():
+        hint = f"did you mean the file {name}.yaml?"
     places = ", ".join(str(folder) for folder in search_directories())
     unset = "" if os.environ.get(SEARCH_VARIABLE) else f"; ${SEARCH_VARIABLE} is not set"
     return f"topology {name!r}: not found; {hint} (searched {places}{unset})"
@@ -136,26 +138,27 @@ def _checked(file: "Document", path: Path) -> "TopologyFile":
     from commbench.topology.explain import explained
     from commbench.topology.schema import TopologyFile
 
-    data = dict(file.data)
+    data, lost = dict(file.data), ""
     if isinstance(data.get("host"), str):
-        data["host"] = _host_of(data["host"], file, path)
+        try:
+            named = _host_file(data["host"], path.parent)
+        except TopologyError as error:
+            lost = str(error)  # told beside what else is wrong
+        else:
+            data["host"] = _checked(*named).host
     try:
         return TopologyFile.model_validate(data)
     except ValidationError as error:
-        raise TopologyError(explained(error, file)) from None
+        raise TopologyError(explained(error, file, lost)) from None
 
 
-def _host_of(name: str, file: "Document", path: Path) -> object:
-    """The host section of another topology, which must hold it in full."""
-    place = f"{file.shown}: line {file.line(['host'])}: host"
-    try:
-        other = find_topology(name, path.parent)
-    except TopologyError as error:
-        raise TopologyError(f"{place}: {error}") from None
-    found = _parse(other)
-    if isinstance(found.data.get("host"), str):
-        raise TopologyError(f"{place}: {name!r} names another file in turn; one step only")
-    return _checked(found, other).host
+def _host_file(name: str, base: Path) -> "tuple[Document, Path]":
+    """The other topology whose host section is taken, which must hold it in full."""
+    path = find_topology(name, base)
+    file = _parse(path)
+    if isinstance(file.data.get("host"), str):
+        raise TopologyError(f"{name!r} names another file in turn; one step only")
+    return file, path
 
 
 def _parse(path: Path) -> "Document":

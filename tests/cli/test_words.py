@@ -103,7 +103,23 @@ def test_a_barrier_takes_the_sizes_of_a_loop_over_collectives(tmp_path: Path) ->
 
 
 def test_a_sweep_without_end_is_refused() -> None:
-    with pytest.raises(InputError, match="more than 10000 sizes"):
+    with pytest.raises(InputError, match="more than 10000 steps"):
         sweep("8", "1T", step="8")
     with pytest.raises(InputError, match="at least one byte"):
         sweep("0", "1M")
+
+
+def test_steps_smaller_than_an_element_are_refused_at_once() -> None:
+    with pytest.raises(InputError, match="more than 10000 steps"):
+        sweep("4", "64M", factor=1 + 2**-40)  # all of the first 1e12 steps round to one size
+    with pytest.raises(InputError, match="more than 10000 steps"):
+        sweep("4", "64M", step="1", element_bytes=2**14)
+
+
+@pytest.mark.parametrize(("fabric", "noted"), [("star-8", True), ("shared-memory-4", False)])
+def test_a_slow_rank_that_nothing_slows_is_noted(tmp_path: Path, fabric: str, noted: bool) -> None:
+    fault = "faults: [{kind: slow-rank, at: 0 s, rank: 1, factor: 0.5}]\n"
+    (tmp_path / "slow.yaml").write_text(fault)
+    done = commbench("sim", "all-reduce", "-t", fabric, "-b", "64K", "--scenario", "slow.yaml", folder=tmp_path)
+    assert done.returncode == 0
+    assert (f"note: slow.yaml: slow-rank changes nothing on {fabric}" in done.stderr) is noted

@@ -243,6 +243,19 @@ def test_unknown_host_names_the_file_that_asked(edited: ErrorOf) -> None:
     assert line.startswith("x.yaml: line 7: host: topology 'dgx-h10': not found; did you mean dgx-h100 or ")
 
 
+def test_unknown_host_does_not_hide_the_other_errors(edited: ErrorOf) -> None:
+    text = edited("dgx-h100-x4", "host: dgx-h100", "host: dgx-h10\nowner: me")
+    assert text.startswith("x.yaml: 2 errors\n  line 7: host: topology 'dgx-h10': not found; did you mean dgx-h100 or ")
+    assert "\n  line 8: owner: unknown key" in text
+
+
+def test_a_name_whose_file_lies_here_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("name: mine\n")
+    with pytest.raises(TopologyError, match=r"topology 'mine': not found; did you mean the file mine\.yaml\?"):
+        load_topology("mine")
+
+
 def test_missing_path() -> None:
     with pytest.raises(TopologyError, match=r"topology 'no/such\.yaml': no such file"):
         load_topology("no/such.yaml")

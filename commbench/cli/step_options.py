@@ -237,10 +237,14 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
     _check_ranks(degrees, fabric, options.ranks)
     schedule = _schedule(options)
     device, efficiency, remarks = _compute(options)
+    formats, precision = get_formats(options.dtype), get_precision(options.precision)
+    if precision.parameter_bytes < formats.activations:
+        kept = f"weights are kept in {precision.parameter_bytes} bytes ({precision.name})"
+        remarks = (*remarks, f"{kept} beside {formats.name} products; --precision fp32-adam keeps 4")
     run = Execution(
         micro_batch=_given(options.microbatch),
         sequence=model.sequence,
-        formats=get_formats(options.dtype),
+        formats=formats,
         attention=options.attention,
         flash=options.flash,
         recompute=options.recompute,
@@ -257,7 +261,7 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
         layers=split_layers(model, schedule.num_stages, _layers(options.layers)),
         device=device,
         efficiency=efficiency,
-        precision=get_precision(options.precision),
+        precision=precision,
         zero=options.zero,
         bucket_bytes=_size("--bucket", options.bucket),
         ranks_per_host=max(1, fabric.num_ranks // fabric.num_hosts),
@@ -343,6 +347,7 @@ def _layers(text: str) -> tuple[int, ...]:
 def _compute(options: StepOptions) -> "tuple[Device, Efficiency, tuple[str, ...]]":
     """The device, its efficiencies, and which of them are assumed, in words."""
     from commbench.workload.compute import USUAL, Efficiency, get_device
+    from commbench.workload.formats import get_formats
     from commbench.workload.gemm_table import read_gemm_table
 
     device = get_device(_given(options.device))
@@ -354,7 +359,7 @@ def _compute(options: StepOptions) -> "tuple[Device, Efficiency, tuple[str, ...]
         "memory": options.memory_efficiency,
     }
     if options.gemm_table is not None:
-        shares["matrix"] = read_gemm_table(Path(options.gemm_table), device, options.dtype)
+        shares["matrix"] = read_gemm_table(Path(options.gemm_table), device, get_formats(options.dtype).name)
     assumed = {name: USUAL[name] for name, share in shares.items() if share is None}
     words = ", ".join(f"{name} {share:g}" for name, share in assumed.items())
     remarks = (f"assumed, as usual on GPUs (--assume-efficiencies): {words}",) if assumed else ()

@@ -39,7 +39,7 @@ def _header(r: SimulatedStep) -> str:
         f"{degrees or 'one rank'}; {r.schedule}, {r.stages_per_rank} stage(s) per rank, {r.microbatches} "
         f"microbatches of {r.micro_batch} x {r.sequence} tokens, global batch {r.global_batch}",
         f"ZeRO {r.zero}, recompute {r.recompute}, sequence parallel {'yes' if r.sequence_parallel else 'no'}, "
-        f"{r.attention} attention",
+        f"{r.attention} attention, precision {r.settings['precision']}",
         f"efficiency: {shares}; slowdown of compute beside a collective {r.slowdown:g}",
         f"routing {r.routing}, placement {r.placement}, engine {r.engine}, seed {r.seed}{disturbed}",
     )
@@ -51,11 +51,11 @@ def _notes(r: SimulatedStep) -> str:
 
 
 def _headline(r: SimulatedStep) -> str:
-    tflops = r.mfu * r.peak_flops / 1e12
+    reached, peak = r.mfu * r.peak_flops / 1e12, r.peak_flops / 1e12
     rows = [
         ("iteration", format_time(r.iteration_s)),
         ("tokens/s/GPU", f"{r.tokens_per_s_per_gpu:,.1f}"),
-        ("MFU", f"{r.mfu:.2%}   (FLOP of the model; {tflops:.1f} TFLOP/s per GPU)"),
+        ("MFU", f"{r.mfu:.2%}   (model FLOP; {reached:.1f} of {peak:,.0f} TFLOP/s per GPU, {r.dtype} peak)"),
         ("HFU", f"{r.hfu:.2%}   (FLOP executed, recomputed ones included)"),
         ("bubble", f"{r.bubble_of_ideal:.2%} of ideal (idle / busy), {r.bubble_of_total:.2%} of total (/ length)"),
     ]

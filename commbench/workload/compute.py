@@ -88,17 +88,17 @@ DEVICES: Mapping[str, Device] = MappingProxyType({device.name: device for device
 
 
 def get_device(name: str) -> Device:
-    """The device of that name, or the only one whose name begins so ("h100").
+    """The device of that name in any case, or the only one whose name begins so ("h100").
 
     Raises:
         InputError: the name is unknown; lists the known ones.
     """
-    near = [known for known in DEVICES if known.startswith(name)]
-    if name not in DEVICES and len(near) == 1:
+    near = [known for known in DEVICES if known.startswith(name.lower())]
+    if name.lower() not in DEVICES and len(near) == 1:
         return DEVICES[near[0]]
-    if name not in DEVICES:
+    if name.lower() not in DEVICES:
         raise InputError(f"device {name!r} is unknown; known: {', '.join(DEVICES)}")
-    return DEVICES[name]
+    return DEVICES[name.lower()]
 
 
 class MatrixEfficiency(Protocol):

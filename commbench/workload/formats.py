@@ -58,14 +58,16 @@ _ALL = (
     Formats(name="fp8", products="fp8", others="bf16", operands=1, activations=2, boundaries=2, experts=2),
 )
 FORMATS: Mapping[str, Formats] = MappingProxyType({formats.name: formats for formats in _ALL})
+_SPELLINGS = {"bfloat16": "bf16", "half": "fp16", "float16": "fp16", "float": "fp32", "float32": "fp32"}
 
 
 def get_formats(name: str) -> Formats:
-    """The formats of that name.
+    """The formats of that name, in any case, or as torch and nccl-tests spell it ("bfloat16", "half").
 
     Raises:
         InputError: the name is unknown; lists the known ones.
     """
-    if name not in FORMATS:
+    known = _SPELLINGS.get(name.lower(), name.lower())
+    if known not in FORMATS:
         raise InputError(f"--dtype {name!r} is unknown; known: {', '.join(FORMATS)}")
-    return FORMATS[name]
+    return FORMATS[known]

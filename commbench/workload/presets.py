@@ -170,11 +170,11 @@ MODELS: Mapping[str, Transformer] = MappingProxyType(_all())
 
 
 def get_model(name: str) -> Transformer:
-    """The model of that name.
+    """The model of that name, in any case.
 
     Raises:
         InputError: the name is unknown; lists the known ones.
     """
-    if name not in MODELS:
+    if name.lower() not in MODELS:
         raise InputError(f"model {name!r} is unknown; known: {', '.join(MODELS)}")
-    return MODELS[name]
+    return MODELS[name.lower()]

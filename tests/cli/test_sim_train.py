@@ -163,6 +163,36 @@ def test_the_command_of_the_error_works_and_says_what_it_assumes(tmp_path: Path)
     assert "assumed, as usual on GPUs (--assume-efficiencies): matrix 0.7" in done.stdout
 
 
+def test_names_are_understood_as_people_write_them(tmp_path: Path) -> None:
+    """Papers and frameworks write H100, BF16, bfloat16, half, 1F1B and Llama3-8B; the record has one spelling."""
+    compute = COMPUTE.replace("h100", "H100")
+    words = f"--model GPT3-125M --topology dgx-h100 --tp 2 --pp 4 --microbatch 1 --global-batch 8 {compute}"
+    done = commbench("sim", "train", *words.split(), "-d", "BFloat16", "--schedule", "1F1B", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    names = ("gpt3-125m", "h100-sxm5-80gb", "bf16", "1f1b")
+    assert tuple(record[key] for key in ("model", "device", "dtype", "schedule")) == names
+
+
+def test_mfu_names_the_peak_that_it_is_a_share_of(tmp_path: Path) -> None:
+    done = commbench("sim", "train", *STEP.split(), "-d", "fp8", folder=tmp_path)
+    assert "of 1,979 TFLOP/s per GPU, fp8 peak)" in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines() if line.startswith(" MFU"))
+
+
+def test_bytes_per_parameter_are_named_and_narrower_ones_than_the_products_noted(tmp_path: Path) -> None:
+    """fp32 products beside 2-byte weights is a step that nobody runs; its memory must not pass without a word."""
+    usual = commbench("sim", "train", *STEP.split(), folder=tmp_path)
+    assert "precision megatron-bf16" in " ".join(usual.stdout.replace("#", "").split())
+    assert "weights are kept" not in usual.stdout
+    odd = commbench("sim", "train", *STEP.split(), "-d", "fp32", folder=tmp_path)
+    shown = " ".join(odd.stdout.replace("#", "").split())
+    assert "weights are kept in 2 bytes (megatron-bf16) beside fp32 products; --precision fp32-adam keeps 4" in shown
+    even = commbench("sim", "train", *STEP.split(), "-d", "fp32", "--precision", "fp32-adam", folder=tmp_path)
+    assert "precision fp32-adam" in " ".join(even.stdout.replace("#", "").split())
+    assert "weights are kept" not in even.stdout
+
+
 def test_a_file_that_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
     done = commbench("sim", "train", *STEP.split(), "--topology", "nowhere", "--out", ".", folder=tmp_path)
     assert "is a folder" in the_error(done)

@@ -108,15 +108,15 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 
 
 def get_pipeline(name: str) -> Pipeline:
-    """The pipeline schedule of that name.
+    """The pipeline schedule of that name, in any case.
 
     Raises:
         InputError: the name is unknown; lists the known ones.
     """
-    name = ALIASES.get(name, name)
-    if name not in PIPELINES:
+    known = ALIASES.get(name.lower(), name.lower())
+    if known not in PIPELINES:
         raise InputError(f"pipeline schedule {name!r} is unknown; known: {', '.join(PIPELINES)}")
-    return PIPELINES[name]
+    return PIPELINES[known]
 
 
 def build_pipeline(

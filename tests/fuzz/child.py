@@ -62,9 +62,9 @@ def main(seed: str, names: Sequence[str], first: int, last: int, show: bool) -> 
     signal.signal(signal.SIGALRM, too_long)
     chosen = [one for one in readers() if one[0] in names]
     with tempfile.TemporaryDirectory() as folder:
-        for _, suffix, read, seeds in [] if show else chosen:  # load and compile all before memory is counted
+        for _, file, read, seeds in [] if show else chosen:  # load and compile all before memory is counted
             for number, whole in enumerate(seeds):
-                path = Path(folder, f"whole{suffix}")
+                path = Path(folder, file)
                 path.write_bytes(whole)
                 said = judged(read, path, START_S)  # it compiles
                 assert said[0] == "accepted", (path, number, said)
@@ -72,13 +72,13 @@ def main(seed: str, names: Sequence[str], first: int, last: int, show: bool) -> 
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + ROOM_BYTES, -1))
         for number in range(first, last):
-            name, suffix, read, seeds = chosen[number % len(chosen)]
+            name, file, read, seeds = chosen[number % len(chosen)]
             rng = Random(f"{seed} {name} {number}")
             data = mutated(rng.choice(seeds), rng)
             if show:
                 sys.stdout.buffer.write(data)
                 return
-            path = Path(folder, f"input{suffix}")
+            path = Path(folder, file)
             path.write_bytes(data)
             print(json.dumps([number, name, *judged(read, path)]), flush=True)
             path.unlink()

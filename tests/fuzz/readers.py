@@ -164,22 +164,22 @@ def options(path: Path) -> str:
     words = path.read_text(errors="surrogateescape").replace("\0", "").splitlines()
     if "--out" in words or words[:1] not in (["sim"], ["run"], ["algorithm"], ["topology"]):
         return ""
-    said = io.StringIO()
+    shown, said = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
     with (
         patch.object(collective, "simulate", once(collective.simulate)),
         patch.object(crossover, "simulate", once(crossover.simulate)),
         patch.object(run, "run_here", start),
         patch.object(work, "memory_bytes", lambda: 2**30),
-        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stdout(shown),
         contextlib.redirect_stderr(said),
         contextlib.suppress(_Enough),
     ):
         code = outcome(words)
         lines = said.getvalue().splitlines()
-        if code and not any(line.startswith("error: ") and line[7:].strip() for line in lines):
+        if code and not any(line.startswith(("error: ", "Usage: ")) and line[7:].strip() for line in lines):
             return f"exit code {code} without an error"
         if code:
-            raise InputError(lines[-1])
+            raise InputError(lines[-1].encode(errors="backslashreplace").decode())  # as stderr does
     return ""
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from hypothesis import given, settings
+from pydantic import ValidationError
 
 from commbench.errors import TopologyError
 from commbench.topology import LinkKind, NodeKind, Topology, Tree, load_fabric, load_topology
-from commbench.topology.build import build_topology, build_tree
+from commbench.topology.build import build_tree
 from commbench.topology.summary import describe_costs, details
 from commbench.topology.tree import Stage
 from tests.topology.trees import document, trees

@@ -92,7 +92,7 @@ def _shapes(texts: Sequence[str], model: str | None, tp: int, micro_batch: int) 
     for text in texts:
         match = _SHAPE.fullmatch(text)
         if match is None:
-            raise InputError(f"--shape {text!r} must be MxNxK, whole numbers from 1 to 999999999, for example 1024x1024x1024")
+            raise InputError(f"--shape {text!r} must be MxNxK, whole numbers from 1 to 999999999, such as 64x64x64")
         shapes.append((int(match[1]), int(match[2]), int(match[3])))
     return list(dict.fromkeys(shapes))
 

@@ -146,7 +146,10 @@ def _json(line: str, place: str) -> Any:
         # whole numbers as floats too: Python's int has no bound here, and refuses thousands of digits in its own words
         record = json.loads(line, parse_int=float, object_pairs_hook=_once_each)
     except RecursionError:
-        raise InputError(f"{place}: is not JSON of a record: lists or objects stand inside each other too deep") from None
+        raise InputError(
+            f"{place}: is not JSON of a record: lists or objects stand inside each other too "
+            "deep"
+        ) from None
     except ValueError as error:
         raise InputError(f"{place}: is not JSON of a record: {error}") from None
     if not isinstance(record, dict):

@@ -272,7 +272,7 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
         ("schedule", "input.txt", _algorithm, schedules["text"]),
         ("msccl", "input.xml", _algorithm, schedules["xml"]),
         ("pipeline", "input.csv", pipeline, orders),
-        ("gemm", "input.jsonl", gemm, [_GEMM.encode(), b"device,dtype,m,n,k,seconds\nh100-sxm5-80gb,bf16,64,64,64,1e-3\n"]),
+        ("gemm", "input.jsonl", gemm, [_GEMM.encode(), b"device,dtype,m,n,k,seconds\nh100-sxm5-80gb,bf16,64,64,64,1e-3\n"]),  # noqa: E501
         ("lab-state", "cb12.json", lab_state, [_STATE]),
         ("options", "input.txt", options, [command.replace(" ", "\n").encode() for command in _COMMANDS]),
         ("quantity", "input.txt", quantity, [b"100 Gbit/s", b"20 us", b"64K", b"1.5 GB/s"]),

@@ -167,14 +167,16 @@ BAD_TABLES = [
     ('{"m": 64\n', "line 1: is not JSON"),
     ('{"m": ' + "9" * 5000 + ', "n": 1, "k": 1, "dtype": "bf16", "device": "toy", "seconds": 1}\n',
      "line 1: m = inf must be a number above 0 and at most 2147483647, whole"),
-    ('{"m": ' + "9" * 400 + ', "n": 1, "k": 1, "dtype": "bf16", "device": "toy", "seconds": 1}\n', "line 1: m = inf must"),
+    ('{"m": ' + "9" * 400 + ', "n": 1, "k": 1, "dtype": "bf16", "device": "toy", "seconds": 1}\n',
+     "line 1: m = inf must"),
     ('{"m": true, "n": 1, "k": 1, "dtype": "bf16", "device": "toy", "seconds": 1}\n', "line 1: m = True must"),
     ('{"m": 1, "m": 2}\n', "line 1: is not JSON of a record: a key stands twice in one object"),
     ('{"m": ' + "[" * 5000 + "]" * 5000 + "}\n", "line 1: is not JSON of a record: lists or objects stand inside each "
      "other too deep"),
     ("m,n,k,m,dtype,device,seconds\n", "line 1: column 'm' stands twice; keep one"),
     (HEADER + "64,64," + "6" * 200_000, "is no CSV: field larger than field limit (131072)"),
-    (HEADER + "1e300,1e300,64,bf16,toy,1\n", "line 2: m = '1e300' must be a number above 0 and at most 2147483647, whole"),
+    (HEADER + "1e300,1e300,64,bf16,toy,1\n",
+     "line 2: m = '1e300' must be a number above 0 and at most 2147483647, whole"),
     (HEADER + "64,64,64,bf16,toy,1e9\n", "product 64 x 64 x 64 reaches 5.24e-16 of the peak of toy in bf16; at least "
      "1e-12 is expected, of times in seconds"),
     ('{"m": 64, "n": 64}\n', "line 1: k is missing; a record has m, n, k, dtype, device, seconds"),

@@ -32,6 +32,7 @@ PS_PER_S = 10**12
 GB = 1e9  # bytes per GB: decimal, as nccl-tests and every NIC vendor count (harness convention)
 
 _INT64_END = 2**63
+_SLOWEST, _FASTEST = 1 / 8, 1e18  # bytes/s: what no machine does would only make times of no meaning
 _NUMBER = re.compile(r"^\s*([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d{1,3})?)\s*(\S.*?)?\s*$")
 _DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
@@ -57,12 +58,14 @@ def parse_bandwidth(text: object) -> float:
     """Bytes per second of a text such as "100 Gbit/s" or "12.5 GB/s".
 
     Raises:
-        UnitError: no unit, an unknown unit, or not above zero.
+        UnitError: no unit, an unknown unit, not above zero, or outside 1 bit/s to 1e18 B/s.
     """
     number, factor = _split(text, _BANDWIDTH, "bandwidth", "100 Gbit/s")
     bandwidth = float(number) * factor
-    if not (bandwidth > 0 and math.isfinite(bandwidth)):
+    if not bandwidth > 0:
         raise UnitError(f"bandwidth {text!r} must be above zero")
+    if not _SLOWEST <= bandwidth <= _FASTEST:
+        raise UnitError(f"bandwidth {text!r} must be from 1 bit/s to {_FASTEST / 1e12:,.0f} TB/s")
     return bandwidth
 
 

@@ -44,7 +44,9 @@ def test_bandwidth(text: str, bytes_per_s: float) -> None:
         (None, "None is not a bandwidth"),
         ("0 GB/s", "bandwidth '0 GB/s' must be above zero"),
         ("-1 GB/s", "bandwidth '-1 GB/s' must be above zero"),
-        ("1e999 GB/s", "bandwidth '1e999 GB/s' must be above zero"),
+        ("1e999 GB/s", "bandwidth '1e999 GB/s' must be from 1 bit/s to 1,000,000 TB/s"),
+        ("1e21 GB/s", "bandwidth '1e21 GB/s' must be from 1 bit/s to 1,000,000 TB/s"),
+        ("0.5 bit/s", "bandwidth '0.5 bit/s' must be from 1 bit/s"),
         ("nan GB/s", "'nan GB/s' is not a bandwidth"),
     ],
 )

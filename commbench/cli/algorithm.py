@@ -12,6 +12,7 @@ from commbench.cli.tables import plain
 from commbench.errors import InputError
 
 if TYPE_CHECKING:
+    from commbench.collectives.algorithm import Algorithm, Request
     from commbench.collectives.schedule import Schedule
     from commbench.collectives.summary import Facts
 
@@ -19,6 +20,8 @@ __all__ = ["app"]
 
 app = typer.Typer(help="List, show and verify collective algorithms, and compare them.", no_args_is_help=True)
 app.command("crossover")(crossover)
+
+_MOST_ROWS = 2**22  # operations: ten seconds to build and verify
 
 Ranks = Annotated[int, typer.Option("--ranks", help="World size.")]
 Group = Annotated[int, typer.Option("--group", help="Ranks per host, for hierarchical algorithms.")]
@@ -102,12 +105,28 @@ def show(
             group=group,
             num_elements=EXAMPLE.num_elements,
         )
+        _require_shown(algorithm, request)
         schedule = build(algorithm, request)
     if json:
         _print_json("schedule", _json_schedule(schedule))
         return
     form = to_text if text else to_msccl if xml else step_by_rank
     typer.echo(form(schedule), nl=not (text or xml))
+
+
+def _require_shown(algorithm: "Algorithm", request: "Request") -> None:
+    """Refuse a schedule that takes longer to build and verify than anyone waits to look at it."""
+    from commbench.collectives.schedule import MOST_RANKS
+    from commbench.collectives.work import job_of, rows_of, worded
+
+    counts = (request.num_ranks, request.slices, request.channels, request.group)
+    if min(counts) < 1 or request.num_ranks > MOST_RANKS:
+        return  # said where it is built
+    if not algorithm.refuses(request) and (rows := rows_of(algorithm, request)) > _MOST_ROWS:
+        raise InputError(
+            f"{job_of(algorithm, request)}: up to {worded(rows)} operations are more than {_MOST_ROWS:,}, the most "
+            "that is shown; give fewer --ranks, --slices or --channels"
+        )
 
 
 @app.command("verify")

@@ -174,7 +174,7 @@ def _ends(text: str, topology: "Topology") -> tuple[int, int]:
     src, colon, dst = text.partition(":")
     if not (colon and src.isdecimal() and dst.isdecimal()):
         raise InputError(f"--background {text!r}: give two ranks, such as 0:5")
-    ends = int(src), int(dst)
+    ends = int(src[:20]), int(dst[:20])  # more digits than any rank has
     if max(ends) >= topology.num_ranks or ends[0] == ends[1]:
         raise InputError(f"--background {text}: two different ranks of 0..{topology.num_ranks - 1} are needed")
     return ends

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "gemm", "gemm_header", "gemm_row"]
 
-_SHAPE = re.compile(r"(\d+)x(\d+)x(\d+)")
-_PEAK = re.compile(r"\s*([\d.]+(?:e\d+)?)\s*([kMGTP]?)FLOP/s\s*")
+_SHAPE = re.compile(r"x".join([r"([1-9]\d{0,8})"] * 3))
+_PEAK = re.compile(r"\s*(\d+\.?\d*(?:e\d{1,2})?)\s*([kMGTP]?)FLOP/s\s*")
 _PREFIX = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _GRID = (256, 1024)  # m, n and k each, where no shapes are given
 
@@ -91,8 +91,8 @@ def _shapes(texts: Sequence[str], model: str | None, tp: int, micro_batch: int) 
     shapes = []
     for text in texts:
         match = _SHAPE.fullmatch(text)
-        if match is None or "0" in match.groups():
-            raise InputError(f"--shape {text!r} must be MxNxK, whole numbers of at least 1, for example 1024x1024x1024")
+        if match is None:
+            raise InputError(f"--shape {text!r} must be MxNxK, whole numbers from 1 to 999999999, such as 64x64x64")
         shapes.append((int(match[1]), int(match[2]), int(match[3])))
     return list(dict.fromkeys(shapes))
 

@@ -22,7 +22,7 @@ from commbench.collectives.algorithms import (
     trees,
 )
 from commbench.collectives.rounds import Rounds
-from commbench.collectives.schedule import MOST_CHANNELS, MOST_STEPS, Schedule
+from commbench.collectives.schedule import MOST_CHANNELS, MOST_RANKS, MOST_STEPS, Schedule
 from commbench.collectives.spec import get_collective
 from commbench.collectives.work import FEWER, TABLE_BYTES, require_memory
 from commbench.errors import InputError
@@ -88,9 +88,9 @@ def _check(algorithm: Algorithm, request: Request) -> None:
     for name in ("num_ranks", "slices", "channels", "group"):
         if getattr(request, name) < 1:
             raise InputError(f"algorithm {algorithm.name}: {name} must be at least 1, not {getattr(request, name)}")
-    for name, most in (("slices", MOST_STEPS), ("channels", MOST_CHANNELS)):
+    for name, most in (("num_ranks", MOST_RANKS), ("slices", MOST_STEPS), ("channels", MOST_CHANNELS)):
         if getattr(request, name) > most:
-            raise InputError(f"--{name} {getattr(request, name)}: at most {most}")
+            raise InputError(f"--{name.removeprefix('num_')} {getattr(request, name)}: at most {most}")
     if request.hosts is not None and len(request.hosts) != request.num_ranks:
         raise InputError(f"algorithm {algorithm.name}: {len(request.hosts)} hosts for {request.num_ranks} ranks")
     if not 0 <= request.root < request.num_ranks:

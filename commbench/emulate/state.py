@@ -52,8 +52,8 @@ class Process:
 
     __pydantic_config__ = _STRICT
 
-    pid: Annotated[int, Field(gt=1)]
-    started: int
+    pid: Annotated[int, Field(gt=1, lt=2**31)]  # pid_t
+    started: Annotated[int, Field(ge=-(2**63), lt=2**63)]
     what: str
 
     @property

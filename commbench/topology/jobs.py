@@ -20,7 +20,7 @@ def deal(text: str, count: int) -> list[tuple[int, ...]]:
         InputError: not such a text, ranks that are not there or are in two places, or too few for a job.
     """
     if text.isdecimal():
-        number = int(text)
+        number = int(text[:20])  # more digits than any count has
         if number < 1 or count % number or count // number < 2:
             raise InputError(f"--jobs {text}: {count} ranks do not make so many equal jobs of two ranks or more")
         return [tuple(range(job, count, number)) for job in range(number)]

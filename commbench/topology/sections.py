@@ -158,10 +158,10 @@ class Duration(Amount):
 
 
 class Efficiency(Amount):
-    """The share of its line rate that a link gives to flows: above 0, at most 1."""
+    """The share of its line rate that a link gives to flows: a thousandth to all."""
 
     example = 0.74
-    value: Annotated[float, Field(gt=0, le=1)]
+    value: Annotated[float, Field(ge=1e-3, le=1)]
 
 
 def _with_unit(value: object, parse: Callable[[object], float]) -> object:

@@ -25,6 +25,9 @@ USUAL: Mapping[str, float] = MappingProxyType({"matrix": 0.7, "attention": 0.4, 
 """Efficiencies that GPUs reach in published training steps, in round numbers: for who has none of his own."""
 
 
+_LEAST = 1e-6  # of a promise: less would only make times that have no meaning
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """What a vendor promises.
@@ -111,7 +114,7 @@ class MatrixEfficiency(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Efficiency:
-    """Shares of a device's promises that are reached, each above 0 and at most 1.
+    """Shares of a device's promises that are reached, each from 1e-6 to 1.
 
     Attributes:
         matrix: of peak FLOP/s, in products with weights; a number or a function of the shape.
@@ -119,7 +122,7 @@ class Efficiency:
         memory: of memory bandwidth.
 
     Raises:
-        InputError: a share outside (0, 1].
+        InputError: a share outside 1e-6 to 1.
     """
 
     matrix: float | MatrixEfficiency
@@ -129,8 +132,8 @@ class Efficiency:
     def __post_init__(self) -> None:
         for key in ("matrix", "attention", "memory"):
             value = getattr(self, key)
-            if not callable(value) and not 0 < value <= 1:
-                raise InputError(f"efficiency {key} = {value} must be above 0 and at most 1")
+            if not callable(value) and not _LEAST <= value <= 1:
+                raise InputError(f"efficiency {key} = {value} must be from {_LEAST:g} to 1")
 
     def of(self, work: Work, *, core: bool) -> float:
         """Share of peak FLOP/s that a pass reaches."""

@@ -13,7 +13,9 @@ error: a plateau is not assumed.
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+import reprlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log2
 from pathlib import Path
@@ -29,6 +31,8 @@ __all__ = ["GemmTable", "read_gemm_table"]
 _KEYS = ("m", "n", "k", "dtype", "device", "seconds")
 _POWER = 4
 _MARGIN = 2  # factor by which a shape may lie outside the measured range
+_LARGEST = 2**31 - 1  # of m, n and k, as BLAS counts them; of a time, in seconds: 68 years
+_LEAST = 1e-12  # of a peak: a product of single numbers that takes a second
 
 Shape = tuple[int, int, int]
 
@@ -103,6 +107,11 @@ def read_gemm_table(path: Path, device: Device, dtype: str) -> GemmTable:
                 f"{path}: product {shape[0]} x {shape[1]} x {shape[2]} reaches {efficiency:.3g} of the peak of "
                 f"{device.name} in {dtype}; at most 1 is possible"
             )
+        if efficiency < _LEAST:
+            raise InputError(
+                f"{path}: product {shape[0]} x {shape[1]} x {shape[2]} reaches {efficiency:.3g} of the peak of "
+                f"{device.name} in {dtype}; at least {_LEAST:g} is expected, of times in seconds"
+            )
     return GemmTable(str(path), efficiencies)
 
 
@@ -112,7 +121,7 @@ def _records(text: str, place: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
     if text.lstrip().startswith("{"):
         lines = ((i, _json(line, f"{place}, line {i}")) for i, line in enumerate(text.splitlines(), 1) if line.strip())
     else:
-        lines = enumerate(csv.DictReader(io.StringIO(text), skipinitialspace=True), 2)
+        lines = enumerate(_table(text, place), 2)
     for number, record in lines:
         for key in _KEYS:
             if record.get(key) in (None, ""):
@@ -120,25 +129,50 @@ def _records(text: str, place: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
         yield number, record
 
 
+def _table(text: str, place: str) -> list[dict[str, str]]:
+    """The rows of a CSV."""
+    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    try:
+        twice = [key for key, times in Counter(reader.fieldnames or ()).items() if times > 1]
+        if twice:
+            raise InputError(f"{place}, line 1: column {reprlib.repr(twice[0])} stands twice; keep one")
+        return list(reader)
+    except csv.Error as error:
+        raise InputError(f"{place}: is no CSV: {error}") from None
+
+
 def _json(line: str, place: str) -> Any:
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{place}: is not JSON: {error}") from error
+        # whole numbers as floats too: Python's int has no bound here, and refuses thousands of digits in its own words
+        record = json.loads(line, parse_int=float, object_pairs_hook=_once_each)
+    except RecursionError:
+        raise InputError(
+            f"{place}: is not JSON of a record: lists or objects stand inside each other too "
+            "deep"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{place}: is not JSON of a record: {error}") from None
     if not isinstance(record, dict):
         raise InputError(f"{place}: a record is an object with {', '.join(_KEYS)}")
     return record
 
 
+def _once_each(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
 def _number(record: Mapping[str, Any], key: str, place: str) -> float:
-    """A value above zero; whole but for ``seconds``."""
+    """A value above zero within bounds; whole but for ``seconds``."""
+    given = record[key]
     try:
-        value = float(record[key])
+        value = 0.0 if isinstance(given, bool) else float(given)
     except (TypeError, ValueError):
         value = 0.0
-    whole = key == "seconds" or value == int(value) if abs(value) < float("inf") else False
-    if not (value > 0 and whole):
-        raise InputError(
-            f"{place}: {key} = {record[key]!r} must be a number above 0{'' if key == 'seconds' else ', whole'}"
-        )
+    if not (0 < value <= _LARGEST and (key == "seconds" or value.is_integer())):
+        whole = "" if key == "seconds" else ", whole"
+        most = f" and at most {_LARGEST}" if value > _LARGEST else ""
+        raise InputError(f"{place}: {key} = {reprlib.repr(given)} must be a number above 0{most}{whole}")
     return value

@@ -125,6 +125,8 @@ def test_show_finds_the_collective_of_a_name(commbench: Commbench) -> None:
         ("algorithm show ring --text --xml", "--text and --xml: give one of them, not both"),
         ("algorithm show ring --text --xml --json", "--text and --xml and --json: give one of them, not all"),
         ("algorithm show docs/msccl-ring-4.xml --ranks 8", "docs/msccl-ring-4.xml: a file holds one schedule; it"),
+        ("algorithm show ring --slices 65536 --channels 2", "all-reduce by ring on 4 ranks: up to 8.39e6"),
+        ("algorithm show ring --ranks 1000000000", "--ranks 1000000000: at most 1048576"),
         ("algorithm verify docs/layout.md", "docs/layout.md: a file of an algorithm ends in .txt, .xml, .py"),
         ("algorithm verify no.py", "no.py: cannot be read: there is no such file"),
         ("algorithm verify docs/msccl-ring-4.xml -c broadcast", "docs/msccl-ring-4.xml: a schedule for all-reduce"),

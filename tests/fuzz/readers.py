@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from commbench.errors import InputError
+
 ROOT = Path(__file__).resolve().parents[2]
 _MOST = 2**24  # ranks, chunks, stages that a few lines may ask for
 Reader = Callable[[Path], str]
@@ -111,7 +113,7 @@ def lab_state(path: Path) -> str:
     from commbench.emulate.state import list_labs
 
     labs = list_labs(path.parent)
-    return _wrong("pid", [p.pid for lab in labs for p in (lab.owner, *lab.processes)], 2, 2**22)
+    return _wrong("pid", [p.pid for lab in labs for p in (lab.owner, *lab.processes)], 2, 2**31)
 
 
 def quantity(path: Path) -> str:
@@ -128,6 +130,74 @@ def quantity(path: Path) -> str:
         if wrong := _wrong(parse.__name__, [value]):
             return wrong
     return ""
+
+
+class _Enough(Exception):  # noqa: N818
+    """The first piece of work was allowed and done; what follows is more of the same."""
+
+
+def options(path: Path) -> str:
+    """Numbers and sizes on command lines, a word a line: bounds must refuse what would not end.
+
+    What is simulated ends behind its first size, ranks are never started, and the machine has 1 GiB.
+    """
+    import contextlib
+    import io
+    from unittest.mock import patch
+
+    from commbench.cli.main import outcome
+
+    def once(work: Any) -> Any:
+        def first(*given: Any, **named: Any) -> Any:
+            work(*given, **named)
+            raise _Enough
+
+        return first
+
+    def start(*_: Any) -> Any:
+        raise _Enough
+
+    from commbench.cli import run
+    from commbench.collectives import work
+    from commbench.sim import collective, crossover
+
+    words = path.read_text(errors="surrogateescape").replace("\0", "").splitlines()
+    if "--out" in words or words[:1] not in (["sim"], ["run"], ["algorithm"], ["topology"]):
+        return ""
+    shown, said = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+    with (
+        patch.object(collective, "simulate", once(collective.simulate)),
+        patch.object(crossover, "simulate", once(crossover.simulate)),
+        patch.object(run, "run_here", start),
+        patch.object(work, "memory_bytes", lambda: 2**30),
+        contextlib.redirect_stdout(shown),
+        contextlib.redirect_stderr(said),
+        contextlib.suppress(_Enough),
+    ):
+        code = outcome(words)
+        lines = said.getvalue().splitlines()
+        if code and not any(line.startswith(("error: ", "Usage: ")) and line[7:].strip() for line in lines):
+            return f"exit code {code} without an error"
+        if code:
+            raise InputError(lines[-1].encode(errors="backslashreplace").decode())  # as stderr does
+    return ""
+
+
+_COMMANDS = (
+    "sim all-reduce -t star-8 -b 1K -e 4K -f 2 -g 4 --slices 2 --channels 2 --seed 1 --jitter 0.1",
+    "sim reduce -t fat-tree-16 -a 4-ary-tree -b 8 -e 64M -i 8M --root 3 --group 2 --ranks-per-host 1 --detail folded",
+    "sim all-to-all -t dgx-h100-x2 -b 1M --jobs 2 --placement random --routing ecmp --seed 7 --links",
+    "sim train --model gpt3-1.3b --topology dgx-h100 --tp 2 --dp 4 --microbatch 1 --global-batch 8 --sequence 512"
+    " --device h100-sxm5-80gb --assume-efficiencies --slowdown 1.5 --jitter 0.1 --seed 1 --bucket 25M --zero 1",
+    "run all-reduce --nproc 2 -b 8 -e 4K -i 8 --iters 5 --warmup 1 -a ring --slices 2 --channels 2 --group 1"
+    " --timeout 10 --join-timeout 20",
+    "run broadcast --nproc 3 -b 1K -f 1.5 --root 1 -d half",
+    "algorithm show ring --ranks 4 --slices 2 --channels 2 --group 1",
+    "algorithm show binomial --ranks 8 --root 2 --text",
+    "algorithm crossover -t star-8 --ranks 2,4 -b 1K -e 4K --channels 1,2 --slices 4 --seed 1",
+    "topology new --hosts 64 --gpus 8 --rails 8 --tiers 3 --oversubscription 2:1",
+    "topology new --hosts 16 --tiers 2 --oversubscription 1.5",
+)
 
 
 def _records() -> list[bytes]:
@@ -184,7 +254,7 @@ def _schedules() -> dict[str, list[bytes]]:
 
 
 def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
-    """(name, ending of the file, reader, whole inputs); a topology file is also what ``calibrate`` writes."""
+    """(name, name of the file, reader, whole inputs); a topology file is also what ``calibrate`` writes."""
     from commbench.workload.pipeline.registry import build_pipeline
     from commbench.workload.pipeline.text import to_csv
 
@@ -194,15 +264,16 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
     orders = [to_csv(build_pipeline(name, 2, 4)).encode() for name in ("1f1b", "zb-h1")]
     records, schedules = _records(), _schedules()
     return [
-        ("results", ".jsonl", results, records),
-        ("page", ".jsonl", page, records),
-        ("topology", ".yaml", topology, topologies),
-        ("scenario", ".yaml", scenario, scripts),
-        ("step", ".yaml", step, [_STEP]),
-        ("schedule", ".txt", _algorithm, schedules["text"]),
-        ("msccl", ".xml", _algorithm, schedules["xml"]),
-        ("pipeline", ".csv", pipeline, orders),
-        ("gemm", ".jsonl", gemm, [_GEMM.encode(), b"device,dtype,m,n,k,seconds\nh100-sxm5-80gb,bf16,64,64,64,1e-3\n"]),
-        ("lab-state", ".json", lab_state, [_STATE]),
-        ("quantity", ".txt", quantity, [b"100 Gbit/s", b"20 us", b"64K", b"1.5 GB/s"]),
+        ("results", "input.jsonl", results, records),
+        ("page", "input.jsonl", page, records),
+        ("topology", "input.yaml", topology, topologies),
+        ("scenario", "input.yaml", scenario, scripts),
+        ("step", "input.yaml", step, [_STEP]),
+        ("schedule", "input.txt", _algorithm, schedules["text"]),
+        ("msccl", "input.xml", _algorithm, schedules["xml"]),
+        ("pipeline", "input.csv", pipeline, orders),
+        ("gemm", "input.jsonl", gemm, [_GEMM.encode(), b"device,dtype,m,n,k,seconds\nh100-sxm5-80gb,bf16,64,64,64,1e-3\n"]),  # noqa: E501
+        ("lab-state", "cb12.json", lab_state, [_STATE]),
+        ("options", "input.txt", options, [command.replace(" ", "\n").encode() for command in _COMMANDS]),
+        ("quantity", "input.txt", quantity, [b"100 Gbit/s", b"20 us", b"64K", b"1.5 GB/s"]),
     ]

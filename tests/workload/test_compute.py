@@ -159,12 +159,26 @@ BAD_TABLES = [
     (HEADER, "no product of device toy and dtype bf16; it has nothing"),
     (HEADER + "64,64,64,bf16,toy,0\n", "line 2: seconds = '0' must be a number above 0"),
     (HEADER + "64,6.5,64,bf16,toy,1\n", "line 2: n = '6.5' must be a number above 0, whole"),
-    (HEADER + "64,64,inf,bf16,toy,1\n", "line 2: k = 'inf' must be a number above 0, whole"),
+    (HEADER + "64,64,inf,bf16,toy,1\n", "line 2: k = 'inf' must be a number above 0 and at most 2147483647, whole"),
     (HEADER + "64,64,nan,bf16,toy,1\n", "line 2: k = 'nan' must be a number above 0, whole"),
     (HEADER + "64,64,64,bf16,toy\n", "line 2: seconds is missing; a record has m, n, k, dtype, device, seconds"),
     ("m,n,k,dtype,seconds\n64,64,64,bf16,1\n", "line 2: device is missing; a record has m, n, k, dtype, device, "
      "seconds"),
     ('{"m": 64\n', "line 1: is not JSON"),
+    ('{"m": ' + "9" * 5000 + ', "n": 1, "k": 1, "dtype": "bf16", "device": "toy", "seconds": 1}\n',
+     "line 1: m = inf must be a number above 0 and at most 2147483647, whole"),
+    ('{"m": ' + "9" * 400 + ', "n": 1, "k": 1, "dtype": "bf16", "device": "toy", "seconds": 1}\n',
+     "line 1: m = inf must"),
+    ('{"m": true, "n": 1, "k": 1, "dtype": "bf16", "device": "toy", "seconds": 1}\n', "line 1: m = True must"),
+    ('{"m": 1, "m": 2}\n', "line 1: is not JSON of a record: a key stands twice in one object"),
+    ('{"m": ' + "[" * 5000 + "]" * 5000 + "}\n", "line 1: is not JSON of a record: lists or objects stand inside each "
+     "other too deep"),
+    ("m,n,k,m,dtype,device,seconds\n", "line 1: column 'm' stands twice; keep one"),
+    (HEADER + "64,64," + "6" * 200_000, "is no CSV: field larger than field limit (131072)"),
+    (HEADER + "1e300,1e300,64,bf16,toy,1\n",
+     "line 2: m = '1e300' must be a number above 0 and at most 2147483647, whole"),
+    (HEADER + "64,64,64,bf16,toy,1e9\n", "product 64 x 64 x 64 reaches 5.24e-16 of the peak of toy in bf16; at least "
+     "1e-12 is expected, of times in seconds"),
     ('{"m": 64, "n": 64}\n', "line 1: k is missing; a record has m, n, k, dtype, device, seconds"),
     (HEADER + "1024,1024,1024,bf16,toy,1e-3\n", "product 1024 x 1024 x 1024 reaches 2.15 of the peak of toy in bf16; "
      "at most 1 is possible"),
@@ -186,10 +200,10 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
         read_gemm_table(tmp_path / "none.csv", TOY, "bf16")
 
 
-@pytest.mark.parametrize(("key", "value"), [("matrix", 1.5), ("memory", 0), ("attention", -0.1)])
+@pytest.mark.parametrize(("key", "value"), [("matrix", 1.5), ("memory", 0), ("memory", 1e-320), ("attention", -0.1)])
 def test_bad_efficiencies(key: str, value: float) -> None:
     given = {"matrix": 0.5, "attention": 0.4, "memory": 0.8} | {key: value}
-    with pytest.raises(InputError, match=f"efficiency {key} = {value} must be above 0 and at most 1"):
+    with pytest.raises(InputError, match=f"efficiency {key} = {value} must be from 1e-06 to 1"):
         Efficiency(**given)
 
 

@@ -72,6 +72,9 @@ BAD_CSV = [
      "microbatch, for example 2F0"),
     ("", "x.csv: holds no pass; a row per rank with cells like 0F0 is expected"),
     ("0F9999999999\n", "x.csv, row 1, cell 1: '0F9999999999' names a stage or microbatch above 1000000"),
+    ("0F" + "9" * 5000, "x.csv, row 1, cell 1: '0F9999999999...9999999999999' "
+     "names a stage or microbatch above 1000000"),
+    ("0F0,\0," + "x" * 200_000, "x.csv: is no CSV: field larger than field limit (131072)"),
     ("0F0,0F2,0B0,0B2\n", "pipeline schedule x.csv: stage 0 skips microbatch 1: 0F1 is missing"),
     ("0F0,0F1,0B0,0B1\n1F0,1B0\n", "pipeline schedule x.csv: stage 1 skips microbatch 1: 1F1 is missing"),
     ("0F0,0F1,0B0\n", "pipeline schedule x.csv: stage 0, microbatch 1: backward must be B once, or I and W once each; "

@@ -14,6 +14,7 @@ passes, and are checked only for their form.
 import csv
 import io
 import re
+import reprlib
 from pathlib import Path
 
 from commbench.errors import ScheduleError
@@ -26,6 +27,7 @@ _PASS = re.compile(r"(\d+)([FBIW])(\d+)")
 _COMMUNICATION = re.compile(r"\d+(SEND_F|RECV_F|SEND_B|RECV_B)\d+|\d+(UNSHARD|RESHARD|REDUCE_GRAD)\d*")
 _OVERLAP = re.compile(r"\((.*);(.*)\)OVERLAP_F_B")
 _LARGEST = 10**6  # stages and microbatches: a slip of the pen must not ask for terabytes
+_LONGEST = 40  # characters of a pass: Python reads no number of thousands of digits
 
 
 def to_csv(schedule: PipelineSchedule) -> str:
@@ -43,7 +45,7 @@ def from_csv(text: str, place: str = "pipeline") -> PipelineSchedule:
             deadlock; names row, cell and action, and carries the grid.
     """
     orders = []
-    for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
+    for number, row in enumerate(_rows(text, place), 1):
         cells = ((i, cell.strip()) for i, cell in enumerate(row, 1))
         steps = (_step(cell, f"{place}, row {number}, cell {i}") for i, cell in cells if cell)
         orders.append(tuple(step for step in steps if step is not None))
@@ -53,6 +55,13 @@ def from_csv(text: str, place: str = "pipeline") -> PipelineSchedule:
     schedule = PipelineSchedule(place, highest + 1, tuple(orders))
     check_pipeline(schedule)
     return schedule
+
+
+def _rows(text: str, place: str) -> list[list[str]]:
+    try:
+        return list(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise ScheduleError(f"{place}: is no CSV: {error}") from None
 
 
 def read_pipeline(path: Path) -> PipelineSchedule:
@@ -75,7 +84,7 @@ def _step(cell: str, place: str) -> Step | None:
     if match := _OVERLAP.fullmatch(cell):
         first, second = (_action(part.strip(), place) for part in match.groups())
         if first.kind is not Pass.FORWARD or second.kind is not Pass.BACKWARD:
-            raise ScheduleError(f"{place}: {cell!r} must overlap an F with a B, in this order")
+            raise ScheduleError(f"{place}: {reprlib.repr(cell)} must overlap an F with a B, in this order")
         return Overlap(first, second)
     return _action(cell, place)
 
@@ -84,9 +93,9 @@ def _action(text: str, place: str) -> Action:
     match = _PASS.fullmatch(text)
     if match is None:
         raise ScheduleError(
-            f"{place}: {text!r} is no action; an action is stage, pass (F, B, I or W) and microbatch, for example 2F0"
+            f"{place}: {reprlib.repr(text)} is no action; an action is stage, pass (F, B, I or W) and microbatch, for "
+            "example 2F0"
         )
-    stage, microbatch = int(match[1]), int(match[3])
-    if max(stage, microbatch) > _LARGEST:
-        raise ScheduleError(f"{place}: {text!r} names a stage or microbatch above {_LARGEST}")
-    return Action(stage, Pass(match[2]), microbatch)
+    if len(text) > _LONGEST or max(int(match[1]), int(match[3])) > _LARGEST:
+        raise ScheduleError(f"{place}: {reprlib.repr(text)} names a stage or microbatch above {_LARGEST}")
+    return Action(int(match[1]), Pass(match[2]), int(match[3]))

@@ -30,7 +30,7 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
     Measured: ("collective", "ranks", "algorithm", *_POINT, "launcher", *LAB, "run"),
     Simulated: (
         *("collective", "ranks", "algorithm", "library", "topology", "routing", "placement", "channels", "slices"),
-        *("group", "root", "element_bytes", "network", "scenario", "scenario_digest", "jitter"),
+        *("jobs", "group", "root", "element_bytes", "network", "scenario", "scenario_digest", "jitter"),
         *("engine", "detail", "seed", "run"),
     ),
     Compared: ("collective", "ranks", "algorithm", "topology", *_POINT, "run"),
@@ -60,11 +60,12 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
     for kind, names in {
         Measured: "size_bytes num_elements samples_s warmup_s phases_s busbw_factor started_at wrong schedule "
         "environment",
-        Simulated: "size_bytes time_s busbw_factor lower_bound_s transfers shortcut wall_s",
+        Simulated: "size_bytes time_s busbw_factor lower_bound_s transfers shortcut links wall_s",
         Compared: "size_bytes measured_s spread_s simulated_s set region busbw_factor",
         Summary: "points median_abs_error p95_abs_error max_median_abs_error max_p95_abs_error ok groups",
         SimulatedStep: "iteration_s model_flops hardware_flops peak_flops bubble_of_ideal bubble_of_total time_s "
-        "exposed_s critical_s memory_bytes memory_by_position capacity_bytes busiest_links folded notes operations "
+        "exposed_s critical_s memory_bytes memory_by_position capacity_bytes busiest_links bubble_of_span margin_bytes "
+        "remedy folded notes operations "
         "wall_s positions spans",
         PipelineMeasured: "spans walls_s double_walls_s transfers_s sleep_over_s started_at wrong environment",
         PipelineSimulated: "pass_s transfers_s spans",
@@ -86,6 +87,7 @@ _TIES = ("scenario_digest", "order", "hash_seed", "seed", "clock", "launcher", "
 _AS: Mapping[str, str] = {
     "channels": "{} channels",
     "slices": "{} slices",
+    "jobs": "jobs {}",
     "group": "groups of {}",
     "root": "root {}",
     "seed": "seed {}",
@@ -154,6 +156,8 @@ def _text(name: str, record: Record) -> str:
     value = getattr(record, name)
     if name == "order":
         return sha256(value.encode()).hexdigest()[:12]
+    if name == "jobs":
+        return "; ".join(_plain(job["ranks"]) for job in value)
     if name == "jitter":
         return f"{value:g}" if value else ""
     return format_bytes(value) if name.endswith("_bytes") else _plain(value)

@@ -4,6 +4,7 @@
 A field of a record is either part of its identity or listed in :data:`OUTCOMES`; a test holds every kind to that.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -84,6 +85,7 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
 """What was found, follows from the rest, or is the axis that a series goes along; the environment is told by run."""
 _TIES = ("scenario_digest", "order", "hash_seed", "seed", "clock", "launcher", "engine", "run")
 """Told only where nothing else tells two results apart."""
+_RUN_TIME = re.compile(r"^\d{8}T\d{6}Z-(?=[0-9a-f]{8})")
 _AS: Mapping[str, str] = {
     "channels": "{} channels",
     "slices": "{} slices",
@@ -122,7 +124,8 @@ def identity(record: Record) -> dict[str, str]:
 
 
 def word(name: str, value: str) -> str:
-    """A part of an identity as a legend has it: "4 channels"."""
+    """A part of an identity as a legend has it: "4 channels"; of a run's id the end, which no other run shares."""
+    value = _RUN_TIME.sub("", value) if name == "run" else value
     text = _AS.get(name, "{}").format(value) if value else NOTHING.get(name, "")
     return text.removesuffix("s") if value == "1" else text
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may import whom, read from the source of every module: imports inside functions and for type checkers count too.
 
-A room may import the rooms named here, and what those rooms may import. ``units``, ``errors`` and
-``yaml_reader`` are open to all.
+A room may import the rooms named here, and what those rooms may import. ``units``, ``errors``,
+``yaml_reader`` and ``terminal`` are open to all.
 """
 
 import ast
@@ -20,6 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "units": set(),
     "errors": set(),
     "yaml_reader": set(),
+    "terminal": set(),
     "topology": set(),
     "collectives": set(),
     "results": set(),
@@ -37,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "training": {"workload", "sim", "libraries"},
     "planner": {*_MODELS, "workload", "libraries", "training"},
 }
-ALWAYS = {"units", "errors", "yaml_reader"}
+ALWAYS = {"units", "errors", "yaml_reader", "terminal"}
 # Heavy packages and the one room that may use each, lazily or not.
 ONLY_IN = {"torch": "live", "matplotlib": "report", "simpy": "sim"}
 

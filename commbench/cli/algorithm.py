@@ -10,6 +10,7 @@ from commbench.cli.crossover import crossover
 from commbench.cli.options import Jsonl
 from commbench.cli.tables import plain
 from commbench.errors import InputError
+from commbench.terminal import put
 
 if TYPE_CHECKING:
     from commbench.collectives.algorithm import Algorithm, Request
@@ -59,9 +60,9 @@ def list_algorithms(
         name = "\n".join([a.name, *(f"  or {alias}" for alias in a.aliases)]) + ("" if a.live else "\n  (sim only)")
         table.add_row("" if a.collective == last else a.collective, name, a.worlds, steps, sent, a.source)
         last = a.collective
-    typer.echo(plain(table))
+    put(plain(table))
     words = f"steps, sent: {EXAMPLE.num_ranks} ranks, {EXAMPLE.group} per host, one slice; sent by the busiest rank, in"
-    typer.echo(plain(f"{words} buffers"))
+    put(plain(f"{words} buffers"))
 
 
 @app.command("show")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from commbench.cli.options import Jsonl, Salvage, writable
+from commbench.terminal import tell
 
 __all__ = ["calibrate"]
 
@@ -25,7 +26,7 @@ def calibrate(
 
     from commbench.calibrate.fit import calibrate as fit
     from commbench.calibrate.fit import doubts, residuals
-    from commbench.cli.reading import read_measured, tell
+    from commbench.cli.reading import read_measured
     from commbench.units import format_bandwidth, format_time
 
     points = [point for point in read_measured(files, salvage) if point.algorithm != "native"]

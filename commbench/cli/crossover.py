@@ -11,6 +11,7 @@ import typer
 from commbench.cli.options import Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor, writable
 from commbench.cli.tables import plain
 from commbench.errors import InputError
+from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,11 +90,11 @@ def crossover(
         return
     first = records[0]
     where = f"routing {first.routing}, placement {first.placement}, seed {first.seed}"
-    typer.echo(plain(f"fastest {collective} on {first.topology}, simulated: {where}"))
-    typer.echo("+x %: how much longer the runner-up takes; c8: on 8 channels, s16: in 16 slices")
-    typer.echo(plain(crossover_table(records)))
+    put(plain(f"fastest {collective} on {first.topology}, simulated: {where}"))
+    put("+x %: how much longer the runner-up takes; c8: on 8 channels, s16: in 16 slices")
+    put(plain(crossover_table(records)))
     for note in _notes(records):
-        typer.echo(f"note: {note}", err=True)
+        tell(f"note: {note}")
 
 
 @contextmanager
@@ -152,7 +153,7 @@ def _draw(records: Sequence["Crossover"], out: Path) -> None:
     from commbench.results.outfile import write_whole
 
     write_whole(out, crossover_svg(records) + "\n")
-    typer.echo(f"wrote {out}", err=True)
+    tell(f"wrote {out}")
 
 
 def _notes(records: Sequence["Crossover"]) -> list[str]:

@@ -9,6 +9,7 @@ import typer
 
 import commbench
 from commbench.cli.options import Jsonl, writable_folder
+from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
     from commbench.cli.pipeline_tables import Twins
@@ -39,7 +40,7 @@ def demo(
 
     First an emulated fabric, whose links are slow enough for any processor; then this machine's own ranks.
     """
-    from commbench.cli.reading import tell, this_command
+    from commbench.cli.reading import this_command
     from commbench.cli.report import page_line
     from commbench.cli.run_pipeline import show
     from commbench.cli.tables import simulated_table
@@ -69,7 +70,7 @@ def demo(
     simulated = simulate_sizes(topologies, _ALGORITHMS, sizes, out=out / f"{name}-simulated.jsonl")
     for algorithm in _ALGORITHMS:
         rows = [record for record in simulated if (record.topology, record.algorithm) == (fabric.name, algorithm)]
-        typer.echo(_lines(rows) if json else simulated_table(rows, 4))
+        typer.echo(_lines(rows)) if json else put(simulated_table(rows, 4))
     crowded = max(leg.ranks for leg in legs) > cores_usable()
     verdict = _own_verdict(found, crowded, json)
     tell("measuring a 1F1B pipeline on 4 live gloo ranks, and simulating it with the measured passes")
@@ -91,7 +92,6 @@ def demo(
 
 def _emulated(out: Path, json: bool) -> "list[Record]":
     """What a fabric of network namespaces says of the simulator: points and verdicts; of kept records without root."""
-    from commbench.cli.reading import tell
     from commbench.cli.validate import agreement_table
     from commbench.validate.lab_judge import judge_labs
 
@@ -100,7 +100,7 @@ def _emulated(out: Path, json: bool) -> "list[Record]":
         return []
     found = judge_labs(measured, tell=tell)
     verdict: list[Record] = [*(point.compared for point in found.points), *found.summaries.values()]
-    typer.echo(_lines(verdict) if json else agreement_table(found))
+    typer.echo(_lines(verdict)) if json else put(agreement_table(found))
     return verdict
 
 
@@ -130,15 +130,14 @@ def _on_a_star(out: Path, tell: "Callable[[str], None]") -> "list[Measured]":
 
 def _own_verdict(found: "Validation", crowded: bool, json: bool) -> "list[Record]":
     """What this machine's own ranks say of the simulator: points, and a verdict where each rank has a core."""
-    from commbench.cli.reading import tell
     from commbench.cli.tables import compared_points, compared_table
 
     if crowded:
-        typer.echo(_lines(found.compared) if json else compared_points(found.compared))
+        typer.echo(_lines(found.compared)) if json else put(compared_points(found.compared))
         tell(_CROWDED)
         return [*found.compared]
     verdict: list[Record] = [*found.compared, found.summary]
-    typer.echo(_lines(verdict) if json else compared_table(found.compared, found.summary))
+    typer.echo(_lines(verdict)) if json else put(compared_table(found.compared, found.summary))
     return verdict
 
 

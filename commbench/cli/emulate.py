@@ -28,9 +28,9 @@ from commbench.cli.options import (
     WarmupPerSize,
     require_collective,
 )
-from commbench.cli.reading import tell
 from commbench.cli.run import NATIVE, Asked
 from commbench.errors import InputError
+from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -219,7 +219,7 @@ def _observer(plan: "Plan", number: int, num_jobs: int, json: bool) -> "Observer
 
     class JobTable(Table):
         def measured(self, record: "Measured") -> None:
-            print(f"# job {number}:", flush=True)
+            put(f"# job {number}:")
             super().measured(record)
 
     return JsonLines() if json else Table(plan) if num_jobs == 1 else JobTable(plan)

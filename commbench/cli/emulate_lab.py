@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.reading import tell
 from commbench.errors import InputError
+from commbench.terminal import tell
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,9 +11,9 @@ import typer
 
 from commbench.cli import run_pipeline
 from commbench.cli.emulate_lab import AUTO, Mtu, Preflight, Rate, Routing, Seed, in_lab, laid_out
-from commbench.cli.reading import tell
 from commbench.cli.run_what import command_app
 from commbench.errors import InputError
+from commbench.terminal import tell
 
 if TYPE_CHECKING:
     from commbench.emulate.lab import Lab

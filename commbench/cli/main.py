@@ -13,6 +13,7 @@ from commbench import __version__
 from commbench.cli import algorithm, calibrate, demo, emulate, report, run, run_what, sim, sim_train, topology, validate
 from commbench.cli.verbs import Verbs
 from commbench.errors import CommbenchError, ScheduleError
+from commbench.terminal import tell
 
 __all__ = ["app", "main", "outcome"]
 
@@ -55,7 +56,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        print("interrupted; complete records are kept", file=sys.stderr)
+        tell("interrupted; complete records are kept")
     sys.exit(code or 0)
 
 
@@ -69,12 +70,12 @@ def outcome(arguments: Sequence[str] | None = None) -> int | None:
         return code
     except CommbenchError as error:
         if isinstance(error, ScheduleError) and error.grid:
-            print(error.grid, file=sys.stderr)
+            tell(error.grid)
         return _say(error, error.exit_code)
     except TyperException as error:
         message = error.format_message()
         if message.startswith("Usage: "):  # nothing was asked for: the help is the answer, not an error
-            print(message, file=sys.stderr)
+            tell(message)
             return _BAD_INPUT
         return _say(message, _BAD_INPUT)
     except SystemExit as error:
@@ -88,5 +89,5 @@ def outcome(arguments: Sequence[str] | None = None) -> int | None:
 
 
 def _say(error: object, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    tell(f"error: {error}")
     return code

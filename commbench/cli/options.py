@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from commbench.errors import InputError
+from commbench.terminal import tell
 
 __all__ = [
     "DEFAULT_SIZE",
@@ -114,12 +115,12 @@ def sizes_of(
     wanted = sweep(first, last, factor=factor, step=step, element_bytes=element_bytes)
     if spec.covers:
         if sizes != (DEFAULT_SIZE, None, None, None):
-            typer.echo(f"note: {spec.name} moves no data: -b, -e, -f and -i have no meaning for it", err=True)
+            tell(f"note: {spec.name} moves no data: -b, -e, -f and -i have no meaning for it")
         return (element_bytes,)
     kept, small = fitting_sizes(spec, num_ranks, wanted, element_bytes)
     small = (*((least,) if (least := parse_size(first)) < min(wanted[0], element_bytes) else ()), *small)
     if small:
         named = ", ".join(map(format_bytes, small[:3])) + (" ..." if len(small) > 3 else "")
         each = f" for each of {num_ranks} ranks" if spec.blocked else ""
-        typer.echo(f"note: left out {named}: smaller than one element of {element_bytes} B{each}", err=True)
+        tell(f"note: left out {named}: smaller than one element of {element_bytes} B{each}")
     return kept

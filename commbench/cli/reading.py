@@ -9,13 +9,9 @@ from pathlib import Path
 from commbench.errors import InputError
 from commbench.results.journal import read_records
 from commbench.results.records import Measured, Record
+from commbench.terminal import tell
 
-__all__ = ["read_all", "read_measured", "tell", "this_command"]
-
-
-def tell(text: str) -> None:
-    """A line of progress, a note or a warning: on stderr, so that stdout stays for results."""
-    print(text, file=sys.stderr)
+__all__ = ["read_all", "read_measured", "this_command"]
 
 
 def this_command() -> str:

@@ -10,6 +10,7 @@ import typer
 
 from commbench.cli.options import Jsonl, Salvage, writable
 from commbench.errors import InputError
+from commbench.terminal import tell
 
 __all__ = ["page_line", "report"]
 
@@ -49,7 +50,7 @@ def report(
         path = _table(files, salvage, chosen, out)
         typer.echo(page_line(path, "table") if json else str(path))
         return
-    from commbench.cli.reading import read_all, tell, this_command
+    from commbench.cli.reading import read_all, this_command
     from commbench.report.page import ReportInput, write_report
     from commbench.topology.layout import drawable
     from commbench.topology.load import load_fabric

@@ -11,6 +11,7 @@ import typer
 from commbench.cli.options import Jsonl, writable
 from commbench.cli.run_what import command_app, journal
 from commbench.errors import InputError
+from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
     from commbench.results.device_records import GemmMeasured
@@ -48,8 +49,6 @@ def gemm(
     json: Jsonl = False,
 ) -> None:
     """Time matrix products on one device and write them as a table; --gemm-table of `sim train` reads it."""
-    import sys
-
     from commbench.results.journal import Journal
 
     shapes = _shapes(shape or (), model, tp, micro_batch)
@@ -75,9 +74,9 @@ def gemm(
     for number, record in enumerate(measure_gemm(plan)):
         Journal(out).append(record)
         if number == 0 and not json:
-            typer.echo(gemm_header(record))
-        typer.echo(record.to_json() if json else gemm_row(record))
-    print(f"records: {out}", file=sys.stderr)
+            put(gemm_header(record))
+        typer.echo(record.to_json()) if json else put(gemm_row(record))
+    tell(f"records: {out}")
 
 
 def _shapes(texts: Sequence[str], model: str | None, tp: int, micro_batch: int) -> list[tuple[int, int, int]]:

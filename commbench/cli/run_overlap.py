@@ -7,6 +7,7 @@ import typer
 
 from commbench.cli.options import JoinTimeout, Jsonl, Out, Timeout
 from commbench.cli.run_what import Backend, Nproc, Warmup, command_app, journal, ranks_of, run_here
+from commbench.terminal import put
 
 if TYPE_CHECKING:
     from commbench.results.device_records import OverlapMeasured
@@ -58,7 +59,7 @@ def overlap(
     )
     for record in run_here(job, seat):
         if isinstance(record, OverlapMeasured):
-            typer.echo(record.to_json() if json else overlap_table(record))
+            typer.echo(record.to_json()) if json else put(overlap_table(record))
 
 
 def overlap_table(record: "OverlapMeasured") -> str:

@@ -21,6 +21,7 @@ from commbench.cli.run_what import (
     run_here,
 )
 from commbench.errors import CheckFailedError, InputError
+from commbench.terminal import put
 
 if TYPE_CHECKING:
     from commbench.live.job import PipelineJob
@@ -252,7 +253,7 @@ def show(twins: Sequence[Twins], json: bool, *, max_points: float | None, max_er
     """
     lines = [r.headline() for t in twins for r in (t.measured, t.simulated)] + [t.compared.to_json() for t in twins]
     if twins:
-        typer.echo("\n".join(lines) if json else pipeline_table(twins))
+        typer.echo("\n".join(lines)) if json else put(pipeline_table(twins))
     for both in twins:
         if both.measured.wrong:
             raise CheckFailedError(f"{both.name}: {both.measured.wrong} wrong values in the gradients of the weights")

@@ -22,6 +22,7 @@ from commbench.cli.run_what import (
 )
 from commbench.cli.tables import heading
 from commbench.errors import CheckFailedError, InputError
+from commbench.terminal import put
 from commbench.units import GB, format_figure, rate_unit
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def tensor_parallel(
     twins, alone = compare_all(run_here(job, seat), out, max_error)
     lines = [record.to_json() for record in alone] + [line for both in twins for line in _lines(both)]
     if twins:
-        typer.echo("\n".join(lines) if json else tensor_parallel_table(twins, alone))
+        typer.echo("\n".join(lines)) if json else put(tensor_parallel_table(twins, alone))
     _judge(twins, max_error)
 
 

@@ -2,13 +2,13 @@
 """``run COLLECTIVE``, or one of the words that have options of their own; and what those commands share."""
 
 import os
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from commbench.errors import InputError
+from commbench.terminal import tell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,12 +110,12 @@ def run_here(job: "Job", seat: "Seat | None", observer: "Observer | None" = None
     try:
         return run_job(job, seat=seat, observer=shown)
     except KeyboardInterrupt:
-        print("interrupted: the ranks were ended, complete records are kept", file=sys.stderr)
+        tell("interrupted: the ranks were ended, complete records are kept")
         raise SystemExit(130) from None
     finally:
         shown.close()
         if (seat is None or seat.rank == 0) and job.out.exists():
-            print(f"records: {job.out}", file=sys.stderr)
+            tell(f"records: {job.out}")
 
 
 def _told(job: "Job") -> "Observer":
@@ -128,9 +128,9 @@ def _told(job: "Job") -> "Observer":
 
         def started(self, facts: SessionFacts) -> None:
             """Say what runs."""
-            print(f"backend {facts.backend}, {facts.ranks} ranks, started by {facts.launcher}", file=sys.stderr)
+            tell(f"backend {facts.backend}, {facts.ranks} ranks, started by {facts.launcher}")
             if getattr(job, "compute", "") != "delay":  # ranks that sleep do not need a core each
                 for note in session_notes(facts):
-                    print(f"note: {note}", file=sys.stderr)
+                    tell(f"note: {note}")
 
     return Told()

@@ -19,6 +19,7 @@ from commbench.cli.options import (
     sizes_of,
     writable,
 )
+from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
     from commbench.sim.collective import Simulation
@@ -157,22 +158,22 @@ def _show(done: "Simulation", element_bytes: int, unit: tuple[float, str], *, he
 
     record = done.record
     if done.hint:
-        typer.echo(f"note: {done.hint}", err=True)
+        tell(f"note: {done.hint}")
     if json:
         typer.echo(record.to_json())
         return
     if record.shortcut:
-        typer.echo(f"{format_bytes(record.size_bytes)}: {record.shortcut}", err=True)
+        tell(f"{format_bytes(record.size_bytes)}: {record.shortcut}")
     if header:
-        typer.echo(simulated_header(record, unit[1]))
-    typer.echo(simulated_row(record, element_bytes, unit[0]))
+        put(simulated_header(record, unit[1]))
+    put(simulated_row(record, element_bytes, unit[0]))
 
 
 def _show_average(busbws: "list[float | None]") -> None:
     from commbench.cli.tables import average_line
 
     if busbws:
-        typer.echo(average_line(busbws))
+        put(average_line(busbws))
 
 
 def _note_idle_slow_rank(scenario: "Scenario", fabric: "Topology | Tree") -> None:

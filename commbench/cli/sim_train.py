@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from commbench.cli.options import Jsonl, writable
+from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
     from commbench.cli.step_options import StepOptions
@@ -143,7 +144,7 @@ def train(
         Journal(out).append(record)
     if json:  # the table says it itself
         for note in (*([] if record.fits else [too_large(record)]), record.folded, *record.notes):
-            typer.echo(note, err=True)
-    typer.echo(record.without_spans().to_json() if json else step_table(record))
+            tell(note)
+    typer.echo(record.without_spans().to_json()) if json else put(step_table(record))
     if not record.fits:
         raise typer.Exit(1)

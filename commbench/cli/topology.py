@@ -11,6 +11,7 @@ from commbench.cli.options import Jsonl, writable
 from commbench.cli.report import page_line
 from commbench.cli.tables import plain
 from commbench.errors import InputError, UnitError
+from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +40,7 @@ def list_all(json: Jsonl = False) -> None:
     table = _table(name="left", ranks="right", hosts="right", description="left")
     for topology in topologies:
         table.add_row(topology.name, str(topology.num_ranks), str(topology.num_hosts), topology.description)
-    typer.echo(plain(table))
+    put(plain(table))
 
 
 @app.command("show")
@@ -53,7 +54,7 @@ def show(name: Name, json: Jsonl = False) -> None:
         _print_json(details(topology))
         return
     for part in _pages(topology):
-        typer.echo(plain(part) if isinstance(part, str) else f"\n{plain(part)}")
+        put(plain(part) if isinstance(part, str) else f"\n{plain(part)}")
 
 
 @app.command("draw")
@@ -69,7 +70,7 @@ def draw(name: Name, out: Out, json: Jsonl = False) -> None:
     if json:
         typer.echo(page_line(out, kind="drawing"))
     else:
-        typer.echo(f"wrote {out}", err=True)
+        tell(f"wrote {out}")
 
 
 @app.command("new")

@@ -10,6 +10,7 @@ import typer
 
 from commbench.cli.options import Jsonl, Salvage, writable_folder
 from commbench.errors import CheckFailedError, InputError
+from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
     from commbench.results.records import Measured
@@ -72,7 +73,7 @@ def validate(
         return
     _refuse({"--part": part}, "without --emulated")
     out = out or Path("runs/validate")
-    from commbench.cli.reading import read_measured, tell, this_command
+    from commbench.cli.reading import read_measured, this_command
     from commbench.cli.tables import compared_table
     from commbench.report.page import ReportInput, write_report
     from commbench.results.run_id import new_run_id
@@ -92,7 +93,10 @@ def validate(
     if found.num_native:
         tell(f"not compared: {found.num_native} records of the backend's own collectives")
     verdict = [*found.compared, found.summary]
-    typer.echo("\n".join(r.to_json() for r in verdict) if json else compared_table(found.compared, found.summary))
+    if json:
+        typer.echo("\n".join(r.to_json() for r in verdict))
+    else:
+        put(compared_table(found.compared, found.summary))
     topology = found.machine.topology(4)
     page = ReportInput(
         title="commbench validate",
@@ -107,7 +111,6 @@ def validate(
 
 
 def _measure(min_bytes: str, max_bytes: str, factor: float, iters: int, out: Path) -> "list[Measured]":
-    from commbench.cli.reading import tell
     from commbench.collectives.sizes import sweep
     from commbench.live.ending import end_in_order
     from commbench.validate.campaign import LEGS, measure_legs
@@ -125,7 +128,7 @@ def _refuse(options: Mapping[str, object], where: str) -> None:
 
 def _emulated(files: "list[Path] | None", part: Part, out: Path, json: bool, salvage: bool) -> None:
     """Measure what is missing, judge all of it, and write records and page."""
-    from commbench.cli.reading import read_measured, tell, this_command
+    from commbench.cli.reading import read_measured, this_command
 
     records = read_measured(files, salvage) if files else _measure_in_labs(part, out / "runs.jsonl")
     from commbench.report.agreement import write_agreement
@@ -134,7 +137,10 @@ def _emulated(files: "list[Path] | None", part: Part, out: Path, json: bool, sal
 
     found = judge_labs(records, tell=tell)
     verdict = [*(point.compared for point in found.points), *found.summaries.values()]
-    typer.echo("\n".join(record.to_json() for record in verdict) if json else agreement_table(found))
+    if json:
+        typer.echo("\n".join(record.to_json() for record in verdict))
+    else:
+        put(agreement_table(found))
     journal = out / "validation.jsonl"
     journal.unlink(missing_ok=True)  # derived from the runs, anew each time
     for record in verdict:
@@ -166,7 +172,6 @@ def _measure_in_labs(part: Part, out: Path) -> "list[Measured]":
 
     gain()  # first of all: what is imported below may start threads
     end_in_order()
-    from commbench.cli.reading import tell
     from commbench.validate.lab_runs import measure_in_labs
     from commbench.validate.legs import CAMPAIGN, SMOKE
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person sees of a run: nccl-tests' table on stdout; header notes and a progress bar on stderr."""
 
-import sys
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
 from commbench.live.progress import Place
 from commbench.results.records import Measured
+from commbench.terminal import put, tell
 from commbench.units import GB, format_bytes, format_figure, rate_unit
 
 __all__ = ["JsonLines", "Table", "header_lines", "row", "session_notes"]
@@ -96,9 +96,9 @@ class JsonLines(Observer):
 
     def started(self, facts: SessionFacts) -> None:
         """Say on stderr what runs."""
-        _say(f"backend {facts.backend}, {facts.ranks} ranks, started by {facts.launcher}")
+        tell(f"backend {facts.backend}, {facts.ranks} ranks, started by {facts.launcher}")
         for note in session_notes(facts):
-            _say(f"note: {note}")
+            tell(f"note: {note}")
 
     def measured(self, record: Measured) -> None:
         """Print the record."""
@@ -121,9 +121,9 @@ class Table(Observer):
     def started(self, facts: SessionFacts) -> None:
         """Print the header."""
         self._unit = _unit(facts)[0]
-        print("\n".join(header_lines(self._plan, facts)), flush=True)
+        put("\n".join(header_lines(self._plan, facts)))
         for note in session_notes(facts):
-            _say(f"note: {note}")
+            tell(f"note: {note}")
         if self._console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
@@ -145,14 +145,15 @@ class Table(Observer):
         """Print the row."""
         self._done += 1
         self._busbws.append(record.busbw_GBps or 0.0)
-        print(row(record, self._plan.root if self._plan.spec.rooted else _NO_ROOT, self._unit), flush=True)
+        root = self._plan.root if self._plan.spec.rooted else _NO_ROOT
+        put(row(record, root, self._unit), bad=bool(record.wrong))
 
     def close(self) -> None:
         """Take the bar away, and print the line that nccl-tests ends with and scripts look for."""
         if self._bar is not None:
             self._bar.stop()
         if self._busbws:
-            print(f"# Avg bus bandwidth    : {fmean(self._busbws):g}", flush=True)
+            put(f"# Avg bus bandwidth    : {fmean(self._busbws):g}")
 
 
 def _columns(texts: Sequence[str]) -> str:
@@ -171,7 +172,3 @@ def _us(time_s: float) -> str:
 
 def _rate(bandwidth_GBps: float | None, unit: float) -> str:  # noqa: N803  the unit is spelled as in the records
     return "n/a" if bandwidth_GBps is None else format_figure(bandwidth_GBps * GB / unit, 7)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

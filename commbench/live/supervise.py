@@ -6,7 +6,6 @@ No torch here: the supervisor stays light beside the ranks it watches.
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 
@@ -17,6 +16,7 @@ from commbench.live.job import Job
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.progress import read_place
 from commbench.results.records import Record, record_from_json
+from commbench.terminal import tell
 
 __all__ = ["JournalTail", "supervise"]
 
@@ -150,5 +150,5 @@ class JournalTail:
         """Say that the file is not what it was, and begin again with what it is now."""
         if self._offset:
             text = f"warning: {self._path} was cut or taken away during the run; records that were in it are lost there"
-            print(text, file=sys.stderr)
+            tell(text)
         self._offset = 0

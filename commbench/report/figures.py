@@ -21,7 +21,7 @@ from commbench.report.style import (
     to_picture,
 )
 from commbench.results.records import Compared, Record
-from commbench.units import GB
+from commbench.units import rate_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,32 +128,34 @@ def _curves(panel: CurvePanel, numbers: Mapping[str, int], name: str, *, time: b
     axes = bare_axes(figure, left=56, right=right, top=10, bottom=28)
     sizes = [p.size_bytes for points in lines for p in points]
     size_axis(axes, min(sizes), max(sizes), most=max(2, int(width - 56 - right) // 62))
+    fastest = max(_busbw(p, p.low_s) for points in lines for p in points)
+    unit, unit_name = (1.0, "") if time else rate_unit(fastest)
     if time:
         ends = [t for points in lines for p in points for t in (p.low_s, p.high_s)]
         log_time_axis(axes, min(ends), max(ends))
     else:
         axes.locator_params(axis="y", nbins=6)
-        axes.set_ylim(0, 1.06 * max(_busbw(p, p.low_s) for points in lines for p in points))
+        axes.set_ylim(0, 1.06 * fastest / unit)
     for points in panel.bounds.values():
         marker = "_" if len(points) == 1 else ""
-        y = [_y(p, p.time_s, time) for p in points]
+        y = [_y(p, p.time_s, unit, time) for p in points]
         axes.plot(_x(points), y, color=MUTED, linewidth=1.6, linestyle=(0, (1, 2)), marker=marker, markersize=18)
     for series in panel.series:
-        _draw_series(axes, series, numbers[series.name], time)
-    direct_labels(axes, _labels(panel, numbers, time))
+        _draw_series(axes, series, numbers[series.name], unit, time)
+    direct_labels(axes, _labels(panel, numbers, unit, time))
     title = "Time" if time else "Bus bandwidth"
-    detail = "logarithmic axis" if time else "GB/s, 1 GB = 1e9 bytes"
+    detail = "logarithmic axis" if time else f"{unit_name}, 1 {unit_name[:-2]} = {unit:.0e} bytes".replace("e+0", "e")
     return to_picture(
         figure, name, title=title, detail=detail, label=f"{title} by size: {panel.collective}, {panel.ranks} ranks"
     )
 
 
-def _draw_series(axes: "Axes", series: Series, number: int, time: bool) -> None:
+def _draw_series(axes: "Axes", series: Series, number: int, unit: float, time: bool) -> None:
     x, colour = _x(series.points), series_colour(number)
-    middle = [_y(p, p.time_s, time) for p in series.points]
+    middle = [_y(p, p.time_s, unit, time) for p in series.points]
     if series.measured:
-        low = [_y(p, p.low_s, time) for p in series.points]
-        high = [_y(p, p.high_s, time) for p in series.points]
+        low = [_y(p, p.low_s, unit, time) for p in series.points]
+        high = [_y(p, p.high_s, unit, time) for p in series.points]
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         if len(x) == 1:
             axes.plot([x[0], x[0]], [low[0], high[0]], color=colour, linewidth=5, alpha=0.25, solid_capstyle="butt")
@@ -176,20 +178,22 @@ def _x(points: Sequence[Point]) -> list[float]:
 
 
 def _busbw(point: Point, time_s: float) -> float:
-    return point.size_bytes / time_s / GB * point.busbw_factor
+    """Bytes/s."""
+    return point.size_bytes / time_s * point.busbw_factor
 
 
-def _y(point: Point, time_s: float, time: bool) -> float:
-    return time_s if time else _busbw(point, time_s)
+def _y(point: Point, time_s: float, unit: float, time: bool) -> float:
+    """Seconds, or bandwidth in ``unit`` bytes/s."""
+    return time_s if time else _busbw(point, time_s) / unit
 
 
-def _labels(panel: CurvePanel, numbers: Mapping[str, int], time: bool) -> list[tuple[str, float, str]]:
+def _labels(panel: CurvePanel, numbers: Mapping[str, int], unit: float, time: bool) -> list[tuple[str, float, str]]:
     """One label per name, at the end of its measured line if it has one."""
     ends: dict[str, tuple[str, float, str]] = {}
     for series in panel.series:
         last = series.points[-1]
-        label = (series.name, _y(last, last.time_s, time), series_colour(numbers[series.name]))
+        label = (series.name, _y(last, last.time_s, unit, time), series_colour(numbers[series.name]))
         ends.setdefault(series.name, label)
     for name, points in panel.bounds.items():
-        ends[name] = (name, _y(points[-1], points[-1].time_s, time), MUTED)
+        ends[name] = (name, _y(points[-1], points[-1].time_s, unit, time), MUTED)
     return list(ends.values())

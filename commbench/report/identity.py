@@ -4,6 +4,7 @@
 A field of a record is either part of its identity or listed in :data:`OUTCOMES`; a test holds every kind to that.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -30,7 +31,7 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
     Measured: ("collective", "ranks", "algorithm", *_POINT, "launcher", *LAB, "run"),
     Simulated: (
         *("collective", "ranks", "algorithm", "library", "topology", "routing", "placement", "channels", "slices"),
-        *("group", "root", "element_bytes", "network", "scenario", "scenario_digest", "jitter"),
+        *("jobs", "group", "root", "element_bytes", "network", "scenario", "scenario_digest", "jitter"),
         *("engine", "detail", "seed", "run"),
     ),
     Compared: ("collective", "ranks", "algorithm", "topology", *_POINT, "run"),
@@ -60,11 +61,12 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
     for kind, names in {
         Measured: "size_bytes num_elements samples_s warmup_s phases_s busbw_factor started_at wrong schedule "
         "environment",
-        Simulated: "size_bytes time_s busbw_factor lower_bound_s transfers shortcut wall_s",
+        Simulated: "size_bytes time_s busbw_factor lower_bound_s transfers shortcut links wall_s",
         Compared: "size_bytes measured_s spread_s simulated_s set region busbw_factor",
         Summary: "points median_abs_error p95_abs_error max_median_abs_error max_p95_abs_error ok groups",
         SimulatedStep: "iteration_s model_flops hardware_flops peak_flops bubble_of_ideal bubble_of_total time_s "
-        "exposed_s critical_s memory_bytes memory_by_position capacity_bytes busiest_links folded notes operations "
+        "exposed_s critical_s memory_bytes memory_by_position capacity_bytes busiest_links bubble_of_span margin_bytes "
+        "remedy folded notes operations "
         "wall_s positions spans",
         PipelineMeasured: "spans walls_s double_walls_s transfers_s sleep_over_s started_at wrong environment",
         PipelineSimulated: "pass_s transfers_s spans",
@@ -83,9 +85,11 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
 """What was found, follows from the rest, or is the axis that a series goes along; the environment is told by run."""
 _TIES = ("scenario_digest", "order", "hash_seed", "seed", "clock", "launcher", "engine", "run")
 """Told only where nothing else tells two results apart."""
+_RUN_TIME = re.compile(r"^\d{8}T\d{6}Z-(?=[0-9a-f]{8})")
 _AS: Mapping[str, str] = {
     "channels": "{} channels",
     "slices": "{} slices",
+    "jobs": "jobs {}",
     "group": "groups of {}",
     "root": "root {}",
     "seed": "seed {}",
@@ -120,7 +124,8 @@ def identity(record: Record) -> dict[str, str]:
 
 
 def word(name: str, value: str) -> str:
-    """A part of an identity as a legend has it: "4 channels"."""
+    """A part of an identity as a legend has it: "4 channels"; of a run's id the end, which no other run shares."""
+    value = _RUN_TIME.sub("", value) if name == "run" else value
     text = _AS.get(name, "{}").format(value) if value else NOTHING.get(name, "")
     return text.removesuffix("s") if value == "1" else text
 
@@ -154,6 +159,8 @@ def _text(name: str, record: Record) -> str:
     value = getattr(record, name)
     if name == "order":
         return sha256(value.encode()).hexdigest()[:12]
+    if name == "jobs":
+        return "; ".join(_plain(job["ranks"]) for job in value)
     if name == "jitter":
         return f"{value:g}" if value else ""
     return format_bytes(value) if name.endswith("_bytes") else _plain(value)

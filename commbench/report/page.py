@@ -21,7 +21,14 @@ from commbench.report.headlines import verdicts
 from commbench.report.html import fill_page, write_page
 from commbench.report.live_steps import LIVE_STEP_RECORDS, live_steps
 from commbench.report.style import WIDTH, Picture, embed
-from commbench.report.tables import compared_table, group_table, measured_table, simulated_table
+from commbench.report.tables import (
+    compared_table,
+    group_table,
+    job_table,
+    link_table,
+    measured_table,
+    simulated_table,
+)
 from commbench.report.text import printable
 from commbench.report.training import training_section
 from commbench.results.records import Record, Summary
@@ -101,6 +108,7 @@ def _context(report: ReportInput) -> dict[str, Any]:
         "curves": curve_pictures(records),
         "measured": measured_table(records),
         "simulated": simulated_table(records),
+        "details": [t for t in (job_table(records), link_table(records)) if t],
         "gantt": gantt(report.simulation) if report.simulation else None,
         "training": training_section(all_records),
         "live": live_steps(all_records),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from commbench.report.identity import FIELDS, NOTHING, base_name, identity
+from commbench.report.identity import FIELDS, NOTHING, base_name, identity, labels
 from commbench.report.text import decimals_for, percent, plural, signed_percent, time_parts
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
 from commbench.units import GB, format_bytes, rate_unit
@@ -21,6 +21,8 @@ __all__ = [
     "error_cell",
     "group_table",
     "identity_fields",
+    "job_table",
+    "link_table",
     "make_table",
     "measured_table",
     "share_cell",
@@ -214,6 +216,53 @@ def simulated_table(records: Sequence[Record]) -> Table | None:
         (Column("run time", "of the engine"), lambda p: time_cell(p.wall_s)),
     ]
     return make_table("simulated", plural(len(points), "simulated size"), points, fields)
+
+
+def link_table(records: Sequence[Record]) -> Table | None:
+    """The busiest links of every simulated size that names them."""
+    columns = (
+        *_named_sizes(),
+        Column("busiest link", numeric=False),
+        Column("carried"),
+        Column("utilisation", "of the time"),
+        Column("utilisation", "of the lower bound"),
+    )
+    rows = [
+        (*cells, word_cell(link["link"]), bytes_cell(link["bytes"]), share_cell(link["utilisation"]), _bound(link))
+        for record, cells in _named(records)
+        for link in record.links
+    ]
+    return Table("links", "Busiest links by simulated size", (), columns, tuple(rows)) if rows else None
+
+
+def _bound(link: Mapping[str, Any]) -> Cell:
+    share = link["bound_share"]
+    return Cell("n/a", -1, tone="muted") if share is None else share_cell(share)
+
+
+def job_table(records: Sequence[Record]) -> Table | None:
+    """How long each of several jobs took that were simulated at once."""
+    columns = (*_named_sizes(), Column("job"), Column("ranks"), Column("time"))
+    rows = [
+        (*cells, count_cell(number), count_cell(len(job["ranks"])), time_cell(job["time_s"]))
+        for record, cells in _named(records)
+        for number, job in enumerate(record.jobs)
+    ]
+    return Table("jobs", "Jobs at once by simulated size", (), columns, tuple(rows)) if rows else None
+
+
+def _named_sizes() -> tuple[Column, Column]:
+    return Column("simulated", numeric=False), Column("size")
+
+
+def _named(records: Sequence[Record]) -> list[tuple[Simulated, tuple[Cell, Cell]]]:
+    """Every simulated size, with cells of what tells it from others and of its size."""
+    points = [r for r in records if isinstance(r, Simulated)]
+    told = labels(points, known=("algorithm",))
+    return [
+        (p, (word_cell(", ".join((base_name(p), *words))), bytes_cell(p.size_bytes)))
+        for p, words in zip(points, told, strict=True)
+    ]
 
 
 def group_table(summary: Summary, name: str) -> Table | None:

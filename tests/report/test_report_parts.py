@@ -11,9 +11,10 @@ from commbench.report.axes import size_ticks, spread_positions
 from commbench.report.facts import environment_rows, run_facts, sample_facts
 from commbench.report.figures import curve_pictures, error_pictures
 from commbench.report.gantt import MOST_BARS, MOST_RANKS, gantt, pack
+from commbench.report.page import ReportInput, render
 from commbench.report.series import curve_panels
 from commbench.report.style import embed
-from commbench.report.tables import measured_table
+from commbench.report.tables import job_table, link_table, measured_table
 from commbench.report.text import decimals_for, percent, signed_percent, size_range, time_parts
 from tests.report import samples
 
@@ -194,3 +195,24 @@ def test_facts_of_several_runs() -> None:
     assert (first.iterations, first.warmups, first.wrong) == ("20", "5", "0 in 1 size, 1 not checked")
     when = {fact.name: fact.text for fact in run_facts(records)}["When"]
     assert when == "2026-07-28 09:15 (UTC) to 2026-07-29 10:00 (UTC)"
+
+
+def test_busiest_links_and_jobs_of_simulations_have_tables() -> None:
+    plain = samples.simulated_records()[0]
+    assert link_table([plain]) is None
+    assert job_table([plain]) is None
+    link = {"link": "leaf0 -> spine1", "bytes": 2**20, "utilisation": 0.5, "bound_share": None}
+    jobs = ({"ranks": [0, 1], "time_s": 1e-3}, {"ranks": [2, 3, 4], "time_s": 2e-3})
+    record = dataclasses.replace(plain, links=(link,), jobs=jobs)
+    page = render(ReportInput("p", [record]))
+    assert "leaf0 -&gt; spine1" in page
+    assert "Jobs at once" in page
+    found = job_table([record])
+    assert found is not None
+    assert [row[-1].text for row in found.rows] == ["1.000", "2.000"]
+
+
+def test_the_axis_of_bandwidth_takes_its_unit_by_magnitude() -> None:
+    slow = samples.measured(size=65536, true_s=0.16)
+    ((_, pictures),) = curve_pictures([slow])
+    assert pictures[0].detail.startswith(("kB/s", "MB/s"))

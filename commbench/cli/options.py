@@ -121,6 +121,6 @@ def sizes_of(
     small = (*((least,) if (least := parse_size(first)) < min(wanted[0], element_bytes) else ()), *small)
     if small:
         named = ", ".join(map(format_bytes, small[:3])) + (" ..." if len(small) > 3 else "")
-        each = f" for each of {num_ranks} ranks" if spec.blocked else ""
+        each = f" for each of {num_ranks} ranks" if spec.by_rank else ""
         tell(f"note: left out {named}: smaller than one element of {element_bytes} B{each}")
     return kept

@@ -134,13 +134,16 @@ def _peak(device: str | None, dtype: str, text: str | None) -> tuple[float | Non
 
 def gemm_header(record: "GemmMeasured") -> str:
     """What is measured, and the column names."""
+    from commbench.cli.tables import heading
+
     peak = (
         "no peak is stated"
         if record.peak_flops is None
         else f"peak {record.peak_flops:.4g} FLOP/s ({record.peak_source})"
     )
+    what = heading(f"products (m x k) by (k x n), {record.dtype}, on {record.device}; {peak}")
     return (
-        f"# products (m x k) by (k x n), {record.dtype}, on {record.device}; {peak}\n"
+        f"{what}\n"
         f"#{'m':>7} {'n':>7} {'k':>7} {'time':>11} {'fastest':>11} {'slowest':>11} {'GFLOP/s':>10} {'of peak':>8}\n"
         f"#{'':>7} {'':>7} {'':>7} {'(us)':>11} {'(us)':>11} {'(us)':>11} {'':>10} {'':>8}"
     )

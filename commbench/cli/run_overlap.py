@@ -64,10 +64,14 @@ def overlap(
 
 def overlap_table(record: "OverlapMeasured") -> str:
     """Two lines: the product and the all-reduce, alone and beside the other."""
+    from commbench.cli.tables import heading
+
     figures = record.derived()
     lines = [
-        f"# {record.ranks} ranks on {record.backend}: product {record.m} x {record.n} x {record.k} in {record.dtype}, "
-        f"all-reduce of {record.size_bytes} B",
+        heading(
+            f"{record.ranks} ranks on {record.backend}: product {record.m} x {record.n} x {record.k} in "
+            f"{record.dtype}, all-reduce of {record.size_bytes} B"
+        ),
         f"#{'':<11} {'alone (us)':>12} {'beside (us)':>12} {'slowdown':>9}",
     ]
     for name in ("product", "collective"):

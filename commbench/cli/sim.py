@@ -137,7 +137,7 @@ def sim(
         _show(done, element_bytes, unit, header=number == 0, json=json)
         shown.append(done.record.busbw_GBps)
     if not json:
-        _show_average(shown)
+        _show_average(shown, unit[1])
 
 
 def _world(
@@ -169,10 +169,12 @@ def _show(done: "Simulation", element_bytes: int, unit: tuple[float, str], *, he
     put(simulated_row(record, element_bytes, unit[0]))
 
 
-def _show_average(busbws: "list[float | None]") -> None:
+def _show_average(busbws: "list[float | None]", unit: str) -> None:
     from commbench.cli.tables import average_line
 
     if busbws:
+        if unit != "GB/s":
+            put("# the average is in GB/s, as nccl-tests prints it")
         put(average_line(busbws))
 
 

@@ -84,7 +84,7 @@ def _memory(r: SimulatedStep) -> str:
     lines = [f"#{'memory of fullest rank':<22} {'bytes':>12}"]
     lines += [f" {kind:<22} {format_bytes(size):>12}" for kind, size in r.memory_bytes.items()]
     lines.append(
-        f" {'margin':<22} {format_bytes(r.margin_bytes):>12}   context, buffers, fragments (--memory-margin)"
+        f" {'margin':<22} {format_bytes(r.margin_bytes):>12}   context, buffers, ... (--memory-margin)"
     )
     lines.append(f" {'total':<22} {format_bytes(total):>12}   {verdict} into {format_bytes(r.capacity_bytes)}")
     return "\n".join(lines)

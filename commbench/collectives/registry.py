@@ -88,7 +88,8 @@ def _check(algorithm: Algorithm, request: Request) -> None:
     for name in ("num_ranks", "slices", "channels", "group"):
         if getattr(request, name) < 1:
             raise InputError(f"algorithm {algorithm.name}: {name} must be at least 1, not {getattr(request, name)}")
-    for name, most in (("num_ranks", MOST_RANKS), ("slices", MOST_STEPS), ("channels", MOST_CHANNELS)):
+    bounds = {"num_ranks": MOST_RANKS, "slices": MOST_STEPS, "channels": MOST_CHANNELS, "group": MOST_RANKS}
+    for name, most in bounds.items():
         if getattr(request, name) > most:
             raise InputError(f"--{name.removeprefix('num_')} {getattr(request, name)}: at most {most}")
     if request.hosts is not None and len(request.hosts) != request.num_ranks:

@@ -94,7 +94,7 @@ def fitting_sizes(
     Raises:
         InputError: no size does.
     """
-    unit = element_bytes * (num_ranks if collective.blocked else 1)
+    unit = element_bytes * (num_ranks if collective.by_rank else 1)
     sizes = tuple(sizes_bytes)
     small = tuple(size for size in sizes if size < unit)
     if len(small) == len(sizes):

@@ -153,6 +153,8 @@ class Table(Observer):
         if self._bar is not None:
             self._bar.stop()
         if self._busbws:
+            if self._unit != GB:
+                put("# the average is in GB/s, as nccl-tests prints it")
             put(f"# Avg bus bandwidth    : {fmean(self._busbws):g}")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from commbench.report.identity import base_name, identity, labels
+from commbench.report.identity import base_name, identity, labels, word
 from commbench.report.text import percent, plural, signed_percent, time_text
 from commbench.report.training import step_names
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
@@ -93,7 +93,8 @@ _LIKE = ("collective", "ranks", "topology", "fabric", "scenario", "scenario_dige
 
 def _best(key: tuple[str, ...], members: Sequence[tuple[Any, tuple[str, ...]]], *, apart: bool) -> str:
     """What was best among results that can be compared."""
-    place = ", ".join(filter(None, key[2:])) if apart else ""
+    parts = zip(_LIKE[2:], key[2:], strict=False)
+    place = ", ".join(word(name, value) for name, value in parts if value) if apart else ""
     what = f"{key[0]} on {plural(int(key[1]), 'rank')}{f' ({place})' if place else ''}"
     rated = [member for member in members if member[0].busbw_GBps is not None]
     if not rated:
@@ -180,7 +181,8 @@ def _overlap(found: Sequence[Any]) -> Verdict:
 
 def _steps(steps: Sequence[Any]) -> Verdict:
     told = [
-        f"{name} on {plural(s.ranks, 'GPU')} of {s.topology}: {time_text(s.iteration_s)}, MFU {percent(s.mfu)}"
+        f"{name} on {plural(s.ranks, 'GPU')} of {s.topology}: {time_text(s.iteration_s)} in {s.dtype}, "
+        f"MFU {percent(s.mfu)}"
         f"{'' if s.fits else ', which does not fit into memory'}"
         for name, s in zip(step_names(steps), steps, strict=True)
     ]

@@ -240,16 +240,14 @@ def _memory_tables(steps: Sequence[tuple[str, SimulatedStep]]) -> list[Table]:
     tables = []
     for number, (name, step) in enumerate(steps):
         kinds = tuple(step.memory_bytes)
-        columns = (Column("position"), *(Column(kind) for kind in kinds), Column("total"), Column("of the device"))
+        columns = tuple(Column(title) for title in ("position", *kinds, "margin", "total", "of the device"))
         rows = tuple(
             (
                 count_cell(position),
                 *(bytes_cell(use[kind]) for kind in kinds),
-                bytes_cell(sum(use.values())),
-                share_cell(
-                    sum(use.values()) / step.capacity_bytes,
-                    tone="" if sum(use.values()) <= step.capacity_bytes else "bad",
-                ),
+                bytes_cell(step.margin_bytes),
+                bytes_cell(total := sum(use.values()) + step.margin_bytes),
+                share_cell(total / step.capacity_bytes, tone="" if total <= step.capacity_bytes else "bad"),
             )
             for position, use in enumerate(step.memory_by_position)
         )

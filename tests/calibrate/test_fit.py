@@ -101,3 +101,9 @@ def test_what_is_written_reads_back_as_the_same_machine(tmp_path: Path) -> None:
 def test_points_that_cannot_be_fitted_are_refused(points: list[Measured], rule: str) -> None:
     with pytest.raises(InputError, match=rule):
         calibrate(points, name="found", source="test")
+
+
+def test_a_run_on_two_channels_is_predicted_with_two() -> None:
+    schedule = build_schedule("all-reduce", "ring", 4, 1, channels=2)
+    point = replace(measured(2**20), channels=2, schedule=digest(schedule))
+    assert predict_s(TRUTH, point) != predict_s(TRUTH, measured(2**20))  # before: refused as another schedule

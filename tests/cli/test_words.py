@@ -90,6 +90,7 @@ def test_a_sweep_leaves_out_what_is_too_small_and_says_so(tmp_path: Path) -> Non
     assert done.returncode == 0
     assert [json.loads(line)["size_bytes"] for line in done.stdout.splitlines()] == [32, 64, 128, 256]
     assert "left out 1 B, 4 B, 8 B ...: smaller than one element of 4 B for each of 8 ranks" in done.stderr
+    assert fitting_sizes(get_collective("all-to-all-v"), 4, (8, 16, 40), 4) == ((16, 32), (8,))  # a piece for each rank
     with pytest.raises(InputError, match="size 16 B is smaller than one element of 4 B for each of 8 ranks"):
         fitting_sizes(get_collective("all-gather"), 8, (8, 16), 4)
 

@@ -157,3 +157,14 @@ def test_counts_have_bounds_that_name_themselves(
 ) -> None:
     with pytest.raises(CommbenchError, match=message):
         load_fabric(shipped(tmp_path, name, edit))
+
+
+@pytest.mark.xfail(strict=True, raises=TopologyError, reason="a graph holds one link for two nodes")
+def test_an_uplink_of_four_cables_stays_four_links(tmp_path: Path) -> None:
+    text = (ROOT / "topologies" / "leaf-spine-16-4to1.yaml").read_text(encoding="utf-8")
+    bundled = text.replace("    latency: *hop\n\ncosts", "    latency: *hop\n    links: 4\n\ncosts")
+    assert bundled != text
+    (tmp_path / "bundled.yaml").write_text(bundled, encoding="utf-8")
+    single, bundle = load_topology("leaf-spine-16-4to1"), load_topology(str(tmp_path / "bundled.yaml"))
+    count, expected = (sum(link.dst.startswith("spine") for link in each.links) for each in (bundle, single))
+    assert count == 4 * expected

@@ -40,6 +40,7 @@ FABRICS = (
     ("leaf-spine-16-4to1", {}),
     ("leaf-spine-16-4to1", {"placement": "random", "seed": 7}),
     ("dgx-h100-x4", {}),
+    ("dgx-h100-x4", {"channels": 8}),
 )
 SIZES = (64 * 2**10, 4 * 2**20, 256 * 2**20)
 
@@ -61,7 +62,8 @@ def errors(collective: str, algorithm: str, fabric: str, options: dict[str, obje
 def rows() -> Iterator[tuple[str, str, str, list[float]]]:
     for collective, algorithm in CASES:
         for fabric, options in FABRICS:
-            place = "random" if options else "linear"
+            place = str(options.get("placement", "linear"))
+            place += f", {options['channels']} channels" if "channels" in options else ""
             try:
                 yield f"{collective} {algorithm}", fabric, place, errors(collective, algorithm, fabric, options)
             except InputError:

@@ -120,7 +120,7 @@ def crossover_table(records: Sequence["Crossover"]) -> "Table":
     columns = list(dict.fromkeys(r.ranks for r in records))
     table.add_column("size", justify="right", no_wrap=True)
     for n in columns:
-        table.add_column(f"{n} ranks" if n > 1 else "1 rank")
+        table.add_column(f"{n} ranks" if n > 1 else "1 rank", overflow="fold")
     for size in dict.fromkeys(r.size_bytes for r in records):
         row = {r.ranks: r for r in records if r.size_bytes == size}
         cells = []

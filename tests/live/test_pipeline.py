@@ -196,7 +196,7 @@ def test_the_command_measures_simulates_and_compares(tmp_path: Path) -> None:
         ("1f1b", {"tokens": 0}, "--tokens 0 must be at least 1"),
         ("1f1b", {"tokens": 2**18}, "float32 is exact up to 16777216"),
         ("1f1b", {"iters": 0}, "--iters 0 must be at least 1"),
-        ("1f1b", {"timeout": 0.0}, "--timeout 0 must be above 0 seconds"),
+        ("1f1b", {"timeout": 0.0}, "--timeout 0 must be above 0 and at most"),
     ],
 )
 def test_bad_input_is_refused_with_rule_and_numbers(

@@ -21,7 +21,7 @@ def run_all(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_suite_survives_the_way_to_a_rank() -> None:
     plans = tuple(
-        Plan(collective=name, ranks=2, sizes_bytes=(8,), out=Path("r.jsonl"), run="r") for name in ("reduce", "barrier")
+        Plan(collective=name, ranks=2, sizes_bytes=(4,), out=Path("r.jsonl"), run="r") for name in ("reduce", "barrier")
     )
     assert job_of(Suite.of(plans).to_json()) == Suite.of(plans)
 

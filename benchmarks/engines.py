@@ -12,7 +12,7 @@ import simpy
 
 from benchmarks.records import Engines
 from commbench.results.records import Simulated
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
@@ -55,7 +55,7 @@ def _both(fabric: Topology | Tree, repeats: int) -> Engines:
 
 
 def _simulated(fabric: Topology | Tree, engine: str) -> Simulated:
-    return simulate(fabric, "all-reduce", "ring", SIZE_BYTES, engine=engine, detail="transfer", keep_trace=False).record
+    return simulate_collective(fabric, "all-reduce", "ring", SIZE_BYTES, engine=engine, detail="transfer", keep_trace=False).record
 
 
 def _bare_timeouts(count: int) -> None:

@@ -8,10 +8,11 @@ obeys SEMANTICS.md can do it in fewer than n^2 / 2 changes of rate.
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks.records import SharedLink
-from commbench.program.expand import expand
-from commbench.program.flat import FlatProgram
 from commbench.program.ir import Program, Transfer
+
+from benchmarks.records import SharedLink
+from commbench.lowering.expand import expand
+from commbench.program.flat import FlatProgram
 from commbench.sim import compiled, reference
 from commbench.sim.setting import Paths, Setting
 

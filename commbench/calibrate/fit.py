@@ -29,7 +29,7 @@ from commbench.collectives.spec import get_collective
 from commbench.collectives.text import digest
 from commbench.errors import CheckFailedError, InputError
 from commbench.results.records import Measured
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 
 __all__ = ["calibrate", "doubts", "fit_links", "predict_s", "residuals"]
 
@@ -117,7 +117,7 @@ def doubts(machine: Machine, errors: Sequence[float]) -> list[str]:
 
 def predict_s(machine: Machine, point: Measured) -> float:
     """Simulated seconds of a measured point on the machine."""
-    simulation = simulate(
+    simulation = simulate_collective(
         machine.topology(point.ranks),
         point.collective,
         _schedule(point),

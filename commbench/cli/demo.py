@@ -50,7 +50,7 @@ def demo(
     from commbench.report.page import ReportInput, write_report
     from commbench.results.environment import cores_usable
     from commbench.results.run_id import new_run_id
-    from commbench.sim.collective import simulate
+    from commbench.sim.collective import simulate_collective
     from commbench.topology.load import load_topology
     from commbench.validate.campaign import LEGS, NATIVE, Leg, judge, measure_legs, simulate_sizes
 
@@ -81,7 +81,7 @@ def demo(
         title="commbench demo",
         records=[*emulated, *records, *simulated, *verdict, *pipelines],
         topologies=[machine, fabric],
-        simulation=simulate(fabric, "all-reduce", "ring", 16 * 2**20),
+        simulation=simulate_collective(fabric, "all-reduce", "ring", 16 * 2**20),
         command=this_command(),
         notes=[*([_JUDGED] if emulated else []), *([f"This machine's own ranks: {_CROWDED}."] if crowded else [])],
         calibration=machine.numbers,

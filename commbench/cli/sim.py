@@ -22,8 +22,8 @@ from commbench.cli.options import (
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
+    from commbench.lowering.scenario import Scenario
     from commbench.sim.collective import Simulation
-    from commbench.sim.scenario import Scenario
     from commbench.topology.model import Topology
     from commbench.topology.tree import Tree
 
@@ -95,7 +95,7 @@ def sim(
     from commbench.collectives.sizes import dtype_bytes
     from commbench.results.journal import Journal
     from commbench.results.run_id import new_run_id
-    from commbench.sim.collective import simulate
+    from commbench.sim.collective import simulate_collective
     from commbench.topology.load import load_fabric
     from commbench.topology.summary import network_rate
     from commbench.units import format_bytes, rate_unit
@@ -107,7 +107,7 @@ def sim(
     sizes = sizes_of(collective, world, element_bytes, (min_bytes, max_bytes, factor, step))
     journal, shown = (Journal(out) if out is not None else None), list[float | None]()
     simulate_size = partial(
-        simulate,
+        simulate_collective,
         fabric,
         collective,
         load_any(collective, algorithm or DEFAULTS[collective]),
@@ -197,7 +197,7 @@ def _scenario(path: Path | None, jitter: float, seed: int, fabric: "Topology | T
     """What disturbs the run; None if nothing does."""
     if path is None and not jitter:
         return None
-    from commbench.sim.scenario import Scenario
+    from commbench.lowering.scenario import Scenario
 
     base = Scenario() if path is None else Scenario.load(path)
     _note_idle_slow_rank(base, fabric)

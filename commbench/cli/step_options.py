@@ -184,8 +184,9 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     Raises:
         InputError: whatever is missing or does not fit; names option, value and rule.
     """
+    from commbench.libraries.ideal import Ideal
+    from commbench.lowering.scenario import Scenario
     from commbench.results.run_id import new_run_id
-    from commbench.sim.scenario import Scenario
     from commbench.topology.load import load_fabric
     from commbench.training.fitting import ASSUMED_MARGIN_BYTES
     from commbench.training.simulate import simulate_step
@@ -203,9 +204,11 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     if options.scenario or options.jitter:
         base = Scenario() if options.scenario is None else Scenario.load(options.scenario)
         scenario = replace(base, jitter=options.jitter or base.jitter, seed=options.seed)
+    rings = dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), options.ring)
     return simulate_step(
         plan,
         fabric,
+        library=Ideal(algorithms={**rings, "all-to-all": "direct"}, channels=None),
         routing=options.routing,
         placement=options.placement,
         seed=options.seed,
@@ -264,11 +267,6 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
         precision=precision,
         zero=options.zero,
         bucket_bytes=_size("--bucket", options.bucket),
-        ranks_per_host=max(1, fabric.num_ranks // fabric.num_hosts),
-        algorithms={
-            **dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), options.ring),
-            "all-to-all": "direct",
-        },
         overlap_tensor=options.overlap_tensor,
         scatter_gather=options.scatter_gather,
         remarks=remarks,

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What messages cost on a network beside their payload: headers, acknowledgements, a library's own messages.
 
-A :class:`Transport` is data; :mod:`commbench.sim.transport` applies it to a program. Bytes are those that links count,
+A :class:`Transport` is data; :mod:`commbench.lowering.transport` applies it to a program. Bytes are those that links count,
 Ethernet headers included.
 """
 
 from dataclasses import dataclass
 
-__all__ = ["GLOO_TCP", "SENDS_FIRST", "Transport"]
+__all__ = ["GLOO_TCP", "SENDS_FIRST", "Connections", "Transport"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +61,17 @@ class Transport:
         return self.notice_bytes + self.packet_bytes if self.notice_bytes else 0
 
 
-GLOO_TCP = Transport(
-    name="gloo over TCP",
-    segment_bytes=1448,  # MTU 1500 less IPv4 20 (RFC 791) and TCP 32 with timestamps (RFC 9293, RFC 7323)
-    packet_bytes=66,  # the same and Ethernet 14 (IEEE 802.3; veth has no preamble and no checksum)
-    segments_per_ack=2,  # RFC 9293, 3.8.6.3: at least every second full segment
-    message_bytes=48,  # gloo 70dc3602, transport/tcp/pair.h, Op::preamble; counted in docs/gloo.md
-    notice_bytes=48,  # likewise: notifySendReady, notifyRecvReady
-    buffer_bytes=128 * 1024,  # half of tcp_wmem (256 KiB, emulate.kernel.Shaping): the kernel counts its own overhead
-)
-"""Gloo's TCP transport on Linux at MTU 1500, as in a lab."""
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """What messages go over, from rank to rank: one connection for each rail.
 
-SENDS_FIRST = frozenset({"all-to-all", "all-to-all-v"})
-"""Collectives of gloo's own in which a rank posts a send to a peer before the receive from it: gloo/alltoall.cc. Their
-transport has ``answers_late``; schedules of commbench post receives first (live.execute)."""
+    Attributes:
+        transport: what they cost. rails: that the channels take in turn.
+        burst_bytes: that the token bucket of a link holds; 0: links have none.
+        idle_ps: since when links had nothing to do at time 0, and their buckets filled.
+    """
+
+    transport: Transport
+    rails: int = 1
+    burst_bytes: int = 0
+    idle_ps: int = 0

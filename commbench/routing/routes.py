@@ -72,8 +72,13 @@ class Fabric(Protocol):
 class Routes(Protocol):
     """A router: of a Topology (:class:`~commbench.routing.router.Router`) or of a Tree (TreeRouter)."""
 
-    policy: Policy
-    seed: int
+    @property
+    def policy(self) -> Policy:
+        """How it chooses."""
+
+    @property
+    def seed(self) -> int:
+        """Of the hash of ECMP."""
 
     @property
     def fabric(self) -> Fabric:

@@ -1,58 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simulate one collective on one topology: schedule -> tasks -> routes -> engine -> record and trace."""
+"""Simulate one collective on one topology, as a record: what ``commbench sim COLLECTIVE`` and its users ask for."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from commbench.collectives.algorithm import Algorithm, Request
-from commbench.collectives.registry import get_algorithm
+from commbench.cluster import Cluster
+from commbench.collectives.algorithm import Algorithm
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.sizes import buffer_elements, whole_elements
 from commbench.collectives.spec import get_collective
-from commbench.collectives.traffic import traffic_of
 from commbench.errors import InputError
-from commbench.network.transport import Transport
-from commbench.program.flat import FlatProgram, together
+from commbench.libraries.ideal import Ideal
+from commbench.lowering.aggregate import layouts_of
+from commbench.lowering.choose import Chosen
+from commbench.network.bounds import lower_bound_s
+from commbench.network.transport import Connections
+from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
+from commbench.program.operations import Collective, Program, ProgramBuilder
 from commbench.results.records import Simulated
 from commbench.routing.routes import Routes, make_router
-from commbench.sim.coupled import couple, coupled_program
-from commbench.sim.engines import DETAILS, Done, Run, run
-from commbench.sim.job import Job, form_of, group_of, job_of, lower_bound_of, seats_of, tasks_of
-from commbench.sim.links import busiest_links
+from commbench.sim.engines import DETAILS, Run
+from commbench.sim.links import busiest_links, link_bytes
 from commbench.sim.nics import unused_nics
-from commbench.sim.placing import (
-    conveyed,
-    paths_of,
-    place,
-    processors_of,
-    switches_of,
-    triples_of,
-)
-from commbench.sim.setting import CutOff, Setting
+from commbench.sim.placing import place, ranks_per_host_of
 from commbench.sim.trace import Trace
-from commbench.sim.transport import Way
+from commbench.simulate import Result, simulate
 from commbench.topology.jobs import deal
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
 from commbench.units import seconds
 
 if TYPE_CHECKING:
-    from commbench.sim.scenario import Scenario
+    from commbench.lowering.scenario import Scenario
 
-__all__ = ["Simulation", "run_tasks", "simulate"]
+__all__ = ["Simulation", "collective_program", "simulate_collective"]
 
 IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Simulation:
-    """What came out: the record, and for pictures the tasks and their trace (see ``keep_trace`` of simulate).
+    """What came out: the record, and for pictures the tasks and their trace (see ``keep_trace``).
 
     ``hint`` is a line for people on what would be faster, "" if there is none or none was asked for.
     """
@@ -69,7 +64,26 @@ class Simulation:
         return self.program
 
 
-def simulate(
+def collective_program(
+    collective: str, size_bytes: int, groups: Sequence[IntArray], element_bytes: int = 4, root: int = 0
+) -> Program:
+    """A program in which each group of ranks has this collective, at the same time.
+
+    Args:
+        collective: which. size_bytes: as nccl-tests defines it; rounded down to whole elements.
+        groups: ranks of each; together all ranks of the program. element_bytes: of one. root: in each group.
+
+    Raises:
+        InputError: a size below one element (per rank, where it has blocks).
+    """
+    spec, build = get_collective(collective), ProgramBuilder(sum(map(len, groups)))
+    for ranks in groups:
+        elements = buffer_elements(spec, len(ranks), whole_elements(spec, len(ranks), size_bytes, element_bytes))
+        build.communicate(Collective(spec.name, ranks[None, :], elements, element_bytes, root, name=spec.name))
+    return build.build()
+
+
+def simulate_collective(
     fabric: Topology | Tree,
     collective: str,
     algorithm: str | Algorithm | Schedule,
@@ -89,7 +103,7 @@ def simulate(
     engine: str = "compiled",
     detail: str = "transfer",
     scenario: "Scenario | None" = None,
-    transport: Transport | None = None,
+    connections: Connections | None = None,
     keep_trace: bool = True,
     links: bool = False,
     hints: bool = False,
@@ -117,7 +131,7 @@ def simulate(
         seed: of ECMP's hash, of random placement and of jitter.
         engine, detail: see :mod:`commbench.sim.engines`.
         scenario: what goes wrong while it runs; None means nothing.
-        transport: what messages cost beside their payload; None means that they cost what the topology says alone.
+        connections: what messages go over, and cost beside their payload; None: what the topology says alone.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
         links: whether the record names the busiest links. hints: whether unused NICs are looked for.
         router: of the fabric with ``routing`` and ``seed``, for callers that simulate often; None makes one.
@@ -131,191 +145,129 @@ def simulate(
     began = time.perf_counter()
     if detail not in DETAILS:
         raise InputError(f"--detail {detail!r} is unknown; known: {', '.join(DETAILS)}")
-    if jobs is not None and (detail != "transfer" or transport is not None):
+    if detail == "collective" and scenario is not None:
+        raise InputError(
+            "--detail collective knows no single transfers, so no --scenario or --jitter: give --detail transfer"
+        )
+    if jobs is not None and (detail != "transfer" or connections is not None):
         raise InputError(f"--jobs {jobs} knows single transfers alone: give --detail transfer, and no transport")
     placed = place(fabric, num_ranks, placement, seed, ranks_per_host)
-    router = make_router(fabric, routing, seed) if router is None else router
-    spec = get_collective(collective)
-    how = Run(engine=engine, detail=detail, keep_trace=keep_trace or jobs is not None, progress=progress)
-    members = [np.arange(len(placed))] if jobs is None else [np.array(job) for job in deal(jobs, len(placed))]
-    asked = Request(num_ranks=1, channels=channels, root=root, element_bytes=element_bytes)
+    cluster = Cluster(placed, make_router(fabric, routing, seed) if router is None else router)
+    groups = [np.arange(len(placed))] if jobs is None else [np.array(job) for job in deal(jobs, len(placed))]
     whole_hosts = jobs is None and placement in ("linear", "random") and ranks_per_host is None
-    work = []
-    for own in (placed[ranks] for ranks in members):
-        hosts, ways = seats_of(fabric, own) if group is None else (None, ())
-        request = replace(
-            asked,
-            num_ranks=len(own),
-            group=group_of(fabric, own, whole_hosts) if group is None else group,
-            hosts=hosts,
-            ways=ways,
-            num_elements=buffer_elements(spec, len(own), whole_elements(spec, len(own), size_bytes, element_bytes)),
-        )
-        work.append(job_of(router, own, *form_of(fabric, own, algorithm, collective, request, slices, how), request))
-    alone = jobs is None
-    done = _alone(work[0], how, scenario, transport) if alone else _beside(work, members, placed, how, scenario)
-    ends_ps = [done.finish_ps] if alone else _ends_ps(done, len(work))
-    job = work[int(np.argmax(ends_ps))]
-    bound_s = lower_bound_of(job, root)
+    library = Ideal(
+        algorithms={get_collective(collective).name: algorithm},
+        slices=slices,
+        channels=channels,
+        group=group,
+        ranks_per_host=_ranks_per_host(fabric, placed, whole_hosts),
+        connections=connections,
+    )
+    program = collective_program(collective, size_bytes, groups, element_bytes, root)
+    how = Run(engine=engine, detail=detail, keep_trace=keep_trace or jobs is not None, progress=progress)
+    done = simulate(program, cluster, library, how, scenario=scenario)
+    ends_ps = [done.finish_ps] if jobs is None else done.ends_ps().tolist()
+    slowest = int(np.argmax(ends_ps))
+    what = program.communications[slowest]
+    assert isinstance(what, Collective)
+    chosen = done.choices.of(what, layouts_of(what.groups, cluster)[1][0])
+    bound_s = _lower_bound_s(chosen, done.cluster, what)
     record = Simulated(
         run=run_id,
-        channels=channels,
-        group=request.group,
-        root=root,
-        element_bytes=element_bytes,
         lower_bound_s=bound_s,
         placement=placement if ranks_per_host is None else f"{placement}, {ranks_per_host} per host",
         engine=engine,
         detail=detail,
-        **_found(job, done),
-        jobs=() if jobs is None else _each(members, ends_ps),
-        links=_links(done, job, bound_s) if links else (),
-        **_told(transport, scenario),
+        **_found(chosen, done, what, ends_ps[slowest]),
+        jobs=() if jobs is None else _each(groups, ends_ps),
+        links=_links(done, bound_s) if links else (),
+        **_told(connections, scenario),
         wall_s=time.perf_counter() - began,
         seed=seed,
     )
-    return Simulation(record, done.program, done.trace, _hint(algorithm, request, job) if hints and alone else "")
+    hint = _hint(chosen, cluster) if hints and jobs is None else ""
+    return Simulation(record, done.tasks, done.trace, hint)
 
 
-def _found(job: Job, done: Done) -> dict[str, Any]:
-    """What the record says of a job that was carried out."""
+def _ranks_per_host(fabric: Topology | Tree, placed: IntArray, whole_hosts: bool) -> int:
+    """Of the fullest host: where they differ, hierarchical algorithms ask for whole hosts of this size."""
+    if not whole_hosts:
+        return ranks_per_host_of(fabric, placed)
+    if isinstance(fabric, Tree):
+        return 1
+    return max(Counter(fabric.by_name[name].host for name in fabric.ranks).values())
+
+
+def _size_bytes(what: Collective) -> int:
+    """As the record states it: of all-to-all-v that of one rank's row."""
+    rows = what.groups.shape[1] if get_collective(what.kind).rows else 1
+    return what.num_bytes // rows
+
+
+def _lower_bound_s(chosen: Chosen, cluster: Cluster, what: Collective) -> float:
+    """Seconds that no schedule of this collective can beat here; see network.bounds.
+
+    All-to-all-v of equal pieces is bounded as all-to-all; with weights some pairs may have nothing to send.
+    """
+    form = chosen.form
+    equal = form.collective == "all-to-all-v" and not (isinstance(form, Schedule) and form.weights)
+    return lower_bound_s(
+        "all-to-all" if equal else form.collective,
+        cluster.fabric,
+        cluster.placed[what.groups[0]],
+        _size_bytes(what),
+        root=what.root,
+        in_switch=chosen.num_switches > 0,
+    )
+
+
+def _found(chosen: Chosen, done: Result, what: Collective, end_ps: int) -> dict[str, Any]:
+    """What the record says of a collective that was carried out."""
+    request, ranks = chosen.choice.request, what.groups.shape[1]
     return {
-        "collective": job.form.collective,
-        "algorithm": job.form.algorithm,
+        "collective": chosen.form.collective,
+        "algorithm": chosen.form.algorithm,
         "library": "schedule",
-        "ranks": len(job.placed),
-        "size_bytes": job.size_bytes,
-        "slices": job.slices,
-        "time_s": seconds(done.finish_ps),
-        "busbw_factor": get_collective(job.form.collective).busbw_factor(len(job.placed)),
-        "topology": job.fabric.name,
-        "routing": job.router.policy.name,
+        "ranks": ranks,
+        "size_bytes": _size_bytes(what),
+        "slices": request.slices,
+        "channels": request.channels,
+        "group": request.group,
+        "root": what.root,
+        "element_bytes": what.element_bytes,
+        "time_s": seconds(end_ps),
+        "busbw_factor": get_collective(chosen.form.collective).busbw_factor(ranks),
+        "topology": done.cluster.fabric.name,
+        "routing": done.cluster.router.policy.name,
         "transfers": done.transfers,
         "shortcut": done.shortcut,
     }
 
 
-def _hint(algorithm: str | Algorithm | Schedule, request: Request, job: Job) -> str:
-    if isinstance(algorithm, Schedule):
+def _hint(chosen: Chosen, cluster: Cluster) -> str:
+    choice = chosen.choice
+    if isinstance(choice.algorithm, Schedule):
         return ""
-    entry = get_algorithm(job.form.collective, algorithm) if isinstance(algorithm, str) else algorithm
-    return unused_nics(entry, request, job.router, job.placed)
+    return unused_nics(choice.algorithm, choice.request, cluster.router, cluster.placed)
 
 
-def _alone(job: Job, how: Run, scenario: "Scenario | None", transport: Transport | None) -> Done:
-    if transport is not None:
-        return _over(transport, job, how, scenario)
-    return _coupled(job, how, scenario) if how.detail == "collective" else _whole(job, how, scenario)
-
-
-def _links(done: Done, job: Job, bound_s: float) -> tuple[Mapping[str, Any], ...]:
-    if done.paths is None:
+def _links(done: Result, bound_s: float) -> tuple[Mapping[str, Any], ...]:
+    if done.bound is not None:
+        num_bytes = done.bound.link_bytes()
+    elif done.paths is not None:
+        num_bytes = link_bytes(done.tasks, done.paths)
+    else:
         raise InputError("--links counts bytes on routes that stay, and the scenario moves some: leave it out")
-    return busiest_links(done.program, done.paths, job.fabric, seconds(done.finish_ps), bound_s)
+    return busiest_links(num_bytes, done.cluster.fabric, seconds(done.finish_ps), bound_s)
 
 
-def _each(members: Sequence[IntArray], ends_ps: Sequence[int]) -> tuple[Mapping[str, Any], ...]:
-    return tuple(
-        {"ranks": ranks.tolist(), "time_s": seconds(end)} for ranks, end in zip(members, ends_ps, strict=True)
-    )
+def _each(groups: Sequence[IntArray], ends_ps: Sequence[int]) -> tuple[Mapping[str, Any], ...]:
+    return tuple({"ranks": ranks.tolist(), "time_s": seconds(end)} for ranks, end in zip(groups, ends_ps, strict=True))
 
 
-def _told(transport: Transport | None, scenario: "Scenario | None") -> dict[str, Any]:
+def _told(connections: Connections | None, scenario: "Scenario | None") -> dict[str, Any]:
     """What the record says of messages and of what went wrong."""
-    network = {"network": "fluid" if transport is None else transport.name}
+    network = {"network": "fluid" if connections is None else connections.transport.name}
     if scenario is None:
         return network
     return {**network, "scenario": scenario.name, "scenario_digest": scenario.digest, "jitter": scenario.jitter}
-
-
-def run_tasks(
-    program: FlatProgram, router: Routes, endpoints: IntArray | Sequence[str], engine: str = "compiled"
-) -> Trace:
-    """Run any program whose rank r sits on ``endpoints[r]`` (a node's name, or its number among the fabric's ranks)."""
-    fabric = router.fabric
-    assert isinstance(fabric, Topology | Tree)
-    setting = Setting(paths_of(*triples_of(program), router, endpoints), processors_of(fabric, endpoints))
-    return run(program, setting, Run(engine=engine)).trace
-
-
-def _coupled(job: Job, how: Run, scenario: "Scenario | None") -> Done:
-    """Collective detail."""
-    if scenario is not None:
-        raise InputError(
-            "--detail collective knows no single transfers, so no --scenario or --jitter: give --detail transfer"
-        )
-    if job.num_switches:
-        raise InputError(f"algorithm {job.form.algorithm}: switches that add need --detail transfer")
-    processors = processors_of(job.fabric, job.placed)
-    flow = couple(traffic_of(job.form, job.num_elements, job.element_bytes), job.router, job.placed, processors)
-    program, paths = coupled_program(flow, job.fabric, len(job.placed))
-    done = run(program, Setting(paths), how)
-    return replace(done, transfers=flow.transfers, shortcut="one coupled flow instead of transfers, an estimate")
-
-
-def _whole(job: Job, how: Run, scenario: "Scenario | None") -> Done:
-    """Every transfer, or as many as stand for every transfer."""
-    program = tasks_of(job)
-    if isinstance(program, LoopProgram) and (how.keep_trace or how.engine == "reference"):
-        program = program.unroll()
-    return _carried_out(program, job, how, scenario)
-
-
-def _beside(
-    work: Sequence[Job], members: Sequence[IntArray], placed: IntArray, how: Run, scenario: "Scenario | None"
-) -> Done:
-    """Several jobs that start together, as one program of all ranks in which each job is an operation."""
-    if any(job.num_switches for job in work):
-        raise InputError(f"algorithm {work[0].form.algorithm}: switches that add serve one job, not --jobs")
-    tasks = [tasks_of(job) for job in work]
-    program = together([each.unroll() if isinstance(each, LoopProgram) else each for each in tasks])
-    order = np.concatenate(members)
-    program = replace(
-        program,
-        num_ranks=len(placed),
-        rank=order[program.rank],
-        peer=np.where(program.peer < 0, -1, order[program.peer]),
-    )
-    return _carried_out(program, replace(work[0], placed=placed), how, scenario)
-
-
-def _ends_ps(done: Done, num_jobs: int) -> list[int]:
-    """When the last task of each job ended."""
-    assert isinstance(done.program, FlatProgram)
-    return [int(done.trace.end_ps[done.program.operation == job].max(initial=0)) for job in range(num_jobs)]
-
-
-def _carried_out(program: FlatProgram | LoopProgram, job: Job, how: Run, scenario: "Scenario | None") -> Done:
-    """The tasks of a job in its setting, and in what a scenario makes of it."""
-    triples, route_of = triples_of(program)
-    endpoints: IntArray | tuple[str, ...] = job.placed
-    if job.num_switches:
-        assert isinstance(job.fabric, Topology)
-        names = tuple(job.fabric.ranks[i] for i in job.placed)
-        endpoints = (*names, *switches_of(job.fabric, names, job.num_switches))
-    paths = paths_of(triples, route_of, job.router, endpoints)
-    processors = processors_of(job.fabric, endpoints)
-    if scenario is None:
-        return run(program, Setting(paths, processors), how)
-    if job.num_switches:
-        raise InputError(f"algorithm {job.form.algorithm}: a scenario with switches that add is not supported")
-    from commbench.sim.scenario import disturb, explain
-
-    placed = np.stack([job.placed[triples[:, 0]], job.placed[triples[:, 1]], triples[:, 2]], axis=1)
-    changed = disturb(scenario, program, paths, placed, job.router)
-    setting = Setting(changed.paths, processors, changed.changes)
-    try:
-        return run(changed.program, setting, replace(how, num_foreground=changed.num_foreground))
-    except CutOff as cut:
-        raise explain(cut, scenario, changed, job.router) from None
-
-
-def _over(transport: Transport, job: Job, how: Run, scenario: "Scenario | None") -> Done:
-    """Every message as the transport carries it out."""
-    if scenario is not None or how.detail != "transfer" or job.num_switches:
-        raise InputError("a transport goes with --detail transfer, and without a scenario or switches that add")
-    program = tasks_of(job)
-    flat = program.unroll() if isinstance(program, LoopProgram) else program
-    own = replace(processors_of(job.fabric, job.placed), overhead_ps=transport.overhead_ps)
-    done = conveyed(flat, job.router, job.placed, Way(transport), own, how.engine)
-    return Done(program=done.program, trace=done.trace, finish_ps=done.trace.finish_ps, transfers=flat.num_transfers)

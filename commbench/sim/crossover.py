@@ -17,7 +17,7 @@ from commbench.collectives.summary import algorithms_of
 from commbench.errors import InputError
 from commbench.results.records import Record, Simulated
 from commbench.routing.routes import Routes, make_router
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.sim.placing import place
 from commbench.topology.model import NodeKind, Topology
 
@@ -105,7 +105,7 @@ def crossover(
         ranks, sizes_bytes: the map's axes; the records come size by size in the order of the axes.
         algorithms: names to take; None takes all of the collective.
         channels, slices: candidates; slices beside the algorithm's own. None takes CHANNELS.
-        element_bytes, routing, placement, seed: as :func:`commbench.sim.collective.simulate` has them.
+        element_bytes, routing, placement, seed: as :func:`commbench.sim.collective.simulate_collective` has them.
         progress: called with (simulations done, all of them).
 
     Raises:
@@ -170,7 +170,7 @@ def _simulated(
     channels: int,
     slices: int | None,
 ) -> Simulated:
-    return simulate(
+    return simulate_collective(
         topology,
         collective,
         name,

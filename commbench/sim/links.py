@@ -43,14 +43,13 @@ def _of_loop(program: LoopProgram) -> FloatArray:
 
 
 def busiest_links(
-    program: FlatProgram | LoopProgram, paths: Paths, fabric: Topology | Tree, time_s: float, bound_s: float
+    num_bytes: FloatArray, fabric: Topology | Tree, time_s: float, bound_s: float
 ) -> tuple[Mapping[str, Any], ...]:
-    """The ten links that were busy for the largest share of ``time_s``, the busiest first.
+    """Of links over which ``num_bytes`` went, the ten that were busy for the largest share of ``time_s``, the busiest first.
 
     Each with ``link`` (the nodes that it joins), ``bytes``, ``utilisation`` (of its bandwidth over the time) and
     ``bound_share``: the time that these bytes take it alone, as a share of the lower bound; None if the bound is 0.
     """
-    num_bytes = link_bytes(program, paths)[: len(fabric.bandwidths)]  # a coupled flow's own link stands behind
     busy_s = num_bytes / fabric.bandwidths
     order = np.lexsort((np.arange(len(busy_s)), -busy_s))[:_MOST_LINKS]
     return tuple(

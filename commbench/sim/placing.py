@@ -12,16 +12,13 @@ from commbench.errors import InputError
 from commbench.program.flat import TRANSFER, FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.routing.routes import Routes, route_latencies_ps
-from commbench.sim.engines import Run, run
 from commbench.sim.hostfile import read_host_file
-from commbench.sim.setting import Paths, Processors, Setting
-from commbench.sim.transport import Conveyed, Way, convey, with_way_back
+from commbench.sim.setting import Paths, Processors
 from commbench.topology.model import NodeKind, Topology
 from commbench.topology.tree import Tree
 
 __all__ = [
     "PLACEMENTS",
-    "conveyed",
     "paths_of",
     "place",
     "processors_of",
@@ -167,19 +164,3 @@ def processors_of(fabric: Topology | Tree, endpoints: IntArray | Sequence[str]) 
     names = [fabric.ranks[e] for e in endpoints] if isinstance(endpoints, np.ndarray) else endpoints
     pools = tuple(fabric.host_of(name) for name in names)
     return Processors(costs.message_overhead_ps, pools, costs.cores_per_host)
-
-
-def conveyed(
-    program: FlatProgram,
-    router: Routes,
-    endpoints: IntArray,
-    way: Way,
-    processors: Processors,
-    engine: str = "compiled",
-) -> Conveyed:
-    """Run a program over a transport."""
-    triples, route_of = triples_of(program)
-    paths = paths_of(triples, route_of, router, endpoints)
-    first, links = router.routes(endpoints[triples[:, 1]], endpoints[triples[:, 0]], triples[:, 2])
-    paths = with_way_back(program, paths, (first, links.astype(np.int64)), way.transport)
-    return convey(program, paths, way, lambda p, over: run(p, Setting(over, processors), Run(engine=engine)).trace)

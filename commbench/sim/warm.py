@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m commbench.sim.warm``: have the engine compiled, so that the first simulation need not wait for it."""
 
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_topology
 
 __all__ = ["main"]
@@ -9,7 +9,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run a small simulation: what the compiler makes of the kernel stays on disk (see sim.kernel)."""
-    simulate(load_topology("star-8"), "all-reduce", "ring", 8192, keep_trace=False)
+    simulate_collective(load_topology("star-8"), "all-reduce", "ring", 8192, keep_trace=False)
 
 
 if __name__ == "__main__":

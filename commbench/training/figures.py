@@ -7,14 +7,17 @@ a transfer between stages counts on the unit that waits for it. Means are over r
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from commbench.lowering.bind import Bound
 from commbench.program.critical import critical_path
-from commbench.program.ir import CoupledCall, ranks_of
+from commbench.program.flat import FlatProgram
+from commbench.program.operations import NOTHING
 from commbench.routing.routes import Fabric
-from commbench.sim.training import Fitted, Ran
+from commbench.simulate import Result
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
 from commbench.units import seconds
@@ -24,7 +27,7 @@ from commbench.workload.step import COMMUNICATION, COMPUTING, Step
 __all__ = [
     "IDLE",
     "busiest_links",
-    "calls_of_kinds",
+    "communications_of",
     "critical_seconds",
     "pass_spans",
     "pipeline_bubble",
@@ -38,7 +41,7 @@ IDLE = "idle"
 _KINDS = (*COMPUTING, *COMMUNICATION)
 
 
-def time_by_kind(step: Step, ran: Ran) -> tuple[dict[str, float], dict[str, float]]:
+def time_by_kind(step: Step, ran: Result) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds of a rank's step by what it does, and exposed seconds of every kind of communication.
 
     The first adds up to the step: computing by kind; exposed communication, where several kinds are exposed at once the
@@ -54,7 +57,7 @@ def time_by_kind(step: Step, ran: Ran) -> tuple[dict[str, float], dict[str, floa
         exposed += weight * one_exposed
         total += weight
     by_kind = dict(zip((*_KINDS, IDLE), (spent / total / 1e12).tolist(), strict=True))
-    there = set(step.kinds)
+    there = set(step.program.purposes)
     alone = dict(zip(COMMUNICATION, (exposed / total / 1e12).tolist(), strict=True))
     return (
         {kind: time_s for kind, time_s in by_kind.items() if kind in there or kind == IDLE},
@@ -64,19 +67,32 @@ def time_by_kind(step: Step, ran: Ran) -> tuple[dict[str, float], dict[str, floa
 
 def _operations(step: Step) -> list[IntArray]:
     """Per unit the operations that are its own: those on its streams, and of transfers those that it waits for."""
-    found: list[set[int]] = [set() for _ in range(step.units.num_units)]
-    for number, (op, kind) in enumerate(zip(step.program.operations, step.kinds, strict=True)):
-        for unit in ranks_of(op):
-            if kind != "pipeline":
-                found[unit].add(number)
-            found[unit].update(before for before in op.after if step.kinds[before] == "pipeline" and kind != "pipeline")
-    return [np.array(sorted(numbers), dtype=np.int64) for numbers in found]
+    program, pipeline = step.program, _purposes(step) == _KINDS.index("pipeline")
+    first, units = program.standing
+    number = np.repeat(np.arange(program.num_operations), np.diff(first))
+    own = ~pipeline[number]
+    waiting = np.repeat(np.arange(program.num_operations), np.diff(program.first))
+    brought = pipeline[program.after] & ~pipeline[waiting]
+    waiting, before = waiting[brought], program.after[brought]
+    width = np.diff(first)[waiting]
+    of_waiting = first[waiting].repeat(width) + np.arange(int(width.sum())) - np.repeat(np.cumsum(width) - width, width)
+    unit = np.concatenate([units[own], units[of_waiting]])
+    numbers = np.concatenate([number[own], np.repeat(before, width)])
+    once = np.unique(unit * program.num_operations + numbers)
+    bounds = np.searchsorted(once, np.arange(step.units.num_units + 1) * program.num_operations)
+    return [once[a:b] % program.num_operations for a, b in pairwise(bounds.tolist())]
 
 
-def _of_unit(step: Step, ran: Ran, operations: IntArray) -> tuple[FloatArray, FloatArray]:
+def _purposes(step: Step) -> IntArray:
+    """Number in _KINDS of what every operation is for."""
+    number = np.array([_KINDS.index(purpose) for purpose in step.program.purposes], dtype=np.int64)
+    return number[step.program.purpose]
+
+
+def _of_unit(step: Step, ran: Result, operations: IntArray) -> tuple[FloatArray, FloatArray]:
     """Picoseconds by kind and idle, and exposed by kind of communication."""
     begin, end = ran.trace.start_ps[operations], ran.trace.end_ps[operations]
-    kind = np.array([_KINDS.index(step.kinds[number]) for number in operations.tolist()], dtype=np.int64)
+    kind = _purposes(step)[operations]
     times, at = np.unique(np.concatenate([[0, ran.trace.finish_ps], begin, end]), return_inverse=True)
     size, first, last = len(times), at[2 : 2 + len(operations)], at[2 + len(operations) :]
     change = np.zeros((len(_KINDS), size), dtype=np.int64)
@@ -91,7 +107,7 @@ def _of_unit(step: Step, ran: Ran, operations: IntArray) -> tuple[FloatArray, Fl
     return spent, exposed
 
 
-def pass_spans(step: Step, ran: Ran) -> list[tuple[int, int, str, int, float, float]]:
+def pass_spans(step: Step, ran: Result) -> list[tuple[int, int, str, int, float, float]]:
     """(unit, stage, letter of the pass, microbatch, begin and end in seconds) of every pass."""
     start, end = ran.trace.start_ps, ran.trace.end_ps
     return [
@@ -107,7 +123,7 @@ def pass_spans(step: Step, ran: Ran) -> list[tuple[int, int, str, int, float, fl
     ]
 
 
-def pipeline_bubble(step: Step, ran: Ran) -> Bubble:
+def pipeline_bubble(step: Step, ran: Result) -> Bubble:
     """Idle time of the pipeline: outside the passes, from the first start of a pass to the last end of one."""
     units = np.array([one.unit for one in step.passes])
     first, last = (np.array([getattr(one, name) for one in step.passes]) for name in ("first", "last"))
@@ -118,24 +134,26 @@ def pipeline_bubble(step: Step, ran: Ran) -> Bubble:
     return Bubble(float(end.max() - begin.min()), (busy,), float(max(spans)))
 
 
-def critical_seconds(step: Step, ran: Ran) -> dict[str, float]:
+def critical_seconds(step: Step, ran: Result) -> dict[str, float]:
     """Seconds of the critical path by kind of operation; they add up to the step."""
     found: dict[str, float] = {}
-    for task in critical_path(ran.flat, ran.trace.end_ps):
+    assert isinstance(ran.tasks, FlatProgram)
+    path = critical_path(ran.tasks, ran.trace.end_ps)
+    for task, number in zip(path, _purposes(step)[path].tolist(), strict=True):
         lasted = seconds(int(ran.trace.end_ps[task] - ran.trace.start_ps[task]))
-        found[step.kinds[task]] = found.get(step.kinds[task], 0.0) + lasted
+        found[_KINDS[number]] = found.get(_KINDS[number], 0.0) + lasted
     return {kind: found[kind] for kind in _KINDS if found.get(kind)}
 
 
-def busiest_links(fitted: Fitted, iteration_s: float) -> list[dict[str, object]]:
+def busiest_links(bound: Bound, iteration_s: float) -> list[dict[str, object]]:
     """The busiest link of every kind (what it joins), busiest first.
 
     Returns:
         Per kind: joins (for example "nic -> leaf"), link (the busiest), bytes over it in the step, utilisation (mean
         over the step), links (that carry anything) and mean_utilisation of these.
     """
-    fabric = fitted.router.fabric
-    loads = fitted.link_bytes()
+    fabric = bound.cluster.fabric
+    loads = bound.link_bytes()
     share = loads / (fabric.bandwidths * iteration_s)
     kinds: dict[str, list[int]] = {}
     for number in np.flatnonzero(loads).tolist():
@@ -174,7 +192,9 @@ def _link_name(fabric: Fabric, number: int) -> str:
     return f"link {number}"
 
 
-def calls_of_kinds(step: Step, kinds: Sequence[str]) -> set[int]:
-    """Numbers of the coupled calls of these kinds."""
-    operations = zip(step.program.operations, step.kinds, strict=True)
-    return {number for number, (op, kind) in enumerate(operations) if isinstance(op, CoupledCall) and kind in kinds}
+def communications_of(step: Step, purposes: Sequence[str]) -> set[int]:
+    """Numbers of the communications for these purposes."""
+    program = step.program
+    wanted = [number for number, purpose in enumerate(program.purposes) if purpose in purposes]
+    moves = (program.communication != NOTHING) & np.isin(program.purpose, wanted)
+    return set(program.communication[moves].tolist())

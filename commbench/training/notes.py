@@ -4,10 +4,11 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from commbench.lowering.perturb import Perturbation
 from commbench.program.critical import critical_path
-from commbench.program.ir import CoupledCall
-from commbench.sim.training import Fitted, Ran
-from commbench.training.disturb import Disturbance
+from commbench.program.flat import FlatProgram
+from commbench.program.operations import NOTHING
+from commbench.simulate import Result
 from commbench.training.folding import FoldedStep
 from commbench.units import format_time, seconds
 from commbench.workload.groups import Degrees, ParallelGroups
@@ -18,15 +19,16 @@ __all__ = ["notes_of"]
 _GROUPS = {"tp": "tensor", "cp": "context", "ep": "expert", "dp": "data", "edp": "data of experts", "pp": "pipeline"}
 
 
-def notes_of(found: FoldedStep, ran: Ran, disturbed: Disturbance) -> list[str]:
+def notes_of(found: FoldedStep, ran: Result, perturbed: Perturbation) -> list[str]:
     """The groups; which communications were folded, which were simulated whole and which are estimates."""
-    step, fitted = found.step, found.fitted
-    name, notes = fitted.router.fabric.name, _groups(step.plan.degrees)
-    if disturbed.slow_ranks:
-        notes.append(f"slow ranks are classes of their own: {', '.join(map(str, disturbed.slow_ranks))}")
-    uneven, count = set(fitted.uneven), len(fitted.patterns)
-    kind_of = _kinds(step, fitted)
-    whole = {i for i, pattern in enumerate(fitted.patterns) if len(pattern.groups) == 1}
+    step, bound = found.step, found.bound
+    name, notes = bound.cluster.fabric.name, _groups(step.plan.degrees)
+    if perturbed.slow_ranks:
+        notes.append(f"slow ranks are classes of their own: {', '.join(map(str, perturbed.slow_ranks))}")
+    uneven, count = set(bound.uneven), len(bound.flows)
+    kind_of = _kinds(step)
+    communications = step.program.communications
+    whole = {i for i, one in enumerate(communications) if len(one.groups) == 1}
     even = set(range(count)) - whole - uneven
     if even:
         notes.append(
@@ -37,10 +39,10 @@ def notes_of(found: FoldedStep, ran: Ran, disturbed: Disturbance) -> list[str]:
     if whole:
         notes.append(f"simulated whole: {_communications(whole)} ({_count(kind_of[i] for i in whole)}) of one group")
     if uneven:
-        spent = seconds(_critical_ps(step, fitted, ran, uneven))
+        spent = seconds(_critical_ps(step, ran, uneven))
         notes.append(
             f"an estimate: {_communications(uneven)} ({_count(kind_of[i] for i in uneven)}; first: "
-            f"{fitted.patterns[min(uneven)].name}) have groups that are not in symmetric positions on {name}; all are "
+            f"{communications[min(uneven)].name}) have groups that are not in symmetric positions on {name}; all are "
             f"taken to be as slow as the slowest, so the step may be shorter, by {format_time(spent)} "
             f"({spent / seconds(ran.trace.finish_ps):.1%}) at most, which is their part of the critical path; telling "
             "all apart would take too long"
@@ -65,13 +67,13 @@ def _short(ranks: Sequence[int]) -> str:
     return " ".join(map(str, ranks)) if len(ranks) <= 4 else f"{ranks[0]} {ranks[1]} .. {ranks[-1]}"
 
 
-def _kinds(step: Step, fitted: Fitted) -> list[str]:
-    """Kind of every pattern."""
-    number = {pattern: i for i, pattern in enumerate(fitted.patterns)}
-    kinds = [""] * len(number)
-    for op, kind in zip(step.program.operations, step.kinds, strict=True):
-        if isinstance(op, CoupledCall):
-            kinds[number[op.pattern]] = kind
+def _kinds(step: Step) -> list[str]:
+    """Kind of every communication."""
+    program = step.program
+    kinds = [""] * len(program.communications)
+    moves = program.communication != NOTHING
+    for number, purpose in set(zip(program.communication[moves].tolist(), program.purpose[moves].tolist(), strict=True)):
+        kinds[number] = program.purposes[purpose]
     return kinds
 
 
@@ -83,10 +85,9 @@ def _count(kinds: Iterable[str]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in Counter(kinds).items())
 
 
-def _critical_ps(step: Step, fitted: Fitted, ran: Ran, patterns: set[int]) -> int:
-    """Picoseconds of the critical path in these patterns."""
-    wanted = {fitted.patterns[number] for number in patterns}
-    operations = step.program.operations
+def _critical_ps(step: Step, ran: Result, numbers: set[int]) -> int:
+    """Picoseconds of the critical path in these communications."""
+    assert isinstance(ran.tasks, FlatProgram)
     lasted = ran.trace.end_ps - ran.trace.start_ps
-    on_path = critical_path(ran.flat, ran.trace.end_ps)
-    return sum(int(lasted[task]) for task in on_path if getattr(operations[task], "pattern", None) in wanted)
+    communication = step.program.communication
+    return sum(int(lasted[task]) for task in critical_path(ran.tasks, ran.trace.end_ps) if int(communication[task]) in numbers)

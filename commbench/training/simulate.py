@@ -5,20 +5,22 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from commbench.cluster import Cluster
+from commbench.libraries.base import Library
+from commbench.libraries.ideal import Ideal
+from commbench.lowering.choose import Choices
+from commbench.lowering.perturb import Perturbation, perturbation
+from commbench.lowering.scenario import Scenario
 from commbench.results.steps import SimulatedStep
 from commbench.routing.routes import make_router
+from commbench.sim.engines import Run
 from commbench.sim.placing import place
-from commbench.sim.scenario import Scenario
-from commbench.sim.training import Fitted, Ran, run_fitted
+from commbench.simulate import Result, simulate
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
-from commbench.training.disturb import Disturbance, disturbance, jittered, rank_changes
 from commbench.training.figures import (
     busiest_links,
-    calls_of_kinds,
+    communications_of,
     critical_seconds,
     pass_spans,
     pipeline_bubble,
@@ -33,8 +35,6 @@ from commbench.workload.step_plan import StepPlan
 
 __all__ = ["StepSimulation", "simulate_step"]
 
-IntArray = npt.NDArray[np.int64]
-
 _SLOWING = ("tensor", "context", "expert", "data", "zero")  # what runs as kernels beside compute; copies do not
 
 
@@ -44,14 +44,14 @@ class StepSimulation:
 
     record: SimulatedStep
     step: Step
-    fitted: Fitted
-    ran: Ran
+    ran: Result
 
 
 def simulate_step(
     plan: StepPlan,
     fabric: Topology | Tree,
     *,
+    library: Library,
     routing: str | None = None,
     placement: str = "linear",
     seed: int = 0,
@@ -66,7 +66,7 @@ def simulate_step(
 
     Args:
         plan: what is trained, and how.
-        fabric: where; the plan's ranks sit on its endpoints.
+        fabric: where; the plan's ranks sit on its endpoints. library: who decides how collectives go.
         routing, placement, seed, engine: as for sim.collective.simulate.
         slowdown: how many times as long compute takes beside a collective at full speed.
         scenario: slow ranks, slower links; its jitter varies how long compute takes.
@@ -79,51 +79,53 @@ def simulate_step(
     """
     began = time.perf_counter()
     placed = place(fabric, plan.degrees.num_ranks, placement, seed)
-    router = make_router(fabric, routing, seed)
-    disturbed = disturbance(scenario, fabric, placed) if scenario is not None else Disturbance()
-    folded = fold_step(plan, router, placed, disturbed, unfolded=unfolded)
-    step, fitted = folded.step, folded.fitted
-    ran = run_fitted(
-        fitted,
-        engine=engine,
+    cluster = Cluster(placed, make_router(fabric, routing, seed))
+    perturbed = perturbation(scenario, cluster) if scenario is not None else Perturbation()
+    folded = fold_step(plan, cluster, Choices(library, fabric.name), perturbed, unfolded=unfolded)
+    step = folded.step
+    ran = simulate(
+        folded.bound,
+        cluster,
+        library,
+        Run(engine=engine, detail="collective"),
+        scenario=perturbed,
         slowdown=slowdown,
-        slowing=calls_of_kinds(step, _SLOWING) if slowdown > 1 else (),
-        durations_ps=jittered(step, disturbed.jitter, disturbed.seed) if disturbed.jitter else None,
-        changes=rank_changes(disturbed, step),
+        slowing=communications_of(step, _SLOWING) if slowdown > 1 else (),
     )
     where: dict[str, Any] = {
         "run": run_id,
-        "routing": router.policy.name,
+        "routing": cluster.router.policy.name,
         "placement": placement,
         "engine": engine,
         "seed": seed,
-        "scenario": disturbed.name,
-        "scenario_digest": "" if scenario is None else scenario.digest,
-        "jitter": disturbed.jitter,
+        "scenario": perturbed.name,
+        "scenario_digest": perturbed.digest,
+        "jitter": perturbed.jitter,
         "slowdown": slowdown,
         "margin_bytes": margin_bytes,
         "remedy": remedy(plan, margin_bytes),
     }
-    notes = [*plan.remarks, *notes_of(folded, ran, disturbed)]
-    record = _record(step, fitted, ran, notes, where, began)
-    return StepSimulation(record, step, fitted, ran)
+    notes = [*plan.remarks, *notes_of(folded, ran, perturbed)]
+    record = _record(step, ran, library, notes, where, began)
+    return StepSimulation(record, step, ran)
 
 
 def _record(
     step: Step,
-    fitted: Fitted,
-    ran: Ran,
+    ran: Result,
+    library: Library,
     notes: list[str],
     where: dict[str, Any],
     began: float,
 ) -> SimulatedStep:
-    iteration_s = seconds(ran.trace.finish_ps)
+    assert ran.bound is not None
+    iteration_s, bound = seconds(ran.trace.finish_ps), ran.bound
     bubble = pipeline_bubble(step, ran)
     time_s, exposed_s = time_by_kind(step, ran)
     memory = tuple(asdict(use) for use in step.plan.memory())
     return SimulatedStep(
-        **_facts(step.plan),
-        topology=fitted.router.fabric.name,
+        **_facts(step.plan, library),
+        topology=ran.cluster.fabric.name,
         iteration_s=iteration_s,
         bubble_of_ideal=bubble.of_ideal,
         bubble_of_total=bubble.of_total,
@@ -133,10 +135,10 @@ def _record(
         critical_s=critical_seconds(step, ran),
         memory_bytes=max(memory, key=lambda one: sum(one.values())),
         memory_by_position=memory,
-        busiest_links=tuple(busiest_links(fitted, iteration_s)),
+        busiest_links=tuple(busiest_links(bound, iteration_s)),
         folded=step.units.words,
         notes=tuple(notes),
-        operations=len(step.program.operations),
+        operations=step.program.num_operations,
         positions=tuple(unit // step.units.per_position for unit in range(step.units.num_units)),
         spans=tuple(pass_spans(step, ran)),
         wall_s=time.perf_counter() - began,
@@ -144,7 +146,7 @@ def _record(
     )
 
 
-def _facts(plan: StepPlan) -> dict[str, Any]:
+def _facts(plan: StepPlan, library: Library) -> dict[str, Any]:
     """What the record says of the plan."""
     matrix = plan.efficiency.matrix
     return {
@@ -170,7 +172,7 @@ def _facts(plan: StepPlan) -> dict[str, Any]:
             "bucket": plan.bucket_bytes,
             "overlap_tensor": plan.overlap_tensor,
             "scatter_gather": plan.scatter_gather,
-            "algorithms": dict(plan.algorithms),
+            "algorithms": dict(library.algorithms) if isinstance(library, Ideal) else {},
         },
         "efficiency": {
             "matrix": matrix if isinstance(matrix, float | int) else str(getattr(matrix, "place", "a table")),

@@ -12,7 +12,7 @@ from commbench.errors import CheckFailedError, InputError
 from commbench.results.journal import Journal
 from commbench.results.records import Compared, Measured, Simulated, Summary
 from commbench.results.run_id import new_run_id
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.topology.model import Topology
 from commbench.validate.compare import compare, split_sizes, summarize
 
@@ -122,6 +122,6 @@ def simulate_sizes(
     for topology in topologies:
         for algorithm in algorithms:
             for size in sizes_bytes:
-                records.append(simulate(topology, COLLECTIVE, algorithm, size, keep_trace=False).record)
+                records.append(simulate_collective(topology, COLLECTIVE, algorithm, size, keep_trace=False).record)
                 journal.append(records[-1])
     return records

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from commbench.calibrate.transport import fit_transport
 from commbench.errors import CheckFailedError, InputError
-from commbench.network.transport import GLOO_TCP, Transport
+from commbench.libraries.gloo import GLOO_TCP
+from commbench.network.transport import Transport
 from commbench.results.records import Compared, Measured, Summary
 from commbench.results.regions import region
 from commbench.units import format_bytes, seconds

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from commbench.calibrate.transport import fit_transport
-from commbench.network.transport import GLOO_TCP, Transport
-from commbench.program.flat import FlatProgram
+from commbench.cluster import Cluster
+from commbench.libraries.gloo import GLOO_TCP, Gloo
+from commbench.network.transport import Transport
 from commbench.results.pipeline_records import PipelineMeasured
 from commbench.results.records import Measured
-from commbench.sim.trace import Trace
 from commbench.topology.model import Topology
 from commbench.units import seconds
-from commbench.validate.lab_predict import LabNetwork, lab_network, predict
+from commbench.validate.lab_predict import lab_network, predict
 from commbench.validate.lab_runs import routes_seen
-from commbench.validate.pipeline import ENGINE
 
 if TYPE_CHECKING:
     from commbench.emulate.lab import Lab
@@ -56,19 +55,22 @@ class PipelineNetwork:
     """The network of a pipeline in a lab; see ``validate.pipeline.Network``.
 
     Attributes:
-        lab: its links, and how messages go. seen: the ways that the kernel's hash chose, {} where tables say it all.
+        lab: its links, and the ranks on it. library: what messages go over.
+        seen: the ways that the kernel's hash chose, {} where tables say it all.
     """
 
-    lab: LabNetwork
+    lab: Cluster
+    library: Gloo
     seen: Mapping[str, str]
 
-    def carry(self, program: FlatProgram) -> Trace:
-        """The trace of a program over the lab."""
-        return self.lab.convey(program, engine=ENGINE).trace
+    def cluster(self, num_ranks: int) -> Cluster:
+        """See ``validate.pipeline.Network``."""
+        return self.lab
 
     def describe(self) -> Mapping[str, Any]:
         """What the transport was fitted to be."""
-        transport = self.lab.way.transport
+        assert self.library.connections is not None
+        transport = self.library.connections.transport
         return {
             "kind": "lab",
             "transport": transport.name,
@@ -165,7 +167,8 @@ def pipeline_network(
     """
     lab = measured.environment["emulated"] | {"routes": seen or {}}
     environment = {**measured.environment, "emulated": lab}
-    return PipelineNetwork(lab_network(environment, lab["hosts"], transport, topology), seen or {})
+    cluster, connections = lab_network(environment, lab["hosts"], transport, topology)
+    return PipelineNetwork(cluster, Gloo(connections=connections), seen or {})
 
 
 def _watched(lab: "Lab", work: Callable[[], T]) -> tuple[T, Mapping[str, str]]:

@@ -6,37 +6,35 @@ simulation takes those that the lab saw.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 
+from commbench.cluster import Cluster
 from commbench.collectives.sizes import buffer_elements
 from commbench.collectives.spec import get_collective
 from commbench.emulate.tables import rails_of
-from commbench.network.transport import SENDS_FIRST, Transport
-from commbench.program.expand import expand_schedule
-from commbench.program.flat import TRANSFER, FlatProgram, together
+from commbench.libraries.gloo import Gloo, transport_for
+from commbench.network.transport import Connections, Transport
+from commbench.program.flat import TRANSFER, FlatProgram
+from commbench.program.operations import Collective, Program, ProgramBuilder
 from commbench.results.records import Measured
 from commbench.routing.policies import get_policy
 from commbench.routing.router import Router
 from commbench.routing.routes import Flows, Links, Rows, as_flows, once_each, row_starts
-from commbench.sim.placing import conveyed
-from commbench.sim.setting import Processors
-from commbench.sim.transport import Conveyed, Way
+from commbench.simulate import Result, simulate
 from commbench.topology.model import LinkKind, Topology
 from commbench.units import seconds
-from commbench.validate.lab_runs import lab_plan_of, schedule_of
-from commbench.validate.legs import NATIVE, Fabric
+from commbench.validate.lab_runs import lab_plan_of
+from commbench.validate.legs import Fabric
 
-__all__ = ["LabNetwork", "LabRoutes", "Prediction", "lab_network", "predict"]
+__all__ = ["LabRoutes", "Prediction", "lab_network", "predict"]
 
-IntArray = npt.NDArray[np.int64]
 ETHERNET_BYTES = 14  # of header, which queues count with every packet
 DRAWS = 7  # simulations of what is left to chance; the median counts
 _CONTENDED = 0.01  # of the time, that two flows must be on one link at once
@@ -59,39 +57,23 @@ def predict(record: Measured, transport: Transport, topology: Topology | None = 
     """
     lab = record.environment["emulated"]
     jobs = [tuple(job) for job in lab["jobs"]]
-    late = record.algorithm == NATIVE and record.collective in SENDS_FIRST
+    chance = transport_for(transport, record.collective, record.algorithm)
     hosts = [host for job in jobs for host in job]
-    network = lab_network(record.environment, hosts, replace(transport, answers_late=late), topology)
-    program = together([_program(record, len(job), lab["channels"], lab["group"]) for job in jobs])
-    done = [network.convey(program, seed=seed) for seed in range(DRAWS if late else 1)]
-    ends = [int(each.trace.end_ps[each.program.operation == lab["job"]].max()) for each in done]
-    return Prediction(seconds(round(median(ends))), _contended(done[0], network.routes.fabric))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LabNetwork:
-    """What messages of a run in a lab go over: routes, what TCP and gloo add, and the machine's processors.
-
-    Attributes:
-        routes: of the lab. endpoints: rank of the topology of every rank that ran, shape (ranks,).
-        way: how messages go. processors: that all ranks share.
-    """
-
-    routes: "LabRoutes"
-    endpoints: IntArray
-    way: Way
-    processors: Processors
-
-    def convey(self, program: FlatProgram, *, seed: int = 0, engine: str = "compiled") -> Conveyed:
-        """Run a program; ``seed`` decides what is left to chance."""
-        way = replace(self.way, seed=seed)
-        return conveyed(program, self.routes, self.endpoints, way, self.processors, engine)
+    cluster, connections = lab_network(record.environment, hosts, chance, topology)
+    library = Gloo(
+        connections=connections, algorithm=record.algorithm, channels=lab["channels"], group=lab["group"]
+    )
+    program = _program(record, [len(job) for job in jobs])
+    draws = range(DRAWS if chance.answers_late else 1)
+    done = [simulate(program, cluster, library, seed=seed) for seed in draws]
+    ends = [int(each.ends_ps()[lab["job"]]) for each in done]
+    return Prediction(seconds(round(median(ends))), _contended(done[0], cluster.fabric))
 
 
 def lab_network(
     environment: Mapping[str, Any], hosts: Sequence[int], transport: Transport, topology: Topology | None = None
-) -> LabNetwork:
-    """The network of a run in a lab, by the environment of its record.
+) -> tuple[Cluster, Connections]:
+    """What messages of a run in a lab go over, by the environment of its record: routes, and what TCP and gloo add.
 
     Args:
         environment: of the record. hosts: rank of the topology of every rank that ran.
@@ -101,10 +83,9 @@ def lab_network(
     own = topology or _topology(Fabric(lab["topology"], lab["routing"], lab["rate_mbit"]))
     routes = LabRoutes(own, lab["routing"], lab.get("routes", {}))
     barrier_ps = 2 * transport.latency_ps * (len(hosts) - 1).bit_length()  # rounds of gloo's, which ends with time 0
-    way = Way(transport, routes.num_rails, burst_bytes=_burst_bytes(lab), idle_ps=barrier_ps)
-    one_machine = (0,) * len(hosts)
-    processors = Processors(transport.overhead_ps, one_machine, int(environment["cores_usable"]))
-    return LabNetwork(routes, np.array(hosts, dtype=np.int64), way, processors)
+    connections = Connections(transport, routes.num_rails, burst_bytes=_burst_bytes(lab), idle_ps=barrier_ps)
+    placed = np.array(hosts, dtype=np.int64)
+    return Cluster(placed, routes, one_machine=int(environment["cores_usable"])), connections
 
 
 def _burst_bytes(lab: Mapping[str, Any]) -> int:
@@ -117,13 +98,15 @@ def _topology(fabric: Fabric) -> Topology:
     return lab_plan_of(fabric).topology
 
 
-def _program(record: Measured, num_ranks: int, channels: int, group: int) -> FlatProgram:
-    schedule, _ = schedule_of(
-        record.collective, record.algorithm, num_ranks, record.size_bytes, channels=channels, group=group
-    )
+def _program(record: Measured, sizes: Sequence[int]) -> Program:
+    """Jobs of so many ranks that do at once what was measured."""
     item = record.size_bytes // record.num_elements
-    elements = buffer_elements(get_collective(record.collective), record.ranks, record.num_elements)
-    return expand_schedule(schedule, num_elements=elements, element_bytes=item, reduction_ps_per_byte=0.0)
+    ranks = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    build = ProgramBuilder(sum(sizes))
+    for job in ranks:
+        elements = buffer_elements(get_collective(record.collective), record.ranks, record.num_elements)
+        build.communicate(Collective(record.collective, job[None, :], elements, item))
+    return build.build()
 
 
 class LabRoutes:
@@ -161,9 +144,10 @@ class LabRoutes:
         return [edges[a, b]["link"].index for a, b in pairwise(nodes)]
 
 
-def _contended(done: Conveyed, topology: Topology) -> bool:
+def _contended(done: Result, topology: Topology) -> bool:
     """Whether flows between different ends were on a link of the network at once, for a part of the time."""
-    program, paths, start, end = done.program, done.paths, done.trace.start_ps, done.trace.end_ps
+    program, paths, start, end = done.tasks, done.paths, done.trace.start_ps, done.trace.end_ps
+    assert isinstance(program, FlatProgram) and paths is not None
     network = np.array([link.kind is LinkKind.NETWORK for link in topology.links])
     moves = np.flatnonzero(program.kind == TRANSFER)
     pair = program.rank * program.num_ranks + program.peer

@@ -12,18 +12,20 @@ is the host's share, unless the schedule was not kept.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any, Protocol
 
-from commbench.program.expand import expand
-from commbench.program.flat import COMPUTE, FlatProgram
-from commbench.program.ir import Compute, Program, Transfer
+import numpy as np
+
+from commbench.cluster import Cluster
+from commbench.libraries.base import Library
+from commbench.libraries.ideal import Ideal
+from commbench.program.operations import NOTHING
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated, RankSpans, Span
-from commbench.sim.engines import Run, run
-from commbench.sim.placing import triples_of
-from commbench.sim.setting import Paths, Setting
-from commbench.sim.trace import Trace
+from commbench.routing.wires import Wires
+from commbench.sim.engines import Run
+from commbench.simulate import simulate
 from commbench.units import PS_PER_S, seconds
 from commbench.workload.pipeline.lower import Durations, pipeline_program
 from commbench.workload.pipeline.schedule import Action, PipelineSchedule, Step
@@ -52,8 +54,12 @@ Pair = tuple[int, int]
 class Network(Protocol):
     """What carries the messages of a twin."""
 
-    def carry(self, program: FlatProgram) -> Trace:
-        """Run a program. The trace may have more tasks than the program, behind the program's own."""
+    @property
+    def library(self) -> Library:
+        """What messages go over."""
+
+    def cluster(self, num_ranks: int) -> Cluster:
+        """The links, with the ranks of the pipeline on them."""
 
     def describe(self) -> Mapping[str, Any]:
         """What it is, for the record, in JSON values."""
@@ -64,17 +70,17 @@ class LatencyNetwork:
     """A message takes ``transfers_s`` of its two ranks (lower first), whatever its bytes and whatever else goes on."""
 
     transfers_s: Mapping[Pair, float] = field(default_factory=dict)
+    library: Library = field(default_factory=Ideal)
 
-    def carry(self, program: FlatProgram) -> Trace:
-        """See :class:`Network`; routes have no links."""
-        triples, route_of = triples_of(program)
-        pairs = [(min(src, dst), max(src, dst)) for src, dst, _ in triples.tolist()]
-        latencies_ps = [round(self.transfers_s.get(pair, 0.0) * PS_PER_S) for pair in pairs]
-        paths = Paths.of_lists([], [[] for _ in pairs], latencies_ps, route_of.tolist())
-        return run(program, Setting(paths), Run(engine=ENGINE)).trace
+    def cluster(self, num_ranks: int) -> Cluster:
+        """See :class:`Network`."""
+        latency_ps = np.zeros((num_ranks, num_ranks), dtype=np.int64)
+        for (rank, other), lasts_s in self.transfers_s.items():
+            latency_ps[rank, other] = latency_ps[other, rank] = round(lasts_s * PS_PER_S)
+        return Cluster(np.arange(num_ranks), Wires(latency_ps))
 
     def describe(self) -> Mapping[str, Any]:
-        """See :class:`Network`."""
+        """See :class:`Network`; what transfers took stands beside it in the record."""
         return {"kind": "latency"}
 
 
@@ -90,27 +96,16 @@ def simulate_pipeline(
     Raises:
         ScheduleError: the schedule deadlocks.
     """
-    program = _on_connections(pipeline_program(schedule, durations, num_bytes))
-    flat = expand(program, reduction_ps_per_byte=0.0)
-    trace = network.carry(flat)
+    program = pipeline_program(schedule, durations, num_bytes, one_stream=True)
+    done = simulate(program, network.cluster(schedule.num_ranks), network.library, Run(engine=ENGINE))
+    ends = done.ends_ps()
     steps = {(rank, str(step)): step for rank, order in enumerate(schedule.orders) for step in order}
     found: list[list[Span]] = [[] for _ in schedule.orders]
-    for task, (kind, number) in enumerate(zip(flat.kind.tolist(), flat.operation.tolist(), strict=True)):
-        operation = program.operations[number]
-        if kind == COMPUTE and isinstance(operation, Compute):
-            step = steps[operation.rank, operation.label]
-            found[operation.rank] += _spans(step, int(trace.start_ps[task]), durations)
+    for number in np.flatnonzero(program.communication == NOTHING).tolist():
+        rank = int(program.rank[number])
+        begin_ps = int(ends[number] - program.duration_ps[number])
+        found[rank] += _spans(steps[rank, program.label_of(number)], begin_ps, durations)
     return tuple(tuple(sorted(rank, key=lambda span: span[3])) for rank in found)
-
-
-def _on_connections(program: Program) -> Program:
-    """The program with one stream for all that a rank sends to another, in the order in which it is made."""
-    return replace(
-        program,
-        operations=tuple(
-            replace(op, stream=f"{op.src} to {op.dst}") if isinstance(op, Transfer) else op for op in program.operations
-        ),
-    )
 
 
 def _spans(step: Step, begin_ps: int, durations: Durations) -> list[Span]:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from commbench.calibrate.native import NativeMachine, calibrate_native, grouped_s
+from commbench.cluster import Cluster
 from commbench.collectives.sizes import dtype_bytes
 from commbench.errors import InputError
-from commbench.program.expand import expand
-from commbench.program.ir import CollectiveCall, Compute, Operation, Program
+from commbench.libraries.gloo import Gloo
+from commbench.program.operations import Collective, ProgramBuilder
 from commbench.results.records import Measured
 from commbench.results.tensor_parallel_records import (
     IterationSpans,
@@ -23,8 +24,9 @@ from commbench.results.tensor_parallel_records import (
     TensorParallelMeasured,
     TensorParallelSimulated,
 )
-from commbench.routing.routes import Routes, make_router
-from commbench.sim.collective import run_tasks
+from commbench.routing.routes import make_router
+from commbench.sim.engines import Run
+from commbench.simulate import simulate
 from commbench.units import PS_PER_S, seconds
 
 __all__ = ["MAX_ERROR", "Place", "calibrated", "compare_tensor_parallel", "simulate_iteration", "twin"]
@@ -64,12 +66,12 @@ class Place:
     """A calibrated machine with ranks on it."""
 
     machine: NativeMachine
-    router: Routes
+    cluster: Cluster
 
     @classmethod
     def of(cls, machine: NativeMachine, num_ranks: int) -> "Place":
         """The machine with so many ranks."""
-        return cls(machine, make_router(machine.machine.topology(num_ranks)))
+        return cls(machine, Cluster(np.arange(num_ranks), make_router(machine.machine.topology(num_ranks))))
 
 
 def calibrated(points: Sequence[Measured], measured: TensorParallelMeasured) -> NativeMachine:
@@ -192,15 +194,17 @@ class _Builder:
     place: Place
     num_ranks: int
     element_bytes: int
-    operations: list[Operation] = field(default_factory=list)
+    program: ProgramBuilder = field(init=False)
     latest: list[int] = field(default_factory=list)
     borders: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     finished: dict[tuple[int, int], int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.program = ProgramBuilder(self.num_ranks)
+
     def compute(self, rank: int, duration_s: float, stream: str = _COMPUTE, after: tuple[int, ...] = ()) -> int:
         duration_ps = round(max(0.0, duration_s) * PS_PER_S)
-        self.operations.append(Compute(rank=rank, duration_ps=duration_ps, stream=stream, after=after))
-        return len(self.operations) - 1
+        return self.program.compute(rank, duration_ps, stream=stream, after=after)
 
     def compute_each(self, durations_s: Sequence[float]) -> None:
         """Every rank computes."""
@@ -219,16 +223,8 @@ class _Builder:
             called = self.compute(rank, self.place.machine.call_s + seconds_of(copies.call))
             self.borders[rank, number] = [begin, called]
             self.compute(rank, seconds_of(copies.first), _COLLECTIVE, (called,))
-        self.operations.append(
-            CollectiveCall(
-                collective=collective,
-                algorithm="gloo",
-                group=tuple(range(self.num_ranks)),
-                num_elements=size_bytes // self.element_bytes,
-                element_bytes=self.element_bytes,
-                stream=_COLLECTIVE,
-            )
-        )
+        group, elements = np.arange(self.num_ranks)[None, :], size_bytes // self.element_bytes
+        self.program.communicate(Collective(collective, group, elements, self.element_bytes), stream=_COLLECTIVE)
         for rank in range(self.num_ranks):
             self.finished[number, rank] = self.compute(rank, seconds_of(copies.last), _COLLECTIVE)
 
@@ -240,11 +236,8 @@ class _Builder:
 
     def run(self, spans: IterationSpans, starts_s: Sequence[float]) -> tuple[IterationSpans, tuple[float, ...]]:
         """Simulate; the last operation of each rank is its end."""
-        program = Program(self.num_ranks, tuple(self.operations))
-        flat = expand(program, reduction_ps_per_byte=self.place.router.fabric.costs.reduction_ps_per_byte)
-        trace = run_tasks(flat, self.place.router, np.arange(self.num_ranks), _ENGINE)
-        end_ps = np.zeros(len(self.operations), dtype=np.int64)
-        np.maximum.at(end_ps, flat.operation, trace.end_ps)
+        done = simulate(self.program.build(), self.place.cluster, Gloo(), Run(engine=_ENGINE))
+        end_ps = done.ends_ps()
 
         def since_start(rank: int, number: int) -> float:
             return seconds(int(end_ps[number])) - starts_s[rank]

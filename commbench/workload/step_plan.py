@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training step is: the model, how it is split and executed, and on what; nothing of it is assumed."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from commbench.errors import InputError
@@ -40,8 +39,6 @@ class StepPlan:
         degrees: how the ranks share the work. schedule: the pipeline schedule. layers: of every stage.
         device, efficiency: how long operators last (workload.compute), with the execution's formats.
         precision: bytes per parameter. zero: ZeRO stage. bucket_bytes: least size of a gradient bucket.
-        ranks_per_host: neighbouring ranks that share a host.
-        algorithms: collective -> algorithm.
         overlap_tensor: whether tensor collectives run beside the gradients of their product (step_passes).
         scatter_gather: whether each tensor rank sends its share of a stage's output and they gather it behind
             (arXiv 2104.04473, section 4.1); without sequence parallelism every tensor rank has the whole.
@@ -61,8 +58,6 @@ class StepPlan:
     precision: Precision
     zero: int
     bucket_bytes: int
-    ranks_per_host: int
-    algorithms: Mapping[str, str]
     overlap_tensor: bool = False
     scatter_gather: bool = False
     remarks: tuple[str, ...] = ()

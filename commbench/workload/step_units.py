@@ -5,8 +5,9 @@ Ranks at the same pipeline position do the same work. A *folding* splits their t
 into classes; the ranks of one pipeline position, tensor class and data class are one *unit*, a rank of the program.
 One class of each is the folded program (a unit per pipeline position); a class per coordinate is the unfolded one.
 
-Groups (of tensor, data, ... parallelism) whose members lie in the same units are one pattern: they advance together.
-Whether that changes any time is for the simulator to find out: it depends on the fabric (sim.symmetry). Where it does,
+Groups (of tensor, data, ... parallelism) whose members lie in the same units are one communication: they advance
+together.
+Whether that changes any time is for the simulator to find out: it depends on the fabric (lowering.symmetry). Where it does,
 :meth:`Units.finer` tells the ranks apart that are not alike.
 """
 
@@ -17,15 +18,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from commbench.collectives.algorithm import Request
-from commbench.collectives.registry import build, get_algorithm, rounds_of
-from commbench.collectives.traffic import Traffic as Messages
-from commbench.collectives.traffic import traffic_of
-from commbench.errors import InputError
-from commbench.program.ir import Pattern
+from commbench.program.operations import Collective, Communication, Transfer
 from commbench.workload.groups import Degrees, ParallelGroups
 
-__all__ = ["Class", "Folding", "Patterns", "Units"]
+__all__ = ["Class", "Communications", "Folding", "Units"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -167,21 +163,18 @@ class Class:
     groups: IntArray
 
 
-class Patterns:
-    """Makes the patterns of a step, each only once.
+class Communications:
+    """Makes the communications of a step, each only once.
 
     Args:
         units: of the step.
-        ranks_per_host: ranks r to r + ranks_per_host - 1 share a host; rings of several hosts get as many channels as a
-            group has ranks on one host, which leave the host by different ranks, as NCCL's do.
-        algorithms: collective -> name of its algorithm.
     """
 
-    def __init__(self, units: Units, ranks_per_host: int, algorithms: dict[str, str]) -> None:
-        self.units, self.ranks_per_host, self.algorithms = units, ranks_per_host, algorithms
+    def __init__(self, units: Units) -> None:
+        self.units = units
         self._classes: dict[tuple[str, int], tuple[Class, ...]] = {}
         self._pairs: dict[tuple[int, int], tuple[Class, ...]] = {}
-        self._made: dict[tuple[object, ...], Pattern] = {}
+        self._made: dict[tuple[object, ...], Communication] = {}
 
     def classes(self, kind: str, position: int) -> tuple[Class, ...]:
         """The classes of groups of a kind at a pipeline position; none for groups of one rank."""
@@ -208,48 +201,16 @@ class Patterns:
             for number, row in enumerate(kinds)
         )
 
-    def transfer(self, name: str, of: Class, num_bytes: int) -> Pattern:
+    def transfer(self, name: str, of: Class, num_bytes: int) -> Communication:
         """From the first member of each group to the second."""
         key = (id(of), num_bytes, "transfer")
         if key not in self._made:
-            zero, one = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
-            step = Messages(1, zero, one, zero, np.array([float(num_bytes)]), np.array([False]))
-            self._made[key] = Pattern(name, of.groups, (step,))
+            self._made[key] = Transfer(of.groups, num_bytes, name)
         return self._made[key]
 
-    def collective(self, name: str, of: Class, collective: str, size_bytes: int) -> Pattern:
-        """A collective of each group.
-
-        Raises:
-            InputError: its algorithm is unknown or cannot serve the group.
-        """
-        key = (id(of), size_bytes, collective)
+    def collective(self, name: str, of: Class, kind: str, size_bytes: int) -> Communication:
+        """A collective of each group; its elements are counted as bytes."""
+        key = (id(of), size_bytes, kind)
         if key not in self._made:
-            self._made[key] = Pattern(name, of.groups, self._steps(of.groups, collective, size_bytes))
+            self._made[key] = Collective(kind, of.groups, size_bytes, 1, name=name)
         return self._made[key]
-
-    def _steps(self, groups: IntArray, collective: str, size_bytes: int) -> tuple[Messages, ...]:
-        name, size = self.algorithms.get(collective, ""), groups.shape[1]
-        if not name:
-            raise InputError(f"no algorithm is given for {collective} in a training step")
-        hosts, counts = np.unique(groups[0] // self.ranks_per_host, return_counts=True)
-        one_host = len(hosts) == 1
-        per_host = int(counts[0]) if np.all(counts == counts[0]) else 1
-        if name == "ring" and per_host > 1 and not one_host and collective in ("reduce-scatter", "all-gather"):
-            # The halves of a ring all-reduce, whose channels leave a host by different ranks.
-            halves = self._messages("all-reduce", name, size, per_host, size_bytes)
-            return halves[:1] if collective == "reduce-scatter" else halves[1:]
-        return self._messages(collective, name, size, 1 if one_host else per_host, size_bytes)
-
-    def _messages(self, collective: str, name: str, size: int, per_host: int, size_bytes: int) -> tuple[Messages, ...]:
-        algorithm = get_algorithm(collective, name)
-        request = Request(
-            num_ranks=size,
-            slices=1,
-            channels=per_host if name == "ring" else 1,
-            group=per_host,
-            num_elements=size_bytes,
-            element_bytes=1,
-        )
-        form = rounds_of(algorithm, request) or build(algorithm, request)
-        return tuple(traffic_of(form, size_bytes, 1))

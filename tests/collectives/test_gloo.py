@@ -17,9 +17,9 @@ from commbench.collectives.schedule import Kind, Schedule
 from commbench.collectives.spec import COLLECTIVES, get_collective
 from commbench.collectives.verify import verify
 from commbench.errors import InputError
-from commbench.program.expand import expand_schedule
+from commbench.lowering.expand import expand_schedule
 from commbench.program.flat import TRANSFER
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from tests.cases import ALL_WORLD_SIZES, US, star
 
 MIB = 2**20
@@ -210,20 +210,20 @@ def test_times_on_an_ideal_switch(n: int) -> None:
         "barrier": (n - 1).bit_length() * (alpha + 4 * 80),  # a token of one element, whatever the size
     }
     for collective, expected in times.items():
-        assert simulate(star(n), collective, "gloo", size).trace.finish_ps == expected, collective
+        assert simulate_collective(star(n), collective, "gloo", size).trace.finish_ps == expected, collective
 
 
 def test_broadcast_on_an_ideal_switch() -> None:
     """8 ranks: the root's three copies share its link and arrive together at alpha + 3 S. Rank 1 then sends two copies,
     which take alpha + 2 S, and rank 3 its one copy: 3 alpha + 6 S."""
-    assert simulate(star(8), "broadcast", "gloo", 8000).trace.finish_ps == 3 * 2 * US + 6 * 8000 * 80
+    assert simulate_collective(star(8), "broadcast", "gloo", 8000).trace.finish_ps == 3 * 2 * US + 6 * 8000 * 80
 
 
 def test_additions_come_between_the_iterations() -> None:
     """With 2.5 ps per byte added, every round of the first half has two additions of half a block, one by one."""
     n, block = 4, 8000
     expected = 2 * (n - 1) * (2 * US + block * 80)
-    slow = simulate(star(n, reduction_ps_per_byte=2.5), "all-reduce", "gloo", n * block).trace.finish_ps
+    slow = simulate_collective(star(n, reduction_ps_per_byte=2.5), "all-reduce", "gloo", n * block).trace.finish_ps
     assert expected < slow <= expected + (n - 1) * int(block * 2.5)
 
 

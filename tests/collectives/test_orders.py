@@ -14,7 +14,7 @@ from commbench.collectives.registry import build, rounds_of
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import get_collective
 from commbench.collectives.verify import verify
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_topology
 from commbench.topology.rings import direct_ways, mesh_paths, mesh_rings
 from tests.contracts.worlds import ALGORITHM_LIST
@@ -25,7 +25,7 @@ GIB = 2**30
 
 
 def busbw(topology: str, collective: str, algorithm: str, **options) -> float:
-    record = simulate(load_topology(topology), collective, algorithm, GIB, keep_trace=False, **options).record
+    record = simulate_collective(load_topology(topology), collective, algorithm, GIB, keep_trace=False, **options).record
     return record.size_bytes / record.time_s * record.busbw_factor / 1e9
 
 

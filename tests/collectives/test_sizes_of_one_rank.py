@@ -11,7 +11,7 @@ from commbench.collectives.registry import build, get_algorithm
 from commbench.collectives.sizes import buffer_elements, whole_elements
 from commbench.collectives.spec import get_collective
 from commbench.errors import CommbenchError
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 from tests.cases import MIB, US, star
 
@@ -19,7 +19,7 @@ from tests.cases import MIB, US, star
 @pytest.mark.parametrize("size", [8, 32 * MIB])
 def test_a_barrier_has_no_size(size: int) -> None:
     """3 rounds of 2 us and a token of 4 B."""
-    done = simulate(star(8), "barrier", "dissemination", size)
+    done = simulate_collective(star(8), "barrier", "dissemination", size)
     assert done.record.size_bytes == 4
     assert done.trace.finish_ps == 3 * (2 * US + 4 * 80)
 
@@ -27,8 +27,8 @@ def test_a_barrier_has_no_size(size: int) -> None:
 @pytest.mark.parametrize("algorithm", ["direct", "pairwise", "gloo"])
 def test_all_to_all_v_is_as_large_as_what_one_rank_sends(algorithm: str) -> None:
     """So it takes as long as an all-to-all of that size, at the same bandwidth and with the same bound."""
-    ragged = simulate(star(8), "all-to-all-v", algorithm, MIB).record
-    even = simulate(star(8), "all-to-all", algorithm, MIB).record
+    ragged = simulate_collective(star(8), "all-to-all-v", algorithm, MIB).record
+    even = simulate_collective(star(8), "all-to-all", algorithm, MIB).record
     for name in ("size_bytes", "time_s", "busbw_factor", "lower_bound_s"):
         assert getattr(ragged, name) == getattr(even, name), name
     spec = get_collective("all-to-all-v")
@@ -54,12 +54,12 @@ def test_counts_have_bounds(counts: dict, message: str) -> None:
 @pytest.mark.parametrize("algorithm", ["direct", "pairwise"])
 def test_all_pairs_of_many_ranks_are_not_written_out(algorithm: str) -> None:
     with pytest.raises(CommbenchError, match=r"on 131,072 ranks: 17.2e9 transfers take about"):
-        simulate(load_fabric("fat-tree-131072"), "all-to-all", algorithm, 2**30, keep_trace=False)
+        simulate_collective(load_fabric("fat-tree-131072"), "all-to-all", algorithm, 2**30, keep_trace=False)
 
 
 def test_a_ring_of_many_ranks_by_transfers_is_refused_before_it_starts() -> None:
     with pytest.raises(CommbenchError, match=r"34.4e9 transfers one by one are more than 4e9: give --detail folded"):
-        simulate(load_fabric("fat-tree-131072"), "all-reduce", "ring", 2**30, keep_trace=False)
+        simulate_collective(load_fabric("fat-tree-131072"), "all-reduce", "ring", 2**30, keep_trace=False)
 
 
 @pytest.mark.parametrize(

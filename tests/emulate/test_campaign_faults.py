@@ -12,8 +12,8 @@ from commbench.emulate.jobs import Job, run_jobs
 from commbench.emulate.lab import Lab
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
-from commbench.sim.collective import simulate
-from commbench.sim.scenario import Scenario
+from commbench.lowering.scenario import Scenario
+from commbench.sim.collective import simulate_collective
 from commbench.topology.faults import Fault, FaultScript, load_faults
 from commbench.units import seconds
 from tests.emulate.fabrics import leaf_spine, plan_of
@@ -57,7 +57,7 @@ def simulated(faults: tuple[Fault, ...]) -> float:
     topology = plan_of(leaf_spine(4, spines=1, oversubscription=2.0), host="10 Mbit/s").topology
     from_start = tuple(_at_start(fault) for fault in faults)
     times = [
-        simulate(topology, "all-reduce", "ring", SIZE, scenario=scenario, keep_trace=False).record.time_s
+        simulate_collective(topology, "all-reduce", "ring", SIZE, scenario=scenario, keep_trace=False).record.time_s
         for scenario in (Scenario(from_start), None)
     ]
     return times[0] / times[1]

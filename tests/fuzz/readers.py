@@ -69,7 +69,7 @@ def topology(path: Path) -> str:
 
 
 def scenario(path: Path) -> str:
-    from commbench.sim.scenario import Scenario
+    from commbench.lowering.scenario import Scenario
 
     faults = Scenario.load(path).faults
     factors = [f.factor for f in faults if hasattr(f, "factor")]

@@ -13,8 +13,9 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from commbench.cli import main
-from commbench.network.transport import GLOO_TCP
-from commbench.sim.collective import simulate
+from commbench.libraries.gloo import GLOO_TCP
+from commbench.network.transport import Connections
+from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_topology
 from commbench.units import PS_PER_S
 from tests.golden.commands import REFUSED, SIMULATED
@@ -59,7 +60,7 @@ def transports() -> dict[str, str]:
         fabric = load_topology(place)
         for collective, algorithm in (("all-reduce", "gloo"), ("all-reduce", "ring"), ("all-to-all", "pairwise")):
             for size in (2**16, 2**22):
-                done = simulate(fabric, collective, algorithm, size, transport=GLOO_TCP).record
+                done = simulate_collective(fabric, collective, algorithm, size, connections=Connections(GLOO_TCP)).record
                 name = f"over {GLOO_TCP.name}: {collective} -t {place} -a {algorithm} -b {size}"
                 found[name] = str(round(done.time_s * PS_PER_S))
     return found

@@ -10,7 +10,7 @@ from commbench.collectives.registry import build
 from commbench.collectives.spec import COLLECTIVES
 from commbench.network.bounds import lower_bound_s
 from commbench.routing.router import Router
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric, load_topology
 from commbench.topology.model import Link, LinkKind, Node, NodeKind, Topology
 from commbench.topology.tree import Tree
@@ -29,7 +29,7 @@ def test_no_simulated_time_lies_below_its_bound(algorithm) -> None:
             if build(algorithm, request).num_switches:
                 continue  # needs hosts with such switches; see the tests of in-switch algorithms
             for size in (64 * request.num_ranks, 2**20, 2**24):
-                record = simulate(
+                record = simulate_collective(
                     topology, algorithm.collective, algorithm.name, size, num_ranks=request.num_ranks,
                     root=request.root, group=request.group, slices=request.slices,
                 ).record  # fmt: skip

@@ -12,16 +12,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from commbench.program.ir import CollectiveCall, Compute, Program, Transfer
 
 from commbench.collectives.registry import build_schedule
 from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.collectives.verify import verify
 from commbench.errors import InputError
+from commbench.lowering.expand import expand
 from commbench.network.bounds import lower_bound_s
-from commbench.program.expand import expand
-from commbench.program.ir import CollectiveCall, Compute, Program, Transfer
 from commbench.routing.router import Router
-from commbench.sim.collective import run_tasks, simulate
+from commbench.sim.collective import run_tasks, simulate_collective
 from commbench.sim.placing import place
 from commbench.topology.load import load_topology
 from commbench.topology.model import Link, Topology
@@ -32,7 +32,7 @@ PS_PER_BYTE = {12.5e9: 80, 1e9: 1000, 50e9: 20}
 
 
 def finish_ps(topology: Topology, algorithm: str | Schedule, size: int, **options) -> int:
-    return simulate(topology, "all-reduce", algorithm, size, **options).trace.finish_ps
+    return simulate_collective(topology, "all-reduce", algorithm, size, **options).trace.finish_ps
 
 
 @pytest.mark.parametrize("bandwidth", PS_PER_BYTE)
@@ -42,7 +42,7 @@ def test_ring_on_an_ideal_switch(n: int, bandwidth: float, elements_per_chunk: i
     """2(n-1) steps of alpha + S/n/B, with alpha = 2 links x 1 us."""
     size = 4 * elements_per_chunk * n
     chunk_ps = size // n * PS_PER_BYTE[bandwidth]
-    result = simulate(star(n, bandwidth=bandwidth), "all-reduce", "ring", size)
+    result = simulate_collective(star(n, bandwidth=bandwidth), "all-reduce", "ring", size)
     assert result.trace.finish_ps == 2 * (n - 1) * (2 * US + chunk_ps)
     assert result.record.transfers == 2 * n * (n - 1)
     # In each step all flows come in one instant and go in another.
@@ -157,7 +157,7 @@ FAT_TREES = [(16, "10186.330", 149), (64, "11073.646", 876), (128, "11669.532", 
 @pytest.mark.parametrize(("n", "printed_us", "num_shares"), FAT_TREES)
 def test_fat_trees_agree_with_simgrid(n: int, printed_us: str, num_shares: int) -> None:
     """Ring all-reduce of 64 MiB. The slowest hop has four links: 2(n-1) (S/n/12.5e9 + 4 us), in ps 80 S/n + 4e6."""
-    result = simulate(load_topology(f"fat-tree-{n}"), "all-reduce", "ring", 64 * MIB)
+    result = simulate_collective(load_topology(f"fat-tree-{n}"), "all-reduce", "ring", 64 * MIB)
     assert f"{result.trace.finish_ps / US:.3f}" == printed_us
     assert result.trace.finish_ps == 2 * (n - 1) * (64 * MIB // n * 80 + 4 * US)
     assert result.record.transfers == 2 * n * (n - 1)
@@ -185,7 +185,7 @@ TOPOLOGIES = [
 def test_nothing_is_faster_than_the_lower_bound(topology: Topology, algorithm: str, placement: str) -> None:
     for size in (4, 100, 4096, MIB + 4):
         for slices in (1, 3):
-            record = simulate(
+            record = simulate_collective(
                 topology, "all-reduce", algorithm, size, slices=slices, placement=placement, seed=3
             ).record
             # Every step rounds to whole picoseconds, at most half of one down.
@@ -208,7 +208,7 @@ def direct_exchange(n: int) -> Schedule:
 def test_a_direct_exchange_beats_rounds_but_not_the_bound() -> None:
     """8 ranks, 4 B: one step of 2 us + 7 x 4 B x 80 ps. log2(8) = 3 rounds are no bound for that."""
     verify(direct_exchange(8))
-    record = simulate(star(8), "all-reduce", direct_exchange(8), 4).record
+    record = simulate_collective(star(8), "all-reduce", direct_exchange(8), 4).record
     assert record.time_s == pytest.approx(2e-6 + 7 * 4 * 80e-12, rel=1e-12)
     assert record.lower_bound_s == 2e-6
 
@@ -225,14 +225,14 @@ def test_a_slow_rank_may_send_less_than_the_others() -> None:
         ops += [Op(1, 1, 0, Kind.SEND, leaf, 0), Op(1, leaf, 0, Kind.RECV, 1, 0)]
     gather = Schedule.from_ops("all-reduce", "gather", 3, 1, ops)
     verify(gather)
-    record = simulate(topology, "all-reduce", gather, 8000).record
+    record = simulate_collective(topology, "all-reduce", gather, 8000).record
     assert record.time_s == pytest.approx(8000 * 80e-12 * (100 + 2), rel=1e-12)
     assert record.lower_bound_s == pytest.approx(8000 * 80e-12 * 100, rel=1e-12)
 
 
 def test_the_bound_is_reached() -> None:
     """Without latency the ring is as fast as any all-reduce can be: 2(n-1)/n S/B."""
-    record = simulate(star(4, latency_ps=0), "all-reduce", "ring", 4 * MIB).record
+    record = simulate_collective(star(4, latency_ps=0), "all-reduce", "ring", 4 * MIB).record
     assert record.time_s == record.lower_bound_s
 
 
@@ -249,7 +249,7 @@ def test_bounds_of_one_rank_and_of_the_unknown() -> None:
 def test_two_runs_are_the_same() -> None:
     topology = leaf_spine(16, hosts_per_leaf=4, spines=4)
     options = {"slices": 3, "routing": "ecmp", "placement": "random", "seed": 11}
-    first, second = (simulate(topology, "all-reduce", "tree", 99_996, **options) for _ in range(2))
+    first, second = (simulate_collective(topology, "all-reduce", "tree", 99_996, **options) for _ in range(2))
     assert np.array_equal(first.trace.start_ps, second.trace.start_ps)
     assert np.array_equal(first.trace.end_ps, second.trace.end_ps)
     assert first.trace.num_shares == second.trace.num_shares
@@ -284,22 +284,22 @@ def test_placement_changes_the_time() -> None:
 )
 def test_bad_input(options: dict, message: str) -> None:
     with pytest.raises(InputError) as error:
-        simulate(star(4), "all-reduce", "ring", 4, **options)
+        simulate_collective(star(4), "all-reduce", "ring", 4, **options)
     assert str(error.value) == message
 
 
 def test_a_schedule_for_another_world() -> None:
     with pytest.raises(InputError, match="schedule direct is for 3 ranks, not 4"):
-        simulate(star(4), "all-reduce", direct_exchange(3), 4)
+        simulate_collective(star(4), "all-reduce", direct_exchange(3), 4)
 
 
 def test_one_rank_takes_no_time() -> None:
-    record = simulate(star(4), "all-reduce", "ring", 4, num_ranks=1).record
+    record = simulate_collective(star(4), "all-reduce", "ring", 4, num_ranks=1).record
     assert (record.time_s, record.lower_bound_s, record.transfers) == (0.0, 0.0, 0)
 
 
 def test_the_size_is_rounded_down_to_whole_elements() -> None:
-    assert simulate(star(2), "all-reduce", "ring", 11).record.size_bytes == 8
+    assert simulate_collective(star(2), "all-reduce", "ring", 11).record.size_bytes == 8
 
 
 @pytest.mark.parametrize("algorithm", ["ring", "tree"])

@@ -4,7 +4,7 @@
 import pytest
 
 from commbench.collectives.registry import ALGORITHMS
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from tests.cases import US, star
 from tests.oracles.costs import Case
 from tests.oracles.forms import FORMS
@@ -49,7 +49,7 @@ def test_form(key: tuple[str, str], case: Case) -> None:
     latencies, share = FORMS[key].cost(case)
     for bandwidth, ps_per_byte, alpha_ps in NETWORKS:
         topology = star(case.n, bandwidth=bandwidth, latency_ps=alpha_ps // 2)
-        simulated = simulate(topology, *key, size, slices=case.slices, root=case.root, group=case.group)
+        simulated = simulate_collective(topology, *key, size, slices=case.slices, root=case.root, group=case.group)
         assert simulated.record.size_bytes == size
         assert simulated.trace.finish_ps == latencies * alpha_ps + share * size * ps_per_byte
 
@@ -70,5 +70,5 @@ def test_two_way_torus_that_is_not_square() -> None:
     """
     size = 12 * 24_000
     chunk_ps = 24_000 * 80
-    simulated = simulate(star(6, latency_ps=chunk_ps // 2), "all-reduce", "torus-2d-two-way", size)
+    simulated = simulate_collective(star(6, latency_ps=chunk_ps // 2), "all-reduce", "torus-2d-two-way", size)
     assert simulated.trace.finish_ps == 24 * chunk_ps

@@ -3,12 +3,12 @@
 
 import numpy as np
 import pytest
+from commbench.program.ir import CollectiveCall, Compute, CoupledCall, Pattern, Program, Transfer, ranks_of
 
 from commbench.errors import InputError
+from commbench.lowering.expand import expand
 from commbench.program.critical import critical_path
-from commbench.program.expand import expand
 from commbench.program.flat import COMPUTE, COUPLED
-from commbench.program.ir import CollectiveCall, Compute, CoupledCall, Pattern, Program, Transfer, ranks_of
 
 PATTERN = Pattern("nothing", np.array([[0, 1]]), ())
 

@@ -3,13 +3,13 @@
 
 import numpy as np
 import pytest
+from commbench.program.ir import CollectiveCall, Compute, Program, Transfer
 
 from commbench.collectives.registry import build_schedule
 from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.errors import InputError
-from commbench.program.expand import expand, expand_schedule
+from commbench.lowering.expand import expand, expand_schedule
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
-from commbench.program.ir import CollectiveCall, Compute, Program, Transfer
 
 
 def flat(schedule: Schedule, num_elements: int = 840, reduction: float = 0.0) -> FlatProgram:

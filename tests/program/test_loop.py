@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import ALGORITHMS, build
-from commbench.program.expand import expand_rounds, expand_schedule
+from commbench.lowering.expand import expand_rounds, expand_schedule
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.routing.router import Router

@@ -11,7 +11,7 @@ import pytest
 from commbench.collectives.registry import ALGORITHMS
 from commbench.errors import InputError
 from commbench.report.crossover import FULL_MARGIN, crossover_svg, strength
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.sim.crossover import Crossover, crossover
 from commbench.topology.load import load_topology
 from tests.cases import star
@@ -55,7 +55,7 @@ def test_the_winner_is_the_fastest_of_the_simulations() -> None:
     assert [(r.size_bytes, r.ranks) for r in records] == [(s, n) for s in SIZES for n in (2, 8)]
     for r in records:
         alone = {
-            name: simulate(fabric, "all-reduce", name, r.size_bytes, num_ranks=r.ranks).record.time_s
+            name: simulate_collective(fabric, "all-reduce", name, r.size_bytes, num_ranks=r.ranks).record.time_s
             for name in ("ring", "double-binary-tree")
         }
         assert dict(r.times_s) == alone
@@ -73,7 +73,7 @@ def test_channels_and_slices_are_searched() -> None:
     assert one.settings["ring"]["channels"] == 8
     for name in names:
         for channels, slices in ((1, None), (8, None), (1, 16)):
-            tried = simulate(fabric, "all-reduce", name, 2**28, channels=channels, slices=slices).record
+            tried = simulate_collective(fabric, "all-reduce", name, 2**28, channels=channels, slices=slices).record
             assert one.times_s[name] <= tried.time_s * (1 + 1e-9)
     assert one.label("ring").startswith("ring c8")
     assert one.label(one.winner or "") in words(crossover_svg([one]))

@@ -5,7 +5,7 @@ from functools import cache
 
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm
-from commbench.program.expand import expand_rounds
+from commbench.lowering.expand import expand_rounds
 from commbench.routing.router import Router
 from commbench.sim.placing import paths_of, place, processors_of, triples_of
 from commbench.sim.setting import Processors, Setting

@@ -15,7 +15,7 @@ from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import build, get_algorithm, rounds_of
 from commbench.collectives.traffic import Traffic, traffic_of
 from commbench.errors import InputError
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 from commbench.units import format_bytes
 
@@ -50,7 +50,7 @@ def errors(collective: str, algorithm: str, fabric: str, options: dict[str, obje
     found = []
     for size in SIZES:
         times = [
-            simulate(
+            simulate_collective(
                 load_fabric(fabric), collective, algorithm, size, detail=detail, keep_trace=False, **options
             ).record.time_s  # type: ignore[arg-type]
             for detail in ("collective", "transfer")

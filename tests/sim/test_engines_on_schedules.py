@@ -12,7 +12,7 @@ import pytest
 from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.registry import build
 from commbench.errors import InputError
-from commbench.program.expand import expand_schedule
+from commbench.lowering.expand import expand_schedule
 from commbench.routing.router import Router
 from commbench.sim.placing import paths_of, place, processors_of, switches_of, triples_of
 from commbench.sim.setting import Processors, Setting

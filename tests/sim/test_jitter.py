@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commbench.lowering.scenario_program import with_jitter
 from commbench.program.flat import FlatProgram
-from commbench.sim.scenario_program import with_jitter
 from tests.cases import MIB
 from tests.sim.disturbed import ring
 

@@ -3,7 +3,7 @@
 
 import pytest
 
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 
 USES_ALL = "1 of the 8 NICs of a host used; --channels 8 uses 8"
@@ -25,9 +25,9 @@ USES_ALL = "1 of the 8 NICs of a host used; --channels 8 uses 8"
     ],
 )
 def test_nics_that_more_channels_would_use(fabric: str, algorithm: str, options: dict[str, object], hint: str) -> None:
-    done = simulate(load_fabric(fabric), "all-reduce", algorithm, 2**20, hints=True, **options)  # type: ignore[arg-type]
+    done = simulate_collective(load_fabric(fabric), "all-reduce", algorithm, 2**20, hints=True, **options)  # type: ignore[arg-type]
     assert done.hint == hint
 
 
 def test_no_hint_unless_asked_for() -> None:
-    assert simulate(load_fabric("dgx-h100-x2"), "all-reduce", "ring", 2**20).hint == ""
+    assert simulate_collective(load_fabric("dgx-h100-x2"), "all-reduce", "ring", 2**20).hint == ""

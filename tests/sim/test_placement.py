@@ -8,7 +8,7 @@ import pytest
 
 from commbench.errors import InputError
 from commbench.routing.routes import make_router
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.sim.placing import place
 from commbench.topology.build import build_tree
 from commbench.topology.load import load_fabric, load_topology
@@ -95,8 +95,8 @@ def test_bad_placements(placement: str, ranks: int | None, per_host: int | None,
 
 
 def test_hierarchical_knows_how_many_ranks_a_host_has() -> None:
-    record = simulate(TWO_HOSTS, "all-reduce", "hierarchical", 2**20, ranks_per_host=2).record
-    as_told = simulate(TWO_HOSTS, "all-reduce", "hierarchical", 2**20, ranks_per_host=2, group=2).record
+    record = simulate_collective(TWO_HOSTS, "all-reduce", "hierarchical", 2**20, ranks_per_host=2).record
+    as_told = simulate_collective(TWO_HOSTS, "all-reduce", "hierarchical", 2**20, ranks_per_host=2, group=2).record
     assert (record.ranks, record.time_s, record.placement) == (4, as_told.time_s, "linear, 2 per host")
 
 
@@ -108,7 +108,7 @@ def test_jobs_that_meet_on_a_link_take_longer_and_the_slowest_counts() -> None:
     slower = []
     for seed in range(8):
         alone, both = (
-            simulate(fabric, "all-reduce", "ring", 2**24, jobs=jobs, routing="ecmp", seed=seed).record
+            simulate_collective(fabric, "all-reduce", "ring", 2**24, jobs=jobs, routing="ecmp", seed=seed).record
             for jobs in ("0,4,8,12", "0,4,8,12/2,6,10,14")
         )
         assert [job["ranks"] for job in both.jobs] == [[0, 4, 8, 12], [2, 6, 10, 14]]
@@ -116,26 +116,26 @@ def test_jobs_that_meet_on_a_link_take_longer_and_the_slowest_counts() -> None:
         slower.append(both.time_s / alone.time_s)
     assert min(slower) >= 1 - 1e-9
     assert max(slower) > 1.5
-    dealt = simulate(fabric, "all-reduce", "ring", 2**24, jobs="2").record
+    dealt = simulate_collective(fabric, "all-reduce", "ring", 2**24, jobs="2").record
     assert [job["ranks"] for job in dealt.jobs] == [list(range(0, 16, 2)), list(range(1, 16, 2))]
-    apart = simulate(fabric, "all-reduce", "ring", 2**24, jobs="0,1,2,3/8,9").record
-    whole = [simulate(fabric, "all-reduce", "ring", 2**24, num_ranks=n).record.time_s for n in (4, 2)]
+    apart = simulate_collective(fabric, "all-reduce", "ring", 2**24, jobs="0,1,2,3/8,9").record
+    whole = [simulate_collective(fabric, "all-reduce", "ring", 2**24, num_ranks=n).record.time_s for n in (4, 2)]
     assert [job["time_s"] for job in apart.jobs] == whole
     assert apart.ranks == 4
 
 
 def test_one_job_of_all_is_the_collective_alone() -> None:
-    one, plain = (simulate(TWO_HOSTS, "all-reduce", "ring", 2**20, jobs=jobs).record for jobs in ("1", None))
+    one, plain = (simulate_collective(TWO_HOSTS, "all-reduce", "ring", 2**20, jobs=jobs).record for jobs in ("1", None))
     assert one.time_s == plain.time_s
     with pytest.raises(InputError, match="--jobs 2 knows single transfers alone: give --detail transfer"):
-        simulate(TWO_HOSTS, "all-reduce", "ring", 2**20, jobs="2", detail="folded")
+        simulate_collective(TWO_HOSTS, "all-reduce", "ring", 2**20, jobs="2", detail="folded")
 
 
 @pytest.mark.parametrize("detail", ["transfer", "folded", "collective"])
 @pytest.mark.parametrize("keep_trace", [True, False])
 def test_the_busiest_links_have_names_and_bytes(detail: str, keep_trace: bool) -> None:
     """A ring on two hosts crosses one NIC of each, with 2 x 15/16 of the buffer."""
-    done = simulate(TWO_HOSTS, "all-reduce", "ring", 2**24, detail=detail, links=True, keep_trace=keep_trace).record
+    done = simulate_collective(TWO_HOSTS, "all-reduce", "ring", 2**24, detail=detail, links=True, keep_trace=keep_trace).record
     assert len(done.links) == 10
     assert {each["link"] for each in done.links[:4]} == {
         "h0/nic0 -> leaf0", "leaf0 -> h0/nic0", "h1/nic0 -> leaf0", "leaf0 -> h1/nic0"
@@ -147,10 +147,10 @@ def test_the_busiest_links_have_names_and_bytes(detail: str, keep_trace: bool) -
 
 
 def test_links_are_counted_only_if_asked_for_and_where_routes_stay() -> None:
-    from commbench.sim.scenario import Scenario
+    from commbench.lowering.scenario import Scenario
 
-    assert simulate(TWO_HOSTS, "all-reduce", "ring", 2**20).record.links == ()
-    jittered = simulate(
+    assert simulate_collective(TWO_HOSTS, "all-reduce", "ring", 2**20).record.links == ()
+    jittered = simulate_collective(
         TWO_HOSTS, "all-reduce", "ring", 2**20, links=True, scenario=Scenario(jitter=0.2, seed=1), keep_trace=False
     ).record
     assert jittered.links[0]["bytes"] == pytest.approx(2 * 15 * 2**16, rel=0.2)

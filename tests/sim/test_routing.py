@@ -4,13 +4,13 @@
 from collections import Counter
 
 import pytest
+from commbench.program.ir import Program, Transfer
 
 from commbench.errors import RoutingError
-from commbench.program.expand import expand
-from commbench.program.ir import Program, Transfer
+from commbench.lowering.expand import expand
 from commbench.routing.policies import POLICIES
 from commbench.routing.router import Router
-from commbench.sim.collective import run_tasks, simulate
+from commbench.sim.collective import run_tasks, simulate_collective
 from commbench.topology.load import load_topology
 from commbench.topology.model import Topology
 from tests.cases import US, leaf_spine, shared_link, star
@@ -124,7 +124,7 @@ def test_channels_take_the_nics_of_a_rank_in_turn(policy: str) -> None:
 )
 def test_a_ring_uses_as_many_nics_as_its_channels_reach(topology: str, channels: int, speedup: int) -> None:
     fabric = load_topology(topology)
-    one, more = (simulate(fabric, "all-gather", "ring", 2**30, channels=k).record.time_s for k in (1, channels))
+    one, more = (simulate_collective(fabric, "all-gather", "ring", 2**30, channels=k).record.time_s for k in (1, channels))
     assert one / more == pytest.approx(speedup, rel=1e-3)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from commbench.routing.routes import make_router
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 
 MIB = 2**20
@@ -17,7 +17,7 @@ def test_the_ring_of_simgrids_raw_model(ranks: int, printed_us: str, num_shares:
     """64 MiB by ring: 2(n-1) steps of 64 MiB / n at 12.5 GB/s and 4 us, as SimGrid 3.32 printed it (CM02, no cross
     traffic, same fat tree).
     """
-    done = simulate(load_fabric(f"fat-tree-{ranks}"), "all-reduce", "ring", 64 * MIB, keep_trace=False)
+    done = simulate_collective(load_fabric(f"fat-tree-{ranks}"), "all-reduce", "ring", 64 * MIB, keep_trace=False)
     assert done.trace.finish_ps == 2 * (ranks - 1) * (64 * MIB // ranks * 80 + 4 * US)
     assert f"{done.trace.finish_ps / US:.3f}" == printed_us
     assert done.trace.num_shares == num_shares
@@ -27,7 +27,7 @@ def test_the_ring_of_simgrids_raw_model(ranks: int, printed_us: str, num_shares:
 @pytest.mark.parametrize("detail", ["folded", "collective"])
 def test_less_work_the_same_time(detail: str) -> None:
     fabric = load_fabric("fat-tree-1024")
-    done = simulate(fabric, "all-reduce", "ring", 64 * MIB, detail=detail, keep_trace=False)
+    done = simulate_collective(fabric, "all-reduce", "ring", 64 * MIB, detail=detail, keep_trace=False)
     assert round(done.record.time_s * 1e12) == 2 * 1023 * (64 * MIB // 1024 * 80 + 4 * US)
     assert done.record.transfers == 2_095_104
     assert done.record.shortcut
@@ -35,7 +35,7 @@ def test_less_work_the_same_time(detail: str) -> None:
 
 def test_a_hundred_thousand_ranks() -> None:
     """2 (131072 - 1) steps of 512 bytes at 12.5 GB/s; the longest way of a step is over the cores, six links."""
-    done = simulate(load_fabric("fat-tree-131072"), "all-reduce", "ring", 64 * MIB, detail="collective")
+    done = simulate_collective(load_fabric("fat-tree-131072"), "all-reduce", "ring", 64 * MIB, detail="collective")
     assert done.record.ranks == 131_072
     assert done.record.time_s == pytest.approx(2 * 131_071 * (512 / 12.5e9 + 6e-6), rel=1e-12)
 
@@ -47,7 +47,7 @@ def test_all_to_all_on_an_oversubscribed_tree() -> None:
     blocks up, by d-mod-k over 16 spines evenly: 240 over each of its uplinks, each half as wide as a rank's link.
     """
     fabric = load_fabric("leaf-spine-256-2to1")
-    done = simulate(fabric, "all-to-all", "direct", 64 * MIB)
+    done = simulate_collective(fabric, "all-to-all", "direct", 64 * MIB)
     block = 256 * 1024
     program = done.flat
     sends = program.peer >= 0

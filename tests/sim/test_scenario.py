@@ -8,17 +8,17 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
+from commbench.program.ir import Compute, Program, Transfer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commbench.errors import InputError, RunError, TopologyError
-from commbench.program.expand import expand
-from commbench.program.ir import Compute, Program, Transfer
+from commbench.lowering.expand import expand
+from commbench.lowering.scenario import Scenario
+from commbench.lowering.scenario_faults import State
 from commbench.routing.router import Router
 from commbench.routing.routes import make_router
 from commbench.sim import compiled
-from commbench.sim.scenario import Scenario
-from commbench.sim.scenario_faults import State
 from commbench.sim.setting import CUT_OFF, Change, What
 from commbench.topology.faults import Background, Fault, KilledRank, LinkFault, SlowRank
 from commbench.topology.load import load_fabric, load_topology

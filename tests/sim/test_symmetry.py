@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-
-from commbench.network.maxmin import max_min_rates
 from commbench.sim.patterns import Groups
-from commbench.sim.symmetry import kinds_of_links, positions
+
+from commbench.lowering.symmetry import kinds_of_links, positions
+from commbench.network.maxmin import max_min_rates
 from commbench.topology.load import load_fabric, load_topology
 
 Loads = Sequence[dict[int, float]]

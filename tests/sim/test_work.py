@@ -11,7 +11,7 @@ from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import ALGORITHMS, build, build_schedule
 from commbench.collectives.work import rows_of
 from commbench.errors import InputError
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 
 HUGE = "fat-tree-131072"
@@ -38,7 +38,7 @@ def test_what_nobody_can_wait_for_is_refused_at_once(
 ) -> None:
     fabric, began = load_fabric(HUGE), time.perf_counter()
     with pytest.raises(InputError, match=said):
-        simulate(fabric, collective, algorithm, **{"size_bytes": 2**26, "keep_trace": False} | options)
+        simulate_collective(fabric, collective, algorithm, **{"size_bytes": 2**26, "keep_trace": False} | options)
     assert time.perf_counter() - began < 5
 
 

@@ -3,6 +3,7 @@
 
 from typing import Any
 
+from commbench.libraries.ideal import Ideal
 from commbench.topology.load import load_fabric
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
@@ -51,15 +52,17 @@ def plan(model: Transformer = TINY, **changes: Any) -> StepPlan:
         "precision": get_precision("mixed-adam"),
         "zero": 0,
         "bucket_bytes": 2**20,
-        "ranks_per_host": 8,
-        "algorithms": {
-            **dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), "ring"),
-            "all-to-all": "direct",
-        },
     }
     return StepPlan(model=model, run=run, degrees=Degrees(**sizes), schedule=schedule, **(given | changes))
 
 
+RINGS = Ideal(
+    algorithms={**dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), "ring"), "all-to-all": "direct"},
+    channels=None,
+)
+
+
 def simulate(step: StepPlan, fabric: Topology | Tree | str = "dgx-h100-x2", **options: Any) -> StepSimulation:
     """The step on a fabric, given as a name or as itself."""
-    return simulate_step(step, load_fabric(fabric) if isinstance(fabric, str) else fabric, **options)
+    found = load_fabric(fabric) if isinstance(fabric, str) else fabric
+    return simulate_step(step, found, **{"library": RINGS, **options})

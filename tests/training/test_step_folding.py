@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from commbench.errors import InputError
-from commbench.sim.scenario import Scenario
+from commbench.lowering.scenario import Scenario
 from commbench.topology.faults import Background, KilledRank, LinkFault, SlowRank
 from commbench.training import folding as folding_module
 from commbench.training.simulate import StepSimulation
@@ -30,8 +30,8 @@ CASES: list[tuple[str, dict[str, Any], int]] = [  # fabric, plan, classes of ran
     ("dgx-h100-x16", {"tp": 8, "pp": 2, "dp": 6, "batch": 24}, 2),  # some pairs of stages cross the spines, some not
     ("dgx-h100-x16", {"tp": 8, "pp": 4, "dp": 3, "batch": 12}, 2),
     ("dgx-h100-x16", {"tp": 4, "pp": 4, "dp": 6, "batch": 24, "zero": 1}, 2),
-    ("fat-tree-16", {"tp": 2, "pp": 2, "dp": 4, "ranks_per_host": 1}, 1),
-    ("leaf-spine-16-4to1", {"tp": 2, "pp": 2, "dp": 4, "ranks_per_host": 1}, 2),
+    ("fat-tree-16", {"tp": 2, "pp": 2, "dp": 4}, 1),
+    ("leaf-spine-16-4to1", {"tp": 2, "pp": 2, "dp": 4}, 2),
     ("dgx-v100", {"tp": 2, "pp": 2, "dp": 2}, 2),
 ]
 
@@ -104,7 +104,7 @@ def test_a_slower_link_tells_ranks_apart() -> None:
 
 
 def test_random_placement_is_as_exact() -> None:
-    step = plan(tp=2, pp=2, dp=4, ranks_per_host=1)
+    step = plan(tp=2, pp=2, dp=4)
     found, unfolded = (
         simulate(step, "fat-tree-64", placement="random", seed=3, unfolded=flag) for flag in (False, True)
     )

@@ -76,7 +76,7 @@ def test_links_are_told_by_what_they_join(record: SimulatedStep) -> None:
 
 
 def test_links_of_a_tree_are_told_likewise() -> None:
-    step = plan(dp=16, batch=16, ranks_per_host=1)
+    step = plan(dp=16, batch=16)
     graph, tree = (simulate(step, name).record.busiest_links for name in ("fat-tree-16", "fat-tree-16"))
     assert {one["joins"] for one in tree} >= {"cpu -> nic", "nic -> leaf", "leaf -> nic", "nic -> cpu"}
     assert graph == tree

@@ -9,7 +9,7 @@ import pytest
 
 from commbench.cli.main import app
 from commbench.errors import CheckFailedError, InputError
-from commbench.network.transport import GLOO_TCP
+from commbench.libraries.gloo import GLOO_TCP
 from commbench.report.agreement import render_agreement
 from commbench.results.journal import Journal, read_records
 from commbench.results.records import Measured

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 from commbench.collectives.registry import build_schedule
-from commbench.network.transport import GLOO_TCP, Transport
-from commbench.program.expand import expand_schedule
+from commbench.lowering.expand import expand_schedule
+from commbench.lowering.transport import Conveyed, Way
+from commbench.libraries.gloo import GLOO_TCP
+from commbench.network.transport import Transport
 from commbench.program.flat import TRANSFER, FlatProgram, together
 from commbench.results.records import Measured
 from commbench.routing.routes import make_router
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.sim.placing import conveyed
 from commbench.sim.setting import Processors
-from commbench.sim.transport import Conveyed, Way
 from commbench.topology.model import LinkKind, Topology
 from commbench.units import PS_PER_S
 from commbench.validate.lab_predict import LabRoutes, predict
@@ -58,8 +59,8 @@ def test_a_bare_transport_changes_nothing() -> None:
     """Rings, trees, all at once: the same time as without, as nothing shares a connection."""
     topology = topology_of(STAR)
     for collective, algorithm in (("all-reduce", "ring"), ("broadcast", "gloo"), ("all-to-all", "direct")):
-        plain = simulate(topology, collective, algorithm, 2**18)
-        over = simulate(topology, collective, algorithm, 2**18, transport=BARE)
+        plain = simulate_collective(topology, collective, algorithm, 2**18)
+        over = simulate_collective(topology, collective, algorithm, 2**18, transport=BARE)
         assert over.record.transfers == plain.record.transfers
         assert over.record.time_s == pytest.approx(plain.record.time_s, rel=1e-3)  # but for the fabric's latencies
 

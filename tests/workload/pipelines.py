@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from commbench.program.expand import expand
+from commbench.lowering.expand import expand
 from commbench.program.flat import COMPUTE
 from commbench.routing.router import Router
 from commbench.sim.collective import run_tasks

@@ -4,12 +4,12 @@
 from collections.abc import Callable
 
 import pytest
+from commbench.program.ir import Compute, Transfer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from commbench.errors import InputError
-from commbench.program.expand import expand
-from commbench.program.ir import Compute, Transfer
+from commbench.lowering.expand import expand
 from commbench.routing.router import Router
 from commbench.sim.collective import run_tasks
 from commbench.workload.pipeline.bubble import Bubble, bubble_of

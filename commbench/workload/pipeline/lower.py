@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a pipeline schedule to a program: a compute operation per step, a transfer per boundary that data crosses.
+"""From a pipeline schedule to operations: who needs which result, and what crosses the boundaries between stages.
 
-Rules:
+:class:`Deliveries` is that for every pipeline, of training steps too; :func:`pipeline_program` is the plain one, with a
+compute operation per step and a transfer per boundary that data crosses. Its rules:
 
 * A step is one operation on (rank, "compute"), in the order of the schedule. An overlapped pair is one operation that
   lasts ``overlap`` times the sum of its two passes: 1.0 (nothing gained) unless the caller says otherwise.
@@ -14,13 +15,17 @@ Rules:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from commbench.errors import InputError
-from commbench.program.ir import Compute, Operation, Program, Transfer
+from commbench.program.operations import Program, ProgramBuilder
 from commbench.workload.pipeline.check import lockstep
 from commbench.workload.pipeline.schedule import Action, Pass, PipelineSchedule, Result, Step, gives, needs
 
-__all__ = ["Durations", "StageTimes", "by_stage", "pipeline_operations", "pipeline_program"]
+__all__ = ["Deliveries", "Durations", "StageTimes", "add_pipeline", "boundary", "by_stage", "pipeline_program"]
+
+Ready = TypeVar("Ready")
+"""What says that a result is there: an operation, or several."""
 
 Durations = Callable[[Action], int]
 """Picoseconds that an action lasts."""
@@ -61,6 +66,7 @@ def pipeline_program(
     overlap: float = 1.0,
     ranks: Sequence[int] | None = None,
     num_ranks: int | None = None,
+    one_stream: bool = False,
 ) -> Program:
     """The program of one pipeline.
 
@@ -71,26 +77,68 @@ def pipeline_program(
         overlap: time of an overlapped pair over the sum of its passes.
         ranks: world rank of every pipeline rank; None takes 0, 1, 2 and so on.
         num_ranks: world size; None takes what the ranks need.
+        one_stream: whether all that a rank sends to another goes one at a time, as over one connection, and not only
+            what crosses one boundary.
 
     Raises:
         InputError: a negative size, an overlap that is not above 0, or not one world rank per pipeline rank.
         ScheduleError: the schedule deadlocks.
     """
     world = tuple(range(schedule.num_ranks)) if ranks is None else tuple(ranks)
-    operations = pipeline_operations(schedule, durations, num_bytes, overlap=overlap, ranks=world)
-    return Program(max(world) + 1 if num_ranks is None else num_ranks, tuple(operations))
+    build = ProgramBuilder(max(world, default=0) + 1 if num_ranks is None else num_ranks)
+    add_pipeline(build, schedule, durations, num_bytes, overlap=overlap, ranks=world, one_stream=one_stream)
+    return build.build()
 
 
-def pipeline_operations(
+class Deliveries(Generic[Ready]):
+    """Brings the result of every pass to its own rank and to the stage that waits for it.
+
+    Args:
+        schedule: of the pipeline.
+        send: (pipeline rank, pipeline rank of the receiver, action, what it waits for) -> what its arrival is told by.
+    """
+
+    def __init__(self, schedule: PipelineSchedule, send: Callable[[int, int, Action, Ready], Ready]) -> None:
+        self._schedule, self._send = schedule, send
+        self._there: dict[tuple[Result, int], Ready] = {}
+
+    def wanted(self, rank: int, step: Step) -> list[Ready]:
+        """What a step waits for on its rank; each result once."""
+        results = dict.fromkeys(r for action in step.parts for r in needs(action, self._schedule.num_stages))
+        return [self._there[result, rank] for result in results if (result, rank) in self._there]
+
+    def deliver(self, rank: int, action: Action, ready: Ready) -> None:
+        """An action's result is there."""
+        result = gives(action)
+        if result is None:
+            return
+        self._there[result, rank] = ready
+        to_stage = _next_stage(action)
+        if 0 <= to_stage < self._schedule.num_stages:
+            peer = self._schedule.rank_of_stage[to_stage]
+            self._there[result, peer] = ready if peer == rank else self._send(rank, peer, action, ready)
+
+
+def _next_stage(action: Action) -> int:
+    return action.stage + (1 if action.kind is Pass.FORWARD else -1)
+
+
+def boundary(action: Action) -> str:
+    """Of the stream that an action's result goes on."""
+    return f"stage {action.stage} to {_next_stage(action)}"
+
+
+def add_pipeline(
+    build: ProgramBuilder,
     schedule: PipelineSchedule,
     durations: Durations,
     num_bytes: int,
     *,
     ranks: Sequence[int],
     overlap: float = 1.0,
-    first: int = 0,
-) -> list[Operation]:
-    """The operations of one pipeline, numbered from ``first``, so that several can stand in one program.
+    one_stream: bool = False,
+) -> None:
+    """Add the operations of one pipeline, so that several can stand in one program.
 
     Arguments and errors as for :func:`pipeline_program`.
     """
@@ -100,69 +148,25 @@ def pipeline_operations(
         raise InputError(
             f"pipeline schedule {schedule.name} has {schedule.num_ranks} ranks; {len(ranks)} world ranks are given"
         )
-    build = _Builder(schedule, durations, num_bytes, overlap, ranks, first)
+
+    def send(src: int, dst: int, action: Action, ready: int) -> int:
+        if not num_bytes:
+            return ready
+        label = f"{action.stage}SEND_{'F' if action.kind is Pass.FORWARD else 'B'}{action.microbatch}"
+        stream = f"{ranks[src]} to {ranks[dst]}" if one_stream else boundary(action)
+        return build.transfer(ranks[src], ranks[dst], num_bytes, stream=stream, after=(ready,), label=label)
+
+    deliveries = Deliveries(schedule, send)
     for row in lockstep(schedule):
         for rank, step in enumerate(row):
-            if step is not None:
-                build.add(rank, step)
-    return build.operations
-
-
-class _Builder:
-    """Collects operations; remembers which one brings each result to the rank that needs it."""
-
-    def __init__(
-        self,
-        schedule: PipelineSchedule,
-        durations: Durations,
-        num_bytes: int,
-        overlap: float,
-        ranks: Sequence[int],
-        first: int,
-    ) -> None:
-        self.schedule, self.durations, self.num_bytes = schedule, durations, num_bytes
-        self.overlap, self.ranks, self.first = overlap, ranks, first
-        self.operations: list[Operation] = []
-        self.brings: dict[tuple[Result, int], int] = {}  # (result, pipeline rank) -> operation that brings it there
-
-    def append(self, operation: Operation) -> int:
-        self.operations.append(operation)
-        return self.first + len(self.operations) - 1
-
-    def add(self, rank: int, step: Step) -> None:
-        lasts = sum(self.durations(action) for action in step.parts)
-        wanted = {result for action in step.parts for result in needs(action, self.schedule.num_stages)}
-        number = self.append(
-            Compute(
-                rank=self.ranks[rank],
-                duration_ps=lasts if len(step.parts) == 1 else round(lasts * self.overlap),
-                after=tuple(sorted(self.brings[result, rank] for result in wanted)),
+            if step is None:
+                continue
+            lasts = sum(durations(action) for action in step.parts)
+            number = build.compute(
+                ranks[rank],
+                lasts if len(step.parts) == 1 else round(lasts * overlap),
+                after=sorted(set(deliveries.wanted(rank, step))),
                 label=str(step),
             )
-        )
-        for action in step.parts:
-            self.send(rank, action, number)
-
-    def send(self, rank: int, action: Action, number: int) -> None:
-        """Bring an action's result to its own rank and to the stage that waits for it."""
-        result = gives(action)
-        if result is None:
-            return
-        self.brings[result, rank] = number
-        forward = action.kind is Pass.FORWARD
-        to_stage = action.stage + (1 if forward else -1)
-        if not 0 <= to_stage < self.schedule.num_stages:
-            return
-        peer = self.schedule.rank_of_stage[to_stage]
-        if peer != rank and self.num_bytes:
-            number = self.append(
-                Transfer(
-                    src=self.ranks[rank],
-                    dst=self.ranks[peer],
-                    num_bytes=self.num_bytes,
-                    stream=f"stage {action.stage} to {to_stage}",
-                    after=(number,),
-                    label=f"{action.stage}SEND_{'F' if forward else 'B'}{action.microbatch}",
-                )
-            )
-        self.brings[result, peer] = number
+            for action in step.parts:
+                deliveries.deliver(rank, action, number)

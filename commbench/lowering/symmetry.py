@@ -18,8 +18,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from commbench.lowering.aggregate import GroupFlows, together
 from commbench.routing.routes import Fabric
-from commbench.sim.patterns import Groups, together
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
 
@@ -47,7 +47,7 @@ def kinds_of_links(fabric: Fabric) -> IntArray:
 
 
 def positions(
-    flows: Sequence[Groups], bandwidths: FloatArray, *, kinds: IntArray | None = None, marks: IntArray | None = None
+    flows: Sequence[GroupFlows], bandwidths: FloatArray, *, kinds: IntArray | None = None, marks: IntArray | None = None
 ) -> list[IntArray]:
     """Class of every group of every pattern: all 0 where all groups of the pattern are in symmetric positions.
 
@@ -67,7 +67,7 @@ def positions(
     return [np.unique(colour, return_inverse=True)[1].astype(np.int64) for colour in colours]
 
 
-def _over(groups: Groups, binding: npt.NDArray[np.bool_]) -> Groups:
+def _over(groups: GroupFlows, binding: npt.NDArray[np.bool_]) -> GroupFlows:
     """The same over these links only."""
     kept = binding[groups.link]
     return replace(
@@ -80,7 +80,7 @@ def _over(groups: Groups, binding: npt.NDArray[np.bool_]) -> Groups:
 
 
 def _binding(
-    flows: Sequence[Groups], bandwidths: FloatArray, kinds: IntArray, marks: IntArray
+    flows: Sequence[GroupFlows], bandwidths: FloatArray, kinds: IntArray, marks: IntArray
 ) -> npt.NDArray[np.bool_]:
     """False for links that another link speaks for; see the module docstring."""
     joint = [together(one) for one in flows]
@@ -116,7 +116,7 @@ def _spoken_for(
     return found
 
 
-def _refined(flows: Sequence[Groups], bandwidths: FloatArray, marks: IntArray) -> list[Colours]:
+def _refined(flows: Sequence[GroupFlows], bandwidths: FloatArray, marks: IntArray) -> list[Colours]:
     """Colours of every pattern's groups when nothing splits any more."""
     sizes = [len(one.chain_ps) for one in flows]
     start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -125,8 +125,9 @@ def _refined(flows: Sequence[Groups], bandwidths: FloatArray, marks: IntArray) -
     link = np.concatenate([one.link for one in flows])
     weight = np.concatenate([one.weights for one in flows]).view(np.uint64)
     own = np.concatenate([one.own_bandwidth for one in flows]).view(np.uint64)
-    chain = np.concatenate([one.chain_ps for one in flows]).view(np.uint64)
-    of_flow = _mix(_mix(pattern.astype(np.uint64)) ^ _mix(own + _mix(chain)))
+    chain, carried = (np.concatenate([getattr(one, name) for one in flows]) for name in ("chain_ps", "num_bytes"))
+    own += _mix(chain.view(np.uint64) + _mix(carried.view(np.uint64)))
+    of_flow = _mix(_mix(pattern.astype(np.uint64)) ^ _mix(own))
     of_link = _mix(_mix(np.ascontiguousarray(bandwidths).view(np.uint64)) + _mix(marks.astype(np.uint64)))
     count = 0
     while (now := len(np.unique(of_flow)) + len(np.unique(of_link))) > count:

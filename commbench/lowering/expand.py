@@ -5,25 +5,24 @@ A collective becomes, for each record pair of its schedule, one transfer, and fo
 one compute task, the *step end*, which lasts as long as the step's reductions. The window rule of
 :mod:`commbench.collectives.schedule` then reads: a transfer of step s waits for step end s - window on both its
 ranks; step end s waits for the transfers of step s and for step end s - 1.
-
-A coupled call becomes one coupled task, whose bytes and route are the simulator's to fill in: the pattern of the
-operation that it came from says what flows.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from commbench.collectives.registry import build_schedule
+from commbench.cluster import Cluster
 from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Kind, Schedule
 from commbench.collectives.traffic import messages_of
 from commbench.errors import InputError
-from commbench.program.flat import COMPUTE, COUPLED, TRANSFER, FlatProgram, compress
-from commbench.program.ir import CollectiveCall, Compute, CoupledCall, Program, Transfer, ranks_of
+from commbench.lowering.aggregate import layouts_of
+from commbench.lowering.choose import Choices
+from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
 from commbench.program.loop import LoopProgram
+from commbench.program.operations import NOTHING, Communication, Program, Transfer
 
 __all__ = ["expand", "expand_rounds", "expand_schedule"]
 
@@ -81,46 +80,68 @@ class _Builder:
             self._rows.clear()
 
 
-def expand(program: Program, *, reduction_ps_per_byte: float) -> FlatProgram:
-    """The tasks of a program.
+def expand(program: Program, cluster: Cluster, choices: Choices) -> FlatProgram:
+    """The tasks of a program, every transfer of it.
 
     Args:
-        program: what to run.
-        reduction_ps_per_byte: time to add one received byte on a rank, from the topology's costs.
+        program: what to run; each rank stands for itself.
+        cluster: where its ranks sit. choices: how its collectives go.
+
+    Raises:
+        InputError: a rank that stands for others, a collective of several groups, or of switches that add; or the
+            library cannot serve one.
     """
-    build = _Builder()
-    last_on: dict[tuple[int, str], int] = {}  # (rank, stream) -> the task that ends its latest operation
+    if program.represented_by is not None:
+        raise InputError("a folded program has no single transfers: give --detail collective, or do not fold it")
+    build, reduction = _Builder(), cluster.fabric.costs.reduction_ps_per_byte
+    calls = [_call_of(what, cluster, choices) for what in program.communications]
+    last_on: dict[tuple[int, int], int] = {}  # (rank, stream) -> the task that ends its latest operation
     ends: list[set[int]] = []  # per operation: the tasks that end it on its ranks
-    for number, op in enumerate(program.operations):
-        earlier = {end for before in op.after for end in ends[before]}
-        waits = {rank: earlier | _present(last_on.get((rank, op.stream))) for rank in ranks_of(op)}
-        match op:
-            case Compute():
-                task = build.add_one(
-                    waits[op.rank], kind=COMPUTE, rank=op.rank, duration_ps=op.duration_ps, operation=number
-                )
-                done = {op.rank: task}
-            case Transfer():
-                task = build.add_one(
-                    waits[op.src] | waits[op.dst],
-                    kind=TRANSFER,
-                    rank=op.src,
-                    peer=op.dst,
-                    num_bytes=op.num_bytes,
-                    channel=0,
-                    operation=number,
-                )
-                done = {op.src: task, op.dst: task}
-            case CollectiveCall():
-                schedule = _schedule_of(op)
-                done = _add_collective(build, schedule, op, number, waits, reduction_ps_per_byte)
-            case CoupledCall():
-                everything = set[int]().union(*waits.values())
-                task = build.add_one(everything, kind=COUPLED, rank=op.ranks[0], operation=number)
-                done = dict.fromkeys(op.ranks, task)
+    columns = (program.rank, program.duration_ps, program.communication, program.stream)
+    for number, (rank, lasts, talks, stream) in enumerate(np.stack(columns, axis=1).tolist()):
+        ranks = (rank,) if talks == NOTHING else program.ranks_of[talks]
+        earlier = set[int]().union(*(ends[before] for before in program.waits_of(number)))
+        waits = {rank: earlier | _present(last_on.get((rank, stream))) for rank in ranks}
+        if talks == NOTHING:
+            done = {rank: build.add_one(waits[rank], kind=COMPUTE, rank=rank, duration_ps=lasts, operation=number)}
+        elif isinstance(calls[talks], Transfer):
+            done = _add_transfers(build, calls[talks], number, waits)
+        else:
+            done = _add_collective(build, replace(calls[talks], number=number), waits, reduction)
         ends.append(set(done.values()))
-        last_on.update({(rank, op.stream): task for rank, task in done.items()})
+        last_on.update({(rank, stream): task for rank, task in done.items()})
     return build.build(program.num_ranks)
+
+
+def _call_of(what: Communication, cluster: Cluster, choices: Choices) -> "Transfer | _Call":
+    """A communication as the library has it go."""
+    if isinstance(what, Transfer):
+        return what
+    if len(what.groups) != 1:
+        raise InputError(f"a collective of {len(what.groups)} groups at a time has no single transfers; one call each")
+    layout = layouts_of(what.groups, cluster)[1][0]
+    chosen = choices.of(what, layout)
+    schedule = chosen.form.schedule() if isinstance(chosen.form, Rounds) else chosen.form
+    if schedule.num_switches:
+        name = chosen.choice.name
+        raise InputError(f"algorithm {name} needs switches that add; it can be simulated alone, not in a program")
+    return _Call(schedule, what.groups[0], what.num_elements, what.element_bytes, 0)
+
+
+def _add_transfers(build: "_Builder", what: Transfer, number: int, waits: dict[int, set[int]]) -> dict[int, int]:
+    done: dict[int, int] = {}
+    for src, dst in what.pairs.tolist():
+        task = build.add_one(
+            waits[src] | waits[dst],
+            kind=TRANSFER,
+            rank=src,
+            peer=dst,
+            num_bytes=what.num_bytes,
+            channel=0,
+            operation=number,
+        )
+        done.update({src: task, dst: task})
+    return done
 
 
 def expand_schedule(
@@ -188,27 +209,6 @@ def expand_rounds(
     )
 
 
-def _schedule_of(op: CollectiveCall) -> Schedule:
-    """The schedule of a collective inside a program.
-
-    Raises:
-        InputError: it needs switches that add; programs have no place for them yet.
-    """
-    schedule = build_schedule(
-        op.collective,
-        op.algorithm,
-        len(op.group),
-        op.slices,
-        num_elements=op.num_elements,
-        element_bytes=op.element_bytes,
-    )
-    if schedule.num_switches:
-        raise InputError(
-            f"algorithm {op.algorithm} needs switches that add; it can be simulated alone, not in a program"
-        )
-    return schedule
-
-
 def _present(task: int | None) -> set[int]:
     return set() if task is None else {task}
 
@@ -224,26 +224,17 @@ class _Call:
     number: int
 
 
-def _add_collective(
-    build: _Builder,
-    schedule: Schedule,
-    op: CollectiveCall,
-    number: int,
-    waits: dict[int, set[int]],
-    reduction: float,
-) -> dict[int, int]:
+def _add_collective(build: _Builder, call: _Call, waits: dict[int, set[int]], reduction: float) -> dict[int, int]:
     """Add the schedule between two joins per rank: one before it, one after it. Returns the joins after it."""
-    group = np.array(op.group, dtype=np.int64)
-    entry = build.add(len(group), kind=COMPUTE, rank=group, operation=number)
-    for join, rank in zip(entry.tolist(), op.group, strict=True):
+    group = call.group
+    entry = build.add(len(group), kind=COMPUTE, rank=group, operation=call.number)
+    for join, rank in zip(entry.tolist(), group.tolist(), strict=True):
         build.need(join, np.array(sorted(waits[rank]), dtype=np.int64))
-    lane_rank, lane_end = _add_schedule(
-        build, _Call(schedule, group, op.num_elements, op.element_bytes, number), reduction, entry
-    )
-    leave = build.add(len(group), kind=COMPUTE, rank=group, operation=number)
+    lane_rank, lane_end = _add_schedule(build, call, reduction, entry)
+    leave = build.add(len(group), kind=COMPUTE, rank=group, operation=call.number)
     build.need(leave, entry)
     build.need(leave[lane_rank], lane_end)
-    return dict(zip(op.group, leave.tolist(), strict=True))
+    return dict(zip(group.tolist(), leave.tolist(), strict=True))
 
 
 def _add_schedule(build: _Builder, call: _Call, reduction: float, entry: IntArray | None) -> tuple[IntArray, IntArray]:

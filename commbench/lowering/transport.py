@@ -23,13 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.errors import InputError
-from commbench.network.transport import Transport
+from commbench.network.transport import Connections, Transport
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
 from commbench.sim.setting import Paths
 from commbench.sim.trace import Trace
 from commbench.units import PS_PER_S
 
-__all__ = ["Conveyed", "Way", "convey", "with_way_back"]
+__all__ = ["Transported", "apply_transport", "with_way_back"]
 
 IntArray = npt.NDArray[np.int64]
 Edge = tuple[int, int]
@@ -40,25 +40,8 @@ _ALIKE = 1.1  # links whose bandwidths are within this of each other are equally
 _NAMES = ("kind", "rank", "peer", "num_bytes", "duration_ps", "channel", "step", "operation")
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How messages go.
-
-    Attributes:
-        transport: what they cost. rails: that the channels take in turn. seed: of what is left to chance.
-        burst_bytes: that the token bucket of a link holds; 0: links have none.
-        idle_ps: since when links had nothing to do at time 0, and their buckets filled.
-    """
-
-    transport: Transport
-    rails: int = 1
-    seed: int = 0
-    burst_bytes: int = 0
-    idle_ps: int = 0
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Conveyed:
+class Transported:
     """A program as it was carried out: tasks keep their numbers, new ones come behind them."""
 
     program: FlatProgram
@@ -66,42 +49,55 @@ class Conveyed:
     trace: Trace
 
 
-def convey(program: FlatProgram, paths: Paths, way: Way, run: Callable[[FlatProgram, Paths], Trace]) -> Conveyed:
+def apply_transport(
+    program: FlatProgram,
+    paths: Paths,
+    over: Connections,
+    seed: int,
+    run: Callable[[FlatProgram, Paths], Trace],
+) -> Transported:
     """Carry out a program.
 
     Args:
-        program: of transfers. paths: their routes (:func:`with_way_back`). way: how they go.
-        run: an engine in its setting.
+        program: of transfers. paths: their routes (:func:`with_way_back`). over: what they go over.
+        seed: of what is left to chance. run: an engine in its setting.
+
+    Raises:
+        InputError: tasks wait for each other in a circle.
     """
+    result: Transported | None = None
     edges: frozenset[Edge] = frozenset()
     credit = np.zeros(1, dtype=np.int64)  # of each task of the new program, or of all alike
     for _ in range(_MOST_ROUNDS):
-        work = _Rewriting(program, paths, way)
+        work = _Rewriting(program, paths, over, seed)
         work.rewrite(edges)
         done = work.done()
         try:
             done.check_acyclic()
-        except InputError:  # what came first cannot be told; the order of before stays
-            break
+        except InputError:
+            if result is None:  # the program itself
+                raise
+            break  # what came first cannot be told; the order of before stays
         own = replace(paths, route_of=work.routes())
         lighter = replace(done, num_bytes=done.num_bytes - credit)
-        result = Conveyed(lighter, own, run(lighter, own))
+        result = Transported(lighter, own, run(lighter, own))
         found, before = work.between_channels(result.trace), credit
-        if way.burst_bytes:
-            credit = _credit(done, result.trace, own, way, work.last_packets())
+        if over.burst_bytes:
+            credit = _credit(done, result.trace, own, over, work.last_packets())
         if found == edges and not np.any(credit != before):
             break
         edges = found
+    assert result is not None
     return result
 
 
-def _credit(program: FlatProgram, trace: Trace, paths: Paths, way: Way, last_packets: dict[int, int]) -> IntArray:
+def _credit(program: FlatProgram, trace: Trace, paths: Paths, over: Connections, last_packets: dict[int, int]) -> IntArray:
     """Of every flow, the bytes that it need not wait for; by the times of a simulation.
 
     That is what its links have saved up (less than nothing where the flow before has debts) and its last packet. The
     slowest links of a route count; the others have enough left.
     """
-    saved = np.minimum(way.burst_bytes, paths.bandwidths * way.idle_ps / PS_PER_S)
+    saved = np.minimum(over.burst_bytes, paths.bandwidths * over.idle_ps / PS_PER_S)
     busy_until = np.zeros(len(paths.bandwidths))
     credit = np.zeros(program.num_tasks, dtype=np.int64)
     moves = np.flatnonzero(program.kind == TRANSFER)
@@ -110,7 +106,7 @@ def _credit(program: FlatProgram, trace: Trace, paths: Paths, way: Way, last_pac
         links = paths.links[paths.first[route] : paths.first[route + 1]]
         links = links[paths.bandwidths[links] < _ALIKE * paths.bandwidths[links].min()]
         idle_s = np.maximum(0.0, trace.start_ps[task] - busy_until[links]) / PS_PER_S
-        saved[links] = np.minimum(way.burst_bytes, saved[links] + idle_s * paths.bandwidths[links])
+        saved[links] = np.minimum(over.burst_bytes, saved[links] + idle_s * paths.bandwidths[links])
         credit[task] = min(int(saved[links].min()) + last, int(program.num_bytes[task]))
         saved[links] -= credit[task]
         busy_until[links] = np.maximum(busy_until[links], trace.end_ps[task])
@@ -133,7 +129,8 @@ class _Rewriting:
 
     old: FlatProgram
     paths: Paths
-    way: Way
+    over: Connections
+    seed: int
     new: list[tuple[int, ...]] = field(default_factory=list)
     route: list[int] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
@@ -158,7 +155,7 @@ class _Rewriting:
         self._redirect()
 
     def _transfer(self, task: int, before: int | None) -> None:
-        transport, old = self.way.transport, self.old
+        transport, old = self.over.transport, self.old
         src, dst = int(old.rank[task]), int(old.peer[task])
         begin = self._add(task, COMPUTE, src, duration_ps=transport.latency_ps)
         whole = transport.bytes_on_wire(int(old.num_bytes[task]))
@@ -179,9 +176,9 @@ class _Rewriting:
         two that send to each other in the same step is first."""
         if self.old.step[answer] < self.old.step[task]:
             self.edges.append((self.parts[task].begin, answer))
-        elif self.way.transport.answers_late:
+        elif self.over.transport.answers_late:
             ends = sorted((int(self.old.rank[task]), int(self.old.peer[task])))
-            late, early = (task, answer) if _coin(self.way.seed, *ends) else (answer, task)
+            late, early = (task, answer) if _coin(self.seed, *ends) else (answer, task)
             self.edges.append((self.parts[late].begin, early))
 
     def _redirect(self) -> None:
@@ -208,7 +205,7 @@ class _Rewriting:
         """Bytes of the last packet of the message of every flow."""
         found = {}
         for task, parts in self.parts.items():
-            found[task] = found[parts.flow] = self.way.transport.last_packet(int(self.old.num_bytes[task]))
+            found[task] = found[parts.flow] = self.over.transport.last_packet(int(self.old.num_bytes[task]))
         return found
 
     def done(self) -> FlatProgram:
@@ -233,10 +230,10 @@ class _Rewriting:
         """
         old, sent = self.old, defaultdict[tuple[int, int, int], list[int]](list)
         for task in self.parts:
-            sent[int(old.rank[task]), int(old.peer[task]), int(old.channel[task]) % self.way.rails].append(task)
+            sent[int(old.rank[task]), int(old.peer[task]), int(old.channel[task]) % self.over.rails].append(task)
         found: set[Edge] = set()
         for task in self.parts:
-            src, dst, rail = int(old.rank[task]), int(old.peer[task]), int(old.channel[task]) % self.way.rails
+            src, dst, rail = int(old.rank[task]), int(old.peer[task]), int(old.channel[task]) % self.over.rails
             for others, since in ((sent[src, dst, rail], src), (sent.get((dst, src, rail), []), dst)):
                 at = self._ready(task, since, trace), int(old.channel[task])
                 ahead = [other for other in others if self._is_ahead(other, task, at, trace)]
@@ -249,7 +246,7 @@ class _Rewriting:
     def _is_ahead(self, other: int, task: int, at: tuple[int, int], trace: Trace) -> bool:
         if self.old.channel[other] == self.old.channel[task]:
             return False
-        begun = int(trace.start_ps[self.parts[other].flow]) - self.way.transport.latency_ps
+        begun = int(trace.start_ps[self.parts[other].flow]) - self.over.transport.latency_ps
         return (begun, int(self.old.channel[other])) < at and int(trace.end_ps[other]) > at[0]
 
     def _ready(self, task: int, rank: int, trace: Trace) -> int:

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a communication library is to the simulator: it chooses how a collective goes, and says what messages cost.
+
+Engines know none of this. A :class:`Library` is asked once for every collective and every layout of ranks on hosts that
+it meets; what it answers is turned into messages by :mod:`commbench.lowering`.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Protocol
+
+from commbench.collectives.algorithm import Algorithm, Request
+from commbench.collectives.registry import build, rounds_of
+from commbench.collectives.rounds import Rounds
+from commbench.collectives.schedule import Schedule
+from commbench.errors import InputError
+from commbench.network.transport import Connections
+
+__all__ = ["Choice", "Layout", "Library", "Wanted", "form_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the ranks of one group sit.
+
+    Attributes:
+        hosts: of every rank, numbered from 0 in the order of their first rank.
+        ways: orders of a host's ranks along direct links that share none (``Request.ways``).
+    """
+
+    hosts: tuple[int, ...]
+    ways: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def num_hosts(self) -> int:
+        """Hosts that the group lies on."""
+        return max(self.hosts) + 1
+
+    @property
+    def ranks_per_host(self) -> int:
+        """Of the fullest host."""
+        return max(Counter(self.hosts).values())
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A collective that a library is asked about.
+
+    Attributes:
+        kind: a key of ``collectives.spec.COLLECTIVES``.
+        num_elements: of the full buffer. element_bytes: of one. root: for rooted collectives.
+    """
+
+    kind: str
+    num_elements: int
+    element_bytes: int
+    root: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """How a collective goes.
+
+    Attributes:
+        algorithm: what is built, or a schedule as it is. request: for what; it holds channels and slices (pipeline
+            depth).
+        protocol: of the library, "" where it has but one.
+    """
+
+    algorithm: Algorithm | Schedule
+    request: Request
+    protocol: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the algorithm."""
+        return self.algorithm.algorithm if isinstance(self.algorithm, Schedule) else self.algorithm.name
+
+
+def form_of(choice: Choice) -> Rounds | Schedule:
+    """The messages of a choice, as rounds if it has them.
+
+    Raises:
+        InputError: the algorithm cannot serve the request.
+    """
+    if isinstance(choice.algorithm, Schedule):
+        schedule, ranks = choice.algorithm, choice.request.num_ranks
+        if schedule.num_ranks != ranks:
+            raise InputError(f"schedule {schedule.algorithm} is for {schedule.num_ranks} ranks, not {ranks}")
+        return schedule
+    return rounds_of(choice.algorithm, choice.request) or build(choice.algorithm, choice.request)
+
+
+class Library(Protocol):
+    """One library."""
+
+    @property
+    def name(self) -> str:
+        """As records have it."""
+
+    @property
+    def connections(self) -> Connections | None:
+        """What messages go over, and cost beside their payload; None: what the topology says alone."""
+
+    def choose(self, wanted: Wanted, layout: Layout) -> Choice:
+        """How the collective goes for ranks that sit so.
+
+        Raises:
+            InputError: it has no such collective, or cannot serve this group.
+        """

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asking a library how a collective goes, each question only once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from commbench.collectives.rounds import Rounds
+from commbench.collectives.schedule import Schedule
+from commbench.collectives.traffic import Traffic, traffic_of
+from commbench.errors import InputError
+from commbench.libraries.base import Choice, Layout, Library, Wanted, form_of
+from commbench.lowering.bounded import require_bounded
+from commbench.program.operations import Collective
+from commbench.sim.engines import Run
+
+__all__ = ["Choices", "Chosen"]
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A collective as a library has it go: the choice, and its messages."""
+
+    wanted: Wanted
+    choice: Choice
+    form: Rounds | Schedule
+
+    @property
+    def num_switches(self) -> int:
+        """Switches that take part."""
+        return self.form.num_switches if isinstance(self.form, Schedule) else 0
+
+    @cached_property
+    def traffic(self) -> tuple[Traffic, ...]:
+        """Step by step."""
+        return tuple(traffic_of(self.form, self.wanted.num_elements, self.wanted.element_bytes))
+
+
+class Choices:
+    """What a library has chosen so far.
+
+    Args:
+        library: that chooses. place: name of the fabric.
+        how: the program will be run; what that would take too long is refused.
+    """
+
+    def __init__(self, library: Library, place: str, how: Run | None = None) -> None:
+        self.library, self._place, self._how = library, place, how
+        self._made: dict[tuple[Wanted, Layout], Chosen] = {}
+
+    def of(self, what: Collective, layout: Layout) -> Chosen:
+        """How a collective goes for ranks that sit so.
+
+        Raises:
+            InputError: the library cannot serve it, it needs one host and has more, or more than the machine has memory
+                for.
+        """
+        wanted = Wanted(what.kind, what.num_elements, what.element_bytes, what.root)
+        if (wanted, layout) not in self._made:
+            self._made[wanted, layout] = self._ask(wanted, layout)
+        return self._made[wanted, layout]
+
+    def _ask(self, wanted: Wanted, layout: Layout) -> Chosen:
+        choice = self.library.choose(wanted, layout)
+        if not isinstance(choice.algorithm, Schedule):
+            if self._how is not None:
+                require_bounded(choice.algorithm, choice.request, self._how)
+            if choice.algorithm.one_host and layout.num_hosts > 1:
+                raise InputError(
+                    f"algorithm {choice.name} needs all {len(layout.hosts)} ranks on one host of {self._place}"
+                )
+        return Chosen(wanted, choice, form_of(choice))

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A program that is one collective of all ranks: what repeats itself stays one round, and switches may add."""
+
+import numpy as np
+
+from commbench.collectives.rounds import Rounds
+from commbench.collectives.work import require_rows
+from commbench.lowering.bounded import ROW_BYTES
+from commbench.lowering.choose import Chosen
+from commbench.lowering.expand import expand_rounds, expand_schedule
+from commbench.program.flat import FlatProgram
+from commbench.program.loop import LoopProgram
+from commbench.program.operations import Collective, Program
+
+__all__ = ["only_collective", "tasks_of"]
+
+
+def only_collective(program: Program) -> Collective | None:
+    """The collective that is the whole program, of all its ranks in order; None if it is anything else."""
+    what = program.communications[0] if program.num_operations == 1 and program.communications else None
+    if isinstance(what, Collective) and np.array_equal(what.groups, np.arange(program.num_ranks)[None, :]):
+        return what
+    return None
+
+
+def tasks_of(chosen: Chosen, what: Collective, reduction_ps_per_byte: float) -> FlatProgram | LoopProgram:
+    """What the engine runs: one round of the collective's rounds where that will do, else every task."""
+    schedule = chosen.form
+    if isinstance(schedule, Rounds):
+        loop = expand_rounds(
+            schedule,
+            num_elements=what.num_elements,
+            element_bytes=what.element_bytes,
+            reduction_ps_per_byte=reduction_ps_per_byte,
+        )
+        if loop is not None:
+            return loop
+        rows = 2 * schedule.num_rounds * len(schedule.sender)
+        words = f"{schedule.num_chunks:,} chunks of {what.num_elements:,} elements"
+        require_rows(words, rows, ROW_BYTES["transfer"], "give a larger size, or --detail collective")
+        schedule = schedule.schedule()
+    return expand_schedule(
+        schedule,
+        num_elements=what.num_elements,
+        element_bytes=what.element_bytes,
+        reduction_ps_per_byte=reduction_ps_per_byte,
+    )

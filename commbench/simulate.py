@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one door: run a program on a cluster, as a library has it go.
+
+Lowering makes tasks of operations, once cluster and library are known, and an engine runs them. In *transfer* detail
+every message is a task (a ring's rounds may stay one round, and *folded* detail leaves out what must come out the same);
+in *collective* detail every communication is one aggregate flow, an estimate.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.cluster import Cluster
+from commbench.errors import InputError
+from commbench.libraries.base import Library
+from commbench.lowering.aggregate import layouts_of
+from commbench.lowering.bind import Bound, bind
+from commbench.lowering.bind import tasks_of as bound_tasks
+from commbench.lowering.choose import Choices
+from commbench.lowering.expand import expand
+from commbench.lowering.perturb import Perturbation, perturbation
+from commbench.lowering.scenario import Scenario, disturb, explain
+from commbench.lowering.single import only_collective
+from commbench.lowering.single import tasks_of as single_tasks
+from commbench.lowering.transport import apply_transport, with_way_back
+from commbench.program.flat import FlatProgram
+from commbench.program.loop import LoopProgram
+from commbench.program.operations import Program
+from commbench.routing.routes import make_router
+from commbench.sim.engines import DETAILS, Run, run
+from commbench.sim.placing import paths_of, processors_of, switches_of, triples_of
+from commbench.sim.setting import CutOff, Paths, Processors, Setting
+from commbench.sim.trace import Trace
+from commbench.topology.model import Topology
+from commbench.topology.tree import Tree
+
+__all__ = ["Result", "simulate"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """What came out.
+
+    Attributes:
+        program: that was run. cluster: where.
+        tasks: what the engine ran. trace: their spans.
+        finish_ps: end of the last task of the program itself (background flows may go on).
+        transfers: how many the answer stands for.
+        shortcut: what was folded, skipped or estimated, in words; "" if every transfer was simulated.
+        paths: that the tasks took; None where that changed during the run.
+        choices: how the library had its collectives go.
+        bound: the program on the cluster, in collective detail.
+    """
+
+    program: Program
+    cluster: Cluster
+    tasks: FlatProgram | LoopProgram
+    trace: Trace
+    finish_ps: int
+    transfers: int
+    choices: Choices
+    shortcut: str = ""
+    paths: Paths | None = None
+    bound: Bound | None = None
+
+    def ends_ps(self) -> IntArray:
+        """When each operation of the program ended; the trace must have been kept."""
+        assert isinstance(self.tasks, FlatProgram), "a kept trace is of single tasks"
+        ends: IntArray = np.zeros(self.program.num_operations, dtype=np.int64)
+        np.maximum.at(ends, self.tasks.operation, self.trace.end_ps[: self.tasks.num_tasks])
+        return ends
+
+
+def simulate(
+    program: Program | Bound,
+    cluster: Cluster,
+    library: Library,
+    how: Run | None = None,
+    *,
+    scenario: Scenario | Perturbation | None = None,
+    slowdown: float = 1.0,
+    slowing: Collection[int] = (),
+    seed: int = 0,
+) -> Result:
+    """Simulate a program once.
+
+    Args:
+        program: what is done; or, for collective detail, what :func:`commbench.lowering.bind.bind` made of it.
+        cluster: where. library: who decides how collectives go.
+        how: engine, detail, and whether spans are kept; None takes the defaults.
+        scenario: what goes wrong while it runs; None means nothing.
+        slowdown: how many times as long compute takes beside a collective at full speed (collective detail).
+        slowing: numbers of the communications that slow it.
+        seed: of what a transport leaves to chance.
+
+    Raises:
+        InputError: something does not fit; says what.
+        RunError: the scenario cuts off a rank that has something to send.
+    """
+    how = Run() if how is None else how
+    if how.detail not in DETAILS:
+        raise InputError(f"--detail {how.detail!r} is unknown; known: {', '.join(DETAILS)}")
+    choices = Choices(library, cluster.fabric.name, how)
+    if isinstance(program, Bound) or how.detail == "collective":
+        return _aggregate(program, cluster, choices, how, scenario, slowdown, slowing)
+    assert not isinstance(scenario, Perturbation), "of collective detail"
+    what = only_collective(program)
+    if what is None:
+        return _run(_Tasks(program, cluster, expand(program, cluster, choices), choices), library, how, scenario, seed)
+    chosen = choices.of(what, layouts_of(what.groups, cluster)[1][0])
+    if isinstance(cluster.fabric, Tree) and chosen.num_switches:
+        graph = cluster.fabric.topology()  # only a graph has its switches by name
+        cluster = Cluster(cluster.placed, make_router(graph, cluster.router.policy.name, cluster.router.seed))
+    tasks = single_tasks(chosen, what, cluster.fabric.costs.reduction_ps_per_byte)
+    work = _Tasks(program, cluster, tasks, choices, chosen.num_switches)
+    return _run(work, library, how, scenario, seed)
+
+
+def _aggregate(
+    program: Program | Bound,
+    cluster: Cluster,
+    choices: Choices,
+    how: Run,
+    scenario: Scenario | Perturbation | None,
+    slowdown: float,
+    slowing: Collection[int],
+) -> Result:
+    """Collective detail."""
+    if choices.library.connections is not None:
+        raise InputError("a transport goes with --detail transfer")
+    perturbed = perturbation(scenario, cluster) if isinstance(scenario, Scenario) else scenario or Perturbation()
+    bound = program if isinstance(program, Bound) else bind(program, cluster, choices, perturbed.links)
+    tasks, setting = bound_tasks(
+        bound,
+        slowdown=slowdown,
+        slowing=slowing,
+        durations_ps=perturbed.durations_ps(bound.program),
+        changes=perturbed.changes(bound.program),
+    )
+    done = run(tasks, setting, how)
+    return Result(
+        program=bound.program,
+        cluster=cluster,
+        tasks=tasks,
+        trace=done.trace,
+        finish_ps=done.finish_ps,
+        transfers=sum(uses * flow.transfers for uses, flow in zip(bound.uses.tolist(), bound.flows, strict=True)),
+        shortcut="one aggregate flow for each communication instead of transfers, an estimate",
+        choices=choices,
+        bound=bound,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tasks:
+    """A program lowered to transfers."""
+
+    program: Program
+    cluster: Cluster
+    tasks: FlatProgram | LoopProgram
+    choices: Choices
+    num_switches: int = 0
+
+
+def _run(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, seed: int) -> Result:
+    tasks, connections = work.tasks, library.connections
+    if isinstance(tasks, LoopProgram) and (how.keep_trace or how.engine == "reference" or connections is not None):
+        work = replace(work, tasks=tasks.unroll())
+    if connections is not None:
+        return _over_transport(work, library, how, scenario, seed)
+    triples, route_of = triples_of(work.tasks)
+    cluster, endpoints = work.cluster, _endpoints(work)
+    paths = paths_of(triples, route_of, cluster.router, endpoints)
+    processors = processors_of(cluster.fabric, endpoints)
+    if scenario is None:
+        done = run(work.tasks, Setting(paths, processors), how)
+    elif work.num_switches:
+        raise InputError("a scenario with switches that add is not supported")
+    else:
+        placed = np.stack([cluster.placed[triples[:, 0]], cluster.placed[triples[:, 1]], triples[:, 2]], axis=1)
+        changed = disturb(scenario, work.tasks, paths, placed, cluster.router)
+        setting = Setting(changed.paths, processors, changed.changes)
+        try:
+            done = run(changed.program, setting, replace(how, num_foreground=changed.num_foreground))
+        except CutOff as cut:
+            raise explain(cut, scenario, changed, cluster.router) from None
+    return Result(
+        program=work.program,
+        cluster=cluster,
+        tasks=done.program,
+        trace=done.trace,
+        finish_ps=done.finish_ps,
+        transfers=done.transfers,
+        shortcut=done.shortcut,
+        paths=done.paths,
+        choices=work.choices,
+    )
+
+
+def _endpoints(work: _Tasks) -> "IntArray | tuple[str, ...]":
+    """Where the ranks sit; by name, with the switches behind them, where switches take part."""
+    if not work.num_switches:
+        return work.cluster.placed
+    fabric = work.cluster.fabric
+    assert isinstance(fabric, Topology)
+    names = tuple(fabric.ranks[i] for i in work.cluster.placed)
+    return (*names, *switches_of(fabric, names, work.num_switches))
+
+
+def _processors(cluster: Cluster) -> Processors:
+    """That handle the messages."""
+    if cluster.one_machine is None:
+        return processors_of(cluster.fabric, cluster.placed)
+    return Processors(pools=(0,) * len(cluster.placed), pool_size=cluster.one_machine)
+
+
+def _over_transport(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, seed: int) -> Result:
+    """Every message as the transport carries it out."""
+    if scenario is not None or how.detail != "transfer" or work.num_switches:
+        raise InputError("a transport goes with --detail transfer, and without a scenario or switches that add")
+    cluster, tasks = work.cluster, work.tasks
+    assert isinstance(tasks, FlatProgram)
+    connections = library.connections
+    assert connections is not None
+    triples, route_of = triples_of(tasks)
+    paths = paths_of(triples, route_of, cluster.router, cluster.placed)
+    ends = cluster.placed[triples[:, 1]], cluster.placed[triples[:, 0]]
+    first, links = cluster.router.routes(*ends, triples[:, 2])
+    paths = with_way_back(tasks, paths, (first, links.astype(np.int64)), connections.transport)
+    processors = replace(_processors(cluster), overhead_ps=connections.transport.overhead_ps)
+    done = apply_transport(
+        tasks, paths, connections, seed, lambda program, over: run(program, Setting(over, processors), how).trace
+    )
+    return Result(
+        program=work.program,
+        cluster=cluster,
+        tasks=done.program,
+        trace=done.trace,
+        finish_ps=done.trace.finish_ps,
+        transfers=tasks.num_transfers,
+        paths=done.paths,
+        choices=work.choices,
+    )

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks.records import SharedLink
+from commbench.engine import compiled, reference
+from commbench.engine.setting import Paths, Setting
 from commbench.program.expand import expand
 from commbench.program.flat import FlatProgram
 from commbench.program.ir import Program, Transfer
-from commbench.sim import compiled, reference
-from commbench.sim.setting import Paths, Setting
 
 __all__ = ["FLOWS", "MOST_OF_REFERENCE", "QUICK_FLOWS", "shared_link"]
 

@@ -15,6 +15,9 @@ from commbench.collectives.schedule import Schedule
 from commbench.collectives.sizes import buffer_elements, whole_elements
 from commbench.collectives.spec import get_collective
 from commbench.collectives.traffic import traffic_of
+from commbench.engine.engines import DETAILS, Done, Run, run
+from commbench.engine.setting import CutOff, Setting
+from commbench.engine.trace import Trace
 from commbench.errors import InputError
 from commbench.network.transport import Transport
 from commbench.program.flat import FlatProgram, together
@@ -22,7 +25,6 @@ from commbench.program.loop import LoopProgram
 from commbench.results.records import Simulated
 from commbench.routing.routes import Routes, make_router
 from commbench.sim.coupled import couple, coupled_program
-from commbench.sim.engines import DETAILS, Done, Run, run
 from commbench.sim.job import Job, form_of, group_of, job_of, lower_bound_of, seats_of, tasks_of
 from commbench.sim.links import busiest_links
 from commbench.sim.nics import unused_nics
@@ -34,8 +36,6 @@ from commbench.sim.placing import (
     switches_of,
     triples_of,
 )
-from commbench.sim.setting import CutOff, Setting
-from commbench.sim.trace import Trace
 from commbench.sim.transport import Way
 from commbench.topology.jobs import deal
 from commbench.topology.model import Topology
@@ -115,7 +115,7 @@ def simulate(
         jobs: the ranks of jobs that do the same at once, or their number (:func:`commbench.topology.jobs.deal`); the
             record is that of the slowest. None means one of all ranks.
         seed: of ECMP's hash, of random placement and of jitter.
-        engine, detail: see :mod:`commbench.sim.engines`.
+        engine, detail: see :mod:`commbench.engine.engines`.
         scenario: what goes wrong while it runs; None means nothing.
         transport: what messages cost beside their payload; None means that they cost what the topology says alone.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.

@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.collectives.traffic import Traffic
+from commbench.engine.setting import Paths, Processors
 from commbench.network.maxmin import WEIGHT_UNIT
 from commbench.program.flat import COMPUTE, COUPLED, FlatProgram
 from commbench.routing.routes import Fabric, Routes, route_latencies_ps
-from commbench.sim.setting import Paths, Processors
 
 __all__ = ["Coupled", "couple", "coupled_program", "weights_below"]
 

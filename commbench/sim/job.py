@@ -13,6 +13,7 @@ from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import get_collective
 from commbench.collectives.work import require_rows
+from commbench.engine.engines import Run
 from commbench.errors import InputError
 from commbench.network.bounds import lower_bound_s
 from commbench.program.expand import expand_rounds, expand_schedule
@@ -20,7 +21,6 @@ from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.routing.routes import Routes, make_router
 from commbench.sim.bounded import ROW_BYTES, require_bounded
-from commbench.sim.engines import Run
 from commbench.sim.placing import ranks_per_host_of
 from commbench.topology.model import Topology
 from commbench.topology.rings import direct_ways

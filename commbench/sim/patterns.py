@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from commbench.engine.setting import Processors
 from commbench.program.ir import Pattern
 from commbench.routing.routes import Fabric, Routes, route_latencies_ps
 from commbench.sim.coupled import weights_below
-from commbench.sim.setting import Processors
 
 __all__ = ["Flow", "Groups", "couple_groups", "together"]
 

@@ -15,18 +15,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from commbench.engine.engines import Run, run
+from commbench.engine.setting import Change, Paths, Setting, What
+from commbench.engine.trace import Trace
 from commbench.errors import InputError
 from commbench.network.maxmin import whole_weight
 from commbench.program.expand import expand
 from commbench.program.flat import COMPUTE, COUPLED, FlatProgram
 from commbench.program.ir import CoupledCall, Pattern, Program
 from commbench.routing.routes import Routes
-from commbench.sim.engines import Run, run
 from commbench.sim.patterns import Flow, couple_groups, together
 from commbench.sim.placing import processors_of
-from commbench.sim.setting import Change, Paths, Setting, What
 from commbench.sim.symmetry import kinds_of_links, positions
-from commbench.sim.trace import Trace
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from commbench.engine.setting import Change, What
 from commbench.errors import InputError
 from commbench.program.ir import Compute
 from commbench.routing.routes import Fabric
 from commbench.sim.scenario import Scenario
 from commbench.sim.scenario_faults import graph_of
-from commbench.sim.setting import Change, What
 from commbench.topology.faults import FaultScript, LinkFault, SlowRank, require_fits
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree

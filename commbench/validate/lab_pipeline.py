@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from commbench.calibrate.transport import fit_transport
+from commbench.engine.trace import Trace
 from commbench.network.transport import GLOO_TCP, Transport
 from commbench.program.flat import FlatProgram
 from commbench.results.pipeline_records import PipelineMeasured
 from commbench.results.records import Measured
-from commbench.sim.trace import Trace
 from commbench.topology.model import Topology
 from commbench.units import seconds
 from commbench.validate.lab_predict import LabNetwork, lab_network, predict

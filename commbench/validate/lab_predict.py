@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from commbench.collectives.sizes import buffer_elements
 from commbench.collectives.spec import get_collective
 from commbench.emulate.tables import rails_of
+from commbench.engine.setting import Processors
 from commbench.network.transport import SENDS_FIRST, Transport
 from commbench.program.expand import expand_schedule
 from commbench.program.flat import TRANSFER, FlatProgram, together
@@ -27,7 +28,6 @@ from commbench.routing.policies import get_policy
 from commbench.routing.router import Router
 from commbench.routing.routes import Flows, Links, Rows, as_flows, once_each, row_starts
 from commbench.sim.placing import conveyed
-from commbench.sim.setting import Processors
 from commbench.sim.transport import Conveyed, Way
 from commbench.topology.model import LinkKind, Topology
 from commbench.units import seconds

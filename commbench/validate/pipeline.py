@@ -16,14 +16,14 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 from typing import Any, Protocol
 
+from commbench.engine.engines import Run, run
+from commbench.engine.setting import Paths, Setting
+from commbench.engine.trace import Trace
 from commbench.program.expand import expand
 from commbench.program.flat import COMPUTE, FlatProgram
 from commbench.program.ir import Compute, Program, Transfer
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated, RankSpans, Span
-from commbench.sim.engines import Run, run
 from commbench.sim.placing import triples_of
-from commbench.sim.setting import Paths, Setting
-from commbench.sim.trace import Trace
 from commbench.units import PS_PER_S, seconds
 from commbench.workload.pipeline.lower import Durations, pipeline_program
 from commbench.workload.pipeline.schedule import Action, PipelineSchedule, Step

@@ -7,17 +7,17 @@ import numpy as np
 
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm, rounds_of
+from commbench.engine import compiled, reference
+from commbench.engine.setting import CutOff, Setting
+from commbench.engine.trace import Trace
 from commbench.program.expand import expand, expand_rounds
 from commbench.program.flat import FlatProgram
 from commbench.program.ir import Program, Transfer
 from commbench.program.loop import LoopProgram
 from commbench.routing.router import Router
 from commbench.routing.routes import Routes
-from commbench.sim import compiled, reference
 from commbench.sim.placing import paths_of, processors_of, triples_of
 from commbench.sim.scenario import Disturbed, Scenario, disturb, explain
-from commbench.sim.setting import CutOff, Setting
-from commbench.sim.trace import Trace
 from commbench.topology.faults import Fault, LinkFault
 from commbench.topology.model import Topology
 

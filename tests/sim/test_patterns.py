@@ -10,13 +10,13 @@ import pytest
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm, rounds_of
 from commbench.collectives.traffic import Traffic, traffic_of
+from commbench.engine.setting import Change, What
 from commbench.errors import InputError
 from commbench.program.ir import CollectiveCall, Compute, CoupledCall, Pattern, Program
 from commbench.routing.routes import make_router
 from commbench.sim.coupled import couple
 from commbench.sim.patterns import Groups, couple_groups, together
 from commbench.sim.placing import processors_of
-from commbench.sim.setting import Change, What
 from commbench.sim.symmetry import kinds_of_links, positions
 from commbench.sim.training import fit, run_fitted
 from commbench.topology.load import load_topology

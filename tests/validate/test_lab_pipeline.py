@@ -9,8 +9,8 @@ import pytest
 
 from commbench.emulate.lab import Lab
 from commbench.emulate.plan import LabPlan
+from commbench.engine.setting import Processors
 from commbench.network.transport import GLOO_TCP, Transport
-from commbench.sim.setting import Processors
 from commbench.sim.transport import Way
 from commbench.units import PS_PER_S
 from commbench.validate.lab_pipeline import PipelineNetwork, facts_of, pipeline_network

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from commbench.collectives.registry import build_schedule
+from commbench.engine.setting import Processors
 from commbench.network.transport import GLOO_TCP, Transport
 from commbench.program.expand import expand_schedule
 from commbench.program.flat import TRANSFER, FlatProgram, together
@@ -14,7 +15,6 @@ from commbench.results.records import Measured
 from commbench.routing.routes import make_router
 from commbench.sim.collective import simulate
 from commbench.sim.placing import conveyed
-from commbench.sim.setting import Processors
 from commbench.sim.transport import Conveyed, Way
 from commbench.topology.model import LinkKind, Topology
 from commbench.units import PS_PER_S

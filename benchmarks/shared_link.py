@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from commbench.program.ir import Program, Transfer
 
 from benchmarks.records import SharedLink
+from commbench.engine.setting import Paths, Setting
 from commbench.lowering.expand import expand
 from commbench.program.flat import FlatProgram
 from commbench.sim import compiled, reference
-from commbench.sim.setting import Paths, Setting
 
 __all__ = ["FLOWS", "MOST_OF_REFERENCE", "QUICK_FLOWS", "shared_link"]
 

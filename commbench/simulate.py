@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.cluster import Cluster
+from commbench.engine.engines import DETAILS, Run, run
+from commbench.engine.setting import CutOff, Paths, Processors, Setting
+from commbench.engine.trace import Trace
 from commbench.errors import InputError
 from commbench.libraries.base import Library
 from commbench.lowering.aggregate import layouts_of
@@ -29,10 +32,7 @@ from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import Program
 from commbench.routing.routes import make_router
-from commbench.sim.engines import DETAILS, Run, run
 from commbench.sim.placing import paths_of, processors_of, switches_of, triples_of
-from commbench.sim.setting import CutOff, Paths, Processors, Setting
-from commbench.sim.trace import Trace
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
 

@@ -70,7 +70,7 @@ def messages_of(
     """Rows of the sends, of the receives that they meet, and the bytes between them, aligned.
 
     Empty pieces (fewer elements than chunks) are left out: the live executor does not send them either. So is what a
-    rank copies to itself, which costs nothing (sim/SEMANTICS.md).
+    rank copies to itself, which costs nothing (engine/SEMANTICS.md).
     """
     table = schedule.table.astype(np.int64)
     sends, receives = table[table[:, 3] == Kind.SEND], table[table[:, 3] != Kind.SEND]

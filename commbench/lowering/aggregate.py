@@ -28,13 +28,13 @@ import numpy.typing as npt
 
 from commbench.cluster import Cluster
 from commbench.collectives.traffic import Traffic
+from commbench.engine.setting import Processors
 from commbench.errors import InputError
 from commbench.libraries.base import Layout
 from commbench.lowering.choose import Choices
 from commbench.network.maxmin import WEIGHT_UNIT
 from commbench.program.operations import Communication, Transfer
 from commbench.routing.routes import route_latencies_ps
-from commbench.sim.setting import Processors
 
 __all__ = ["AggregateFlow", "GroupFlows", "aggregate", "group_flows", "layouts_of", "together"]
 

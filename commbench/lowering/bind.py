@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.cluster import Cluster
+from commbench.engine.setting import Change, Paths, Setting, What
 from commbench.errors import InputError
 from commbench.lowering.aggregate import AggregateFlow, aggregate, together
 from commbench.lowering.choose import Choices
@@ -24,7 +25,6 @@ from commbench.network.maxmin import whole_weight
 from commbench.program.flat import COMPUTE, COUPLED, FlatProgram, compress
 from commbench.program.operations import NOTHING, Program
 from commbench.sim.placing import processors_of
-from commbench.sim.setting import Change, Paths, Setting, What
 
 __all__ = ["Bound", "bind", "tasks_of"]
 

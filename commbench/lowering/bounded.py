@@ -3,8 +3,8 @@
 
 from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.work import FEWER, job_of, require_memory, require_rows, rows_of, worded
+from commbench.engine.engines import Run
 from commbench.errors import InputError
-from commbench.sim.engines import Run
 
 __all__ = ["MOST_TRANSFERS", "ROW_BYTES", "require_bounded"]
 

@@ -7,11 +7,11 @@ from functools import cached_property
 from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.traffic import Traffic, traffic_of
+from commbench.engine.engines import Run
 from commbench.errors import InputError
 from commbench.libraries.base import Choice, Layout, Library, Wanted, form_of
 from commbench.lowering.bounded import require_bounded
 from commbench.program.operations import Collective
-from commbench.sim.engines import Run
 
 __all__ = ["Choices", "Chosen"]
 

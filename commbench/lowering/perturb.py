@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.cluster import Cluster
+from commbench.engine.setting import Change, What
 from commbench.errors import InputError
 from commbench.lowering.scenario import Scenario
 from commbench.lowering.scenario_faults import graph_of
 from commbench.program.operations import Program
-from commbench.sim.setting import Change, What
 from commbench.topology.faults import FaultScript, LinkFault, SlowRank, require_fits
 
 __all__ = ["Perturbation", "perturbation"]

@@ -13,13 +13,13 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from commbench.engine.setting import Change, CutOff, Paths
 from commbench.errors import InputError, RunError
 from commbench.lowering.scenario_faults import State, Traffic, changes_of, cut_between, graph_of
 from commbench.lowering.scenario_program import with_background, with_jitter
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.routing.routes import Routes, route_latencies_ps
-from commbench.sim.setting import Change, CutOff, Paths
 from commbench.topology.faults import (
     Background,
     Fault,

@@ -12,10 +12,10 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
+from commbench.engine.setting import CUT_OFF, Change, Paths, What
 from commbench.errors import RoutingError, TopologyError
 from commbench.routing.router import Router
 from commbench.routing.routes import Routes
-from commbench.sim.setting import CUT_OFF, Change, Paths, What
 from commbench.topology.faults import Fault, KilledRank, LinkFault, SlowRank
 from commbench.topology.model import Link, Topology
 from commbench.topology.tree import Tree

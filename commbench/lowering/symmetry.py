@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which groups of a program's patterns are in symmetric positions on a fabric, so that one flow is exact for all.
 
-Colour refinement, as in sim.fold: flows of one colour must load links of the same colours with the same weights, links
-of one colour must be loaded so by flows of the same colours.
+Colour refinement, as in engine.fold: flows of one colour must load links of the same colours with the same weights,
+links of one colour must be loaded so by flows of the same colours.
 
 Links that can never hold anything back are left out first, for they would break symmetries that no rate knows of. If
 all groups of a pattern p have one rate x_p, link l carries the sum of w_lp x_p. Where another link m has no more

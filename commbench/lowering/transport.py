@@ -22,11 +22,11 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
+from commbench.engine.setting import Paths
+from commbench.engine.trace import Trace
 from commbench.errors import InputError
 from commbench.network.transport import Connections, Transport
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
-from commbench.sim.setting import Paths
-from commbench.sim.trace import Trace
 from commbench.units import PS_PER_S
 
 __all__ = ["Transported", "apply_transport", "with_way_back"]

@@ -15,7 +15,7 @@ IntArray = npt.NDArray[np.int64]
 
 COMPUTE = 0
 TRANSFER = 1
-COUPLED = 2  # many transfers that advance together, as one flow with a weight on each link; see sim/SEMANTICS.md
+COUPLED = 2  # many transfers that advance together, as one flow with a weight on each link; see engine/SEMANTICS.md
 
 
 @dataclass(frozen=True, slots=True, eq=False)

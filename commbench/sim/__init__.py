@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulator: engines that obey SEMANTICS.md, and what to ask of them."""
+"""What to ask of the engines, and in which setting."""

@@ -15,6 +15,8 @@ from commbench.collectives.algorithm import Algorithm
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.sizes import buffer_elements, whole_elements
 from commbench.collectives.spec import get_collective
+from commbench.engine.engines import DETAILS, Run
+from commbench.engine.trace import Trace
 from commbench.errors import InputError
 from commbench.libraries.ideal import Ideal
 from commbench.lowering.aggregate import layouts_of
@@ -26,11 +28,9 @@ from commbench.program.loop import LoopProgram
 from commbench.program.operations import Collective, Program, ProgramBuilder
 from commbench.results.records import Simulated
 from commbench.routing.routes import Routes, make_router
-from commbench.sim.engines import DETAILS, Run
 from commbench.sim.links import busiest_links, link_bytes
 from commbench.sim.nics import unused_nics
 from commbench.sim.placing import place, ranks_per_host_of
-from commbench.sim.trace import Trace
 from commbench.simulate import Result, simulate
 from commbench.topology.jobs import deal
 from commbench.topology.model import Topology
@@ -129,7 +129,7 @@ def simulate_collective(
         jobs: the ranks of jobs that do the same at once, or their number (:func:`commbench.topology.jobs.deal`); the
             record is that of the slowest. None means one of all ranks.
         seed: of ECMP's hash, of random placement and of jitter.
-        engine, detail: see :mod:`commbench.sim.engines`.
+        engine, detail: see :mod:`commbench.engine.engines`.
         scenario: what goes wrong while it runs; None means nothing.
         connections: what messages go over, and cost beside their payload; None: what the topology says alone.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from commbench.engine.setting import Paths
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
-from commbench.sim.setting import Paths
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from commbench.engine.setting import Paths, Processors
 from commbench.errors import InputError
 from commbench.program.flat import TRANSFER, FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.routing.routes import Routes, route_latencies_ps
 from commbench.sim.hostfile import read_host_file
-from commbench.sim.setting import Paths, Processors
 from commbench.topology.model import NodeKind, Topology
 from commbench.topology.tree import Tree
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from commbench.cluster import Cluster
+from commbench.engine.engines import Run
 from commbench.libraries.base import Library
 from commbench.libraries.ideal import Ideal
 from commbench.lowering.choose import Choices
@@ -13,7 +14,6 @@ from commbench.lowering.perturb import Perturbation, perturbation
 from commbench.lowering.scenario import Scenario
 from commbench.results.steps import SimulatedStep
 from commbench.routing.routes import make_router
-from commbench.sim.engines import Run
 from commbench.sim.placing import place
 from commbench.simulate import Result, simulate
 from commbench.topology.model import Topology

@@ -19,12 +19,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from commbench.cluster import Cluster
+from commbench.engine.engines import Run
 from commbench.libraries.base import Library
 from commbench.libraries.ideal import Ideal
 from commbench.program.operations import NOTHING
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated, RankSpans, Span
 from commbench.routing.wires import Wires
-from commbench.sim.engines import Run
 from commbench.simulate import simulate
 from commbench.units import PS_PER_S, seconds
 from commbench.workload.pipeline.lower import Durations, pipeline_program

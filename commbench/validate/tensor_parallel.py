@@ -14,6 +14,7 @@ import numpy as np
 from commbench.calibrate.native import NativeMachine, calibrate_native, grouped_s
 from commbench.cluster import Cluster
 from commbench.collectives.sizes import dtype_bytes
+from commbench.engine.engines import Run
 from commbench.errors import InputError
 from commbench.libraries.gloo import Gloo
 from commbench.program.operations import Collective, ProgramBuilder
@@ -25,7 +26,6 @@ from commbench.results.tensor_parallel_records import (
     TensorParallelSimulated,
 )
 from commbench.routing.routes import make_router
-from commbench.sim.engines import Run
 from commbench.simulate import simulate
 from commbench.units import PS_PER_S, seconds
 

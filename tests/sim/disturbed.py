@@ -8,6 +8,8 @@ from commbench.program.ir import Program, Transfer
 
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm, rounds_of
+from commbench.engine.setting import CutOff, Setting
+from commbench.engine.trace import Trace
 from commbench.lowering.expand import expand, expand_rounds
 from commbench.lowering.scenario import Disturbed, Scenario, disturb, explain
 from commbench.program.flat import FlatProgram
@@ -16,8 +18,6 @@ from commbench.routing.router import Router
 from commbench.routing.routes import Routes
 from commbench.sim import compiled, reference
 from commbench.sim.placing import paths_of, processors_of, triples_of
-from commbench.sim.setting import CutOff, Setting
-from commbench.sim.trace import Trace
 from commbench.topology.faults import Fault, LinkFault
 from commbench.topology.model import Topology
 

@@ -14,11 +14,11 @@ from commbench.sim.training import fit, run_fitted
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm, rounds_of
 from commbench.collectives.traffic import Traffic, traffic_of
+from commbench.engine.setting import Change, What
 from commbench.errors import InputError
 from commbench.lowering.symmetry import kinds_of_links, positions
 from commbench.routing.routes import make_router
 from commbench.sim.placing import processors_of
-from commbench.sim.setting import Change, What
 from commbench.topology.load import load_topology
 from commbench.topology.model import Topology
 from tests.cases import US, leaf_spine, shared_link, star

@@ -12,6 +12,7 @@ from commbench.program.ir import Compute, Program, Transfer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commbench.engine.setting import CUT_OFF, Change, What
 from commbench.errors import InputError, RunError, TopologyError
 from commbench.lowering.expand import expand
 from commbench.lowering.scenario import Scenario
@@ -19,7 +20,6 @@ from commbench.lowering.scenario_faults import State
 from commbench.routing.router import Router
 from commbench.routing.routes import make_router
 from commbench.sim import compiled
-from commbench.sim.setting import CUT_OFF, Change, What
 from commbench.topology.faults import Background, Fault, KilledRank, LinkFault, SlowRank
 from commbench.topology.load import load_fabric, load_topology
 from commbench.topology.model import Topology

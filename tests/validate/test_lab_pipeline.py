@@ -9,10 +9,10 @@ import pytest
 
 from commbench.emulate.lab import Lab
 from commbench.emulate.plan import LabPlan
-from commbench.lowering.transport import Way
+from commbench.engine.setting import Processors
 from commbench.libraries.gloo import GLOO_TCP
+from commbench.lowering.transport import Way
 from commbench.network.transport import Transport
-from commbench.sim.setting import Processors
 from commbench.units import PS_PER_S
 from commbench.validate.lab_pipeline import PipelineNetwork, facts_of, pipeline_network
 from commbench.validate.lab_predict import LabNetwork, LabRoutes

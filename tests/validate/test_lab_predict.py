@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from commbench.collectives.registry import build_schedule
+from commbench.engine.setting import Processors
+from commbench.libraries.gloo import GLOO_TCP
 from commbench.lowering.expand import expand_schedule
 from commbench.lowering.transport import Conveyed, Way
-from commbench.libraries.gloo import GLOO_TCP
 from commbench.network.transport import Transport
 from commbench.program.flat import TRANSFER, FlatProgram, together
 from commbench.results.records import Measured
 from commbench.routing.routes import make_router
 from commbench.sim.collective import simulate_collective
 from commbench.sim.placing import conveyed
-from commbench.sim.setting import Processors
 from commbench.topology.model import LinkKind, Topology
 from commbench.units import PS_PER_S
 from commbench.validate.lab_predict import LabRoutes, predict

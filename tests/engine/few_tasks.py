@@ -3,10 +3,10 @@
 
 from collections.abc import Sequence
 
+from commbench.engine.setting import Change, Paths, Processors, Setting
+from commbench.engine.trace import Trace
 from commbench.program.flat import COMPUTE, COUPLED, TRANSFER
-from commbench.sim.setting import Change, Paths, Processors, Setting
-from commbench.sim.trace import Trace
-from tests.sim.engine_cases import BYTE_PER_PS, Engine, program_of
+from tests.engine.engine_cases import BYTE_PER_PS, Engine, program_of
 
 Route = tuple[tuple[int, ...], int]  # links, latency
 

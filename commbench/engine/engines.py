@@ -11,11 +11,11 @@ coupled flow for the whole collective (:mod:`commbench.sim.coupled`).
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from commbench.engine.setting import Paths, Setting, What
+from commbench.engine.trace import Trace
 from commbench.errors import InputError
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
-from commbench.sim.setting import Paths, Setting, What
-from commbench.sim.trace import Trace
 
 __all__ = ["DETAILS", "ENGINES", "Done", "Run", "run"]
 
@@ -71,7 +71,7 @@ def run(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
         raise InputError(f"--engine {how.engine!r} is unknown; known: {', '.join(ENGINES)}")
     if how.engine == "reference":
         return _reference(program, setting, how)
-    from commbench.sim import compiled  # loads numba
+    from commbench.engine import compiled  # loads numba
 
     if how.detail == "folded":
         return _folded(program, setting, how)
@@ -99,7 +99,7 @@ def _done(program: FlatProgram | LoopProgram, trace: Trace, how: Run, setting: S
 
 
 def _reference(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
-    from commbench.sim import reference
+    from commbench.engine import reference
 
     if how.detail == "folded":
         raise InputError("--engine reference simulates every transfer: give --detail transfer, or --engine compiled")
@@ -109,8 +109,8 @@ def _reference(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -
 
 def _folded(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
     """Fold ranks, then skip rounds; what cannot be is simulated whole."""
-    from commbench.sim import compiled
-    from commbench.sim.fold import fold
+    from commbench.engine import compiled
+    from commbench.engine.fold import fold
 
     if not isinstance(program, LoopProgram):
         trace = compiled.run(program, setting, keep_trace=how.num_foreground is not None, progress=how.progress)

@@ -12,11 +12,11 @@ import numpy as np
 import simpy
 from simpy.events import Event, EventPriority
 
+from commbench.engine.setting import CUT_OFF, CutOff, Setting, What
+from commbench.engine.trace import LAST_PS, Trace, too_long
 from commbench.errors import InputError
 from commbench.network.fluid import FluidNetwork
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram
-from commbench.sim.setting import CUT_OFF, CutOff, Setting, What
-from commbench.sim.trace import LAST_PS, Trace, too_long
 
 __all__ = ["ENGINE", "run"]
 

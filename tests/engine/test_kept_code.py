@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from commbench.sim.kernel import cache, entry
+from commbench.engine.kernel import cache, entry
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = Path("/nonexistent/commbench-test")
@@ -125,8 +125,8 @@ def test_a_user_without_a_name_has_no_home(monkeypatch: pytest.MonkeyPatch) -> N
 NUMBA = """
 import numba
 before = numba.config.CACHE_DIR
-import commbench.sim.compiled
-from commbench.sim.kernel.cache import folders
+import commbench.engine.compiled
+from commbench.engine.kernel.cache import folders
 assert numba.config.CACHE_DIR == before, numba.config.CACHE_DIR
 print(*folders())
 """
@@ -138,13 +138,13 @@ def test_the_cache_of_others_is_left_as_it_is(given: str, tmp_path: Path) -> Non
     chosen = str(tmp_path / given) if given else ""
     env = os.environ | {"NUMBA_CACHE_DIR": chosen, "HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
     done = subprocess.run([sys.executable, "-c", NUMBA], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    beside = ROOT / "commbench" / "sim" / "kernel" / "__pycache__"
+    beside = ROOT / "commbench" / "engine" / "kernel" / "__pycache__"
     assert done.stdout.split() == ([chosen] if given else [str(beside), f"{tmp_path}/.cache/commbench"])
 
 
 def test_what_is_said_is_one_line_on_stderr(tmp_path: Path) -> None:
     """For a command, that is; a program may send the messages of the logger elsewhere."""
-    script = "from commbench.sim.kernel import entry\nprint(entry(lambda x: x + 1)(1))"
+    script = "from commbench.engine.kernel import entry\nprint(entry(lambda x: x + 1)(1))"
     env = os.environ | {"NUMBA_CACHE_DIR": "/dev/null/x"}
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     assert done.stdout == "2\n"

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from commbench.engine import compiled, reference
+from commbench.engine.fold import fold
+from commbench.engine.kernel.instants import advance
+from commbench.engine.setting import Change, Paths, Processors, Setting, What
 from commbench.program.flat import COMPUTE, TRANSFER
-from commbench.sim import compiled, reference
-from commbench.sim.fold import fold
-from commbench.sim.kernel.instants import advance
-from commbench.sim.setting import Change, Paths, Processors, Setting, What
 from tests.cases import star
-from tests.sim import engine_cases as cases
-from tests.sim.loop_cases import ring
+from tests.engine import engine_cases as cases
+from tests.engine.loop_cases import ring
 
 FULL = "COMMBENCH_FULL"
 

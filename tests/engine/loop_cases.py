@@ -3,15 +3,16 @@
 
 from functools import cache
 
+from tests.sim.engine_cases import LoopCase
+
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm
+from commbench.engine.setting import Processors, Setting
 from commbench.lowering.expand import expand_rounds
 from commbench.routing.router import Router
 from commbench.sim.placing import paths_of, place, processors_of, triples_of
-from commbench.sim.setting import Processors, Setting
 from commbench.topology.load import load_topology
 from commbench.topology.model import Topology
-from tests.sim.engine_cases import LoopCase
 
 
 @cache

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from commbench.engine import compiled, reference
+from commbench.engine.setting import Processors
+from commbench.engine.trace import Trace
 from commbench.errors import InputError
-from commbench.sim import compiled, reference
-from commbench.sim.setting import Processors
-from commbench.sim.trace import Trace
-from tests.sim.engine_cases import BYTE_PER_PS
-from tests.sim.few_tasks import compute, run_tasks, transfer
+from tests.engine.engine_cases import BYTE_PER_PS
+from tests.engine.few_tasks import compute, run_tasks, transfer
 
 Run = Callable[..., Trace]
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from commbench.engine.kernel import counters as c
+from commbench.engine.model import Model
+from commbench.engine.trace import LAST_PS, too_long
 from commbench.program.loop import LoopProgram
-from commbench.sim.kernel import counters as c
-from commbench.sim.model import Model
-from commbench.sim.trace import LAST_PS, too_long
 
 __all__ = ["Steady", "alike"]
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from commbench.engine.setting import Paths, Setting
+from commbench.engine.steady import alike
 from commbench.program.loop import LoopProgram
-from commbench.sim.setting import Paths, Setting
-from commbench.sim.steady import alike
 
 __all__ = ["Folded", "fold"]
 

@@ -5,8 +5,8 @@ A crowded link is walked along again and again, so its flows stand one behind th
 every flow (is it marked, is it fixed) stands in arrays of its own.
 """
 
-from commbench.sim.kernel import jit
-from commbench.sim.kernel.counters import STAMP, TOUCHED
+from commbench.engine.kernel import jit
+from commbench.engine.kernel.counters import STAMP, TOUCHED
 
 
 @jit

@@ -3,15 +3,15 @@
 
 from collections.abc import Callable
 
+from commbench.engine.kernel import counters as c
+from commbench.engine.kernel.instants import advance
+from commbench.engine.model import Model, build_model
+from commbench.engine.setting import CutOff, Setting
+from commbench.engine.steady import Steady, alike
+from commbench.engine.trace import Trace, too_long
 from commbench.errors import InputError
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
-from commbench.sim.kernel import counters as c
-from commbench.sim.kernel.instants import advance
-from commbench.sim.model import Model, build_model
-from commbench.sim.setting import CutOff, Setting
-from commbench.sim.steady import Steady, alike
-from commbench.sim.trace import Trace, too_long
 
 __all__ = ["ENGINE", "run", "run_steady"]
 

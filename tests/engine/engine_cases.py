@@ -12,12 +12,12 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
+from commbench.engine import compiled, reference
+from commbench.engine.setting import CUT_OFF, Change, CutOff, Paths, Processors, Setting, What
+from commbench.engine.trace import Trace
 from commbench.errors import InputError
 from commbench.program.flat import COMPUTE, COUPLED, TRANSFER, FlatProgram, compress
 from commbench.program.loop import LoopProgram
-from commbench.sim import compiled, reference
-from commbench.sim.setting import CUT_OFF, Change, CutOff, Paths, Processors, Setting, What
-from commbench.sim.trace import Trace
 
 BYTE_PER_PS = 1e12  # bytes/s: one byte takes one picosecond
 

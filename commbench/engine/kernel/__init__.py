@@ -5,7 +5,7 @@ from typing import Any
 
 import numba
 
-from commbench.sim.kernel.cache import KeptCode
+from commbench.engine.kernel.cache import KeptCode
 
 __all__ = ["entry", "jit"]
 

@@ -10,11 +10,11 @@ from functools import partial
 
 import pytest
 
-from commbench.sim import compiled, reference
-from commbench.sim.setting import CUT_OFF, Change, CutOff, What
-from commbench.sim.trace import Trace
-from tests.sim.engine_cases import BYTE_PER_PS
-from tests.sim.few_tasks import compute, coupled, run_tasks, transfer
+from commbench.engine import compiled, reference
+from commbench.engine.setting import CUT_OFF, Change, CutOff, What
+from commbench.engine.trace import Trace
+from tests.engine.engine_cases import BYTE_PER_PS
+from tests.engine.few_tasks import compute, coupled, run_tasks, transfer
 
 Run = Callable[..., Trace]
 HALF = BYTE_PER_PS / 2

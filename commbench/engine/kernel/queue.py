@@ -8,8 +8,8 @@ left empty are swept out of the heap when they become many.
 
 import numpy as np
 
-from commbench.sim.kernel import jit
-from commbench.sim.kernel.counters import BUCKETS, EMPTY, FREE_BUCKET, HEAP, PENDING
+from commbench.engine.kernel import jit
+from commbench.engine.kernel.counters import BUCKETS, EMPTY, FREE_BUCKET, HEAP, PENDING
 
 _TABLE_BITS = 10
 TABLE_SIZE = 1 << _TABLE_BITS

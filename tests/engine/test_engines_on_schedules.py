@@ -11,15 +11,15 @@ import pytest
 
 from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.registry import build
+from commbench.engine.setting import Processors, Setting
 from commbench.errors import InputError
 from commbench.lowering.expand import expand_schedule
 from commbench.routing.router import Router
 from commbench.sim.placing import paths_of, place, processors_of, switches_of, triples_of
-from commbench.sim.setting import Processors, Setting
 from commbench.topology.load import load_topology
 from commbench.topology.model import Topology
 from tests.contracts.worlds import ALGORITHM_LIST
-from tests.sim.engine_cases import Case, agree
+from tests.engine.engine_cases import Case, agree
 
 FULL = "COMMBENCH_FULL"
 FABRICS = ("star-8", "leaf-spine-16-4to1", "dgx-h100-x2", "shared-memory-4", "fat-tree-k4")

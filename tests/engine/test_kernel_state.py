@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from commbench.engine import reference
+from commbench.engine.kernel import counters as c
+from commbench.engine.kernel.instants import advance
+from commbench.engine.model import Model, build_model
+from commbench.engine.setting import Change, CutOff, Paths, Processors, Setting, What
 from commbench.errors import InputError
 from commbench.program.flat import TRANSFER
-from commbench.sim import reference
-from commbench.sim.kernel import counters as c
-from commbench.sim.kernel.instants import advance
-from commbench.sim.model import Model, build_model
-from commbench.sim.setting import Change, CutOff, Paths, Processors, Setting, What
-from tests.sim import engine_cases as cases
+from tests.engine import engine_cases as cases
 
 END = -1
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from commbench.engine.kernel import counters as c
+from commbench.engine.kernel import records
+from commbench.engine.kernel.queue import TABLE_SIZE
+from commbench.engine.setting import Setting, What
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
-from commbench.sim.kernel import counters as c
-from commbench.sim.kernel import records
-from commbench.sim.kernel.queue import TABLE_SIZE
-from commbench.sim.setting import Setting, What
 
 __all__ = ["Model", "build_model"]
 

@@ -7,9 +7,8 @@ per task is enough.
 
 import numpy as np
 
-from commbench.program.flat import COMPUTE, TRANSFER
-from commbench.sim.kernel import jit
-from commbench.sim.kernel.counters import (
+from commbench.engine.kernel import jit
+from commbench.engine.kernel.counters import (
     CUT,
     DUE,
     ENDING,
@@ -26,8 +25,9 @@ from commbench.sim.kernel.counters import (
     SLOTS,
     TOO_LONG,
 )
-from commbench.sim.kernel.queue import put
-from commbench.sim.kernel.shares import attach
+from commbench.engine.kernel.queue import put
+from commbench.engine.kernel.shares import attach
+from commbench.program.flat import COMPUTE, TRANSFER
 
 _TOO_LONG = 2.0**63  # ps: past the end of simulated time
 

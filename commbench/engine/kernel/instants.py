@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop over simulated time: SEMANTICS.md's phases of an instant, one instant after the other."""
 
-from commbench.program.flat import TRANSFER
-from commbench.sim.kernel import entry, jit
-from commbench.sim.kernel.counters import (
+from commbench.engine.kernel import entry, jit
+from commbench.engine.kernel.counters import (
     CUT,
     DUE,
     ENDING,
@@ -29,9 +28,10 @@ from commbench.sim.kernel.counters import (
     WATCHED_ROUND,
     WORK,
 )
-from commbench.sim.kernel.queue import collect, next_time, take_out
-from commbench.sim.kernel.shares import alone, attach, connected, detach, solve, touch
-from commbench.sim.kernel.tasks import end_of_flow, enter, finish, number, occupy, sort, start, wait
+from commbench.engine.kernel.queue import collect, next_time, take_out
+from commbench.engine.kernel.shares import alone, attach, connected, detach, solve, touch
+from commbench.engine.kernel.tasks import end_of_flow, enter, finish, number, occupy, sort, start, wait
+from commbench.program.flat import TRANSFER
 
 
 @entry
@@ -195,7 +195,7 @@ def _apply_changes(model):
     while n[NEXT_CHANGE] < times.size and times[n[NEXT_CHANGE]] == n[NOW]:
         what, index, value = whats[n[NEXT_CHANGE]], indices[n[NEXT_CHANGE]], values[n[NEXT_CHANGE]]
         n[NEXT_CHANGE] += 1
-        if what == 0:  # sim.setting.What
+        if what == 0:  # engine.setting.What
             links[index].bandwidth = value
             if links[index].count > 0:
                 touch(index, links, model.touched, n)

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m commbench.engine.warm``: have the engine compiled, so that the first simulation need not wait for it."""
+
+import numpy as np
+
+from commbench.engine import compiled
+from commbench.engine.setting import Paths, Setting
+from commbench.program.flat import TRANSFER, FlatProgram
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run one transfer: what the compiler makes of the kernel stays on disk (see engine.kernel)."""
+    zero = np.zeros(1, dtype=np.int64)
+    transfer = FlatProgram(
+        num_ranks=2,
+        kind=zero + TRANSFER,
+        rank=zero,
+        peer=zero + 1,
+        num_bytes=zero + 1,
+        duration_ps=zero,
+        channel=zero,
+        step=zero,
+        operation=zero,
+        first=np.zeros(2, dtype=np.int64),
+        needs=np.empty(0, dtype=np.int64),
+    )
+    compiled.run(transfer, Setting(Paths.of_lists([1.0], [(0,)], [0], [0])))
+
+
+if __name__ == "__main__":
+    main()

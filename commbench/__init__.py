@@ -2,7 +2,7 @@
 """commbench: measure, simulate and validate collective communication.
 
 The package door is narrow on purpose: import what you need from its room, for example
-``from commbench.collectives.registry import build_schedule`` or ``from commbench.sim.collective import simulate_collective``.
+``from commbench.collectives.registry import build_schedule``.
 :func:`frame` alone stands here: results files as a pandas DataFrame. Importing ``commbench`` loads neither torch nor
 matplotlib nor numba nor pandas.
 """

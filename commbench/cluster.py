@@ -22,13 +22,14 @@ class Cluster:
     """Ranks on a fabric.
 
     Attributes:
-        placed: endpoint of every rank. router: of the fabric.
+        placed: endpoint of every rank. router: of the fabric. placement: how they were placed, for records.
         one_machine: processors that all ranks share, whatever the fabric says of its hosts (an emulated one is on one
             machine); None: as it says.
     """
 
     placed: IntArray
     router: Routes
+    placement: str = "linear"
     one_machine: int | None = None
 
     @property

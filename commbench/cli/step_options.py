@@ -187,6 +187,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     from commbench.libraries.ideal import Ideal
     from commbench.lowering.scenario import Scenario
     from commbench.results.run_id import new_run_id
+    from commbench.sim.placing import make_cluster
     from commbench.topology.load import load_fabric
     from commbench.training.fitting import ASSUMED_MARGIN_BYTES
     from commbench.training.simulate import simulate_step
@@ -207,11 +208,8 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     rings = dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), options.ring)
     return simulate_step(
         plan,
-        fabric,
-        library=Ideal(algorithms={**rings, "all-to-all": "direct"}, channels=None),
-        routing=options.routing,
-        placement=options.placement,
-        seed=options.seed,
+        make_cluster(fabric, plan.degrees.num_ranks, options.placement, routing=options.routing, seed=options.seed),
+        Ideal(algorithms={**rings, "all-to-all": "direct"}, channels=None),
         engine=options.engine,
         slowdown=options.slowdown,
         scenario=scenario,

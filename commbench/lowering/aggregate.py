@@ -41,8 +41,8 @@ __all__ = ["AggregateFlow", "GroupFlows", "aggregate", "group_flows", "layouts_o
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
-_DENSE = 2**22
-"""(Group, link) pairs up to which sums are kept for every pair, loaded or not: quicker than sorting them."""
+_DENSE = 8
+"""(Group, link) pairs for each that a step loads, up to which sums are kept for every pair: quicker than sorting."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,7 +185,7 @@ class _Sums:
 
     def __init__(self, count: int, num_links: int) -> None:
         self._size, self._num_links = count * num_links, num_links
-        self._dense = np.zeros(self._size) if self._size <= _DENSE else None
+        self._dense: FloatArray | None = None
         self._keys: list[IntArray] = [np.empty(0, np.int64)]
         self._loads: list[FloatArray] = [np.empty(0)]
 
@@ -194,6 +194,8 @@ class _Sums:
     ) -> tuple[IntArray, FloatArray]:
         """A step that happens so many times; returns its own keys and their bytes."""
         keys = group * self._num_links + link
+        if self._dense is None and len(self._keys) == 1 and self._size <= _DENSE * len(keys):
+            self._dense = np.zeros(self._size)
         if self._dense is not None:
             whole = _sums(keys, num_bytes, self._size)
             self._dense += times * whole
@@ -262,4 +264,4 @@ def together(groups: GroupFlows) -> AggregateFlow:
 
 def _sums(of: IntArray, amounts: FloatArray, size: int) -> FloatArray:
     """Sum of the amounts of each."""
-    return np.bincount(of, weights=amounts, minlength=size).astype(np.float64)
+    return np.bincount(of, weights=amounts, minlength=size).astype(np.float64, copy=False)

@@ -222,17 +222,18 @@ def _constraints(bound: Bound, changes: Sequence[Change]) -> tuple[IntArray, Int
     """Links that all flows load alike, kept once: new number of every loaded link (-1: not loaded), links kept."""
     bandwidths = bound.cluster.fabric.bandwidths
     marks = _marks(len(bandwidths), changes)
-    loaded: dict[int, list[tuple[int, float]]] = {}
-    for number, flow in enumerate(bound.flows):
-        for link, weight in zip(flow.link.tolist(), flow.weights.tolist(), strict=True):
-            loaded.setdefault(link, []).append((number, weight))
+    alike = np.unique(np.stack([bandwidths, marks]), axis=1, return_inverse=True)[1].ravel().astype(np.int64)
+    loaded = np.zeros(len(bandwidths), dtype=bool)
+    count = len(bandwidths)
+    for flow in bound.flows:  # of links that were alike so far, those that it loads alike stay so
+        weights, number = np.unique(flow.weights, return_inverse=True)
+        now = np.unique(alike[flow.link] * len(weights) + number.ravel(), return_inverse=True)[1].ravel()
+        alike[flow.link] = count + now
+        count += len(flow.link)
+        loaded[flow.link] = True
+    links = np.flatnonzero(loaded)
+    _, first, number = np.unique(alike[links], return_index=True, return_inverse=True)
+    kept = np.sort(links[first])
     new_number = np.full(len(bandwidths), -1, dtype=np.int64)
-    kept: list[int] = []
-    seen: dict[tuple[object, ...], int] = {}
-    for link, load in sorted(loaded.items()):
-        key = (float(bandwidths[link]), int(marks[link]), *load)
-        if key not in seen:
-            seen[key] = len(kept)
-            kept.append(link)
-        new_number[link] = seen[key]
-    return new_number, np.array(kept, dtype=np.int64)
+    new_number[links] = np.searchsorted(kept, links[first][number.ravel()])
+    return new_number, kept

@@ -45,8 +45,9 @@ class Perturbation:
     def changes(self, program: Program) -> list[Change]:
         """All changes, for the ranks of a program, in order of time; of one instant in the order of the script."""
         by = program.represented_by
+        own = [rank if by is None else int(by[rank]) for _, rank, _ in self.slow]
         slow = [
-            Change(at_ps, What.SPEED, rank if by is None else int(by[rank]), factor) for at_ps, rank, factor in self.slow
+            Change(at_ps, What.SPEED, rank, factor) for rank, (at_ps, _, factor) in zip(own, self.slow, strict=True)
         ]
         return sorted([*slow, *self.links], key=lambda change: change.time_ps)
 

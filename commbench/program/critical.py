@@ -20,9 +20,10 @@ def critical_path(program: FlatProgram, end_ps: IntArray) -> list[int]:
     """
     if program.num_tasks == 0:
         return []
+    first, needs, ends = program.first.tolist(), program.needs.tolist(), end_ps.tolist()
     path = [int(end_ps.argmax())]
     while True:
-        needs = program.needs[program.first[path[-1]] : program.first[path[-1] + 1]]
-        if len(needs) == 0:
+        before = needs[first[path[-1]] : first[path[-1] + 1]]
+        if not before:
             return path[::-1]
-        path.append(int(needs[end_ps[needs].argmax()]))
+        path.append(max(before, key=ends.__getitem__))  # of equal ones the first, which is the lowest

@@ -8,17 +8,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from commbench.cluster import Cluster
 from commbench.engine.setting import Paths, Processors
 from commbench.errors import InputError
 from commbench.program.flat import TRANSFER, FlatProgram
 from commbench.program.loop import LoopProgram
-from commbench.routing.routes import Routes, route_latencies_ps
+from commbench.routing.routes import Routes, make_router, route_latencies_ps
 from commbench.sim.hostfile import read_host_file
 from commbench.topology.model import NodeKind, Topology
 from commbench.topology.tree import Tree
 
 __all__ = [
     "PLACEMENTS",
+    "make_cluster",
     "paths_of",
     "place",
     "processors_of",
@@ -67,6 +69,25 @@ def place(
     if placement == "random":
         return places[random.Random(seed).sample(range(len(places)), count)]
     return places[:count]
+
+
+def make_cluster(
+    fabric: Topology | Tree,
+    num_ranks: int | None = None,
+    placement: str = "linear",
+    *,
+    ranks_per_host: int | None = None,
+    routing: str | None = None,
+    seed: int = 0,
+) -> Cluster:
+    """Ranks on a fabric; arguments as for :func:`place`, ``routing`` None takes the fabric's own policy.
+
+    Raises:
+        InputError: as place; RoutingError: an unknown policy.
+    """
+    placed = place(fabric, num_ranks, placement, seed, ranks_per_host)
+    words = placement if ranks_per_host is None else f"{placement}, {ranks_per_host} per host"
+    return Cluster(placed, make_router(fabric, routing, seed), words)
 
 
 def _listed(fabric: Topology | Tree, placement: str, ranks_per_host: int | None) -> list[int]:

@@ -20,7 +20,7 @@ from commbench.routing.routes import Fabric
 from commbench.simulate import Result
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
-from commbench.units import seconds
+from commbench.units import PS_PER_S, seconds
 from commbench.workload.pipeline.bubble import Bubble
 from commbench.workload.step import COMMUNICATION, COMPUTING, Step
 
@@ -109,17 +109,11 @@ def _of_unit(step: Step, ran: Result, operations: IntArray) -> tuple[FloatArray,
 
 def pass_spans(step: Step, ran: Result) -> list[tuple[int, int, str, int, float, float]]:
     """(unit, stage, letter of the pass, microbatch, begin and end in seconds) of every pass."""
-    start, end = ran.trace.start_ps, ran.trace.end_ps
+    begin = (ran.trace.start_ps[[one.first for one in step.passes]] / PS_PER_S).tolist()
+    end = (ran.trace.end_ps[[one.last for one in step.passes]] / PS_PER_S).tolist()
     return [
-        (
-            one.unit,
-            one.action.stage,
-            one.action.kind.value,
-            one.action.microbatch,
-            seconds(int(start[one.first])),
-            seconds(int(end[one.last])),
-        )
-        for one in step.passes
+        (one.unit, one.action.stage, one.action.kind.value, one.action.microbatch, begin_s, end_s)
+        for one, begin_s, end_s in zip(step.passes, begin, end, strict=True)
     ]
 
 

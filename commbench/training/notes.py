@@ -4,6 +4,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from commbench.lowering.perturb import Perturbation
 from commbench.program.critical import critical_path
 from commbench.program.flat import FlatProgram
@@ -72,7 +74,8 @@ def _kinds(step: Step) -> list[str]:
     program = step.program
     kinds = [""] * len(program.communications)
     moves = program.communication != NOTHING
-    for number, purpose in set(zip(program.communication[moves].tolist(), program.purpose[moves].tolist(), strict=True)):
+    pairs = np.unique(np.stack([program.communication[moves], program.purpose[moves]]), axis=1)
+    for number, purpose in pairs.T.tolist():
         kinds[number] = program.purposes[purpose]
     return kinds
 
@@ -90,4 +93,5 @@ def _critical_ps(step: Step, ran: Result, numbers: set[int]) -> int:
     assert isinstance(ran.tasks, FlatProgram)
     lasted = ran.trace.end_ps - ran.trace.start_ps
     communication = step.program.communication
-    return sum(int(lasted[task]) for task in critical_path(ran.tasks, ran.trace.end_ps) if int(communication[task]) in numbers)
+    path = critical_path(ran.tasks, ran.trace.end_ps)
+    return sum(int(lasted[task]) for task in path if int(communication[task]) in numbers)

@@ -13,11 +13,7 @@ from commbench.lowering.choose import Choices
 from commbench.lowering.perturb import Perturbation, perturbation
 from commbench.lowering.scenario import Scenario
 from commbench.results.steps import SimulatedStep
-from commbench.routing.routes import make_router
-from commbench.sim.placing import place
 from commbench.simulate import Result, simulate
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
 from commbench.training.figures import (
     busiest_links,
     communications_of,
@@ -49,12 +45,9 @@ class StepSimulation:
 
 def simulate_step(
     plan: StepPlan,
-    fabric: Topology | Tree,
-    *,
+    cluster: Cluster,
     library: Library,
-    routing: str | None = None,
-    placement: str = "linear",
-    seed: int = 0,
+    *,
     engine: str = "compiled",
     slowdown: float = 1.0,
     scenario: Scenario | None = None,
@@ -66,8 +59,8 @@ def simulate_step(
 
     Args:
         plan: what is trained, and how.
-        fabric: where; the plan's ranks sit on its endpoints. library: who decides how collectives go.
-        routing, placement, seed, engine: as for sim.collective.simulate.
+        cluster: where; the plan's ranks are its ranks. library: who decides how collectives go.
+        engine: "compiled" or "reference".
         slowdown: how many times as long compute takes beside a collective at full speed.
         scenario: slow ranks, slower links; its jitter varies how long compute takes.
         unfolded: whether every rank is to be simulated by itself, symmetric or not.
@@ -78,10 +71,8 @@ def simulate_step(
         InputError: more ranks than endpoints, an unfolded program that is too large, or whatever does not fit.
     """
     began = time.perf_counter()
-    placed = place(fabric, plan.degrees.num_ranks, placement, seed)
-    cluster = Cluster(placed, make_router(fabric, routing, seed))
     perturbed = perturbation(scenario, cluster) if scenario is not None else Perturbation()
-    folded = fold_step(plan, cluster, Choices(library, fabric.name), perturbed, unfolded=unfolded)
+    folded = fold_step(plan, cluster, Choices(library, cluster.fabric.name), perturbed, unfolded=unfolded)
     step = folded.step
     ran = simulate(
         folded.bound,
@@ -95,9 +86,9 @@ def simulate_step(
     where: dict[str, Any] = {
         "run": run_id,
         "routing": cluster.router.policy.name,
-        "placement": placement,
+        "placement": cluster.placement,
         "engine": engine,
-        "seed": seed,
+        "seed": cluster.router.seed,
         "scenario": perturbed.name,
         "scenario_digest": perturbed.digest,
         "jitter": perturbed.jitter,

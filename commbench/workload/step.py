@@ -102,7 +102,10 @@ class _Builder:
         self.plan, self.units = plan, units
         self.program = ProgramBuilder(units.num_units, units.of_rank)
         self.passes: list[PassSpan] = []
-        self._stages = [_Stage(plan, stage) for stage in range(len(plan.layers))]
+        last = len(plan.layers) - 1
+        shapes = [(count, stage == 0, stage == last) for stage, count in enumerate(plan.layers)]
+        each = {shape: _Stage(plan, *shape) for shape in dict.fromkeys(shapes)}
+        self._stages = [each[shape] for shape in shapes]
         communications = Communications(units)
         self._blocks = BlockMaker(plan, units, self.program, communications, self._stages)
         self._communications = communications
@@ -192,10 +195,11 @@ def _final_passes(plan: StepPlan) -> dict[int, Action]:
 
 
 class _Stage:
-    """One stage: its layers, what it sends for data parallelism, and how long its optimizer takes."""
+    """Stages of so many layers, the first, the last or in between: their layers, what they send for data parallelism,
+    and how long their optimizer takes.
+    """
 
-    def __init__(self, plan: StepPlan, stage: int) -> None:
-        first, last, count = stage == 0, stage == len(plan.layers) - 1, plan.layers[stage]
+    def __init__(self, plan: StepPlan, count: int, first: bool, last: bool) -> None:
         self.layers = stage_layers(plan.model, plan.run, count, first=first, last=last)
         self.traffic = data_traffic(
             plan.model, plan.run, count, plan.precision, first=first, last=last, bucket_bytes=plan.bucket_bytes,

@@ -227,9 +227,9 @@ class BlockMaker:
         """The items of a pass."""
         plan = self._plan
         marks = final or sends_each(plan, action) or (plan.zero == 3 and action.kind is not Pass.WEIGHT)
-        key = (action.stage, action.kind, marks)
+        layers = self._stages[action.stage].layers
+        key = (id(layers), action.kind, marks)
         if key not in self._items:
-            layers = self._stages[action.stage].layers
             items = pass_items(layers, plan.run, action.kind, self._lasts, overlap=plan.overlap_tensor)
             self._items[key] = merged(items, marks=marks)
         return self._items[key]

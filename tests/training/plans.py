@@ -4,6 +4,7 @@
 from typing import Any
 
 from commbench.libraries.ideal import Ideal
+from commbench.sim.placing import make_cluster
 from commbench.topology.load import load_fabric
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
@@ -65,4 +66,6 @@ RINGS = Ideal(
 def simulate(step: StepPlan, fabric: Topology | Tree | str = "dgx-h100-x2", **options: Any) -> StepSimulation:
     """The step on a fabric, given as a name or as itself."""
     found = load_fabric(fabric) if isinstance(fabric, str) else fabric
-    return simulate_step(step, found, **{"library": RINGS, **options})
+    where = {key: options.pop(key) for key in ("placement", "routing", "seed") if key in options}
+    cluster = make_cluster(found, step.degrees.num_ranks, **where)
+    return simulate_step(step, cluster, options.pop("library", RINGS), **options)

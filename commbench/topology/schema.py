@@ -3,11 +3,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from commbench.errors import TopologyError
 from commbench.topology import hosts, tiers
+from commbench.topology.devices import matching_devices
 from commbench.topology.sections import (
     Bandwidth,
     BundleSection,
@@ -53,10 +54,23 @@ __all__ = [
 ]
 
 
+def _known_device(name: str) -> str:
+    try:
+        matching_devices(name)
+    except TopologyError as error:
+        raise PydanticCustomError("quantity", "{reason}", {"reason": str(error)}) from None
+    return name
+
+
+DeviceName = Annotated[Text, AfterValidator(_known_device)]
+"""A device, or how the names of those begin that such hosts are sold with."""
+
+
 class PlainHost(Section):
     """``wiring: plain``: one CPU rank and its NICs."""
 
     wiring: Literal["plain"]
+    device: DeviceName | None = None
     nics: Nics
     bus: LinkSection
 
@@ -65,6 +79,7 @@ class SharedMemoryHost(Section):
     """``wiring: shared-memory``: CPU ranks of one machine that contend for its memory and its cores."""
 
     wiring: Literal["shared-memory"]
+    device: DeviceName | None = None
     ranks: Ranks
     cores: Ranks
     rank_link: LinkSection
@@ -75,6 +90,7 @@ class GpuHost(Section):
     """What every GPU host states."""
 
     wiring: str
+    device: DeviceName | None = None
     gpus: Gpus
     nics: MaybeNics
     pcie_switches: PcieSwitches

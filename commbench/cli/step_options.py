@@ -200,7 +200,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     if options.memory_margin is not None:
         margin = _size("--memory-margin", options.memory_margin)
     else:
-        margin = plan.device.other("memory_margin")
+        margin = plan.device.other("memory_margin", "or give --memory-margin")
     if not 0 <= options.jitter <= 1:
         raise InputError(f"--jitter {options.jitter:g}: must be from 0 to 1, a share of what compute lasts")
     scenario = None

@@ -58,14 +58,15 @@ class Device:
             raise InputError(f"device {self.name} has no peak for dtype {dtype!r}{place}; known: {known}")
         return self.peak_flops[dtype]
 
-    def other(self, key: str) -> int:
-        """A figure that a device need not have (``others``).
+    def other(self, key: str, instead: str = "") -> int:
+        """A figure that a device need not have (``others``); ``instead`` says what else may be done about it.
 
         Raises:
             InputError: it has not; names key and file.
         """
         if key not in self.others:
-            raise InputError(f"device {self.name} has no {key}: add the key to {self.origin or 'it'}")
+            add = f"add the key to {self.origin or 'it'}"
+            raise InputError(f"device {self.name} has no {key}: {', '.join(filter(None, (add, instead)))}")
         return self.others[key]
 
 

@@ -70,33 +70,33 @@ class PlainHost(Section):
     """``wiring: plain``: one CPU rank and its NICs."""
 
     wiring: Literal["plain"]
-    device: DeviceName | None = None
     nics: Nics
     bus: LinkSection
+    device: DeviceName | None = None
 
 
 class SharedMemoryHost(Section):
     """``wiring: shared-memory``: CPU ranks of one machine that contend for its memory and its cores."""
 
     wiring: Literal["shared-memory"]
-    device: DeviceName | None = None
     ranks: Ranks
     cores: Ranks
     rank_link: LinkSection
     memory: LinkSection
+    device: DeviceName | None = None
 
 
 class GpuHost(Section):
     """What every GPU host states."""
 
     wiring: str
-    device: DeviceName | None = None
     gpus: Gpus
     nics: MaybeNics
     pcie_switches: PcieSwitches
     sockets: Sockets
     pcie: LinkSection
     socket: LinkSection
+    device: DeviceName | None = None
 
     @property
     def tree(self) -> hosts.PcieTree:

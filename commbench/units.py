@@ -22,6 +22,7 @@ __all__ = [
     "format_time",
     "parse_bandwidth",
     "parse_duration_ps",
+    "parse_flops",
     "parse_ratio",
     "parse_size",
     "rate_unit",
@@ -33,6 +34,7 @@ GB = 1e9  # bytes per GB: decimal, as nccl-tests and every NIC vendor count (har
 
 _INT64_END = 2**63
 _SLOWEST, _FASTEST = 1 / 8, 1e18  # bytes/s: what no machine does would only make times of no meaning
+_LEAST_FLOPS, _MOST_FLOPS = 1e3, 1e21  # FLOP/s, likewise
 _NUMBER = re.compile(r"^\s*([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d{1,3})?)\s*(\S.*?)?\s*$")
 _DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
@@ -40,6 +42,7 @@ _TIME_PS = {"ps": 1, "ns": 10**3, "us": 10**6, "µs": 10**6, "ms": 10**9, "s": P
 _BANDWIDTH = {f"{p}bit/s": f / 8 for p, f in _DECIMAL.items()} | {
     f"{p}B/s": float(f) for p, f in (_DECIMAL | _BINARY).items()
 }
+_FLOPS = {f"{p}FLOP/s": float(f) for p, f in (_DECIMAL | {"P": 10**15}).items()}
 _SIZE = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE |= dict.fromkeys(("K", "k", "Ki", "KiB"), 2**10) | dict.fromkeys(("M", "m", "Mi", "MiB"), 2**20)
 _SIZE |= dict.fromkeys(("G", "g", "Gi", "GiB"), 2**30) | dict.fromkeys(("T", "Ti", "TiB"), 2**40)
@@ -67,6 +70,19 @@ def parse_bandwidth(text: object) -> float:
     if not _SLOWEST <= bandwidth <= _FASTEST:
         raise UnitError(f"bandwidth {text!r} must be from 1 bit/s to {_FASTEST / 1e12:,.0f} TB/s")
     return bandwidth
+
+
+def parse_flops(text: object) -> float:
+    """Floating-point operations per second of a text such as "312 TFLOP/s".
+
+    Raises:
+        UnitError: no unit, an unknown unit, or outside 1 kFLOP/s to 1e21 FLOP/s.
+    """
+    number, factor = _split(text, _FLOPS, "rate of computing", "312 TFLOP/s")
+    flops = float(number) * factor
+    if not _LEAST_FLOPS <= flops <= _MOST_FLOPS:
+        raise UnitError(f"rate of computing {text!r} must be from 1 kFLOP/s to {_MOST_FLOPS / 1e15:,.0f} PFLOP/s")
+    return flops
 
 
 def parse_duration_ps(text: object) -> int:

@@ -10,7 +10,20 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from commbench import __version__
-from commbench.cli import algorithm, calibrate, demo, emulate, report, run, run_what, sim, sim_train, topology, validate
+from commbench.cli import (
+    algorithm,
+    calibrate,
+    demo,
+    device,
+    emulate,
+    report,
+    run,
+    run_what,
+    sim,
+    sim_train,
+    topology,
+    validate,
+)
 from commbench.cli.verbs import Verbs
 from commbench.errors import CommbenchError, ScheduleError
 from commbench.terminal import tell
@@ -35,6 +48,7 @@ app.command("validate")(validate.validate)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.add_typer(topology.app, name="topology")
+app.add_typer(device.app, name="device")
 app.add_typer(algorithm.app, name="algorithm")
 app.add_typer(emulate.app, name="emulate")
 

@@ -10,7 +10,7 @@ import typer
 
 from commbench.cli.options import Jsonl, writable
 from commbench.cli.run_what import command_app, journal
-from commbench.errors import InputError
+from commbench.errors import InputError, UnitError
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["app", "gemm", "gemm_header", "gemm_row"]
 
 _SHAPE = re.compile(r"x".join([r"([1-9]\d{0,8})"] * 3))
-_PEAK = re.compile(r"\s*(\d+\.?\d*(?:e\d{1,2})?)\s*([kMGTP]?)FLOP/s\s*")
-_PREFIX = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _GRID = (256, 1024)  # m, n and k each, where no shapes are given
 
 app = command_app()
@@ -120,16 +118,18 @@ def _of_model(name: str, tp: int, micro_batch: int) -> list[tuple[int, int, int]
 
 def _peak(device: str | None, dtype: str, text: str | None) -> tuple[float | None, str]:
     """(FLOP/s, who says so): as given, else the data sheet of a known device, else nothing."""
-    from commbench.workload.compute import DEVICES
+    from commbench.topology.devices import list_devices, load_device
+    from commbench.units import parse_flops
 
     if text is not None:
-        match = _PEAK.fullmatch(text)
-        if match is None or not float(match[1]) > 0:
-            raise InputError(f'--peak {text!r} is no rate above 0; give a number and FLOP/s, for example "150 GFLOP/s"')
-        return float(match[1]) * _PREFIX[match[2]], "given with --peak"
-    if device is not None and device in DEVICES:
-        return DEVICES[device].peak(dtype), DEVICES[device].source
-    return None, ""
+        try:
+            return parse_flops(text), "given with --peak"
+        except UnitError as error:
+            raise InputError(f"--peak: {error}") from None
+    if device is None or device not in list_devices():
+        return None, ""
+    found = load_device(device)
+    return found.peak(dtype), found.numbers[f"flops.{dtype}"].source
 
 
 def gemm_header(record: "GemmMeasured") -> str:

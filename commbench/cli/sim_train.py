@@ -67,7 +67,7 @@ def train(
         str | None, _option("--layers", help="Layers of every stage, by commas; evenly if left out.")
     ] = None,
     device: Annotated[
-        str | None, _option("--device", help="For example h100-sxm5-80gb; its beginning will do.")
+        str | None, _option("--device", help="For example h100-sxm5-80gb, its beginning or a file; the hosts' own.")
     ] = None,
     dtype: Annotated[str | None, _option("-d", "--dtype", help="Of products: bf16, fp16, fp8 ... [bf16].")] = None,
     matrix_efficiency: Annotated[
@@ -86,7 +86,7 @@ def train(
         bool | None, _option("--assume-efficiencies", help="Usual ones of GPUs where none are given.")
     ] = None,
     memory_margin: Annotated[
-        str | None, _option("--memory-margin", help="For context, buffers and fragments; assumed unless given [2G].")
+        str | None, _option("--memory-margin", help="For context, buffers and fragments; the device's own if left out.")
     ] = None,
     attention: Annotated[str | None, _option("--attention", help="causal or full [causal].")] = None,
     flash: Annotated[

@@ -11,9 +11,10 @@ from commbench.errors import InputError
 
 if TYPE_CHECKING:
     from commbench.results.steps import SimulatedStep
+    from commbench.topology.devices import Device
     from commbench.topology.model import Topology
     from commbench.topology.tree import Tree
-    from commbench.workload.compute import Device, Efficiency
+    from commbench.workload.compute import Efficiency
     from commbench.workload.groups import Degrees
     from commbench.workload.pipeline.schedule import PipelineSchedule
     from commbench.workload.step_plan import StepPlan
@@ -77,7 +78,7 @@ _HOW_TO_GIVE = {
     "topology": "name one of `commbench topology list`, or a path",
     "microbatch": "sequences that a pipeline handles at a time",
     "global_batch": "sequences of a step over all ranks",
-    "device": "what computes, for example --device h100-sxm5-80gb",
+    "device": "what computes, where the topology does not name it, for example --device h100-sxm5-80gb",
     "matrix_efficiency": "the share of the device's peak FLOP/s that products with weights reach, or --gemm-table FILE "
     "of measured products (`commbench run gemm`)",
     "attention_efficiency": "the share of the device's peak FLOP/s that attention cores reach",
@@ -132,9 +133,11 @@ def _typed(place: str, value: object, wanted: Any) -> object:
     return value
 
 
-def _check_given(options: StepOptions) -> None:
-    """Raise for everything at once that must be given and is not, with a command that works."""
+def _check_given(options: StepOptions, device: str) -> None:
+    """Raise for everything at once that must be given and is not, with a command that works; ``device``: the hosts'."""
     there = {name for name in _HOW_TO_GIVE if getattr(options, name) is not None}
+    if device:
+        there.add("device")
     if options.gemm_table is not None:
         there.add("matrix_efficiency")
     if options.assume_efficiencies:
@@ -189,16 +192,17 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     from commbench.results.run_id import new_run_id
     from commbench.sim.placing import make_cluster
     from commbench.topology.load import load_fabric
-    from commbench.training.fitting import ASSUMED_MARGIN_BYTES
     from commbench.training.simulate import simulate_step
 
-    _check_given(options)
+    fabric = None if options.topology is None else load_fabric(options.topology)
+    _check_given(options, "" if fabric is None else fabric.device)
     _check_bounds(options)
-    margin = ASSUMED_MARGIN_BYTES
+    assert fabric is not None
+    plan = plan_of(options, fabric)
     if options.memory_margin is not None:
         margin = _size("--memory-margin", options.memory_margin)
-    fabric = load_fabric(_given(options.topology))
-    plan = plan_of(options, fabric)
+    else:
+        margin = plan.device.other("memory_margin", "or give --memory-margin")
     if not 0 <= options.jitter <= 1:
         raise InputError(f"--jitter {options.jitter:g}: must be from 0 to 1, a share of what compute lasts")
     scenario = None
@@ -237,7 +241,8 @@ def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
     )
     _check_ranks(degrees, fabric, options.ranks)
     schedule = _schedule(options)
-    device, efficiency, remarks = _compute(options)
+    device = _device(options.device, fabric)
+    efficiency, remarks = _compute(options, device)
     formats, precision = get_formats(options.dtype), get_precision(options.precision)
     if precision.parameter_bytes < formats.activations:
         kept = f"weights are kept in {precision.parameter_bytes} bytes ({precision.name})"
@@ -340,13 +345,33 @@ def _layers(text: str) -> tuple[int, ...]:
         raise InputError(f"--layers {text!r}: must be whole numbers by commas, one per stage") from None
 
 
-def _compute(options: StepOptions) -> "tuple[Device, Efficiency, tuple[str, ...]]":
-    """The device, its efficiencies, and which of them are assumed, in words."""
-    from commbench.workload.compute import USUAL, Efficiency, get_device
+def _device(asked: str | None, fabric: "Topology | Tree") -> "Device":
+    """The device of the fabric's hosts, or the one that is asked for where the fabric names none or several."""
+    from commbench.topology.devices import load_device, matching_devices
+    from commbench.topology.search import is_path
+
+    own = matching_devices(fabric.device) if fabric.device else None
+    device = load_device(asked) if asked is not None and is_path(asked) else None
+    names = (device.name,) if device else matching_devices(fabric.device if asked is None else asked)
+    fitting = names if own is None else [name for name in names if name in own]
+    if not fitting:
+        raise InputError(
+            f"--device {asked}: the hosts of topology {fabric.name} have {fabric.device} ({fabric.origin}); type "
+            f"--device {' or '.join(own or ())}, or, to plan other devices in such hosts, a copy of the topology whose "
+            "host section names those, or none"
+        )
+    if len(fitting) > 1:
+        what = f"topology {fabric.name} has device {fabric.device}" if asked is None else f"--device {asked}"
+        raise InputError(f"{what}, which is one of {', '.join(fitting)}; say which, as in --device {fitting[0]}")
+    return device or load_device(fitting[0])
+
+
+def _compute(options: StepOptions, device: "Device") -> "tuple[Efficiency, tuple[str, ...]]":
+    """The device's efficiencies, and which of them are assumed, in words."""
+    from commbench.workload.compute import USUAL, Efficiency
     from commbench.workload.formats import get_formats
     from commbench.workload.gemm_table import read_gemm_table
 
-    device = get_device(_given(options.device))
     if options.gemm_table is not None and options.matrix_efficiency is not None:
         raise InputError("--matrix-efficiency and --gemm-table: give one of them, not both")
     shares: dict[str, Any] = {
@@ -359,4 +384,4 @@ def _compute(options: StepOptions) -> "tuple[Device, Efficiency, tuple[str, ...]
     assumed = {name: USUAL[name] for name, share in shares.items() if share is None}
     words = ", ".join(f"{name} {share:g}" for name, share in assumed.items())
     remarks = (f"assumed, as usual on GPUs (--assume-efficiencies): {words}",) if assumed else ()
-    return device, Efficiency(**(shares | assumed)), remarks
+    return Efficiency(**(shares | assumed)), remarks

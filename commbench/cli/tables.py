@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text tables of the verbs, with nccl-tests' columns; every line fits 80 columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from commbench.results.records import Compared, Simulated, Summary
@@ -10,12 +10,16 @@ from commbench.units import GB, format_bytes, format_figure, format_time
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from commbench.topology.model import Quantity
+
 __all__ = [
     "average_line",
+    "columns",
     "compared_points",
     "compared_row",
     "compared_table",
     "heading",
+    "number_table",
     "plain",
     "simulated_header",
     "simulated_row",
@@ -40,6 +44,26 @@ def plain(part: "Table | str") -> str:
     with console.capture() as capture:
         console.print(part)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
+
+
+def columns(**titles: str) -> "Table":
+    """A plain table, its columns "left" or "right"; the last takes what room is left and wraps."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    last = list(titles)[-1]
+    for title, side in titles.items():
+        table.add_column(title, justify="right" if side == "right" else "left", no_wrap=title != last)
+    return table
+
+
+def number_table(numbers: "Mapping[str, Quantity]") -> "Table":
+    """Numbers by their key paths, with their origin."""
+    table = columns(number="left", source="left")
+    for path, number in numbers.items():
+        table.add_row(f"{path}\n  {number.text}, {number.provenance.value}", number.source)
+    return table
 
 
 def heading(*sentences: str) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from commbench.cli.options import Jsonl, writable
 from commbench.cli.report import page_line
-from commbench.cli.tables import plain
+from commbench.cli.tables import columns, number_table, plain
 from commbench.errors import InputError, UnitError
 from commbench.terminal import put, tell
 
@@ -37,7 +37,7 @@ def list_all(json: Jsonl = False) -> None:
         for topology in topologies:
             _print_json(headline(topology))
         return
-    table = _table(name="left", ranks="right", hosts="right", description="left")
+    table = columns(name="left", ranks="right", hosts="right", description="left")
     for topology in topologies:
         table.add_row(topology.name, str(topology.num_ranks), str(topology.num_hosts), topology.description)
     put(plain(table))
@@ -112,18 +112,6 @@ def _print_json(facts: dict[str, object]) -> None:
     typer.echo(json.dumps({"kind": "topology", "schema": 1, **facts}))
 
 
-def _table(**columns: str) -> "Table":
-    """A plain table; the last column takes what room is left and wraps."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    last = list(columns)[-1]
-    for title, side in columns.items():
-        table.add_column(title, justify="right" if side == "right" else "left", no_wrap=title != last)
-    return table
-
-
 def _pages(topology: "Topology | Tree") -> "Iterator[str | Table]":
     """What ``show`` prints, from the outline to the sources."""
     from commbench.topology.summary import describe_costs, node_counts
@@ -132,10 +120,11 @@ def _pages(topology: "Topology | Tree") -> "Iterator[str | Table]":
     yield f"  file     {topology.origin}"
     hosts = f"{topology.num_hosts} host{'s' if topology.num_hosts > 1 else ''}"
     yield f"  ranks    {topology.num_ranks} on {hosts}, routing {topology.routing}"
+    yield f"  device   {topology.device or 'not said'}"
     yield f"  nodes    {', '.join(f'{count} {kind.value}' for kind, count in node_counts(topology).items())}"
     yield f"  costs    {describe_costs(topology)}"
     yield _link_table(topology)
-    yield _number_table(topology)
+    yield number_table(topology.numbers)
 
 
 def _link_table(topology: "Topology | Tree") -> "Table":
@@ -143,7 +132,7 @@ def _link_table(topology: "Topology | Tree") -> "Table":
     from commbench.topology.summary import link_classes
     from commbench.units import format_bandwidth, format_bit_rate, format_time, seconds
 
-    table = _table(links="left", between="left", count="right", bandwidth="right", latency="right")
+    table = columns(links="left", between="left", count="right", bandwidth="right", latency="right")
     for make in link_classes(topology):
         arrow = "<->" if make.duplex else "->"
         between = f"{make.src_kind.value} {arrow} {make.dst_kind.value}"
@@ -152,11 +141,4 @@ def _link_table(topology: "Topology | Tree") -> "Table":
         if make.kind is LinkKind.NETWORK:  # as vendors say it, and as nearly every file does
             rate = f"{format_bit_rate(make.bandwidth)} ({rate})"
         table.add_row(make.kind.value, between, str(make.count), rate, latency)
-    return table
-
-
-def _number_table(topology: "Topology | Tree") -> "Table":
-    table = _table(number="left", source="left")
-    for path, number in topology.numbers.items():
-        table.add_row(f"{path}\n  {number.text}, {number.provenance.value}", number.source)
     return table

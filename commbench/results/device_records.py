@@ -27,7 +27,7 @@ class GemmMeasured(Record):
 
     Attributes:
         m, n, k: (m x k) by (k x n). dtype: as data sheets spell it ("bf16", "fp32"). device: a name of
-            ``workload.compute.DEVICES``, or what the user calls it.
+            ``topologies/devices/``, or what the user calls it.
         samples_s: seconds of one product, one per repetition. peak_flops: FLOP/s that are promised, None if no one has
             said. peak_source: who says so.
         environment: as for collectives. started_at: ISO 8601.

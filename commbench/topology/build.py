@@ -55,6 +55,7 @@ def build_topology(document: TopologyFile, origin: str) -> Topology:
         description=document.description,
         numbers=dict(quantities(document)),
         origin=origin,
+        device=document.host.device or "",
     )
 
 
@@ -81,6 +82,7 @@ def build_tree(document: TopologyFile, origin: str) -> Tree | None:
         description=document.description,
         numbers=dict(quantities(document)),
         origin=origin,
+        device=host.device or "",
     )
 
 

@@ -1,59 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Topology files: where they are searched, how they are read, what is said when one is wrong.
+"""Topology files: how they are read, what is said when one is wrong.
 
 An error names file, line, key path, value and rule; all that is wrong with a file is said at once.
 """
 
-import os
-import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from commbench.errors import TopologyError
 from commbench.topology.model import Topology
+from commbench.topology.search import find_file, list_names, shown
 
 if TYPE_CHECKING:
     from commbench.topology.schema import TopologyFile
     from commbench.topology.tree import Tree
     from commbench.yaml_reader import Document
 
-__all__ = [
-    "SEARCH_VARIABLE",
-    "find_topology",
-    "list_topologies",
-    "load_fabric",
-    "load_topology",
-    "search_directories",
-]
+__all__ = ["find_topology", "list_topologies", "load_fabric", "load_topology"]
 
 T = TypeVar("T")
-
-SEARCH_VARIABLE = "COMMBENCH_TOPOLOGIES"
-_SUFFIXES = (".yaml", ".yml")
-
-
-def search_directories(environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
-    """Where named topologies live, first match wins.
-
-    1. the directories in ``$COMMBENCH_TOPOLOGIES``, separated as in ``$PATH``;
-    2. ``topologies/`` beside the package (a checkout or an editable install);
-    3. ``share/commbench/topologies`` under the Python prefix (an ordinary install).
-    """
-    own = [Path(part) for part in environment.get(SEARCH_VARIABLE, "").split(os.pathsep) if part]
-    beside = Path(__file__).resolve().parents[2] / "topologies"
-    return (*own, beside, Path(sys.prefix) / "share" / "commbench" / "topologies")
 
 
 def list_topologies() -> tuple[str, ...]:
     """Names of all topologies that can be found, sorted as people count (fat-tree-64 before fat-tree-128)."""
-    names = {path.stem for folder in search_directories() for path in folder.glob("*.yaml")}
-    return tuple(sorted(names, key=_counting_order))
-
-
-def _counting_order(name: str) -> list[tuple[int, str]]:
-    return [(int(part or 0), "") if i % 2 else (0, part) for i, part in enumerate(re.split(r"(\d+)", name))]
+    return list_names("topology")
 
 
 def load_topology(name_or_path: str | Path) -> Topology:
@@ -100,35 +71,7 @@ def find_topology(name_or_path: str | Path, base: Path = Path()) -> Path:
     Raises:
         TopologyError: it is not there; the message says where it was searched and which names are near.
     """
-    text = str(name_or_path)
-    if text.endswith(_SUFFIXES) or os.sep in text:
-        if not (base / text).is_file():
-            raise TopologyError(f"topology {text!r}: no such file")
-        return base / text
-    for folder in search_directories():
-        if (folder / f"{text}.yaml").is_file():
-            return folder / f"{text}.yaml"
-    raise TopologyError(_not_found(text))
-
-
-def _not_found(name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, list_topologies(), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`commbench topology list` shows the names"
-    if Path(f"{name}.yaml").is_file():
-        hint = f"did you mean the file {name}.yaml?"
-    places = ", ".join(str(folder) for folder in search_directories())
-    unset = "" if os.environ.get(SEARCH_VARIABLE) else f"; ${SEARCH_VARIABLE} is not set"
-    return f"topology {name!r}: not found; {hint} (searched {places}{unset})"
-
-
-def _shown(path: Path) -> str:
-    """The path as users know it: relative to where they stand if it lies below."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+    return find_file("topology", name_or_path, base)
 
 
 def _checked(file: "Document", path: Path) -> "TopologyFile":
@@ -164,4 +107,4 @@ def _host_file(name: str, base: Path) -> "tuple[Document, Path]":
 def _parse(path: Path) -> "Document":
     from commbench.yaml_reader import read_yaml
 
-    return read_yaml(path, TopologyError, example="name: my-cluster", shown=_shown(path))
+    return read_yaml(path, TopologyError, example="name: my-cluster", shown=shown(path))

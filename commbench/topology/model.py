@@ -154,6 +154,7 @@ class Topology:
         description: one line for people.
         numbers: every number that went in, by its key path, with origin; shown by ``topology show`` and the report.
         origin: file or builder call that made it.
+        device: what computes in its hosts, as its file names it; "" where nobody says.
 
     Raises:
         TopologyError: a duplicate or unknown name, a self link, a rank that is no endpoint, or a graph in which
@@ -170,6 +171,7 @@ class Topology:
     description: str = ""
     numbers: Mapping[str, Quantity] = field(default_factory=dict)
     origin: str = ""
+    device: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nics_of", MappingProxyType(dict(self.nics_of)))

@@ -14,6 +14,7 @@ _PLAIN = """host:
 """
 _GPU = """host: # or the name of a topology whose host section is taken, for example `host: dgx-h100`
   wiring: nvswitch
+  # device: h100-sxm5-80gb # for `sim train`; `commbench device list` shows them
   gpus: {gpus}
   nics: {nics} # NIC r is rail r
   pcie_switches: {switches}

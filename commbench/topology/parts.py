@@ -74,6 +74,7 @@ def assemble(
     description: str = "",
     numbers: Mapping[str, Quantity] | None = None,
     origin: str = "",
+    device: str = "",
 ) -> Topology:
     """Number the links of ``parts`` in their order and make the topology.
 
@@ -95,4 +96,5 @@ def assemble(
         description=description,
         numbers=numbers or {},
         origin=origin,
+        device=device,
     )

@@ -3,11 +3,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from commbench.errors import TopologyError
 from commbench.topology import hosts, tiers
+from commbench.topology.devices import matching_devices
 from commbench.topology.sections import (
     Bandwidth,
     BundleSection,
@@ -53,12 +54,25 @@ __all__ = [
 ]
 
 
+def _known_device(name: str) -> str:
+    try:
+        matching_devices(name)
+    except TopologyError as error:
+        raise PydanticCustomError("quantity", "{reason}", {"reason": str(error)}) from None
+    return name
+
+
+DeviceName = Annotated[Text, AfterValidator(_known_device)]
+"""A device, or how the names of those begin that such hosts are sold with."""
+
+
 class PlainHost(Section):
     """``wiring: plain``: one CPU rank and its NICs."""
 
     wiring: Literal["plain"]
     nics: Nics
     bus: LinkSection
+    device: DeviceName | None = None
 
 
 class SharedMemoryHost(Section):
@@ -69,6 +83,7 @@ class SharedMemoryHost(Section):
     cores: Ranks
     rank_link: LinkSection
     memory: LinkSection
+    device: DeviceName | None = None
 
 
 class GpuHost(Section):
@@ -81,6 +96,7 @@ class GpuHost(Section):
     sockets: Sockets
     pcie: LinkSection
     socket: LinkSection
+    device: DeviceName | None = None
 
     @property
     def tree(self) -> hosts.PcieTree:

@@ -51,6 +51,7 @@ __all__ = [
     "Text",
     "Unknown",
     "quantities",
+    "with_unit",
 ]
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000, strip_whitespace=True)]
@@ -132,7 +133,7 @@ class Bandwidth(Amount):
     @field_validator("value", mode="before")
     @classmethod
     def _parses(cls, value: object) -> object:
-        return _with_unit(value, parse_bandwidth)
+        return with_unit(value, parse_bandwidth)
 
     @property
     def bytes_per_s(self) -> float:
@@ -149,7 +150,7 @@ class Duration(Amount):
     @field_validator("value", mode="before")
     @classmethod
     def _parses(cls, value: object) -> object:
-        return _with_unit(value, parse_duration_ps)
+        return with_unit(value, parse_duration_ps)
 
     @property
     def picoseconds(self) -> int:
@@ -164,7 +165,8 @@ class Efficiency(Amount):
     value: Annotated[float, Field(ge=1e-3, le=1)]
 
 
-def _with_unit(value: object, parse: Callable[[object], float]) -> object:
+def with_unit(value: object, parse: Callable[[object], float]) -> object:
+    """The text as it is, once ``parse`` takes it; else what is wrong, as pydantic tells it."""
     try:
         parse(value)
     except UnitError as error:

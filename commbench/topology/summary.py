@@ -87,6 +87,7 @@ def details(topology: Topology | Tree) -> dict[str, object]:
     """Everything that ``topology show`` says; times in seconds, bandwidths in GB/s (1e9 bytes/s)."""
     costs = topology.costs
     return headline(topology) | {
+        "device": topology.device,
         "nodes": {kind.value: count for kind, count in node_counts(topology).items()},
         "links": [
             {

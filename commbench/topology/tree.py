@@ -86,7 +86,7 @@ class Tree:
     """Plain hosts, one rank each, under a tree of switches.
 
     Attributes:
-        name, routing, costs, description, numbers, origin: as of :class:`~commbench.topology.model.Topology`.
+        name, routing, costs, description, numbers, origin, device: as of :class:`~commbench.topology.model.Topology`.
         num_hosts: number of hosts; rank r runs on host r.
         nics: NICs of every host, all the rank's own; channels take them in turn.
         bus: one direction of one rank-NIC link.
@@ -108,6 +108,7 @@ class Tree:
     description: str = ""
     numbers: Mapping[str, Quantity] = field(default_factory=dict)
     origin: str = ""
+    device: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "numbers", MappingProxyType(dict(self.numbers)))

@@ -7,10 +7,7 @@ from dataclasses import replace
 from commbench.errors import InputError
 from commbench.workload.step_plan import StepPlan
 
-__all__ = ["ASSUMED_MARGIN_BYTES", "remedy"]
-
-ASSUMED_MARGIN_BYTES = 2 * 2**30
-"""For CUDA context, communication buffers and what the allocator cannot use, where --memory-margin is not given."""
+__all__ = ["remedy"]
 
 
 def remedy(plan: StepPlan, margin_bytes: int) -> str:
@@ -20,7 +17,7 @@ def remedy(plan: StepPlan, margin_bytes: int) -> str:
     for options, other in _others(plan):
         if _fits(other, margin_bytes):
             return f"{options} makes it fit"
-    return "neither ZeRO nor recomputation makes it fit: split it over more GPUs (--tp, --pp), or take another --device"
+    return "neither ZeRO nor recomputation makes it fit: split it over more GPUs (--tp, --pp), or take larger ones"
 
 
 def _fits(plan: StepPlan, margin_bytes: int) -> bool:

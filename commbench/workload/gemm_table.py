@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 from commbench.errors import InputError
-from commbench.workload.compute import Device
+from commbench.topology.devices import Device
 from commbench.workload.operators import Matmul
 
 __all__ = ["GemmTable", "read_gemm_table"]

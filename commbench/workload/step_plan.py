@@ -4,7 +4,8 @@
 from dataclasses import dataclass
 
 from commbench.errors import InputError
-from commbench.workload.compute import Device, Efficiency
+from commbench.topology.devices import Device
+from commbench.workload.compute import Efficiency
 from commbench.workload.cost import hardware_flops, model_flops
 from commbench.workload.groups import Degrees
 from commbench.workload.memory import MemoryUse, Precision, memory_per_rank
@@ -37,7 +38,7 @@ class StepPlan:
     Attributes:
         model: what is trained. run: how a rank executes it.
         degrees: how the ranks share the work. schedule: the pipeline schedule. layers: of every stage.
-        device, efficiency: how long operators last (workload.compute), with the execution's formats.
+        device, efficiency: how long operators last (topology.devices, workload.compute), with the execution's formats.
         precision: bytes per parameter. zero: ZeRO stage. bucket_bytes: least size of a gradient bucket.
         overlap_tensor: whether tensor collectives run beside the gradients of their product (step_passes).
         scatter_gather: whether each tensor rank sends its share of a stage's output and they gather it behind

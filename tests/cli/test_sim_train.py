@@ -8,6 +8,7 @@ import pytest
 
 from tests.cli.test_bad_input import commbench, the_error
 
+HOSTS = Path(__file__).resolve().parents[2] / "topologies" / "dgx-h100.yaml"
 COMPUTE = "--device h100 --matrix-efficiency 0.6 --attention-efficiency 0.5 --memory-efficiency 0.8"
 STEP = f"--model gpt3-125m --topology dgx-h100 --tp 2 --pp 4 --microbatch 1 --global-batch 8 {COMPUTE}"
 
@@ -87,6 +88,37 @@ def test_a_straggler_and_jitter_make_the_step_longer_and_are_named(tmp_path: Pat
     assert healthy["iteration_s"] < jittered["iteration_s"] < 1.1 * healthy["iteration_s"]
     assert [one["scenario"] for one in (healthy, slow, jittered)] == ["", "slow", ""]
     assert [one["jitter"] for one in (healthy, slow, jittered)] == [0, 0, 0.1]
+
+
+MY_GPU = """name: my-gpu
+description: Half a GPU.
+flops: {bf16: 500 TFLOP/s}
+memory_capacity: 40 GB
+memory_bandwidth: 1.5 TB/s
+"""
+
+
+def test_the_device_is_that_of_the_hosts_or_the_users_own(tmp_path: Path) -> None:
+    """What a topology names needs no --device; a device may be a file, which must give what is used."""
+    (tmp_path / "mine.yaml").write_text(MY_GPU)
+    (tmp_path / "none.yaml").write_text(HOSTS.read_text().replace("  device: h100-sxm5-80gb\n", ""))
+    plain = STEP.replace("--device h100", "")
+    bare = plain.replace("dgx-h100", "none.yaml")
+
+    def times(options: str) -> tuple[str, float, int]:
+        done = commbench("sim", "train", *options.split(), "--json", folder=tmp_path)
+        shown = json.loads(done.stdout)
+        return shown["device"], shown["iteration_s"], shown["margin_bytes"]
+
+    assert times(plain) == times(STEP) == times(bare + " --device h100-sxm") == times(STEP + " --device H100-SXM5-80GB")
+    assert times(plain)[::2] == ("h100-sxm5-80gb", 2 * 2**30)
+    assert times(bare + " --device mine.yaml --memory-margin 1G")[::2] == ("my-gpu", 2**30)
+    assert times(bare + " --device mine.yaml --memory-margin 1G")[1] > 1.5 * times(plain)[1]
+    assert the_error(commbench("sim", "train", *bare.split(), "--device", "mine.yaml", folder=tmp_path)) == (
+        "device my-gpu has no memory_margin: add the key to mine.yaml, or give --memory-margin"
+    )
+    (tmp_path / "tuned.yaml").write_text(MY_GPU.replace("my-gpu", "h100-sxm5-80gb") + "memory_margin: 3 GiB\n")
+    assert times(plain + " --device tuned.yaml")[::2] == ("h100-sxm5-80gb", 3 * 2**30)  # the user's own figures of it
 
 
 @pytest.mark.parametrize(("model", "degrees"), [("llama3-8b", "--tp 2"), ("mixtral-8x7b", "--dp 2 --ep 2")])
@@ -221,7 +253,8 @@ def test_sim_of_a_collective_stays_as_it_was(tmp_path: Path) -> None:
         (STEP + " --memory-margin lots", "--memory-margin: 'lots' is not a size"),
         (STEP + " --out .", "--out .: is a folder; give the name of a file"),
         (STEP.replace("--matrix-efficiency 0.6", ""), "--matrix-efficiency is missing: the share of the device's peak"),
-        (STEP.replace("--device h100", ""), "--device is missing: what computes"),
+        (STEP.replace("--device h100", "").replace("dgx-h100", "fat-tree-16 --ranks 8"), "--device is missing: what "
+         "computes, where the topology does not name it"),
         (STEP.replace("--pp 4", "--pp 3"), "tp 2 x cp 1 x dp 1 x pp 3 = 6 ranks, but there are 8; the degrees must "
          "multiply to the ranks (all of topology dgx-h100; --ranks takes fewer)"),
         (STEP + " --ranks 4", "= 8 ranks, but there are 4; the degrees must multiply to the ranks (--ranks)"),
@@ -249,7 +282,18 @@ def test_sim_of_a_collective_stays_as_it_was(tmp_path: Path) -> None:
         (STEP + " --pp 1 --tp 1 --dp 8 --ep 2", "model gpt3-125m: it is dense, so there are no experts to spread"),
         (STEP + " --ranks 16 --tp 4", "16 ranks on topology dgx-h100: it has 8 endpoints"),
         (STEP + " --gemm-table x.csv", "--matrix-efficiency and --gemm-table: give one of them"),
-        (STEP + " --device a100", "device 'a100' is unknown; known:"),
+        (STEP + " --device a100", "--device a100: the hosts of topology dgx-h100 have h100-sxm5-80gb ("),
+        (STEP + " --device a100", "; type --device h100-sxm5-80gb, or, to plan other devices in such hosts, a copy of "
+         "the topology whose host section names those, or none"),
+        (STEP + " --device a1000", "device 'a1000': not found; did you mean a100-"),
+        (STEP.replace("dgx-h100", "dgx-a100"), "--device h100: the hosts of topology dgx-a100 have a100-sxm4 ("),
+        (STEP.replace("dgx-h100", "dgx-a100").replace("--device h100", ""), "topology dgx-a100 has device a100-sxm4, "
+         "which is one of a100-sxm4-40gb, a100-sxm4-80gb; say which, as in --device a100-sxm4-40gb"),
+        (STEP.replace("dgx-h100", "fat-tree-16 --ranks 8"), "--device h100, which is one of h100-pcie-80gb, "
+         "h100-sxm5-80gb; say which"),
+        (STEP.replace("dgx-h100", "fat-tree-16 --ranks 8") + " --device gb10", "device gb10-128gb has no peak for "
+         "dtype 'bf16' ("),
+        (STEP + " --device none.yaml", "device 'none.yaml': no such file"),
         (STEP + " --ring tree-of-life", "algorithm 'tree-of-life' is unknown for all-reduce"),
     ],
 )  # fmt: skip

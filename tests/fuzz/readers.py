@@ -68,6 +68,15 @@ def topology(path: Path) -> str:
     return _wrong("ranks", [fabric.num_ranks], 1, _MOST) or _wrong("bandwidth", rates, 1e-3, 1e18)
 
 
+def device(path: Path) -> str:
+    from commbench.topology.devices import load_device
+
+    found = load_device(path)
+    rates = [*found.peak_flops.values(), found.memory_bytes_per_s]
+    sizes = [found.memory_bytes - found.others.get("memory_margin", 0), *found.others.values()]
+    return _wrong("rate", rates, 1e-3, 1e21) or _wrong("size", sizes, 0, 2**63)
+
+
 def scenario(path: Path) -> str:
     from commbench.lowering.scenario import Scenario
 
@@ -100,10 +109,10 @@ def pipeline(path: Path) -> str:
 
 
 def gemm(path: Path) -> str:
-    from commbench.workload.compute import DEVICES
+    from commbench.topology.devices import load_device
     from commbench.workload.gemm_table import read_gemm_table
 
-    efficiencies = read_gemm_table(path, DEVICES["h100-sxm5-80gb"], "bf16").efficiencies
+    efficiencies = read_gemm_table(path, load_device("h100-sxm5-80gb"), "bf16").efficiencies
     return _wrong("m, n, k", [v for shape in efficiencies for v in shape], 1, 2**53) or _wrong(
         "efficiency", list(efficiencies.values()), 1e-12, 1
     )
@@ -162,7 +171,7 @@ def options(path: Path) -> str:
     from commbench.sim import collective, crossover
 
     words = path.read_text(errors="surrogateescape").replace("\0", "").splitlines()
-    if "--out" in words or words[:1] not in (["sim"], ["run"], ["algorithm"], ["topology"]):
+    if "--out" in words or words[:1] not in (["sim"], ["run"], ["algorithm"], ["topology"], ["device"]):
         return ""
     shown, said = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
     with (
@@ -197,6 +206,7 @@ _COMMANDS = (
     "algorithm crossover -t star-8 --ranks 2,4 -b 1K -e 4K --channels 1,2 --slices 4 --seed 1",
     "topology new --hosts 64 --gpus 8 --rails 8 --tiers 3 --oversubscription 2:1",
     "topology new --hosts 16 --tiers 2 --oversubscription 1.5",
+    "device show h100-sxm5-80gb --json",
 )
 
 
@@ -259,6 +269,7 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
     from commbench.workload.pipeline.text import to_csv
 
     files = ("star-8", "fat-tree-16", "shared-memory-4", "dgx-h100-x2", "two-rail-8", "oam-mesh")
+    devices = [path.read_bytes() for path in sorted((ROOT / "topologies" / "devices").glob("*.yaml"))]
     topologies = [(ROOT / f"topologies/{name}.yaml").read_bytes() for name in files]
     scripts = [path.read_bytes() for path in sorted((ROOT / "sims").rglob("*.yaml"))]
     orders = [to_csv(build_pipeline(name, 2, 4)).encode() for name in ("1f1b", "zb-h1")]
@@ -267,6 +278,7 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
         ("results", "input.jsonl", results, records),
         ("page", "input.jsonl", page, records),
         ("topology", "input.yaml", topology, topologies),
+        ("device", "input.yaml", device, devices),
         ("scenario", "input.yaml", scenario, scripts),
         ("step", "input.yaml", step, [_STEP]),
         ("schedule", "input.txt", _algorithm, schedules["text"]),

@@ -16,7 +16,7 @@ from commbench.live.measure import run_job
 from commbench.results.journal import read_records
 from commbench.results.records import Measured
 from commbench.results.tensor_parallel_records import TensorParallelMeasured
-from commbench.workload.compute import Device
+from commbench.topology.devices import Device
 from commbench.workload.formats import FORMATS
 from commbench.workload.gemm_table import read_gemm_table
 from commbench.workload.operators import Matmul
@@ -177,7 +177,7 @@ def test_a_table_of_products_is_what_simulations_read(tmp_path: Path) -> None:
     for line in lines:
         assert line["flops"] == pytest.approx(2 * line["m"] * line["n"] * line["k"] / line["seconds"])
         assert line["efficiency"] == pytest.approx(line["flops"] / 5e12)
-    toy = Device(name="toy", source="test", peak_flops={"fp32": 5e12}, memory_bytes_per_s=1e9, memory_bytes=1)
+    toy = Device(name="toy", peak_flops={"fp32": 5e12}, memory_bytes_per_s=1e9, memory_bytes=1)
     table = read_gemm_table(tmp_path / "table.jsonl", toy, "fp32")
     assert table(Matmul(64, 32, 16)) == pytest.approx(lines[0]["efficiency"])
 

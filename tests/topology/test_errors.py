@@ -154,7 +154,7 @@ UNITS += "TB/s, KiB/s, MiB/s, GiB/s, TiB/s), for example '100 Gbit/s'"
             "dgx-h100",
             "links: 18",
             "links: 0",
-            "x.yaml: line 14: host.nvlink.links: 0: must be at least 1",
+            "x.yaml: line 15: host.nvlink.links: 0: must be at least 1",
         ),
         (
             "star-8",

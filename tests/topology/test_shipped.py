@@ -10,7 +10,7 @@ import pytest
 
 from commbench.topology import LinkKind, NodeKind, Provenance, Tree, list_topologies, load_fabric, load_topology
 from commbench.topology.layout import MOST_HOSTS
-from commbench.topology.load import search_directories
+from commbench.topology.search import search_directories
 from commbench.topology.summary import link_classes, node_counts
 from commbench.units import parse_bandwidth, parse_duration_ps
 

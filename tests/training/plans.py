@@ -5,11 +5,12 @@ from typing import Any
 
 from commbench.libraries.ideal import Ideal
 from commbench.sim.placing import make_cluster
+from commbench.topology.devices import Device
 from commbench.topology.load import load_fabric
 from commbench.topology.model import Topology
 from commbench.topology.tree import Tree
 from commbench.training.simulate import StepSimulation, simulate_step
-from commbench.workload.compute import Device, Efficiency
+from commbench.workload.compute import Efficiency
 from commbench.workload.formats import FORMATS
 from commbench.workload.groups import Degrees
 from commbench.workload.memory import get_precision
@@ -26,7 +27,7 @@ MIXTURE = llama(
     num_experts=4, experts_per_token=2,
 )  # fmt: skip
 DEVICE = Device(
-    name="round", source="made up", peak_flops={"bf16": 100e12}, memory_bytes_per_s=1e12, memory_bytes=16 * 10**9
+    name="round", peak_flops={"bf16": 100e12}, memory_bytes_per_s=1e12, memory_bytes=16 * 10**9
 )
 
 

@@ -10,11 +10,10 @@ import pytest
 from commbench.errors import InputError
 from commbench.results.journal import Journal, read_records
 from commbench.results.steps import SimulatedStep
-from commbench.workload.compute import Device, get_device
 from commbench.workload.formats import FORMATS
 from commbench.workload.step_plan import num_microbatches
 from tests.cases import star
-from tests.training.plans import DEVICE, plan, simulate
+from tests.training.plans import plan, simulate
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +108,3 @@ def test_plans_that_do_not_fit_are_refused() -> None:
         replace(good, run=replace(good.run, formats=FORMATS["fp8"]))
     with pytest.raises(InputError, match="--scatter-gather: with --sequence-parallel"):
         plan(tp=2, sequence_parallel=True, scatter_gather=True)
-
-
-def test_a_device_is_found_by_the_beginning_of_its_name() -> None:
-    found: Device = get_device("h100")
-    assert found.name == "h100-sxm5-80gb"
-    with pytest.raises(InputError, match="device 'a100' is unknown"):
-        get_device("a100")  # two of them
-    assert DEVICE.name == "round"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from commbench.errors import InputError
-from commbench.workload.compute import DEVICES, Device, Efficiency, get_device, work_seconds
+from commbench.topology.devices import Device, load_device
+from commbench.workload.compute import Efficiency, work_seconds
 from commbench.workload.cost import hardware_flops, recomputed
 from commbench.workload.formats import FORMATS
 from commbench.workload.gemm_table import read_gemm_table
@@ -18,7 +19,7 @@ from commbench.workload.presets import get_model
 from commbench.workload.transformer import Execution
 from tests.workload.shapes import execution
 
-TOY = Device(name="toy", source="a test", peak_flops={"bf16": 1e12}, memory_bytes_per_s=1e9, memory_bytes=10**9)
+TOY = Device(name="toy", peak_flops={"bf16": 1e12}, memory_bytes_per_s=1e9, memory_bytes=10**9)
 HALF = Efficiency(matrix=0.5, attention=0.25, memory=0.1)
 
 
@@ -50,7 +51,7 @@ def pass_seconds(
 
 def test_passes_add_up() -> None:
     """On a device with endless memory bandwidth a stage takes its FLOP over the peak, and recomputation is in I."""
-    device = Device(name="x", source="a test", peak_flops={"bf16": 1e15}, memory_bytes_per_s=1e30, memory_bytes=10**9)
+    device = Device(name="x", peak_flops={"bf16": 1e15}, memory_bytes_per_s=1e30, memory_bytes=10**9)
     model = get_model("gpt2-medium")
     full = Efficiency(matrix=0.5, attention=0.5, memory=1)
     for recompute in ("none", "selective", "full"):
@@ -68,7 +69,7 @@ def test_products_and_cores_have_their_own_efficiencies() -> None:
     model = get_model("llama3-8b")
     run = execution(model, flash=True, attention="causal")
     operators = stage_operators(model, run, 1, first=False, last=False)
-    device = get_device("h100-sxm5-80gb")
+    device = load_device("h100-sxm5-80gb")
     fast, slow = (
         pass_seconds(operators, run, device, Efficiency(matrix=0.7, attention=a, memory=0.8)) for a in (0.6, 0.3)
     )
@@ -205,18 +206,3 @@ def test_bad_efficiencies(key: str, value: float) -> None:
     given = {"matrix": 0.5, "attention": 0.4, "memory": 0.8} | {key: value}
     with pytest.raises(InputError, match=f"efficiency {key} = {value} must be from 1e-06 to 1"):
         Efficiency(**given)
-
-
-def test_devices() -> None:
-    assert get_device("a100-sxm4-80gb").peak("bf16") == 312e12
-    assert get_device("h100-sxm5-80gb").peak("bf16") == 989.5e12
-    with pytest.raises(InputError) as error:
-        get_device("a100")
-    assert str(error.value) == f"device 'a100' is unknown; known: {', '.join(DEVICES)}"
-    with pytest.raises(InputError) as error:
-        get_device("v100-sxm2-32gb").peak("bf16")
-    assert str(error.value) == "device v100-sxm2-32gb has no peak for dtype 'bf16'; known: fp16, fp32"
-    for device in DEVICES.values():
-        assert device.source
-        assert device.memory_bytes_per_s > 5e11
-        assert device.memory_bytes >= 32 * 10**9

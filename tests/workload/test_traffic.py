@@ -2,6 +2,7 @@
 """What is sent: the tensor-parallel formula as calls and bytes, data-parallel buckets, ZeRO, experts, pipeline."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from commbench.collectives.spec import COLLECTIVES
 from commbench.errors import InputError
-from commbench.workload.cost import num_parameters
+from commbench.workload.cost import activation_bytes, num_parameters
+from commbench.workload.formats import FORMATS
 from commbench.workload.gradient_traffic import data_traffic, gradient_buckets
 from commbench.workload.groups import GROUP_KINDS
 from commbench.workload.memory import get_precision
@@ -269,6 +271,30 @@ def test_gradients_of_experts() -> None:
     )  # fmt: skip
     assert by["edp"] == 2 * sum(op.parameters for op in operators if op.expert)
     assert by["dp-cp"] == 2 * sum(op.parameters for op in operators if not op.expert)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("gpt3-1.3b", {"tp": 4}),
+        ("llama3-8b", {"tp": 2, "cp": 4, "sequence_parallel": True, "recompute": "full"}),
+        ("mixtral-8x7b", {"tp": 2, "ep": 4, "flash": True, "recompute": "selective"}),
+    ],
+)
+def test_fp8_sends_and_keeps_what_bf16_does(name: str, changes: dict) -> None:
+    """Activations, their gradients, token copies and boundaries are 2 bytes an element; operands of products 1."""
+    model = get_model(name)
+    wide, narrow = (execution(model, formats=FORMATS[dtype], **changes) for dtype in ("bf16", "fp8"))
+    assert (narrow.element_bytes, narrow.formats.operands) == (2, 1)
+    for calls in (layer_traffic, embedding_traffic, head_traffic, boundary_bytes):
+        assert calls(model, narrow) == calls(model, wide)
+    assert sum(one.size_bytes for one in layer_traffic(model, narrow)) > 0
+    for recompute in ("none", "selective", "full"):
+        kept = [
+            activation_bytes(model, replace(run, recompute=recompute), 2, first=True, last=True)
+            for run in (wide, narrow)
+        ]
+        assert kept[0] == kept[1] > 0
 
 
 def test_unknown_zero() -> None:

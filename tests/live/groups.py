@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real gloo ranks for tests: starting them costs seconds, so a world starts once and runs a whole list of cases."""
+"""Real gloo ranks for tests: starting them costs time, so a world starts once and runs a whole list of cases."""
 
 import multiprocessing
 import os
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from commbench.collectives.schedule import Schedule
+
+_LOADED = ["__main__", "torch.distributed", "commbench.live.native", "commbench.live.pipeline", "commbench.live.session"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def in_world(
     num_ranks: int, folder: Path, work: Callable[..., Any], given: object, *, timeout_s: float = 60
 ) -> list[Any]:
     """What ``work(given, rank, num_ranks, store)`` returns on every rank; they meet through the file ``store``."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_LOADED)  # torch once, for the ranks of all worlds
     results = context.Queue()
     store = str(folder / f"store-{num_ranks}")
     ranks = [
@@ -73,7 +76,7 @@ def in_world(
         for process in ranks:
             process.join(timeout=5)
             process.kill()
-    assert failed == []
+    assert not failed, "; ".join(failed)
     return [told[rank] for rank in range(num_ranks)]
 
 

@@ -54,13 +54,13 @@ class _Communicator:
     def __init__(self, group: dist.ProcessGroup) -> None:
         self._group = group
         self._queue: SimpleQueue[_Batch] = SimpleQueue()
-        self._connected = False
+        self.connected = False
         self.unsettled: list[_Batch] = []
         Thread(target=self._serve, daemon=True).start()
 
     def connect(self) -> None:
         """Stand still until every rank of the group has come here for the first time."""
-        if self._connected:
+        if self.connected:
             return
         store, key = dist.distributed_c10d._get_default_store(), f"strict/{self._group.group_name}"
         deadline, size = time.monotonic() + DEADLINE_S, self._group.size()
@@ -69,7 +69,7 @@ class _Communicator:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"deadlock: ranks do not meet to connect {self._group.group_desc or key}")
             time.sleep(0.001)
-        self._connected = True
+        self.connected = True
 
     def post(self, transfers: list[Transfer]) -> _Batch:
         self.connect()
@@ -100,7 +100,7 @@ class Strict(Nccl):
     name, device_type = "strict", "cpu"
 
     def __init__(self) -> None:
-        self._communicators: dict[dist.ProcessGroup, _Communicator] = {}
+        self.communicators: dict[dist.ProcessGroup, _Communicator] = {}
 
     def lacks(self, local_rank: int) -> str:
         return ""
@@ -116,20 +116,20 @@ class Strict(Nccl):
 
     def settle(self) -> None:
         """Everything that is enqueued, of all groups."""
-        for communicator in self._communicators.values():
+        for communicator in self.communicators.values():
             while communicator.unsettled:
                 communicator.unsettled.pop(0).wait()
 
     def _new_group(self, ranks: list[int] | None, timeout_s: float) -> dist.ProcessGroup:
         group = dist.new_group(ranks, backend="gloo", timeout=timedelta(seconds=timeout_s))
         if ranks is None or dist.get_rank() in ranks:
-            self._communicators[group] = _Communicator(group)
+            self.communicators[group] = _Communicator(group)
         return group
 
     def bind(self, transfers: Iterable[Transfer], group: dist.ProcessGroup) -> Post:
         together = list(transfers)
-        return lambda: [self._communicators[group].post(together)] if together else []
+        return lambda: [self.communicators[group].post(together)] if together else []
 
     def barrier(self, group: dist.ProcessGroup) -> None:
-        self._communicators[group].connect()
+        self.communicators[group].connect()
         dist.barrier(group)

@@ -71,15 +71,13 @@ def test_delays_never_go_to_gpus_by_themselves(tmp_path: Path) -> None:
 
 def job(name: str, num_ranks: int, folder: Path, **options: Any) -> PipelineJob:
     microbatches = 2 * num_ranks
-    orders = [to_csv(build_pipeline(name, num_ranks, factor * microbatches)) for factor in (1, 2)]
     return PipelineJob(
         ranks=num_ranks,
         out=folder / "r.jsonl",
         run="test",
         schedule=name,
         microbatches=microbatches,
-        order=orders[0],
-        double=orders[1],
+        order=to_csv(build_pipeline(name, num_ranks, microbatches)),
         iters=1,
         tokens=4,
         hidden=8,
@@ -91,19 +89,24 @@ def pipelines(folder: Path, rank: int, num_ranks: int, store: str) -> list[dict[
     """The records of these jobs on the strict backend, by the code that a run uses."""
     from strict import Strict
 
-    from commbench.live.pipeline import measure_pipeline
+    from commbench.live import pipeline
     from commbench.live.progress import Progress
     from commbench.live.seat import Seat
     from commbench.live.session import open_session
 
     BACKENDS[Strict.name] = Strict()
+    pipeline._TRIPS = 3
     jobs = [job(name, num_ranks, folder, backend=Strict.name, compute="matmul") for name in PIPELINES]
     session = open_session(jobs[0], Seat("test", rank, num_ranks, local_rank=rank, store=Path(store)), 20.0)
+    strict: Any = session.backend
+    pairs = [(0, 1), (1, 0)]
+    groups = strict.open_pairs(pairs, session.data, session.device, 20.0)
+    assert all(strict.communicators[groups[pair]].connected for pair in pairs if rank in pair)
     records: list[Any] = []
     for one in jobs:
         progress = Progress()
         try:
-            records += measure_pipeline(one, session, progress)
+            records += pipeline.measure_pipeline(one, session, progress)
         except Exception as error:
             raise RuntimeError(f"{one.schedule}, {progress.place}: {error}") from error
     session.barrier()

@@ -74,6 +74,7 @@ def run(
     check: CheckValues = True,
 ) -> None:
     """Measure a collective: nccl-tests' table on stdout, every sample in a journal."""
+    from commbench.live.backend import may_find_gpus
     from commbench.live.console import JsonLines, Table
     from commbench.live.measure import require_right
     from commbench.live.plan import Plan, default_out
@@ -95,7 +96,7 @@ def run(
         return Plan(**shape, **shared, out=out, run=run_id)  # type: ignore[arg-type]
 
     plans = tuple(plan(name) for name in names)
-    if seat is None and not (backend == "nccl" or (backend == "auto" and _gpus_here())):
+    if seat is None and not may_find_gpus(backend):
         for each in plans:
             _require_memory(each)
     if json:
@@ -105,11 +106,6 @@ def run(
     else:
         found = run_here(Suite.of(plans), seat, InTurn({each.collective: Table(each) for each in plans}))
     require_right([record for record in found if isinstance(record, Measured)])
-
-
-def _gpus_here() -> bool:
-    """Whether ranks may find GPUs, told without torch; their buffers then lie in memory that is not the machine's."""
-    return any(any(Path("/dev").glob(pattern)) for pattern in ("nvidia[0-9]*", "kfd"))
 
 
 def _require_memory(plan: "Plan") -> None:

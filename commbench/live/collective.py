@@ -18,7 +18,7 @@ from commbench.live.native import NativeCollective
 from commbench.live.plan import Plan
 from commbench.live.progress import TIMED, Progress
 from commbench.live.session import Session
-from commbench.live.timing import Operation, Timed, clock_of, time_operation
+from commbench.live.timing import Operation, Timed, time_operation
 from commbench.results.records import Measured
 
 __all__ = ["measure_collective"]
@@ -80,9 +80,9 @@ def _bench(plan: Plan, session: Session, size_bytes: int, per_token: int = 1) ->
         layout.num_buffers * num_elements, dtype=getattr(torch, plan.dtype), device=session.device
     ).zero_()
     operation: Operation = (
-        NativeCollective(layout, memory, session.data)
+        NativeCollective(layout, memory, session.data, session.backend)
         if schedule is None
-        else ScheduleExecutor(schedule, memory, session.data)
+        else ScheduleExecutor(schedule, memory, session.data, session.backend)
     )
     try:
         yield _Bench(operation, memory, layout)
@@ -110,7 +110,7 @@ def _time(plan: Plan, session: Session, operation: Operation, progress: Progress
             operation,
             iterations,
             timing=plan.timing,
-            clock=clock_of(session.device),
+            clock=session.clock,
             barrier=session.barrier,
             tick=tick,
         )
@@ -129,7 +129,7 @@ def _check(plan: Plan, session: Session, bench: _Bench, size_bytes: int, progres
         fill_input(tested.memory, tested.layout, session.rank)
         session.barrier()
         tested.operation.run_to_check()
-        clock_of(session.device).settle()
+        session.clock.settle()
         return count_wrong(tested.memory, tested.layout, session.rank)
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from commbench.collectives.spec import get_collective
+from commbench.live.backend import BACKENDS
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
 from commbench.live.progress import Place
@@ -82,7 +83,7 @@ def session_notes(facts: SessionFacts) -> list[str]:
     """What a reader must know to judge the figures."""
     env, notes = facts.environment, []
     hosts, room = env["hosts"], env["cores_by_host"]
-    for host, cores in room.items() if facts.backend == "gloo" else ():
+    for host, cores in room.items() if BACKENDS[facts.backend].device_type == "cpu" else ():
         if hosts.count(host) > cores:
             where = f"{hosts.count(host)} ranks on {cores:g} cores" + (f" of {host}" if len(room) > 1 else "")
             notes.append(f"{where}: oversubscribed, times include waiting for a core")

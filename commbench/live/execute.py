@@ -5,15 +5,15 @@ Everything that can be done before the clock starts is: the views of the memory,
 reductions receive into and the order of posting are fixed when the executor is made. The timed loop posts,
 waits and adds.
 
-Two ways to put the same steps on the wire:
+Two ways to put the same steps on the wire, by the backend's :attr:`~commbench.live.backend.Backend.tags`:
 
-* gloo: one send or receive per record, tagged with its channel, so that the k-th send meets the k-th receive.
+* with tags (gloo): each send and receive is tagged with its channel, so that the k-th send meets the k-th receive.
   Channels of one rank run in a thread each. One thread that polls is not possible: on gloo
   ``Work.is_completed()`` stays False until ``wait()`` returns (torch 2.13), and posting all channels in step
   order would make one wait for another.
-* NCCL: it knows no tags and one communicator runs one group at a time, so the channels are merged in step
-  order and each merged step is one ``batch_isend_irecv``. A schedule whose merged order would pair a send
-  with the receive of another channel is refused.
+* without (NCCL): one communicator runs one group at a time, so the channels are merged in step order and each
+  merged step is one group. A schedule whose merged order would pair a send with the receive of another channel is
+  refused.
 
 Chunks without elements (fewer elements than chunks) are skipped, on both sides alike because both cut the
 buffers by :meth:`Schedule.offsets <commbench.collectives.schedule.Schedule.offsets>`.
@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ import torch.distributed as dist
 
 from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.errors import InputError
+from commbench.live.backend import Backend, Post, Transfer
 from commbench.live.plan import require_ranks_only
 
 __all__ = ["PHASES", "ScheduleExecutor"]
@@ -46,27 +48,13 @@ PHASES = ("post", "wait", "reduce")
 
 
 @dataclass(frozen=True, slots=True)
-class _Transfer:
-    """One send or receive of this rank; ``tensor`` is where the data stands or lands."""
-
-    sends: bool
-    tensor: torch.Tensor
-    peer: int
-    tag: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Step:
     """A step of one lane: what to post together, and the (target, source) pairs to copy then and to add at its end."""
 
     number: int
-    transfers: list[_Transfer] = field(default_factory=list)
+    transfers: list[Transfer] = field(default_factory=list)
     copies: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     reductions: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
-
-
-_Post = Callable[[], list[Any]]
-"""Posts the transfers of one step and returns their torch.distributed works."""
 
 
 class ScheduleExecutor:
@@ -75,16 +63,14 @@ class ScheduleExecutor:
     Args:
         schedule: for as many ranks as the group has.
         memory: flat contiguous tensor of the schedule's ``num_buffers`` equal buffers, one behind the other.
-        group: process group of the ranks.
-        batched: post each step as one batch with the channels merged (NCCL); None: as the group's backend
-            needs.
+        group: process group of the ranks. backend: of the group.
 
     Attributes:
         phases: seconds of the last :meth:`run` spent posting (and copying what a rank sends itself), waiting and
-            reducing, summed over channels.
+            reducing, summed over channels; empty where the host enqueues and does not see when what is done.
 
     Raises:
-        InputError: the schedule needs switches that add, does not fit the memory, or cannot run batched.
+        InputError: the schedule needs switches that add, does not fit the memory, or needs tags that are not there.
     """
 
     def __init__(
@@ -92,24 +78,23 @@ class ScheduleExecutor:
         schedule: Schedule,
         memory: torch.Tensor,
         group: dist.ProcessGroup,
-        *,
-        batched: bool | None = None,
+        backend: Backend,
     ) -> None:
         require_ranks_only(schedule)
-        if batched is None:
-            batched = dist.get_backend(group) == "nccl"
         channels = _compile(schedule, dist.get_rank(group), memory)
-        if batched:
-            _require_same_order(schedule)
+        if not backend.tags:
+            _require_same_order(schedule, backend.name)
             channels = [_merge(channels)]
-        post = _batch_post if batched else _tagged_post
-        lanes = [_Lane(steps, schedule.window, lambda step: post(step, group)) for steps in channels]
+        lanes = [_Lane(steps, schedule.window, lambda step: backend.bind(step.transfers, group)) for steps in channels]
+        self._phases_are_real = not backend.streams
         self._own, self._others = lanes[0], [_LaneThread(lane) for lane in lanes[1:]]
         self._lanes = lanes
 
     @property
     def phases(self) -> Mapping[str, float]:
         """Seconds of the last run by phase; with channels side by side the sum can exceed the run's time."""
+        if not self._phases_are_real:
+            return MappingProxyType({})
         return {name: sum(lane.phases[name] for lane in self._lanes) for name in PHASES}
 
     def run(self) -> None:
@@ -133,7 +118,7 @@ class ScheduleExecutor:
 class _Lane:
     """Steps that run in order, at most ``window`` in flight."""
 
-    def __init__(self, steps: Iterable[_Step], window: int, bind: Callable[[_Step], _Post]) -> None:
+    def __init__(self, steps: Iterable[_Step], window: int, bind: Callable[[_Step], Post]) -> None:
         self._steps = [(step, bind(step)) for step in steps]
         self._window = window
         self.phases = dict.fromkeys(PHASES, 0.0)
@@ -217,7 +202,7 @@ def _compile(schedule: Schedule, rank: int, memory: torch.Tensor) -> list[list[_
         if op.peer == rank:
             own[op.channel, sends].append((step, landing))
         else:
-            step.transfers.append(_Transfer(sends, landing, op.peer, op.channel))
+            step.transfers.append(Transfer(sends, landing, op.peer, op.channel))
     _pair_copies(own)
     return [[steps[key] for key in sorted(steps) if key[0] == channel] for channel in range(schedule.num_channels)]
 
@@ -248,26 +233,6 @@ class _Temporaries:
         return block[:num_elements]
 
 
-def _tagged_post(step: _Step, group: dist.ProcessGroup) -> _Post:
-    """Post one by one; ``dist.isend`` ends in ``group.send`` too, 10 us later.
-
-    Receives come first: gloo's sender waits for a notice that the receiver is ready (docs/gloo.md), and behind the
-    rank's own data to the same peer that notice would wait for all of it. The order inside each kind is the table's,
-    and tags keep the k-th with the k-th.
-    """
-    ordered = sorted(step.transfers, key=lambda t: t.sends)
-    calls = [(group.send if t.sends else group.recv, [t.tensor], t.peer, t.tag) for t in ordered]
-    return lambda: [call(tensors, peer, tag) for call, tensors, peer, tag in calls]
-
-
-def _batch_post(step: _Step, group: dist.ProcessGroup) -> _Post:
-    operations = [
-        dist.P2POp(dist.isend if t.sends else dist.irecv, t.tensor, group=group, tag=t.tag, group_peer=t.peer)
-        for t in step.transfers
-    ]
-    return lambda: dist.batch_isend_irecv(operations) if operations else []
-
-
 def _merge(channels: list[list[_Step]]) -> list[_Step]:
     """One lane of all channels: steps with the same number become one, channels in order."""
     by_number: dict[int, list[_Step]] = defaultdict(list)
@@ -285,7 +250,7 @@ def _merge(channels: list[list[_Step]]) -> list[_Step]:
     ]
 
 
-def _require_same_order(schedule: Schedule) -> None:
+def _require_same_order(schedule: Schedule, backend: str) -> None:
     """Refuse a schedule whose sends and receives between two ranks pair up differently without tags."""
     if schedule.num_channels == 1:
         return
@@ -299,6 +264,6 @@ def _require_same_order(schedule: Schedule) -> None:
     for pair, channels in sent.items():
         if channels != received[pair] and Counter(channels) == Counter(received[pair]):
             raise InputError(
-                f"schedule {schedule.algorithm!r} cannot run on nccl: channels meet in different orders at "
-                f"ranks {pair[0]} and {pair[1]}, and nccl has no tags; use gloo or one channel"
+                f"schedule {schedule.algorithm!r} cannot run on {backend}: channels meet in different orders at "
+                f"ranks {pair[0]} and {pair[1]}, and {backend} has no tags; use gloo or one channel"
             )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from commbench.errors import InputError
+from commbench.live.backend import AUTO, BACKENDS, usable
 
 __all__ = [
     "EXECUTORS",
@@ -27,7 +28,6 @@ __all__ = [
 
 _MOST_ITERATIONS = 10**6  # every sample is kept
 _LONGEST_S = 10**6  # 11 days; gloo counts milliseconds in 32 bits
-_BACKENDS = ("auto", "gloo", "nccl")
 EXECUTORS = ("schedule", "torch")
 METHODS = ("hand", "dtensor")
 COMPUTES = ("delay", "matmul")
@@ -43,7 +43,7 @@ class Job:
         ranks: world size.
         out: journal that records are appended to.
         run: identifier of this invocation, in every record.
-        backend: "gloo", "nccl", or "auto": nccl if every rank has a GPU of its own, else gloo.
+        backend: a key of ``backend.BACKENDS``, or "auto": nccl if every rank has a GPU of its own, else gloo.
         iters, warmup: timed and warm-up iterations.
         timeout_s: seconds without progress after which a rank counts as hung.
         join_timeout_s: the same until every rank has reached its first size: loading torch is no hang.
@@ -59,7 +59,7 @@ class Job:
     ranks: int
     out: Path
     run: str
-    backend: str = "auto"
+    backend: str = AUTO
     iters: int = 5
     warmup: int = 1
     timeout_s: float = 300.0
@@ -68,7 +68,7 @@ class Job:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require_known("--backend", self.backend, _BACKENDS)
+        require_known("--backend", self.backend, (AUTO, *BACKENDS))
         require_least(1, ("--nproc", self.ranks), ("--iters", self.iters))
         require_least(0, ("--warmup", self.warmup))
         for option, number in (("--iters", self.iters), ("--warmup", self.warmup)):
@@ -77,6 +77,11 @@ class Job:
         for option, limit_s in (("--timeout", self.timeout_s), ("--join-timeout", self.join_timeout_s)):
             if not 0 < limit_s <= _LONGEST_S:
                 raise InputError(f"{option} {limit_s:g} must be above 0 and at most {_LONGEST_S} seconds")
+
+    @property
+    def on_host(self) -> bool:
+        """Whether it is for CPUs, whatever devices ranks have."""
+        return False
 
     def to_json(self) -> str:
         """The job as text, for a rank in another process."""
@@ -138,14 +143,21 @@ class PipelineJob(Job):
                 f"torch's 1f1b has no fewer microbatches ({self.microbatches}) than ranks ({self.ranks}); "
                 "use --executor schedule"
             )
-        if self.compute == "delay" and self.backend == "nccl":
-            raise InputError("--compute delay puts CPU ranks to sleep; with --backend nccl give --compute matmul")
+        if self.on_host and self.backend not in (AUTO, *usable(on_host=True)):
+            raise InputError(
+                f"--compute delay puts CPU ranks to sleep; with --backend {self.backend} give --compute matmul"
+            )
         total = LARGEST_INPUT**2 * self.tokens * 2 * self.microbatches
         if self.check and total > EXACT_FLOAT32:
             raise InputError(
                 f"--tokens {self.tokens} x {2 * self.microbatches} microbatches: sums of the check may reach {total}, "
                 f"float32 is exact up to {EXACT_FLOAT32}; give fewer tokens or --no-check"
             )
+
+    @property
+    def on_host(self) -> bool:
+        """Delays put CPU ranks to sleep; a GPU would see none of it."""
+        return self.compute == "delay"
 
     @property
     def activation_bytes(self) -> int:

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from commbench.errors import InputError
+from commbench.live.backend import Backend
 from commbench.live.check import Layout
 
 __all__ = ["NATIVE", "NativeCollective"]
@@ -36,6 +37,7 @@ class _Place:
     layout: Layout
     memory: torch.Tensor
     group: dist.ProcessGroup
+    backend: Backend
     rank: int
 
     @property
@@ -169,11 +171,10 @@ def _barrier(at: _Place) -> _Bound:
 
     Element i of the result is one if rank i had come whenever this rank left, else zero.
     """
-    devices = [at.memory.device.index] if at.memory.device.type == "cuda" else None
     n = len(at.ranks)
 
     def run() -> None:
-        dist.barrier(at.group, device_ids=devices)
+        at.backend.barrier(at.group)
 
     def settle() -> None:
         store = dist.distributed_c10d._get_default_store()
@@ -212,7 +213,7 @@ class NativeCollective:
     Args:
         layout: of the memory, from :func:`~commbench.live.check.plain_layout`.
         memory: flat contiguous tensor of the layout's buffers.
-        group: process group of the ranks.
+        group: process group of the ranks. backend: of the group.
 
     Attributes:
         phases: empty; a backend does not tell where its time went.
@@ -223,10 +224,10 @@ class NativeCollective:
 
     phases: Mapping[str, float] = MappingProxyType({})
 
-    def __init__(self, layout: Layout, memory: torch.Tensor, group: dist.ProcessGroup) -> None:
+    def __init__(self, layout: Layout, memory: torch.Tensor, group: dist.ProcessGroup, backend: Backend) -> None:
         if layout.collective not in NATIVE:
             raise InputError(f"collective {layout.collective!r} has no native call; known: {', '.join(NATIVE)}")
-        self._bound = NATIVE[layout.collective](_Place(layout, memory, group, dist.get_rank(group)))
+        self._bound = NATIVE[layout.collective](_Place(layout, memory, group, backend, dist.get_rank(group)))
 
     def run(self) -> None:
         """Run it once."""

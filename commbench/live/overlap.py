@@ -23,7 +23,6 @@ from commbench.live.gemm import product_of
 from commbench.live.job import OverlapJob
 from commbench.live.progress import TIMED, Progress
 from commbench.live.session import Session
-from commbench.live.timing import Clock, clock_of
 from commbench.results.device_records import OverlapMeasured
 from commbench.results.records import Record
 
@@ -78,7 +77,7 @@ class _Bench:
 
     def __init__(self, job: OverlapJob, session: Session, progress: Progress) -> None:
         self._job, self._session, self._progress = job, session, progress
-        self._clock: Clock = clock_of(session.device)
+        self._clock = session.clock
         self._product, check = product_of((job.m, job.n, job.k), getattr(torch, job.dtype), session.device)
         self._product()
         check()
@@ -121,7 +120,7 @@ class _Bench:
             begin = self._clock.mark()
             work()
             end = self._clock.mark()
-            self._clock.settle() if self._session.device.type == "cpu" else end.synchronize()
+            self._clock.reach(end)
             samples.append(self._clock.elapsed_s(begin, end))
         return tuple(samples[self._job.warmup :])
 

@@ -8,20 +8,13 @@ from datetime import UTC, datetime
 from statistics import median
 
 import torch
-import torch.distributed as dist
 
+from commbench.live.backend import Pair
 from commbench.live.job import PipelineJob
-from commbench.live.pipeline_execute import (
-    Recorder,
-    ScheduleRunner,
-    StepRunner,
-    directed_pairs,
-    open_channels,
-)
+from commbench.live.pipeline_execute import Channels, Recorder, ScheduleRunner, StepRunner, directed_pairs, wait
 from commbench.live.progress import TIMED, Progress
 from commbench.live.session import Session
-from commbench.live.stage import Shape, count_wrong
-from commbench.live.timing import Clock, clock_of
+from commbench.live.stage import Shape, count_wrong, rehearse
 from commbench.results.pipeline_records import PipelineMeasured, RankSpans, Span
 from commbench.results.records import Record
 from commbench.workload.pipeline.schedule import Action, Pass, PipelineSchedule
@@ -77,10 +70,11 @@ class _Bench:
         self.once = from_csv(job.order, job.schedule)
         self.twice = from_csv(job.double, job.schedule) if job.double else None
         self._shape = Shape(job.tokens, job.hidden, job.layers)
-        self._channels = open_channels(self.once, session)
-        self._clock: Clock = clock_of(session.device)
+        rehearse(self._shape, session.device)
+        self._channels = Channels(self.once, session)
+        self._clock = session.clock
         progress.reach("timing transfers")
-        self._transfers_s = _transfers_s(self.once, self._shape, session, self._clock)
+        self._transfers_s = _transfers_s(self.once, self._shape, session, self._channels)
         self._over_s = 0.0
         if job.compute == "delay":
             progress.reach("timing sleeps")
@@ -166,7 +160,7 @@ def _sleep_over_s() -> float:
 
 
 def _transfers_s(
-    schedule: PipelineSchedule, shape: Shape, session: Session, clock: Clock
+    schedule: PipelineSchedule, shape: Shape, session: Session, channels: Channels
 ) -> tuple[tuple[int, int, float], ...]:
     """(rank, other, seconds) of one way of an activation, nothing else going on: half of the median round trip.
 
@@ -178,21 +172,21 @@ def _transfers_s(
         session.barrier()
         if session.rank not in pair:
             continue
-        warm = [_trip_s(pair, buffer, session, clock) for _ in range(_WARM_TRIPS)]
-        trips = [_trip_s(pair, buffer, session, clock) for _ in range(_agreed(pair, _num_trips(warm[-1]), session))]
+        warm = [_trip_s(pair, buffer, session, channels) for _ in range(_WARM_TRIPS)]
+        number = torch.tensor([_num_trips(warm[-1])], device=session.device)
+        _pass_on(number, pair, session, channels)
+        trips = [_trip_s(pair, buffer, session, channels) for _ in range(int(number))]
         if session.rank == pair[0]:
             found.append((*pair, median(trips) / 2))
     return tuple(found)
 
 
-def _trip_s(pair: tuple[int, int], buffer: torch.Tensor, session: Session, clock: Clock) -> float:
+def _trip_s(pair: Pair, buffer: torch.Tensor, session: Session, channels: Channels) -> float:
     """Seconds of a message from the first to the second rank of a pair and its answer; both call this."""
+    clock = session.clock
     begin = clock.mark()
-    for sender, receiver in (pair, pair[::-1]):
-        if session.rank == sender:
-            dist.send(buffer, receiver, group=session.data)
-        else:
-            dist.recv(buffer, sender, group=session.data)
+    _pass_on(buffer, pair, session, channels)
+    _pass_on(buffer, pair[::-1], session, channels)
     end = clock.mark()
     clock.settle()
     return clock.elapsed_s(begin, end)
@@ -202,14 +196,10 @@ def _num_trips(trip_s: float) -> int:
     return max(_FEWEST_TRIPS, min(_TRIPS, int(_LONGEST_S / trip_s)))
 
 
-def _agreed(pair: tuple[int, int], number: int, session: Session) -> int:
-    """The number that the first rank of a pair has, on both."""
-    box = torch.tensor([number], device=session.device)
-    if session.rank == pair[0]:
-        dist.send(box, pair[1], group=session.data)
-    else:
-        dist.recv(box, pair[0], group=session.data)
-    return int(box.item())
+def _pass_on(tensor: torch.Tensor, pair: Pair, session: Session, channels: Channels) -> None:
+    """Bring what the first rank of a pair has to the second; both call this."""
+    sender, receiver = pair
+    wait(channels.send(tensor, receiver) if session.rank == sender else channels.receive(tensor, sender))
 
 
 def _record(

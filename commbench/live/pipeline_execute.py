@@ -3,30 +3,32 @@
 
 What is sent follows from the order of the passes (``workload.pipeline.schedule``). All messages from one rank to
 another go in the order in which the sender makes them; the receiver has a buffer for each and posts all receives
-before the step begins, so a send starts when its data is there, whatever the receiver does, and no tags are needed.
-NCCL runs what two ranks exchange one after the other, in both directions alike: there every direction has a group.
+before its first pass, so a send starts when its data is there, whatever the receiver does, and no tags are needed.
+Where work is enqueued (NCCL) they are posted after the device has settled, for it would wait for them too; elsewhere
+before the ranks meet.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from commbench.live.backend import Pair, Transfer
 from commbench.live.progress import Progress
 from commbench.live.session import Session
 from commbench.live.stage import Shape, Stage, inputs, targets
 from commbench.live.timing import Clock
 from commbench.workload.pipeline.schedule import Action, Pass, PipelineSchedule, Result, Step, gives, needs
 
-__all__ = ["Channels", "Marks", "Recorder", "ScheduleRunner", "StepRunner", "directed_pairs", "open_channels"]
-
-Channels = Mapping[tuple[int, int], dist.ProcessGroup]
-"""The group for messages from one rank to another."""
+__all__ = ["Channels", "Marks", "Recorder", "ScheduleRunner", "StepRunner", "directed_pairs", "wait"]
 
 Marks = list[tuple[Action, Any, Any]]
 """(action, begin, end) with marks of the device's clock."""
+
+Works = list[Any]
+"""Of torch.distributed, of one message."""
 
 T = TypeVar("T")
 
@@ -96,17 +98,40 @@ def _messages(schedule: PipelineSchedule, rank: int) -> list[tuple[int, Result]]
     return found
 
 
-def directed_pairs(schedule: PipelineSchedule) -> list[tuple[int, int]]:
-    """(sender, receiver) of all ranks that talk, sorted."""
+def directed_pairs(schedule: PipelineSchedule) -> list[Pair]:
+    """Of all ranks that talk, sorted."""
     return sorted({(rank, peer) for rank in range(schedule.num_ranks) for peer, _ in _messages(schedule, rank)})
 
 
-def open_channels(schedule: PipelineSchedule, session: Session) -> Channels:
-    """The groups of a schedule's messages; every rank calls this."""
-    pairs = directed_pairs(schedule)
-    if session.facts.backend != "nccl":
-        return dict.fromkeys(pairs, session.data)
-    return {pair: dist.new_group(list(pair), backend="nccl") for pair in pairs}
+class Channels:
+    """What carries the messages of a schedule; every rank makes it.
+
+    Args:
+        schedule: the orders of all ranks. session: this rank's.
+    """
+
+    def __init__(self, schedule: PipelineSchedule, session: Session) -> None:
+        self._rank, self._backend = session.rank, session.backend
+        pairs = directed_pairs(schedule)
+        self._groups = session.backend.open_pairs(pairs, session.data, session.device, session.timeout_s)
+
+    def send(self, tensor: torch.Tensor, receiver: int) -> Works:
+        """Post a message to another rank."""
+        return self._post((self._rank, receiver), receiver, tensor, sends=True)
+
+    def receive(self, tensor: torch.Tensor, sender: int) -> Works:
+        """Post where the next message from another rank goes."""
+        return self._post((sender, self._rank), sender, tensor, sends=False)
+
+    def _post(self, pair: Pair, peer: int, tensor: torch.Tensor, *, sends: bool) -> Works:
+        group = self._groups[pair]
+        return self._backend.bind([Transfer(sends, tensor, dist.get_group_rank(group, peer))], group)()
+
+
+def wait(works: Works) -> None:
+    """Wait for all of them, as the backend waits."""
+    for work in works:
+        work.wait()
 
 
 class ScheduleRunner:
@@ -123,8 +148,8 @@ class ScheduleRunner:
     def __init__(
         self, schedule: PipelineSchedule, shape: Shape, session: Session, channels: Channels, recorder: Recorder
     ) -> None:
-        self._schedule, self._rank, self._device = schedule, session.rank, session.device
-        self._channels, self._recorder = channels, recorder
+        self._schedule, self._device, self._enqueues = schedule, session.device, session.backend.streams
+        self._rank, self._channels, self._recorder = session.rank, channels, recorder
         self._stages = {s: Stage(shape, s, session.device) for s in schedule.stages_of(session.rank)}
         self._root = self._made(shape, inputs, 0)
         self._loss = self._made(shape, targets, schedule.num_stages - 1)
@@ -134,9 +159,9 @@ class ScheduleRunner:
             for receiver, result in _messages(schedule, sender)
             if receiver == session.rank
         }
-        self._arriving: dict[Result, dist.Work] = {}
+        self._arriving: dict[Result, Works] = {}
         self._here: dict[Result, torch.Tensor] = {}
-        self._leaving: list[dist.Work] = []
+        self._leaving: list[Works] = []
 
     def _made(self, shape: Shape, make: Callable[[Shape, int], torch.Tensor], stage: int) -> list[torch.Tensor]:
         """What a stage of this rank reads from outside the pipeline, per microbatch."""
@@ -149,24 +174,29 @@ class ScheduleRunner:
         return self._stages[stage].gradients
 
     def prepare(self) -> None:
-        """Gradients to zero; post all receives, per sender in its order."""
+        """Gradients to zero; post the receives where nobody settles before the step."""
         for stage in self._stages.values():
             stage.reset()
+        if not self._enqueues:
+            self._post_receives()
+
+    def _post_receives(self) -> None:
+        """All of them, per sender in its order."""
         for result, (sender, buffer) in self._buffers.items():
-            work = dist.irecv(buffer, sender, group=self._channels[sender, self._rank])
-            assert work is not None  # this rank is in the group
-            self._arriving[result] = work
+            self._arriving[result] = self._channels.receive(buffer, sender)
 
     def run(self) -> None:
         """One step."""
+        if self._enqueues:
+            self._post_receives()
         for step in self._schedule.orders[self._rank]:
             self._await(step)
             made = [(action, self._recorder.run(action, lambda action=action: self._compute(action)))  # type: ignore[misc]
                     for action in step.parts]  # fmt: skip
             for action, tensor in made:
                 self._hand_on(action, tensor)
-        for work in self._leaving:
-            work.wait()
+        for works in self._leaving:
+            wait(works)
         self._leaving.clear()
         self._here.clear()
 
@@ -175,7 +205,7 @@ class ScheduleRunner:
         for action in step.parts:
             for result in needs(action, self._schedule.num_stages):
                 if result in self._arriving:
-                    self._arriving.pop(result).wait()
+                    wait(self._arriving.pop(result))
                     self._here[result] = self._buffers[result][1]
 
     def _compute(self, action: Action) -> torch.Tensor | None:
@@ -203,6 +233,4 @@ class ScheduleRunner:
         if peer == self._rank:
             self._here[result] = tensor
             return
-        work = dist.isend(tensor, peer, group=self._channels[self._rank, peer])
-        assert work is not None  # this rank is in the group
-        self._leaving.append(work)
+        self._leaving.append(self._channels.send(tensor, peer))

@@ -14,10 +14,12 @@ import torch.distributed as dist
 
 from commbench.errors import InputError, RunError
 from commbench.live.agree import describe, require_agreement
+from commbench.live.backend import AUTO, BACKENDS, Backend, usable
 from commbench.live.hosts import host_facts, own_place
 from commbench.live.job import Job
 from commbench.live.observe import SessionFacts
 from commbench.live.seat import Seat
+from commbench.live.timing import Clock
 from commbench.results.environment import collect_environment
 
 __all__ = ["Session", "open_session"]
@@ -31,7 +33,8 @@ class Session:
     """Ranks that have met.
 
     Attributes:
-        rank, device: of this process.
+        rank, device, clock: of this process.
+        backend: of ``data``.
         data: group that the measured collective runs on. control: gloo group of the same ranks for everything
             else.
         timeout_s: how long torch.distributed waits for another rank before it raises.
@@ -40,6 +43,8 @@ class Session:
 
     rank: int
     device: torch.device
+    clock: Clock
+    backend: Backend
     data: dist.ProcessGroup
     control: dist.ProcessGroup
     timeout_s: float
@@ -51,10 +56,7 @@ class Session:
 
     def barrier(self) -> None:
         """A barrier of the data group, as tight as the backend has."""
-        if self.device.type == "cuda":
-            dist.barrier(self.data, device_ids=[self.device.index])
-        else:
-            dist.barrier(self.data)
+        self.backend.barrier(self.data)
 
     def gather(self, value: object) -> list[Any]:
         """The values of all ranks in rank order on rank 0, an empty list elsewhere."""
@@ -76,25 +78,22 @@ def open_session(job: Job, seat: Seat, timeout_s: float) -> Session:
         timeout_s: how long torch.distributed waits for a rank before it raises.
 
     Raises:
-        InputError: the job asks for nccl and this rank has no CUDA device, or gloo for an interface that is not there,
-            both before anything is waited for; or ranks that others started are to do different things.
+        InputError: the job asks for a backend that this rank has no device for, or gloo for an interface that is not
+            there, both before anything is waited for; or ranks that others started are to do different things.
         RunError: a rank does not come.
     """
-    if job.backend == "nccl":
-        _require_device(seat)
+    if job.backend != AUTO:
+        BACKENDS[job.backend].require_device(seat.local_rank)
     _require_interfaces()
     _join(job, seat, timeout_s)
     control = dist.group.WORLD
     assert control is not None  # made by _join
-    backend = job.backend if job.backend != "auto" else _agree_on_backend(seat)
-    device, data = torch.device("cpu"), control
-    if backend == "nccl":
-        device = torch.device("cuda", seat.local_rank)
-        torch.cuda.set_device(device)
-        data = dist.new_group(backend="nccl", timeout=timedelta(seconds=timeout_s))
-    environment = collect_environment() | _torch_facts(device) | _host_facts(seat) | dict(job.facts)
-    facts = SessionFacts(backend, seat.launcher, seat.world_size, environment)
-    return Session(seat.rank, device, data, control, timeout_s, facts)
+    backend = BACKENDS[job.backend] if job.backend != AUTO else _agree_on_backend(job, seat)
+    device = backend.take_device(seat.local_rank)
+    data = backend.open(control, timeout_s)
+    environment = collect_environment() | _torch_facts() | backend.facts(device) | _host_facts(seat) | dict(job.facts)
+    facts = SessionFacts(backend.name, seat.launcher, seat.world_size, environment)
+    return Session(seat.rank, device, backend.clock(device), backend, data, control, timeout_s, facts)
 
 
 def _join(job: Job, seat: Seat, timeout_s: float) -> None:
@@ -169,36 +168,16 @@ def _require_interfaces() -> None:
             ) from error
 
 
-def _devices() -> int:
-    """CUDA devices that NCCL could use from this process."""
-    return torch.cuda.device_count() if torch.cuda.is_available() and dist.is_nccl_available() else 0
-
-
-def _require_device(seat: Seat) -> None:
-    devices = _devices()
-    if devices == 0:
-        raise InputError("backend nccl needs a CUDA device; torch sees none; use --backend gloo")
-    if seat.local_rank >= devices:
-        raise InputError(
-            f"backend nccl needs a CUDA device per rank; local rank {seat.local_rank} has none, "
-            f"torch sees {devices}; use --backend gloo or fewer ranks"
-        )
-
-
-def _agree_on_backend(seat: Seat) -> str:
-    """Nccl if every rank has a device of its own."""
-    mine = torch.tensor([int(seat.local_rank < _devices())])
+def _agree_on_backend(job: Job, seat: Seat) -> Backend:
+    """The best that every rank has a device for, and the job a use."""
+    names = usable(on_host=job.on_host)
+    mine = torch.tensor([int(not BACKENDS[name].lacks(seat.local_rank)) for name in names])
     dist.all_reduce(mine, op=dist.ReduceOp.MIN)
-    return "nccl" if mine.item() else "gloo"
+    return BACKENDS[names[int(mine.argmax())]]
 
 
-def _torch_facts(device: torch.device) -> dict[str, Any]:
-    facts: dict[str, Any] = {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
-    if device.type == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name(device)
-        facts["cuda"] = torch.version.cuda
-        facts["nccl"] = ".".join(str(part) for part in torch.cuda.nccl.version())  # type: ignore[no-untyped-call]
-    return facts
+def _torch_facts() -> dict[str, Any]:
+    return {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
 
 
 def _host_facts(seat: Seat) -> dict[str, Any]:

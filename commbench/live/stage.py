@@ -14,7 +14,7 @@ import torch
 
 from commbench.live.job import LARGEST_INPUT
 
-__all__ = ["Shape", "Stage", "count_wrong", "inputs", "targets", "weights_of"]
+__all__ = ["Shape", "Stage", "count_wrong", "inputs", "rehearse", "targets", "weights_of"]
 
 _WEIGHTS, _INPUTS, _TARGETS = range(3)  # what a seed is for
 
@@ -116,6 +116,15 @@ class Stage:
         read, came = self._read.pop(microbatch), self._came.pop(microbatch)
         for sum_, x, gradient in zip(self.gradients, read, reversed(came), strict=True):
             sum_.addmm_(x.T, gradient)
+
+
+def rehearse(shape: Shape, device: torch.device) -> None:
+    """Every pass once. A device loads its code when it is first used, and waits for all that is enqueued before it
+    does: for a message too whose sender waits for this very device."""
+    stage, zeros = Stage(shape, 0, device), torch.zeros(shape.tokens, shape.hidden, device=device)
+    stage.forward(0, zeros)
+    stage.backward_input(0, zeros)
+    stage.backward_weight(0)
 
 
 def _through(shape: Shape, x: torch.Tensor, stage: int, layer: int) -> torch.Tensor:

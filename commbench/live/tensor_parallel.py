@@ -27,7 +27,6 @@ from commbench.live.job import TensorParallelJob
 from commbench.live.progress import TIMED, Progress
 from commbench.live.session import Session
 from commbench.live.steady import bind_to_cores, keep_memory
-from commbench.live.timing import clock_of
 from commbench.results.records import Record
 from commbench.results.tensor_parallel_records import CallSpan, CollectiveCount, TensorParallelMeasured
 
@@ -237,8 +236,7 @@ def _time(
 def _once(job: TensorParallelJob, block: tuple[torch.nn.Module, torch.Tensor, torch.Tensor], session: Session) -> _Step:
     """One iteration, from a barrier on."""
     module, x, target = block
-    clock = clock_of(session.device)
-    meter = CollectiveMeter(job.ranks, clock)
+    clock, meter = session.clock, CollectiveMeter(job.ranks, session.clock)
     module.zero_grad(set_to_none=True)
     session.barrier()
     clock.settle()

@@ -43,11 +43,13 @@ class Clock:
         mark: a mark now (on GPUs: when the work enqueued so far is done).
         elapsed_s: seconds between two marks; valid after ``settle``.
         settle: returns when the device has done its work.
+        reach: returns when the device has come to a mark.
     """
 
     mark: Callable[[], Any]
     elapsed_s: Callable[[Any, Any], float]
     settle: Callable[[], None]
+    reach: Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,13 @@ class Timed:
 def clock_of(device: torch.device) -> Clock:
     """The host's monotonic clock for CPU tensors; events on the current stream for GPU tensors."""
     if device.type == "cuda":
-        return Clock(_cuda_mark, lambda start, end: start.elapsed_time(end) / 1e3, torch.cuda.synchronize)
-    return Clock(perf_counter, lambda start, end: end - start, lambda: None)
+        return Clock(
+            mark=_cuda_mark,
+            elapsed_s=lambda start, end: start.elapsed_time(end) / 1e3,
+            settle=torch.cuda.synchronize,
+            reach=torch.cuda.Event.synchronize,
+        )
+    return Clock(perf_counter, lambda start, end: end - start, lambda: None, lambda mark: None)
 
 
 def _cuda_mark() -> torch.cuda.Event:

@@ -14,13 +14,28 @@ from tests.live.test_run import alive, long_run, measured
 
 pytest.importorskip("torch")
 
-NAMES = ["SIGHUP", "SIGQUIT", "SIGXCPU"]
+ENDING = """
+import os, signal, sys
+from commbench.live.ending import end_in_order
+end_in_order()
+try:
+    os.kill(os.getpid(), int(sys.argv[1]))
+finally:
+    print("in order")
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGQUIT", "SIGXCPU", "SIGUSR1", "SIGALRM"])
+def test_every_signal_ends_a_process_by_way_of_finally(name: str) -> None:
+    number = signal.Signals[name]
+    done = subprocess.run([sys.executable, "-c", ENDING, str(int(number))], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "in order\n", "")
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("name", NAMES)
-def test_every_signal_that_ends_a_run_leaves_no_rank_and_no_folder(name: str, tmp_path: Path) -> None:
-    number = signal.Signals[name]
+def test_a_signal_that_no_verb_knows_leaves_no_rank_and_no_folder(tmp_path: Path) -> None:
+    """Those that people send are in test_run."""
+    number = signal.SIGXCPU
     with long_run(tmp_path) as (process, ranks):
         process.send_signal(number)
         stderr = process.communicate(timeout=15)[1]

@@ -65,19 +65,19 @@ def served(algorithm: Algorithm, n: int, *, full: bool) -> Iterator[Case]:
                 size = n * schedule.num_chunks
             if full and schedule in seen and not algorithm.sized:
                 break
-            batched = (size + request.slices) % 2 == 0 and can_be_batched(schedule)
-            yield Case(schedule, size, "int64" if request.slices > 1 else "float32", batched=batched)
+            strict = (size + request.slices) % 2 == 0 and needs_no_tags(schedule)
+            yield Case(schedule, size, "int64" if request.slices > 1 else "float32", strict=strict)
         seen.append(schedule)
 
 
-def can_be_batched(schedule: Schedule) -> bool:
+def needs_no_tags(schedule: Schedule) -> bool:
     from commbench.live.execute import _require_same_order
 
     try:
-        _require_same_order(schedule)
+        _require_same_order(schedule, "strict")
     except InputError:
         return False
-    return schedule.window == 1
+    return True
 
 
 def natives(n: int) -> Iterator[Case]:

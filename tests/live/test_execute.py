@@ -11,6 +11,7 @@ from groups import Case, count_wrong_elements
 
 from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.errors import InputError
+from commbench.live.backend import Gloo, Nccl
 
 pytestmark = pytest.mark.live
 torch = pytest.importorskip("torch")
@@ -39,7 +40,7 @@ def test_values_are_right_exactly_where_the_schedule_is(num_ranks: int, tmp_path
         lambda n: build_schedule("all-reduce", "tree", n),
     ]
     right = [Case(build(num_ranks), size) for build in builders for size in _sizes(num_ranks)]
-    right += [Case(build(num_ranks), size, batched=True) for build in builders for size in (1, 300_001)]
+    right += [Case(build(num_ranks), size, strict=True) for build in builders for size in (1, 300_001)]
     right += [Case(None, size) for size in _sizes(num_ranks)]
     right += [Case(schedules.ring(num_ranks), 1000, dtype) for dtype in DTYPES]
     right += [Case(schedules.two_channels(num_ranks), 1000, runs=50)]
@@ -58,10 +59,11 @@ def test_channels_that_only_tags_keep_apart_are_refused_without_tags(monkeypatch
     from commbench.live import execute
 
     monkeypatch.setattr(execute.dist, "get_rank", lambda group: 0)
-    with pytest.raises(InputError, match="channels meet in different orders at ranks 0 and 1"):
-        execute.ScheduleExecutor(schedules.crossed_channels(), torch.zeros(8), None, batched=True)
+    refused = "cannot run on nccl: channels meet in different orders at ranks 0 and 1, and nccl has no tags"
+    with pytest.raises(InputError, match=refused):
+        execute.ScheduleExecutor(schedules.crossed_channels(), torch.zeros(8), None, Nccl())
     for num_ranks in (2, 3, 4):
-        execute._require_same_order(schedules.two_channels(num_ranks))
+        execute._require_same_order(schedules.two_channels(num_ranks), "nccl")
 
 
 def test_temporaries_are_shared_only_by_steps_never_in_flight_together() -> None:
@@ -116,4 +118,4 @@ def test_switches_that_add_are_refused() -> None:
     ops += [Op(1, 2, 0, Kind.SEND, r, 0) for r in range(2)] + [Op(1, r, 0, Kind.RECV, 2, 0) for r in range(2)]
     schedule = Schedule.from_ops("all-reduce", "star", 2, 1, ops, num_switches=1)
     with pytest.raises(InputError, match="schedule 'star' adds inside 1 switches"):
-        ScheduleExecutor(schedule, torch.zeros(4), None)
+        ScheduleExecutor(schedule, torch.zeros(4), None, Gloo())

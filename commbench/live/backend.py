@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ranks must know of the torch.distributed backend that they run on: one class for each, in :data:`BACKENDS`.
+
+Whatever two backends do in different ways is a member here; nobody else asks for a backend's name. torch is loaded only
+by the members that need it: a job names its backend long before.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from commbench.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
+
+    from commbench.live.timing import Clock
+
+__all__ = ["AUTO", "BACKENDS", "Backend", "Gloo", "Nccl", "Pair", "Post", "Transfer", "may_find_gpus", "usable"]
+
+AUTO = "auto"
+"""The first of :data:`BACKENDS` that every rank has a device for."""
+
+_GPU_FILES = ("nvidia[0-9]*", "kfd")  # below /dev
+
+Pair = tuple[int, int]
+"""(sender, receiver)."""
+
+Post = Callable[[], list[Any]]
+"""Posts transfers and returns their torch.distributed works."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One send or receive; ``tensor`` is where the data stands or lands, ``peer`` the other's rank in the group."""
+
+    sends: bool
+    tensor: "torch.Tensor"
+    peer: int
+    tag: int = 0
+
+
+class Backend(ABC):
+    """A torch.distributed backend, as ranks see it.
+
+    Attributes:
+        name: as torch knows it. device_type: of the tensors that it moves.
+        streams: work is enqueued: a call returns at once, ``Work.wait`` only orders what is enqueued later, and the
+            host learns of the end when it settles (:class:`~commbench.live.timing.Clock`). So seconds that the host
+            counts between are no phases of the work, and nothing may be left posted that settling would wait for in
+            vain. Otherwise ``Work.wait`` returns when the work is done.
+        tags: whether messages of two ranks may overtake each other by their tags.
+    """
+
+    name: ClassVar[str]
+    device_type: ClassVar[str]
+    streams: ClassVar[bool]
+    tags: ClassVar[bool]
+
+    @abstractmethod
+    def lacks(self, local_rank: int) -> str:
+        """Why a rank cannot use it, by its number among those of its host; "" if it can."""
+
+    @abstractmethod
+    def take_device(self, local_rank: int) -> "torch.device":
+        """The rank's device, from now on the process's own."""
+
+    @abstractmethod
+    def facts(self, device: "torch.device") -> dict[str, Any]:
+        """What it runs on, for the environment of a record."""
+
+    @abstractmethod
+    def open(self, control: "dist.ProcessGroup", timeout_s: float) -> "dist.ProcessGroup":
+        """The group for data, of the ranks of the gloo group ``control``; every rank calls this.
+
+        Where ranks have waited for ``timeout_s``, gloo raises; NCCL ends the process.
+        """
+
+    @abstractmethod
+    def open_pairs(
+        self, pairs: Sequence[Pair], data: "dist.ProcessGroup", device: "torch.device", timeout_s: float
+    ) -> Mapping[Pair, "dist.ProcessGroup"]:
+        """The group for the messages of each pair of ranks, connected; every rank calls this, with the same pairs."""
+
+    @abstractmethod
+    def bind(self, transfers: Iterable[Transfer], group: "dist.ProcessGroup") -> Post:
+        """What posts these transfers together, prepared as far as it can be."""
+
+    @abstractmethod
+    def barrier(self, group: "dist.ProcessGroup") -> None:
+        """A barrier as tight as it has."""
+
+    def clock(self, device: "torch.device") -> "Clock":
+        """The clock of what it enqueues, or does at once."""
+        from commbench.live.timing import clock_of
+
+        return clock_of(device)
+
+    def require_device(self, local_rank: int) -> None:
+        """Refuse a rank that cannot use it.
+
+        Raises:
+            InputError: says why.
+        """
+        if why := self.lacks(local_rank):
+            raise InputError(f"backend {self.name} {why}")
+
+
+class Gloo(Backend):
+    """On CPUs, over TCP: what is posted goes on by itself, and messages have tags."""
+
+    name, device_type, streams, tags = "gloo", "cpu", False, True
+
+    def lacks(self, local_rank: int) -> str:
+        """Every host has a CPU."""
+        return ""
+
+    def take_device(self, local_rank: int) -> "torch.device":
+        """The CPU."""
+        import torch
+
+        return torch.device("cpu")
+
+    def facts(self, device: "torch.device") -> dict[str, Any]:
+        """Those of the machine say it all."""
+        return {}
+
+    def open(self, control: "dist.ProcessGroup", timeout_s: float) -> "dist.ProcessGroup":
+        """The group that is there."""
+        return control
+
+    def open_pairs(
+        self, pairs: Sequence[Pair], data: "dist.ProcessGroup", device: "torch.device", timeout_s: float
+    ) -> Mapping[Pair, "dist.ProcessGroup"]:
+        """The group that is there: its messages do not wait for each other."""
+        return dict.fromkeys(pairs, data)
+
+    def bind(self, transfers: Iterable[Transfer], group: "dist.ProcessGroup") -> Post:
+        """One by one; ``dist.isend`` ends in ``group.send`` too, 10 us later.
+
+        Receives come first: gloo's sender waits for a notice that the receiver is ready (docs/gloo.md), and behind the
+        rank's own data to the same peer that notice would wait for all of it. The order inside each kind stays, and
+        tags keep the k-th with the k-th.
+        """
+        ordered = sorted(transfers, key=lambda t: t.sends)
+        calls = [(group.send if t.sends else group.recv, [t.tensor], t.peer, t.tag) for t in ordered]
+        return lambda: [call(tensors, peer, tag) for call, tensors, peer, tag in calls]
+
+    def barrier(self, group: "dist.ProcessGroup") -> None:
+        """Torch's own."""
+        import torch.distributed as dist
+
+        dist.barrier(group)
+
+
+class Nccl(Backend):
+    """On NVIDIA GPUs: enqueued on streams, no tags; what is posted at once must be a group, or it waits for itself.
+
+    Two ranks of a group connect when one of them first posts something for the other, and until both have, their hosts
+    stand still.
+    """
+
+    name, device_type, streams, tags = "nccl", "cuda", True, False
+
+    def lacks(self, local_rank: int) -> str:
+        """A rank needs a device of its own."""
+        import torch
+        import torch.distributed as dist
+
+        devices = torch.cuda.device_count() if torch.cuda.is_available() and dist.is_nccl_available() else 0
+        if devices == 0:
+            return "needs a CUDA device; torch sees none; use --backend gloo"
+        if local_rank >= devices:
+            return (
+                f"needs a CUDA device per rank; local rank {local_rank} has none, torch sees {devices}; use --backend "
+                "gloo or fewer ranks"
+            )
+        return ""
+
+    def take_device(self, local_rank: int) -> "torch.device":
+        """The device with the number of the rank."""
+        import torch
+
+        device = torch.device(self.device_type, local_rank)
+        torch.cuda.set_device(device)
+        return device
+
+    def facts(self, device: "torch.device") -> dict[str, Any]:
+        """GPU and versions."""
+        import torch
+
+        version = torch.cuda.nccl.version()  # type: ignore[no-untyped-call]
+        return {
+            "gpu": torch.cuda.get_device_name(device),
+            "cuda": torch.version.cuda,
+            "nccl": ".".join(str(part) for part in version),
+        }
+
+    def open(self, control: "dist.ProcessGroup", timeout_s: float) -> "dist.ProcessGroup":
+        """A group of all ranks."""
+        return self._new_group(None, timeout_s)
+
+    def _new_group(self, ranks: list[int] | None, timeout_s: float) -> "dist.ProcessGroup":
+        """A group of its own; every rank of the world calls this."""
+        import torch.distributed as dist
+
+        group: dist.ProcessGroup = dist.new_group(ranks, backend=self.name, timeout=timedelta(seconds=timeout_s))
+        return group
+
+    def open_pairs(
+        self, pairs: Sequence[Pair], data: "dist.ProcessGroup", device: "torch.device", timeout_s: float
+    ) -> Mapping[Pair, "dist.ProcessGroup"]:
+        """One for each direction, as a group does one thing after the other, whichever way it goes.
+
+        A message goes through each, in one order on all ranks: a rank that met a pair in the midst of a schedule would
+        stand still there, and others with it.
+        """
+        import torch
+        import torch.distributed as dist
+
+        groups = {pair: self._new_group(list(pair), timeout_s) for pair in pairs}
+        rank, first = dist.get_rank(), torch.zeros(1, device=device)
+        for (sender, receiver), group in groups.items():
+            if rank in (sender, receiver):
+                peer = dist.get_group_rank(group, receiver if rank == sender else sender)
+                for work in self.bind([Transfer(rank == sender, first, peer)], group)():
+                    work.wait()
+        self.clock(device).settle()
+        return groups
+
+    def bind(self, transfers: Iterable[Transfer], group: "dist.ProcessGroup") -> Post:
+        """As one group."""
+        import torch.distributed as dist
+
+        operations = [
+            dist.P2POp(dist.isend if t.sends else dist.irecv, t.tensor, group=group, tag=t.tag, group_peer=t.peer)
+            for t in transfers
+        ]
+        return lambda: dist.batch_isend_irecv(operations) if operations else []
+
+    def barrier(self, group: "dist.ProcessGroup") -> None:
+        """Torch's own, on the process's device; the host waits for it."""
+        import torch
+        import torch.distributed as dist
+
+        dist.barrier(group, device_ids=[torch.cuda.current_device()])
+
+
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Gloo(), Nccl())}
+"""By name; of those that ranks could take, :data:`AUTO` takes the last."""
+
+
+def usable(*, on_host: bool) -> list[str]:
+    """The names that :data:`AUTO` may stand for, best first; ``on_host``: only those whose tensors the CPU has."""
+    return [name for name, backend in reversed(BACKENDS.items()) if not (on_host and backend.device_type != "cpu")]
+
+
+def may_find_gpus(name: str) -> bool:
+    """Whether ranks of this machine may take GPUs, told without torch: buffers then lie in memory of their own."""
+    if name == AUTO:
+        return any(any(Path("/dev").glob(pattern)) for pattern in _GPU_FILES)
+    return BACKENDS[name].device_type != "cpu"

@@ -21,7 +21,7 @@ from commbench.program.loop import LoopProgram
 from commbench.routing.routes import Routes, make_router
 from commbench.sim.bounded import ROW_BYTES, require_bounded
 from commbench.sim.engines import Run
-from commbench.sim.placing import ranks_per_host_of
+from commbench.sim.placing import ranks_per_host_of, shared_leaves
 from commbench.topology.model import Topology
 from commbench.topology.rings import direct_ways
 from commbench.topology.tree import Tree
@@ -77,6 +77,8 @@ def form_of(
     form = rounds_of(entry, request) or build(entry, request)
     if entry.one_host and isinstance(fabric, Topology) and _hosts(fabric, placed) > 1:
         raise InputError(f"algorithm {entry.name} needs all {request.num_ranks} ranks on one host of {fabric.name}")
+    if entry.one_leaf:
+        _require_one_leaf(entry.name, fabric, placed)
     return form, request.slices
 
 
@@ -109,6 +111,21 @@ def seats_of(fabric: Topology | Tree, placed: IntArray) -> tuple[tuple[int, ...]
 
 def _hosts(topology: Topology, placed: IntArray) -> int:
     return len({topology.host_of(topology.ranks[i]) for i in placed})
+
+
+def _require_one_leaf(name: str, fabric: Topology | Tree, placed: IntArray) -> None:
+    """Refuse ranks that do not hang on one leaf, or that need none to reach each other."""
+    what = f"algorithm {name} adds in one InfiniBand leaf that joins the hosts"
+    if isinstance(fabric, Topology) and _hosts(fabric, placed) == 1:
+        raise InputError(f"{what}; all {len(placed)} ranks are on one host of {fabric.name}: nvls adds in its NVSwitch")
+    if isinstance(fabric, Tree):
+        one = len(np.unique(placed // fabric.tiers[0].below)) == 1
+    else:
+        one = bool(shared_leaves(fabric, [fabric.ranks[i] for i in placed]))
+    if not one:
+        raise InputError(
+            f"{what}; no leaf of {fabric.name} joins all {len(placed)} ranks, and trees of such leaves are not modelled"
+        )
 
 
 def group_of(fabric: Topology | Tree, placed: IntArray, whole_hosts: bool) -> int:

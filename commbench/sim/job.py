@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.collectives.algorithm import Algorithm, Request
+from commbench.collectives.memory import require_rows
 from commbench.collectives.registry import build, get_algorithm, rounds_of
 from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import get_collective
-from commbench.collectives.work import require_rows
 from commbench.errors import InputError
 from commbench.network.bounds import lower_bound_s
 from commbench.program.expand import expand_rounds, expand_schedule

@@ -37,7 +37,7 @@ def nvls_all_reduce(num_ranks: int) -> Schedule:
 
 
 def sharp_all_reduce(num_ranks: int) -> Schedule:
-    """All-reduce in one InfiniBand leaf that all hosts hang on, in two steps: all send everything, it multicasts the sum.
+    """All-reduce in one InfiniBand leaf that all hosts hang on, in two steps: all send all, it multicasts the sum.
 
     One buffer leaves every rank and one arrives. Trees of such switches, where leaves pass sums on, are not built.
     """

@@ -25,7 +25,7 @@ from commbench.lowering.choose import Choices
 from commbench.lowering.expand import expand
 from commbench.lowering.perturb import Perturbation, perturbation
 from commbench.lowering.scenario import Scenario, disturb, explain
-from commbench.lowering.single import only_collective
+from commbench.lowering.single import only_collective, require_leaf
 from commbench.lowering.single import tasks_of as single_tasks
 from commbench.lowering.transport import apply_transport, with_way_back
 from commbench.program.flat import FlatProgram
@@ -112,6 +112,7 @@ def simulate(
     if what is None:
         return _run(_Tasks(program, cluster, expand(program, cluster, choices), choices), library, how, scenario, seed)
     chosen = choices.of(what, layouts_of(what.groups, cluster)[1][0])
+    require_leaf(chosen, cluster)
     if isinstance(cluster.fabric, Tree) and chosen.num_switches:
         graph = cluster.fabric.topology()  # only a graph has its switches by name
         cluster = Cluster(cluster.placed, make_router(graph, cluster.router.policy.name, cluster.router.seed))

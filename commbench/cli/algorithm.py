@@ -117,8 +117,9 @@ def show(
 
 def _require_shown(algorithm: "Algorithm", request: "Request") -> None:
     """Refuse a schedule that takes longer to build and verify than anyone waits to look at it."""
+    from commbench.collectives.memory import worded
     from commbench.collectives.schedule import MOST_RANKS
-    from commbench.collectives.work import job_of, rows_of, worded
+    from commbench.collectives.work import job_of, rows_of
 
     counts = (request.num_ranks, request.slices, request.channels, request.group)
     if min(counts) < 1 or request.num_ranks > MOST_RANKS:

@@ -104,7 +104,8 @@ def run(
     elif len(plans) == 1:
         found = run_here(plans[0], seat, Table(plans[0]))
     else:
-        found = run_here(Suite.of(plans), seat, InTurn({each.collective: Table(each) for each in plans}))
+        tables = {each.collective: Table(each, notes=each is plans[0]) for each in plans}
+        found = run_here(Suite.of(plans), seat, InTurn(tables))
     require_right([record for record in found if isinstance(record, Measured)])
 
 
@@ -114,9 +115,9 @@ def _require_memory(plan: "Plan") -> None:
     Raises:
         InputError: names the largest size, the ranks, both amounts and a size that fits.
     """
+    from commbench.collectives.memory import memory_bytes
     from commbench.collectives.sizes import buffer_elements
     from commbench.collectives.spec import get_collective
-    from commbench.collectives.work import memory_bytes
     from commbench.units import format_bytes
 
     spec, largest, there = get_collective(plan.collective), max(plan.sizes_bytes, default=0), memory_bytes()

@@ -58,7 +58,7 @@ class Algorithm:
         default_slices: slices used unless the user asks for another number.
         sized: whether the schedule depends on the size, so that it must be built for each.
         live: whether real ranks can run it (switches that add cannot be had there).
-        one_host: whether all ranks must be on one host.
+        one_host: whether all ranks must be on one host. one_leaf: on several hosts that hang on one leaf.
         rounds: request -> the same schedule as one round that repeats, for algorithms that are so; for one slice.
     """
 
@@ -73,4 +73,5 @@ class Algorithm:
     sized: bool = False
     live: bool = True
     one_host: bool = False
+    one_leaf: bool = False
     rounds: Callable[[Request], Rounds] | None = None

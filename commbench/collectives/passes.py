@@ -9,7 +9,8 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from commbench.collectives.schedule import COLUMNS, Kind, Op, Schedule, require_few
+from commbench.collectives.memory import FEWER, TABLE_BYTES, require_rows
+from commbench.collectives.schedule import COLUMNS, Kind, Op, Schedule
 from commbench.collectives.spec import Shape, get_collective
 from commbench.errors import ScheduleError
 
@@ -206,10 +207,9 @@ def _sliced(schedule: Schedule, num_slices: int, *, step_stride: int, channel_st
         return schedule
     if schedule.weights:
         raise ScheduleError(f"schedule {schedule.algorithm}: chunks of unequal size cannot be sliced")
-    require_few(
-        float(schedule.column("count").sum()) * num_slices,
-        f"schedule {schedule.algorithm} in {num_slices} slices or channels",
-    )
+    rows = int(schedule.column("count").sum()) * num_slices
+    what = f"schedule {schedule.algorithm} in {num_slices} slices or channels"
+    require_rows(what, rows, TABLE_BYTES, FEWER)
     single = _single_chunks(schedule.table)
     copies = []
     for j in range(num_slices):

@@ -21,10 +21,11 @@ from commbench.collectives.algorithms import (
     tree,
     trees,
 )
+from commbench.collectives.memory import FEWER, TABLE_BYTES
 from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import MOST_CHANNELS, MOST_RANKS, MOST_STEPS, Schedule
 from commbench.collectives.spec import get_collective
-from commbench.collectives.work import FEWER, TABLE_BYTES, require_memory
+from commbench.collectives.work import require_memory
 from commbench.errors import InputError
 
 __all__ = ["ALGORITHMS", "DEFAULTS", "build", "build_schedule", "get_algorithm", "rounds_of"]

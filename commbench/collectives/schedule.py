@@ -30,19 +30,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from commbench.errors import InputError, ScheduleError
+from commbench.errors import ScheduleError
 
 __all__ = [
     "MOST_CHANNELS",
     "MOST_CHUNKS",
     "MOST_RANKS",
-    "MOST_RECORDS",
     "MOST_STEPS",
     "Kind",
     "Op",
     "Schedule",
     "chunk_offsets",
-    "require_few",
 ]
 
 IntArray = npt.NDArray[np.int32]
@@ -53,9 +51,6 @@ MOST_STEPS = 2**20
 MOST_CHANNELS = 2**10
 MOST_CHUNKS = 2**24
 """Bounds of what one schedule may count (chunks: of all buffers of a rank); far above what a machine has."""
-
-MOST_RECORDS = 2**25
-"""Records of a schedule that are written out one by one; about 1 GiB, and as much again for each copy."""
 
 
 class Kind(IntEnum):
@@ -216,19 +211,6 @@ class Schedule:
         """Records of one rank, ordered by channel and step."""
         first, last = np.searchsorted(self.column("rank"), [rank, rank + 1])
         return [Op(s, r, ch, Kind(k), p, c, n) for s, r, ch, k, p, c, n in self.table[first:last].tolist()]
-
-
-def require_few(records: float, what: str) -> None:
-    """Refuse to write out more records than memory holds; a transfer has two.
-
-    Raises:
-        InputError: too many; says how many and what to give instead.
-    """
-    if records > MOST_RECORDS:
-        raise InputError(
-            f"{what}: {records / 2:.2g} transfers, more than the {MOST_RECORDS // 2:.2g} that are written out one by "
-            "one; give fewer ranks, slices or channels, or for a ring --detail folded"
-        )
 
 
 def chunk_offsets(num_elements: int, num_chunks: int, weights: tuple[int, ...] = ()) -> npt.NDArray[np.int64]:

@@ -109,8 +109,10 @@ class JsonLines(Observer):
 class Table(Observer):
     """A table on stdout, row by row, with a bar on stderr when a terminal watches."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, notes: bool = True) -> None:
+        """``notes``: whether to tell those of the session, which hold for all tables of a run."""
         self._plan = plan
+        self._notes = notes
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -123,7 +125,7 @@ class Table(Observer):
         """Print the header."""
         self._unit = _unit(facts)[0]
         put("\n".join(header_lines(self._plan, facts)))
-        for note in session_notes(facts):
+        for note in session_notes(facts) if self._notes else ():
             tell(f"note: {note}")
         if self._console.is_terminal:
             columns = (

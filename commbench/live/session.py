@@ -21,6 +21,7 @@ from commbench.live.observe import SessionFacts
 from commbench.live.seat import Seat
 from commbench.live.timing import Clock
 from commbench.results.environment import collect_environment
+from commbench.terminal import tell
 
 __all__ = ["Session", "open_session"]
 
@@ -115,6 +116,10 @@ def _shared_store(seat: Seat, within_s: float) -> Any:
     os.environ.update(seat.rendezvous)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     has_it = seat.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    if unknown := _unresolved(address, port):
+        if has_it:
+            raise InputError(f"{unknown}; set it to a name or address of rank 0's host")
+        tell(f"note: rank {seat.rank}: {unknown}; trying again for {within_s:g} s (--join-timeout)")
     if not has_it:
         _until_there(seat.rank, address, port, within_s)
     try:
@@ -134,6 +139,16 @@ def _shared_store(seat: Seat, within_s: float) -> Any:
     return dist.PrefixStore(f"commbench{next(_MEETINGS)}", store)  # type: ignore[attr-defined]
 
 
+def _unresolved(address: str, port: int) -> str:
+    """What is wrong with the name of rank 0's host as this machine sees it; "" if nothing is."""
+    try:
+        socket.getaddrinfo(address, port)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label is too long or empty
+        why = getattr(error, "strerror", None) or error
+        return f"MASTER_ADDR={address!r} does not resolve on {socket.gethostname()} ({why})"
+    return ""
+
+
 def _until_there(rank: int, address: str, port: int, within_s: float) -> None:
     """Return when somebody listens there: torch would print its stack at every try, and take longer than it was told.
 
@@ -145,11 +160,11 @@ def _until_there(rank: int, address: str, port: int, within_s: float) -> None:
         try:
             socket.create_connection((address, port), timeout=within_s).close()
             return
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             if time.monotonic() > deadline:
                 raise RunError(
                     f"rank {rank} did not meet rank 0 at MASTER_ADDR={address}, MASTER_PORT={port} within "
-                    f"{within_s:g} s (--join-timeout): {error.strerror or error}"
+                    f"{within_s:g} s (--join-timeout): {getattr(error, 'strerror', None) or error}"
                 ) from error
         time.sleep(_AGAIN_S)
 

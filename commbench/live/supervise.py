@@ -70,6 +70,7 @@ class _Watch:
         self._processes = processes
         self._job = job
         self._ticks = -1
+        self._told = False
         self._moved_at = time.monotonic()
 
     def running(self) -> bool:
@@ -87,6 +88,12 @@ class _Watch:
             self._ticks, self._moved_at = ticks, now
         started = all(place.started for place in places)
         limit = self._job.timeout_s if started else self._job.join_timeout_s
+        if self._job.timeout_s < now - self._moved_at < limit and not self._told:
+            tell(
+                f"note: --timeout {self._job.timeout_s:g} has passed; until every rank has reached its first size "
+                f"--join-timeout {limit:g} holds instead"
+            )
+            self._told = True
         if now - self._moved_at > limit:
             stopped = [rank for rank, process in enumerate(self._processes) if is_stopped(process.pid)]
             raise blame_hung(places, stopped, limit)

@@ -2,7 +2,8 @@
 """What a simulation would take, estimated and refused before anything large is made."""
 
 from commbench.collectives.algorithm import Algorithm, Request
-from commbench.collectives.work import FEWER, job_of, require_memory, require_rows, rows_of, worded
+from commbench.collectives.memory import FEWER, require_rows, worded
+from commbench.collectives.work import job_of, require_memory, rows_of
 from commbench.engine.engines import Run
 from commbench.errors import InputError
 

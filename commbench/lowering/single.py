@@ -3,16 +3,21 @@
 
 import numpy as np
 
+from commbench.cluster import Cluster
+from commbench.collectives.memory import require_rows
 from commbench.collectives.rounds import Rounds
-from commbench.collectives.work import require_rows
+from commbench.errors import InputError
 from commbench.lowering.bounded import ROW_BYTES
 from commbench.lowering.choose import Chosen
 from commbench.lowering.expand import expand_rounds, expand_schedule
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import Collective, Program
+from commbench.sim.placing import shared_leaves
+from commbench.topology.model import Topology
+from commbench.topology.tree import Tree
 
-__all__ = ["only_collective", "tasks_of"]
+__all__ = ["only_collective", "require_leaf", "tasks_of"]
 
 
 def only_collective(program: Program) -> Collective | None:
@@ -21,6 +26,28 @@ def only_collective(program: Program) -> Collective | None:
     if isinstance(what, Collective) and np.array_equal(what.groups, np.arange(program.num_ranks)[None, :]):
         return what
     return None
+
+
+def require_leaf(chosen: Chosen, cluster: Cluster) -> None:
+    """Refuse ranks that do not hang on the one leaf which the algorithm adds in, or need none to reach each other.
+
+    Raises:
+        InputError: says what there is instead.
+    """
+    if not getattr(chosen.choice.algorithm, "one_leaf", False):
+        return
+    fabric, ranks = cluster.fabric, len(cluster.placed)
+    what = f"algorithm {chosen.choice.name} adds in one InfiniBand leaf that joins the hosts"
+    if len(np.unique(cluster.hosts)) == 1 and isinstance(fabric, Topology):
+        raise InputError(f"{what}; all {ranks} ranks are on one host of {fabric.name}: nvls adds in its NVSwitch")
+    if isinstance(fabric, Tree):
+        one = len(np.unique(cluster.placed // fabric.tiers[0].below)) == 1
+    else:
+        one = bool(shared_leaves(fabric, [fabric.ranks[i] for i in cluster.placed]))
+    if not one:
+        raise InputError(
+            f"{what}; no leaf of {fabric.name} joins all {ranks} ranks, and trees of such leaves are not modelled"
+        )
 
 
 def tasks_of(chosen: Chosen, what: Collective, reduction_ps_per_byte: float) -> FlatProgram | LoopProgram:

@@ -25,6 +25,7 @@ __all__ = [
     "place",
     "processors_of",
     "ranks_per_host_of",
+    "shared_leaves",
     "switches_of",
     "triples_of",
 ]
@@ -121,8 +122,8 @@ def ranks_per_host_of(fabric: Topology | Tree, placed: IntArray) -> int:
 def switches_of(topology: Topology, endpoints: Sequence[str], count: int) -> tuple[str, ...]:
     """The switches that take part in a schedule with ``count`` of them, in its own order.
 
-    On one host these are its NVSwitches; across hosts the leaves that the ranks hang on would come first, then spines
-    and cores, in the topology's order.
+    On one host these are its NVSwitches; across hosts a leaf that all of them hang on comes first, then the other
+    leaves, spines and cores, in the topology's order.
 
     Raises:
         InputError: the topology has fewer.
@@ -136,7 +137,19 @@ def switches_of(topology: Topology, endpoints: Sequence[str], count: int) -> tup
         raise InputError(
             f"the schedule needs {count} switches that add; topology {topology.name} has {len(found)} for it"
         )
-    return tuple(found[:count])
+    first = [] if len(hosts) == 1 else shared_leaves(topology, endpoints)
+    return (*first, *(name for name in found if name not in first))[:count]
+
+
+def shared_leaves(topology: Topology, endpoints: Sequence[str]) -> list[str]:
+    """The leaves that every one of these endpoints has a NIC on, in the topology's order."""
+    leaves = {node.name for node in topology.of_kind(NodeKind.LEAF)}
+    on: dict[str, set[str]] = {}
+    for link in topology.links:
+        if link.dst in leaves:
+            on.setdefault(link.src, set()).add(link.dst)
+    own = [{leaf for nic in topology.nics_of.get(name, ()) for leaf in on.get(nic, ())} for name in endpoints]
+    return sorted(leaves.intersection(*own), key=lambda name: topology.by_name[name].index or 0)
 
 
 def triples_of(program: FlatProgram | LoopProgram) -> tuple[IntArray, IntArray]:

@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from fractions import Fraction
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from commbench.collectives.statistics import per_rank_share
 from commbench.collectives.verify import verify
 from commbench.errors import InputError, ScheduleError
 from commbench.sim.collective import simulate_collective
-from commbench.topology.load import load_topology
+from commbench.sim.crossover import crossover
+from commbench.topology.load import load_fabric, load_topology
 
 WORLDS = range(1, 18)
 ALGORITHMS = [a for module in (alltoall, bruck, hierarchical, torus, pat, in_switch) for a in module.ALGORITHMS]
@@ -353,3 +355,36 @@ def test_sharp_time(slices: int) -> None:
     expected = (slices + 1) * 2**30 / slices / 12.5e9 + (slices + 1) * 1e-6
     simulation = simulate_collective(load_topology("star-8"), "all-reduce", "sharp", 2**30, slices=slices)
     assert simulation.record.time_s == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("topology", "ranks", "said"),
+    [
+        ("dgx-h100", 8, "on one host of dgx-h100: nvls adds in its NVSwitch"),
+        ("dgx-h100-x2", 16, "no leaf of dgx-h100-x2 joins all 16 ranks"),
+        ("fat-tree-16", 5, "no leaf of fat-tree-16 joins all 5 ranks"),
+        ("fat-tree-131072", None, "no leaf of fat-tree-131072 joins all 131072 ranks"),
+    ],
+)
+def test_sharp_is_refused_where_no_leaf_joins_the_hosts(topology: str, ranks: int | None, said: str) -> None:
+    with pytest.raises(InputError, match=f"sharp adds in one InfiniBand leaf .*{said}"):
+        simulate_collective(load_fabric(topology), "all-reduce", "sharp", 2**20, num_ranks=ranks, keep_trace=False)
+
+
+def test_sharp_adds_in_the_leaf_that_the_ranks_hang_on(tmp_path: Path) -> None:
+    """The second leaf is as near to its own ranks as the first is to its."""
+    (tmp_path / "second").write_text("h4\nh5\nh6\nh7\n")
+    fabric = load_topology("fat-tree-16")
+    times = [
+        simulate_collective(fabric, "all-reduce", "sharp", 2**20, num_ranks=4, placement=place).record.time_s
+        for place in ("linear", str(tmp_path / "second"))
+    ]
+    assert times[0] == times[1]
+
+
+def test_a_crossover_names_no_algorithm_for_what_is_not_there() -> None:
+    inside, across = (
+        crossover(load_topology(name), "all-reduce", ranks=[8], sizes_bytes=[2**20], algorithms=["sharp", "nvls"])[0]
+        for name in ("dgx-h100", "star-8")
+    )
+    assert (list(inside.times_s), list(across.times_s)) == (["nvls"], ["sharp"])

@@ -229,8 +229,8 @@ def test_nccl_without_a_gpu_is_said_at_once(tmp_path: Path) -> None:
 
 @live
 def test_a_hung_rank_is_named_while_ranks_join(tmp_path: Path) -> None:
-    """The limit of its own holds, and not the one for later: 300 s."""
-    options = ["--nproc", "2", "-b", "1K", "-e", "1K", "--join-timeout", "3", "--out", "r.jsonl"]
+    """The limit of its own holds, and not the one for later, which says so when it has passed."""
+    options = ["--nproc", "2", "-b", "1K", "-e", "1K", "--timeout", "1", "--join-timeout", "3", "--out", "r.jsonl"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([*RUN, *options], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
@@ -241,6 +241,7 @@ def test_a_hung_rank_is_named_while_ranks_join(tmp_path: Path) -> None:
     assert process.returncode == 3
     assert "rank 1 made no progress for 3 s (--join-timeout) at " in one_error(stderr)
     assert "stopped" in one_error(stderr)
+    assert stderr.count("--timeout 1 has passed; until every rank has reached its first size --join-timeout 3") == 1
     assert not any(map(alive, ranks))
 
 
@@ -298,6 +299,19 @@ def test_ranks_of_others_with_different_options_all_end_with_exit_2(tmp_path: Pa
     expected = "error: ranks disagree on the sizes (-b, -e, -f, -i): 1 KiB on rank 0, 2 KiB on rank 1; give all of them"
     assert [expected in one_error(text) for text in said] == [True, True], said
     assert [rank.returncode for rank in ranks] == [2, 2]
+
+
+@live
+@pytest.mark.parametrize(("rank", "code", "lines"), [("0", 2, 1), ("1", 3, 2)])
+def test_a_name_of_the_first_host_that_does_not_resolve_is_told_at_once(
+    rank: str, code: int, lines: int, tmp_path: Path
+) -> None:
+    """By rank 0 as an error; the others, whose name service may learn of it later, say so and try again."""
+    seat = {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "no.such.host.invalid", "MASTER_PORT": "29511"}
+    done = run("-b", "1K", "-e", "1K", "--join-timeout", "0.5", folder=tmp_path, **seat)
+    told = done.stderr.splitlines()
+    assert (done.returncode, len(told)) == (code, lines), done.stderr
+    assert "MASTER_ADDR='no.such.host.invalid' does not resolve on " in told[0]
 
 
 @live

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from commbench.cli.main import outcome
 from commbench.collectives.spec import COLLECTIVES
 from commbench.live.kinds import job_of
+from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
 from commbench.live.suite import Suite
+from commbench.results.records import Record
+from tests.report import samples
 
 
 def run_all(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -35,6 +39,26 @@ def test_all_measures_every_collective_under_its_own_header(tmp_path: Path) -> N
     records = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()]
     assert list(dict.fromkeys(record["collective"] for record in records)) == list(COLLECTIVES)
     assert {record["wrong"] for record in records} == {0}
+
+
+def test_what_holds_for_all_tables_of_a_run_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    busy = samples.ENVIRONMENT | {"load_1min": 9.0, "cores_by_host": {"lab-03": 8.0}}
+    facts = SessionFacts("gloo", "commbench", 2, busy)
+
+    def shown(job: Suite, seat: None, observer: Observer) -> list[Record]:
+        found = [samples.measured(collective=plan.collective, ranks=2) for plan in job.plans[:3]]
+        observer.started(facts)
+        for record in found:
+            observer.measured(record)
+        return list(found)
+
+    monkeypatch.setattr("commbench.cli.run.run_here", shown)
+    outcome(["run", "all", "--out", str(tmp_path / "r.jsonl")])
+    out, err = capsys.readouterr()
+    assert out.count(", native: 2 ranks on gloo") == 3
+    assert err.count("load average 9.0") == 1
 
 
 @pytest.mark.live

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from commbench.collectives.algorithm import Request
-from commbench.collectives.registry import ALGORITHMS, build, build_schedule
+from commbench.collectives.algorithms.all_pairs import all_pairs_all_gather
+from commbench.collectives.passes import add_channels, pipeline
+from commbench.collectives.registry import ALGORITHMS, build, build_schedule, get_algorithm, rounds_of
 from commbench.collectives.work import rows_of
 from commbench.errors import InputError
 from commbench.sim.collective import simulate_collective
@@ -46,6 +48,18 @@ def test_a_schedule_alone_is_refused_too() -> None:
     """As for a run, an emulation or a listing."""
     with pytest.raises(InputError, match=r"all-to-all by pairwise on 1,000,000 ranks: 1e12 transfers take about"):
         build_schedule("all-to-all", "pairwise", 10**6)
+
+
+def test_a_schedule_made_without_a_request_has_the_same_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user's own build(request) makes one: what memory holds, one rule for all who write records out."""
+    monkeypatch.setattr("commbench.collectives.memory.memory_bytes", lambda: 2**20)
+    small = build_schedule("all-reduce", "recursive-doubling", 8)
+    ring = rounds_of(get_algorithm("all-reduce", "ring"), Request(num_ranks=128))
+    assert ring is not None
+    for make in (lambda: pipeline(small, 10**3), lambda: add_channels(small, 10**3), ring.schedule,
+                 lambda: all_pairs_all_gather(128)):  # fmt: skip
+        with pytest.raises(InputError, match=r"transfers take about 0 GiB of memory, this machine has 0: " + FEWER):
+            make()
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,9 @@ def nvls_all_reduce(num_ranks: int) -> Schedule:
 
 
 def sharp_all_reduce(num_ranks: int) -> Schedule:
-    """All-reduce through one switch that all ranks hang on, in two steps: everybody sends all, the switch multicasts.
+    """All-reduce in one InfiniBand leaf that all hosts hang on, in two steps: all send all, it multicasts the sum.
 
-    One buffer leaves every rank and one arrives.
+    One buffer leaves every rank and one arrives. Trees of such switches, where leaves pass sums on, are not built.
     """
     n = num_ranks
     rank, switch = np.arange(n), n
@@ -62,8 +62,9 @@ ALGORITHMS = (
         collective="all-reduce",
         name="sharp",
         build=lambda r: as_asked(sharp_all_reduce(r.num_ranks), r),
-        source="Graham et al. 2016 (SHArP); one switch",
-        worlds="any, under one switch",
+        source="Graham et al. 2016 (SHArP); one InfiniBand switch",
+        worlds="any, on hosts of one leaf",
+        one_leaf=True,
         default_slices=4,
         live=False,
     ),

@@ -93,10 +93,11 @@ def test_a_slow_testbed_has_a_unit_of_its_own_and_no_zeros() -> None:
 
 def test_the_tables_of_several_jobs_at_once_fit_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     plan = Plan(collective="reduce-scatter", ranks=4, sizes_bytes=(65536,), out=Path("x"), run="r")
+    environment = samples.ENVIRONMENT | {"hosts": ["lab-03"] * 4, "cores_by_host": {"lab-03": 4}}
     for number in (0, 11):
         table = _observer(plan, number, 12, json=False)
-        table.started(SessionFacts("gloo", "commbench", 4, samples.ENVIRONMENT))
-        table.measured(samples.measured(size=2**33, true_s=9_000.0))
+        table.started(SessionFacts("gloo", "commbench", 4, environment))
+        table.measured(samples.measured(size=2**33, true_s=9.0))
     shown = capsys.readouterr().out
     assert "# job 11:\n" in shown
     _fits(shown)

@@ -97,7 +97,8 @@ def test_the_tables_of_several_jobs_at_once_fit_80_columns(capsys: pytest.Captur
     for number in (0, 11):
         table = _observer(plan, number, 12, json=False)
         table.started(SessionFacts("gloo", "commbench", 4, environment))
-        table.measured(samples.measured(size=2**33, true_s=9.0))
+        for true_s in (9.0, 9_000.0):
+            table.measured(samples.measured(size=2**33, true_s=true_s))
     shown = capsys.readouterr().out
     assert "# job 11:\n" in shown
     _fits(shown)

@@ -70,10 +70,10 @@ def row(record: Measured, root: int = _NO_ROOT, unit: float = GB) -> str:
             record.dtype,
             record.op,
             str(root),
-            _us(record.time_s),
+            _us(record.time_s, _WIDTHS[5]),
             _rate(record.algbw_GBps, unit),
             _rate(record.busbw_GBps, unit),
-            _us(record.spread_s),
+            _us(record.spread_s, _WIDTHS[8]),
             "n/a" if record.wrong is None else str(record.wrong),
         )
     )
@@ -171,8 +171,12 @@ def _machine(env: Mapping[str, Any]) -> str:
     return f"{env.get('cpu_model') or env['platform']}, {env['cores_usable']} cores{memory}"
 
 
-def _us(time_s: float) -> str:
-    return f"{time_s * 1e6:.1f}" if time_s < 1 else f"{time_s * 1e6:.0f}"
+def _us(time_s: float, width: int) -> str:
+    microseconds = 1e6 * time_s
+    for text in (f"{microseconds:.1f}", f"{microseconds:.0f}"):
+        if len(text) <= width:
+            return text
+    return f"{microseconds:.{width - 6}e}"
 
 
 def _rate(bandwidth_GBps: float | None, unit: float) -> str:  # noqa: N803  the unit is spelled as in the records

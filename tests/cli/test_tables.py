@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from commbench.cli.emulate import _observer
 from commbench.cli.main import app
 from commbench.cli.pipeline_tables import Twins, pipeline_table
 from commbench.cli.run_gemm import gemm_header, gemm_row
@@ -77,16 +78,30 @@ def test_tables_of_kept_records_fit_80_columns() -> None:
 
 def test_a_slow_testbed_has_a_unit_of_its_own_and_no_zeros() -> None:
     """5 Mbit/s: 64 KiB take 0.16 s, which is 0.0004 GB/s."""
+    record = samples.measured(size=65536, true_s=0.16)
+    assert " 0.000 " not in row(record)
     lab = {"topology": "star-8", "routing": "ecmp", "link_rates_bytes_per_s": [625_000]}
     environment = samples.ENVIRONMENT | {"emulated": lab}
     plan = Plan(collective="all-reduce", ranks=4, sizes_bytes=(65536,), out=Path("x"), run="r")
     heads = header_lines(plan, SessionFacts("gloo", "commbench", 4, environment))
-    record = samples.measured(size=65536, true_s=0.16)
     line = row(record, unit=rate_unit(625_000)[0])
     _fits("\n".join([*heads, line]))
     assert "(MB/s)" in heads[-1]
-    assert " 0.000 " not in line + row(record)
+    assert " 0.000 " not in line
     assert f"{1e3 * (record.algbw_GBps or 0):.4f}"[:5] in line
+
+
+def test_the_tables_of_several_jobs_at_once_fit_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = Plan(collective="reduce-scatter", ranks=4, sizes_bytes=(65536,), out=Path("x"), run="r")
+    environment = samples.ENVIRONMENT | {"hosts": ["lab-03"] * 4, "cores_by_host": {"lab-03": 4}}
+    for number in (0, 11):
+        table = _observer(plan, number, 12, json=False)
+        table.started(SessionFacts("gloo", "commbench", 4, environment))
+        for true_s in (9.0, 9_000.0):
+            table.measured(samples.measured(size=2**33, true_s=true_s))
+    shown = capsys.readouterr().out
+    assert "# job 11:\n" in shown
+    _fits(shown)
 
 
 @pytest.mark.parametrize(

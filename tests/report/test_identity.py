@@ -114,9 +114,9 @@ def test_channels_scenarios_and_second_runs_into_one_file_are_lines_of_their_own
     for options in runs:
         assert CliRunner().invoke(app, [*sweep, *options]).exit_code == 0
     records = [record for record in read_records(out) if isinstance(record, Simulated)]
-    assert len({record.run for record in records}) == len(runs)
     (panel,) = curve_panels(records)
     assert [len(series.points) for series in panel.series] == [2] * len(runs)
+    assert len({record.run for record in records}) == len(runs)
     assert len({series.name for series in panel.series}) == len(runs)
     found = labels(records)
     assert found[0] == found[1] != found[2]

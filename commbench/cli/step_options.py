@@ -11,8 +11,7 @@ from commbench.errors import InputError
 
 if TYPE_CHECKING:
     from commbench.results.steps import SimulatedStep
-    from commbench.topology.model import Topology
-    from commbench.topology.tree import Tree
+    from commbench.topology.fabric import Fabric
     from commbench.workload.compute import Device, Efficiency
     from commbench.workload.groups import Degrees
     from commbench.workload.pipeline.schedule import PipelineSchedule
@@ -218,7 +217,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     ).record
 
 
-def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
+def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     """The plan that the options ask for.
 
     Raises:
@@ -288,7 +287,7 @@ def _model(options: StepOptions) -> "Transformer":
     return model
 
 
-def _check_ranks(degrees: "Degrees", fabric: "Topology | Tree", ranks: int | None) -> None:
+def _check_ranks(degrees: "Degrees", fabric: "Fabric", ranks: int | None) -> None:
     try:
         degrees.check_ranks(fabric.num_ranks if ranks is None else ranks)
     except InputError as error:

@@ -16,7 +16,7 @@ from commbench.terminal import put, tell
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from commbench.topology import Topology, Tree
+    from commbench.topology import Fabric
 
 __all__ = ["app"]
 
@@ -124,7 +124,7 @@ def _table(**columns: str) -> "Table":
     return table
 
 
-def _pages(topology: "Topology | Tree") -> "Iterator[str | Table]":
+def _pages(topology: "Fabric") -> "Iterator[str | Table]":
     """What ``show`` prints, from the outline to the sources."""
     from commbench.topology.summary import describe_costs, node_counts
 
@@ -138,7 +138,7 @@ def _pages(topology: "Topology | Tree") -> "Iterator[str | Table]":
     yield _number_table(topology)
 
 
-def _link_table(topology: "Topology | Tree") -> "Table":
+def _link_table(topology: "Fabric") -> "Table":
     from commbench.topology.model import LinkKind
     from commbench.topology.summary import link_classes
     from commbench.units import format_bandwidth, format_bit_rate, format_time, seconds
@@ -155,7 +155,7 @@ def _link_table(topology: "Topology | Tree") -> "Table":
     return table
 
 
-def _number_table(topology: "Topology | Tree") -> "Table":
+def _number_table(topology: "Fabric") -> "Table":
     table = _table(number="left", source="left")
     for path, number in topology.numbers.items():
         table.add_row(f"{path}\n  {number.text}, {number.provenance.value}", number.source)

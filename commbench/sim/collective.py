@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.registry import get_algorithm
 from commbench.collectives.schedule import Schedule
@@ -20,16 +21,16 @@ from commbench.network.transport import Transport
 from commbench.program.flat import FlatProgram, together
 from commbench.program.loop import LoopProgram
 from commbench.results.records import Simulated
-from commbench.routing.routes import Routes, make_router
+from commbench.routing.routes import Routes
 from commbench.sim.coupled import couple, coupled_program
 from commbench.sim.engines import DETAILS, Done, Run, run
-from commbench.sim.job import Job, form_of, group_of, job_of, lower_bound_of, seats_of, tasks_of
+from commbench.sim.job import Job, form_of, lower_bound_of, request_on, tasks_of
 from commbench.sim.links import busiest_links
 from commbench.sim.nics import unused_nics
 from commbench.sim.placing import (
     conveyed,
     paths_of,
-    place,
+    paths_with_switches,
     processors_of,
     switches_of,
     triples_of,
@@ -37,9 +38,8 @@ from commbench.sim.placing import (
 from commbench.sim.setting import CutOff, Setting
 from commbench.sim.trace import Trace
 from commbench.sim.transport import Way
+from commbench.topology.fabric import Fabric
 from commbench.topology.jobs import deal
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
 from commbench.units import seconds
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Simulation:
 
 
 def simulate(
-    fabric: Topology | Tree,
+    fabric: Fabric,
     collective: str,
     algorithm: str | Algorithm | Schedule,
     size_bytes: int,
@@ -93,7 +93,7 @@ def simulate(
     keep_trace: bool = True,
     links: bool = False,
     hints: bool = False,
-    router: Routes | None = None,
+    cluster: Cluster | None = None,
     progress: Callable[[float], None] | None = None,
     run_id: str = "",
 ) -> Simulation:
@@ -120,7 +120,7 @@ def simulate(
         transport: what messages cost beside their payload; None means that they cost what the topology says alone.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
         links: whether the record names the busiest links. hints: whether unused NICs are looked for.
-        router: of the fabric with ``routing`` and ``seed``, for callers that simulate often; None makes one.
+        cluster: of the fabric and the options above, for callers that simulate often; None makes one.
         progress: called now and then with the share of the work that is done.
         run_id: identifies the invocation in the record.
 
@@ -133,27 +133,30 @@ def simulate(
         raise InputError(f"--detail {detail!r} is unknown; known: {', '.join(DETAILS)}")
     if jobs is not None and (detail != "transfer" or transport is not None):
         raise InputError(f"--jobs {jobs} knows single transfers alone: give --detail transfer, and no transport")
-    placed = place(fabric, num_ranks, placement, seed, ranks_per_host)
-    router = make_router(fabric, routing, seed) if router is None else router
-    spec = get_collective(collective)
-    how = Run(engine=engine, detail=detail, keep_trace=keep_trace or jobs is not None, progress=progress)
-    members = [np.arange(len(placed))] if jobs is None else [np.array(job) for job in deal(jobs, len(placed))]
-    asked = Request(num_ranks=1, channels=channels, root=root, element_bytes=element_bytes)
-    whole_hosts = jobs is None and placement in ("linear", "random") and ranks_per_host is None
-    work = []
-    for own in (placed[ranks] for ranks in members):
-        hosts, ways = seats_of(fabric, own) if group is None else (None, ())
-        request = replace(
-            asked,
-            num_ranks=len(own),
-            group=group_of(fabric, own, whole_hosts) if group is None else group,
-            hosts=hosts,
-            ways=ways,
-            num_elements=buffer_elements(spec, len(own), whole_elements(spec, len(own), size_bytes, element_bytes)),
+    if cluster is None:
+        cluster = make_cluster(
+            fabric,
+            num_ranks=num_ranks,
+            placement=placement,
+            ranks_per_host=ranks_per_host,
+            routing=routing,
+            seed=seed,
         )
-        work.append(job_of(router, own, *form_of(fabric, own, algorithm, collective, request, slices, how), request))
+    count, spec = cluster.num_ranks, get_collective(collective)
+    how = Run(engine=engine, detail=detail, keep_trace=keep_trace or jobs is not None, progress=progress)
+    members = [np.arange(count)] if jobs is None else [np.array(job) for job in deal(jobs, count)]
+    asked = Request(num_ranks=1, channels=channels, root=root, element_bytes=element_bytes)
+    work = []
+    for own in [cluster] if jobs is None else [cluster.of_ranks(ranks) for ranks in members]:
+        elements = whole_elements(spec, own.num_ranks, size_bytes, element_bytes)
+        elements = buffer_elements(spec, own.num_ranks, elements)
+        request = request_on(own, replace(asked, num_ranks=own.num_ranks, num_elements=elements), group)
+        form, cut = form_of(own, algorithm, collective, request, slices, how)
+        work.append(
+            Job(form=form, slices=cut, num_elements=elements, element_bytes=element_bytes, cluster=own)
+        )
     alone = jobs is None
-    done = _alone(work[0], how, scenario, transport) if alone else _beside(work, members, placed, how, scenario)
+    done = _alone(work[0], how, scenario, transport) if alone else _beside(work, members, cluster, how, scenario)
     ends_ps = [done.finish_ps] if alone else _ends_ps(done, len(work))
     job = work[int(np.argmax(ends_ps))]
     bound_s = lower_bound_of(job, root)
@@ -183,13 +186,13 @@ def _found(job: Job, done: Done) -> dict[str, Any]:
         "collective": job.form.collective,
         "algorithm": job.form.algorithm,
         "library": "schedule",
-        "ranks": len(job.placed),
+        "ranks": job.cluster.num_ranks,
         "size_bytes": job.size_bytes,
         "slices": job.slices,
         "time_s": seconds(done.finish_ps),
-        "busbw_factor": get_collective(job.form.collective).busbw_factor(len(job.placed)),
-        "topology": job.fabric.name,
-        "routing": job.router.policy.name,
+        "busbw_factor": get_collective(job.form.collective).busbw_factor(job.cluster.num_ranks),
+        "topology": job.cluster.fabric.name,
+        "routing": job.cluster.router.policy.name,
         "transfers": done.transfers,
         "shortcut": done.shortcut,
     }
@@ -199,7 +202,7 @@ def _hint(algorithm: str | Algorithm | Schedule, request: Request, job: Job) -> 
     if isinstance(algorithm, Schedule):
         return ""
     entry = get_algorithm(job.form.collective, algorithm) if isinstance(algorithm, str) else algorithm
-    return unused_nics(entry, request, job.router, job.placed)
+    return unused_nics(entry, request, job.cluster.router, job.cluster.placed)
 
 
 def _alone(job: Job, how: Run, scenario: "Scenario | None", transport: Transport | None) -> Done:
@@ -211,7 +214,7 @@ def _alone(job: Job, how: Run, scenario: "Scenario | None", transport: Transport
 def _links(done: Done, job: Job, bound_s: float) -> tuple[Mapping[str, Any], ...]:
     if done.paths is None:
         raise InputError("--links counts bytes on routes that stay, and the scenario moves some: leave it out")
-    return busiest_links(done.program, done.paths, job.fabric, seconds(done.finish_ps), bound_s)
+    return busiest_links(done.program, done.paths, job.cluster.fabric, seconds(done.finish_ps), bound_s)
 
 
 def _each(members: Sequence[IntArray], ends_ps: Sequence[int]) -> tuple[Mapping[str, Any], ...]:
@@ -229,12 +232,10 @@ def _told(transport: Transport | None, scenario: "Scenario | None") -> dict[str,
 
 
 def run_tasks(
-    program: FlatProgram, router: Routes, endpoints: IntArray | Sequence[str], engine: str = "compiled"
+    program: FlatProgram, router: Routes, endpoints: IntArray, engine: str = "compiled"
 ) -> Trace:
-    """Run any program whose rank r sits on ``endpoints[r]`` (a node's name, or its number among the fabric's ranks)."""
-    fabric = router.fabric
-    assert isinstance(fabric, Topology | Tree)
-    setting = Setting(paths_of(*triples_of(program), router, endpoints), processors_of(fabric, endpoints))
+    """Run any program whose rank r sits on ``endpoints[r]``, a number among the fabric's ranks."""
+    setting = Setting(paths_of(*triples_of(program), router, endpoints), processors_of(router.fabric, endpoints))
     return run(program, setting, Run(engine=engine)).trace
 
 
@@ -246,9 +247,8 @@ def _coupled(job: Job, how: Run, scenario: "Scenario | None") -> Done:
         )
     if job.num_switches:
         raise InputError(f"algorithm {job.form.algorithm}: switches that add need --detail transfer")
-    processors = processors_of(job.fabric, job.placed)
-    flow = couple(traffic_of(job.form, job.num_elements, job.element_bytes), job.router, job.placed, processors)
-    program, paths = coupled_program(flow, job.fabric, len(job.placed))
+    flow = couple(traffic_of(job.form, job.num_elements, job.element_bytes), job.cluster)
+    program, paths = coupled_program(flow, job.cluster.fabric, job.cluster.num_ranks)
     done = run(program, Setting(paths), how)
     return replace(done, transfers=flow.transfers, shortcut="one coupled flow instead of transfers, an estimate")
 
@@ -262,7 +262,7 @@ def _whole(job: Job, how: Run, scenario: "Scenario | None") -> Done:
 
 
 def _beside(
-    work: Sequence[Job], members: Sequence[IntArray], placed: IntArray, how: Run, scenario: "Scenario | None"
+    work: Sequence[Job], members: Sequence[IntArray], cluster: Cluster, how: Run, scenario: "Scenario | None"
 ) -> Done:
     """Several jobs that start together, as one program of all ranks in which each job is an operation."""
     if any(job.num_switches for job in work):
@@ -272,11 +272,11 @@ def _beside(
     order = np.concatenate(members)
     program = replace(
         program,
-        num_ranks=len(placed),
+        num_ranks=cluster.num_ranks,
         rank=order[program.rank],
         peer=np.where(program.peer < 0, -1, order[program.peer]),
     )
-    return _carried_out(program, replace(work[0], placed=placed), how, scenario)
+    return _carried_out(program, replace(work[0], cluster=cluster), how, scenario)
 
 
 def _ends_ps(done: Done, num_jobs: int) -> list[int]:
@@ -288,26 +288,25 @@ def _ends_ps(done: Done, num_jobs: int) -> list[int]:
 def _carried_out(program: FlatProgram | LoopProgram, job: Job, how: Run, scenario: "Scenario | None") -> Done:
     """The tasks of a job in its setting, and in what a scenario makes of it."""
     triples, route_of = triples_of(program)
-    endpoints: IntArray | tuple[str, ...] = job.placed
+    cluster = job.cluster
     if job.num_switches:
-        assert isinstance(job.fabric, Topology)
-        names = tuple(job.fabric.ranks[i] for i in job.placed)
-        endpoints = (*names, *switches_of(job.fabric, names, job.num_switches))
-    paths = paths_of(triples, route_of, job.router, endpoints)
-    processors = processors_of(job.fabric, endpoints)
+        paths = paths_with_switches(triples, route_of, cluster, switches_of(cluster, job.num_switches))
+    else:
+        paths = paths_of(triples, route_of, cluster.router, cluster.placed)
+    processors = processors_of(cluster.fabric, cluster.placed)
     if scenario is None:
         return run(program, Setting(paths, processors), how)
     if job.num_switches:
         raise InputError(f"algorithm {job.form.algorithm}: a scenario with switches that add is not supported")
     from commbench.sim.scenario import disturb, explain
 
-    placed = np.stack([job.placed[triples[:, 0]], job.placed[triples[:, 1]], triples[:, 2]], axis=1)
-    changed = disturb(scenario, program, paths, placed, job.router)
+    placed = np.stack([cluster.placed[triples[:, 0]], cluster.placed[triples[:, 1]], triples[:, 2]], axis=1)
+    changed = disturb(scenario, program, paths, placed, cluster.router)
     setting = Setting(changed.paths, processors, changed.changes)
     try:
         return run(changed.program, setting, replace(how, num_foreground=changed.num_foreground))
     except CutOff as cut:
-        raise explain(cut, scenario, changed, job.router) from None
+        raise explain(cut, scenario, changed, cluster.router) from None
 
 
 def _over(transport: Transport, job: Job, how: Run, scenario: "Scenario | None") -> Done:
@@ -316,6 +315,7 @@ def _over(transport: Transport, job: Job, how: Run, scenario: "Scenario | None")
         raise InputError("a transport goes with --detail transfer, and without a scenario or switches that add")
     program = tasks_of(job)
     flat = program.unroll() if isinstance(program, LoopProgram) else program
-    own = replace(processors_of(job.fabric, job.placed), overhead_ps=transport.overhead_ps)
-    done = conveyed(flat, job.router, job.placed, Way(transport), own, how.engine)
+    cluster = job.cluster
+    own = replace(processors_of(cluster.fabric, cluster.placed), overhead_ps=transport.overhead_ps)
+    done = conveyed(flat, cluster.router, cluster.placed, Way(transport), own, how.engine)
     return Done(program=done.program, trace=done.trace, finish_ps=done.trace.finish_ps, transfers=flat.num_transfers)

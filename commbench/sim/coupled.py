@@ -22,11 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from commbench.cluster import Cluster
 from commbench.collectives.traffic import Traffic
 from commbench.network.maxmin import WEIGHT_UNIT
 from commbench.program.flat import COMPUTE, COUPLED, FlatProgram
-from commbench.routing.routes import Fabric, Routes, route_latencies_ps
+from commbench.routing.routes import route_latencies_ps
+from commbench.sim.placing import processors_of
 from commbench.sim.setting import Paths, Processors
+from commbench.topology.fabric import Fabric
 
 __all__ = ["Coupled", "couple", "coupled_program", "weights_below"]
 
@@ -54,9 +57,10 @@ class Coupled:
     transfers: int
 
 
-def couple(steps: Iterable[Traffic], router: Routes, placed: IntArray, processors: Processors) -> Coupled:
-    """Add up the steps of a collective whose rank r sits on endpoint ``placed[r]`` of the router's fabric."""
-    fabric = router.fabric
+def couple(steps: Iterable[Traffic], cluster: Cluster) -> Coupled:
+    """Add up the steps of a collective of the cluster's ranks."""
+    fabric, router, placed = cluster.fabric, cluster.router, cluster.placed
+    processors = processors_of(fabric, placed)
     total = np.zeros(len(fabric.bandwidths))
     chain_ps = alone_s = carried = 0.0
     transfers = 0

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One collective of ranks that sit somewhere: its algorithm for them, its bound, and its tasks."""
 
-from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from commbench.cluster import Cluster
 from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.registry import build, get_algorithm, rounds_of
 from commbench.collectives.rounds import Rounds
@@ -18,15 +18,10 @@ from commbench.network.bounds import lower_bound_s
 from commbench.program.expand import expand_rounds, expand_schedule
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
-from commbench.routing.routes import Routes, make_router
 from commbench.sim.bounded import ROW_BYTES, require_bounded
 from commbench.sim.engines import Run
-from commbench.sim.placing import ranks_per_host_of
-from commbench.topology.model import Topology
-from commbench.topology.rings import direct_ways
-from commbench.topology.tree import Tree
 
-__all__ = ["Job", "form_of", "group_of", "job_of", "lower_bound_of", "seats_of", "tasks_of"]
+__all__ = ["Job", "form_of", "lower_bound_of", "request_on", "tasks_of"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -39,14 +34,12 @@ class Job:
     slices: int
     num_elements: int
     element_bytes: int
-    fabric: Topology | Tree
-    placed: IntArray
-    router: Routes
+    cluster: Cluster
 
     @property
     def size_bytes(self) -> int:
         """As the record states it: of all-to-all-v that of one rank's row."""
-        rows = len(self.placed) if get_collective(self.form.collective).rows else 1
+        rows = self.cluster.num_ranks if get_collective(self.form.collective).rows else 1
         return self.num_elements * self.element_bytes // rows
 
     @property
@@ -56,8 +49,7 @@ class Job:
 
 
 def form_of(
-    fabric: Topology | Tree,
-    placed: IntArray,
+    cluster: Cluster,
     algorithm: str | Algorithm | Schedule,
     collective: str,
     request: Request,
@@ -75,56 +67,25 @@ def form_of(
     request = replace(request, slices=entry.default_slices if slices is None else slices)
     require_bounded(entry, request, how)
     form = rounds_of(entry, request) or build(entry, request)
-    if entry.one_host and isinstance(fabric, Topology) and _hosts(fabric, placed) > 1:
-        raise InputError(f"algorithm {entry.name} needs all {request.num_ranks} ranks on one host of {fabric.name}")
+    if entry.one_host and len(np.unique(cluster.hosts)) > 1:
+        fabric = cluster.fabric.name
+        raise InputError(f"algorithm {entry.name} needs all {request.num_ranks} ranks on one host of {fabric}")
     return form, request.slices
 
 
-def job_of(router: Routes, placed: IntArray, form: Rounds | Schedule, slices: int, request: Request) -> Job:
-    """The form of an algorithm on its endpoints; on a graph where switches add, for only it has them by name."""
-    fabric = router.fabric
-    assert request.num_elements is not None
-    assert isinstance(fabric, Topology | Tree)
-    if isinstance(fabric, Tree) and isinstance(form, Schedule) and form.num_switches:
-        fabric = fabric.topology()  # only a graph has its switches by name
-        router = make_router(fabric, router.policy.name, router.seed)
-    return Job(
-        form=form,
-        slices=slices,
-        num_elements=request.num_elements,
-        element_bytes=request.element_bytes,
-        fabric=fabric,
-        placed=placed,
-        router=router,
-    )
-
-
-def seats_of(fabric: Topology | Tree, placed: IntArray) -> tuple[tuple[int, ...] | None, tuple[tuple[int, ...], ...]]:
-    """Host of every rank, and the ways along direct links, as Request has them."""
-    if isinstance(fabric, Tree):
-        return None, ()
-    names = [fabric.ranks[i] for i in placed]
-    return tuple(fabric.host_of(name) for name in names), direct_ways(fabric, names)
-
-
-def _hosts(topology: Topology, placed: IntArray) -> int:
-    return len({topology.host_of(topology.ranks[i]) for i in placed})
-
-
-def group_of(fabric: Topology | Tree, placed: IntArray, whole_hosts: bool) -> int:
-    """Of the fullest host: where they differ, hierarchical algorithms ask for whole hosts of this size."""
-    if not whole_hosts:
-        return ranks_per_host_of(fabric, placed)
-    if isinstance(fabric, Tree):
-        return 1
-    return max(Counter(fabric.by_name[name].host for name in fabric.ranks).values())
+def request_on(cluster: Cluster, request: Request, group: int | None) -> Request:
+    """The request with what it is told of places: ``group``, or where that is None what the cluster has."""
+    if group is not None:
+        return replace(request, group=group)
+    several = cluster.fabric.num_ranks > cluster.fabric.num_hosts
+    hosts = tuple(cluster.hosts.tolist()) if several else None
+    return replace(request, group=cluster.ranks_per_host, hosts=hosts, ways=cluster.direct_ways)
 
 
 def lower_bound_of(job: Job, root: int) -> float:
     """Seconds that no schedule of this collective can beat here; see network.bounds."""
-    return lower_bound_s(
-        _bounded_as(job.form), job.fabric, job.placed, job.size_bytes, root=root, in_switch=job.num_switches > 0
-    )
+    form, cluster, in_switch = _bounded_as(job.form), job.cluster, job.num_switches > 0
+    return lower_bound_s(form, cluster.fabric, cluster.placed, job.size_bytes, root=root, in_switch=in_switch)
 
 
 def _bounded_as(form: Rounds | Schedule) -> str:
@@ -135,7 +96,7 @@ def _bounded_as(form: Rounds | Schedule) -> str:
 
 def tasks_of(job: Job) -> FlatProgram | LoopProgram:
     """What the engine runs: one round of the job's rounds where that will do, else every task."""
-    reduction, schedule = job.fabric.costs.reduction_ps_per_byte, job.form
+    reduction, schedule = job.cluster.fabric.costs.reduction_ps_per_byte, job.form
     if isinstance(schedule, Rounds):
         loop = expand_rounds(
             schedule,

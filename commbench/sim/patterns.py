@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.program.ir import Pattern
-from commbench.routing.routes import Fabric, Routes, route_latencies_ps
+from commbench.routing.routes import Routes, route_latencies_ps
 from commbench.sim.coupled import weights_below
 from commbench.sim.setting import Processors
+from commbench.topology.fabric import Fabric
 
 __all__ = ["Flow", "Groups", "couple_groups", "together"]
 

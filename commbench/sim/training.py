@@ -27,8 +27,6 @@ from commbench.sim.placing import processors_of
 from commbench.sim.setting import Change, Paths, Setting, What
 from commbench.sim.symmetry import kinds_of_links, positions
 from commbench.sim.trace import Trace
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
 
 __all__ = ["Fitted", "Ran", "fit", "run_fitted"]
 
@@ -99,7 +97,6 @@ def fit(program: Program, router: Routes, placed: IntArray, changing: Sequence[C
         elif not hasattr(op, "duration_ps"):
             raise InputError(f"operation {number}: {type(op).__name__} is neither compute nor a coupled call")
     fabric = router.fabric
-    assert isinstance(fabric, Topology | Tree)
     processors = processors_of(fabric, placed)
     groups = [couple_groups(pattern, router, placed, processors) for pattern in uses]
     marks = _marks(len(fabric.bandwidths), changing)

@@ -9,13 +9,10 @@ import numpy.typing as npt
 
 from commbench.errors import InputError
 from commbench.program.ir import Compute
-from commbench.routing.routes import Fabric
 from commbench.sim.scenario import Scenario
-from commbench.sim.scenario_faults import graph_of
 from commbench.sim.setting import Change, What
+from commbench.topology.fabric import Fabric
 from commbench.topology.faults import FaultScript, LinkFault, SlowRank, require_fits
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
 from commbench.workload.step import Step
 
 __all__ = ["Disturbance", "disturbance", "jittered", "rank_changes"]
@@ -53,11 +50,9 @@ def disturbance(scenario: Scenario, fabric: Fabric, placed: IntArray) -> Disturb
         InputError: a fault that a training step cannot have yet (a link that is down, a killed rank, background
             flows), of a link or rank that is not there, or of a rank on which nothing runs.
     """
-    assert isinstance(fabric, Topology | Tree)
     place = f"{scenario.origin}: " if scenario.origin else ""
     rank_at = {int(endpoint): rank for rank, endpoint in enumerate(placed)}
-    graph = graph_of(fabric) if any(isinstance(fault, LinkFault) for fault in scenario.faults) else None
-    require_fits(FaultScript(scenario.faults, scenario.origin or "scenario"), graph or fabric)  # type: ignore[arg-type]
+    require_fits(FaultScript(scenario.faults, scenario.origin or "scenario"), fabric)
     slow, links = [], []
     for fault in scenario.faults:
         match fault:
@@ -66,9 +61,8 @@ def disturbance(scenario: Scenario, fabric: Fabric, placed: IntArray) -> Disturb
                     raise InputError(f"{place}{fault}: on rank {fault.rank} of the topology nothing runs")
                 slow.append((fault.at_ps, rank_at[fault.rank], 1 / factor))
             case LinkFault(factor=factor) if factor > 0:
-                assert graph is not None
-                link = graph.graph.edges[fault.src, fault.dst]["link"]
-                links.append(Change(fault.at_ps, What.BANDWIDTH, link.index, link.bandwidth * factor))
+                for link in fabric.links_between(fault.src, fault.dst).tolist():
+                    links.append(Change(fault.at_ps, What.BANDWIDTH, link, float(fabric.bandwidths[link]) * factor))
             case _:
                 raise InputError(
                     f"{place}{fault}: a training step can have slow ranks and slower links (kind slow-rank or "

@@ -13,10 +13,8 @@ import numpy.typing as npt
 
 from commbench.program.critical import critical_path
 from commbench.program.ir import CoupledCall, ranks_of
-from commbench.routing.routes import Fabric
 from commbench.sim.training import Fitted, Ran
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
+from commbench.topology.fabric import NODE_KINDS, Fabric
 from commbench.units import seconds
 from commbench.workload.pipeline.bubble import Bubble
 from commbench.workload.step import COMMUNICATION, COMPUTING, Step
@@ -146,7 +144,7 @@ def busiest_links(fitted: Fitted, iteration_s: float) -> list[dict[str, object]]
         found.append(
             {
                 "joins": joins,
-                "link": _link_name(fabric, busiest),
+                "link": fabric.link_name(busiest),
                 "bytes": float(loads[busiest]),
                 "utilisation": float(share[busiest]),
                 "links": len(links),
@@ -158,20 +156,7 @@ def busiest_links(fitted: Fitted, iteration_s: float) -> list[dict[str, object]]
 
 def _joins(fabric: Fabric, number: int) -> str:
     """Kinds of the nodes at the ends of a link."""
-    if isinstance(fabric, Topology):
-        link = fabric.links[number]
-        return f"{fabric.by_name[link.src].kind.value} -> {fabric.by_name[link.dst].kind.value}"
-    assert isinstance(fabric, Tree)
-    stage = next(one for one in fabric.stages if number < one.first_link + one.num_links)
-    ends = (stage.lower.value, stage.upper.value)
-    return " -> ".join(ends if (number - stage.first_link) % 2 == 0 else ends[::-1])
-
-
-def _link_name(fabric: Fabric, number: int) -> str:
-    if isinstance(fabric, Topology):
-        link = fabric.links[number]
-        return f"{link.src} -> {link.dst}"
-    return f"link {number}"
+    return " -> ".join(NODE_KINDS[fabric.node_kinds[ends[number]]].value for ends in (fabric.src, fabric.dst))
 
 
 def calls_of_kinds(step: Step, kinds: Sequence[str]) -> set[int]:

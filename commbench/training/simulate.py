@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from commbench.cluster import make_cluster
 from commbench.results.steps import SimulatedStep
-from commbench.routing.routes import make_router
-from commbench.sim.placing import place
 from commbench.sim.scenario import Scenario
 from commbench.sim.training import Fitted, Ran, run_fitted
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
+from commbench.topology.fabric import Fabric
 from commbench.training.disturb import Disturbance, disturbance, jittered, rank_changes
 from commbench.training.figures import (
     busiest_links,
@@ -50,7 +48,7 @@ class StepSimulation:
 
 def simulate_step(
     plan: StepPlan,
-    fabric: Topology | Tree,
+    fabric: Fabric,
     *,
     routing: str | None = None,
     placement: str = "linear",
@@ -78,8 +76,10 @@ def simulate_step(
         InputError: more ranks than endpoints, an unfolded program that is too large, or whatever does not fit.
     """
     began = time.perf_counter()
-    placed = place(fabric, plan.degrees.num_ranks, placement, seed)
-    router = make_router(fabric, routing, seed)
+    cluster = make_cluster(
+        fabric, num_ranks=plan.degrees.num_ranks, placement=placement, routing=routing, seed=seed
+    )
+    router, placed = cluster.router, cluster.placed
     disturbed = disturbance(scenario, fabric, placed) if scenario is not None else Disturbance()
     folded = fold_step(plan, router, placed, disturbed, unfolded=unfolded)
     step, fitted = folded.step, folded.fitted

@@ -17,7 +17,7 @@ from commbench.program.flat import FlatProgram
 from commbench.results.pipeline_records import PipelineMeasured
 from commbench.results.records import Measured
 from commbench.sim.trace import Trace
-from commbench.topology.model import Topology
+from commbench.topology.fabric import Fabric
 from commbench.units import seconds
 from commbench.validate.lab_predict import LabNetwork, lab_network, predict
 from commbench.validate.lab_runs import routes_seen
@@ -153,7 +153,7 @@ def measure_in_lab(
 def pipeline_network(
     measured: PipelineMeasured,
     transport: Transport,
-    topology: Topology | None = None,
+    topology: Fabric | None = None,
     seen: Mapping[str, str] | None = None,
 ) -> PipelineNetwork:
     """The network of a pipeline that was measured in a lab.

@@ -29,10 +29,11 @@ from commbench.routing.routes import Flows, Links, Rows, as_flows, once_each, ro
 from commbench.sim.placing import conveyed
 from commbench.sim.setting import Processors
 from commbench.sim.transport import Conveyed, Way
-from commbench.topology.model import LinkKind, Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.model import LinkKind
 from commbench.units import seconds
 from commbench.validate.lab_runs import lab_plan_of, schedule_of
-from commbench.validate.legs import NATIVE, Fabric
+from commbench.validate.legs import NATIVE, EmulatedFabric
 
 __all__ = ["LabNetwork", "LabRoutes", "Prediction", "lab_network", "predict"]
 
@@ -50,7 +51,7 @@ class Prediction:
     contended: bool
 
 
-def predict(record: Measured, transport: Transport, topology: Topology | None = None) -> Prediction:
+def predict(record: Measured, transport: Transport, topology: Fabric | None = None) -> Prediction:
     """Simulate what a record was measured on.
 
     Args:
@@ -89,7 +90,7 @@ class LabNetwork:
 
 
 def lab_network(
-    environment: Mapping[str, Any], hosts: Sequence[int], transport: Transport, topology: Topology | None = None
+    environment: Mapping[str, Any], hosts: Sequence[int], transport: Transport, topology: Fabric | None = None
 ) -> LabNetwork:
     """The network of a run in a lab, by the environment of its record.
 
@@ -98,7 +99,7 @@ def lab_network(
         transport: of its messages. topology: as for :func:`predict`.
     """
     lab = environment["emulated"]
-    own = topology or _topology(Fabric(lab["topology"], lab["routing"], lab["rate_mbit"]))
+    own = topology or _topology(EmulatedFabric(lab["topology"], lab["routing"], lab["rate_mbit"]))
     routes = LabRoutes(own, lab["routing"], lab.get("routes", {}))
     barrier_ps = 2 * transport.latency_ps * (len(hosts) - 1).bit_length()  # rounds of gloo's, which ends with time 0
     way = Way(transport, routes.num_rails, burst_bytes=_burst_bytes(lab), idle_ps=barrier_ps)
@@ -113,7 +114,7 @@ def _burst_bytes(lab: Mapping[str, Any]) -> int:
 
 
 @lru_cache(maxsize=16)
-def _topology(fabric: Fabric) -> Topology:
+def _topology(fabric: EmulatedFabric) -> Fabric:
     return lab_plan_of(fabric).topology
 
 
@@ -129,7 +130,7 @@ def _program(record: Measured, num_ranks: int, channels: int, group: int) -> Fla
 class LabRoutes:
     """The paths of a lab: rails by channel, switches as the tables or the kernel's hash chose them."""
 
-    def __init__(self, topology: Topology, routing: str, seen: Mapping[str, str]) -> None:
+    def __init__(self, topology: Fabric, routing: str, seen: Mapping[str, str]) -> None:
         self.policy = get_policy(routing)
         self.seed = 0
         self.fabric = topology
@@ -161,7 +162,7 @@ class LabRoutes:
         return [edges[a, b]["link"].index for a, b in pairwise(nodes)]
 
 
-def _contended(done: Conveyed, topology: Topology) -> bool:
+def _contended(done: Conveyed, topology: Fabric) -> bool:
     """Whether flows between different ends were on a link of the network at once, for a part of the time."""
     program, paths, start, end = done.program, done.paths, done.trace.start_ps, done.trace.end_ps
     network = np.array([link.kind is LinkKind.NETWORK for link in topology.links])

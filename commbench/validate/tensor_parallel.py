@@ -23,7 +23,8 @@ from commbench.results.tensor_parallel_records import (
     TensorParallelMeasured,
     TensorParallelSimulated,
 )
-from commbench.routing.routes import Routes, make_router
+from commbench.routing.router import Router
+from commbench.routing.routes import Routes
 from commbench.sim.collective import run_tasks
 from commbench.units import PS_PER_S, seconds
 
@@ -69,7 +70,7 @@ class Place:
     @classmethod
     def of(cls, machine: NativeMachine, num_ranks: int) -> "Place":
         """The machine with so many ranks."""
-        return cls(machine, make_router(machine.machine.topology(num_ranks)))
+        return cls(machine, Router(machine.machine.topology(num_ranks)))
 
 
 def calibrated(points: Sequence[Measured], measured: TensorParallelMeasured) -> NativeMachine:

@@ -3,9 +3,8 @@
 
 from typing import Any
 
+from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
 from commbench.training.simulate import StepSimulation, simulate_step
 from commbench.workload.compute import Device, Efficiency
 from commbench.workload.formats import FORMATS
@@ -60,6 +59,6 @@ def plan(model: Transformer = TINY, **changes: Any) -> StepPlan:
     return StepPlan(model=model, run=run, degrees=Degrees(**sizes), schedule=schedule, **(given | changes))
 
 
-def simulate(step: StepPlan, fabric: Topology | Tree | str = "dgx-h100-x2", **options: Any) -> StepSimulation:
+def simulate(step: StepPlan, fabric: Fabric | str = "dgx-h100-x2", **options: Any) -> StepSimulation:
     """The step on a fabric, given as a name or as itself."""
     return simulate_step(step, load_fabric(fabric) if isinstance(fabric, str) else fabric, **options)

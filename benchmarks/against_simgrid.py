@@ -14,8 +14,9 @@ from benchmarks.process import Finished
 from benchmarks.records import Program, Race, Skipped
 from commbench.errors import InputError, RunError
 from commbench.sim.placing import place
-from commbench.topology.load import load_topology
-from commbench.topology.model import NodeKind, Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.load import load_fabric
+from commbench.topology.model import NodeKind
 from commbench.units import PS_PER_S
 
 __all__ = ["CASES", "QUICK_CASES", "Case", "SimGrid", "races", "simgrid"]
@@ -99,7 +100,7 @@ def races(
 
 
 def _race(case: Case, peer: SimGrid | None, repeats: int) -> Race:
-    topology = load_topology(f"fat-tree-{case.ranks}")
+    topology = load_fabric(f"fat-tree-{case.ranks}")
     ours: list[Finished] = []
     theirs: dict[str, list[Finished]] = {style: [] for style in STYLES}
     with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +159,7 @@ def _our_command(case: Case) -> list[str]:
     return commbench("sim", *what, "--detail", "transfer", *special, "--json")
 
 
-def _simgrid_command(peer: SimGrid, style: str, case: Case, topology: Topology, folder: str) -> list[str]:
+def _simgrid_command(peer: SimGrid, style: str, case: Case, topology: Fabric, folder: str) -> list[str]:
     """The same work for SimGrid; a placement goes through a file of host numbers.
 
     Raises:

@@ -13,9 +13,8 @@ import simpy
 from benchmarks.records import Engines
 from commbench.results.records import Simulated
 from commbench.sim.collective import simulate_collective
+from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
 
 __all__ = ["QUICK_RANKS", "RANKS", "engines"]
 
@@ -32,7 +31,7 @@ def engines(ranks: Sequence[int], repeats: int, tell: Callable[[str], None]) -> 
         yield _both(load_fabric(f"fat-tree-{n}"), repeats)
 
 
-def _both(fabric: Topology | Tree, repeats: int) -> Engines:
+def _both(fabric: Fabric, repeats: int) -> Engines:
     walls: dict[str, list[float]] = {"reference": [], "compiled": [], "floor": []}
     records: dict[str, Simulated] = {}
     for _ in range(repeats):
@@ -54,9 +53,8 @@ def _both(fabric: Topology | Tree, repeats: int) -> Engines:
     )
 
 
-def _simulated(fabric: Topology | Tree, engine: str) -> Simulated:
-    done = simulate_collective(fabric, "all-reduce", "ring", SIZE_BYTES, engine=engine, keep_trace=False)
-    return done.record
+def _simulated(fabric: Fabric, engine: str) -> Simulated:
+    return simulate_collective(fabric, "all-reduce", "ring", SIZE_BYTES, engine=engine, detail="transfer", keep_trace=False).record
 
 
 def _bare_timeouts(count: int) -> None:

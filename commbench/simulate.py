@@ -31,10 +31,7 @@ from commbench.lowering.transport import apply_transport, with_way_back
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import Program
-from commbench.routing.routes import make_router
-from commbench.sim.placing import paths_of, processors_of, switches_of, triples_of
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
+from commbench.sim.placing import paths_of, paths_with_switches, processors_of, switches_of, triples_of
 
 __all__ = ["Result", "simulate"]
 
@@ -113,9 +110,6 @@ def simulate(
         return _run(_Tasks(program, cluster, expand(program, cluster, choices), choices), library, how, scenario, seed)
     chosen = choices.of(what, layouts_of(what.groups, cluster)[1][0])
     require_leaf(chosen, cluster)
-    if isinstance(cluster.fabric, Tree) and chosen.num_switches:
-        graph = cluster.fabric.topology()  # only a graph has its switches by name
-        cluster = Cluster(cluster.placed, make_router(graph, cluster.router.policy.name, cluster.router.seed))
     tasks = single_tasks(chosen, what, cluster.fabric.costs.reduction_ps_per_byte)
     work = _Tasks(program, cluster, tasks, choices, chosen.num_switches)
     return _run(work, library, how, scenario, seed)
@@ -174,9 +168,12 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, se
     if connections is not None:
         return _over_transport(work, library, how, scenario, seed)
     triples, route_of = triples_of(work.tasks)
-    cluster, endpoints = work.cluster, _endpoints(work)
-    paths = paths_of(triples, route_of, cluster.router, endpoints)
-    processors = processors_of(cluster.fabric, endpoints)
+    cluster = work.cluster
+    if work.num_switches:
+        paths = paths_with_switches(triples, route_of, cluster, switches_of(cluster, work.num_switches))
+    else:
+        paths = paths_of(triples, route_of, cluster.router, cluster.placed)
+    processors = processors_of(cluster.fabric, cluster.placed)
     if scenario is None:
         done = run(work.tasks, Setting(paths, processors), how)
     elif work.num_switches:
@@ -200,16 +197,6 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, se
         paths=done.paths,
         choices=work.choices,
     )
-
-
-def _endpoints(work: _Tasks) -> "IntArray | tuple[str, ...]":
-    """Where the ranks sit; by name, with the switches behind them, where switches take part."""
-    if not work.num_switches:
-        return work.cluster.placed
-    fabric = work.cluster.fabric
-    assert isinstance(fabric, Topology)
-    names = tuple(fabric.ranks[i] for i in work.cluster.placed)
-    return (*names, *switches_of(fabric, names, work.num_switches))
 
 
 def _processors(cluster: Cluster) -> Processors:

@@ -4,7 +4,8 @@
 from collections.abc import Iterable
 
 from commbench.topology import fabrics, hosts, tiers
-from commbench.topology.model import EndpointCosts, Link, LinkKind, Node, NodeKind, Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.model import EndpointCosts, Link, LinkKind, Node, NodeKind
 from commbench.topology.parts import Wire, assemble
 
 US = 10**6  # picoseconds in a microsecond
@@ -21,7 +22,7 @@ def star(
     latency_ps: int = US,
     overhead_ps: int = 0,
     reduction_ps_per_byte: float = 0.0,
-) -> Topology:
+) -> Fabric:
     """An ideal switch: every rank has one link to it and one from it.
 
     ::
@@ -40,7 +41,7 @@ def star(
     return _one_host("star", ranks, ["switch"], links, overhead_ps, reduction_ps_per_byte)
 
 
-def shared_link(num_pairs: int, *, bandwidth: float, latency_ps: int = 0, overhead_ps: int = 0) -> Topology:
+def shared_link(num_pairs: int, *, bandwidth: float, latency_ps: int = 0, overhead_ps: int = 0) -> Fabric:
     """Pairs of ranks with one thin link pair between them; the ranks' own links are 1000 times wider.
 
     ::
@@ -59,7 +60,7 @@ def shared_link(num_pairs: int, *, bandwidth: float, latency_ps: int = 0, overhe
     return _one_host("shared-link", ranks, ["left", "right"], links, overhead_ps, 0.0)
 
 
-def leaf_spine(num_hosts: int, *, hosts_per_leaf: int, spines: int, latency_ps: int = US) -> Topology:
+def leaf_spine(num_hosts: int, *, hosts_per_leaf: int, spines: int, latency_ps: int = US) -> Fabric:
     """One-NIC hosts under leaves and spines, 12.5 GB/s everywhere; like fat-tree-16 with 16 hosts, 4 and 4."""
     wire = Wire(12.5e9, latency_ps)
     shape = tiers.leaf_spine(
@@ -81,10 +82,10 @@ def _link(index: int, src: str, dst: str, bandwidth: float, latency_ps: int) -> 
 
 def _one_host(
     name: str, ranks: list[Node], switches: Iterable[str], links: list[Link], overhead_ps: int, reduction: float
-) -> Topology:
+) -> Fabric:
     middle = [Node(switch, NodeKind.NVSWITCH, host=0, index=i) for i, switch in enumerate(switches)]
     costs = EndpointCosts(message_overhead_ps=overhead_ps, reduction_ps_per_byte=reduction)
-    return Topology(
+    return Fabric(
         name=name,
         nodes=(*ranks, *middle),
         links=tuple(links),

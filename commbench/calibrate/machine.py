@@ -7,8 +7,8 @@ from typing import Any
 
 from commbench.errors import InputError
 from commbench.results.outfile import write_whole
-from commbench.topology.build import build_topology
-from commbench.topology.model import Topology
+from commbench.topology.build import build_fabric
+from commbench.topology.fabric import Fabric
 from commbench.topology.schema import TopologyFile
 
 __all__ = ["Machine"]
@@ -35,7 +35,7 @@ class Machine:
     reduction: float
     source: str
 
-    def topology(self, num_ranks: int) -> Topology:
+    def topology(self, num_ranks: int) -> Fabric:
         """The machine with this many ranks on it.
 
         Raises:
@@ -43,7 +43,7 @@ class Machine:
         """
         if num_ranks < 1:
             raise InputError(f"--ranks {num_ranks}: a machine has at least 1 rank")
-        return build_topology(TopologyFile.model_validate(self._document(num_ranks)), f"calibration of {self.name}")
+        return build_fabric(TopologyFile.model_validate(self._document(num_ranks)), f"calibration of {self.name}")
 
     def figures(self) -> dict[str, Any]:
         """The numbers by name."""

@@ -58,11 +58,11 @@ def crossover(
     from commbench.report.html import require_svg
     from commbench.sim.crossover import SLICES
     from commbench.sim.crossover import crossover as race
-    from commbench.topology.load import load_topology
+    from commbench.topology.load import load_fabric
 
     if out is not None:
         require_svg(out)
-    fabric = load_topology(topology)
+    fabric = load_fabric(topology)
     collective = get_collective(collective).name
     names = None if algorithms is None else [name.strip() for name in algorithms.split(",") if name.strip()]
     if live_only:

@@ -51,7 +51,7 @@ def demo(
     from commbench.results.environment import cores_usable
     from commbench.results.run_id import new_run_id
     from commbench.sim.collective import simulate_collective
-    from commbench.topology.load import load_topology
+    from commbench.topology.load import load_fabric
     from commbench.validate.campaign import LEGS, NATIVE, Leg, judge, measure_legs, simulate_sizes
 
     end_in_order()
@@ -65,7 +65,7 @@ def demo(
     found.machine.write(out / "machine.yaml", 4)
 
     tell("simulating the same all-reduce on this machine and on a fat tree of 16 hosts")
-    machine, fabric = found.machine.topology(4), load_topology("fat-tree-16")
+    machine, fabric = found.machine.topology(4), load_fabric("fat-tree-16")
     topologies = (machine, found.machine.topology(3), fabric)
     simulated = simulate_sizes(topologies, _ALGORITHMS, sizes, out=out / f"{name}-simulated.jsonl")
     for algorithm in _ALGORITHMS:

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from commbench.live.observe import Observer
     from commbench.live.plan import Plan
     from commbench.results.records import Measured
+    from commbench.topology.fabric import Fabric
     from commbench.topology.faults import FaultScript
-    from commbench.topology.model import Topology
 
 __all__ = ["app"]
 
@@ -134,9 +134,9 @@ def run(
     from commbench.live.measure import require_right
     from commbench.live.plan import Plan, default_out
     from commbench.results.run_id import new_run_id
-    from commbench.topology.load import load_topology
+    from commbench.topology.load import load_fabric
 
-    topology = load_topology(context.obj)
+    topology = load_fabric(context.obj)
     groups = jobs_of(jobs, topology.num_ranks if nproc is None else nproc, topology)
     flows = [_ends(text, topology) for text in background or ()]
     script = _script(faults, topology)
@@ -169,7 +169,7 @@ def run(
     require_right(_measure(lab, [job(*numbered) for numbered in enumerate(groups)], flows, script))
 
 
-def _ends(text: str, topology: "Topology") -> tuple[int, int]:
+def _ends(text: str, topology: "Fabric") -> tuple[int, int]:
     """The two ranks of a background flow "SRC:DST"."""
     src, colon, dst = text.partition(":")
     if not (colon and src.isdecimal() and dst.isdecimal()):
@@ -180,7 +180,7 @@ def _ends(text: str, topology: "Topology") -> tuple[int, int]:
     return ends
 
 
-def _script(path: Path | None, topology: "Topology") -> "FaultScript | None":
+def _script(path: Path | None, topology: "Fabric") -> "FaultScript | None":
     if path is None:
         return None
     from commbench.topology.faults import load_faults, require_fits

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from commbench.emulate.lab import Lab
     from commbench.emulate.plan import LabPlan
     from commbench.emulate.preflight import Capacity
-    from commbench.topology.model import Topology
+    from commbench.topology.fabric import Fabric
 
 __all__ = ["AUTO", "Jobs", "Mtu", "Nproc", "Preflight", "Rate", "Routing", "Seed", "in_lab", "laid_out"]
 
@@ -37,7 +37,7 @@ Preflight = Annotated[bool, typer.Option("--preflight/--no-preflight", help="Mea
 
 
 def laid_out(
-    topology: "Topology", rate: str, routing: str | None, mtu: int, preflight: bool, num_flows: int = 0
+    topology: "Fabric", rate: str, routing: str | None, mtu: int, preflight: bool, num_flows: int = 0
 ) -> "tuple[LabPlan, Capacity | None]":
     """The plan of the lab at a rate that this machine carries, and what it carries.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from commbench.live.job import PipelineJob
     from commbench.network.transport import Transport
     from commbench.results.pipeline_records import PipelineMeasured
-    from commbench.topology.model import Topology
+    from commbench.topology.fabric import Fabric
 
 __all__ = ["app", "pipeline"]
 
@@ -71,7 +71,7 @@ def pipeline(
 def _run(
     name: str,
     hosts: str | None,
-    lay_out: "Callable[[Topology], tuple[LabPlan, Capacity | None]]",
+    lay_out: "Callable[[Fabric], tuple[LabPlan, Capacity | None]]",
     seed: int,
     *,
     nproc: int | None,
@@ -86,10 +86,10 @@ def _run(
     from commbench.emulate.lab import Lab
     from commbench.live.plan import default_out
     from commbench.results.run_id import new_run_id
-    from commbench.topology.load import load_topology
+    from commbench.topology.load import load_fabric
     from commbench.validate.lab_pipeline import MAX_ERROR, facts_of, pipeline_network
 
-    topology = load_topology(name)
+    topology = load_fabric(name)
     places = _places(hosts, nproc, topology)
     run = new_run_id()
     journal = out or default_out(run, "emulated-pipeline", Path(schedule).stem)
@@ -122,7 +122,7 @@ def _measure(
         return (transport, *measure_in_lab(lab, job, places, Observer()))
 
 
-def _places(hosts: str | None, nproc: int | None, topology: "Topology") -> tuple[int, ...]:
+def _places(hosts: str | None, nproc: int | None, topology: "Fabric") -> tuple[int, ...]:
     """Rank of the topology for every rank of the pipeline.
 
     Raises:

@@ -24,8 +24,7 @@ from commbench.terminal import put, tell
 if TYPE_CHECKING:
     from commbench.lowering.scenario import Scenario
     from commbench.sim.collective import Simulation
-    from commbench.topology.model import Topology
-    from commbench.topology.tree import Tree
+    from commbench.topology.fabric import Fabric
 
 __all__ = ["sim"]
 
@@ -90,6 +89,7 @@ def sim(
 ) -> None:
     """Simulate COLLECTIVE on a topology, one line per size."""
     from commbench.cli.progress import progress_bar
+    from commbench.cluster import make_cluster
     from commbench.collectives.algorithms.load import load_any
     from commbench.collectives.registry import DEFAULTS
     from commbench.collectives.sizes import dtype_bytes
@@ -103,7 +103,10 @@ def sim(
     collective = require_collective(collective, "train")
     fabric = load_fabric(topology)
     element_bytes, unit = dtype_bytes(dtype), rate_unit(network_rate(fabric))
-    world = _world(fabric, ranks, placement, seed, ranks_per_host, jobs)
+    cluster = make_cluster(
+        fabric, num_ranks=ranks, placement=placement, ranks_per_host=ranks_per_host, routing=routing, seed=seed
+    )
+    world = _largest_job(cluster.num_ranks, jobs)
     sizes = sizes_of(collective, world, element_bytes, (min_bytes, max_bytes, factor, step))
     journal, shown = (Journal(out) if out is not None else None), list[float | None]()
     simulate_size = partial(
@@ -122,6 +125,7 @@ def sim(
         ranks_per_host=ranks_per_host,
         jobs=jobs,
         seed=seed,
+        cluster=cluster,
         engine=engine,
         detail=detail,
         scenario=_scenario(scenario, jitter, seed, fabric),
@@ -140,15 +144,11 @@ def sim(
         _show_average(shown, unit[1])
 
 
-def _world(
-    fabric: "Topology | Tree", ranks: int | None, placement: str, seed: int, per_host: int | None, jobs: str | None
-) -> int:
+def _largest_job(ranks: int, jobs: str | None) -> int:
     """Ranks of the collective; of the largest where several run at once."""
-    from commbench.sim.placing import place
     from commbench.topology.jobs import deal
 
-    placed = len(place(fabric, ranks, placement, seed, per_host))
-    return placed if jobs is None else max(map(len, deal(jobs, placed)))
+    return ranks if jobs is None else max(map(len, deal(jobs, ranks)))
 
 
 def _show(done: "Simulation", element_bytes: int, unit: tuple[float, str], *, header: bool, json: bool) -> None:
@@ -178,7 +178,7 @@ def _show_average(busbws: "list[float | None]", unit: str) -> None:
         put(average_line(busbws))
 
 
-def _note_idle_slow_rank(scenario: "Scenario", fabric: "Topology | Tree") -> None:
+def _note_idle_slow_rank(scenario: "Scenario", fabric: "Fabric") -> None:
     """Say on stderr where a rank is slow at what costs nothing on this fabric."""
     from commbench.topology.faults import SlowRank
 
@@ -193,7 +193,7 @@ def _note_idle_slow_rank(scenario: "Scenario", fabric: "Topology | Tree") -> Non
         )
 
 
-def _scenario(path: Path | None, jitter: float, seed: int, fabric: "Topology | Tree") -> "Scenario | None":
+def _scenario(path: Path | None, jitter: float, seed: int, fabric: "Fabric") -> "Scenario | None":
     """What disturbs the run; None if nothing does."""
     if path is None and not jitter:
         return None

@@ -12,8 +12,7 @@ from commbench.errors import InputError
 if TYPE_CHECKING:
     from commbench.results.steps import SimulatedStep
     from commbench.topology.devices import Device
-    from commbench.topology.model import Topology
-    from commbench.topology.tree import Tree
+    from commbench.topology.fabric import Fabric
     from commbench.workload.compute import Efficiency
     from commbench.workload.groups import Degrees
     from commbench.workload.pipeline.schedule import PipelineSchedule
@@ -187,10 +186,10 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     Raises:
         InputError: whatever is missing or does not fit; names option, value and rule.
     """
+    from commbench.cluster import make_cluster
     from commbench.libraries.ideal import Ideal
     from commbench.lowering.scenario import Scenario
     from commbench.results.run_id import new_run_id
-    from commbench.sim.placing import make_cluster
     from commbench.topology.load import load_fabric
     from commbench.training.simulate import simulate_step
 
@@ -212,7 +211,13 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     rings = dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), options.ring)
     return simulate_step(
         plan,
-        make_cluster(fabric, plan.degrees.num_ranks, options.placement, routing=options.routing, seed=options.seed),
+        make_cluster(
+            fabric,
+            num_ranks=plan.degrees.num_ranks,
+            placement=options.placement,
+            routing=options.routing,
+            seed=options.seed,
+        ),
         Ideal(algorithms={**rings, "all-to-all": "direct"}, channels=None),
         engine=options.engine,
         slowdown=options.slowdown,
@@ -223,7 +228,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     ).record
 
 
-def plan_of(options: StepOptions, fabric: "Topology | Tree") -> "StepPlan":
+def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     """The plan that the options ask for.
 
     Raises:
@@ -289,7 +294,7 @@ def _model(options: StepOptions) -> "Transformer":
     return model
 
 
-def _check_ranks(degrees: "Degrees", fabric: "Topology | Tree", ranks: int | None) -> None:
+def _check_ranks(degrees: "Degrees", fabric: "Fabric", ranks: int | None) -> None:
     try:
         degrees.check_ranks(fabric.num_ranks if ranks is None else ranks)
     except InputError as error:
@@ -345,7 +350,7 @@ def _layers(text: str) -> tuple[int, ...]:
         raise InputError(f"--layers {text!r}: must be whole numbers by commas, one per stage") from None
 
 
-def _device(asked: str | None, fabric: "Topology | Tree") -> "Device":
+def _device(asked: str | None, fabric: "Fabric") -> "Device":
     """The device of the fabric's hosts, or the one that is asked for where the fabric names none or several."""
     from commbench.topology.devices import load_device, matching_devices
     from commbench.topology.search import is_path

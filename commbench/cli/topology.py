@@ -16,7 +16,7 @@ from commbench.terminal import put, tell
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from commbench.topology import Topology, Tree
+    from commbench.topology import Fabric
 
 __all__ = ["app"]
 
@@ -112,7 +112,19 @@ def _print_json(facts: dict[str, object]) -> None:
     typer.echo(json.dumps({"kind": "topology", "schema": 1, **facts}))
 
 
-def _pages(topology: "Topology | Tree") -> "Iterator[str | Table]":
+def _table(**columns: str) -> "Table":
+    """A plain table; the last column takes what room is left and wraps."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    last = list(columns)[-1]
+    for title, side in columns.items():
+        table.add_column(title, justify="right" if side == "right" else "left", no_wrap=title != last)
+    return table
+
+
+def _pages(topology: "Fabric") -> "Iterator[str | Table]":
     """What ``show`` prints, from the outline to the sources."""
     from commbench.topology.summary import describe_costs, node_counts
 
@@ -127,7 +139,7 @@ def _pages(topology: "Topology | Tree") -> "Iterator[str | Table]":
     yield number_table(topology.numbers)
 
 
-def _link_table(topology: "Topology | Tree") -> "Table":
+def _link_table(topology: "Fabric") -> "Table":
     from commbench.topology.model import LinkKind
     from commbench.topology.summary import link_classes
     from commbench.units import format_bandwidth, format_bit_rate, format_time, seconds
@@ -141,4 +153,11 @@ def _link_table(topology: "Topology | Tree") -> "Table":
         if make.kind is LinkKind.NETWORK:  # as vendors say it, and as nearly every file does
             rate = f"{format_bit_rate(make.bandwidth)} ({rate})"
         table.add_row(make.kind.value, between, str(make.count), rate, latency)
+    return table
+
+
+def _number_table(topology: "Fabric") -> "Table":
+    table = _table(number="left", source="left")
+    for path, number in topology.numbers.items():
+        table.add_row(f"{path}\n  {number.text}, {number.provenance.value}", number.source)
     return table

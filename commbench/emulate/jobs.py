@@ -20,9 +20,9 @@ from commbench.live.measure import run_job
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.progress import Place
 from commbench.results.records import Measured, Record
+from commbench.topology.fabric import Fabric
 from commbench.topology.faults import FaultScript
 from commbench.topology.jobs import deal
-from commbench.topology.model import Topology
 
 __all__ = ["Job", "jobs_of", "run_jobs"]
 
@@ -38,7 +38,7 @@ class Job:
     observer: Observer
 
 
-def jobs_of(text: str, num_ranks: int | None, topology: Topology) -> list[tuple[int, ...]]:
+def jobs_of(text: str, num_ranks: int | None, topology: Fabric) -> list[tuple[int, ...]]:
     """Ranks of the topology that each job runs on, in the job's order.
 
     Args:

@@ -12,7 +12,8 @@ from ipaddress import IPv4Address
 
 from commbench.emulate.tables import Tables, attached_switches
 from commbench.errors import InputError
-from commbench.topology.model import SWITCH_KINDS, LinkKind, NodeKind, Provenance, Quantity, Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.model import SWITCH_KINDS, LinkKind, NodeKind, Provenance, Quantity
 
 __all__ = ["MOST_CLASSES", "Cable", "LabPlan", "Place", "Port", "Route", "plan_lab", "require_plain", "scaled"]
 
@@ -97,7 +98,7 @@ class LabPlan:
         mtu: bytes of an IP packet.
     """
 
-    topology: Topology
+    topology: Fabric
     scale: float
     routing: str
     places: tuple[Place, ...]
@@ -138,7 +139,7 @@ class LabPlan:
 
     def host_of_rank(self, rank: int) -> str:
         """The place of a rank of the topology."""
-        return f"h{self.topology.host_of(self.topology.ranks[rank])}"
+        return f"h{self.topology.host_of[rank]}"
 
     def class_of(self, pair: Pair, plane: int = 0) -> int:
         """Minor number of the class of a pair's traffic, the same on every port."""
@@ -155,7 +156,6 @@ def scaled(plan: LabPlan, host_rate: float) -> LabPlan:
     """The plan with all rates in proportion, the hosts' fastest link at ``host_rate`` bytes/s."""
     factor = host_rate / plan.host_rate
     topology, scale = plan.topology, plan.scale * factor
-    links = tuple(replace(link, bandwidth=link.bandwidth * factor) for link in topology.links)
     source = f"all rates of {topology.origin or topology.name} times this, so that one machine carries them"
     numbers = {**topology.numbers, "emulate.scale": Quantity(f"{scale:.6g}", Provenance.EMULATED, source)}
 
@@ -163,10 +163,11 @@ def scaled(plan: LabPlan, host_rate: float) -> LabPlan:
         return replace(port, rate=port.rate * factor)
 
     cables = tuple(Cable(slower(cable.a), slower(cable.b)) for cable in plan.cables)
-    return replace(plan, topology=replace(topology, links=links, numbers=numbers), scale=scale, cables=cables)
+    slow = replace(topology, bandwidths=topology.bandwidths * factor, numbers=numbers)
+    return replace(plan, topology=slow, scale=scale, cables=cables)
 
 
-def require_plain(topology: Topology) -> None:
+def require_plain(topology: Fabric) -> None:
     """Refuse what namespaces cannot be: GPUs, hosts with an inside, a host alone.
 
     Raises:
@@ -179,12 +180,11 @@ def require_plain(topology: Topology) -> None:
                 f"topology {topology.name}: {node.name} is a {node.kind}; only plain hosts (host.wiring: plain) "
                 "joined by switches can be emulated"
             )
-    hosts = [topology.host_of(name) for name in topology.ranks]
-    if len(set(hosts)) != len(hosts) or len(hosts) < 2:
+    if len(set(topology.host_of.tolist())) != topology.num_ranks or topology.num_ranks < 2:
         raise InputError(f"topology {topology.name}: a lab needs two hosts or more, with one rank each")
 
 
-def plan_lab(topology: Topology, tables: Tables, *, routing: str, mtu: int = 1500, num_background: int = 0) -> LabPlan:
+def plan_lab(topology: Fabric, tables: Tables, *, routing: str, mtu: int = 1500, num_background: int = 0) -> LabPlan:
     """Lay out a lab with the topology's own rates; :func:`scaled` gives it others.
 
     Args:
@@ -216,7 +216,7 @@ def plan_lab(topology: Topology, tables: Tables, *, routing: str, mtu: int = 150
 class _Makes:
     """What the parts of one plan are made from; ``numbers`` are those of the NICs."""
 
-    topology: Topology
+    topology: Fabric
     tables: Tables
     attached: Mapping[str, str]
     numbers: Mapping[str, int]

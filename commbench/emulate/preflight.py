@@ -15,9 +15,12 @@ from commbench.emulate.plan import LabPlan, plan_lab, scaled
 from commbench.emulate.tables import equal_cost
 from commbench.errors import InputError
 from commbench.results.environment import cores_usable
+from commbench.topology.cabling import Cabling, copies
+from commbench.topology.clos import clos
+from commbench.topology.fabric import Fabric
 from commbench.topology.hosts import plain_host
-from commbench.topology.model import EndpointCosts, LinkKind, Node, NodeKind, Topology
-from commbench.topology.parts import Parts, Wire, assemble, join, pairs
+from commbench.topology.parts import Wire
+from commbench.topology.tiers import star
 
 __all__ = ["LADDER", "LARGEST_SHARE", "Capacity", "Idleness", "fitting", "measure_capacity", "require_carried"]
 
@@ -120,12 +123,10 @@ def _processor_times() -> list[int]:
     return [int(field) for field in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
 
 
-def _two_hosts() -> Topology:
-    hosts = [plain_host(number, nics=1, bus=_NO_LIMIT) for number in range(2)]
-    leaf = Node("leaf0", NodeKind.LEAF, None, 0)
-    cables = pairs([(f"h{number}/nic0", "leaf0") for number in range(2)], LinkKind.NETWORK, _NO_LIMIT)
-    parts = join(*hosts, Parts((leaf,), cables))
-    return assemble(parts, name="preflight", routing="ecmp", costs=EndpointCosts())
+def _two_hosts() -> Fabric:
+    net = Cabling([copies(plain_host(0, nics=1, bus=_NO_LIMIT), 2)])
+    stages = clos(net, star(2, downlink=_NO_LIMIT))
+    return net.fabric(name="preflight", routing="ecmp", stages=stages)
 
 
 def _sum(lab: Lab) -> int:

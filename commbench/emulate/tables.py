@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Protocol
 
 from commbench.errors import InputError
-from commbench.topology.model import SWITCH_KINDS, Node, NodeKind, Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.model import SWITCH_KINDS, Node, NodeKind
 
 __all__ = ["PathFinder", "Tables", "attached_switches", "equal_cost", "rails_of", "single_path"]
 
@@ -27,7 +28,7 @@ class PathFinder(Protocol):
         """Node names from rank ``src`` to rank ``dst``."""
 
 
-def attached_switches(topology: Topology) -> dict[str, str]:
+def attached_switches(topology: Fabric) -> dict[str, str]:
     """NIC -> the switch that it hangs on, in the topology's order.
 
     Raises:
@@ -42,12 +43,12 @@ def attached_switches(topology: Topology) -> dict[str, str]:
     return found
 
 
-def rails_of(topology: Topology) -> dict[int, dict[str, str]]:
+def rails_of(topology: Fabric) -> dict[int, dict[str, str]]:
     """Rail -> endpoint -> its host's NIC on that rail."""
-    ranks = {topology.host_of(name): name for name in topology.ranks}
+    ranks = dict(zip(topology.host_of.tolist(), topology.ranks, strict=True))
     found: dict[int, dict[str, str]] = {}
     for nic in topology.of_kind(NodeKind.NIC):
-        found.setdefault(_rail(nic), {})[ranks[topology.host_of(nic.name)]] = nic.name
+        found.setdefault(_rail(nic), {})[ranks[nic.host or 0]] = nic.name
     return found
 
 
@@ -56,7 +57,7 @@ def _rail(nic: Node) -> int:
     return nic.rail
 
 
-def equal_cost(topology: Topology) -> Tables:
+def equal_cost(topology: Fabric) -> Tables:
     """Every next hop on a shortest path: ECMP, where the kernel's hash of addresses and ports decides."""
     tables: dict[str, dict[str, tuple[str, ...]]] = {}
     for nic, last in attached_switches(topology).items():
@@ -67,7 +68,7 @@ def equal_cost(topology: Topology) -> Tables:
     return tables
 
 
-def _distances(topology: Topology, last: str) -> dict[str, int]:
+def _distances(topology: Fabric, last: str) -> dict[str, int]:
     """Hops from every switch to ``last`` through switches alone."""
     distance, queue = {last: 0}, deque([last])
     while queue:
@@ -79,7 +80,7 @@ def _distances(topology: Topology, last: str) -> dict[str, int]:
     return distance
 
 
-def single_path(topology: Topology, router: Callable[[Topology], PathFinder]) -> Tables:
+def single_path(topology: Fabric, router: Callable[[Fabric], PathFinder]) -> Tables:
     """One next hop for each destination, as a routing policy chooses it.
 
     Args:

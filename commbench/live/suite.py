@@ -2,6 +2,7 @@
 """Several collectives, one behind the other, on ranks that meet once."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar, Self
 
@@ -40,7 +41,7 @@ class Suite(Job):
 class InTurn(Observer):
     """Shows each plan by an observer of its own, which starts with the plan's first record."""
 
-    def __init__(self, observers: dict[str, Observer]) -> None:
+    def __init__(self, observers: Mapping[str, Observer]) -> None:
         self._observers = observers  # by collective
         self._shown: Observer | None = None
         self._facts: SessionFacts | None = None

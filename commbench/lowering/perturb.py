@@ -10,7 +10,6 @@ from commbench.cluster import Cluster
 from commbench.engine.setting import Change, What
 from commbench.errors import InputError
 from commbench.lowering.scenario import Scenario
-from commbench.lowering.scenario_faults import graph_of
 from commbench.program.operations import Program
 from commbench.topology.faults import FaultScript, LinkFault, SlowRank, require_fits
 
@@ -69,8 +68,7 @@ def perturbation(scenario: Scenario, cluster: Cluster) -> Perturbation:
     """
     fabric, place = cluster.fabric, f"{scenario.origin}: " if scenario.origin else ""
     rank_at = {int(endpoint): rank for rank, endpoint in enumerate(cluster.placed)}
-    graph = graph_of(fabric) if any(isinstance(fault, LinkFault) for fault in scenario.faults) else None
-    require_fits(FaultScript(scenario.faults, scenario.origin or "scenario"), graph or fabric)
+    require_fits(FaultScript(scenario.faults, scenario.origin or "scenario"), fabric)
     slow, links = [], []
     for fault in scenario.faults:
         match fault:
@@ -79,9 +77,9 @@ def perturbation(scenario: Scenario, cluster: Cluster) -> Perturbation:
                     raise InputError(f"{place}{fault}: on rank {fault.rank} of the topology nothing runs")
                 slow.append((fault.at_ps, rank_at[fault.rank], 1 / factor))
             case LinkFault(factor=factor) if factor > 0:
-                assert graph is not None
-                link = graph.graph.edges[fault.src, fault.dst]["link"]
-                links.append(Change(fault.at_ps, What.BANDWIDTH, link.index, link.bandwidth * factor))
+                for link in fabric.links_between(fault.src, fault.dst).tolist():
+                    bandwidth = float(fabric.bandwidths[link]) * factor
+                    links.append(Change(fault.at_ps, What.BANDWIDTH, link, bandwidth))
             case _:
                 raise InputError(
                     f"{place}{fault}: a training step can have slow ranks and slower links (kind slow-rank or "

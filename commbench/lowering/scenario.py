@@ -8,14 +8,13 @@ user which fault cut off a transfer.
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from commbench.engine.setting import Change, CutOff, Paths
 from commbench.errors import InputError, RunError
-from commbench.lowering.scenario_faults import State, Traffic, changes_of, cut_between, graph_of
+from commbench.lowering.scenario_faults import State, Traffic, changes_of, cut_between
 from commbench.lowering.scenario_program import with_background, with_jitter
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
@@ -25,13 +24,10 @@ from commbench.topology.faults import (
     Fault,
     FaultScript,
     KilledRank,
-    LinkFault,
     SlowRank,
     load_faults,
     require_fits,
 )
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
 from commbench.units import format_time, seconds
 
 __all__ = ["Disturbed", "Scenario", "disturb", "explain"]
@@ -118,7 +114,7 @@ def disturb(
         InputError: a fault names a link or a rank that is not there, or a rank on which nothing runs.
     """
     assert len(triples) == len(paths.latency_ps), "every route has its ends"
-    topology = _graph(scenario, router)
+    require_fits(FaultScript(scenario.faults, scenario.origin or "scenario"), router.fabric)
     traffic = Traffic(triples, len(triples), _ranks(program, paths, triples))
     for fault in scenario.faults:
         if isinstance(fault, SlowRank | KilledRank) and fault.rank not in traffic.ranks:
@@ -131,7 +127,7 @@ def disturb(
         program = with_background(program.unroll() if isinstance(program, LoopProgram) else program, flows)
         ends = np.array([(flow.src, flow.dst, 0) for flow in flows], dtype=np.int64)
         traffic = replace(traffic, triples=np.concatenate([triples, ends]))
-    paths, changes = changes_of(scenario.faults, paths, traffic, router, topology)
+    paths, changes = changes_of(scenario.faults, paths, traffic, router)
     return Disturbed(program, paths, changes, num_foreground, triples)
 
 
@@ -141,15 +137,12 @@ def explain(cut: CutOff, scenario: Scenario, disturbed: Disturbed, router: Route
     ends = disturbed.triples[disturbed.paths.route_of[cut.task], :2].tolist()
     ranks = int(program.rank[cut.task]), int(program.peer[cut.task])
     fabric, state = router.fabric, State.at(cut.time_ps, scenario.faults)
-    assert isinstance(fabric, Topology | Tree)
-    names = fabric.ranks if isinstance(fabric, Topology) else [f"h{host}/cpu0" for host in range(fabric.num_ranks)]
-    src, dst = (names[end] for end in ends)
+    src, dst = (fabric.ranks[end] for end in ends)
     what = f"{_from(scenario)}at {time} rank {ranks[0]} ({src}) sends to rank {ranks[1]} ({dst})"
     for rank, end in zip(ranks, ends, strict=True):
         if end in state.killed:
             return RunError(f"{what}, but rank {rank} was killed at {_shown(state.killed[end])}")
-    topology = graph_of(fabric)
-    links = [f"{link.src} -> {link.dst}" for link in cut_between(topology, state.down(topology), src, dst)]
+    links = [fabric.link_name(link) for link in cut_between(fabric, state.down(fabric), src, dst)]
     more = f" and {len(links) - _MOST_NAMED} more" if len(links) > _MOST_NAMED else ""
     return RunError(f"{what}, but nothing joins them: down are {', '.join(links[:_MOST_NAMED])}{more}")
 
@@ -160,16 +153,6 @@ def _from(scenario: Scenario) -> str:
 
 def _shown(time_ps: int) -> str:
     return format_time(seconds(time_ps)) if time_ps else "0 s"
-
-
-def _graph(scenario: Scenario, router: Routes) -> Topology | None:
-    """The graph where link faults need it, after a check that the fabric has all links and ranks of the faults."""
-    fabric = router.fabric
-    assert isinstance(fabric, Topology | Tree)
-    graph = graph_of(fabric) if any(isinstance(fault, LinkFault) for fault in scenario.faults) else None
-    # where no fault is of a link, only the name and the number of ranks are asked for, which a tree has too
-    require_fits(FaultScript(scenario.faults, scenario.origin or "scenario"), graph or cast(Topology, fabric))
-    return graph
 
 
 def _ranks(program: FlatProgram | LoopProgram, paths: Paths, triples: IntArray) -> dict[int, int]:

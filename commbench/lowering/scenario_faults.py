@@ -6,7 +6,8 @@ or rank the last one counts, and a route is its own again as soon as none of its
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import networkx as nx
 import numpy as np
@@ -16,16 +17,15 @@ from commbench.engine.setting import CUT_OFF, Change, Paths, What
 from commbench.errors import RoutingError, TopologyError
 from commbench.routing.router import Router
 from commbench.routing.routes import Routes
+from commbench.topology.fabric import Fabric
 from commbench.topology.faults import Fault, KilledRank, LinkFault, SlowRank
-from commbench.topology.model import Link, Topology
-from commbench.topology.tree import Tree
 
-__all__ = ["MOST_LINKS", "State", "Traffic", "changes_of", "cut_between", "graph_of"]
+__all__ = ["MOST_LINKS", "State", "Traffic", "changes_of", "cut_between"]
 
 IntArray = npt.NDArray[np.int64]
 
 MOST_LINKS = 300_000
-"""Of a tree in closed form: link faults need its whole graph, at 10 us and 1 kB for each link and set of failures."""
+"""Of a fabric in which links go down: detours need its whole graph, at 10 us and 1 kB for each link and set of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,10 @@ class State:
             killed={f.rank: f.at_ps for f in reversed(past) if isinstance(f, KilledRank)},
         )
 
-    def down(self, topology: Topology) -> frozenset[int]:
+    def down(self, topology: Fabric) -> frozenset[int]:
         """Numbers of the links that carry nothing."""
-        return frozenset(_link(topology, *ends).index for ends, factor in self.factors.items() if factor == 0)
+        ends = [pair for pair, factor in self.factors.items() if factor == 0]
+        return frozenset(link for pair in ends for link in topology.links_between(*pair).tolist())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,24 +74,8 @@ class Traffic:
     ranks: Mapping[int, int]
 
 
-def graph_of(fabric: Topology | Tree) -> Topology:
-    """The fabric with names and links.
-
-    Raises:
-        TopologyError: it is too large for that.
-    """
-    if isinstance(fabric, Topology):
-        return fabric
-    if fabric.num_links > MOST_LINKS:
-        raise TopologyError(
-            f"topology {fabric.name} has {fabric.num_links:,} links; link faults need the graph of them all, which is "
-            f"made for {MOST_LINKS:,} at most: take a smaller fabric of the same kind"
-        )
-    return fabric.topology()
-
-
 def changes_of(
-    faults: Sequence[Fault], paths: Paths, traffic: Traffic, router: Routes, topology: Topology | None
+    faults: Sequence[Fault], paths: Paths, traffic: Traffic, router: Routes
 ) -> tuple[Paths, tuple[Change, ...]]:
     """The changes that the faults make, and the paths with the routes that the changes name appended.
 
@@ -102,36 +87,27 @@ def changes_of(
         paths: the links and routes of the healthy fabric.
         traffic: who takes them.
         router: that made them.
-        topology: the fabric with names and links (:func:`graph_of`); None where no fault is of a link.
     """
-    timeline = _Timeline(paths, traffic, router, topology)
+    timeline = _Timeline(paths, traffic, router)
     for time_ps in sorted({f.at_ps for f in faults if isinstance(f, LinkFault | SlowRank | KilledRank)}):
         timeline.move_to(time_ps, State.at(time_ps, faults))
     return timeline.paths(), tuple(timeline.changes)
 
 
-def cut_between(topology: Topology, down: frozenset[int], src: str, dst: str) -> tuple[Link, ...]:
+def cut_between(fabric: Fabric, down: frozenset[int], src: str, dst: str) -> tuple[int, ...]:
     """The links that are down and lead out of what ``src`` still reaches on its way to ``dst``."""
-    ways = _ways(_Remains.of(topology, down), src, dst)
+    ways = _ways(fabric, _remains(fabric, down), src, dst)
     reached = nx.descendants(ways, src) | {src}
-    return tuple(
-        topology.links[i]
-        for i in sorted(down)
-        if topology.links[i].src in reached and topology.links[i].dst in ways.nodes - reached
-    )
-
-
-def _link(topology: Topology, src: str, dst: str) -> Link:
-    link: Link = topology.graph.edges[src, dst]["link"]
-    return link
+    ends = {link: (fabric.links[link].src, fabric.links[link].dst) for link in sorted(down)}
+    return tuple(link for link, (a, b) in ends.items() if a in reached and b in ways.nodes - reached)
 
 
 class _Timeline:
     """Collects changes from state to state."""
 
-    def __init__(self, paths: Paths, traffic: Traffic, router: Routes, topology: Topology | None) -> None:
+    def __init__(self, paths: Paths, traffic: Traffic, router: Routes) -> None:
         self._healthy, self._traffic = paths, traffic
-        self._detours = _Detours(topology, router) if topology else None
+        self._fabric, self._detours = router.fabric, _Detours(router)
         self._latencies_ps = router.fabric.latencies_ps
         self._bandwidth = paths.bandwidths.copy()
         self._slowness: dict[int, float] = {}
@@ -174,16 +150,18 @@ class _Timeline:
 
     def _bandwidths(self, state: State) -> dict[int, float]:
         """Bytes/s of the links that faults speak of and that are up: those that are down have no flow on them."""
-        if self._detours is None:
-            return {}
-        numbers = {_link(self._detours.topology, *ends).index: factor for ends, factor in state.factors.items()}
+        numbers = {
+            link: factor
+            for ends, factor in state.factors.items()
+            for link in self._fabric.links_between(*ends).tolist()
+        }
         return {link: float(self._healthy.bandwidths[link] * factor) for link, factor in numbers.items() if factor}
 
     def _routes(self, state: State) -> IntArray:
         """Number of the route that is taken instead of each."""
         routes = np.arange(len(self._healthy.latency_ps), dtype=np.int64)
-        down = state.down(self._detours.topology) if self._detours and state.factors else frozenset()
-        if down and self._detours:
+        down = state.down(self._fabric)
+        if down:
             broken = np.unique(self._route_at[np.isin(self._healthy.links, list(down))])
             for route in broken.tolist():
                 links = self._detours.route(down, *self._traffic.triples[route].tolist())
@@ -203,63 +181,50 @@ class _Timeline:
 class _Detours:
     """Routes while some links are down."""
 
-    def __init__(self, topology: Topology, router: Routes) -> None:
-        self.topology = topology
+    def __init__(self, router: Routes) -> None:
         self._healthy = router
-        self._routers: dict[frozenset[int], _RouterOfRemains] = {}
+        self._routers: dict[frozenset[int], tuple[Router, nx.DiGraph]] = {}
 
     def route(self, down: frozenset[int], src: int, dst: int, channel: int) -> tuple[int, ...] | None:
-        """Numbers of the links; None where nothing joins the two."""
+        """Numbers of the links as the policy has them; where that is no way any more, of the path with the fewest; None
+        where nothing joins the two.
+        """
+        fabric = self._healthy.fabric
         if down not in self._routers:
-            policy, seed = self._healthy.policy.name, self._healthy.seed
-            self._routers[down] = _RouterOfRemains(self.topology, policy, seed, down)
+            router = Router(fabric, self._healthy.policy.name, self._healthy.seed, down=down)
+            self._routers[down] = router, _remains(fabric, down)
+        router, graph = self._routers[down]
         try:
-            return self._routers[down].route(src, dst, channel)
-        except RoutingError:
-            return None
-
-
-class _Remains(Topology):
-    """What is left of a topology: links keep their numbers, and there may be no way from one rank to another."""
-
-    def __post_init__(self) -> None:
-        """A topology that was whole has been checked."""
-
-    @classmethod
-    def of(cls, topology: Topology, down: frozenset[int]) -> "_Remains":
-        """The topology without these links."""
-        parts = {field.name: getattr(topology, field.name) for field in fields(topology)}
-        return cls(**{**parts, "links": tuple(link for link in topology.links if link.index not in down)})
-
-
-class _RouterOfRemains(Router):
-    """The router of a topology when some of its links are down.
-
-    NICs keep the switches and the numbers that they have in the whole topology, so that a policy that counts them
-    (d-mod-k) chooses as before wherever it still can.
-    """
-
-    def __init__(self, topology: Topology, policy: str, seed: int, down: frozenset[int]) -> None:
-        super().__init__(topology, policy, seed)
-        self.topology = _Remains.of(topology, down)
-
-    def _path(self, src: str, dst: str, channel: int) -> list[str]:
-        """As the policy has it; where that is no way any more, the one with the fewest links."""
-        try:
-            path = super()._path(src, dst, channel)
-            if nx.is_path(self.topology.graph, path):
-                return path
+            route = router.route(src, dst, channel)
+            if down.isdisjoint(route):
+                return route
         except RoutingError:
             pass
+        ends = fabric.ranks[src], fabric.ranks[dst]
         try:
-            fewest: list[str] = nx.shortest_path(_ways(self.topology, src, dst), src, dst)
+            path = nx.shortest_path(_ways(fabric, graph, *ends), *ends)
         except nx.NetworkXNoPath:
-            raise self._no_route(src, dst, "links are down") from None
-        return fewest
+            return None
+        return tuple(graph.edges[step]["link"] for step in pairwise(path))
 
 
-def _ways(topology: Topology, src: str, dst: str) -> nx.DiGraph:
+def _remains(fabric: Fabric, down: frozenset[int]) -> nx.DiGraph:
+    """The graph without these links; ``link`` is the number of each that is left."""
+    if fabric.num_links > MOST_LINKS:
+        raise TopologyError(
+            f"topology {fabric.name} has {fabric.num_links:,} links; links that are down need the graph of them all, "
+            f"which is made for {MOST_LINKS:,} at most: take a smaller fabric of the same kind"
+        )
+    graph = nx.DiGraph()
+    graph.add_nodes_from(fabric.names)
+    for link in fabric.links:
+        if link.index not in down and not graph.has_edge(link.src, link.dst):
+            graph.add_edge(link.src, link.dst, link=link.index)
+    return graph
+
+
+def _ways(fabric: Fabric, graph: nx.DiGraph, src: str, dst: str) -> nx.DiGraph:
     """Where traffic between two nodes may pass: their hosts and the switches, but no other rank."""
-    hosts = {topology.by_name[src].host, topology.by_name[dst].host, None}
-    ranks = set(topology.ranks) - {src, dst}
-    return topology.graph.subgraph(n.name for n in topology.nodes if n.host in hosts and n.name not in ranks)
+    hosts = {fabric.by_name[src].host, fabric.by_name[dst].host, None}
+    ranks = set(fabric.ranks) - {src, dst}
+    return graph.subgraph(n.name for n in fabric.nodes if n.host in hosts and n.name not in ranks)

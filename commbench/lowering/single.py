@@ -14,8 +14,6 @@ from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import Collective, Program
 from commbench.sim.placing import shared_leaves
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
 
 __all__ = ["only_collective", "require_leaf", "tasks_of"]
 
@@ -38,13 +36,9 @@ def require_leaf(chosen: Chosen, cluster: Cluster) -> None:
         return
     fabric, ranks = cluster.fabric, len(cluster.placed)
     what = f"algorithm {chosen.choice.name} adds in one InfiniBand leaf that joins the hosts"
-    if len(np.unique(cluster.hosts)) == 1 and isinstance(fabric, Topology):
+    if len(np.unique(cluster.hosts)) == 1 and fabric.num_ranks > fabric.num_hosts:
         raise InputError(f"{what}; all {ranks} ranks are on one host of {fabric.name}: nvls adds in its NVSwitch")
-    if isinstance(fabric, Tree):
-        one = len(np.unique(cluster.placed // fabric.tiers[0].below)) == 1
-    else:
-        one = bool(shared_leaves(fabric, [fabric.ranks[i] for i in cluster.placed]))
-    if not one:
+    if not len(shared_leaves(cluster)):
         raise InputError(
             f"{what}; no leaf of {fabric.name} joins all {ranks} ranks, and trees of such leaves are not modelled"
         )

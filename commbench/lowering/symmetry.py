@@ -19,9 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.lowering.aggregate import GroupFlows, together
-from commbench.routing.routes import Fabric
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
+from commbench.topology.fabric import NODE_KINDS, Fabric
 
 __all__ = ["kinds_of_links", "positions"]
 
@@ -35,15 +33,9 @@ _MOST_PROFILES = 2000
 
 def kinds_of_links(fabric: Fabric) -> IntArray:
     """A number for every link that says what it joins: the same for links between the same kinds of nodes."""
-    if isinstance(fabric, Topology):
-        kind_of = {node.name: node.kind for node in fabric.nodes}
-        ends = [(kind_of[link.src], kind_of[link.dst]) for link in fabric.links]
-        number = {pair: i for i, pair in enumerate(dict.fromkeys(ends))}
-        return np.array([number[pair] for pair in ends], dtype=np.int64)
-    assert isinstance(fabric, Tree)
-    lengths = [stage.num_links for stage in fabric.stages]
-    stage: IntArray = np.repeat(np.arange(len(lengths)), lengths)
-    return 2 * stage + np.arange(len(stage)) % 2  # stages have even numbers of links, up and down in turn
+    src, dst = (fabric.node_kinds[ends].astype(np.int64) for ends in (fabric.src, fabric.dst))
+    kinds: IntArray = src * len(NODE_KINDS) + dst
+    return kinds
 
 
 def positions(

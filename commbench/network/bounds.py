@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 
 from commbench.errors import InputError
-from commbench.network.cuts import Cuts, Endpoints, Surroundings, around
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
+from commbench.network.cuts import Cuts, Surroundings
+from commbench.topology.fabric import Fabric
 from commbench.units import PS_PER_S
 
 __all__ = ["lower_bound_s"]
@@ -92,8 +92,8 @@ _SHARES: Mapping[str, _Shares] = MappingProxyType(
 
 def lower_bound_s(
     collective: str,
-    fabric: Topology | Tree,
-    endpoints: Endpoints,
+    fabric: Fabric,
+    placed: npt.ArrayLike,
     size_bytes: int,
     *,
     root: int = 0,
@@ -116,7 +116,7 @@ def lower_bound_s(
     Args:
         collective: key of ``spec.COLLECTIVES``.
         fabric: where.
-        endpoints: node of every rank by name, or by its number among the fabric's ranks; of a Tree by number.
+        placed: endpoint of every rank, as a number among the fabric's ranks.
         size_bytes: of the full buffer.
         root: of rooted collectives.
         in_switch: whether switches add, so that the bound by messages does not hold.
@@ -126,26 +126,27 @@ def lower_bound_s(
     """
     if collective not in _SHARES:
         raise InputError(f"no lower bound is known for {collective}")
-    n = len(endpoints)
+    nodes = np.asarray(placed, np.int64)
+    n = len(nodes)
     if n == 1:
         return 0.0
-    placed = around(fabric, endpoints)
-    cuts = placed.cuts(root)
+    around = Surroundings(fabric, nodes)
+    cuts = around.cuts(root)
     leave, enter = _SHARES[collective](cuts)
     bounds = [
-        _latency_s(collective, fabric, placed, n, root),
+        _latency_s(collective, fabric, around, n, root),
         np.max(leave * size_bytes / cuts.leave, initial=0.0),
         np.max(enter * size_bytes / cuts.enter, initial=0.0),
     ]
     if collective == "all-reduce" and not in_switch:
-        bounds += [2 * (n - 1) * size_bytes / port for port in placed.ports()]
+        bounds += [2 * (n - 1) * size_bytes / port for port in around.ports()]
     return float(max(bounds))
 
 
-def _latency_s(collective: str, fabric: Topology | Tree, placed: Surroundings, n: int, root: int) -> float:
+def _latency_s(collective: str, fabric: Fabric, around: Surroundings, n: int, root: int) -> float:
     """Least latency over which some datum must travel, with the message overhead at both ends."""
     if collective == "all-to-all-v":
         return 0.0  # its matrix may leave every pair empty
     others = np.array([(root + 1) % n]) if collective == "send-recv" else np.arange(n)
-    farthest_ps = placed.farthest_ps(root, others, backwards=collective in ("reduce", "gather"))
+    farthest_ps = around.farthest_ps(root, others, backwards=collective in ("reduce", "gather"))
     return (farthest_ps + 2 * fabric.costs.message_overhead_ps) / PS_PER_S

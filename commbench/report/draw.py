@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from commbench.report.fonts import load_matplotlib
 from commbench.report.style import svg_text
 from commbench.report.text import printable
+from commbench.topology.fabric import Fabric
 from commbench.topology.layout import Box, Drawing, Label, Stroke, layout, link_word
-from commbench.topology.model import LinkKind, NodeKind, Topology
+from commbench.topology.model import LinkKind, NodeKind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ _POINTS = {
 _DASHED = frozenset({LinkKind.SOCKET})
 
 
-def topology_svg(topology: Topology) -> str:
+def topology_svg(topology: Fabric) -> str:
     """One ``<svg>`` element, 10 inches wide, that needs nothing outside itself; equal input, equal text."""
     matplotlib = load_matplotlib()
 
@@ -64,7 +65,7 @@ def topology_svg(topology: Topology) -> str:
         return svg_text(topology_figure(topology))
 
 
-def topology_figure(topology: Topology) -> "Figure":
+def topology_figure(topology: Fabric) -> "Figure":
     """The picture as a matplotlib figure that belongs to no global state."""
     from matplotlib.figure import Figure
 
@@ -141,7 +142,7 @@ def _draw_label(axes: "Axes", label: Label) -> None:
     axes.text(30, label.y + 7, label.detail, fontsize=7.5, color=_INK, va="center")
 
 
-def _draw_legend(axes: "Axes", drawing: Drawing, topology: Topology) -> None:
+def _draw_legend(axes: "Axes", drawing: Drawing, topology: Fabric) -> None:
     """Node kinds by colour and link kinds by line, those that occur, in one row."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

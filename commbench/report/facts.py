@@ -11,7 +11,8 @@ from commbench.results.records import Compared, Measured, Record, Simulated
 from commbench.units import format_bytes
 
 if TYPE_CHECKING:
-    from commbench.topology.model import Quantity, Topology
+    from commbench.topology.fabric import Fabric
+    from commbench.topology.model import Quantity
 
 __all__ = [
     "Fact",
@@ -71,7 +72,7 @@ def run_facts(records: Sequence[Record]) -> list[Fact]:
     if hosts:
         facts.append(Fact("Machine" if len(hosts) == 1 else "Machines", _some(hosts)))
     if topologies:
-        facts.append(Fact("Topology" if len(topologies) == 1 else "Topologies", _some(topologies)))
+        facts.append(Fact("Fabric" if len(topologies) == 1 else "Topologies", _some(topologies)))
     started = sorted(r.started_at for r in measured)
     if started:
         facts.append(Fact("When", _when(started[0], started[-1])))
@@ -122,7 +123,7 @@ def _some(names: Sequence[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + rest
 
 
-def numbers(topologies: Sequence["Topology"], calibration: Mapping[str, "Quantity"] | None) -> list[Number]:
+def numbers(topologies: Sequence["Fabric"], calibration: Mapping[str, "Quantity"] | None) -> list[Number]:
     """Every input number with its origin: the calibration's first, then those of each topology."""
     owned = [("calibration", calibration or {}), *((t.name, t.numbers) for t in topologies)]
     return [

@@ -36,7 +36,8 @@ from commbench.results.steps import SimulatedStep
 
 if TYPE_CHECKING:
     from commbench.sim.collective import Simulation
-    from commbench.topology.model import Quantity, Topology
+    from commbench.topology.fabric import Fabric
+    from commbench.topology.model import Quantity
 
 __all__ = ["ReportInput", "render", "write_report"]
 
@@ -59,7 +60,7 @@ class ReportInput:
     title: str
     records: Sequence[Record]
     files: Sequence[Path] = ()
-    topologies: Sequence["Topology"] = ()
+    topologies: Sequence["Fabric"] = ()
     simulation: "Simulation | None" = None
     command: str = ""
     notes: Sequence[str] = ()
@@ -144,7 +145,7 @@ def _by_file(report: ReportInput) -> tuple[list[Record], list[Fact]]:
     return [replace(r, run=told[f, r.run]) for r, f in pairs], [Fact("Runs", "; ".join(facts))] if facts else []
 
 
-def _topology(topology: "Topology", name: str) -> Picture:
+def _topology(topology: "Fabric", name: str) -> Picture:
     from commbench.report.draw import topology_svg
 
     label = f"Topology {topology.name}: {topology.description}"

@@ -1,235 +1,172 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From two ranks to the links between them.
+"""From two ranks to the links between them, for many pairs at once.
 
 A route inside a host is its cheapest path by link kind. A route between hosts has three parts: endpoint to NIC, NIC
 to NIC through the fabric over a shortest path, NIC to endpoint. An endpoint with several NICs uses them channel by
 channel, in turn. Where the fabric offers several next hops on shortest paths, the policy chooses.
 """
 
-from collections import deque
-from collections.abc import Mapping
-from itertools import chain, pairwise
+from collections.abc import Collection
+from functools import cached_property
 
-import networkx as nx
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from commbench.errors import RoutingError
-from commbench.routing.policies import Flow, get_policy
-from commbench.routing.routes import Flows, Links, Rows, as_flows, once_each, row_starts
-from commbench.topology.model import SWITCH_KINDS, LinkKind, NodeKind, Topology
+from commbench.routing.inside import InsideHosts
+from commbench.routing.network import Search, climb
+from commbench.routing.policies import FlowKeys, get_policy
+from commbench.routing.routes import Flows, Links, Rows, as_flows, once_each, row_starts, rows_at, rows_in_turn
+from commbench.topology.fabric import Fabric
+from commbench.topology.model import NodeKind
 
 __all__ = ["Router"]
 
-# Only the order matters: one hop of a dearer kind must cost more than a detour over cheaper ones, as in NCCL's path
-# classes NVL < PIX/PXB < PHB < SYS (NCCL 2.30.7, src/graph/topo.h).
-_COST: Mapping[LinkKind, int] = {
-    LinkKind.MEMORY: 1,
-    LinkKind.NVLINK: 1,
-    LinkKind.PCIE: 10,
-    LinkKind.SOCKET: 100,
-    LinkKind.NETWORK: 1000,
-}
-
 
 class Router:
-    """Routes of one topology under one policy; computed on demand and remembered.
+    """Routes of one fabric under one policy.
 
     Raises:
         RoutingError: the policy is unknown.
     """
 
-    def __init__(self, topology: Topology, policy: str | None = None, seed: int = 0) -> None:
-        """``policy`` None takes the topology's own; ``seed`` is that of the hash of ECMP."""
-        self.topology = topology
-        self.policy = get_policy(policy or topology.routing)
-        self.seed = seed
-        self._routes: dict[tuple[str, str, int], tuple[int, ...]] = {}
-        self._inside: dict[tuple[str, str], list[str]] = {}
-        self._host_graphs: dict[int, nx.DiGraph] = {}
-        self._distances: dict[str, dict[str, int]] = {}
-        self._endpoints = frozenset(topology.ranks)
-        self._positions = {node.name: i for i, node in enumerate(topology.nodes)}
-        self._attached = self._attach_nics()
-        self._owners: dict[str, list[str]] = {}  # NIC -> the endpoints that it is nearest to
-        for endpoint, nics in topology.nics_of.items():
-            for nic in nics:
-                self._owners.setdefault(nic, []).append(endpoint)
-        self._number = {nic: i for i, nic in enumerate(sorted(self._attached, key=self._fabric_order))}
-        self._nic_on_rail = {
-            (node.host, node.rail): node.name for node in topology.of_kind(NodeKind.NIC) if node.name in self._attached
-        }
-
-    def route(self, src: int, dst: int, channel: int = 0) -> tuple[int, ...]:
-        """Numbers of the links from rank ``src`` to rank ``dst`` of the topology, in order.
-
-        Raises:
-            RoutingError: no route; names both endpoints and the policy.
+    def __init__(
+        self, fabric: Fabric, policy: str | None = None, seed: int = 0, *, down: Collection[int] = ()
+    ) -> None:
+        """``policy`` None takes the fabric's own; ``seed`` is that of the hash of ECMP; ``down`` are links that carry
+        nothing: NICs keep their switches and numbers, and a route may still lead from a NIC over one of them.
         """
-        return self.route_between(self.topology.ranks[src], self.topology.ranks[dst], channel)
+        self.fabric = fabric
+        self.policy = get_policy(policy or fabric.routing)
+        self.seed = seed
+        self._down = frozenset(down)
+        self._inside = InsideHosts(fabric, down)
 
-    @property
-    def fabric(self) -> Topology:
-        """The topology, as :class:`commbench.routing.routes.Routes` calls it."""
-        return self.topology
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self.fabric, self._down)
+
+    @cached_property
+    def _rank_at(self) -> Rows:
+        """Rank of every node, -1 where none runs."""
+        found = np.full(self.fabric.num_nodes, -1, np.int64)
+        found[self.fabric.endpoints] = np.arange(self.fabric.num_ranks)
+        return found
+
+    @cached_property
+    def _nic_on_rail(self) -> Rows:
+        """Shape (hosts, rails): NIC of every host on every rail that joins the network, else -1."""
+        fabric = self.fabric
+        nics = fabric.of_kinds(NodeKind.NIC)
+        nics = nics[fabric.nic_numbers[nics] >= 0]
+        found = np.full((fabric.num_hosts, 1 + int(fabric.node_rails.max(initial=0))), -1, np.int64)
+        found[fabric.node_hosts[nics], fabric.node_rails[nics]] = nics
+        return found
 
     def routes(self, src: ArrayLike, dst: ArrayLike, channel: ArrayLike = 0) -> tuple[Rows, Links]:
         """Routes of many flows; see :meth:`commbench.routing.routes.Routes.routes`.
 
         Raises:
-            RoutingError: no route, or a rank that the topology does not have.
+            RoutingError: no route, or a rank that the fabric does not have; names both endpoints and the policy.
         """
-        return once_each(as_flows(self.topology, src, dst, channel), self._routes_of)
+        flows = as_flows(self.fabric, src, dst, channel)
+        ends = self.fabric.endpoints.astype(np.int64)
+        return self.between(ends[flows.src], ends[flows.dst], flows.channel)
 
-    def _routes_of(self, flows: Flows) -> tuple[Rows, Links]:
-        routes = [self.route(*flow) for flow in zip(*flows.lists(), strict=True)]
-        first = row_starts(np.array([len(route) for route in routes], np.int64))
-        return first, np.fromiter(chain.from_iterable(routes), np.int32, int(first[-1]))
-
-    def route_between(self, src: str, dst: str, channel: int = 0) -> tuple[int, ...]:
-        """The same between nodes by name: endpoints, or switches that take part in a collective.
+    def between(self, src: ArrayLike, dst: ArrayLike, channel: ArrayLike = 0) -> tuple[Rows, Links]:
+        """The same between nodes: endpoints, or switches that take part in a collective.
 
         Raises:
-            RoutingError: no route; names both nodes and the policy.
+            RoutingError: no route.
         """
-        key = (src, dst, channel)
-        if key not in self._routes:
-            edges = self.topology.graph.edges
-            self._routes[key] = tuple(edges[a, b]["link"].index for a, b in pairwise(self._path(src, dst, channel)))
-        return self._routes[key]
+        columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, np.int64)) for x in (src, dst, channel)))
+        flows = Flows(*columns)
+        return self._find(flows) if self.policy.hashed is False else once_each(flows, self._find)
 
-    def latency_ps(self, route: tuple[int, ...]) -> int:
-        """Sum of the latencies along a route."""
-        return sum(self.topology.links[link].latency_ps for link in route)
+    def route(self, src: int, dst: int, channel: int = 0) -> tuple[int, ...]:
+        """Numbers of the links from rank ``src`` to rank ``dst``, in order.
+
+        Raises:
+            RoutingError: no route; names both endpoints and the policy.
+        """
+        return tuple(self.routes([src], [dst], [channel])[1].tolist())
 
     def path(self, src: int, dst: int, channel: int = 0) -> list[str]:
         """The same route as node names."""
-        links = [self.topology.links[i] for i in self.route(src, dst, channel)]
-        return [self.topology.ranks[src], *(link.dst for link in links)]
+        fabric = self.fabric
+        return [fabric.ranks[src], *(fabric.name_of(fabric.dst[link]) for link in self.route(src, dst, channel))]
 
-    def _path(self, src: str, dst: str, channel: int) -> list[str]:
-        topology = self.topology
-        hosts = topology.by_name[src].host, topology.by_name[dst].host
-        if None in hosts:
-            return self._with_switch(src, dst, channel)
-        if hosts[0] == hosts[1]:
-            return self._inside_host(src, dst)
-        if src not in topology.nics_of or dst not in topology.nics_of:
-            raise self._no_route(src, dst, "an endpoint has no NIC")
-        src_nic, dst_nic = self._own_nic(src, channel), self._own_nic(dst, channel)
+    def _find(self, flows: Flows) -> tuple[Rows, Links]:
+        hosts = self.fabric.node_hosts
+        apart = (hosts[flows.src] != hosts[flows.dst]) | (hosts[flows.src] < 0)
+        near, far = np.flatnonzero(~apart), np.flatnonzero(apart)
+        try:
+            within = self._inside.paths(flows.src[near], flows.dst[near])
+            if not len(far):
+                return within
+            between = self._between_hosts(flows.take(far))
+        except RoutingError as error:
+            raise RoutingError(
+                f"topology {self.fabric.name}, routing {self.policy.name}: {error}"
+            ) from None
+        if not len(near):
+            return between
+        both = np.append(within[0], within[0][-1] + between[0][1:]), np.append(within[1], between[1])
+        return rows_at(both, np.argsort(np.concatenate([near, far])))
+
+    def _between_hosts(self, flows: Flows) -> tuple[Rows, Links]:
+        leave, arrive = (self._own_nics(nodes, flows) for nodes in (flows.src, flows.dst))
+        hosts = self.fabric.node_hosts
         if self.policy.rail_aware:
-            rail = (topology.host_of(src), topology.by_name[dst_nic].rail)
-            if rail not in self._nic_on_rail:
-                raise self._no_route(src, dst, f"host {rail[0]} has no NIC on rail {rail[1]}")
-            src_nic = self._nic_on_rail[rail]
-        flow = Flow(src_nic, dst_nic, channel, self._number[dst_nic], self.seed)
-        fabric = self._through_fabric(flow, (self._attached[src_nic], self._attached[dst_nic]), (src, dst))
-        return [*self._to_nic(src, src_nic), *fabric, *self._inside_host(dst_nic, dst)]
+            leave = self._same_rail(flows, leave, arrive)
+        numbers = np.maximum(self.fabric.nic_numbers[arrive], 0)
+        keys = FlowKeys(leave, arrive, flows.channel, numbers, self.seed, self._names)
+        in_tree = self.fabric.stages and not self._down and np.all(hosts[leave] >= 0) and np.all(hosts[arrive] >= 0)
+        try:
+            through = climb(self.fabric, self.policy, keys) if in_tree else self._search.routes(self.policy, keys)
+        except RoutingError as error:
+            why, row = error.args
+            raise self._no_route(flows, row, why) from None
+        by_rail = self.policy.rail_aware
+        out = self._inside_where(flows.src, leave, by_rail=by_rail)
+        return rows_in_turn([out, through, self._inside_where(arrive, flows.dst)])
 
-    def _with_switch(self, src: str, dst: str, channel: int) -> list[str]:
-        """Between an endpoint and a fabric switch that adds or multicasts, or between two such switches."""
-        leave, arrive = self._own_nic(src, channel), self._own_nic(dst, channel)
-        here = self._attached.get(leave, leave)
-        there = self._attached.get(arrive, arrive)
-        flow = Flow(leave, arrive, channel, self._number.get(arrive, 0), self.seed)
-        fabric = self._through_fabric(flow, (here, there), (src, dst))
-        before = self._inside_host(src, leave) if leave != src else []
-        after = self._inside_host(arrive, dst) if arrive != dst else []
-        return [*before, *fabric, *after]
+    def _inside_where(self, src: Rows, dst: Rows, *, by_rail: bool = False) -> tuple[Rows, Links]:
+        """Paths inside hosts; none from or to a switch of the fabric, which is its own NIC."""
+        rows = np.flatnonzero(src != dst)
+        if len(rows) == len(src):
+            return self._inside.paths(src, dst, by_rail=by_rail)
+        first, links = self._inside.paths(src[rows], dst[rows], by_rail=by_rail)
+        lengths = np.zeros(len(src), np.int64)
+        lengths[rows] = np.diff(first)
+        return row_starts(lengths), links
 
-    def _own_nic(self, node: str, channel: int) -> str:
-        """The NIC of an endpoint that a channel takes; a switch is its own."""
-        if self.topology.by_name[node].host is None:
-            return node
-        if node not in self.topology.nics_of:
-            raise RoutingError(f"topology {self.topology.name}: {node} has no NIC")
-        nics = self.topology.nics_of[node]
-        return nics[channel % len(nics)]
+    def _own_nics(self, nodes: Rows, flows: Flows) -> Rows:
+        """The NIC of each endpoint that its channel takes; a switch of the fabric is its own."""
+        fabric, found = self.fabric, nodes.copy()
+        rows = np.flatnonzero(fabric.node_hosts[nodes] >= 0)
+        rank = self._rank_at[nodes[rows]]
+        first = fabric.nics_first[rank]
+        count = np.where(rank < 0, 0, fabric.nics_first[rank + 1] - first)
+        if np.any(count == 0):
+            raise self._no_route(flows, int(rows[np.flatnonzero(count == 0)[0]]), "an endpoint has no NIC")
+        found[rows] = fabric.nics[first + flows.channel[rows] % count]
+        return found
 
-    def _to_nic(self, src: str, nic: str) -> list[str]:
-        """Inside the sending host; by NVLink to the GPU that owns the NIC where there is NVLink (PXN)."""
-        if nic in self.topology.nics_of[src]:
-            return self._inside_host(src, nic)
-        proxy = next((e for e in self._owners.get(nic, ()) if self._joined_by_nvlink(src, e)), None)
-        if proxy is None:
-            return self._inside_host(src, nic)
-        return [*self._inside_host(src, proxy), *self._inside_host(proxy, nic)[1:]]
+    def _same_rail(self, flows: Flows, leave: Rows, arrive: Rows) -> Rows:
+        """The NICs of the sending hosts on the rails of the NICs that are sent to."""
+        fabric, found = self.fabric, leave.copy()
+        rows = np.flatnonzero((fabric.node_hosts[leave] >= 0) & (fabric.node_hosts[arrive] >= 0))
+        host, rail = fabric.node_hosts[leave[rows]], fabric.node_rails[arrive[rows]]
+        found[rows] = self._nic_on_rail[host, rail]
+        for i in np.flatnonzero(found[rows] < 0)[:1].tolist():
+            raise self._no_route(flows, int(rows[i]), f"host {host[i]} has no NIC on rail {rail[i]}")
+        return found
 
-    def _joined_by_nvlink(self, a: str, b: str) -> bool:
-        if self.topology.by_name[a].host != self.topology.by_name[b].host or a == b:
-            return False
-        nodes = self._inside_host(a, b)
-        edges = self.topology.graph.edges
-        return all(edges[u, v]["link"].kind is LinkKind.NVLINK for u, v in pairwise(nodes))
+    def _names(self, nodes: Rows) -> NDArray[np.bytes_]:
+        distinct, at = np.unique(nodes, return_inverse=True)
+        return np.array([self.fabric.name_of(node).encode() for node in distinct.tolist()], np.bytes_)[at]
 
-    def _inside_host(self, src: str, dst: str) -> list[str]:
-        """Cheapest path by link kind that passes through no other rank's endpoint."""
-        key = (src, dst)
-        if key not in self._inside:
-            host = self.topology.host_of(src)
-            graph = self._host_graph(host)
-            through = [n for n in graph if n in (src, dst) or n not in self._endpoints]
-            try:
-                self._inside[key] = nx.dijkstra_path(graph.subgraph(through), src, dst, weight="cost")
-            except nx.NetworkXNoPath:
-                raise self._no_route(src, dst, f"nothing joins them inside host {host}") from None
-        return self._inside[key]
-
-    def _host_graph(self, host: int) -> nx.DiGraph:
-        if not self._host_graphs:
-            for node in self.topology.nodes:
-                if node.host is not None:
-                    self._host_graphs.setdefault(node.host, nx.DiGraph()).add_node(node.name)
-            for link in self.topology.links:
-                ends = {self.topology.by_name[link.src].host, self.topology.by_name[link.dst].host}
-                if len(ends) == 1 and None not in ends:
-                    self._host_graphs[ends.pop()].add_edge(link.src, link.dst, cost=_COST[link.kind])  # type: ignore[index]
-        return self._host_graphs[host]
-
-    def _through_fabric(self, flow: Flow, switches: tuple[str, str], ends: tuple[str, str]) -> list[str]:
-        """Switches from the first to the last, both included, chosen hop by hop; ``ends`` are for the error."""
-        here, last = switches
-        distance = self._distance_to(last)
-        if here not in distance:
-            why = "their leaves are not joined; a rail-only fabric needs routing rail-aware"
-            raise self._no_route(*ends, why)
-        hops, fan_out = [here], 1
-        while here != last:
-            nearer = [
-                n for n in self.topology.graph.successors(here) if distance.get(n, distance[here]) < distance[here]
-            ]
-            here = nearer[0] if len(nearer) == 1 else self.policy.choose(flow, here, nearer, fan_out)
-            fan_out *= len(nearer)
-            hops.append(here)
-        return hops
-
-    def _distance_to(self, switch: str) -> dict[str, int]:
-        """Hops from every fabric switch to this one, through fabric switches only."""
-        if switch not in self._distances:
-            distance, queue = {switch: 0}, deque([switch])
-            while queue:
-                node = queue.popleft()
-                for before in self.topology.graph.predecessors(node):
-                    if before not in distance and self.topology.by_name[before].kind in SWITCH_KINDS:
-                        distance[before] = distance[node] + 1
-                        queue.append(before)
-            self._distances[switch] = distance
-        return self._distances[switch]
-
-    def _attach_nics(self) -> dict[str, str]:
-        """NIC -> the fabric switch that it hangs on."""
-        attached = {}
-        for nic in self.topology.of_kind(NodeKind.NIC):
-            for neighbour in self.topology.graph.successors(nic.name):
-                if self.topology.by_name[neighbour].kind in SWITCH_KINDS:
-                    attached[nic.name] = neighbour
-        return attached
-
-    def _fabric_order(self, nic: str) -> tuple[int, int]:
-        """Leaf by leaf, and on a leaf in the topology's order: the numbering that d-mod-k counts destinations in."""
-        return self._positions[self._attached[nic]], self._positions[nic]
-
-    def _no_route(self, src: str, dst: str, why: str) -> RoutingError:
-        return RoutingError(
-            f"topology {self.topology.name}, routing {self.policy.name}: no route from {src} to {dst}: {why}"
-        )
+    def _no_route(self, flows: Flows, row: int, why: str) -> RoutingError:
+        src, dst = (self.fabric.name_of(int(nodes[row])) for nodes in (flows.src, flows.dst))
+        return RoutingError(f"no route from {src} to {dst}: {why}")

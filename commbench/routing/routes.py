@@ -1,76 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every router offers, whatever its fabric is made of: routes of many flows at once, as numbers of links."""
+"""Routes of many flows at once: what they are asked by, and rows of numbers laid end to end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from commbench.errors import RoutingError
 from commbench.routing.policies import Policy
-from commbench.topology.model import EndpointCosts, Topology
-from commbench.topology.tree import Tree
+from commbench.topology.fabric import Fabric
 
 __all__ = [
-    "Fabric",
     "Flows",
     "Links",
     "Routes",
     "Rows",
     "as_flows",
-    "make_router",
     "once_each",
     "route_latencies_ps",
     "row_starts",
+    "rows_at",
+    "rows_in_turn",
 ]
 
 Rows = NDArray[np.int64]
 Links = NDArray[np.int32]
-
-
-def make_router(fabric: Topology | Tree, policy: str | None = None, seed: int = 0) -> "Routes":
-    """The router for this fabric; ``policy`` None takes the fabric's own, ``seed`` is that of the hash of ECMP.
-
-    Raises:
-        RoutingError: the policy is unknown.
-    """
-    if isinstance(fabric, Tree):
-        from commbench.routing.tree_router import TreeRouter
-
-        return TreeRouter(fabric, policy, seed)
-    from commbench.routing.router import Router
-
-    return Router(fabric, policy, seed)
-
-
-class Fabric(Protocol):
-    """The facts that routes refer to; a Topology and a Tree have them both."""
-
-    @property
-    def name(self) -> str:
-        """As users call it."""
-
-    @property
-    def num_ranks(self) -> int:
-        """Endpoints."""
-
-    @property
-    def costs(self) -> EndpointCosts:
-        """What a rank itself costs."""
-
-    @property
-    def bandwidths(self) -> NDArray[np.float64]:
-        """Bytes/s of every link by its number."""
-
-    @property
-    def latencies_ps(self) -> NDArray[np.int64]:
-        """Picoseconds of every link by its number."""
+Ragged = tuple[Rows, Links]
+"""``first`` and ``values``: row i is ``values[first[i]:first[i + 1]]``."""
+N = TypeVar("N", bound=np.integer)
 
 
 class Routes(Protocol):
-    """A router: of a Topology (:class:`~commbench.routing.router.Router`) or of a Tree (TreeRouter)."""
+    """What gives routes: :class:`~commbench.routing.router.Router`, or the paths that a lab saw."""
 
     @property
     def policy(self) -> Policy:
@@ -84,7 +47,7 @@ class Routes(Protocol):
     def fabric(self) -> Fabric:
         """What the links belong to."""
 
-    def routes(self, src: ArrayLike, dst: ArrayLike, channel: ArrayLike = 0) -> tuple[Rows, Links]:
+    def routes(self, src: ArrayLike, dst: ArrayLike, channel: ArrayLike = 0) -> Ragged:
         """Routes of many flows.
 
         Args:
@@ -131,22 +94,39 @@ def as_flows(fabric: Fabric, src: ArrayLike, dst: ArrayLike, channel: ArrayLike)
     return Flows(*columns)
 
 
-def row_starts(lengths: Rows) -> Rows:
+def row_starts(lengths: NDArray[np.integer]) -> Rows:
     """Where each row begins in rows of these lengths laid end to end, and where the last one ends."""
     starts = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=starts[1:])
     return starts
 
 
-def once_each(flows: Flows, find: Callable[[Flows], tuple[Rows, Links]]) -> tuple[Rows, Links]:
+def rows_at(rows: tuple[Rows, NDArray[N]], at: Rows) -> tuple[Rows, NDArray[N]]:
+    """The rows of these numbers, in this order."""
+    first, values = rows
+    lengths = np.diff(first)[at]
+    starts = row_starts(lengths)
+    return starts, values[np.repeat(first[at] - starts[:-1], lengths) + np.arange(starts[-1])]
+
+
+def rows_in_turn(pieces: Sequence[Ragged]) -> Ragged:
+    """Row i of the first piece, then row i of the second ... as one row, for all i."""
+    lengths = [np.diff(first) for first, _ in pieces]
+    starts = row_starts(np.sum(lengths, axis=0, dtype=np.int64))
+    joined = np.empty(starts[-1], np.int32)
+    at = starts[:-1].copy()
+    for (first, values), length in zip(pieces, lengths, strict=True):
+        joined[np.repeat(at - first[:-1], length) + np.arange(len(values))] = values
+        at += length
+    return starts, joined
+
+
+def once_each(flows: Flows, find: Callable[[Flows], Ragged]) -> Ragged:
     """What ``find`` gives for ``flows``, asked only once for flows that are alike."""
     num_ranks = 1 + max(flows.src.max(initial=0), flows.dst.max(initial=0))
     key = (flows.channel * num_ranks + flows.src) * num_ranks + flows.dst
     _, at, back = np.unique(key, return_index=True, return_inverse=True)
-    first, links = find(flows.take(at))
-    lengths = np.diff(first)[back]
-    starts = row_starts(lengths)
-    return starts, links[np.repeat(first[:-1][back] - starts[:-1], lengths) + np.arange(starts[-1])]
+    return rows_at(find(flows.take(at)), back)
 
 
 def route_latencies_ps(fabric: Fabric, first: Rows, links: Links) -> Rows:

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,8 @@ class Wires:
     name: str = "wires"
 
     @property
-    def fabric(self) -> "Wires":
-        """Itself."""
+    def fabric(self) -> Any:
+        """Itself, which has of a fabric what transfers need."""
         return self
 
     @property
@@ -58,5 +59,5 @@ class Wires:
 
     def routes(self, src: ArrayLike, dst: ArrayLike, channel: ArrayLike = 0) -> tuple[Rows, Links]:
         """See :meth:`commbench.routing.routes.Routes.routes`."""
-        flows = as_flows(self, src, dst, channel)
+        flows = as_flows(self.fabric, src, dst, channel)
         return np.arange(len(flows.src) + 1), (flows.src * self.num_ranks + flows.dst).astype(np.int32)

@@ -2,15 +2,14 @@
 """Simulate one collective on one topology, as a record: what ``commbench sim COLLECTIVE`` and its users ask for."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from commbench.cluster import Cluster
+from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.algorithm import Algorithm
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.sizes import buffer_elements, whole_elements
@@ -27,14 +26,11 @@ from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import Collective, Program, ProgramBuilder
 from commbench.results.records import Simulated
-from commbench.routing.routes import Routes, make_router
 from commbench.sim.links import busiest_links, link_bytes
 from commbench.sim.nics import unused_nics
-from commbench.sim.placing import place, ranks_per_host_of
 from commbench.simulate import Result, simulate
+from commbench.topology.fabric import Fabric
 from commbench.topology.jobs import deal
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
 from commbench.units import seconds
 
 if TYPE_CHECKING:
@@ -84,7 +80,7 @@ def collective_program(
 
 
 def simulate_collective(
-    fabric: Topology | Tree,
+    fabric: Fabric,
     collective: str,
     algorithm: str | Algorithm | Schedule,
     size_bytes: int,
@@ -107,7 +103,7 @@ def simulate_collective(
     keep_trace: bool = True,
     links: bool = False,
     hints: bool = False,
-    router: Routes | None = None,
+    cluster: Cluster | None = None,
     progress: Callable[[float], None] | None = None,
     run_id: str = "",
 ) -> Simulation:
@@ -124,7 +120,7 @@ def simulate_collective(
         root: root rank, for rooted collectives.
         group: ranks per host for hierarchical algorithms; None takes the topology's own.
         routing: policy; None takes the topology's own.
-        placement: "linear", "random", "round-robin" or the path of a host file (:func:`commbench.sim.placing.place`).
+        placement: "linear", "random", "round-robin" or the path of a host file (:func:`commbench.cluster.place`).
         ranks_per_host: so many endpoints of every host are used; None means all.
         jobs: the ranks of jobs that do the same at once, or their number (:func:`commbench.topology.jobs.deal`); the
             record is that of the slowest. None means one of all ranks.
@@ -134,7 +130,7 @@ def simulate_collective(
         connections: what messages go over, and cost beside their payload; None: what the topology says alone.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
         links: whether the record names the busiest links. hints: whether unused NICs are looked for.
-        router: of the fabric with ``routing`` and ``seed``, for callers that simulate often; None makes one.
+        cluster: of the fabric and the options above, for callers that simulate often; None makes one.
         progress: called now and then with the share of the work that is done.
         run_id: identifies the invocation in the record.
 
@@ -151,16 +147,25 @@ def simulate_collective(
         )
     if jobs is not None and (detail != "transfer" or connections is not None):
         raise InputError(f"--jobs {jobs} knows single transfers alone: give --detail transfer, and no transport")
-    placed = place(fabric, num_ranks, placement, seed, ranks_per_host)
-    cluster = Cluster(placed, make_router(fabric, routing, seed) if router is None else router)
-    groups = [np.arange(len(placed))] if jobs is None else [np.array(job) for job in deal(jobs, len(placed))]
-    whole_hosts = jobs is None and placement in ("linear", "random") and ranks_per_host is None
+    if cluster is None:
+        cluster = make_cluster(
+            fabric,
+            num_ranks=num_ranks,
+            placement=placement,
+            ranks_per_host=ranks_per_host,
+            routing=routing,
+            seed=seed,
+        )
+    ranks = cluster.num_ranks
+    groups = [np.arange(ranks)] if jobs is None else [np.array(job) for job in deal(jobs, ranks)]
+    if jobs is not None:
+        cluster = replace(cluster, whole_hosts=False)
     library = Ideal(
         algorithms={get_collective(collective).name: algorithm},
         slices=slices,
         channels=channels,
         group=group,
-        ranks_per_host=_ranks_per_host(fabric, placed, whole_hosts),
+        ranks_per_host=cluster.ranks_per_host,
         connections=connections,
     )
     program = collective_program(collective, size_bytes, groups, element_bytes, root)
@@ -187,15 +192,6 @@ def simulate_collective(
     )
     hint = _hint(chosen, cluster) if hints and jobs is None else ""
     return Simulation(record, done.tasks, done.trace, hint)
-
-
-def _ranks_per_host(fabric: Topology | Tree, placed: IntArray, whole_hosts: bool) -> int:
-    """Of the fullest host: where they differ, hierarchical algorithms ask for whole hosts of this size."""
-    if not whole_hosts:
-        return ranks_per_host_of(fabric, placed)
-    if isinstance(fabric, Tree):
-        return 1
-    return max(Counter(fabric.by_name[name].host for name in fabric.ranks).values())
 
 
 def _size_bytes(what: Collective) -> int:

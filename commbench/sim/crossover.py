@@ -7,19 +7,20 @@ as there are candidates.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from typing import ClassVar
 
+from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.registry import get_algorithm
 from commbench.collectives.summary import algorithms_of
 from commbench.errors import InputError
 from commbench.results.records import Record, Simulated
-from commbench.routing.routes import Routes, make_router
+from commbench.routing.router import Router
 from commbench.sim.collective import simulate_collective
-from commbench.sim.placing import place
-from commbench.topology.model import NodeKind, Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.model import NodeKind
 
 __all__ = ["CHANNELS", "LEAST_PIECE", "SLICES", "Crossover", "crossover"]
 
@@ -84,7 +85,7 @@ class Crossover(Record):
 
 
 def crossover(
-    topology: Topology,
+    topology: Fabric,
     collective: str,
     *,
     ranks: Sequence[int],
@@ -114,9 +115,10 @@ def crossover(
     wanted = _wanted(collective, algorithms)
     if not (wanted and ranks and sizes_bytes):
         raise InputError(f"crossover of {collective}: no algorithms, no sizes or no world sizes to compare")
-    for n in ranks:
-        place(topology, n, placement, seed)
-    router = make_router(topology, routing, seed)
+    router = Router(topology, routing, seed)  # one for all, for the sake of its routes
+    clusters = {
+        n: replace(make_cluster(topology, num_ranks=n, placement=placement, seed=seed), router=router) for n in ranks
+    }
     tries = _channels(topology) if channels is None else channels
     records: list[Crossover] = []
     for number, (size, n) in enumerate(product(sizes_bytes, ranks)):
@@ -124,7 +126,7 @@ def crossover(
         settings: dict[str, dict[str, int]] = {}
         skipped: dict[str, str] = {}
         for i, name in enumerate(wanted):
-            run = partial(_simulated, topology, collective, name, size, n, element_bytes, placement, seed, router)
+            run = partial(_simulated, clusters[n], collective, name, size, element_bytes, seed)
             try:
                 found[name], settings[name] = _fastest(run, size, tries, slices)
             except InputError as error:
@@ -150,39 +152,35 @@ def crossover(
     return records
 
 
-def _channels(topology: Topology) -> list[int]:
+def _channels(topology: Fabric) -> list[int]:
     """The candidates that may find another way out of a host, or inside it."""
-    nics = sum(1 for _ in topology.of_kind(NodeKind.NIC))
+    nics = len(topology.of_kinds(NodeKind.NIC))
     most = max(topology.num_ranks, nics) // topology.num_hosts
     return [count for count in CHANNELS if count <= max(1, most)]
 
 
 def _simulated(
-    topology: Topology,
+    cluster: Cluster,
     collective: str,
     name: str,
     size: int,
-    ranks: int,
     element_bytes: int,
-    placement: str,
     seed: int,
-    router: Routes,
     channels: int,
     slices: int | None,
 ) -> Simulated:
     return simulate_collective(
-        topology,
+        cluster.fabric,
         collective,
         name,
         size,
-        num_ranks=ranks,
         element_bytes=element_bytes,
         slices=slices,
         channels=channels,
-        placement=placement,
+        placement=cluster.placement,
         seed=seed,
         keep_trace=False,
-        router=router,
+        cluster=cluster,
     ).record
 
 

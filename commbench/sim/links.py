@@ -10,8 +10,7 @@ import numpy.typing as npt
 from commbench.engine.setting import Paths
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
+from commbench.topology.fabric import Fabric
 
 __all__ = ["busiest_links", "link_bytes"]
 
@@ -43,7 +42,7 @@ def _of_loop(program: LoopProgram) -> FloatArray:
 
 
 def busiest_links(
-    num_bytes: FloatArray, fabric: Topology | Tree, time_s: float, bound_s: float
+    num_bytes: FloatArray, fabric: Fabric, time_s: float, bound_s: float
 ) -> tuple[Mapping[str, Any], ...]:
     """Of links over which ``num_bytes`` went, the ten that were busy for most of ``time_s``, the busiest first.
 
@@ -54,7 +53,7 @@ def busiest_links(
     order = np.lexsort((np.arange(len(busy_s)), -busy_s))[:_MOST_LINKS]
     return tuple(
         {
-            "link": " -> ".join(_ends(fabric, link)),
+            "link": fabric.link_name(link),
             "bytes": round(float(num_bytes[link])),
             "utilisation": float(busy_s[link]) / time_s,
             "bound_share": float(busy_s[link]) / bound_s if bound_s else None,
@@ -62,9 +61,3 @@ def busiest_links(
         for link in order.tolist()
         if busy_s[link] > 0
     )
-
-
-def _ends(fabric: Topology | Tree, link: int) -> tuple[str, str]:
-    if isinstance(fabric, Tree):
-        return fabric.link_ends(link)
-    return fabric.links[link].src, fabric.links[link].dst

@@ -13,8 +13,7 @@ from commbench.collectives.traffic import Traffic, traffic_of
 from commbench.collectives.work import rows_of
 from commbench.errors import CommbenchError
 from commbench.routing.routes import Routes
-from commbench.topology.model import NodeKind, Topology
-from commbench.topology.tree import Tree
+from commbench.topology.fabric import Fabric
 
 __all__ = ["unused_nics"]
 
@@ -27,7 +26,6 @@ def unused_nics(algorithm: Algorithm, request: Request, router: Routes, placed: 
     Counted on the host of rank 0, by the routes that its messages take.
     """
     fabric = router.fabric
-    assert isinstance(fabric, Topology | Tree)
     host, out = _host(fabric, int(placed[0]))
     if len(out) < 2:
         return ""
@@ -43,22 +41,10 @@ def unused_nics(algorithm: Algorithm, request: Request, router: Routes, placed: 
     return f"{now} of the {len(out)} NICs of a host used; --channels {len(out)} uses {then}"
 
 
-def _host(fabric: Topology | Tree, endpoint: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+def _host(fabric: Fabric, endpoint: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """Which endpoints are on the host of one of them, and the links from its NICs into the network."""
-    if isinstance(fabric, Tree):
-        here = np.arange(fabric.num_ranks) == endpoint
-        stage = fabric.stages[1]
-        nics = np.arange(fabric.nics)
-        return here, stage.link_up(np.full(fabric.nics, endpoint), nics, np.zeros(fabric.nics, np.int64))
-    number = fabric.host_of(fabric.ranks[endpoint])
-    here = np.array([fabric.host_of(name) == number for name in fabric.ranks])
-    nodes = fabric.by_name
-    links = [
-        link.index
-        for link in fabric.links
-        if nodes[link.src].kind is NodeKind.NIC and nodes[link.src].host == number and nodes[link.dst].host is None
-    ]
-    return here, np.array(links, dtype=np.int64)
+    host, out = fabric.host_of[endpoint], fabric.to_network
+    return fabric.host_of == host, out[fabric.node_hosts[fabric.src[out]] == host]
 
 
 def _traffic(algorithm: Algorithm, request: Request) -> Iterable[Traffic]:

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a program and a fabric to what engines take: which rank sits where, the routes between them, the processors."""
-
-import random
-from collections.abc import Sequence
-from pathlib import Path
+"""From a program and a cluster to what engines take: the routes between its ranks, and their processors."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,143 +9,48 @@ from commbench.engine.setting import Paths, Processors
 from commbench.errors import InputError
 from commbench.program.flat import TRANSFER, FlatProgram
 from commbench.program.loop import LoopProgram
-from commbench.routing.routes import Routes, make_router, route_latencies_ps
-from commbench.sim.hostfile import read_host_file
-from commbench.topology.model import NodeKind, Topology
-from commbench.topology.tree import Tree
+from commbench.routing.router import Router
+from commbench.routing.routes import Links, Routes, Rows, route_latencies_ps
+from commbench.topology.fabric import Fabric
+from commbench.topology.model import NodeKind
 
-__all__ = [
-    "PLACEMENTS",
-    "make_cluster",
-    "paths_of",
-    "place",
-    "processors_of",
-    "ranks_per_host_of",
-    "shared_leaves",
-    "switches_of",
-    "triples_of",
-]
+__all__ = ["paths_of", "paths_with_switches", "processors_of", "shared_leaves", "switches_of", "triples_of"]
 
 IntArray = npt.NDArray[np.int64]
 
-PLACEMENTS = ("linear", "random", "round-robin")
 
-
-def place(
-    fabric: Topology | Tree, num_ranks: int | None, placement: str, seed: int, ranks_per_host: int | None = None
-) -> IntArray:
-    """Endpoint number of every rank.
-
-    Args:
-        fabric: where.
-        num_ranks: how many; None takes as many as there are places.
-        placement: "linear" takes the first endpoints in order, "random" draws with the seed, "round-robin" takes one of
-            each host in turn; or the path of a host file (:mod:`commbench.sim.hostfile`).
-        seed: of "random".
-        ranks_per_host: so many of the first endpoints of each host are there to be taken; None: all.
-
-    Raises:
-        InputError: more ranks than places, fewer endpoints on a host, or an unknown placement.
-    """
-    host, within = _hosts_and_numbers(fabric)
-    if ranks_per_host is not None:
-        least = int(np.bincount(host).min())
-        if not 1 <= ranks_per_host <= least:
-            raise InputError(f"--ranks-per-host {ranks_per_host} on topology {fabric.name}: give 1 to {least}")
-    places = np.flatnonzero(within < (ranks_per_host or fabric.num_ranks))
-    if placement == "round-robin":
-        places = places[np.lexsort((host[places], within[places]))]
-    elif placement not in PLACEMENTS:
-        places = np.array(_listed(fabric, placement, ranks_per_host), dtype=np.int64)
-    count = len(places) if num_ranks is None else num_ranks
-    if not 1 <= count <= len(places):
-        there = "it has" if len(places) == fabric.num_ranks else f"with --placement {placement} there are"
-        raise InputError(
-            f"{count} ranks on topology {fabric.name}: {there} {len(places)} endpoints, give 1 to that many"
-        )
-    if placement == "random":
-        return places[random.Random(seed).sample(range(len(places)), count)]
-    return places[:count]
-
-
-def make_cluster(
-    fabric: Topology | Tree,
-    num_ranks: int | None = None,
-    placement: str = "linear",
-    *,
-    ranks_per_host: int | None = None,
-    routing: str | None = None,
-    seed: int = 0,
-) -> Cluster:
-    """Ranks on a fabric; arguments as for :func:`place`, ``routing`` None takes the fabric's own policy.
-
-    Raises:
-        InputError: as place; RoutingError: an unknown policy.
-    """
-    placed = place(fabric, num_ranks, placement, seed, ranks_per_host)
-    words = placement if ranks_per_host is None else f"{placement}, {ranks_per_host} per host"
-    return Cluster(placed, make_router(fabric, routing, seed), words)
-
-
-def _listed(fabric: Topology | Tree, placement: str, ranks_per_host: int | None) -> list[int]:
-    path = Path(placement)
-    if not (path.exists() or len(path.parts) > 1 or path.suffix):
-        raise InputError(f"placement {placement!r} is unknown; known: {', '.join(PLACEMENTS)}, or a host file's path")
-    return read_host_file(path, fabric, ranks_per_host)
-
-
-def _hosts_and_numbers(fabric: Topology | Tree) -> tuple[IntArray, IntArray]:
-    """Host of every endpoint, and its number among the endpoints there."""
-    if isinstance(fabric, Tree):
-        return np.arange(fabric.num_ranks), np.zeros(fabric.num_ranks, np.int64)
-    host = np.array([fabric.host_of(name) for name in fabric.ranks], dtype=np.int64)
-    host = np.unique(host, return_inverse=True)[1]
-    order = np.argsort(host, kind="stable")
-    first = np.searchsorted(host[order], np.arange(host.max() + 1))
-    within = np.empty_like(host)
-    within[order] = np.arange(len(host)) - first[host[order]]
-    return host, within
-
-
-def ranks_per_host_of(fabric: Topology | Tree, placed: IntArray) -> int:
-    """How many ranks in a row sit on each host, 1 where that differs from host to host."""
-    host = _hosts_and_numbers(fabric)[0][placed]
-    ends = np.flatnonzero(np.diff(host, append=-1))
-    runs = np.diff(ends, prepend=-1)
-    return int(runs[0]) if np.all(runs == runs[0]) and len(runs) == len(np.unique(host)) else 1
-
-
-def switches_of(topology: Topology, endpoints: Sequence[str], count: int) -> tuple[str, ...]:
-    """The switches that take part in a schedule with ``count`` of them, in its own order.
+def switches_of(cluster: Cluster, count: int) -> IntArray:
+    """Nodes of the switches that take part in a schedule with ``count`` of them, in its own order.
 
     On one host these are its NVSwitches; across hosts a leaf that all of them hang on comes first, then the other
-    leaves, spines and cores, in the topology's order.
+    leaves, spines and cores, in the fabric's order.
 
     Raises:
-        InputError: the topology has fewer.
+        InputError: the fabric has fewer.
     """
-    if count == 0:
-        return ()
-    hosts = {topology.host_of(name) for name in endpoints}
+    fabric, hosts = cluster.fabric, np.unique(cluster.hosts)
     kinds = (NodeKind.NVSWITCH,) if len(hosts) == 1 else (NodeKind.LEAF, NodeKind.SPINE, NodeKind.CORE)
-    found = [n.name for kind in kinds for n in topology.of_kind(kind) if n.host is None or n.host in hosts]
+    found = np.concatenate([fabric.of_kinds(kind) for kind in kinds])
+    found = found[np.isin(fabric.node_hosts[found], [-1, *hosts])]
     if len(found) < count:
         raise InputError(
-            f"the schedule needs {count} switches that add; topology {topology.name} has {len(found)} for it"
+            f"the schedule needs {count} switches that add; topology {fabric.name} has {len(found)} for it"
         )
-    first = [] if len(hosts) == 1 else shared_leaves(topology, endpoints)
-    return (*first, *(name for name in found if name not in first))[:count]
+    first = shared_leaves(cluster) if len(hosts) > 1 else found[:0]
+    return np.concatenate([first, found[~np.isin(found, first)]])[:count]
 
 
-def shared_leaves(topology: Topology, endpoints: Sequence[str]) -> list[str]:
-    """The leaves that every one of these endpoints has a NIC on, in the topology's order."""
-    leaves = {node.name for node in topology.of_kind(NodeKind.LEAF)}
-    on: dict[str, set[str]] = {}
-    for link in topology.links:
-        if link.dst in leaves:
-            on.setdefault(link.src, set()).add(link.dst)
-    own = [{leaf for nic in topology.nics_of.get(name, ()) for leaf in on.get(nic, ())} for name in endpoints]
-    return sorted(leaves.intersection(*own), key=lambda name: topology.by_name[name].index or 0)
+def shared_leaves(cluster: Cluster) -> IntArray:
+    """The leaves that every rank has a NIC on, in the fabric's order."""
+    fabric = cluster.fabric
+    up = fabric.to_network[np.isin(fabric.dst[fabric.to_network], fabric.of_kinds(NodeKind.LEAF))]
+    rank_of = np.full(fabric.num_nodes, -1)
+    rank_of[fabric.nics] = np.repeat(np.arange(fabric.num_ranks), np.diff(fabric.nics_first))
+    pairs = np.stack([rank_of[fabric.src[up]], fabric.dst[up]])
+    pairs = np.unique(pairs[:, np.isin(pairs[0], cluster.placed)], axis=1)
+    leaves, counts = np.unique(pairs[1], return_counts=True)
+    shared: IntArray = leaves[counts == cluster.num_ranks].astype(np.int64)
+    return shared
 
 
 def triples_of(program: FlatProgram | LoopProgram) -> tuple[IntArray, IntArray]:
@@ -166,35 +67,35 @@ def triples_of(program: FlatProgram | LoopProgram) -> tuple[IntArray, IntArray]:
     return columns[:, at].T, route_of
 
 
-def paths_of(triples: IntArray, route_of: IntArray, router: Routes, endpoints: IntArray | Sequence[str]) -> Paths:
-    """Links and routes for ranks on these endpoints: numbers of the fabric's ranks, or names where switches take part.
+def paths_of(triples: IntArray, route_of: IntArray, router: Routes, endpoints: IntArray) -> Paths:
+    """Links and routes for ranks on these endpoints.
 
     Args:
         triples, route_of: as :func:`triples_of` gives them.
         router: of the fabric.
-        endpoints: of every rank of the program.
+        endpoints: of every rank of the program, as numbers of the fabric's ranks.
     """
-    fabric = router.fabric
     src, dst, channel = triples.T
-    if isinstance(endpoints, np.ndarray):
-        first, links = router.routes(endpoints[src], endpoints[dst], channel)
-        latency_ps = route_latencies_ps(fabric, first, links)
-        return Paths(fabric.bandwidths, first, links.astype(np.int64), latency_ps, route_of)
-    from commbench.routing.router import Router  # loads networkx
-
-    assert isinstance(router, Router), "only a graph has names"
-    routes = [router.route_between(endpoints[a], endpoints[b], c) for a, b, c in triples.tolist()]
-    return Paths.of_lists(
-        fabric.bandwidths.tolist(), routes, [router.latency_ps(route) for route in routes], route_of.tolist()
-    )
+    return _paths(router.fabric, router.routes(endpoints[src], endpoints[dst], channel), route_of)
 
 
-def processors_of(fabric: Topology | Tree, endpoints: IntArray | Sequence[str]) -> Processors:
+def paths_with_switches(triples: IntArray, route_of: IntArray, cluster: Cluster, switches: IntArray) -> Paths:
+    """The same where ``switches`` (nodes) take part behind the ranks."""
+    nodes = np.concatenate([cluster.fabric.endpoints[cluster.placed].astype(np.int64), switches])
+    src, dst, channel = triples.T
+    assert isinstance(cluster.router, Router), "only a whole fabric has switches"
+    return _paths(cluster.fabric, cluster.router.between(nodes[src], nodes[dst], channel), route_of)
+
+
+def _paths(fabric: Fabric, routes: tuple[Rows, Links], route_of: IntArray) -> Paths:
+    first, links = routes
+    latency_ps = route_latencies_ps(fabric, first, links)
+    return Paths(fabric.bandwidths, first, links.astype(np.int64), latency_ps, route_of)
+
+
+def processors_of(fabric: Fabric, endpoints: IntArray) -> Processors:
     """The processors that handle messages, by the fabric's costs."""
     costs = fabric.costs
     if costs.cores_per_host is None:
         return Processors(costs.message_overhead_ps)
-    assert isinstance(fabric, Topology), "hosts of a tree have one rank each"
-    names = [fabric.ranks[e] for e in endpoints] if isinstance(endpoints, np.ndarray) else endpoints
-    pools = tuple(fabric.host_of(name) for name in names)
-    return Processors(costs.message_overhead_ps, pools, costs.cores_per_host)
+    return Processors(costs.message_overhead_ps, tuple(fabric.host_of[endpoints].tolist()), costs.cores_per_host)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is connected: hosts, links and switches of one machine or a whole cluster, as an immutable graph."""
+"""What is connected: hosts, links and switches of one machine or a whole cluster, as immutable arrays."""
 
-from commbench.topology.load import find_topology, list_topologies, load_fabric, load_topology
+from commbench.topology.fabric import Fabric, fabric_of
+from commbench.topology.load import find_topology, list_topologies, load_fabric
 from commbench.topology.model import (
     ENDPOINT_KINDS,
     EndpointCosts,
@@ -11,23 +12,20 @@ from commbench.topology.model import (
     NodeKind,
     Provenance,
     Quantity,
-    Topology,
 )
-from commbench.topology.tree import Tree
 
 __all__ = [
     "ENDPOINT_KINDS",
     "EndpointCosts",
+    "Fabric",
     "Link",
     "LinkKind",
     "Node",
     "NodeKind",
     "Provenance",
     "Quantity",
-    "Topology",
-    "Tree",
+    "fabric_of",
     "find_topology",
     "list_topologies",
     "load_fabric",
-    "load_topology",
 ]

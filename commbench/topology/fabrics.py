@@ -1,120 +1,241 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How hosts are joined: pure functions from host parts to the parts of a whole fabric.
+"""The kinds of fabric that are trees of switches (:mod:`commbench.topology.clos`), and that of one host alone."""
 
-Every fabric keeps two promises that routing relies on. Host h hangs on leaf ``h // hosts_per_leaf`` (or, with
-rails, on the leaves of unit ``h // hosts_per_leaf``), and every switch lists its upward neighbours in index
-order, so "neighbour number d % n" means the same switch each time. Bandwidth above the leaves is never typed
-in: it follows from the links below and the oversubscription, which is (bandwidth down) / (bandwidth up) of a
-switch.
-"""
-
-import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal
 
 from commbench.errors import TopologyError
-from commbench.topology.model import LinkKind, Node, NodeKind
-from commbench.topology.parts import Cable, Parts, Wire, join, pairs
-from commbench.topology.tiers import Tier
+from commbench.topology import tiers
+from commbench.topology.cabling import Cabling
+from commbench.topology.clos import clos
+from commbench.topology.fabric import Stage
+from commbench.topology.kinds import FabricKind, register
+from commbench.topology.sections import (
+    DerivedLinkSection,
+    Hosts,
+    LinkSection,
+    Planes,
+    Ports,
+    Ratio,
+    Section,
+    Switches,
+)
 
-__all__ = ["clos", "num_nics", "rail_only", "single"]
+__all__ = ["NoFabric"]
 
 
-def single(hosts: Sequence[Parts]) -> Parts:
-    """One host and no network. No endpoint has a NIC to reach others by, so ``nics_of`` is empty.
+@register
+class NoFabric(FabricKind):
+    """``kind: none``: one host."""
 
-    Raises:
-        TopologyError: not exactly one host.
-    """
-    if len(hosts) != 1:
-        raise TopologyError(f"fabric.kind: 'none' joins nothing, so it takes one host, not {len(hosts)}")
-    return Parts(hosts[0].nodes, hosts[0].cables, hosts[0].ranks)
+    kind: Literal["none"]
+
+    def join(self, net: Cabling) -> tuple[Stage, ...]:
+        """Nothing is added."""
+        return ()
+
+    def check_hosts(self, nics: int, routing: str) -> None:
+        """Any host will do."""
 
 
-def clos(hosts: Sequence[Parts], tiers: Sequence[Tier], *, rails: bool = False) -> Parts:
-    """Hosts under a tree of switches: a star, a leaf-spine fabric or a fat tree, as ``tiers`` say.
+class TreeKind(FabricKind):
+    """A tree of switches: ``tiers`` says which, and ``links`` which sections its links are given in, from below."""
 
-    Switch number i of a tier that has p switches over each of its subtrees is switch i % p of subtree i // p; it joins
-    its own ``above`` switches of the next tier, so that "neighbour number d % n" means the same switch to every flow.
-    With rails, NIC r of every host joins the leaf of rail r, and each leaf is a subtree of its own to the next tier.
-    Cables come tier by tier, in the order of their lower ends and then of their upper ends.
+    downlink: LinkSection
+    planes: Planes = 1
+    rails: ClassVar[bool] = False
+    with_rails: ClassVar[str] = "rail-optimized"  # the kind that has them
 
-    Args:
-        hosts: the hosts; all have the same number of NICs.
-        tiers: the shape, from the leaves up (:mod:`commbench.topology.tiers`).
-        rails: whether a host's NICs join a leaf each instead of all the same.
+    def tiers(self, nics: int) -> tuple[tiers.Tier, ...]:
+        """The switches over hosts of so many NICs, at line rate and with one cable for each link."""
+        raise NotImplementedError
 
-    Raises:
-        TopologyError: no host, hosts without or with different numbers of NICs, or not as many as the tiers join.
-    """
-    nics = _nics(hosts)
-    if len(hosts) * (len(nics[0]) if rails else 1) != math.prod(tier.below for tier in tiers):
-        raise TopologyError(f"fabric.hosts: {len(hosts)} are not the hosts that the tiers join")
-    below, switches, cables = nics, list[Node](), list[Cable]()
-    for tier in tiers:
-        planes = 1 if below is nics and not rails else len(below[0])  # 1: all NICs of a host join the same leaf
-        width, groups = planes * tier.above, len(below) // tier.below
-        made = _rail_leaves(groups, width) if rails and below is nics else _switches(tier.kind, groups * width)
-        over = [[node.name for node in made[i : i + width]] for i in range(0, len(made), width)]
-        ends = (
-            (name, top)
-            for g, group in enumerate(below)
-            for q, name in enumerate(group)
-            for top in over[g // tier.below][q % planes * tier.above :][: tier.above]
+    def links(self) -> Sequence[LinkSection | DerivedLinkSection]:
+        """Sections of the links below each tier."""
+        return (self.downlink,)
+
+    def join(self, net: Cabling) -> tuple[Stage, ...]:
+        """The tree, with what flows get of each line rate."""
+        made = self.tiers(net.nics_per_host)
+        bundles = [getattr(link, "links", 1) for link in self.links()]
+        shaped = [
+            replace(tier, wire=tier.wire.times(link.share / cables), cables=cables)
+            for tier, link, cables in zip(made, self.links(), bundles, strict=True)
+        ]
+        return clos(net, [replace(shaped[0], above=self.planes), *shaped[1:]], rails=self.rails)
+
+    def check_hosts(self, nics: int, routing: str) -> None:
+        """Routing by rails needs rails."""
+        super().check_hosts(nics, routing)
+        if routing == "rail-aware" and nics > 1 and not self.rails and len(self.links()) > 1:
+            raise TopologyError(
+                f"fabric.kind: {self.kind!r} has all {nics} NICs of a host on one leaf, so routing rail-aware "
+                f"finds no rails; type `kind: {self.with_rails}`, or `routing: d-mod-k`"
+            )
+
+
+@register
+class StarFabric(TreeKind):
+    """``kind: star``: all NICs on one switch."""
+
+    kind: Literal["star"]
+    hosts: Hosts
+
+    def tiers(self, nics: int) -> tuple[tiers.Tier, ...]:
+        """One leaf."""
+        return tiers.star(self.hosts, downlink=self.downlink.line)
+
+
+class TwoTierFabric(TreeKind):
+    """Two tiers, of whichever kind."""
+
+    hosts: Hosts
+    hosts_per_leaf: Hosts
+    spines: Switches
+    oversubscription: Ratio
+    uplink: DerivedLinkSection
+
+    def check(self) -> None:
+        """Hosts fill whole leaves."""
+        tiers.check_units(self.hosts, self.hosts_per_leaf)
+
+    def tiers(self, nics: int) -> tuple[tiers.Tier, ...]:
+        """Leaves and spines."""
+        make = tiers.rail_optimized if self.rails else tiers.leaf_spine
+        return make(
+            self.hosts,
+            nics,
+            hosts_per_leaf=self.hosts_per_leaf,
+            spines=self.spines,
+            oversubscription=self.oversubscription,
+            downlink=self.downlink.line,
+            uplink_latency_ps=self.uplink.latency.picoseconds,
         )
-        cables += pairs(ends, LinkKind.NETWORK, tier.wire)
-        switches += made
-        below = [[node.name] for node in made] if rails and below is nics else over
-    return join(*hosts, Parts(tuple(switches), tuple(cables)))
+
+    def links(self) -> Sequence[LinkSection | DerivedLinkSection]:
+        """Those below and above the leaves."""
+        return (self.downlink, self.uplink)
 
 
-def rail_only(hosts: Sequence[Parts], *, downlink: Wire) -> Parts:
-    """NIC r of every host goes to leaf r, and nothing joins the leaves: rails meet only inside a host.
+@register
+class LeafSpineFabric(TwoTierFabric):
+    """``kind: leaf-spine``: all NICs of a host on one leaf."""
 
-    ::
+    kind: Literal["leaf-spine"]
 
-        leaf0 (rail 0)   leaf1 (rail 1)    leaves = nics
-          |  \\            |  \\             directed links, hosts apart: 2 x hosts x nics
-        h0    h1         h0    h1          traffic between rails crosses NVLink first (PXN)
 
-    Args:
-        hosts: the hosts; all have the same number of NICs.
-        downlink: one direction of one NIC-leaf link.
+class TierRatios(Section):
+    """Oversubscription of the leaves and of the spines, in three tiers."""
 
-    Raises:
-        TopologyError: no host, or hosts that differ in their number of NICs.
+    leaf: Ratio
+    spine: Ratio
 
-    Source: W. Wang et al., "Rail-only: A Low-Cost High-Performance Network for Training LLMs with Trillion
-    Parameters", HotI 2024.
+
+class ThreeTiers(TreeKind):
+    """Three tiers, of whichever kind; ``pods`` are the counts of one."""
+
+    oversubscription: TierRatios
+    uplink: DerivedLinkSection
+    core_link: DerivedLinkSection
+    with_rails: ClassVar[str] = "rail-three-tier"
+
+    @property
+    def pods(self) -> tiers.Pods:
+        """The counts together."""
+        raise NotImplementedError
+
+    def tiers(self, nics: int) -> tuple[tiers.Tier, ...]:
+        """Leaves, spines and cores."""
+        return tiers.three_tier(
+            self.num_hosts,
+            nics,
+            pods=self.pods,
+            leaf_oversubscription=self.oversubscription.leaf,
+            spine_oversubscription=self.oversubscription.spine,
+            downlink=self.downlink.line,
+            uplink_latency_ps=self.uplink.latency.picoseconds,
+            core_latency_ps=self.core_link.latency.picoseconds,
+            rails=self.rails,
+        )
+
+    def links(self) -> Sequence[LinkSection | DerivedLinkSection]:
+        """Those below each tier."""
+        return (self.downlink, self.uplink, self.core_link)
+
+
+@register
+class FatTreeFabric(ThreeTiers):
+    """``kind: fat-tree``: k-ary, three tiers, k^3/4 hosts."""
+
+    kind: Literal["fat-tree"]
+    k: Ports
+
+    @property
+    def pods(self) -> tiers.Pods:
+        """The counts that follow from k."""
+        return tiers.k_ary(self.k)
+
+    @property
+    def num_hosts(self) -> int:
+        """Those of all k pods."""
+        return self.k * self.pods.hosts
+
+    def check(self) -> None:
+        """Switches have as many ports up as down."""
+        tiers.k_ary(self.k)
+
+
+@register
+class ThreeTierFabric(ThreeTiers):
+    """``kind: three-tier``: pods of leaves and spines, under cores in one plane for each spine of a pod."""
+
+    kind: Literal["three-tier"]
+    hosts: Hosts
+    hosts_per_leaf: Hosts
+    leaves_per_pod: Switches
+    spines_per_pod: Switches
+    cores: Hosts
+
+    @property
+    def pods(self) -> tiers.Pods:
+        """The counts together."""
+        return tiers.Pods(self.hosts_per_leaf, self.leaves_per_pod, self.spines_per_pod, self.cores)
+
+    def check(self) -> None:
+        """Hosts fill whole pods, and cores whole planes."""
+        if not self.rails:
+            tiers.check_pods(self.hosts, self.pods)
+
+
+@register
+class RailOptimizedFabric(TwoTierFabric):
+    """``kind: rail-optimized``: one leaf per rail and unit, under common spines."""
+
+    kind: Literal["rail-optimized"]
+    rails: ClassVar[bool] = True
+
+
+@register
+class RailThreeTierFabric(ThreeTierFabric):
+    """``kind: rail-three-tier``: the same with a leaf for each rail; ``leaves_per_pod`` counts those of all rails."""
+
+    kind: Literal["rail-three-tier"]  # type: ignore[assignment]
+    rails: ClassVar[bool] = True
+
+    def check_hosts(self, nics: int, routing: str) -> None:
+        """Leaves share out to rails, and hosts fill whole pods."""
+        super().check_hosts(nics, routing)
+        tiers.check_pods(self.hosts, self.pods, rails=nics)
+
+
+@register
+class RailOnlyFabric(StarFabric):
+    """``kind: rail-only``: one leaf per rail, no spines: rails meet only inside a host.
+
+    Source: W. Wang et al., "Rail-only: A Low-Cost High-Performance Network for Training LLMs with Trillion Parameters",
+    HotI 2024.
     """
-    nics = _nics(hosts)
-    leaves = _rail_leaves(1, len(nics[0]))
-    down = ((nic, leaves[r].name) for ports in nics for r, nic in enumerate(ports))
-    return join(*hosts, Parts(leaves, pairs(down, LinkKind.NETWORK, downlink)))
 
-
-def _switches(kind: NodeKind, count: int) -> tuple[Node, ...]:
-    return tuple(Node(f"{kind.value}{i}", kind, None, i) for i in range(count))
-
-
-def _rail_leaves(units: int, rails: int) -> tuple[Node, ...]:
-    return tuple(Node(f"leaf{i}", NodeKind.LEAF, None, i, i % rails) for i in range(units * rails))
-
-
-def num_nics(hosts: Sequence[Parts]) -> int:
-    """NICs of every host.
-
-    Raises:
-        TopologyError: no host, hosts without NICs, or hosts that differ in their number.
-    """
-    return len(_nics(hosts)[0])
-
-
-def _nics(hosts: Sequence[Parts]) -> list[list[str]]:
-    """NIC names of each host; all hosts have the same number, one or more."""
-    nics = [[node.name for node in host.nodes if node.kind is NodeKind.NIC] for host in hosts]
-    counts = {len(ports) for ports in nics}
-    if not nics or counts == {0}:
-        raise TopologyError("host.nics: 0 in every host; a fabric joins hosts by their NICs, so 1 or more")
-    if len(counts) > 1:
-        raise TopologyError(f"host.nics: {sorted(counts)} differ; a fabric needs as many NICs in every host")
-    return nics
+    kind: Literal["rail-only"]  # type: ignore[assignment]
+    rails: ClassVar[bool] = True

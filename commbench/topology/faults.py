@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from commbench.errors import TopologyError, UnitError
 from commbench.topology.explain import explained
-from commbench.topology.model import Topology
+from commbench.topology.fabric import Fabric
 from commbench.topology.sections import Section, Text
 from commbench.units import format_time, parse_duration_ps, parse_size, seconds
 from commbench.yaml_reader import read_yaml
@@ -125,7 +125,7 @@ def load_faults(path: Path) -> FaultScript:
     return FaultScript(tuple(sorted(faults, key=lambda fault: fault.at_ps)), str(path))
 
 
-def require_fits(script: FaultScript, topology: Topology) -> None:
+def require_fits(script: FaultScript, topology: Fabric) -> None:
     """Refuse a script that speaks of links or ranks that the topology does not have.
 
     Raises:
@@ -133,7 +133,7 @@ def require_fits(script: FaultScript, topology: Topology) -> None:
     """
     for fault in script.faults:
         if isinstance(fault, LinkFault):
-            if not topology.graph.has_edge(fault.src, fault.dst):
+            if not len(topology.links_between(fault.src, fault.dst)):
                 raise TopologyError(f"{script.origin}: {fault}: {topology.name} has no link {fault.src} -> {fault.dst}")
             continue
         for rank in (fault.src, fault.dst) if isinstance(fault, Background) else (fault.rank,):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from commbench.errors import TopologyError
-from commbench.topology.model import Link, LinkKind, Node, NodeKind, Topology
-from commbench.topology.tree import Tree
+from commbench.topology.fabric import Fabric
+from commbench.topology.model import Link, LinkKind, Node, NodeKind
 from commbench.units import format_bandwidth, format_time, seconds
 
 __all__ = ["MOST_HOSTS", "MOST_SHOWN", "Box", "Drawing", "Label", "Panel", "Stroke", "drawable", "layout", "link_word"]
@@ -104,8 +104,8 @@ class Drawing:
     note: str
 
 
-def drawable(fabric: Topology | Tree) -> Topology:
-    """The full graph that a picture needs.
+def drawable(fabric: Fabric) -> Fabric:
+    """The fabric, if it is one for a picture.
 
     Raises:
         TopologyError: more than :data:`MOST_HOSTS` hosts.
@@ -115,10 +115,10 @@ def drawable(fabric: Topology | Tree) -> Topology:
             f"topology {fabric.name}: {fabric.num_hosts} hosts are too many to draw, at most {MOST_HOSTS}; "
             f"`commbench topology show {fabric.name}` has its counts"
         )
-    return fabric.topology() if isinstance(fabric, Tree) else fabric
+    return fabric
 
 
-def layout(topology: Topology) -> Drawing:
+def layout(topology: Fabric) -> Drawing:
     """The picture of ``topology``: its fabric, if it has one, and its first host opened up."""
     tiers = [tier for kind in _TIERS if (tier := list(topology.of_kind(kind)))]
     fabric = [box for i, tier in enumerate(tiers) for box in _tier(tier, _TOP + 20 + i * _TIER_STEP)]
@@ -192,16 +192,16 @@ def _is_leaf(box: Box) -> bool:
     return box.kind is NodeKind.LEAF or box.gap
 
 
-def _leaves_of(topology: Topology) -> dict[int, set[str]]:
+def _leaves_of(topology: Fabric) -> dict[int, set[str]]:
     """Leaf names that each host is cabled to."""
     leaves: dict[int, set[str]] = {}
     for link in topology.links:
         if topology.by_name[link.dst].kind is NodeKind.LEAF and topology.by_name[link.src].kind is NodeKind.NIC:
-            leaves.setdefault(topology.host_of(link.src), set()).add(link.dst)
+            leaves.setdefault(topology.by_name[link.src].host or 0, set()).add(link.dst)
     return leaves
 
 
-def _host_boxes(topology: Topology, leaves: list[Box], y: float) -> list[Box]:
+def _host_boxes(topology: Fabric, leaves: list[Box], y: float) -> list[Box]:
     """Hosts under their leaf where each has one, else (rails) side by side."""
     of_host = _leaves_of(topology)
     items = {host: (f"h{host}", f"h{host}", None) for host in sorted(of_host)}
@@ -217,7 +217,7 @@ def _host_boxes(topology: Topology, leaves: list[Box], y: float) -> list[Box]:
     return boxes
 
 
-def _open_host(topology: Topology, y: float) -> list[Box]:
+def _open_host(topology: Fabric, y: float) -> list[Box]:
     """Every node of host 0 (rows from the NICs down), each under what it hangs on."""
     nodes = [node for node in topology.nodes if node.host == 0]
     place: dict[str, Box] = {}
@@ -230,7 +230,7 @@ def _open_host(topology: Topology, y: float) -> list[Box]:
     return list(place.values())
 
 
-def _drawn(topology: Topology, fabric: list[Box], inside: list[Box]) -> Iterator[tuple[Link, Box, Box]]:
+def _drawn(topology: Fabric, fabric: list[Box], inside: list[Box]) -> Iterator[tuple[Link, Box, Box]]:
     """Links with both ends in the picture, each full-duplex pair once; a NIC's outer end is its host."""
     outer, inner = {box.name: box for box in fabric}, {box.name: box for box in inside}
     seen: set[tuple[Box, Box]] = set()
@@ -245,7 +245,7 @@ def _drawn(topology: Topology, fabric: list[Box], inside: list[Box]) -> Iterator
                 yield link, a, b
 
 
-def _outer_ends(topology: Topology, link: Link) -> tuple[str, str]:
+def _outer_ends(topology: Fabric, link: Link) -> tuple[str, str]:
     src, dst = (topology.by_name[name] for name in (link.src, link.dst))
     return (
         src.name if src.host is None else f"h{src.host}",
@@ -258,7 +258,7 @@ def _arc(a: Box, b: Box) -> float:
     return 14 + 0.11 * abs(a.x - b.x) if a.kind is b.kind is NodeKind.GPU else 0.0
 
 
-def _strokes(topology: Topology, links: Sequence[tuple[Link, Box, Box]]) -> Iterator[Stroke]:
+def _strokes(topology: Fabric, links: Sequence[tuple[Link, Box, Box]]) -> Iterator[Stroke]:
     thinnest: dict[LinkKind, float] = {}
     for link, _, _ in links:
         thinnest[link.kind] = min(link.bandwidth, thinnest.get(link.kind, link.bandwidth))
@@ -280,7 +280,7 @@ def _ends(a: Box, b: Box) -> tuple[tuple[float, float], tuple[float, float]]:
     return (a.nearest_x(b.x), a.y + side * a.height / 2), (b.nearest_x(a.x), b.y - side * b.height / 2)
 
 
-def _labels(topology: Topology, links: Sequence[tuple[Link, Box, Box]]) -> list[Label]:
+def _labels(topology: Fabric, links: Sequence[tuple[Link, Box, Box]]) -> list[Label]:
     """One label per make of link, level with the links it speaks of, at least 34 units apart."""
     heights: dict[tuple[object, ...], list[float]] = {}
     for link, a, b in links:
@@ -296,13 +296,13 @@ def _labels(topology: Topology, links: Sequence[tuple[Link, Box, Box]]) -> list[
     return labels
 
 
-def _make(topology: Topology, link: Link) -> tuple[object, ...]:
+def _make(topology: Fabric, link: Link) -> tuple[object, ...]:
     """What links under one label share: kind, bandwidth, latency; in the network the two tiers as well."""
     ends = sorted(topology.by_name[name].kind for name in (link.src, link.dst))
     return (link.kind, link.bandwidth, link.latency_ps, *(ends if link.kind is LinkKind.NETWORK else ()))
 
 
-def _count_makes(topology: Topology) -> dict[tuple[object, ...], int]:
+def _count_makes(topology: Fabric) -> dict[tuple[object, ...], int]:
     """Links of each make in the whole topology; both directions of a full-duplex link count once."""
     ends: dict[tuple[object, ...], set[frozenset[str]]] = {}
     for link in topology.links:
@@ -310,7 +310,7 @@ def _count_makes(topology: Topology) -> dict[tuple[object, ...], int]:
     return {make: len(pairs) for make, pairs in ends.items()}
 
 
-def _between(topology: Topology, link: Link) -> str:
+def _between(topology: Fabric, link: Link) -> str:
     if link.kind is not LinkKind.NETWORK:
         return link_word(topology, link.kind)
     return " – ".join(topology.by_name[name].kind.value for name in (link.src, link.dst)).replace("nic", "NIC")
@@ -322,13 +322,13 @@ def _rate(link: Link) -> str:
     )
 
 
-def link_word(topology: Topology, kind: LinkKind) -> str:
+def link_word(topology: Fabric, kind: LinkKind) -> str:
     """What people call links of this kind; GPUs without NVSwitch may be joined by another maker's links."""
     nvlink = "NVLink" if any(topology.of_kind(NodeKind.NVSWITCH)) else "GPU link"
     return {LinkKind.NVLINK: nvlink, LinkKind.PCIE: "PCIe"}.get(kind, f"{kind.value} link")
 
 
-def _panel(topology: Topology, inside: Sequence[Box], top: float, bottom: float) -> Panel:
+def _panel(topology: Fabric, inside: Sequence[Box], top: float, bottom: float) -> Panel:
     hosts, middle = topology.num_hosts, (_LEFT + _RIGHT) / 2
     title = "inside the host" if hosts == 1 else f"inside host h0, one of {hosts} equal ones"
     narrow = max(box.x for box in inside) - min(box.x for box in inside) < 100
@@ -336,7 +336,7 @@ def _panel(topology: Topology, inside: Sequence[Box], top: float, bottom: float)
     return Panel(title, middle - half, middle + half, top, bottom)
 
 
-def _note(topology: Topology, fabric: Iterable[Box]) -> str:
+def _note(topology: Fabric, fabric: Iterable[Box]) -> str:
     """How much of each tier is drawn, where something is left out."""
     drawn = [box.kind for box in fabric if not box.gap]
     counts = {kind.value + "s": (drawn.count(kind), sum(1 for _ in topology.of_kind(kind))) for kind in _TIERS}

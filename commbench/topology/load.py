@@ -4,22 +4,18 @@
 An error names file, line, key path, value and rule; all that is wrong with a file is said at once.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from commbench.errors import TopologyError
-from commbench.topology.model import Topology
 from commbench.topology.search import find_file, list_names, shown
 
 if TYPE_CHECKING:
+    from commbench.topology.fabric import Fabric
     from commbench.topology.schema import TopologyFile
-    from commbench.topology.tree import Tree
     from commbench.yaml_reader import Document
 
-__all__ = ["find_topology", "list_topologies", "load_fabric", "load_topology"]
-
-T = TypeVar("T")
+__all__ = ["find_topology", "list_topologies", "load_fabric"]
 
 
 def list_topologies() -> tuple[str, ...]:
@@ -27,32 +23,13 @@ def list_topologies() -> tuple[str, ...]:
     return list_names("topology")
 
 
-def load_topology(name_or_path: str | Path) -> Topology:
-    """The topology of that name in ``topologies/``, or of the file at that path (ending in .yaml).
+def load_fabric(name_or_path: str | Path) -> "Fabric":
+    """The fabric of that name in ``topologies/``, or of the file at that path (ending in .yaml).
 
     Raises:
         TopologyError: no such file, or a file that breaks a rule; one line with file, key, value and rule.
     """
-    from commbench.topology.build import build_topology
-
-    return _load(name_or_path, build_topology)
-
-
-def load_fabric(name_or_path: str | Path) -> "Tree | Topology":
-    """The same, in closed form where the file describes a tree of plain hosts: quick at any size, no graph.
-
-    Raises:
-        TopologyError: as load_topology.
-    """
-    from commbench.topology.build import build_topology, build_tree
-
-    def build(document: "TopologyFile", origin: str) -> "Tree | Topology":
-        return build_tree(document, origin) or build_topology(document, origin)
-
-    return _load(name_or_path, build)
-
-
-def _load(name_or_path: str | Path, build: "Callable[[TopologyFile, str], T]") -> T:
+    from commbench.topology.build import build_fabric
     from commbench.topology.explain import explained_rule
     from commbench.yaml_reader import problems_text
 
@@ -60,7 +37,7 @@ def _load(name_or_path: str | Path, build: "Callable[[TopologyFile, str], T]") -
     file = _parse(path)
     document = _checked(file, path)
     try:
-        return build(document, file.shown)
+        return build_fabric(document, file.shown)
     except TopologyError as error:
         raise TopologyError(problems_text(file.shown, [explained_rule(file, str(error))])) from None
 

@@ -1,24 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is connected: an immutable directed graph of ranks, switches and NICs.
+"""The words of a fabric: kinds of nodes and links, numbers with their origin, nodes and links as objects."""
 
-A :class:`Topology` is made once (by :mod:`commbench.topology.load` or a builder) and never changes. Links are
-directed and numbered; everything downstream (routes, solver, engines, pictures) speaks of links by that number.
-"""
-
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
-
-from commbench.errors import TopologyError
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 __all__ = [
     "ENDPOINT_KINDS",
@@ -30,7 +17,6 @@ __all__ = [
     "NodeKind",
     "Provenance",
     "Quantity",
-    "Topology",
     "read_only",
 ]
 
@@ -136,136 +122,3 @@ class EndpointCosts:
     message_overhead_ps: int = 0
     reduction_ps_per_byte: float = 0.0
     cores_per_host: int | None = None
-
-
-@dataclass(frozen=True)
-class Topology:
-    """An immutable fabric.
-
-    Attributes:
-        name: as users call it, for example "fat-tree-16".
-        nodes: every vertex, in a fixed order.
-        links: every directed link; ``links[i].index == i``.
-        ranks: names of the endpoints that run a rank, in rank order (rank r runs on ``ranks[r]``).
-        nics_of: for an endpoint, the names of its NICs, those that are nearest to it and to no other; its channels take
-            them in turn. Absent inside one-host machines.
-        costs: per-rank costs, the same for all ranks.
-        routing: name of the routing policy that this fabric uses unless the user asks for another.
-        description: one line for people.
-        numbers: every number that went in, by its key path, with origin; shown by ``topology show`` and the report.
-        origin: file or builder call that made it.
-        device: what computes in its hosts, as its file names it; "" where nobody says.
-
-    Raises:
-        TopologyError: a duplicate or unknown name, a self link, a rank that is no endpoint, or a graph in which
-            some rank cannot reach another.
-    """
-
-    name: str
-    nodes: tuple[Node, ...]
-    links: tuple[Link, ...]
-    ranks: tuple[str, ...]
-    routing: str
-    nics_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    costs: EndpointCosts = EndpointCosts()
-    description: str = ""
-    numbers: Mapping[str, Quantity] = field(default_factory=dict)
-    origin: str = ""
-    device: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "nics_of", MappingProxyType(dict(self.nics_of)))
-        object.__setattr__(self, "numbers", MappingProxyType(dict(self.numbers)))
-        self._check_names()
-        self._check_connected()
-
-    def _check_names(self) -> None:
-        if len(self.by_name) != len(self.nodes):
-            names = [node.name for node in self.nodes]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise TopologyError(f"topology {self.name}: node name {twice!r} is used twice")
-        for i, link in enumerate(self.links):
-            if link.index != i or link.src == link.dst or not {link.src, link.dst} <= self.by_name.keys():
-                raise TopologyError(
-                    f"topology {self.name}: link {i} {link.src!r} -> {link.dst!r} is not a link between two nodes"
-                )
-            if not link.bandwidth > 0 or link.latency_ps < 0:
-                raise TopologyError(
-                    f"topology {self.name}: link {link.src} -> {link.dst} needs bandwidth > 0 and latency >= 0, "
-                    f"not {link.bandwidth} B/s and {link.latency_ps} ps"
-                )
-        for name in self.ranks:
-            if name not in self.by_name or self.by_name[name].kind not in ENDPOINT_KINDS:
-                raise TopologyError(f"topology {self.name}: rank on {name!r}, which is no GPU or CPU of it")
-
-    def _check_connected(self) -> None:
-        if not self.ranks:
-            raise TopologyError(f"topology {self.name}: no rank, at least one is needed")
-        import networkx as nx  # here, because it takes longer to load than most topologies that need no graph
-
-        first = self.ranks[0]
-        # Every rank reaches every other if the first one reaches all and all reach it.
-        for reached, way in (
-            (nx.descendants(self.graph, first), "{0} to {1}"),
-            (nx.ancestors(self.graph, first), "{1} to {0}"),
-        ):
-            for name in self.ranks[1:]:
-                if name not in reached:
-                    path = way.format(first, name)
-                    raise TopologyError(f"topology {self.name}: the graph is not connected: no path leads from {path}")
-
-    @property
-    def num_ranks(self) -> int:
-        """World size when every endpoint runs one rank."""
-        return len(self.ranks)
-
-    @cached_property
-    def by_name(self) -> Mapping[str, Node]:
-        """Node by name."""
-        return MappingProxyType({node.name: node for node in self.nodes})
-
-    @cached_property
-    def bandwidths(self) -> NDArray[np.float64]:
-        """Bandwidth of every link by its number, bytes/s; read-only."""
-        return read_only(np.array([link.bandwidth for link in self.links], np.float64))
-
-    @cached_property
-    def latencies_ps(self) -> NDArray[np.int64]:
-        """Latency of every link by its number, picoseconds; read-only."""
-        return read_only(np.array([link.latency_ps for link in self.links], np.int64))
-
-    @cached_property
-    def graph(self) -> "nx.DiGraph":
-        """Frozen networkx graph; nodes carry ``node`` (Node), edges ``link`` (Link). Parallel links are refused."""
-        import networkx as nx
-
-        graph = nx.DiGraph(name=self.name)
-        for node in self.nodes:
-            graph.add_node(node.name, node=node)
-        for link in self.links:
-            if graph.has_edge(link.src, link.dst):
-                raise TopologyError(
-                    f"topology {self.name}: two links {link.src} -> {link.dst}; give one link with the summed bandwidth"
-                )
-            graph.add_edge(link.src, link.dst, link=link)
-        return nx.freeze(graph)
-
-    @cached_property
-    def num_hosts(self) -> int:
-        """Number of hosts that hold at least one node."""
-        return len({node.host for node in self.nodes if node.host is not None})
-
-    def host_of(self, name: str) -> int:
-        """Host number of an endpoint or NIC.
-
-        Raises:
-            TopologyError: the node belongs to no host.
-        """
-        host = self.by_name[name].host
-        if host is None:
-            raise TopologyError(f"topology {self.name}: {name} belongs to no host")
-        return host
-
-    def of_kind(self, *kinds: NodeKind) -> Iterable[Node]:
-        """The nodes of these kinds, in order."""
-        return (node for node in self.nodes if node.kind in kinds)

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bricks that hosts and fabrics are built from, before their links are numbered.
+"""The bricks that hosts are built from, before their links are numbered.
 
-A builder yields :class:`Parts`; :func:`join` lays parts side by side; :func:`assemble` numbers the links and
-makes the :class:`~commbench.topology.model.Topology`.
+A builder yields :class:`Parts`, :func:`join` lays parts side by side; :mod:`commbench.topology.cabling` makes as many
+hosts of them as there are.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from commbench.topology.model import EndpointCosts, Link, LinkKind, Node, Quantity, Topology
+from commbench.topology.model import LinkKind, Node
 
-__all__ = ["Cable", "Parts", "Wire", "assemble", "duplex", "join", "pairs"]
+__all__ = ["Cable", "Parts", "Wire", "duplex", "join", "pairs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Cable:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A piece of a topology: nodes, directed cables, rank names in order, nearest NICs of each rank."""
+    """A piece of a host: nodes, directed cables, rank names in order, nearest NICs of each rank."""
 
     nodes: tuple[Node, ...]
     cables: tuple[Cable, ...]
@@ -62,39 +62,4 @@ def join(*parts: Parts) -> Parts:
         tuple(cable for part in parts for cable in part.cables),
         tuple(rank for part in parts for rank in part.ranks),
         {rank: nics for part in parts for rank, nics in part.nics_of.items()},
-    )
-
-
-def assemble(
-    parts: Parts,
-    *,
-    name: str,
-    routing: str,
-    costs: EndpointCosts,
-    description: str = "",
-    numbers: Mapping[str, Quantity] | None = None,
-    origin: str = "",
-    device: str = "",
-) -> Topology:
-    """Number the links of ``parts`` in their order and make the topology.
-
-    Raises:
-        TopologyError: the parts do not make a valid, connected topology.
-    """
-    links = tuple(
-        Link(i, cable.src, cable.dst, cable.kind, cable.wire.bandwidth, cable.wire.latency_ps)
-        for i, cable in enumerate(parts.cables)
-    )
-    return Topology(
-        name=name,
-        nodes=parts.nodes,
-        links=links,
-        ranks=parts.ranks,
-        routing=routing,
-        nics_of=parts.nics_of,
-        costs=costs,
-        description=description,
-        numbers=numbers or {},
-        origin=origin,
-        device=device,
     )

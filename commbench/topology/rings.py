@@ -13,9 +13,12 @@ effects of treatments", Australian J. Sci. Res. A 2 (1949) 149-168 (even n: n on
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from commbench.topology.model import Topology
+import numpy as np
+from numpy.typing import NDArray
+
+from commbench.topology.fabric import Fabric
 
 __all__ = ["direct_ways", "mesh_paths", "mesh_rings"]
 
@@ -40,27 +43,27 @@ _Wires = Counter[tuple[int, int]]
 """One-way links between members of a host, in units of the thinnest."""
 
 
-def direct_ways(topology: Topology, endpoints: Sequence[str]) -> tuple[Way, ...]:
+def direct_ways(fabric: Fabric, placed: NDArray[np.int64]) -> tuple[Way, ...]:
     """Orders of the ranks of every host that go along its direct links and share none: rings on one host, else paths.
 
     Args:
-        topology: where.
-        endpoints: node of every rank; ways are told in ranks.
+        fabric: where.
+        placed: endpoint of every rank, as a number among the fabric's ranks; ways are told in ranks of the job.
 
     Returns:
         Those of one host behind those of another; none of a host whose ranks have no direct links, or no ring of them.
     """
-    members: dict[int | None, list[int]] = {}
-    for rank, name in enumerate(endpoints):
-        members.setdefault(topology.by_name[name].host, []).append(rank)
-    number = {name: rank for rank, name in enumerate(endpoints)}
-    bandwidth = {
-        (number[link.src], number[link.dst]): link.bandwidth
-        for link in topology.links
-        if link.src in number and link.dst in number
-    }
-    if not bandwidth:
+    rank_at = np.full(fabric.num_nodes, -1)
+    rank_at[fabric.endpoints[placed]] = np.arange(len(placed))
+    ends = rank_at[fabric.src], rank_at[fabric.dst]
+    direct = np.flatnonzero((ends[0] >= 0) & (ends[1] >= 0))
+    if not len(direct):
         return ()
+    columns = (ends[0][direct].tolist(), ends[1][direct].tolist(), fabric.bandwidths[direct].tolist())
+    bandwidth = {(a, b): rate for a, b, rate in zip(*columns, strict=True)}
+    members: dict[int, list[int]] = {}
+    for rank, host in enumerate(fabric.host_of[placed].tolist()):
+        members.setdefault(host, []).append(rank)
     ways: list[Way] = []
     for ranks in members.values():
         local = {rank: i for i, rank in enumerate(ranks)}

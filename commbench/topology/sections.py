@@ -42,6 +42,7 @@ __all__ = [
     "MaybeNics",
     "Nics",
     "PcieSwitches",
+    "Planes",
     "Ports",
     "Ranks",
     "Ratio",
@@ -191,6 +192,7 @@ PcieSwitches = Annotated[int, Field(ge=0, le=576)]
 Sockets = Annotated[int, Field(ge=1, le=64)]
 Ranks = Annotated[int, Field(ge=1, le=4096)]
 Links = Annotated[int, Field(ge=1, le=1024)]
+Planes = Annotated[int, Field(ge=1, le=16)]
 Ports = Annotated[int, Field(ge=2, le=160)]
 Ratio = Annotated[
     float,
@@ -201,10 +203,11 @@ Ratio = Annotated[
 
 
 class DerivedLinkSection(Section):
-    """A link whose bandwidth follows from the links below it and the oversubscription."""
+    """Links whose bandwidth follows from the links below and the oversubscription: ``links`` between two switches."""
 
     latency: Duration
     efficiency: Efficiency | None = None
+    links: Links = 1
 
     @property
     def share(self) -> float:

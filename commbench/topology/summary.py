@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A topology in counts: what ``topology show``, the pictures and the reports say about it."""
 
-from collections import Counter
 from dataclasses import dataclass
 
-from commbench.topology.model import LinkKind, NodeKind, Topology
-from commbench.topology.tree import Tree
+import numpy as np
+
+from commbench.topology.fabric import LINK_KINDS, NODE_KINDS, Fabric
+from commbench.topology.model import LinkKind, NodeKind
 from commbench.units import GB, PS_PER_S, format_bandwidth, format_time, seconds
 
 __all__ = ["LinkClass", "describe_costs", "details", "headline", "link_classes", "network_rate", "node_counts"]
@@ -34,44 +35,49 @@ class LinkClass:
     latency_ps: int
 
 
-def node_counts(topology: Topology | Tree) -> dict[NodeKind, int]:
+def node_counts(fabric: Fabric) -> dict[NodeKind, int]:
     """Number of nodes of each kind that occurs, in the order of :class:`NodeKind`."""
-    counts = topology.node_counts if isinstance(topology, Tree) else Counter(node.kind for node in topology.nodes)
-    return {kind: counts[kind] for kind in NodeKind if kind in counts}
+    counts = np.bincount(fabric.node_kinds, minlength=len(NODE_KINDS)).tolist()
+    return {kind: count for kind, count in zip(NODE_KINDS, counts, strict=True) if count}
 
 
-def link_classes(topology: Topology | Tree) -> tuple[LinkClass, ...]:
+def link_classes(fabric: Fabric) -> tuple[LinkClass, ...]:
     """Links grouped by kind, kinds of their ends, bandwidth and latency, in order of first appearance.
 
     A link with an equal link the other way is one full-duplex link, told from its first direction.
     """
-    if isinstance(topology, Tree):
-        return tuple(
-            LinkClass(s.kind, s.lower, s.upper, s.num_links // 2, True, s.wire.bandwidth, s.wire.latency_ps)
-            for s in topology.stages
-        )
-    groups: Counter[tuple[LinkKind, NodeKind, NodeKind, bool, float, int]] = Counter()
-    seen: set[tuple[str, str]] = set()
-    make = {(link.src, link.dst): (link.bandwidth, link.latency_ps) for link in topology.links}
-    for link in topology.links:
-        duplex = make.get((link.dst, link.src)) == (link.bandwidth, link.latency_ps)
-        seen.add((link.src, link.dst))
-        if not (duplex and (link.dst, link.src) in seen):
-            ends = topology.by_name[link.src].kind, topology.by_name[link.dst].kind
-            groups[(link.kind, *ends, duplex, link.bandwidth, link.latency_ps)] += 1
-    return tuple(
-        LinkClass(kind, src, dst, count, duplex, bandwidth, latency)
-        for (kind, src, dst, duplex, bandwidth, latency), count in groups.items()
-    )
+    kinds, size = len(NODE_KINDS), fabric.num_nodes
+    ends = [fabric.node_kinds[nodes].astype(np.int64) for nodes in (fabric.src, fabric.dst)]
+    rates, latencies = (np.unique(each, return_inverse=True)[1] for each in (fabric.bandwidths, fabric.latencies_ps))
+    make = (fabric.link_kinds * (latencies.max(initial=0) + 1) + latencies) * (rates.max(initial=0) + 1) + rates
+    there, back = ((make * kinds + a) * kinds + b for a, b in (ends, ends[::-1]))
+    found: dict[tuple[int, bool], LinkClass] = {}
+    for link in np.sort(np.unique(there, return_index=True)[1]).tolist():
+        own, others = np.flatnonzero(there == there[link]), np.flatnonzero(there == back[link])
+        twins = fabric.dst[others].astype(np.int64) * size + fabric.src[others]
+        twinned = np.isin(fabric.src[own].astype(np.int64) * size + fabric.dst[own], twins)
+        for duplex in (True, False):
+            count = int(np.count_nonzero(twinned == duplex)) // (2 if duplex and there[link] == back[link] else 1)
+            if count and not (duplex and (int(back[link]), True) in found):
+                found[int(there[link]), duplex] = LinkClass(
+                    LINK_KINDS[fabric.link_kinds[link]],
+                    NODE_KINDS[ends[0][link]],
+                    NODE_KINDS[ends[1][link]],
+                    count,
+                    duplex,
+                    float(fabric.bandwidths[link]),
+                    int(fabric.latencies_ps[link]),
+                )
+    return tuple(found.values())
 
 
-def network_rate(topology: Topology | Tree) -> float:
+def network_rate(topology: Fabric) -> float:
     """Bytes/s of the fastest network link, or of the fastest link where there is no network."""
     links = [(make.kind is LinkKind.NETWORK, make.bandwidth) for make in link_classes(topology)]
     return max(links, default=(False, 0.0))[1]
 
 
-def headline(topology: Topology | Tree) -> dict[str, object]:
+def headline(topology: Fabric) -> dict[str, object]:
     """Name, size and purpose, as the machine-readable ``topology list`` has them."""
     return {
         "name": topology.name,
@@ -83,7 +89,7 @@ def headline(topology: Topology | Tree) -> dict[str, object]:
     }
 
 
-def details(topology: Topology | Tree) -> dict[str, object]:
+def details(topology: Fabric) -> dict[str, object]:
     """Everything that ``topology show`` says; times in seconds, bandwidths in GB/s (1e9 bytes/s)."""
     costs = topology.costs
     return headline(topology) | {
@@ -110,7 +116,7 @@ def details(topology: Topology | Tree) -> dict[str, object]:
     }
 
 
-def describe_costs(topology: Topology | Tree) -> str:
+def describe_costs(topology: Fabric) -> str:
     """The per-rank costs in words."""
     costs = topology.costs
     rate = costs.reduction_ps_per_byte

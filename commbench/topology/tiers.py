@@ -3,16 +3,14 @@
 
 A star, a leaf-spine fabric and fat trees of three tiers are one family. From the leaves up, each tier says how many
 of the subtrees below it one switch joins, and how many switches stand above each node of the tier below. Everything
-else follows: names and links (:func:`commbench.topology.fabrics.clos`) as well as arrays and routes
-(:mod:`commbench.topology.tree`). Bandwidth above the leaves is never typed in: it follows from the links below and the
-oversubscription, which is (bandwidth down) / (bandwidth up) of a switch.
+else follows (:func:`commbench.topology.clos.clos`). Bandwidth above the leaves is never typed in: it follows from the
+links below and the oversubscription, which is (bandwidth down) / (bandwidth up) of a switch.
 
 Source: S. R. Öhring, M. Ibel, S. K. Das, M. J. Kumar, "On generalized fat trees", IPPS 1995: the extended generalized
-fat tree XGFT(h; m1, .., mh; w1, .., wh), here with w1 = 1.
+fat tree XGFT(h; m1, .., mh; w1, .., wh); w1 are the planes.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from commbench.errors import TopologyError
@@ -27,7 +25,6 @@ __all__ = [
     "check_units",
     "k_ary",
     "leaf_spine",
-    "num_links",
     "rail_optimized",
     "star",
     "three_tier",
@@ -41,15 +38,16 @@ class Tier:
     Attributes:
         kind: what its switches are.
         below: subtrees under one switch: hosts of a leaf, leaves of a pod, pods of the fabric (m in the source).
-        above: switches of this tier over each node of the tier below: 1 leaf over a NIC, the spines over a leaf, the
-            cores over a spine (w in the source).
-        wire: one direction of one link from below.
+        above: switches of this tier over each node of the tier below: 1 leaf over a NIC, or one in each plane, the
+            spines over a leaf, the cores over a spine (w in the source).
+        wire: one direction of one link from below. cables: such links between two switches.
     """
 
     kind: NodeKind
     below: int
     above: int
     wire: Wire
+    cables: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,15 +230,6 @@ def three_tier(
         Tier(NodeKind.SPINE, pods.leaves_per_pod, pods.spines_per_pod, Wire(uplink, uplink_latency_ps)),
         Tier(NodeKind.CORE, hosts * (nics if rails else 1) // pods.hosts, plane, Wire(core_link, core_latency_ps)),
     )
-
-
-def num_links(num_nics: int, tiers: Sequence[Tier], leaf_ports: int) -> int:
-    """Directed links between this many NICs and the top, before any exists; ``leaf_ports`` NICs end on one leaf."""
-    total, lower = 0, num_nics
-    for tier, below in zip(tiers, (leaf_ports, *(tier.below for tier in tiers[1:])), strict=True):
-        total += 2 * lower * tier.above
-        lower = lower * tier.above // below
-    return total
 
 
 def check_pods(hosts: int, pods: Pods, *, rails: int = 1) -> None:

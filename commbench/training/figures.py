@@ -16,10 +16,8 @@ from commbench.lowering.bind import Bound
 from commbench.program.critical import critical_path
 from commbench.program.flat import FlatProgram
 from commbench.program.operations import NOTHING
-from commbench.routing.routes import Fabric
 from commbench.simulate import Result
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
+from commbench.topology.fabric import NODE_KINDS, Fabric
 from commbench.units import PS_PER_S, seconds
 from commbench.workload.pipeline.bubble import Bubble
 from commbench.workload.step import COMMUNICATION, COMPUTING, Step
@@ -158,7 +156,7 @@ def busiest_links(bound: Bound, iteration_s: float) -> list[dict[str, object]]:
         found.append(
             {
                 "joins": joins,
-                "link": _link_name(fabric, busiest),
+                "link": fabric.link_name(busiest),
                 "bytes": float(loads[busiest]),
                 "utilisation": float(share[busiest]),
                 "links": len(links),
@@ -170,20 +168,7 @@ def busiest_links(bound: Bound, iteration_s: float) -> list[dict[str, object]]:
 
 def _joins(fabric: Fabric, number: int) -> str:
     """Kinds of the nodes at the ends of a link."""
-    if isinstance(fabric, Topology):
-        link = fabric.links[number]
-        return f"{fabric.by_name[link.src].kind.value} -> {fabric.by_name[link.dst].kind.value}"
-    assert isinstance(fabric, Tree)
-    stage = next(one for one in fabric.stages if number < one.first_link + one.num_links)
-    ends = (stage.lower.value, stage.upper.value)
-    return " -> ".join(ends if (number - stage.first_link) % 2 == 0 else ends[::-1])
-
-
-def _link_name(fabric: Fabric, number: int) -> str:
-    if isinstance(fabric, Topology):
-        link = fabric.links[number]
-        return f"{link.src} -> {link.dst}"
-    return f"link {number}"
+    return " -> ".join(NODE_KINDS[fabric.node_kinds[ends[number]]].value for ends in (fabric.src, fabric.dst))
 
 
 def communications_of(step: Step, purposes: Sequence[str]) -> set[int]:

@@ -13,7 +13,7 @@ from commbench.results.journal import Journal
 from commbench.results.records import Compared, Measured, Simulated, Summary
 from commbench.results.run_id import new_run_id
 from commbench.sim.collective import simulate_collective
-from commbench.topology.model import Topology
+from commbench.topology.fabric import Fabric
 from commbench.validate.compare import compare, split_sizes, summarize
 
 __all__ = ["LEGS", "NATIVE", "Leg", "Validation", "judge", "measure_legs", "simulate_sizes"]
@@ -114,7 +114,7 @@ def judge(records: Sequence[Measured], *, max_median: float, max_p95: float, sou
 
 
 def simulate_sizes(
-    topologies: Sequence[Topology], algorithms: Sequence[str], sizes_bytes: Sequence[int], *, out: Path
+    topologies: Sequence[Fabric], algorithms: Sequence[str], sizes_bytes: Sequence[int], *, out: Path
 ) -> list[Simulated]:
     """Simulate every algorithm at every size on every topology; append the records to ``out``."""
     journal = Journal(out)

@@ -14,7 +14,7 @@ from commbench.units import format_bytes, seconds
 from commbench.validate.compare import FIT, TEST, figures, summarize
 from commbench.validate.lab_predict import predict
 from commbench.validate.lab_runs import leg_of
-from commbench.validate.legs import FIT_SIZES, NATIVE, STAR, Fabric
+from commbench.validate.legs import FIT_SIZES, NATIVE, STAR, EmulatedFabric
 
 __all__ = ["BARS", "Agreement", "Bar", "LabPoint", "is_fit", "judge_labs"]
 
@@ -140,7 +140,7 @@ def _point(record: Measured, transport: Transport) -> LabPoint:
         set=FIT if is_fit(record) else TEST,
         region=region(record.size_bytes),
         busbw_factor=record.busbw_factor,
-        topology=Fabric(lab["topology"], lab["routing"], lab["rate_mbit"]).label,
+        topology=EmulatedFabric(lab["topology"], lab["routing"], lab["rate_mbit"]).label,
     )
     return LabPoint(compared, found.contended, leg_of(record))
 

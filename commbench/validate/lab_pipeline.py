@@ -17,7 +17,7 @@ from commbench.libraries.gloo import GLOO_TCP, Gloo
 from commbench.network.transport import Transport
 from commbench.results.pipeline_records import PipelineMeasured
 from commbench.results.records import Measured
-from commbench.topology.model import Topology
+from commbench.topology.fabric import Fabric
 from commbench.units import seconds
 from commbench.validate.lab_predict import lab_network, predict
 from commbench.validate.lab_runs import routes_seen
@@ -155,7 +155,7 @@ def measure_in_lab(
 def pipeline_network(
     measured: PipelineMeasured,
     transport: Transport,
-    topology: Topology | None = None,
+    topology: Fabric | None = None,
     seen: Mapping[str, str] | None = None,
 ) -> PipelineNetwork:
     """The network of a pipeline that was measured in a lab.

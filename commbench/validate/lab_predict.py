@@ -28,10 +28,11 @@ from commbench.routing.policies import get_policy
 from commbench.routing.router import Router
 from commbench.routing.routes import Flows, Links, Rows, as_flows, once_each, row_starts
 from commbench.simulate import Result, simulate
-from commbench.topology.model import LinkKind, Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.model import LinkKind
 from commbench.units import seconds
 from commbench.validate.lab_runs import lab_plan_of
-from commbench.validate.legs import Fabric
+from commbench.validate.legs import EmulatedFabric
 
 __all__ = ["LabRoutes", "Prediction", "lab_network", "predict"]
 
@@ -48,7 +49,7 @@ class Prediction:
     contended: bool
 
 
-def predict(record: Measured, transport: Transport, topology: Topology | None = None) -> Prediction:
+def predict(record: Measured, transport: Transport, topology: Fabric | None = None) -> Prediction:
     """Simulate what a record was measured on.
 
     Args:
@@ -71,7 +72,7 @@ def predict(record: Measured, transport: Transport, topology: Topology | None = 
 
 
 def lab_network(
-    environment: Mapping[str, Any], hosts: Sequence[int], transport: Transport, topology: Topology | None = None
+    environment: Mapping[str, Any], hosts: Sequence[int], transport: Transport, topology: Fabric | None = None
 ) -> tuple[Cluster, Connections]:
     """What messages of a run in a lab go over, by the environment of its record: routes, and what TCP and gloo add.
 
@@ -80,12 +81,13 @@ def lab_network(
         transport: of its messages. topology: as for :func:`predict`.
     """
     lab = environment["emulated"]
-    own = topology or _topology(Fabric(lab["topology"], lab["routing"], lab["rate_mbit"]))
+    own = topology or _topology(EmulatedFabric(lab["topology"], lab["routing"], lab["rate_mbit"]))
     routes = LabRoutes(own, lab["routing"], lab.get("routes", {}))
     barrier_ps = 2 * transport.latency_ps * (len(hosts) - 1).bit_length()  # rounds of gloo's, which ends with time 0
     connections = Connections(transport, routes.num_rails, burst_bytes=_burst_bytes(lab), idle_ps=barrier_ps)
     placed = np.array(hosts, dtype=np.int64)
-    return Cluster(placed, routes, one_machine=int(environment["cores_usable"])), connections
+    cluster = Cluster(fabric=own, router=routes, placed=placed, one_machine=int(environment["cores_usable"]))
+    return cluster, connections
 
 
 def _burst_bytes(lab: Mapping[str, Any]) -> int:
@@ -94,7 +96,7 @@ def _burst_bytes(lab: Mapping[str, Any]) -> int:
 
 
 @lru_cache(maxsize=16)
-def _topology(fabric: Fabric) -> Topology:
+def _topology(fabric: EmulatedFabric) -> Fabric:
     return lab_plan_of(fabric).topology
 
 
@@ -112,7 +114,7 @@ def _program(record: Measured, sizes: Sequence[int]) -> Program:
 class LabRoutes:
     """The paths of a lab: rails by channel, switches as the tables or the kernel's hash chose them."""
 
-    def __init__(self, topology: Topology, routing: str, seen: Mapping[str, str]) -> None:
+    def __init__(self, topology: Fabric, routing: str, seen: Mapping[str, str]) -> None:
         self.policy = get_policy(routing)
         self.seed = 0
         self.fabric = topology
@@ -144,7 +146,7 @@ class LabRoutes:
         return [edges[a, b]["link"].index for a, b in pairwise(nodes)]
 
 
-def _contended(done: Result, topology: Topology) -> bool:
+def _contended(done: Result, topology: Fabric) -> bool:
     """Whether flows between different ends were on a link of the network at once, for a part of the time."""
     program, paths, start, end = done.tasks, done.paths, done.trace.start_ps, done.trace.end_ps
     assert isinstance(program, FlatProgram)

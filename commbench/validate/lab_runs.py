@@ -23,9 +23,9 @@ from commbench.results.journal import Journal, read_records
 from commbench.results.records import Measured
 from commbench.results.run_id import new_run_id
 from commbench.routing.router import Router
-from commbench.topology.load import load_topology
+from commbench.topology.load import load_fabric
 from commbench.units import parse_bandwidth
-from commbench.validate.legs import NATIVE, Fabric, Leg, by_fabric
+from commbench.validate.legs import NATIVE, EmulatedFabric, Leg, by_fabric
 
 if TYPE_CHECKING:
     from commbench.emulate.crew import Crew
@@ -42,9 +42,9 @@ _FIRST_GUESS_S = 0.05
 _SPARE_S = 60.0
 
 
-def lab_plan_of(fabric: Fabric) -> LabPlan:
+def lab_plan_of(fabric: EmulatedFabric) -> LabPlan:
     """The lab of a fabric, at its rates."""
-    topology = load_topology(fabric.topology)
+    topology = load_fabric(fabric.topology)
     ecmp = fabric.routing == "ecmp"
     tables = equal_cost(topology) if ecmp else single_path(topology, partial(Router, policy=fabric.routing))
     plan = plan_lab(topology, tables, routing=fabric.routing)
@@ -122,7 +122,11 @@ def _next_size(leg: Leg, done: dict[tuple[str, int], float]) -> tuple[int, float
 
 
 def _measure_fabric(
-    fabric: Fabric, legs: Sequence[Leg], done: dict[tuple[str, int], float], out: Path, tell: Callable[[str], None]
+    fabric: EmulatedFabric,
+    legs: Sequence[Leg],
+    done: dict[tuple[str, int], float],
+    out: Path,
+    tell: Callable[[str], None],
 ) -> None:
     from commbench.emulate.crew import Crew
     from commbench.emulate.lab import Lab

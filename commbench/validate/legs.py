@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
-__all__ = ["CAMPAIGN", "DEMO", "FIT_SIZES", "NATIVE", "SIZES", "SMOKE", "STAR", "Fabric", "Leg", "by_fabric"]
+__all__ = ["CAMPAIGN", "DEMO", "FIT_SIZES", "NATIVE", "SIZES", "SMOKE", "STAR", "EmulatedFabric", "Leg", "by_fabric"]
 
 NATIVE = "native"
 SIZES = tuple(2**16 * 4**i for i in range(5))
@@ -16,7 +16,7 @@ SIZES = tuple(2**16 * 4**i for i in range(5))
 
 
 @dataclass(frozen=True, slots=True)
-class Fabric:
+class EmulatedFabric:
     """A lab: a topology by name, its routing, and the rate of the hosts' links in Mbit/s."""
 
     topology: str
@@ -40,7 +40,7 @@ class Leg:
         sizes_bytes: of the full buffer.
     """
 
-    fabric: Fabric
+    fabric: EmulatedFabric
     collective: str
     algorithm: str
     jobs: tuple[tuple[int, ...], ...]
@@ -68,23 +68,23 @@ def _striped(count: int, leaves: int) -> tuple[int, ...]:
     return tuple(i * width + j for j in range(width) for i in range(leaves))
 
 
-STAR = Fabric("star-8", "d-mod-k", 50)
-_FULL = Fabric("fat-tree-16", "d-mod-k", 20)
-_LEAN = Fabric("leaf-spine-16-4to1", "d-mod-k", 40)
-_TREE = Fabric("fat-tree-k4", "d-mod-k", 20)
-_FULL_ECMP = Fabric("fat-tree-16", "ecmp", 20)
-_TREE_ECMP = Fabric("fat-tree-k4", "ecmp", 20)
-_RAILS = Fabric("two-rail-8", "rail-aware", 25)
+STAR = EmulatedFabric("star-8", "d-mod-k", 50)
+_FULL = EmulatedFabric("fat-tree-16", "d-mod-k", 20)
+_LEAN = EmulatedFabric("leaf-spine-16-4to1", "d-mod-k", 40)
+_TREE = EmulatedFabric("fat-tree-k4", "d-mod-k", 20)
+_FULL_ECMP = EmulatedFabric("fat-tree-16", "ecmp", 20)
+_TREE_ECMP = EmulatedFabric("fat-tree-k4", "ecmp", 20)
+_RAILS = EmulatedFabric("two-rail-8", "rail-aware", 25)
 
 _REDUCES = ("ring", "double-binary-tree", "halving-doubling")
 _NATIVES = ("all-reduce", "all-gather", "broadcast", "all-to-all")
 
 
-def _natives(fabric: Fabric, hosts: tuple[int, ...]) -> Iterable[Leg]:
+def _natives(fabric: EmulatedFabric, hosts: tuple[int, ...]) -> Iterable[Leg]:
     return (Leg(fabric, collective, NATIVE, (hosts,)) for collective in _NATIVES)
 
 
-def _schedules(fabric: Fabric, hosts: tuple[int, ...], group: int) -> Iterable[Leg]:
+def _schedules(fabric: EmulatedFabric, hosts: tuple[int, ...], group: int) -> Iterable[Leg]:
     yield from (Leg(fabric, "all-reduce", name, (hosts,)) for name in _REDUCES)
     yield Leg(fabric, "all-to-all", "pairwise", (hosts,))
     if group > 1:
@@ -99,12 +99,12 @@ def _star() -> Iterable[Leg]:
     yield Leg(STAR, "gather", NATIVE, (_up_to(8),))  # incast: all to one
 
 
-def _clos(fabric: Fabric, group: int) -> Iterable[Leg]:
+def _clos(fabric: EmulatedFabric, group: int) -> Iterable[Leg]:
     yield from _natives(fabric, _up_to(16))
     yield from _schedules(fabric, _up_to(16), group)
 
 
-def _unlucky(fabric: Fabric, leaves: int) -> Iterable[Leg]:
+def _unlucky(fabric: EmulatedFabric, leaves: int) -> Iterable[Leg]:
     """Where ECMP collides: all flows cross the fabric."""
     hosts = _striped(16, leaves)
     yield Leg(fabric, "all-reduce", "ring", (hosts,))
@@ -165,9 +165,9 @@ DEMO: tuple[Leg, ...] = (
 """What takes seconds: the fit, another algorithm and another collective, on four hosts of the star."""
 
 
-def by_fabric(legs: Iterable[Leg]) -> dict[Fabric, list[Leg]]:
+def by_fabric(legs: Iterable[Leg]) -> dict[EmulatedFabric, list[Leg]]:
     """The legs of each lab, in the order of first appearance."""
-    found: dict[Fabric, list[Leg]] = {}
+    found: dict[EmulatedFabric, list[Leg]] = {}
     for leg in legs:
         found.setdefault(leg.fabric, []).append(leg)
     return found

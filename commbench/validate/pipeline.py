@@ -77,7 +77,8 @@ class LatencyNetwork:
         latency_ps = np.zeros((num_ranks, num_ranks), dtype=np.int64)
         for (rank, other), lasts_s in self.transfers_s.items():
             latency_ps[rank, other] = latency_ps[other, rank] = round(lasts_s * PS_PER_S)
-        return Cluster(np.arange(num_ranks), Wires(latency_ps))
+        wires = Wires(latency_ps)
+        return Cluster(fabric=wires.fabric, router=wires, placed=np.arange(num_ranks))
 
     def describe(self) -> Mapping[str, Any]:
         """See :class:`Network`; what transfers took stands beside it in the record."""

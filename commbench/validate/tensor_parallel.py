@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from commbench.calibrate.native import NativeMachine, calibrate_native, grouped_s
-from commbench.cluster import Cluster
+from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.sizes import dtype_bytes
 from commbench.engine.engines import Run
 from commbench.errors import InputError
@@ -25,7 +25,6 @@ from commbench.results.tensor_parallel_records import (
     TensorParallelMeasured,
     TensorParallelSimulated,
 )
-from commbench.routing.routes import make_router
 from commbench.simulate import simulate
 from commbench.units import PS_PER_S, seconds
 
@@ -71,7 +70,7 @@ class Place:
     @classmethod
     def of(cls, machine: NativeMachine, num_ranks: int) -> "Place":
         """The machine with so many ranks."""
-        return cls(machine, Cluster(np.arange(num_ranks), make_router(machine.machine.topology(num_ranks))))
+        return cls(machine, make_cluster(machine.machine.topology(num_ranks)))
 
 
 def calibrated(points: Sequence[Measured], measured: TensorParallelMeasured) -> NativeMachine:

@@ -13,7 +13,7 @@ from commbench.collectives.schedule import Kind
 from commbench.collectives.text import digest
 from commbench.errors import InputError
 from commbench.results.records import Measured
-from commbench.topology.load import load_topology
+from commbench.topology.load import load_fabric
 
 TRUTH = Machine(
     name="truth",
@@ -74,7 +74,7 @@ def test_one_disturbed_point_does_not_decide() -> None:
 def test_what_is_written_reads_back_as_the_same_machine(tmp_path: Path) -> None:
     path = tmp_path / "machine.yaml"
     TRUTH.write(path, 4)
-    topology = load_topology(path)
+    topology = load_fabric(path)
     assert topology.num_ranks == 4
     assert topology.costs == TRUTH.topology(4).costs
     assert topology.costs.cores_per_host == 2

@@ -15,7 +15,7 @@ from commbench.collectives.schedule import Kind, Schedule
 from commbench.collectives.text import to_text
 from commbench.results.journal import Journal
 from commbench.sim.collective import simulate_collective
-from commbench.topology.load import load_topology
+from commbench.topology.load import load_fabric
 
 ROOT = Path(__file__).resolve().parents[2]
 FAT_TREE = (ROOT / "topologies" / "fat-tree-16.yaml").read_text(encoding="utf-8")
@@ -89,7 +89,7 @@ def test_a_send_without_a_receive_is_refused_with_the_place_and_the_grid(tmp_pat
 def test_a_results_file_cut_in_the_middle_is_named_and_its_whole_records_can_be_had(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "runs.jsonl")
     for size in (2**20, 2**22):
-        journal.append(simulate_collective(load_topology("star-8"), "all-reduce", "ring", size).record)
+        journal.append(simulate_collective(load_fabric("star-8"), "all-reduce", "ring", size).record)
     text = journal.path.read_text(encoding="utf-8")
     journal.path.write_text(text[:-100], encoding="utf-8")
     found = the_error(commbench("report", "runs.jsonl", folder=tmp_path))

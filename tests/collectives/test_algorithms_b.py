@@ -23,8 +23,7 @@ from commbench.collectives.statistics import per_rank_share
 from commbench.collectives.verify import verify
 from commbench.errors import InputError, ScheduleError
 from commbench.sim.collective import simulate_collective
-from commbench.sim.crossover import crossover
-from commbench.topology.load import load_fabric, load_topology
+from commbench.topology.load import load_fabric
 
 WORLDS = range(1, 18)
 ALGORITHMS = [a for module in (alltoall, bruck, hierarchical, torus, pat, in_switch) for a in module.ALGORITHMS]
@@ -344,7 +343,7 @@ def test_nvls_time(slices: int) -> None:
     """
     size, port, n = 2**30, 450e9, 8
     expected = ((slices + 3) + (slices - 1) / n) * size / slices / port + (slices + 3) * 0.25e-6
-    simulation = simulate_collective(load_topology("dgx-h100"), "all-reduce", "nvls", size, slices=slices)
+    simulation = simulate_collective(load_fabric("dgx-h100"), "all-reduce", "nvls", size, slices=slices)
     assert simulation.record.time_s == pytest.approx(expected, rel=1e-7)
     assert simulation.record.time_s > (1 + 1 / n) * size / port
 
@@ -353,7 +352,7 @@ def test_nvls_time(slices: int) -> None:
 def test_sharp_time(slices: int) -> None:
     """k + 1 steps of S/k over a port of 12.5 GB/s, each 1 us away from the switch."""
     expected = (slices + 1) * 2**30 / slices / 12.5e9 + (slices + 1) * 1e-6
-    simulation = simulate_collective(load_topology("star-8"), "all-reduce", "sharp", 2**30, slices=slices)
+    simulation = simulate_collective(load_fabric("star-8"), "all-reduce", "sharp", 2**30, slices=slices)
     assert simulation.record.time_s == pytest.approx(expected, rel=1e-7)
 
 

@@ -15,7 +15,7 @@ from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import get_collective
 from commbench.collectives.verify import verify
 from commbench.sim.collective import simulate_collective
-from commbench.topology.load import load_topology
+from commbench.topology.load import load_fabric
 from commbench.topology.rings import direct_ways, mesh_paths, mesh_rings
 from tests.contracts.worlds import ALGORITHM_LIST
 
@@ -25,7 +25,7 @@ GIB = 2**30
 
 
 def busbw(topology: str, collective: str, algorithm: str, **options) -> float:
-    record = simulate_collective(load_topology(topology), collective, algorithm, GIB, keep_trace=False, **options).record
+    record = simulate_collective(load_fabric(topology), collective, algorithm, GIB, keep_trace=False, **options).record
     return record.size_bytes / record.time_s * record.busbw_factor / 1e9
 
 
@@ -116,11 +116,11 @@ def test_mesh_paths_use_every_link_once(n: int) -> None:
 
 
 def test_a_cube_mesh_has_three_rings_each_way() -> None:
-    topology = load_topology("dgx-v100")
+    topology = load_fabric("dgx-v100")
     rings = direct_ways(topology, topology.ranks)
     assert len(rings) == 6
     assert {ring[:1] + ring[:0:-1] for ring in rings} == set(rings)
-    assert direct_ways(load_topology("star-8"), load_topology("star-8").ranks) == ()
+    assert direct_ways(load_fabric("star-8"), load_fabric("star-8").ranks) == ()
 
 
 def test_channels_use_every_direct_link() -> None:

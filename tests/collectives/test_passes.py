@@ -10,7 +10,7 @@ from commbench.collectives.schedule import COLUMNS, Kind, Op, Schedule
 from commbench.collectives.verify import verify
 from commbench.errors import InputError, ScheduleError
 from commbench.sim.collective import simulate_collective
-from commbench.topology.load import load_topology
+from commbench.topology.load import load_fabric
 
 
 def stretched(schedule: Schedule, factor: int) -> Schedule:
@@ -89,7 +89,7 @@ def test_eight_rails_carry_eight_times_one() -> None:
 
     busbw of a flat ring is the rate of its slowest hop: at most 50 GB/s with one channel, at most 400 with eight.
     """
-    topology = load_topology("dgx-h100-x4")
+    topology = load_fabric("dgx-h100-x4")
     one, eight = (simulate_collective(topology, "all-reduce", "ring", 2**30, channels=c).record.busbw_GBps for c in (1, 8))
     assert 49 < one <= 50
     assert 350 < eight <= 400

@@ -12,7 +12,7 @@ from commbench.emulate.plan import LabPlan, plan_lab
 from commbench.emulate.tables import equal_cost, single_path
 from commbench.routing.router import Router
 from commbench.topology.build import build_topology
-from commbench.topology.model import Topology
+from commbench.topology.fabric import Fabric
 from commbench.topology.schema import TopologyFile
 
 MBIT = 125e3  # bytes/s
@@ -48,7 +48,7 @@ def leaf_spine(hosts: int = 4, spines: int = 1, oversubscription: float = 1.0) -
 FAT_TREE = {"kind": "fat-tree", "k": 4, "oversubscription": {"leaf": 1.0, "spine": 1.0}}
 
 
-def topology_of(fabric: dict[str, Any], **given: Any) -> Topology:
+def topology_of(fabric: dict[str, Any], **given: Any) -> Fabric:
     return build_topology(TopologyFile.model_validate(document(fabric, **given)), "a test")
 
 

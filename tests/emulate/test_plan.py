@@ -13,8 +13,8 @@ from commbench.emulate.plan import MOST_CLASSES, LabPlan, plan_lab, scaled
 from commbench.emulate.tables import equal_cost, single_path
 from commbench.errors import InputError
 from commbench.routing.router import Router
-from commbench.topology.load import load_topology
-from commbench.topology.model import Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.load import load_fabric
 from tests.emulate.fabrics import FAT_TREE, MBIT, leaf_spine, plan_of, topology_of
 
 STAR = {"kind": "star", "hosts": 3}
@@ -141,7 +141,7 @@ def test_classes_tell_all_pairs_and_planes_apart(num_nics: int, data: st.DataObj
     ],
 )
 def test_what_is_no_plain_host_is_refused(name: str, message: str) -> None:
-    topology = load_topology(name)
+    topology = load_fabric(name)
     with pytest.raises(InputError, match=message):
         plan_lab(topology, {}, routing="d-mod-k")
 
@@ -159,7 +159,7 @@ def test_too_much_for_the_kernel_is_refused() -> None:
 class BySource:
     """A routing that no table can hold: the spine depends on the sender."""
 
-    def __init__(self, topology: Topology) -> None:
+    def __init__(self, topology: Fabric) -> None:
         self._router = Router(topology)
 
     def path(self, src: int, dst: int, channel: int = 0) -> Sequence[str]:

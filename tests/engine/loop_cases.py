@@ -11,20 +11,20 @@ from commbench.engine.setting import Processors, Setting
 from commbench.lowering.expand import expand_rounds
 from commbench.routing.router import Router
 from commbench.sim.placing import paths_of, place, processors_of, triples_of
-from commbench.topology.load import load_topology
-from commbench.topology.model import Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.load import load_fabric
 
 
 @cache
-def fabric(name: str) -> Topology:
+def fabric(name: str) -> Fabric:
     """A shipped topology that is a graph."""
-    topology = load_topology(name)
-    assert isinstance(topology, Topology)
+    topology = load_fabric(name)
+    assert isinstance(topology, Fabric)
     return topology
 
 
 def ring(
-    topology: Topology,
+    topology: Fabric,
     num_ranks: int,
     *,
     collective: str = "all-reduce",

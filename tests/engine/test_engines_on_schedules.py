@@ -16,8 +16,8 @@ from commbench.errors import InputError
 from commbench.lowering.expand import expand_schedule
 from commbench.routing.router import Router
 from commbench.sim.placing import paths_of, place, processors_of, switches_of, triples_of
-from commbench.topology.load import load_topology
-from commbench.topology.model import Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.load import load_fabric
 from tests.contracts.worlds import ALGORITHM_LIST
 from tests.engine.engine_cases import Case, agree
 
@@ -28,9 +28,9 @@ MESSAGE = Processors(overhead_ps=2_000_000)  # as on the cluster of no one, so t
 
 
 @cache
-def fabric(name: str) -> Topology:
-    topology = load_topology(name)
-    assert isinstance(topology, Topology)
+def fabric(name: str) -> Fabric:
+    topology = load_fabric(name)
+    assert isinstance(topology, Fabric)
     return topology
 
 
@@ -47,7 +47,7 @@ def requests(algorithm: Algorithm, n: int, number: int) -> Iterator[Request]:
             yield request
 
 
-def case(algorithm: Algorithm, request: Request, topology: Topology, routing: str | None, placement: str) -> Case:
+def case(algorithm: Algorithm, request: Request, topology: Fabric, routing: str | None, placement: str) -> Case:
     """Program and setting of an algorithm on a fabric.
 
     Raises:

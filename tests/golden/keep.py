@@ -16,7 +16,7 @@ from commbench.cli import main
 from commbench.libraries.gloo import GLOO_TCP
 from commbench.network.transport import Connections
 from commbench.sim.collective import simulate_collective
-from commbench.topology.load import load_topology
+from commbench.topology.load import load_fabric
 from commbench.units import PS_PER_S
 from tests.golden.commands import REFUSED, SIMULATED
 
@@ -57,7 +57,7 @@ def transports() -> dict[str, str]:
     """Collectives over gloo's transport, which no command names yet."""
     found = {}
     for place in ("star-8", "leaf-spine-16-4to1", "two-rail-8"):
-        fabric = load_topology(place)
+        fabric = load_fabric(place)
         for collective, algorithm in (("all-reduce", "gloo"), ("all-reduce", "ring"), ("all-to-all", "pairwise")):
             for size in (2**16, 2**22):
                 over = Connections(GLOO_TCP)

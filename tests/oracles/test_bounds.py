@@ -11,14 +11,14 @@ from commbench.collectives.spec import COLLECTIVES
 from commbench.network.bounds import lower_bound_s
 from commbench.routing.router import Router
 from commbench.sim.collective import simulate_collective
-from commbench.topology.load import load_fabric, load_topology
-from commbench.topology.model import Link, LinkKind, Node, NodeKind, Topology
-from commbench.topology.tree import Tree
+from commbench.topology.fabric import Fabric
+from commbench.topology.load import load_fabric
+from commbench.topology.model import Link, LinkKind, Node, NodeKind
 from tests.contracts.worlds import ALGORITHM_LIST, requests
 from tests.topology.trees import trees
 
-STAR = load_topology("star-8")
-TREE = load_topology("leaf-spine-16-4to1")
+STAR = load_fabric("star-8")
+TREE = load_fabric("leaf-spine-16-4to1")
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHM_LIST, ids=lambda a: f"{a.collective}/{a.name}")
@@ -77,7 +77,7 @@ def test_in_a_small_message_latency_decides() -> None:
 
 def test_a_shift_counts_the_way_to_the_next_rank() -> None:
     """Four hosts on a leaf: hosts 0 and 1 are two links of 1 us apart, hosts 0 and 4 four, hosts 4 and 5 two."""
-    fabric = load_topology("fat-tree-16")
+    fabric = load_fabric("fat-tree-16")
     near, far = (0, 1, 4, 5), (0, 4, 5, 6)
     assert lower_bound_s("send-recv", fabric, near, 8) == 2e-6
     assert lower_bound_s("send-recv", fabric, far, 8) == 4e-6
@@ -90,7 +90,7 @@ def test_every_collective_has_a_bound() -> None:
         assert lower_bound_s(collective, STAR, STAR.ranks, 2**20) >= 0.0
 
 
-def lopsided() -> Topology:
+def lopsided() -> Fabric:
     """Three ranks on a switch; each direction of each link differs, and rank 0 is not like the others.
 
     Rank 0 sends 1 GB/s after 1 us and receives 5 GB/s after 10 us; ranks 1 and 2: 2 GB/s, 2 us, 3 GB/s, 3 us.
@@ -100,7 +100,7 @@ def lopsided() -> Topology:
     into = [("hub", "cpu0", 5e9, 10_000_000), ("hub", "cpu1", 3e9, 3_000_000), ("hub", "cpu2", 3e9, 3_000_000)]
     links = [Link(i, a, b, LinkKind.NVLINK, rate, ps) for i, (a, b, rate, ps) in enumerate(out + into)]
     nodes = (*ranks, Node("hub", NodeKind.NVSWITCH, 0, 0))
-    return Topology("lopsided", nodes, tuple(links), tuple(node.name for node in ranks), "d-mod-k")
+    return Fabric("lopsided", nodes, tuple(links), tuple(node.name for node in ranks), "d-mod-k")
 
 
 @pytest.mark.parametrize(

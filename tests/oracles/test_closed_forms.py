@@ -23,15 +23,16 @@ from commbench.network.bounds import lower_bound_s
 from commbench.routing.router import Router
 from commbench.sim.collective import run_tasks, simulate_collective
 from commbench.sim.placing import place
-from commbench.topology.load import load_topology
-from commbench.topology.model import Link, Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.load import load_fabric
+from commbench.topology.model import Link
 from tests.cases import MIB, US, leaf_spine, shared_link, star
 
 # Picoseconds per byte: exact for these bandwidths.
 PS_PER_BYTE = {12.5e9: 80, 1e9: 1000, 50e9: 20}
 
 
-def finish_ps(topology: Topology, algorithm: str | Schedule, size: int, **options) -> int:
+def finish_ps(topology: Fabric, algorithm: str | Schedule, size: int, **options) -> int:
     return simulate_collective(topology, "all-reduce", algorithm, size, **options).trace.finish_ps
 
 
@@ -157,7 +158,7 @@ FAT_TREES = [(16, "10186.330", 149), (64, "11073.646", 876), (128, "11669.532", 
 @pytest.mark.parametrize(("n", "printed_us", "num_shares"), FAT_TREES)
 def test_fat_trees_agree_with_simgrid(n: int, printed_us: str, num_shares: int) -> None:
     """Ring all-reduce of 64 MiB. The slowest hop has four links: 2(n-1) (S/n/12.5e9 + 4 us), in ps 80 S/n + 4e6."""
-    result = simulate_collective(load_topology(f"fat-tree-{n}"), "all-reduce", "ring", 64 * MIB)
+    result = simulate_collective(load_fabric(f"fat-tree-{n}"), "all-reduce", "ring", 64 * MIB)
     assert f"{result.trace.finish_ps / US:.3f}" == printed_us
     assert result.trace.finish_ps == 2 * (n - 1) * (64 * MIB // n * 80 + 4 * US)
     assert result.record.transfers == 2 * n * (n - 1)
@@ -174,15 +175,15 @@ TOPOLOGIES = [
     leaf_spine(8, hosts_per_leaf=4, spines=4),
     leaf_spine(8, hosts_per_leaf=4, spines=1),
     shared_link(3, bandwidth=1e9, latency_ps=US),
-    load_topology("dgx-h100-x2"),
-    load_topology("shared-memory-4"),
+    load_fabric("dgx-h100-x2"),
+    load_fabric("shared-memory-4"),
 ]
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES, ids=lambda t: f"{t.name}-{t.num_ranks}")
 @pytest.mark.parametrize("algorithm", ["ring", "tree"])
 @pytest.mark.parametrize("placement", ["linear", "random"])
-def test_nothing_is_faster_than_the_lower_bound(topology: Topology, algorithm: str, placement: str) -> None:
+def test_nothing_is_faster_than_the_lower_bound(topology: Fabric, algorithm: str, placement: str) -> None:
     for size in (4, 100, 4096, MIB + 4):
         for slices in (1, 3):
             record = simulate_collective(
@@ -218,7 +219,7 @@ def test_a_slow_rank_may_send_less_than_the_others() -> None:
     fast = star(3, latency_ps=0)
     first, *others = fast.links
     slow = Link(0, first.src, first.dst, first.kind, first.bandwidth / 100, 0)
-    topology = Topology(name="slow", nodes=fast.nodes, links=(slow, *others), ranks=fast.ranks, routing="d-mod-k")
+    topology = Fabric(name="slow", nodes=fast.nodes, links=(slow, *others), ranks=fast.ranks, routing="d-mod-k")
     ops = []
     for leaf in (0, 2):
         ops += [Op(0, leaf, 0, Kind.SEND, 1, 0), Op(0, 1, 0, Kind.REDUCE, leaf, 0)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
 from commbench.sim.collective import Simulation, simulate_collective
-from commbench.topology.load import load_topology
+from commbench.topology.load import load_fabric
 from commbench.topology.model import Provenance, Quantity
 
 KIB, MIB = 2**10, 2**20
@@ -71,7 +71,7 @@ def simulation(
     topology: str = "shared-memory-4", algorithm: str = "ring", size: int = MIB, **options: object
 ) -> Simulation:
     """One real simulation."""
-    return simulate_collective(load_topology(topology), "all-reduce", algorithm, size, **options)  # type: ignore[arg-type]
+    return simulate_collective(load_fabric(topology), "all-reduce", algorithm, size, **options)  # type: ignore[arg-type]
 
 
 def simulated_records(topology: str = "shared-memory-4", algorithms: Sequence[str] = ALGORITHMS) -> list[Simulated]:

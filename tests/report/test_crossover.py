@@ -13,7 +13,7 @@ from commbench.errors import InputError
 from commbench.report.crossover import FULL_MARGIN, crossover_svg, strength
 from commbench.sim.collective import simulate_collective
 from commbench.sim.crossover import Crossover, crossover
-from commbench.topology.load import load_topology
+from commbench.topology.load import load_fabric
 from tests.cases import star
 
 SIZES = (2**10, 2**24)
@@ -67,7 +67,7 @@ def test_the_winner_is_the_fastest_of_the_simulations() -> None:
 
 def test_channels_and_slices_are_searched() -> None:
     """A ring on two hosts of eight GPUs is fastest on channels that use all NICs, what sends halves in slices."""
-    fabric = load_topology("dgx-h100-x2")
+    fabric = load_fabric("dgx-h100-x2")
     names = ["ring", "hierarchical"]
     (one,) = crossover(fabric, "all-reduce", ranks=[16], sizes_bytes=[2**28], algorithms=names)
     for name in names:
@@ -84,7 +84,7 @@ def test_channels_and_slices_are_searched() -> None:
 
 
 def test_small_sizes_are_not_cut() -> None:
-    (one,) = crossover(load_topology("dgx-h100-x2"), "all-reduce", ranks=[16], sizes_bytes=[2**12])
+    (one,) = crossover(load_fabric("dgx-h100-x2"), "all-reduce", ranks=[16], sizes_bytes=[2**12])
     assert {each["channels"] for each in one.settings.values()} == {1}
 
 

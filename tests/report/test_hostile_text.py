@@ -13,7 +13,7 @@ from commbench.report.draw import topology_svg
 from commbench.report.html import write_page
 from commbench.report.page import ReportInput, render
 from commbench.report.text import printable
-from commbench.topology.load import load_topology
+from commbench.topology.load import load_fabric
 from tests.report import samples
 
 HOSTILE = ["$\\frac{$", "a\0b", "\x1b[31mred", "lone \ud800 surrogate", "<b>&\"'", "\x85\uffff\x0b", "_under"]
@@ -21,7 +21,7 @@ HOSTILE = ["$\\frac{$", "a\0b", "\x1b[31mred", "lone \ud800 surrogate", "<b>&\"'
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_drawings_and_pages_survive(text: str) -> None:
-    topology = load_topology("star-8")
+    topology = load_fabric("star-8")
     hostile = dataclasses.replace(topology, name=text, description=text)
     ElementTree.fromstring(topology_svg(hostile))
     record = dataclasses.replace(samples.measured(), algorithm=text, run=text, dtype=text, launcher=text)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from commbench.report.page import ReportInput, render
-from commbench.topology.load import load_topology
+from commbench.topology.load import load_fabric
 from tests.report import samples
 
 pytestmark = pytest.mark.browser
@@ -81,7 +81,7 @@ def everything() -> str:
         ReportInput(
             title="everything",
             records=samples.everything(),
-            topologies=[load_topology("fat-tree-16")],
+            topologies=[load_fabric("fat-tree-16")],
             simulation=samples.simulation("fat-tree-16"),
             command=samples.COMMAND,
             calibration=samples.CALIBRATION,

@@ -15,7 +15,7 @@ from commbench.errors import InputError
 from commbench.report.page import ReportInput, render
 from commbench.report.text import signed_percent, time_parts
 from commbench.results.records import Compared, Measured, Simulated
-from commbench.topology.load import load_topology
+from commbench.topology.load import load_fabric
 from tests.report import samples
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -27,7 +27,7 @@ def inputs() -> dict[str, ReportInput]:
     simulation = samples.simulation()
     measured, simulated = samples.measured_records(), samples.simulated_records()
     compared = samples.compared_records(measured, simulated)
-    fabrics = [load_topology("shared-memory-4"), load_topology("fat-tree-16")]
+    fabrics = [load_fabric("shared-memory-4"), load_fabric("fat-tree-16")]
     return {
         "everything": ReportInput(
             title="everything",
@@ -187,7 +187,7 @@ def test_wrong_values_come_before_any_other_verdict() -> None:
 
 def test_where_the_numbers_came_from() -> None:
     page = PAGES["everything"]
-    for key, quantity in load_topology("fat-tree-16").numbers.items():
+    for key, quantity in load_fabric("fat-tree-16").numbers.items():
         assert f"<code>{key}</code>" in page
         assert quantity.text in page
     for words in (

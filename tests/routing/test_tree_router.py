@@ -9,15 +9,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from commbench.routing.tree_router import TreeRouter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commbench.errors import RoutingError
 from commbench.routing.policies import POLICIES
 from commbench.routing.router import Router
-from commbench.routing.routes import make_router, route_latencies_ps
-from commbench.routing.tree_router import TreeRouter
-from commbench.topology import Tree, load_fabric, load_topology
+from commbench.routing.routes import route_latencies_ps
+from commbench.topology import load_fabric
 from tests.topology.trees import trees
 
 
@@ -48,7 +48,7 @@ def test_repeated_flows_in_any_order(name: str, policy: str) -> None:
     """Every flow gets its own route, however often and wherever it stands among the others."""
     random = np.random.default_rng(5)
     src, dst, channel = (random.integers(0, end, 400) for end in (16, 16, 3))
-    tree, topology = load_fabric(name), load_topology(name)
+    tree, topology = load_fabric(name), load_fabric(name)
     assert isinstance(tree, Tree)
     router = Router(topology, policy, 7)
     wanted = [router.route(*map(int, flow)) for flow in zip(src, dst, channel, strict=True)]
@@ -58,8 +58,8 @@ def test_repeated_flows_in_any_order(name: str, policy: str) -> None:
 
 def test_routes_inside_hosts_and_between_them() -> None:
     """A graph with NVLink and rails: routes() is route() for every pair."""
-    topology = load_topology("dgx-h100-x2")
-    router = make_router(topology, "rail-aware")
+    topology = load_fabric("dgx-h100-x2")
+    router = Router(topology, "rail-aware")
     assert isinstance(router, Router)
     src, dst = all_pairs(16)
     wanted = [router.route(a, b) for a, b in zip(src.tolist(), dst.tolist(), strict=True)]
@@ -68,7 +68,7 @@ def test_routes_inside_hosts_and_between_them() -> None:
 
 def test_latencies_of_routes() -> None:
     tree = load_fabric("fat-tree-k4")
-    first, links = make_router(tree).routes([0, 0, 0, 0], [0, 1, 2, 15])
+    first, links = Router(tree).routes([0, 0, 0, 0], [0, 1, 2, 15])
     # nothing; up and down one leaf; over a spine; over a core: 2, 4 and 6 links of 1 us, buses have none
     assert route_latencies_ps(tree, first, links).tolist() == [0, 2_000_000, 4_000_000, 6_000_000]
 
@@ -77,7 +77,7 @@ def test_d_mod_k_spreads_a_shift_over_all_links_of_the_largest_tree() -> None:
     """Every rank sends to the one half the fabric further: no link carries two flows (Zahavi 2012), on any tier."""
     tree = load_fabric("fat-tree-131072")
     src = np.arange(tree.num_ranks)
-    first, links = make_router(tree).routes(src, (src + tree.num_ranks // 2) % tree.num_ranks)
+    first, links = Router(tree).routes(src, (src + tree.num_ranks // 2) % tree.num_ranks)
     assert set(np.diff(first)) == {8}  # bus, leaf, spine, core and back
     assert np.bincount(links, minlength=len(tree.bandwidths)).tolist() == [1] * (8 * tree.num_ranks)
 
@@ -85,29 +85,29 @@ def test_d_mod_k_spreads_a_shift_over_all_links_of_the_largest_tree() -> None:
 def test_no_flows_no_routes() -> None:
     for name in ("fat-tree-k4", "dgx-h100"):
         for policy in POLICIES:
-            first, links = make_router(load_fabric(name), policy).routes([], [])
+            first, links = Router(load_fabric(name), policy).routes([], [])
             assert (first.tolist(), links.tolist()) == ([0], [])
 
 
 def test_the_fabrics_own_policy_unless_another_is_asked_for() -> None:
     tree = load_fabric("fat-tree-k4")
-    assert make_router(tree).policy.name == "d-mod-k"
-    assert make_router(tree, "ecmp").policy.name == "ecmp"
+    assert Router(tree).policy.name == "d-mod-k"
+    assert Router(tree, "ecmp").policy.name == "ecmp"
     with pytest.raises(RoutingError, match="routing 'ospf' is unknown; known: ecmp, d-mod-k, rail-aware"):
-        make_router(tree, "ospf")
+        Router(tree, "ospf")
 
 
-@pytest.mark.parametrize("load", [load_fabric, load_topology])
+@pytest.mark.parametrize("load", [load_fabric, load_fabric])
 @pytest.mark.parametrize(("src", "dst", "wrong"), [([0, 16], [1, 2], 16), ([0, 1], [1, -2], -2)])
 def test_a_rank_that_does_not_exist(load: object, src: list[int], dst: list[int], wrong: int) -> None:
     assert callable(load)
     with pytest.raises(RoutingError) as caught:
-        make_router(load("fat-tree-k4")).routes(src, dst)
+        Router(load("fat-tree-k4")).routes(src, dst)
     assert str(caught.value) == f"topology fat-tree-k4: rank {wrong} is not one of 0 to 15"
 
 
 def test_routing_a_tree_needs_no_graph_library() -> None:
     code = "import sys, commbench.topology as t, commbench.routing.routes as r; "
-    code += "r.make_router(t.load_fabric('fat-tree-k4'), 'ecmp').routes([0], [9]); print('networkx' in sys.modules)"
+    code += "r.Router(t.load_fabric('fat-tree-k4'), 'ecmp').routes([0], [9]); print('networkx' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

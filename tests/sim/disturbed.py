@@ -18,8 +18,8 @@ from commbench.routing.router import Router
 from commbench.routing.routes import Routes
 from commbench.sim import compiled, reference
 from commbench.sim.placing import paths_of, processors_of, triples_of
+from commbench.topology.fabric import Fabric
 from commbench.topology.faults import Fault, LinkFault
-from commbench.topology.model import Topology
 
 
 def ring(num_ranks: int, size_bytes: int, *, reduction_ps_per_byte: float = 0.0, channels: int = 1) -> LoopProgram:
@@ -49,7 +49,7 @@ def put(scenario: Scenario, program: FlatProgram | LoopProgram, router: Routes) 
     return disturbed, Setting(disturbed.paths, processors_of(router.fabric, ranks), disturbed.changes)
 
 
-def run(faults: Sequence[Fault], program: FlatProgram | LoopProgram, topology: Topology) -> Trace:
+def run(faults: Sequence[Fault], program: FlatProgram | LoopProgram, topology: Fabric) -> Trace:
     """The trace, which must be the same from both engines."""
     scenario, router = Scenario(tuple(faults), origin="s.yaml"), Router(topology)
     disturbed, setting = put(scenario, program, router)

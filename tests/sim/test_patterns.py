@@ -17,10 +17,10 @@ from commbench.collectives.traffic import Traffic, traffic_of
 from commbench.engine.setting import Change, What
 from commbench.errors import InputError
 from commbench.lowering.symmetry import kinds_of_links, positions
-from commbench.routing.routes import make_router
+from commbench.routing.router import Router
 from commbench.sim.placing import processors_of
-from commbench.topology.load import load_topology
-from commbench.topology.model import Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.load import load_fabric
 from tests.cases import US, leaf_spine, shared_link, star
 
 SIZE = 8 * 10**6
@@ -38,11 +38,11 @@ def pattern(*groups: Sequence[int]) -> Pattern:
 
 
 @pytest.mark.parametrize(
-    "fabric", [star(8, latency_ps=US, overhead_ps=3, reduction_ps_per_byte=0.5), load_topology("dgx-h100-x2")]
+    "fabric", [star(8, latency_ps=US, overhead_ps=3, reduction_ps_per_byte=0.5), load_fabric("dgx-h100-x2")]
 )
-def test_one_group_is_a_coupled_collective(fabric: Topology) -> None:
+def test_one_group_is_a_coupled_collective(fabric: Fabric) -> None:
     placed = np.arange(8)
-    router, processors = make_router(fabric), processors_of(fabric, placed)
+    router, processors = Router(fabric), processors_of(fabric, placed)
     one = together(couple_groups(pattern(range(8)), router, placed, processors))
     whole = couple(ring(8), router, placed, processors)
     assert (one.chain_ps, one.num_bytes, one.own_bandwidth) == (
@@ -57,7 +57,7 @@ def test_one_group_is_a_coupled_collective(fabric: Topology) -> None:
 def test_groups_add_up_and_the_slowest_sets_the_pace() -> None:
     """One group on a side of a thin link pair with latency, one across it: the latter is slower in both respects."""
     fabric = shared_link(3, bandwidth=1e9, latency_ps=US)
-    placed, router = np.arange(6), make_router(fabric)
+    placed, router = np.arange(6), Router(fabric)
     found = couple_groups(pattern((0, 1), (2, 3)), router, placed, processors_of(fabric, placed))
     assert found.chain_ps.tolist() == [0, 2 * US]
     assert found.own_bandwidth.tolist() == [1e12, 1e9]
@@ -67,7 +67,7 @@ def test_groups_add_up_and_the_slowest_sets_the_pace() -> None:
     assert set(flow.link) == set(found.link)
 
 
-def uneven_of(flows: list[Groups], fabric: Topology, marks: npt.NDArray[np.int64] | None = None) -> list[int]:
+def uneven_of(flows: list[Groups], fabric: Fabric, marks: npt.NDArray[np.int64] | None = None) -> list[int]:
     """Numbers of the patterns whose groups are in several classes."""
     classes = positions(flows, fabric.bandwidths, kinds=kinds_of_links(fabric), marks=marks)
     return [number for number, found in enumerate(classes) if found.max()]
@@ -85,14 +85,14 @@ def uneven_of(flows: list[Groups], fabric: Topology, marks: npt.NDArray[np.int64
 )
 def test_what_is_symmetric(groups: list[list[tuple[int, ...]]], uneven: list[int]) -> None:
     fabric = leaf_spine(8, hosts_per_leaf=4, spines=4)
-    placed, router = np.arange(8), make_router(fabric)
+    placed, router = np.arange(8), Router(fabric)
     flows = [couple_groups(pattern(*each), router, placed, processors_of(fabric, placed)) for each in groups]
     assert uneven_of(flows, fabric) == uneven
 
 
 def test_a_link_that_will_change_is_not_like_the_others() -> None:
     fabric = star(4)
-    placed, router = np.arange(4), make_router(fabric)
+    placed, router = np.arange(4), Router(fabric)
     flows = [couple_groups(pattern((0, 1), (2, 3)), router, placed, processors_of(fabric, placed))]
     marks = np.zeros(8, dtype=np.int64)
     assert uneven_of(flows, fabric, marks) == []
@@ -110,7 +110,7 @@ def beside(duration_ps: int, slowdown: float, *, slows: bool = True, engine: str
             CoupledCall(ranks=(0, 1), pattern=pattern((0, 1)), stream="data"),
         ),
     )
-    fitted = fit(program, make_router(star(2, latency_ps=0)), np.arange(2))
+    fitted = fit(program, Router(star(2, latency_ps=0)), np.arange(2))
     ran = run_fitted(fitted, slowdown=slowdown, slowing={2} if slows else (), engine=engine)
     return ran.trace.end_ps.tolist()
 
@@ -128,7 +128,7 @@ def test_two_collectives_contend_on_their_links_and_slow_compute_less_each() -> 
     """Side by side each runs at half its speed: both take twice as long, compute loses what one would take."""
     calls = tuple(CoupledCall(ranks=(0, 1), pattern=pattern((0, 1)), stream=f"data {i}") for i in range(2))
     program = Program(2, (Compute(rank=0, duration_ps=2000 * US), Compute(rank=1, duration_ps=0), *calls))
-    fitted = fit(program, make_router(star(2, latency_ps=0)), np.arange(2))
+    fitted = fit(program, Router(star(2, latency_ps=0)), np.arange(2))
     ends = run_fitted(fitted, slowdown=1.25, slowing={2, 3}).trace.end_ps
     assert ends[2] == ends[3] == pytest.approx(1280 * US, abs=10)
     assert ends[0] == pytest.approx(2000 * US + 1280 * US / 5, abs=20)
@@ -140,7 +140,7 @@ def test_changes_of_links_and_ranks_reach_the_flows() -> None:
         2, (CoupledCall(ranks=(0, 1), pattern=pattern((0, 1))), Compute(rank=1, duration_ps=8, after=(0,)))
     )
     changes = [Change(320 * US, What.BANDWIDTH, 0, 6.25e9), Change(320 * US, What.SPEED, 1, 3.0)]
-    fitted = fit(program, make_router(star(2, latency_ps=0)), np.arange(2), changes)
+    fitted = fit(program, Router(star(2, latency_ps=0)), np.arange(2), changes)
     ends = run_fitted(fitted, changes=changes).trace.end_ps
     assert ends[0] == pytest.approx(960 * US, abs=10)
     assert ends[1] - ends[0] == 24
@@ -151,7 +151,7 @@ def test_changes_of_links_and_ranks_reach_the_flows() -> None:
 def test_bytes_over_links_count_every_call() -> None:
     once = pattern((0, 1))
     program = Program(2, tuple(CoupledCall(ranks=(0, 1), pattern=once) for _ in range(3)))
-    fitted = fit(program, make_router(star(2)), np.arange(2))
+    fitted = fit(program, Router(star(2)), np.arange(2))
     assert (fitted.uses, len(fitted.flows)) == ((3,), 1)
     assert fitted.link_bytes().tolist() == [3 * SIZE] * 4
 
@@ -161,6 +161,6 @@ def test_what_cannot_be_run_is_refused() -> None:
         2, (CollectiveCall(collective="all-reduce", algorithm="ring", group=(0, 1), num_elements=1, element_bytes=4),)
     )
     with pytest.raises(InputError, match="operation 0: CollectiveCall is neither compute nor a coupled call"):
-        fit(program, make_router(star(2)), np.arange(2))
+        fit(program, Router(star(2)), np.arange(2))
     with pytest.raises(InputError, match=r"slowdown 0.5 of compute beside a collective must be at least 1"):
         beside(1, 0.5)

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from commbench.errors import InputError
-from commbench.routing.routes import make_router
+from commbench.routing.router import Router
 from commbench.sim.collective import simulate_collective
 from commbench.sim.placing import place
 from commbench.topology.build import build_tree
-from commbench.topology.load import load_fabric, load_topology
-from commbench.topology.tree import Tree
+from commbench.topology.load import load_fabric
 from tests.topology.trees import document
 
-TWO_HOSTS = load_topology("dgx-h100-x2")  # of eight GPUs each
+TWO_HOSTS = load_fabric("dgx-h100-x2")  # of eight GPUs each
 
 
 @pytest.mark.parametrize(
@@ -170,6 +169,6 @@ def test_the_links_of_a_tree_have_the_names_of_its_graph(fabric: dict[str, objec
     assert isinstance(tree, Tree)
     links = tree.topology().links
     assert [tree.link_ends(link.index) for link in links] == [(link.src, link.dst) for link in links]
-    first, own = make_router(tree).routes(0, 1)
+    first, own = Router(tree).routes(0, 1)
     assert np.all(own < len(links))
     assert first[-1] == len(own)

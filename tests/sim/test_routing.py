@@ -11,8 +11,8 @@ from commbench.lowering.expand import expand
 from commbench.routing.policies import POLICIES
 from commbench.routing.router import Router
 from commbench.sim.collective import run_tasks, simulate_collective
-from commbench.topology.load import load_topology
-from commbench.topology.model import Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.load import load_fabric
 from tests.cases import US, leaf_spine, shared_link, star
 
 EIGHT = leaf_spine(8, hosts_per_leaf=4, spines=4)
@@ -20,13 +20,13 @@ SIXTEEN = leaf_spine(16, hosts_per_leaf=4, spines=4)
 PAIRS = [(i, i + 4) for i in range(4)]  # from the first leaf to the second
 
 
-def spines(topology: Topology, policy: str, seed: int = 0, channel: int = 0) -> list[str]:
+def spines(topology: Fabric, policy: str, seed: int = 0, channel: int = 0) -> list[str]:
     """The spine that each of PAIRS crosses: cpu, nic, leaf, SPINE, leaf, nic, cpu."""
     router = Router(topology, policy, seed)
     return [router.path(src, dst, channel)[3] for src, dst in PAIRS]
 
 
-def times_ps(topology: Topology, policy: str, seed: int, pairs: list[tuple[int, int]], num_bytes: int) -> list[int]:
+def times_ps(topology: Fabric, policy: str, seed: int, pairs: list[tuple[int, int]], num_bytes: int) -> list[int]:
     """End of each of several transfers that start together."""
     transfers = tuple(Transfer(src=src, dst=dst, num_bytes=num_bytes) for src, dst in pairs)
     program = expand(Program(topology.num_ranks, transfers), reduction_ps_per_byte=0.0)
@@ -95,7 +95,7 @@ def test_latency_of_a_route() -> None:
 
 def test_rail_aware_takes_nvlink_to_the_right_rail() -> None:
     """PXN: GPU 0 reaches GPU 3 of the next host through its neighbour GPU 3, so that the flow stays on rail 3."""
-    path = Router(load_topology("dgx-h100-x4"), "rail-aware").path(0, 8 + 3)
+    path = Router(load_fabric("dgx-h100-x4"), "rail-aware").path(0, 8 + 3)
     assert path[:4] == ["h0/gpu0", "h0/nvswitch0", "h0/gpu3", "h0/pcie1"]
     assert path[4] == "h0/nic3"
     assert path[-4:] == ["leaf3", "h1/nic3", "h1/pcie1", "h1/gpu3"]
@@ -103,7 +103,7 @@ def test_rail_aware_takes_nvlink_to_the_right_rail() -> None:
 
 
 def test_without_pxn_it_crosses_a_spine() -> None:
-    path = Router(load_topology("dgx-h100-x4"), "d-mod-k").path(0, 8 + 3)
+    path = Router(load_fabric("dgx-h100-x4"), "d-mod-k").path(0, 8 + 3)
     assert [name for name in path if name.startswith("spine")] == [path[4]]
     assert path[:4] == ["h0/gpu0", "h0/pcie0", "h0/nic0", "leaf0"]
 
@@ -111,7 +111,7 @@ def test_without_pxn_it_crosses_a_spine() -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_channels_take_the_nics_of_a_rank_in_turn(policy: str) -> None:
     """The same NIC at both ends; with one channel nothing changes."""
-    router = Router(load_topology("two-rail-8"), policy)
+    router = Router(load_fabric("two-rail-8"), policy)
     for channel in range(5):
         path = router.path(0, 5, channel)
         assert path[:2] == ["h0/cpu0", f"h0/nic{channel % 2}"]
@@ -123,18 +123,18 @@ def test_channels_take_the_nics_of_a_rank_in_turn(policy: str) -> None:
     [("two-rail-8", 2, 2), ("two-rail-8", 4, 2), ("star-8", 2, 1), ("fat-tree-k4", 2, 1)],
 )
 def test_a_ring_uses_as_many_nics_as_its_channels_reach(topology: str, channels: int, speedup: int) -> None:
-    fabric = load_topology(topology)
+    fabric = load_fabric(topology)
     one, more = (simulate_collective(fabric, "all-gather", "ring", 2**30, channels=k).record.time_s for k in (1, channels))
     assert one / more == pytest.approx(speedup, rel=1e-3)
 
 
 def test_inside_a_host_nvlink_beats_pcie() -> None:
-    path = Router(load_topology("dgx-h100"), None).path(0, 1)
+    path = Router(load_fabric("dgx-h100"), None).path(0, 1)
     assert path == ["h0/gpu0", "h0/nvswitch0", "h0/gpu1"]
 
 
 def test_rail_only_needs_rail_aware() -> None:
-    fabric = load_topology("dgx-h100-x8-rail-only")
+    fabric = load_fabric("dgx-h100-x8-rail-only")
     assert len(Router(fabric, "rail-aware").route(0, 11)) > 0
     with pytest.raises(RoutingError) as error:
         Router(fabric, "d-mod-k").route(0, 11)
@@ -150,7 +150,7 @@ def test_an_unknown_policy() -> None:
 
 
 def test_no_nic_no_route() -> None:
-    without = Topology(
+    without = Fabric(
         name="bare", nodes=EIGHT.nodes, links=EIGHT.links, ranks=EIGHT.ranks, routing="d-mod-k", nics_of={}
     )
     with pytest.raises(RoutingError, match="topology bare, routing d-mod-k: no route from h0/cpu0 to h4/cpu0: "):
@@ -159,7 +159,7 @@ def test_no_nic_no_route() -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("topology", [star(4), shared_link(2, bandwidth=1e9), EIGHT], ids=lambda t: t.name)
-def test_a_route_is_a_walk_from_end_to_end(topology: Topology, policy: str) -> None:
+def test_a_route_is_a_walk_from_end_to_end(topology: Fabric, policy: str) -> None:
     router = Router(topology, policy, seed=1)
     for src in range(topology.num_ranks):
         for dst in set(range(topology.num_ranks)) - {src}:

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from commbench.routing.routes import make_router
+from commbench.routing.router import Router
 from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 
@@ -52,7 +52,7 @@ def test_all_to_all_on_an_oversubscribed_tree() -> None:
     program = done.flat
     sends = program.peer >= 0
     assert np.count_nonzero(sends) == done.record.transfers == 256 * 255
-    first, links = make_router(fabric).routes(program.rank[sends], program.peer[sends], program.channel[sends])
+    first, links = Router(fabric).routes(program.rank[sends], program.peer[sends], program.channel[sends])
     carried = np.bincount(
         links, weights=np.repeat(program.num_bytes[sends], np.diff(first)), minlength=len(fabric.bandwidths)
     )

@@ -18,11 +18,10 @@ from commbench.lowering.expand import expand
 from commbench.lowering.scenario import Scenario
 from commbench.lowering.scenario_faults import State
 from commbench.routing.router import Router
-from commbench.routing.routes import make_router
 from commbench.sim import compiled
+from commbench.topology.fabric import Fabric
 from commbench.topology.faults import Background, Fault, KilledRank, LinkFault, SlowRank
-from commbench.topology.load import load_fabric, load_topology
-from commbench.topology.model import Topology
+from commbench.topology.load import load_fabric
 from tests.cases import MIB, US, leaf_spine, star
 from tests.sim.disturbed import both, put, ring, run, sends
 
@@ -39,23 +38,23 @@ STEP = 83_886_080 + 2 * US  # 1 MiB at 12.5 GB/s, after two links of 1 us
 def test_a_ring_on_a_sick_link() -> None:
     """Every step waits for the transfer over the link, which has a tenth of the rate: 10 x the flow, same latency."""
     program = ring(8, 8 * MIB)
-    assert run([], program, load_topology("star-8")).finish_ps == 14 * STEP
+    assert run([], program, load_fabric("star-8")).finish_ps == 14 * STEP
     sick = both(0, "h0/nic0", "leaf0", 0.1)
-    assert run(sick, program.unroll(), load_topology("star-8")).finish_ps == 14 * (838_860_800 + 2 * US)
+    assert run(sick, program.unroll(), load_fabric("star-8")).finish_ps == 14 * (838_860_800 + 2 * US)
 
 
 def test_a_link_falls_sick_in_the_middle_of_a_step() -> None:
     """Five steps well, half of the sixth flow at the full rate and half at a tenth, eight steps sick."""
     sick = both(5 * STEP + 2 * US + 41_943_040, "h0/nic0", "leaf0", 0.1)
     sixth = 2 * US + 41_943_040 + 419_430_400
-    trace = run(sick, ring(8, 8 * MIB).unroll(), load_topology("star-8"))
+    trace = run(sick, ring(8, 8 * MIB).unroll(), load_fabric("star-8"))
     assert trace.finish_ps == 5 * STEP + sixth + 8 * (838_860_800 + 2 * US)
 
 
 def test_one_direction_of_a_link() -> None:
     """leaf0 -> h0 is slow, h0 -> leaf0 is not."""
     trace = run(
-        [LinkFault(0, "leaf0", "h0/nic0", 0.1)], sends(8, (0, 1, 125_000), (2, 0, 125_000)), load_topology("star-8")
+        [LinkFault(0, "leaf0", "h0/nic0", 0.1)], sends(8, (0, 1, 125_000), (2, 0, 125_000)), load_fabric("star-8")
     )
     assert trace.end_ps.tolist() == [12 * US, 102 * US]
 
@@ -63,7 +62,7 @@ def test_one_direction_of_a_link() -> None:
 def test_a_factor_is_of_the_links_own_bandwidth() -> None:
     """A half, then a half again: still a half. 125,000 B: 2 us latency, 20 us at a half."""
     faults = [LinkFault(at, "h0/nic0", "leaf0", 0.5) for at in (0, 5 * US)]
-    assert run(faults, sends(8, (0, 1, 125_000)), load_topology("star-8")).finish_ps == 22 * US
+    assert run(faults, sends(8, (0, 1, 125_000)), load_fabric("star-8")).finish_ps == 22 * US
 
 
 def test_a_link_goes_down_and_comes_back() -> None:
@@ -113,7 +112,7 @@ def test_overlapping_failures_are_states_not_histories() -> None:
 
 def test_where_the_policy_finds_no_way_the_fewest_links_do() -> None:
     """A host with two NICs whose first is unplugged: policies leave by the first, traffic now leaves by the second."""
-    topology = load_topology("dgx-h100-x2")
+    topology = load_fabric("dgx-h100-x2")
     program = sends(16, (0, 8, 1))
     disturbed, _ = put(Scenario((LinkFault(1, "h0/pcie0", "h0/nic0", 0),)), program, Router(topology))
     links = disturbed.paths.links[disturbed.paths.first[1] :]
@@ -126,7 +125,7 @@ def test_where_the_policy_finds_no_way_the_fewest_links_do() -> None:
 def test_other_ranks_and_other_hosts_do_not_forward() -> None:
     """A GPU whose NVLink to the other is gone could pass by a third; hosts with one NIC each, by a third host."""
     mesh, rails = "oam-mesh", "dgx-h100-x8-rail-only"
-    (pcie,) = {link.dst for link in load_topology(mesh).links if link.src == "h0/gpu0" and "pcie" in link.dst}
+    (pcie,) = {link.dst for link in load_fabric(mesh).links if link.src == "h0/gpu0" and "pcie" in link.dst}
     nvlink = [LinkFault(0, "h0/gpu0", "h0/gpu1", 0), LinkFault(0, "h0/gpu0", pcie, 0)]
     nics = [LinkFault(0, f"h{host}/nic{nic}", f"leaf{nic}", 0) for host in (0, 1) for nic in range(8) if nic != host]
     nics += [LinkFault(0, fault.dst, fault.src, 0) for fault in nics]
@@ -136,7 +135,7 @@ def test_other_ranks_and_other_hosts_do_not_forward() -> None:
         (rails, nics, 8, 1),
         (rails, nics[1:], 8, 0),
     ):
-        disturbed, _ = put(Scenario(tuple(faults)), sends(end + 1, (0, end, 1)), Router(load_topology(name)))
+        disturbed, _ = put(Scenario(tuple(faults)), sends(end + 1, (0, end, 1)), Router(load_fabric(name)))
         assert [int(change.value == CUT_OFF) for change in disturbed.changes] == [moved]
 
 
@@ -170,8 +169,8 @@ def test_detours_lead_there_over_what_is_left(name: str, data: st.DataObject) ->
 
 
 @cache
-def _loaded(name: str) -> tuple[Topology, Router]:
-    topology = load_topology(name)
+def _loaded(name: str) -> tuple[Fabric, Router]:
+    topology = load_fabric(name)
     return topology, Router(topology)
 
 
@@ -198,7 +197,7 @@ def test_only_the_links_that_separate_are_named() -> None:
 
 def test_a_cut_that_nobody_meets_is_no_error() -> None:
     """The transfer ends at 10 us. At that very instant the cut comes first; a picosecond later it is too late."""
-    program, topology = sends(8, (0, 1, 100_000)), load_topology("star-8")
+    program, topology = sends(8, (0, 1, 100_000)), load_fabric("star-8")
     with pytest.raises(RunError, match=r"at 10 us rank 0 .* down are h0/nic0 -> leaf0$"):
         run(both(10 * US, "h0/nic0", "leaf0", 0), program, topology)
     assert run(both(10 * US + 1, "h0/nic0", "leaf0", 0), program, topology).finish_ps == 10 * US
@@ -251,14 +250,14 @@ def test_other_traffic_halves_the_rate_while_it_lasts() -> None:
     The transfer 0 -> 1 has 125,000 B: 62,500 B from 2 to 7, 25,000 B at half the rate until 11, 37,500 B until 14.
     """
     program = sends(8, (0, 1, 125_000))
-    trace = run([Background(5 * US, 2, 1, 25_000)], program, load_topology("star-8"))
+    trace = run([Background(5 * US, 2, 1, 25_000)], program, load_fabric("star-8"))
     assert trace.end_ps.tolist() == [14 * US, 5 * US, 11 * US]
 
 
 def test_the_end_is_that_of_the_program() -> None:
     """125,000 B at half the rate from 7 on end at 17; the background flow goes on."""
     scenario = Scenario((Background(5 * US, 2, 1, 10**7),))
-    disturbed, setting = put(scenario, sends(8, (0, 1, 125_000)), make_router(load_fabric("star-8")))
+    disturbed, setting = put(scenario, sends(8, (0, 1, 125_000)), Router(load_fabric("star-8")))
     trace = compiled.run(disturbed.program, setting)
     assert disturbed.num_foreground == 1
     assert trace.end_ps[:1].max() == 17 * US
@@ -276,7 +275,7 @@ def test_other_traffic_takes_no_processor_and_is_never_slow() -> None:
 def test_other_traffic_of_a_killed_ranks_host_goes_on() -> None:
     """As above, 2 -> 1 halves 0 -> 1 from 7 us to 11 us; rank 2 dies between."""
     program = sends(8, (0, 1, 125_000), (2, 3, 1))
-    trace = run([Background(5 * US, 2, 1, 25_000), KilledRank(8 * US, 2)], program, load_topology("star-8"))
+    trace = run([Background(5 * US, 2, 1, 25_000), KilledRank(8 * US, 2)], program, load_fabric("star-8"))
     assert trace.end_ps[0] == 14 * US
 
 
@@ -285,7 +284,7 @@ def test_a_looped_program_is_unrolled_beside_other_traffic() -> None:
     loop = ring(4, MIB)
     size = len(loop.kind)
     for program in (loop, replace(loop, base=np.arange(size), pitch=np.full(size, size))):
-        router, scenario = make_router(load_fabric("star-8")), Scenario((Background(0, 2, 1, 1),))
+        router, scenario = Router(load_fabric("star-8")), Scenario((Background(0, 2, 1, 1),))
         looped, flat = (put(scenario, each, router)[0] for each in (program, program.unroll()))
         assert np.array_equal(looped.paths.route_of, flat.paths.route_of)
         assert looped.num_foreground == flat.num_foreground == loop.num_tasks
@@ -294,7 +293,7 @@ def test_a_looped_program_is_unrolled_beside_other_traffic() -> None:
 def test_other_traffic_that_is_cut_off_takes_no_link() -> None:
     """2 -> 1 would halve 0 -> 1 from 2 us on; at 4 us host 2 is unplugged, and that is no error."""
     faults = [Background(0, 2, 1, 10**6), *both(4 * US, "h2/nic0", "leaf0", 0)]
-    trace = run(faults, sends(8, (0, 1, 100_000)), load_topology("star-8"))
+    trace = run(faults, sends(8, (0, 1, 100_000)), load_fabric("star-8"))
     assert trace.end_ps[0] == 11 * US  # 12,500 B at a half until 4, 87,500 B alone
 
 
@@ -306,7 +305,7 @@ def test_scenarios_that_ship_change_something_and_agree(path: Path) -> None:
     """On fat-tree-16, shifts of 4 ranks: all four spines of every leaf are in use."""
     scenario = Scenario.load(path)
     assert scenario.name == path.stem
-    topology = load_topology("fat-tree-16")
+    topology = load_fabric("fat-tree-16")
     program = sends(16, *((rank, (rank + 4) % 16, 64 * MIB) for rank in range(16)))
     healthy, disturbed = run([], program, topology), run(scenario.faults, program, topology)
     assert (disturbed.end_ps[:16] != healthy.end_ps).any()
@@ -338,23 +337,23 @@ def test_names_and_errors_of_scenarios(tmp_path: Path) -> None:
     ],
 )
 def test_faults_of_what_is_not_there(fault: Fault, message: str) -> None:
-    for fabric in (load_topology("fat-tree-16"), load_fabric("fat-tree-16")):
+    for fabric in (load_fabric("fat-tree-16"), load_fabric("fat-tree-16")):
         with pytest.raises(InputError, match=f"^s.yaml: .*{message}"):
-            put(Scenario((fault,), origin="s.yaml"), sends(4, (0, 1, 1)), make_router(fabric))
+            put(Scenario((fault,), origin="s.yaml"), sends(4, (0, 1, 1)), Router(fabric))
 
 
 def test_a_tree_in_closed_form_is_disturbed_alike() -> None:
     faults = (*both(US, "leaf0", "spine0", 0), *both(3 * US, "leaf1", "spine2", 0.3), Background(0, 1, 9, 10**5))
     one, two = (
-        put(Scenario(faults), ring(16, MIB), make_router(load("fat-tree-16")))[0]
-        for load in (load_topology, load_fabric)
+        put(Scenario(faults), ring(16, MIB), Router(load("fat-tree-16")))[0]
+        for load in (load_fabric, load_fabric)
     )
     assert one.changes == two.changes
     assert np.array_equal(one.paths.links, two.paths.links)
 
 
 def test_link_faults_need_a_graph_of_moderate_size() -> None:
-    router = make_router(load_fabric("fat-tree-131072"))
+    router = Router(load_fabric("fat-tree-131072"))
     put(Scenario((KilledRank(0, 1),)), sends(2, (0, 1, 1)), router)
     with pytest.raises(TopologyError, match=r"fat-tree-131072 has [\d,]+ links; link faults need the graph"):
         put(Scenario((LinkFault(0, "leaf0", "spine0", 0),)), sends(2, (0, 1, 1)), router)

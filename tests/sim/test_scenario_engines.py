@@ -16,14 +16,14 @@ from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.routing.router import Router
 from commbench.sim import compiled, reference
+from commbench.topology.fabric import Fabric
 from commbench.topology.faults import Background, Fault, KilledRank, LinkFault, SlowRank
-from commbench.topology.load import load_topology
-from commbench.topology.model import Topology
+from commbench.topology.load import load_fabric
 from tests.cases import US, leaf_spine
 from tests.sim.disturbed import both, put, ring, sends
 
 
-def some_faults(topology: Topology) -> st.SearchStrategy[list[Fault]]:
+def some_faults(topology: Fabric) -> st.SearchStrategy[list[Fault]]:
     """Up to ten faults of every kind in the first 200 us."""
     at = st.one_of(st.integers(0, 200 * US), st.integers(0, 20).map(lambda n: n * 10 * US))
     link, rank = st.sampled_from(topology.links), st.integers(0, 15)
@@ -70,9 +70,9 @@ def test_engines_agree_under_faults(name: str, data: st.DataObject) -> None:
 
 
 @cache
-def _costly(name: str) -> Topology:
+def _costly(name: str) -> Fabric:
     """The topology with processors that messages take 0.3 us of."""
-    topology = load_topology(name)
+    topology = load_fabric(name)
     return replace(topology, costs=replace(topology.costs, message_overhead_ps=300_000))
 
 

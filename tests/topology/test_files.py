@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commbench.errors import CommbenchError, InputError, TopologyError
-from commbench.topology import Provenance, load_fabric, load_topology
+from commbench.topology import Provenance, load_fabric
 from commbench.topology.build import build_topology, build_tree
 from commbench.topology.keys import KEYS, json_schema
 from commbench.topology.model import NodeKind
@@ -103,8 +103,8 @@ def shipped(folder: Path, name: str, *edits: tuple[str, str]) -> Path:
 def test_a_short_number_counts_as_assumed(tmp_path: Path) -> None:
     long = "    latency: &hop {value: 1 us, provenance: assumed, source: *why}"
     path = shipped(tmp_path, "fat-tree-16", (long, "    latency: &hop 1 us"))
-    made = load_topology(path)
-    assert made.links == load_topology("fat-tree-16").links
+    made = load_fabric(path)
+    assert made.links == load_fabric("fat-tree-16").links
     number = made.numbers["fabric.uplink.latency"]
     assert (number.text, number.provenance) == ("1 us", Provenance.ASSUMED)
     assert number.source == "given as a number alone, without a source"
@@ -115,12 +115,12 @@ def test_links_give_a_share_of_their_line_rate(tmp_path: Path) -> None:
     down = ("  downlink:\n", "  downlink:\n    efficiency: 0.5\n")
     up = ("  uplink: #", "  uplink:\n    efficiency: {value: 0.25, provenance: measured, source: here}\n    #")
     path = shipped(tmp_path, "fat-tree-16", down, up)
-    for load in (load_topology, load_fabric):
+    for load in (load_fabric, load_fabric):
         made = load(path)
         assert set(made.bandwidths.tolist()) == {12.5e9, 12.5e9 / 2, 12.5e9 / 4}
         assert made.numbers["fabric.uplink.efficiency"].text == "0.25"
         assert made.numbers["fabric.uplink.efficiency"].provenance is Provenance.MEASURED
-    made = load_topology(shipped(tmp_path, "dgx-h100", ("  nvlink:\n", "  nvlink:\n    efficiency: 0.74\n")))
+    made = load_fabric(shipped(tmp_path, "dgx-h100", ("  nvlink:\n", "  nvlink:\n    efficiency: 0.74\n")))
     assert max(made.bandwidths) == pytest.approx(0.74 * 450e9)
 
 
@@ -134,7 +134,7 @@ def test_several_nics_on_one_leaf_have_no_rails(tmp_path: Path) -> None:
 def test_rails_in_three_tiers_end_on_leaves_of_their_own(tmp_path: Path) -> None:
     (text,) = (text for text in EXAMPLES if text.startswith("name: rail-three-tier"))
     (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
-    made = load_topology(tmp_path / "x.yaml")
+    made = load_fabric(tmp_path / "x.yaml")
     assert [sum(1 for _ in made.of_kind(kind)) for kind in (NodeKind.LEAF, NodeKind.SPINE, NodeKind.CORE)] == [32, 4, 4]
     ups = {link.dst for link in made.links if link.src.startswith("h0/nic") and link.dst.startswith("leaf")}
     assert ups == {f"leaf{rail}" for rail in range(8)}
@@ -165,6 +165,6 @@ def test_an_uplink_of_four_cables_stays_four_links(tmp_path: Path) -> None:
     bundled = text.replace("    latency: *hop\n\ncosts", "    latency: *hop\n    links: 4\n\ncosts")
     assert bundled != text
     (tmp_path / "bundled.yaml").write_text(bundled, encoding="utf-8")
-    single, bundle = load_topology("leaf-spine-16-4to1"), load_topology(str(tmp_path / "bundled.yaml"))
+    single, bundle = load_fabric("leaf-spine-16-4to1"), load_fabric(str(tmp_path / "bundled.yaml"))
     count, expected = (sum(link.dst.startswith("spine") for link in each.links) for each in (bundle, single))
     assert count == 4 * expected

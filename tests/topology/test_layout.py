@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from commbench.errors import TopologyError
 from commbench.report.draw import topology_svg
-from commbench.topology import LinkKind, NodeKind, list_topologies, load_fabric, load_topology
+from commbench.topology import LinkKind, NodeKind, list_topologies, load_fabric
 from commbench.topology.layout import MOST_HOSTS, drawable, layout
 from commbench.topology.summary import link_classes
 
@@ -32,7 +32,7 @@ def test_boxes_stand_inside_and_apart(name: str) -> None:
 
 
 def test_wide_fabric_is_abbreviated_and_says_so() -> None:
-    drawing = layout(load_topology("fat-tree-256"))
+    drawing = layout(load_fabric("fat-tree-256"))
     leaves = [box.name for box in drawing.boxes if box.kind is NodeKind.LEAF]
     assert leaves == ["leaf0", "leaf1", "leaf2", "leaf3", "leaf4", "leaf14", "leaf15"]
     assert "… 9 more" in [box.label for box in drawing.boxes if box.gap]
@@ -40,14 +40,14 @@ def test_wide_fabric_is_abbreviated_and_says_so() -> None:
 
 
 def test_small_fabric_is_drawn_whole() -> None:
-    drawing = layout(load_topology("fat-tree-k4"))
+    drawing = layout(load_fabric("fat-tree-k4"))
     assert drawing.note == ""
     network = [stroke for stroke in drawing.strokes if stroke.kind is LinkKind.NETWORK]
     assert len(network) == 3 * 16  # k^3/4 links in each of the three tiers
 
 
 def test_labels_carry_count_bandwidth_and_latency() -> None:
-    labels = {label.title: label.detail for label in layout(load_topology("leaf-spine-16-4to1")).labels}
+    labels = {label.title: label.detail for label in layout(load_fabric("leaf-spine-16-4to1")).labels}
     assert labels == {
         "16 × leaf – spine": "25 Gbit/s, 1 us",
         "16 × NIC – leaf": "100 Gbit/s, 1 us",
@@ -56,12 +56,12 @@ def test_labels_carry_count_bandwidth_and_latency() -> None:
 
 
 def test_double_nvlinks_are_drawn_twice_as_thick() -> None:
-    arcs = [stroke for stroke in layout(load_topology("dgx-v100")).strokes if stroke.bend]
+    arcs = [stroke for stroke in layout(load_fabric("dgx-v100")).strokes if stroke.bend]
     assert sorted(stroke.weight for stroke in arcs) == [1.0] * 8 + [2.0] * 8
 
 
 def test_svg_is_self_contained_and_stable() -> None:
-    topology = load_topology("dgx-h100-x4")
+    topology = load_fabric("dgx-h100-x4")
     svg = topology_svg(topology)
     assert svg == topology_svg(topology)
     root = ElementTree.fromstring(svg)
@@ -83,7 +83,7 @@ def test_svg_is_self_contained_and_stable() -> None:
 
 
 def test_link_classes_count_each_duplex_link_once() -> None:
-    classes = {(c.src_kind, c.dst_kind): c.count for c in link_classes(load_topology("dgx-h100-x4"))}
+    classes = {(c.src_kind, c.dst_kind): c.count for c in link_classes(load_fabric("dgx-h100-x4"))}
     assert classes == {
         (NodeKind.GPU, NodeKind.PCIE_SWITCH): 4 * 8,
         (NodeKind.NIC, NodeKind.PCIE_SWITCH): 4 * 8,
@@ -93,7 +93,7 @@ def test_link_classes_count_each_duplex_link_once() -> None:
         (NodeKind.NIC, NodeKind.LEAF): 4 * 8,
         (NodeKind.LEAF, NodeKind.SPINE): 8 * 4,
     }
-    memory = [(c.duplex, c.count) for c in link_classes(load_topology("shared-memory-4"))]
+    memory = [(c.duplex, c.count) for c in link_classes(load_fabric("shared-memory-4"))]
     assert memory == [(False, 4), (False, 1), (False, 4)]
 
 
@@ -132,7 +132,7 @@ def test_tables_fit_the_terminal_and_100_columns(arguments: tuple[str, ...]) -> 
 
 def test_show_names_every_number_and_its_origin() -> None:
     text = run("show", "dgx-h100")
-    for path, number in load_topology("dgx-h100").numbers.items():
+    for path, number in load_fabric("dgx-h100").numbers.items():
         assert path in text
         assert f"{number.text}, {number.provenance.value}" in text
 
@@ -160,7 +160,7 @@ def test_what_is_too_large_to_draw_is_refused() -> None:
 
 
 def test_the_room_loads_nothing_heavy() -> None:
-    code = "import sys, commbench.topology as t; t.load_topology('dgx-h100'); "
+    code = "import sys, commbench.topology as t; t.load_fabric('dgx-h100'); "
     code += "print([m for m in ('matplotlib', 'torch', 'numba', 'rich', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from commbench.topology import LinkKind, NodeKind, Provenance, Tree, list_topologies, load_fabric, load_topology
+from commbench.topology import LinkKind, NodeKind, Provenance, list_topologies, load_fabric
 from commbench.topology.layout import MOST_HOSTS
 from commbench.topology.search import search_directories
 from commbench.topology.summary import link_classes, node_counts
@@ -49,7 +49,7 @@ def test_shipped_topology_says_what_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_shipped_topology_is_whole(name: str) -> None:
-    topology = load_topology(name)
+    topology = load_fabric(name)
     reachable = nx.descendants(topology.graph, topology.ranks[0])
     assert set(topology.ranks[1:]) <= reachable
 
@@ -67,7 +67,7 @@ def test_no_number_is_without_its_origin(name: str) -> None:
 
 @pytest.mark.parametrize(("hosts", "per_leaf"), [(16, 4), (64, 8), (128, 16), (256, 16), (512, 16), (1024, 16)])
 def test_fat_trees_are_the_ones_of_the_cross_check(hosts: int, per_leaf: int) -> None:
-    topology = load_topology(f"fat-tree-{hosts}")
+    topology = load_fabric(f"fat-tree-{hosts}")
     leaves = hosts // per_leaf
     assert node_counts(topology) == {
         NodeKind.CPU: hosts, NodeKind.NIC: hosts, NodeKind.LEAF: leaves, NodeKind.SPINE: per_leaf
@@ -100,7 +100,7 @@ def test_the_largest_tree_never_blocks_and_is_three_tiers_deep() -> None:
 
 def test_oversubscribed_uplinks_have_a_quarter() -> None:
     full, lean = (
-        {c.bandwidth for c in link_classes(load_topology(name)) if c.dst_kind is NodeKind.SPINE}
+        {c.bandwidth for c in link_classes(load_fabric(name)) if c.dst_kind is NodeKind.SPINE}
         for name in ("fat-tree-16", "leaf-spine-16-4to1")
     )
     assert (full, lean) == ({12.5e9}, {12.5e9 / 4})
@@ -110,7 +110,7 @@ def test_oversubscribed_uplinks_have_a_quarter() -> None:
     ("name", "rate_GBps"), [("dgx-a100", 300), ("dgx-h100", 450), ("hgx-a800", 200), ("hgx-h800", 200)]
 )
 def test_nvlink_line_rate_per_gpu(name: str, rate_GBps: float) -> None:  # noqa: N803
-    topology = load_topology(name)
+    topology = load_fabric(name)
     nvlinks = [link for link in topology.links if link.kind is LinkKind.NVLINK]
     assert len(nvlinks) == 16
     assert {link.bandwidth for link in nvlinks} == {rate_GBps * 1e9}
@@ -118,13 +118,13 @@ def test_nvlink_line_rate_per_gpu(name: str, rate_GBps: float) -> None:  # noqa:
 
 def test_v100_and_oam_line_rates_per_gpu() -> None:
     for name, rate in (("dgx-v100", 6 * 25e9), ("oam-mesh", 7 * 64e9)):
-        topology = load_topology(name)
+        topology = load_fabric(name)
         out = [x.bandwidth for x in topology.links if x.kind is LinkKind.NVLINK and x.src == "h0/gpu3"]
         assert sum(out) == rate
 
 
 def test_cluster_takes_its_host_from_another_file() -> None:
-    alone, cluster = load_topology("dgx-h100"), load_topology("dgx-h100-x4")
+    alone, cluster = load_fabric("dgx-h100"), load_fabric("dgx-h100-x4")
     inside = [(x.src, x.dst, x.kind, x.bandwidth, x.latency_ps) for x in cluster.links if x.src.startswith("h0/")]
     own = [(x.src, x.dst, x.kind, x.bandwidth, x.latency_ps) for x in alone.links]
     assert [x for x in inside if x[2] is not LinkKind.NETWORK] == own
@@ -135,15 +135,15 @@ def test_cluster_takes_its_host_from_another_file() -> None:
 
 
 def test_reduction_rate_becomes_time_per_byte() -> None:
-    costs = load_topology("shared-memory-4").costs
+    costs = load_fabric("shared-memory-4").costs
     assert costs.reduction_ps_per_byte == pytest.approx(1e12 / 5e9)  # 5 GB/s
     assert costs.message_overhead_ps == 10_000_000  # 10 us
 
 
 def test_load_is_quick() -> None:
-    load_topology("dgx-h100")
+    load_fabric("dgx-h100")
     start = time.perf_counter()
-    load_topology("dgx-h100")
+    load_fabric("dgx-h100")
     assert time.perf_counter() - start < 0.2
 
 
@@ -156,5 +156,5 @@ def test_own_directory_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     text = (HERE / "star-8.yaml").read_text().replace("hosts: 8", "hosts: 3")
     (tmp_path / "star-8.yaml").write_text(text)
     monkeypatch.setenv("COMMBENCH_TOPOLOGIES", str(tmp_path))
-    assert load_topology("star-8").num_ranks == 3
-    assert load_topology("fat-tree-16").num_ranks == 16
+    assert load_fabric("star-8").num_ranks == 3
+    assert load_fabric("fat-tree-16").num_ranks == 16

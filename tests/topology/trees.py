@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from commbench.topology.build import build_tree
 from commbench.topology.schema import TopologyFile
-from commbench.topology.tree import Tree
 
 SMALL = st.integers(1, 4)
 RATIOS = st.sampled_from([0.5, 1.0, 1.5, 7.0, 30.0])

@@ -3,12 +3,8 @@
 
 from typing import Any
 
-from commbench.libraries.ideal import Ideal
-from commbench.sim.placing import make_cluster
-from commbench.topology.devices import Device
+from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
 from commbench.training.simulate import StepSimulation, simulate_step
 from commbench.workload.compute import Efficiency
 from commbench.workload.formats import FORMATS
@@ -58,13 +54,7 @@ def plan(model: Transformer = TINY, **changes: Any) -> StepPlan:
     return StepPlan(model=model, run=run, degrees=Degrees(**sizes), schedule=schedule, **(given | changes))
 
 
-RINGS = Ideal(
-    algorithms={**dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), "ring"), "all-to-all": "direct"},
-    channels=None,
-)
-
-
-def simulate(step: StepPlan, fabric: Topology | Tree | str = "dgx-h100-x2", **options: Any) -> StepSimulation:
+def simulate(step: StepPlan, fabric: Fabric | str = "dgx-h100-x2", **options: Any) -> StepSimulation:
     """The step on a fabric, given as a name or as itself."""
     found = load_fabric(fabric) if isinstance(fabric, str) else fabric
     where = {key: options.pop(key) for key in ("placement", "routing", "seed") if key in options}

@@ -14,14 +14,15 @@ from commbench.lowering.transport import Conveyed, Way
 from commbench.network.transport import Transport
 from commbench.program.flat import TRANSFER, FlatProgram, together
 from commbench.results.records import Measured
-from commbench.routing.routes import make_router
+from commbench.routing.router import Router
 from commbench.sim.collective import simulate_collective
 from commbench.sim.placing import conveyed
-from commbench.topology.model import LinkKind, Topology
+from commbench.topology.fabric import Fabric
+from commbench.topology.model import LinkKind
 from commbench.units import PS_PER_S
 from commbench.validate.lab_predict import LabRoutes, predict
 from commbench.validate.lab_runs import lab_plan_of, schedule_of
-from commbench.validate.legs import CAMPAIGN, SMOKE, Fabric
+from commbench.validate.legs import CAMPAIGN, SMOKE, EmulatedFabric
 from tests.emulate.fabrics import leaf_spine, topology_of
 
 RATE = 20e6 / 8  # bytes/s of the links of the small fabrics
@@ -37,9 +38,9 @@ def program_of(collective: str, algorithm: str, ranks: int, size: int, **given: 
     return expand_schedule(schedule, num_elements=size // 4, element_bytes=4, reduction_ps_per_byte=0.0)
 
 
-def run(program: FlatProgram, way: Way, topology: Topology, engine: str = "compiled") -> Conveyed:
+def run(program: FlatProgram, way: Way, topology: Fabric, engine: str = "compiled") -> Conveyed:
     ranks = np.arange(program.num_ranks, dtype=np.int64)
-    return conveyed(program, make_router(topology), ranks, way, Processors(), engine)
+    return conveyed(program, Router(topology), ranks, way, Processors(), engine)
 
 
 def seconds(done: Conveyed) -> float:
@@ -173,7 +174,7 @@ def test_jobs_together_are_each_their_own() -> None:
 
 
 def test_the_paths_that_the_kernel_chose_are_taken() -> None:
-    topology = lab_plan_of(Fabric("fat-tree-16", "ecmp", 20)).topology
+    topology = lab_plan_of(EmulatedFabric("fat-tree-16", "ecmp", 20)).topology
     seen = {"h0/nic0 h5/nic0": "leaf0 spine3 leaf1"}
     first, links = LabRoutes(topology, "ecmp", seen).routes([0], [5])
     nodes = [topology.links[link].dst for link in links]
@@ -182,7 +183,7 @@ def test_the_paths_that_the_kernel_chose_are_taken() -> None:
 
 
 def test_channels_take_the_rails_in_turn() -> None:
-    topology = lab_plan_of(Fabric("two-rail-8", "rail-aware", 25)).topology
+    topology = lab_plan_of(EmulatedFabric("two-rail-8", "rail-aware", 25)).topology
     routes = LabRoutes(topology, "rail-aware", {})
     assert routes.num_rails == 2
     _, links = routes.routes([0, 0, 0], [1, 1, 1], [0, 1, 2])

@@ -9,8 +9,7 @@ import re
 from pathlib import Path
 
 from commbench.errors import InputError
-from commbench.topology.model import Topology
-from commbench.topology.tree import Tree
+from commbench.topology.fabric import Fabric
 
 __all__ = ["read_host_file"]
 
@@ -18,7 +17,7 @@ _SLOTS = re.compile(r"slots=([0-9]{1,9})")
 _EXAMPLE = "give an endpoint such as {endpoint}, or a host such as h0 slots={slots}"
 
 
-def read_host_file(path: Path, fabric: Topology | Tree, ranks_per_host: int | None) -> list[int]:
+def read_host_file(path: Path, fabric: Fabric, ranks_per_host: int | None) -> list[int]:
     """Endpoint number of every rank.
 
     Args:
@@ -32,10 +31,10 @@ def read_host_file(path: Path, fabric: Topology | Tree, ranks_per_host: int | No
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--placement {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    names = _names(fabric)
+    names = fabric.ranks
     hosts: dict[str, list[int]] = {}
-    for number, name in enumerate(names):
-        hosts.setdefault(_host_of(fabric, name), []).append(number)
+    for number, host in enumerate(fabric.host_of.tolist()):
+        hosts.setdefault(f"h{host}", []).append(number)
     endpoints = {name: [number] for number, name in enumerate(names)}
     most = max(map(len, hosts.values()))
     taken: dict[int, None] = {}  # in order
@@ -64,13 +63,3 @@ def _slots(words: list[str], place: str, default: int) -> int:
     if found is None or int(found[1]) < 1 or len(words) > 2:
         raise InputError(f"{place}: {' '.join(words[1:])!r} is not slots=N with N at least 1")
     return int(found[1])
-
-
-def _names(fabric: Topology | Tree) -> list[str]:
-    if isinstance(fabric, Tree):
-        return [f"h{host}/cpu0" for host in range(fabric.num_hosts)]
-    return list(fabric.ranks)
-
-
-def _host_of(fabric: Topology | Tree, name: str) -> str:
-    return name.partition("/")[0] if isinstance(fabric, Tree) else f"h{fabric.host_of(name)}"

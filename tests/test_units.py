@@ -10,6 +10,7 @@ from commbench.units import (
     format_time,
     parse_bandwidth,
     parse_duration_ps,
+    parse_flops,
     parse_size,
     seconds,
 )
@@ -53,6 +54,29 @@ def test_bandwidth(text: str, bytes_per_s: float) -> None:
 def test_bad_bandwidth(text: object, complaint: str) -> None:
     with pytest.raises(UnitError) as error:
         parse_bandwidth(text)
+    assert str(error.value).startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    ("text", "flops"), [("312 TFLOP/s", 312e12), ("989.5 TFLOP/s", 989.5e12), ("1.5 PFLOP/s", 1.5e15)]
+)
+def test_rate_of_computing(text: str, flops: float) -> None:
+    assert parse_flops(text) == flops
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("312", "'312' is not a rate of computing: give a number and a unit (FLOP/s, "),
+        ("312 TFLOPS", "'312 TFLOPS' is not a rate of computing"),
+        (312e12, "312000000000000.0 is not a rate of computing"),
+        ("0 TFLOP/s", "rate of computing '0 TFLOP/s' must be from 1 kFLOP/s to 1,000,000 PFLOP/s"),
+        ("1e999 TFLOP/s", "rate of computing '1e999 TFLOP/s' must be from 1 kFLOP/s"),
+    ],
+)
+def test_bad_rate_of_computing(text: object, complaint: str) -> None:
+    with pytest.raises(UnitError) as error:
+        parse_flops(text)
     assert str(error.value).startswith(complaint)
 
 

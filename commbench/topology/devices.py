@@ -15,7 +15,7 @@ from pydantic import ValidationError, field_validator
 
 from commbench.errors import InputError, TopologyError
 from commbench.topology.model import Quantity
-from commbench.topology.search import find_file, is_path, list_names, shown
+from commbench.topology.search import find_file, is_path, list_names, not_found, shown
 from commbench.topology.sections import Amount, Bandwidth, Duration, Section, Text, quantities, with_unit
 from commbench.units import parse_flops, parse_size
 from commbench.yaml_reader import read_yaml
@@ -153,11 +153,12 @@ def matching_devices(name: str) -> tuple[str, ...]:
     Raises:
         TopologyError: none; says which names are near.
     """
-    names, begin = list_devices(), name.lower()
-    whole = re.compile(re.escape(begin) + (r"(?!\d)" if begin[-1:].isdigit() else ""))
-    found = [begin] if begin in names else [known for known in names if begin and whole.match(known)]
+    names = list_devices()
+    begins = re.compile(re.escape(name) + (r"(?!\d)" if name[-1:].isdigit() else ""), re.IGNORECASE)
+    found = [known for known in names if known.lower() == name.lower()]
+    found = found or [known for known in names if name and begins.match(known)]
     if not found:
-        find_file("device", name)
+        raise TopologyError(not_found("device", name))
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from commbench.errors import TopologyError
 
-__all__ = ["SEARCH_VARIABLE", "find_file", "is_path", "list_names", "search_directories", "shown"]
+__all__ = ["SEARCH_VARIABLE", "find_file", "is_path", "list_names", "not_found", "search_directories", "shown"]
 
 SEARCH_VARIABLE = "COMMBENCH_TOPOLOGIES"
 _SUFFIXES = (".yaml", ".yml")
@@ -53,7 +53,7 @@ def find_file(what: str, name_or_path: str | Path, base: Path = Path()) -> Path:
         path = folder / _FOLDERS[what] / f"{text}.yaml"
         if os.path.isfile(path):  # Path.is_file raises where a name is too long
             return path
-    raise TopologyError(_not_found(what, text))
+    raise TopologyError(not_found(what, text))
 
 
 def is_path(text: str) -> bool:
@@ -69,7 +69,8 @@ def shown(path: Path) -> str:
         return str(path)
 
 
-def _not_found(what: str, name: str) -> str:
+def not_found(what: str, name: str) -> str:
+    """What is said of a name that nothing has: where it was searched, and which names are near."""
     import difflib
 
     near = difflib.get_close_matches(name, list_names(what), n=3, cutoff=0.5)

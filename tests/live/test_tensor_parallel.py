@@ -187,7 +187,7 @@ def test_a_table_of_products_is_what_simulations_read(tmp_path: Path) -> None:
     [
         (["gemm", "--shape", "64x64"], "--shape '64x64' must be MxNxK"),
         (["gemm", "--shape", "0x1x1"], "--shape '0x1x1' must be MxNxK"),
-        (["gemm", "--peak", "5 W"], "--peak '5 W' is no rate above 0"),
+        (["gemm", "--peak", "5 W"], "--peak: '5 W' is not a rate of computing"),
         (["gemm", "--dtype", "tf32", "--on", "cpu"], "--dtype tf32 is a way in which CUDA devices round"),
         (["gemm", "--model", "gpt2", "--shape", "1x1x1"], "--model gpt2 has no meaning with --shape"),
         (["overlap", "-b", "3"], "-b 3 bytes must be one or more whole elements"),

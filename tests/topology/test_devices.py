@@ -93,9 +93,11 @@ def test_a_device_that_is_not_there_or_not_one(monkeypatch: pytest.MonkeyPatch) 
 def test_own_devices_stand_beside_own_topologies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "devices").mkdir()
     (tmp_path / "devices" / "my-gpu.yaml").write_text(GPU)
+    (tmp_path / "devices" / "My-TPU.yaml").write_text(GPU.replace("my-gpu", "My-TPU"))
     monkeypatch.setenv("COMMBENCH_TOPOLOGIES", str(tmp_path))
     assert "my-gpu" in list_devices()
     assert "my-gpu" not in list_topologies()
+    assert load_device("My-TPU").name == load_device("my-tpu").name == "My-TPU"
     device = load_device("my-gpu")
     assert dict(device.others) == {"memory_margin": 2 * 2**30, "l2": 40 * 2**20, "launch": 3_700_000}
     assert device.numbers["flops.fp8"].provenance is Provenance.ASSUMED
@@ -203,6 +205,10 @@ def test_gpu_hosts_name_their_devices(name: str, device: str) -> None:
 
 def test_a_host_with_an_unknown_device_is_refused_with_its_line(tmp_path: Path) -> None:
     text = (FOLDER / "dgx-h100.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(GPU)
+    (tmp_path / "x.yaml").write_text(text.replace("device: h100-sxm5-80gb", "device: ./mine.yaml"))
+    with pytest.raises(TopologyError, match=r"host\.device: device './mine\.yaml': not found"):  # names alone
+        load_fabric(tmp_path / "x.yaml")
     (tmp_path / "x.yaml").write_text(text.replace("device: h100-sxm5-80gb", "device: h100-smx5"))
     with pytest.raises(TopologyError, match=r"x\.yaml: line 9: host\.device: device 'h100-smx5': not found; did you"):
         load_fabric(tmp_path / "x.yaml")

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from commbench.errors import RoutingError
+from commbench.errors import RoutingError, unknown
 
 __all__ = ["POLICIES", "Choose", "Flow", "Policy", "get_policy"]
 
@@ -104,5 +104,5 @@ def get_policy(name: str) -> Policy:
         RoutingError: unknown.
     """
     if name not in POLICIES:
-        raise RoutingError(f"routing {name!r} is unknown; known: {', '.join(POLICIES)}")
+        raise RoutingError(f"routing {name!r} {unknown(name, POLICIES)}")
     return POLICIES[name]

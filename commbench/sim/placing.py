@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from commbench.errors import InputError
+from commbench.errors import InputError, unknown
 from commbench.program.flat import TRANSFER, FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.routing.routes import Routes, route_latencies_ps
@@ -76,7 +76,7 @@ def place(
 def _listed(fabric: Topology | Tree, placement: str, ranks_per_host: int | None) -> list[int]:
     path = Path(placement)
     if not (path.exists() or len(path.parts) > 1 or path.suffix):
-        raise InputError(f"placement {placement!r} is unknown; known: {', '.join(PLACEMENTS)}, or a host file's path")
+        raise InputError(f"placement {placement!r} {unknown(placement, PLACEMENTS)}, or a host file's path")
     return read_host_file(path, fabric, ranks_per_host)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from commbench.errors import TopologyError
+from commbench.errors import TopologyError, did_you_mean
 from commbench.topology.model import Topology
 
 if TYPE_CHECKING:
@@ -112,10 +112,7 @@ def find_topology(name_or_path: str | Path, base: Path = Path()) -> Path:
 
 
 def _not_found(name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, list_topologies(), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`commbench topology list` shows the names"
+    hint = did_you_mean(name, list_topologies(), 3) + "`commbench topology list` shows the names"
     if Path(f"{name}.yaml").is_file():
         hint = f"did you mean the file {name}.yaml?"
     places = ", ".join(str(folder) for folder in search_directories())

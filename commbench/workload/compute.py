@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from commbench.errors import InputError
+from commbench.errors import InputError, unknown
 from commbench.workload.operators import Matmul, Work
 
 __all__ = ["DEVICES", "USUAL", "Device", "Efficiency", "MatrixEfficiency", "get_device", "work_seconds"]
@@ -100,7 +100,7 @@ def get_device(name: str) -> Device:
     if name.lower() not in DEVICES and len(near) == 1:
         return DEVICES[near[0]]
     if name.lower() not in DEVICES:
-        raise InputError(f"device {name!r} is unknown; known: {', '.join(DEVICES)}")
+        raise InputError(f"device {name!r} {unknown(name, DEVICES)}")
     return DEVICES[name.lower()]
 
 

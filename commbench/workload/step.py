@@ -23,7 +23,6 @@ from commbench.errors import InputError
 from commbench.program.ir import Compute, CoupledCall, Operation, Pattern, Program, ranks_of
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
-from commbench.workload.gradient_traffic import data_traffic
 from commbench.workload.operators import Work as Cost
 from commbench.workload.operators import stage_operators
 from commbench.workload.pipeline.check import lockstep
@@ -362,10 +361,7 @@ class _Stage:
     def __init__(self, plan: StepPlan, stage: int) -> None:
         first, last, count = stage == 0, stage == len(plan.layers) - 1, plan.layers[stage]
         self.layers = stage_layers(plan.model, plan.run, count, first=first, last=last)
-        self.traffic = data_traffic(
-            plan.model, plan.run, count, plan.precision, first=first, last=last, bucket_bytes=plan.bucket_bytes,
-            zero=plan.zero,
-        )  # fmt: skip
+        self.traffic = plan.traffic(stage)
         moved = 0.0
         per_parameter = (
             plan.precision.gradient_bytes + 2 * plan.precision.optimizer_bytes + plan.precision.parameter_bytes

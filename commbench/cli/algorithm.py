@@ -180,8 +180,8 @@ def _collective_of(name: str, collective: str | None) -> str:
     for each in COLLECTIVES:
         if (each, name) in ALGORITHMS:
             return each
-    hint = did_you_mean(name, sorted({known for _, known in ALGORITHMS}), 3)
-    raise InputError(f"algorithm {name!r} is unknown; {hint}`commbench algorithm list` shows the names")
+    near = did_you_mean(name, sorted({known for _, known in ALGORITHMS}), 3).rstrip()
+    raise InputError(f"algorithm {name!r} is unknown; {near or '`commbench algorithm list` shows the names'}")
 
 
 def _json_facts(row: "Facts") -> dict[str, object]:

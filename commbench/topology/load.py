@@ -112,7 +112,7 @@ def find_topology(name_or_path: str | Path, base: Path = Path()) -> Path:
 
 
 def _not_found(name: str) -> str:
-    hint = did_you_mean(name, list_topologies(), 3) + "`commbench topology list` shows the names"
+    hint = did_you_mean(name, list_topologies(), 3).rstrip() or "`commbench topology list` shows the names"
     if Path(f"{name}.yaml").is_file():
         hint = f"did you mean the file {name}.yaml?"
     places = ", ".join(str(folder) for folder in search_directories())

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from commbench.errors import InputError
+from commbench.errors import InputError, unknown
 from commbench.routing.hostfile import read_host_file
 from commbench.routing.router import Router
 from commbench.routing.routes import Routes
@@ -146,7 +146,7 @@ def place(
 def _listed(fabric: Fabric, placement: str, ranks_per_host: int | None) -> list[int]:
     path = Path(placement)
     if not (path.exists() or len(path.parts) > 1 or path.suffix):
-        raise InputError(f"placement {placement!r} is unknown; known: {', '.join(PLACEMENTS)}, or a host file's path")
+        raise InputError(f"placement {placement!r} {unknown(placement, PLACEMENTS)}, or a host file's path")
     return read_host_file(path, fabric, ranks_per_host)
 
 

@@ -17,6 +17,8 @@ A message is one line that names the place (file, key or rank), the value and th
 The command line turns each into that line and its exit code; libraries never exit.
 """
 
+from collections.abc import Collection, Iterable
+
 __all__ = [
     "CheckFailedError",
     "CommbenchError",
@@ -27,6 +29,8 @@ __all__ = [
     "ScheduleError",
     "TopologyError",
     "UnitError",
+    "did_you_mean",
+    "unknown",
 ]
 
 
@@ -88,3 +92,26 @@ class RunError(CommbenchError):
     """A live run that could not start, died or hung; names the rank."""
 
     exit_code = 3
+
+
+def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:
+    """ "did you mean ring? " for the known words that are nearest to one that is not known; "" where none is near.
+
+    Only letters and digits count, in any case: llama-2-70B is nearest to llama2-70b.
+    """
+    from difflib import get_close_matches
+
+    by_letters: dict[str, str] = {}
+    for one in known:
+        by_letters.setdefault(_letters(one), one)
+    near = [by_letters[found] for found in get_close_matches(_letters(word)[:100], by_letters, n=most, cutoff=0.65)]
+    return f"did you mean {' or '.join(near)}? " if near else ""
+
+
+def unknown(word: str, known: Collection[str]) -> str:
+    """The end of a message on a word that is not known: "is unknown; did you mean ring? known: ring, tree"."""
+    return f"is unknown; {did_you_mean(word, known)}known: {', '.join(known) or 'none'}"
+
+
+def _letters(word: str) -> str:
+    return "".join(c for c in word.lower() if c.isalnum())

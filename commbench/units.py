@@ -43,6 +43,7 @@ _BANDWIDTH = {f"{p}bit/s": f / 8 for p, f in _DECIMAL.items()} | {
     f"{p}B/s": float(f) for p, f in (_DECIMAL | _BINARY).items()
 }
 _FLOPS = {f"{p}FLOP/s": float(f) for p, f in (_DECIMAL | {"P": 10**15}).items()}
+_BITS = {f"{p}{rest}": f"{p}bit/s" for p in _DECIMAL for rest in ("bps", "b/s", "bit")}  # Gbps, Gb/s: as sold
 _SIZE = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE |= dict.fromkeys(("K", "k", "Ki", "KiB"), 2**10) | dict.fromkeys(("M", "m", "Mi", "MiB"), 2**20)
 _SIZE |= dict.fromkeys(("G", "g", "Gi", "GiB"), 2**30) | dict.fromkeys(("T", "Ti", "TiB"), 2**40)
@@ -57,13 +58,19 @@ def _split(text: object, units: dict[str, int] | dict[str, float], what: str, ex
     return Decimal(match[1]), units[match[2] or ""]
 
 
+def _spelt(text: object) -> object:
+    """The text with another spelling of bits per second as this one: "400 Gbps" is "400 Gbit/s"."""
+    match = _NUMBER.match(text) if isinstance(text, str) else None
+    return f"{match[1]} {_BITS[match[2]]}" if match is not None and match[2] in _BITS else text
+
+
 def parse_bandwidth(text: object) -> float:
     """Bytes per second of a text such as "100 Gbit/s" or "12.5 GB/s".
 
     Raises:
         UnitError: no unit, an unknown unit, not above zero, or outside 1 bit/s to 1e18 B/s.
     """
-    number, factor = _split(text, _BANDWIDTH, "bandwidth", "100 Gbit/s")
+    number, factor = _split(_spelt(text), _BANDWIDTH, "bandwidth", "100 Gbit/s")
     bandwidth = float(number) * factor
     if not bandwidth > 0:
         raise UnitError(f"bandwidth {text!r} must be above zero")

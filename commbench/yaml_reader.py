@@ -10,9 +10,10 @@ behind an alias count each time that it is used.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import yaml
@@ -68,7 +69,14 @@ class Document:
         return line + 1
 
 
-def read_yaml(path: Path, error: type[CommbenchError], *, example: str = "", shown: str = "") -> Document:
+def read_yaml(
+    path: Path,
+    error: type[CommbenchError],
+    *,
+    example: str = "",
+    shown: str = "",
+    words: Mapping[str, str] = MappingProxyType({}),
+) -> Document:
     """Read a file that is one mapping.
 
     Args:
@@ -76,13 +84,14 @@ def read_yaml(path: Path, error: type[CommbenchError], *, example: str = "", sho
         error: raised for whatever is wrong.
         example: a line of such a file, for the error where it is no mapping.
         shown: the file's name for errors, the path unless given.
+        words: of keys that are neither text of any kind nor true or false, what they may be; for errors.
 
     Raises:
         CommbenchError: of the type ``error``. Names file, line, value and rule; all that is wrong, unless the file is
             no YAML at all.
     """
     shown = shown or str(path)
-    text, builder = _text(path, shown, error), _Builder()
+    text, builder = _text(path, shown, error), _Builder(words)
     try:
         root = _Composer(text).get_single_node()
         data = {} if root is None else builder.value(root)
@@ -155,7 +164,8 @@ class _Composer(yaml.SafeLoader):
 class _Builder:
     """From nodes to values; what is wrong and can be passed over is kept in ``problems`` as (line, what)."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: Mapping[str, str]) -> None:
+        self.words = words
         self.problems: list[tuple[int, str]] = []
         self.nodes = 0
         self.open: list[yaml.Node] = []
@@ -203,6 +213,8 @@ class _Builder:
     def _scalar(self, node: yaml.ScalarNode, path: tuple[str, ...]) -> Any:
         text = str(node.value)
         try:
+            if node.style is None and text.lower() in _UNCLEAR and path[-1].replace("-", "_") in self.words:
+                raise ValueError(f"must be {self.words[path[-1].replace('-', '_')]}")
             return _plain(text) if node.style is None else _without_control(text)
         except ValueError as wrong:
             place = ".".join(_clipped(key) for key in path)

@@ -21,6 +21,9 @@ from commbench.units import (
     [
         ("100 Gbit/s", 12.5e9),  # 100e9 bits / 8
         ("400Gbit/s", 50e9),
+        ("400 Gbps", 50e9),
+        ("400 Gb/s", 50e9),
+        ("50Mbps", 6.25e6),
         ("25 GB/s", 25e9),
         ("1 GiB/s", 2.0**30),
         ("50 Mbit/s", 6.25e6),
@@ -38,7 +41,7 @@ def test_bandwidth(text: str, bytes_per_s: float) -> None:
     ("text", "complaint"),
     [
         ("100", "'100' is not a bandwidth: give a number and a unit"),
-        ("100 Gb/s", "'100 Gb/s' is not a bandwidth"),
+        ("100 GBps", "'100 GBps' is not a bandwidth"),
         ("Gbit/s", "'Gbit/s' is not a bandwidth"),
         ("", "'' is not a bandwidth"),
         (12.5, "12.5 is not a bandwidth"),

@@ -9,7 +9,7 @@ import typer
 from commbench.cli.crossover import crossover
 from commbench.cli.options import Jsonl
 from commbench.cli.tables import plain
-from commbench.errors import InputError
+from commbench.errors import InputError, did_you_mean
 from commbench.terminal import put
 
 if TYPE_CHECKING:
@@ -169,8 +169,6 @@ def _collective_of(name: str, collective: str | None) -> str:
     Raises:
         InputError: no collective has an algorithm of this name.
     """
-    from difflib import get_close_matches
-
     from commbench.collectives.algorithms.load import is_path
     from commbench.collectives.registry import ALGORITHMS
     from commbench.collectives.spec import COLLECTIVES, get_collective
@@ -182,9 +180,8 @@ def _collective_of(name: str, collective: str | None) -> str:
     for each in COLLECTIVES:
         if (each, name) in ALGORITHMS:
             return each
-    near = get_close_matches(name, sorted({known for _, known in ALGORITHMS}), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`commbench algorithm list` shows the names"
-    raise InputError(f"algorithm {name!r} is unknown; {hint}")
+    near = did_you_mean(name, sorted({known for _, known in ALGORITHMS}), 3).rstrip()
+    raise InputError(f"algorithm {name!r} is unknown; {near or '`commbench algorithm list` shows the names'}")
 
 
 def _json_facts(row: "Facts") -> dict[str, object]:

@@ -24,7 +24,7 @@ from commbench.cli import (
     topology,
     validate,
 )
-from commbench.cli.verbs import Verbs
+from commbench.cli.verbs import Verbs, option_hint
 from commbench.errors import CommbenchError, ScheduleError
 from commbench.terminal import tell
 
@@ -91,7 +91,7 @@ def outcome(arguments: Sequence[str] | None = None) -> int | None:
         if message.startswith("Usage: "):  # nothing was asked for: the help is the answer, not an error
             tell(message)
             return _BAD_INPUT
-        return _say(message, _BAD_INPUT)
+        return _say(message + option_hint(getattr(error, "option_name", "")), _BAD_INPUT)
     except SystemExit as error:
         if not isinstance(error.__context__, BrokenPipeError):  # of which typer makes exit code 1
             raise

@@ -47,7 +47,7 @@ _DEFAULT_RANKS = 2
 
 def run(
     collective: Annotated[str, typer.Argument(help="What to measure: all-reduce, all-gather, ..., or all.")],
-    nproc: Annotated[int | None, typer.Option("--nproc", "-g", help="Ranks to start here [2].")] = None,
+    nproc: Annotated[int | None, typer.Option("--nproc", "-g", "--np", "-np", help="Ranks to start here [2].")] = None,
     minbytes: MinBytes = DEFAULT_SIZE,
     maxbytes: MaxBytes = None,
     stepfactor: StepFactor = None,

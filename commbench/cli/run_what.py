@@ -37,7 +37,9 @@ MOST_RANKS = 1024  # that are started here
 OTHERS = "pipeline, tensor-parallel, gemm, overlap"
 EPILOG = f"{OTHERS} have options of their own: commbench run pipeline --help."
 
-Nproc = Annotated[int | None, typer.Option("--nproc", "-g", help="Ranks to start here.", show_default=False)]
+Nproc = Annotated[
+    int | None, typer.Option("--nproc", "-g", "--np", "-np", help="Ranks to start here.", show_default=False)
+]
 Iters = Annotated[int, typer.Option("--iters", "-n", help="Timed iterations.")]
 Warmup = Annotated[int, typer.Option("--warmup", "-w", help="Warm-up iterations.")]
 Backend = Annotated[str, typer.Option("--backend", help="gloo, nccl or auto: nccl if every rank has a GPU.")]

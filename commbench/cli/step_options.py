@@ -3,11 +3,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 
-from commbench.errors import InputError
+from commbench.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from commbench.results.steps import SimulatedStep
@@ -97,7 +96,7 @@ def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:
     known = {f.name: f.type for f in fields(StepOptions)}
     values: dict[str, Any] = {}
     if file is not None:
-        document, problems = read_yaml(file, InputError, example="model: gpt3-175b"), []
+        document, problems = read_yaml(file, InputError, example="model: gpt3-175b", words=_MUST), []
         for key, value in document.data.items():
             name = key.replace("-", "_")
             try:
@@ -110,13 +109,18 @@ def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:
 
 
 def _unknown(key: str, known: Sequence[str]) -> NoReturn:
-    near = get_close_matches(key.replace("-", "_"), known, 1)
-    means = f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
+    names = [name.replace("_", "-") for name in known]
     shown = key if len(key) <= _MOST_SHOWN else f"{key[:_MOST_SHOWN]}..."
-    raise InputError(f"key {shown!r} is unknown{means}; known: {', '.join(n.replace('_', '-') for n in known)}")
+    raise InputError(f"key {shown!r} {unknown(key, names)}")
 
 
 _SEVERAL_STAGES = ("interleaved-1f1b", "looped-bfs")  # pointless with one stage per rank
+_MUST = {
+    "recompute": "none, selective or full",
+    "attention": "causal or full",
+    "zero": "0, 1, 2 or 3",
+}
+"""Of options with few values: what they may be, where something of another type stands."""
 _TYPES = {int: "a whole number", float: "a number", str: "text (in quotes)", bool: "true or false"}
 
 
@@ -128,7 +132,7 @@ def _typed(place: str, value: object, wanted: Any) -> object:
         return float(value)
     if isinstance(value, bool) != (bool in types) or not isinstance(value, tuple(types)):
         shown = repr(value) if len(repr(value)) <= _MOST_SHOWN else f"{repr(value)[:_MOST_SHOWN]}..."
-        raise InputError(f"{place}: {shown} must be {_TYPES[types[0]]}")
+        raise InputError(f"{place}: {shown} must be {_MUST.get(place.replace('-', '_'), _TYPES[types[0]])}")
     return value
 
 

@@ -57,9 +57,13 @@ def _headline(r: SimulatedStep) -> str:
         ("tokens/s/GPU", f"{r.tokens_per_s_per_gpu:,.1f}"),
         ("MFU", f"{r.mfu:.2%}   (model FLOP; {reached:.1f} of {peak:,.0f} TFLOP/s per GPU, {r.dtype} peak)"),
         ("HFU", f"{r.hfu:.2%}   (FLOP executed, recomputed ones included)"),
-        ("bubble", f"{r.bubble_of_ideal:.2%} of ideal (idle / busy), {r.bubble_of_total:.2%} of total (/ length)"),
     ]
-    if r.bubble_of_span is not None:
+    if r.pp == 1:
+        rows.append(("bubble", "none: one pipeline stage; waiting for others is exposed or idle, below"))
+    else:
+        of_total = f"{r.bubble_of_total:.2%} of total (/ length)"
+        rows.append(("bubble", f"{r.bubble_of_ideal:.2%} of ideal (idle / busy), {of_total}"))
+    if r.pp > 1 and r.bubble_of_span is not None:
         rows.append(("", f"{r.bubble_of_span:.2%} of the longest span of a stage (zero-bubble papers)"))
     return "\n".join(f" {name:<14} {text}" for name, text in rows)
 

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from commbench.errors import InputError
 
-__all__ = ["Verbs"]
+__all__ = ["Verbs", "option_hint"]
 
 _ALSO: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -20,6 +20,27 @@ _ALSO: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "benchmark": ("run",),
     }
 )
+_OPTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "-c": "nccl-tests' check iterations: values are checked once, after the timed loop; give --check or --no-check",
+        "-t": "nccl-tests' threads: give --nproc, the ranks to start here",
+    }
+    | dict.fromkeys(("--nproc-per-node", "--nproc_per_node", "--ntasks"), "give --nproc, the ranks to start here")
+    | dict.fromkeys(("--mbs", "--micro-batch-size", "--micro-batch"), "give --microbatch")
+    | dict.fromkeys(("--gbs", "--global-batch-size", "--batch-size"), "give --global-batch")
+    | dict.fromkeys(("--seq", "--seqlen", "--seq-len", "--seq-length"), "give --sequence")
+    | dict.fromkeys(("--tensor-model-parallel-size", "--tensor-parallel"), "give --tp")
+    | dict.fromkeys(("--pipeline-model-parallel-size", "--pipeline-parallel"), "give --pp")
+    | dict.fromkeys(("--data-parallel", "--data-parallel-size"), "give --dp")
+    | dict.fromkeys(("--zero-stage", "--zero_stage"), "give --zero")
+    | dict.fromkeys(("--gpu", "--gpus"), "give --device for what computes, --ranks or --nproc for how many")
+)
+"""What people type for options: what it is, and what to give."""
+
+
+def option_hint(name: str) -> str:
+    """What to type instead of an option that a command has not, as ": give --microbatch"; "" if nothing is known."""
+    return f": {_OPTIONS[name]}" if name in _OPTIONS else ""
 
 
 class Verbs(TyperGroup):

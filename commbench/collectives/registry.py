@@ -26,7 +26,7 @@ from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import MOST_CHANNELS, MOST_RANKS, MOST_STEPS, Schedule
 from commbench.collectives.spec import get_collective
 from commbench.collectives.work import require_memory
-from commbench.errors import InputError
+from commbench.errors import InputError, did_you_mean
 
 __all__ = ["ALGORITHMS", "DEFAULTS", "build", "build_schedule", "get_algorithm", "rounds_of"]
 
@@ -58,8 +58,9 @@ def get_algorithm(collective: str, name: str) -> Algorithm:
     """
     collective = get_collective(collective).name
     if (collective, name) not in ALGORITHMS:
-        known = ", ".join(n for c, n in ALGORITHMS if c == collective) or "none"
-        raise InputError(f"algorithm {name!r} is unknown for {collective}; known: {known}")
+        known = [n for c, n in ALGORITHMS if c == collective]
+        listed = f"{did_you_mean(name, known)}known: {', '.join(known) or 'none'}"
+        raise InputError(f"algorithm {name!r} is unknown for {collective}; {listed}")
     return ALGORITHMS[collective, name]
 
 

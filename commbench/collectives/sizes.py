@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 
 from commbench.collectives.spec import Collective
-from commbench.errors import InputError
+from commbench.errors import InputError, did_you_mean
 from commbench.units import parse_size
 
 __all__ = ["DTYPE_BYTES", "buffer_elements", "dtype_bytes", "dtype_name", "fitting_sizes", "sweep", "whole_elements"]
@@ -29,8 +29,10 @@ def dtype_name(dtype: str) -> str:
     """
     name = _SPELLINGS.get(dtype.lower(), dtype.lower())
     if name not in DTYPE_BYTES:
-        why = "is not supported yet" if name in _NOT_YET else "is unknown"
-        raise InputError(f"--dtype {dtype!r} {why}; known: {', '.join(DTYPE_BYTES)}")
+        same = "is not supported yet: sizes are in bytes, so another type moves as many"
+        why = same if name in _NOT_YET else "is unknown"
+        near = "" if name in _NOT_YET else did_you_mean(name, DTYPE_BYTES)
+        raise InputError(f"--dtype {dtype!r} {why}; {near}known: {', '.join(DTYPE_BYTES)}")
     return name
 
 

@@ -14,11 +14,10 @@ A barrier has no size: its token is one element.
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from types import MappingProxyType
 
-from commbench.errors import InputError
+from commbench.errors import InputError, unknown
 
 __all__ = [
     "COLLECTIVES",
@@ -309,6 +308,4 @@ def get_collective(name: str) -> Collective:
     by_letters = {known.replace("-", ""): known for known in COLLECTIVES} | _ALSO
     if letters in by_letters:
         return COLLECTIVES[by_letters[letters]]
-    near = [by_letters[found] for found in get_close_matches(letters, by_letters, n=1, cutoff=0.8)]
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise InputError(f"collective {name!r} is unknown; {hint}known: {', '.join(COLLECTIVES)}")
+    raise InputError(f"collective {name!r} {unknown(name, COLLECTIVES)}")

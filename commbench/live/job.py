@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from commbench.errors import InputError
+from commbench.errors import InputError, unknown
 from commbench.live.backend import AUTO, BACKENDS, usable
 
 __all__ = [
@@ -242,7 +242,7 @@ def require_known(option: str, value: str, known: tuple[str, ...]) -> None:
         InputError: names option, value and the known words.
     """
     if value not in known:
-        raise InputError(f"{option} {value!r} is unknown; known: {', '.join(known)}")
+        raise InputError(f"{option} {value!r} {unknown(value, known)}")
 
 
 def require_least(least: int, *numbers: tuple[str, int]) -> None:

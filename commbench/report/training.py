@@ -130,6 +130,7 @@ def _panel(step: SimulatedStep) -> Panel:
 
 def _chart(name: str, step: SimulatedStep, panel: Panel, place: str) -> Picture:
     bubbles = f"bubble {percent(step.bubble_of_ideal)} of ideal, {percent(step.bubble_of_total)} of total"
+    bubbles = bubbles if step.pp > 1 else "one pipeline stage, so no bubble"
     detail = f"{time_text(step.iteration_s)} a step; {bubbles}"
     title = f"{name} on {step.topology}"
     return pipeline_chart([panel], place, title=title, detail=detail, until_s=step.iteration_s)

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from commbench.errors import RoutingError
+from commbench.errors import RoutingError, unknown
 
 __all__ = ["POLICIES", "Choose", "FlowKeys", "Policy", "get_policy"]
 
@@ -115,5 +115,5 @@ def get_policy(name: str) -> Policy:
         RoutingError: unknown.
     """
     if name not in POLICIES:
-        raise RoutingError(f"routing {name!r} is unknown; known: {', '.join(POLICIES)}")
+        raise RoutingError(f"routing {name!r} {unknown(name, POLICIES)}")
     return POLICIES[name]

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What pydantic says of a file's content, in the words of people: line, key path, value, rule, what to type."""
 
-import difflib
 from collections.abc import Sequence
 from reprlib import Repr
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from commbench.errors import did_you_mean
 from commbench.topology.keys import KEYS
 from commbench.topology.sections import Unknown
 from commbench.yaml_reader import Document, problems_text
@@ -104,5 +104,4 @@ def _rule(error: "ErrorDetails", key: str) -> str:
 
 def _unknown(key: str, stands: object) -> str:
     known = stands.known if isinstance(stands, Unknown) else ""
-    near = difflib.get_close_matches(key, known.split(", "), n=1)
-    return f"unknown key; {f'did you mean {near[0]}? ' if near else ''}known keys here: {known}"
+    return f"unknown key; {did_you_mean(key, known.split(', '))}known keys here: {known}"

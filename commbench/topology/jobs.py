@@ -12,8 +12,8 @@ def deal(text: str, count: int) -> list[tuple[int, ...]]:
     """Ranks of each job, in the job's order.
 
     Args:
-        text: a number of jobs, or their ranks, such as "0,1,4,5/2,3,6,7". A number deals the ranks out in turn, so that
-            the jobs meet at every switch.
+        text: a number of jobs, or their ranks, such as "0,1,4,5/2,3,6,7" or "0-3/4-7". A number deals the ranks out in
+            turn, so that the jobs meet at every switch.
         count: ranks that there are, 0 to count - 1.
 
     Raises:
@@ -25,11 +25,22 @@ def deal(text: str, count: int) -> list[tuple[int, ...]]:
             raise InputError(f"--jobs {text}: {count} ranks do not make so many equal jobs of two ranks or more")
         return [tuple(range(job, count, number)) for job in range(number)]
     try:
-        jobs = [tuple(int(rank) for rank in part.split(",")) for part in text.split("/")]
+        jobs = [tuple(rank for word in part.split(",") for rank in _ranks(word, count)) for part in text.split("/")]
     except ValueError:
-        raise InputError(f"--jobs {text!r}: give a number of jobs, or ranks such as 0,1,4,5/2,3,6,7") from None
+        raise InputError(
+            f"--jobs {text!r}: give a number of jobs, or ranks such as 0,1,4,5/2,3,6,7 or 0-3/4-7"
+        ) from None
     _check(jobs, text, count)
     return jobs
+
+
+def _ranks(word: str, count: int) -> range:
+    """Of "5" the one rank, of "0-7" eight; no more than ``count`` and one, of which the last is then not there."""
+    first, dash, last = word.strip().partition("-") if word.strip()[:1].isdecimal() else (word, "", "")
+    ranks = range(int(first), int(last if dash else first) + 1)
+    if not ranks:
+        raise ValueError("from more to less")
+    return ranks[: count + 1]
 
 
 def _check(jobs: Sequence[tuple[int, ...]], text: str, count: int) -> None:

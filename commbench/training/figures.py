@@ -116,14 +116,38 @@ def pass_spans(step: Step, ran: Result) -> list[tuple[int, int, str, int, float,
 
 
 def pipeline_bubble(step: Step, ran: Result) -> Bubble:
-    """Idle time of the pipeline: outside the passes, from the first start of a pass to the last end of one."""
+    """Idle time of the pipeline, from the first start of a pass to the last end of one: outside the passes, and not for
+    data parallelism, for which a stage would wait without a pipeline too. None where there is one stage.
+    """
     units = np.array([one.unit for one in step.passes])
     first, last = (np.array([getattr(one, name) for one in step.passes]) for name in ("first", "last"))
     begin, end = ran.trace.start_ps[first], ran.trace.end_ps[last]
     ranks = np.array([len(step.units.ranks[one.unit]) for one in step.passes])
-    busy = float(((end - begin) * ranks).sum()) / step.units.degrees.num_ranks
+    length = float(end.max() - begin.min())
+    if step.units.degrees.pp == 1:
+        return Bubble(length, (length,), length)
+    waited = np.array(_waits_for_data(step, ran))
+    busy = float(((end - begin + waited) * ranks).sum()) / step.units.degrees.num_ranks
     spans = (end[units == unit].max() - begin[units == unit].min() for unit in np.unique(units))
-    return Bubble(float(end.max() - begin.min()), (busy,), float(max(spans)))
+    return Bubble(length, (busy,), float(max(spans)))
+
+
+def _waits_for_data(step: Step, ran: Result) -> list[int]:
+    """Picoseconds before every pass for which its unit waits for gradients or weights of data parallelism alone: from
+    when all else that the pass needs is there.
+    """
+    program, start, end = step.program, ran.trace.start_ps, ran.trace.end_ps
+    data = np.isin(_purposes(step), [_KINDS.index("data"), _KINDS.index("zero")])
+    ended: dict[int, int] = {}  # when the last pass of a unit ended
+    waits = [0] * len(step.passes)
+    for number in sorted(range(len(step.passes)), key=lambda one: int(start[step.passes[one].first])):
+        one = step.passes[number]
+        begin, needed = int(start[one.first]), program.waits_of(one.first)
+        others = [int(end[operation]) for operation in needed if not data[operation]]
+        if len(others) < len(needed) and one.unit in ended:
+            waits[number] = max(0, begin - max([ended[one.unit], *others]))
+        ended[one.unit] = int(end[one.last])
+    return waits
 
 
 def critical_seconds(step: Step, ran: Result) -> dict[str, float]:

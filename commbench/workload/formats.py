@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from commbench.errors import InputError
+from commbench.errors import InputError, unknown
 
 __all__ = ["FORMATS", "Formats", "get_formats"]
 
@@ -69,5 +69,5 @@ def get_formats(name: str) -> Formats:
     """
     known = _SPELLINGS.get(name.lower(), name.lower())
     if known not in FORMATS:
-        raise InputError(f"--dtype {name!r} is unknown; known: {', '.join(FORMATS)}")
+        raise InputError(f"--dtype {name!r} {unknown(name, FORMATS)}")
     return FORMATS[known]

@@ -2,6 +2,7 @@
 """What data parallelism sends in a step: buckets of gradients, and under ZeRO the gathered parameters."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from commbench.errors import InputError
 from commbench.workload.memory import Precision
@@ -9,7 +10,7 @@ from commbench.workload.operators import embedding_operators, head_operators, la
 from commbench.workload.traffic import Traffic
 from commbench.workload.transformer import Execution, Transformer
 
-__all__ = ["data_traffic", "gradient_buckets"]
+__all__ = ["data_traffic", "gradient_buckets", "unreduced_gradient_bytes"]
 
 
 def gradient_buckets(sizes: Sequence[int], bucket_bytes: int) -> list[tuple[int, int]]:
@@ -87,6 +88,19 @@ def data_traffic(
         where = -1 if first else num_layers
         calls.append(_call("data", "pp-ends", "all-reduce", table, "backward", where))
     return tuple(calls)
+
+
+def unreduced_gradient_bytes(traffic: Sequence[Traffic]) -> int:
+    """Gradients that wait whole to be reduced and divided, of a stage whose rank keeps its share alone (ZeRO 2 and 3).
+
+    Two buckets, or under ZeRO 3 layers: the one that is being reduced, and the one that backward fills meanwhile
+    (DeepSpeed's stages 2 and 3 with overlap_comm, FSDP's units). Assumed to be as large as what is sent at once.
+
+    Args:
+        traffic: of the stage, from :func:`data_traffic`.
+    """
+    sent = [t.size_bytes for t in traffic if (t.kind, t.collective) == ("zero", "reduce-scatter")]
+    return max((sum(pair) for pair in pairwise([0, *sent])), default=0)
 
 
 def _call(kind: str, group: str, collective: str, size_bytes: int, when: str, layer: int) -> Traffic:

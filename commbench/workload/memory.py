@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 
-from commbench.errors import InputError
+from commbench.errors import InputError, unknown
 from commbench.workload.cost import activation_bytes, layer_activation_bytes
 from commbench.workload.groups import Degrees
 from commbench.workload.operators import Operator, layer_operators, stage_operators
@@ -77,7 +77,7 @@ def get_precision(name: str) -> Precision:
         InputError: the name is unknown; lists the known ones.
     """
     if name not in PRECISIONS:
-        raise InputError(f"precision {name!r} is unknown; known: {', '.join(PRECISIONS)}")
+        raise InputError(f"precision {name!r} {unknown(name, PRECISIONS)}")
     return PRECISIONS[name]
 
 
@@ -89,7 +89,8 @@ class MemoryUse:
         parameters, gradients, optimizer: see :class:`Precision`, after ZeRO.
         activations: kept for backward at the worst moment of the schedule.
         workspace: for a moment only: what recomputation brings back of one layer, and under ZeRO 3 the gathered
-            weights of two layers (the one that computes and the next).
+            weights of two layers (the one that computes and the next). StepPlan.memory adds the gradients that are
+            being reduced under ZeRO 2 and 3.
     """
 
     parameters: int

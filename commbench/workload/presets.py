@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from commbench.errors import InputError
+from commbench.errors import InputError, unknown
 from commbench.workload.transformer import Transformer
 
 __all__ = ["MODELS", "get_model", "gpt", "llama"]
@@ -176,5 +176,5 @@ def get_model(name: str) -> Transformer:
         InputError: the name is unknown; lists the known ones.
     """
     if name.lower() not in MODELS:
-        raise InputError(f"model {name!r} is unknown; known: {', '.join(MODELS)}")
+        raise InputError(f"model {name!r} {unknown(name, MODELS)}")
     return MODELS[name.lower()]

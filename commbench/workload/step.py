@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from commbench.errors import InputError
 from commbench.program.operations import Program, ProgramBuilder
 from commbench.units import PS_PER_S
-from commbench.workload.gradient_traffic import data_traffic
 from commbench.workload.operators import stage_operators
 from commbench.workload.pipeline.check import lockstep
 from commbench.workload.pipeline.lower import Deliveries, boundary
@@ -104,7 +103,7 @@ class _Builder:
         self.passes: list[PassSpan] = []
         last = len(plan.layers) - 1
         shapes = [(count, stage == 0, stage == last) for stage, count in enumerate(plan.layers)]
-        each = {shape: _Stage(plan, *shape) for shape in dict.fromkeys(shapes)}
+        each = {shape: _Stage(plan, shapes.index(shape)) for shape in dict.fromkeys(shapes)}
         self._stages = [each[shape] for shape in shapes]
         communications = Communications(units)
         self._blocks = BlockMaker(plan, units, self.program, communications, self._stages)
@@ -199,12 +198,10 @@ class _Stage:
     and how long their optimizer takes.
     """
 
-    def __init__(self, plan: StepPlan, count: int, first: bool, last: bool) -> None:
+    def __init__(self, plan: StepPlan, stage: int) -> None:
+        first, last, count = stage == 0, stage == len(plan.layers) - 1, plan.layers[stage]
         self.layers = stage_layers(plan.model, plan.run, count, first=first, last=last)
-        self.traffic = data_traffic(
-            plan.model, plan.run, count, plan.precision, first=first, last=last, bucket_bytes=plan.bucket_bytes,
-            zero=plan.zero,
-        )  # fmt: skip
+        self.traffic = plan.traffic(stage)
         moved = 0.0
         per_parameter = (
             plan.precision.gradient_bytes + 2 * plan.precision.optimizer_bytes + plan.precision.parameter_bytes

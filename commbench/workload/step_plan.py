@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training step is: the model, how it is split and executed, and on what; nothing of it is assumed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from commbench.errors import InputError
 from commbench.topology.devices import Device
 from commbench.workload.compute import Efficiency
 from commbench.workload.cost import hardware_flops, model_flops
+from commbench.workload.gradient_traffic import data_traffic, unreduced_gradient_bytes
 from commbench.workload.groups import Degrees
 from commbench.workload.memory import MemoryUse, Precision, memory_per_rank
 from commbench.workload.pipeline.schedule import PipelineSchedule
+from commbench.workload.traffic import Traffic
 from commbench.workload.transformer import Execution, Transformer
 
 __all__ = ["StepPlan", "num_microbatches"]
@@ -105,7 +107,22 @@ class StepPlan:
         return microbatches * hardware_flops(self.model, self.run)
 
     def memory(self) -> tuple[MemoryUse, ...]:
-        """Memory of every pipeline position's ranks."""
-        return memory_per_rank(
+        """Memory of every pipeline position's ranks; of the workspace, what ZeRO 2 and 3 send is part."""
+        uses = memory_per_rank(
             self.model, self.run, self.schedule, self.layers, self.degrees, self.precision, zero=self.zero
         )
+        if self.zero < 2 or self.degrees.dp * self.degrees.cp == 1:
+            return uses
+        unreduced = [unreduced_gradient_bytes(self.traffic(stage)) for stage in range(len(self.layers))]
+        return tuple(
+            replace(use, workspace=use.workspace + max(unreduced[stage] for stage in self.schedule.stages_of(rank)))
+            for rank, use in enumerate(uses)
+        )
+
+    def traffic(self, stage: int) -> tuple[Traffic, ...]:
+        """What data parallelism sends of one stage in a step."""
+        first, last = stage == 0, stage == len(self.layers) - 1
+        return data_traffic(
+            self.model, self.run, self.layers[stage], self.precision, first=first, last=last,
+            bucket_bytes=self.bucket_bytes, zero=self.zero,
+        )  # fmt: skip

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from commbench.errors import InputError
+from commbench.errors import InputError, unknown
 from commbench.workload.formats import Formats
 
 __all__ = ["RECOMPUTE", "Execution", "Transformer", "split_layers"]
@@ -103,7 +103,7 @@ class Execution:
                 raise InputError(f"{key} = {getattr(self, key)} must be at least 1")
         for key, words in (("attention", ATTENTION), ("recompute", RECOMPUTE)):
             if getattr(self, key) not in words:
-                raise InputError(f"{key} = {getattr(self, key)!r} is unknown; known: {', '.join(words)}")
+                raise InputError(f"{key} = {getattr(self, key)!r} {unknown(str(getattr(self, key)), words)}")
         if self.sequence % self.cp:
             raise InputError(f"sequence {self.sequence} is not a multiple of cp {self.cp}")
         if self.sequence_parallel and self.sequence // self.cp % self.tp:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from commbench.cli.main import outcome
 from commbench.collectives.registry import ALGORITHMS, DEFAULTS
 from commbench.collectives.sizes import dtype_name, fitting_sizes, sweep
 from commbench.collectives.spec import COLLECTIVES, get_collective
 from commbench.errors import InputError
+from commbench.topology.jobs import deal
 from tests.cli.test_bad_input import commbench, the_error
 
 
@@ -124,3 +126,48 @@ def test_a_slow_rank_that_nothing_slows_is_noted(tmp_path: Path, fabric: str, no
     done = commbench("sim", "all-reduce", "-t", fabric, "-b", "64K", "--scenario", "slow.yaml", folder=tmp_path)
     assert done.returncode == 0
     assert (f"note: slow.yaml: slow-rank changes nothing on {fabric}" in done.stderr) is noted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("sim train --mbs 1", "No such option: --mbs: give --microbatch"),
+        ("sim train --model llama-2-70b", "model 'llama-2-70b' is unknown; did you mean llama2-70b? known: gpt2, "),
+        ("sim train --model gpt3-175", "model 'gpt3-175' is unknown; did you mean gpt3-175b? known: "),
+        ("sim train --device H100_SXM", "device 'H100_SXM' is unknown; did you mean h100-"),
+        ("sim all-reduce -t star-8 -a halving_doubling", "did you mean halving-doubling? known: ring, "),
+        ("sim all-reduce -t star-8 --routing dmodk", "did you mean d-mod-k? known: ecmp, "),
+        ("sim all-reduce -t star-8 -d flot", "--dtype 'flot' is unknown; did you mean float64? known: "),
+        ("run all-reduce -c 1", "nccl-tests' check iterations: values are checked once, after the timed loop; give "),
+        ("run all-reduce -d int8", "--dtype 'int8' is not supported yet: sizes are in bytes, so another "),
+        ("run all-reduce -np 0", "--nproc 0 must be at least 1"),
+        ("run all-reduce --np 0", "--nproc 0 must be at least 1"),
+        ("run pipeline -np 0", "--nproc 0 must be at least 1"),
+    ],
+)
+def test_a_word_that_is_not_known_is_answered_with_what_to_type(
+    arguments: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = " --topology dgx-h100 --ranks 1 --microbatch 1 --global-batch 8 --device h100-sxm5-80gb --assume-efficiencies"
+    words = arguments.split()
+    if words[1] == "train":
+        given = (rest + " --model gpt3-1.3b").split(" --")[1:]
+        words += [w for one in given if f"--{one.split()[0]}" not in words for w in f"--{one}".split()]
+    assert outcome(words) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "jobs"),
+    [("0-3/4-7", [(0, 1, 2, 3), (4, 5, 6, 7)]), ("0,2-3/ 7,4-5", [(0, 2, 3), (7, 4, 5)])],
+)
+def test_jobs_take_ranges_of_ranks(text: str, jobs: list[tuple[int, ...]]) -> None:
+    assert deal(text, 8) == jobs
+
+
+@pytest.mark.parametrize("text", ["3-0/4-7", "0-/4-7", "0-1-2/4-7", "a-b/4-7"])
+def test_ranges_of_no_ranks_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="ranks such as 0,1,4,5/2,3,6,7 or 0-3/4-7"):
+        deal(text, 8)
+    with pytest.raises(InputError, match="rank 8 is outside"):
+        deal("0-3/4-999999999999", 8)

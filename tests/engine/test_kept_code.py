@@ -48,6 +48,15 @@ def test_code_is_compiled_once(beside: Path, caplog: pytest.LogCaptureFixture) -
     assert caplog.messages == []
 
 
+def test_compiling_that_takes_long_is_told_once(
+    beside: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_LONG_S", 0.0)
+    first, second = compiled_double(), compiled_double()
+    assert (first(21), second(21)) == (42, 42)
+    assert caplog.messages == ["compiling the simulator, once: some 20 s; later runs start at once"]
+
+
 @pytest.mark.parametrize(
     "damage",
     [

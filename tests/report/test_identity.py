@@ -2,6 +2,7 @@
 """What tells two results apart is in the record, in the series, in the legend and in the table."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from commbench.report.series import curve_panels, error_panels
 from commbench.report.tables import compared_table, measured_table, simulated_table
 from commbench.results.journal import read_records
 from commbench.results.records import Compared, Measured, Record, Simulated, _record_types
+from commbench.results.run_id import new_run_id
 from tests.report import samples
 
 KINDS = list(_record_types().values())
@@ -131,3 +133,10 @@ def test_only_what_differs_is_told() -> None:
     one = _records()[Simulated]
     assert labels([one, dataclasses.replace(one, channels=4, run="b")]) == [("1 channel",), ("4 channels",)]
     assert labels([one, dataclasses.replace(one, run="b")]) == [(), ("run b",)]
+
+
+def test_a_run_is_told_by_what_no_other_run_shares() -> None:
+    """The last eight digits of its id: runs that start in the same second differ there."""
+    ids = ("20260728T091500Z-0a1b2c3d", "20260728T091500Z-4e5f6071")
+    assert labels([samples.measured(run=run) for run in ids]) == [("run 0a1b2c3d",), ("run 4e5f6071",)]
+    assert re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{8}", new_run_id())

@@ -2,11 +2,13 @@
 """Simulated steps against closed forms, timelines worked out by hand, and identities."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from commbench.program.ir import CoupledCall
+from commbench.lowering.scenario import Scenario
 from commbench.training.simulate import StepSimulation
 from commbench.units import PS_PER_S
 from commbench.workload import step as step_module
@@ -226,6 +228,34 @@ def test_under_slow_compute_zero_three_exposes_first_gathers_and_last_reductions
     assert found.record.exposed_s["zero"] == pytest.approx(2 * one / PS_PER_S, rel=1e-6)
     slower, _, _ = slow_or_fast(1e10)
     assert slower.record.exposed_s["zero"] == pytest.approx(found.record.exposed_s["zero"], rel=1e-6)
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.2])
+def test_one_stage_has_no_bubble_whatever_it_waits_for(jitter: float) -> None:
+    """Waiting for weights and gradients is exposed, for ranks that jitter makes late idle."""
+    record = simulate(plan(UNTIED, dp=4, batch=8, zero=3), star(4), scenario=Scenario(jitter=jitter)).record
+    assert (record.bubble_of_ideal, record.bubble_of_total, record.bubble_of_span) == (0, 0, 0)
+    assert record.exposed_s["zero"] > 0
+    assert (record.time_s["idle"] > 1e-9) is (jitter > 0)
+
+
+def test_the_wait_for_weights_between_passes_is_exposed_and_no_bubble() -> None:
+    """Two stages, passes of no length: nearly all their time is traffic of ZeRO, the bubble that of two stages."""
+    slow = simulate(plan(UNTIED, dp=2, pp=2, batch=32, zero=3), star(4, bandwidth=1e9)).record
+    begin, end = min(span[4] for span in slow.spans), max(span[5] for span in slow.spans)
+    outside = 1 - sum(span[5] - span[4] for span in slow.spans) / (end - begin) / len(slow.positions)
+    assert slow.exposed_s["zero"] > slow.iteration_s / 4
+    assert slow.bubble_of_total < outside - 0.1
+
+
+@pytest.mark.parametrize("zero", [2, 3])
+def test_gradients_that_wait_to_be_reduced_take_memory(zero: int) -> None:
+    """Two buckets of one layer each at most: the largest pair of neighbours among embedding, layers and head."""
+    one, two = (plan(UNTIED, dp=dp, batch=8, zero=zero, bucket_bytes=1) for dp in (1, 2))
+    layers = stage_layers(UNTIED, two.run, 8, first=True, last=True)
+    sizes = [2 * sum(op.parameters for op in layer.operators) for layer in layers]
+    (alone,), (shared,) = one.memory(), two.memory()
+    assert shared.workspace - alone.workspace == max(a + b for a, b in pairwise(sizes))
 
 
 def test_under_fast_compute_zero_three_lasts_as_long_as_its_traffic() -> None:

@@ -15,6 +15,7 @@ import secrets
 import sys
 from contextlib import suppress
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numba
@@ -30,6 +31,8 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 _HERE = Path(__file__).parent
 _TEXT = b"".join(file.read_bytes() for file in (*sorted(_HERE.glob("*.py")), Path(flat.__file__)))
 _VERSIONS = f"{sys.version} numba {numba.__version__}"
+_LONG_S = 2.0  # of compiling, before it is told
+_COMPILING = "compiling the simulator, once: some 20 s; later runs start at once"
 _log = logging.getLogger(__name__)  # unless somebody sets it up otherwise, a line on stderr
 
 
@@ -51,6 +54,7 @@ class KeptCode(NullCache):
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._telling = Timer(0, lambda: None)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The code for a signature, None where there is none that is whole."""
@@ -70,10 +74,14 @@ class KeptCode(NullCache):
                 _log.warning("%s: damaged (%s): thrown away, and compiled anew", path, error)
                 with suppress(OSError):
                     path.unlink()
+        self._telling = Timer(_LONG_S, _log.warning, [_COMPILING])
+        self._telling.daemon = True
+        self._telling.start()
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep the code for a signature in the first folder that takes it."""
+        self._telling.cancel()
         held = dumps(data._reduce())
         held = hashlib.sha256(held).digest() + held
         name, refused = self._file(sig, data.codegen), []

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from commbench.errors import InputError
+from commbench.errors import InputError, unknown
 from commbench.workload.pipeline import builders, vee
 from commbench.workload.pipeline.schedule import PipelineSchedule, Step
 
@@ -115,7 +115,7 @@ def get_pipeline(name: str) -> Pipeline:
     """
     known = ALIASES.get(name.lower(), name.lower())
     if known not in PIPELINES:
-        raise InputError(f"pipeline schedule {name!r} is unknown; known: {', '.join(PIPELINES)}")
+        raise InputError(f"pipeline schedule {name!r} {unknown(name, PIPELINES)}")
     return PIPELINES[known]
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from commbench.collectives.msccl import COLL_NAMES
+from commbench.collectives.msccl_file import COLL_NAMES
 from commbench.collectives.passes import matches
 from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.errors import ScheduleError

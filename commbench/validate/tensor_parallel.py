@@ -17,8 +17,8 @@ from commbench.errors import InputError
 from commbench.program.expand import expand
 from commbench.program.ir import CollectiveCall, Compute, Operation, Program
 from commbench.results.records import Measured
+from commbench.results.spans import IterationSpans
 from commbench.results.tensor_parallel_records import (
-    IterationSpans,
     TensorParallelCompared,
     TensorParallelMeasured,
     TensorParallelSimulated,

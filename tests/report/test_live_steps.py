@@ -6,7 +6,8 @@ from dataclasses import replace
 from commbench.report.live_steps import live_steps
 from commbench.report.pipeline_chart import Bar, Panel, pass_keys, pipeline_chart
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
-from commbench.results.records import record_from_json
+from commbench.results.kinds import record_from_json
+from commbench.results.spans import Span
 from commbench.results.tensor_parallel_records import (
     CollectiveCount,
     TensorParallelCompared,
@@ -76,7 +77,7 @@ def test_bubbles_that_differ_too_much_are_marked() -> None:
     schedule = build_pipeline("1f1b", 2, 4)
     ideal = simulate_pipeline(schedule, unit_times, FREE)
     late = tuple(
-        tuple((s, kind, k, 1.5 * begin, 1.5 * begin + (end - begin)) for s, kind, k, begin, end in rank)
+        tuple(Span(s, kind, k, 1.5 * begin, 1.5 * begin + (end - begin)) for s, kind, k, begin, end in rank)
         for rank in ideal
     )
     for spans, tone in ((ideal, ""), (late, "bad")):

@@ -2,7 +2,7 @@
 """Who may import whom, read from the source of every module: imports inside functions and for type checkers count too.
 
 A room may import the rooms named here, and what those rooms may import. ``units``, ``errors``,
-``yaml_reader`` and ``terminal`` are open to all.
+``yaml_reader``, ``terminal`` and ``tables`` are open to all.
 """
 
 import ast
@@ -21,6 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "yaml_reader": set(),
     "terminal": set(),
+    "tables": set(),
     "topology": set(),
     "collectives": set(),
     "results": set(),
@@ -38,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "training": {"workload", "sim", "libraries"},
     "planner": {*_MODELS, "workload", "libraries", "training"},
 }
-ALWAYS = {"units", "errors", "yaml_reader", "terminal"}
+ALWAYS = {"units", "errors", "yaml_reader", "terminal", "tables"}
 # Heavy packages and the one room that may use each, lazily or not.
 ONLY_IN = {"torch": "live", "matplotlib": "report", "simpy": "sim"}
 

@@ -74,7 +74,7 @@ def run(
     check: CheckValues = True,
 ) -> None:
     """Measure a collective: nccl-tests' table on stdout, every sample in a journal."""
-    from commbench.live.console import JsonLines, Table
+    from commbench.live.console import JsonLines, RunTable
     from commbench.live.measure import require_right
     from commbench.live.plan import Plan, default_out
     from commbench.live.suite import InTurn, Suite
@@ -101,9 +101,9 @@ def run(
     if json:
         found = run_here(plans[0] if len(plans) == 1 else Suite.of(plans), seat, JsonLines())
     elif len(plans) == 1:
-        found = run_here(plans[0], seat, Table(plans[0]))
+        found = run_here(plans[0], seat, RunTable(plans[0]))
     else:
-        found = run_here(Suite.of(plans), seat, InTurn({each.collective: Table(each) for each in plans}))
+        found = run_here(Suite.of(plans), seat, InTurn({each.collective: RunTable(each) for each in plans}))
     require_right([record for record in found if isinstance(record, Measured)])
 
 

@@ -11,6 +11,7 @@ import typer
 from commbench.cli.options import Jsonl, writable
 from commbench.cli.run_what import command_app, journal
 from commbench.errors import InputError
+from commbench.tables import Column, head_text, row_text
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
@@ -142,16 +143,18 @@ def gemm_header(record: "GemmMeasured") -> str:
         else f"peak {record.peak_flops:.4g} FLOP/s ({record.peak_source})"
     )
     what = heading(f"products (m x k) by (k x n), {record.dtype}, on {record.device}; {peak}")
-    return (
-        f"{what}\n"
-        f"#{'m':>7} {'n':>7} {'k':>7} {'time':>11} {'fastest':>11} {'slowest':>11} {'GFLOP/s':>10} {'of peak':>8}\n"
-        f"#{'':>7} {'':>7} {'':>7} {'(us)':>11} {'(us)':>11} {'(us)':>11} {'':>10} {'':>8}"
-    )
+    return f"{what}\n{head_text(_COLUMNS)}"
+
+
+_COLUMNS = (
+    *(Column(name, width=7) for name in ("m", "n", "k")),
+    *(Column(name, "(us)", width=11, form=".2f") for name in ("time", "fastest", "slowest")),
+    Column("GFLOP/s", width=10, form=".1f"),
+    Column("of peak", width=8, form=".1%"),
+)
 
 
 def gemm_row(record: "GemmMeasured") -> str:
     """One shape."""
-    share = "n/a" if record.efficiency is None else f"{record.efficiency:.1%}"
-    times = (record.seconds, min(record.samples_s), max(record.samples_s))
-    columns = " ".join(f"{1e6 * time_s:>11.2f}" for time_s in times)
-    return f" {record.m:>7} {record.n:>7} {record.k:>7} {columns} {record.flops / 1e9:>10.1f} {share:>8}"
+    times = (1e6 * time_s for time_s in (record.seconds, min(record.samples_s), max(record.samples_s)))
+    return row_text(_COLUMNS, (record.m, record.n, record.k, *times, record.flops / 1e9, record.efficiency))

@@ -7,6 +7,7 @@ import typer
 
 from commbench.cli.options import JoinTimeout, Jsonl, Out, Timeout
 from commbench.cli.run_what import Backend, Nproc, Warmup, command_app, journal, ranks_of, run_here
+from commbench.tables import Column, head_text, row_text
 from commbench.terminal import put
 
 if TYPE_CHECKING:
@@ -72,10 +73,17 @@ def overlap_table(record: "OverlapMeasured") -> str:
             f"{record.ranks} ranks on {record.backend}: product {record.m} x {record.n} x {record.k} in "
             f"{record.dtype}, all-reduce of {record.size_bytes} B"
         ),
-        f"#{'':<11} {'alone (us)':>12} {'beside (us)':>12} {'slowdown':>9}",
+        head_text(_COLUMNS),
     ]
-    for name in ("product", "collective"):
-        alone, beside = figures[f"{name}_alone_time_s"], figures[f"{name}_beside_time_s"]
-        word = "all-reduce" if name == "collective" else name
-        lines.append(f" {word:<11} {1e6 * alone:>12.1f} {1e6 * beside:>12.1f} {figures[f'{name}_slowdown']:>9.3f}")
+    for name, word in (("product", "product"), ("collective", "all-reduce")):
+        times = (1e6 * figures[f"{name}_{how}_time_s"] for how in ("alone", "beside"))
+        lines.append(row_text(_COLUMNS, (word, *times, figures[f"{name}_slowdown"])))
     return "\n".join(lines)
+
+
+_COLUMNS = (
+    Column("", numeric=False, width=11),
+    Column("alone (us)", width=12, form=".1f"),
+    Column("beside (us)", width=12, form=".1f"),
+    Column("slowdown", width=9, form=".3f"),
+)

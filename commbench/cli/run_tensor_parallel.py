@@ -22,6 +22,7 @@ from commbench.cli.run_what import (
 )
 from commbench.cli.tables import heading
 from commbench.errors import CheckFailedError, InputError
+from commbench.tables import Column, head_text, row_text
 from commbench.terminal import put
 from commbench.units import GB, format_figure, rate_unit
 
@@ -156,13 +157,22 @@ def tensor_parallel_table(twins: Sequence[BlockTwins], alone: "Sequence[Measured
     )
     fastest = max((b.measured.busbw_GBps or 0.0 for b in twins), default=0.0)
     factor, unit = rate_unit(GB * fastest)
-    lines = [
-        f"#{'method':<7} {'seq.':>4} {'moved':>9} {'formula':>9} {'step':>7} {'measured':>8} {'+-':>6} {'simul.':>7} "
-        f"{'error':>6} {'busbw':>6}",
-        f"#{'':<7} {'par.':>4} {'(B)':>9} {'(B)':>9} {'(ms)':>7} {'(ms)':>8} {'(ms)':>6} {'(ms)':>7} "
-        f"{'(%)':>6} {f'({unit})':>6}",
-    ]
-    return "\n".join([told, *lines, *(_row(b, factor) for b in twins)])
+    columns = _columns(unit)
+    return "\n".join([told, head_text(columns), *(row_text(columns, _row(b, factor)) for b in twins)])
+
+
+def _columns(unit: str) -> tuple[Column, ...]:
+    return (
+        Column("method", numeric=False, width=7),
+        Column("seq.", "par.", width=4),
+        *(Column(name, "(B)", width=9, form=".0f") for name in ("moved", "formula")),
+        Column("step", "(ms)", width=7, form=".2f"),
+        Column("measured", "(ms)", width=8, form=".2f"),
+        Column("+-", "(ms)", width=6, form=".2f"),
+        Column("simul.", "(ms)", width=7, form=".2f"),
+        Column("error", "(%)", width=6, form="+.1f"),
+        Column("busbw", f"({unit})", width=6),
+    )
 
 
 def _parallel(both: BlockTwins) -> str:
@@ -188,17 +198,12 @@ def _simulated_how(twins: Sequence[BlockTwins], alone: "Sequence[Measured]") -> 
     return f"calibrated on all-reduces alone, {sizes}, which it explains to {compared.fit_error:.1%} (median)"
 
 
-def _row(both: BlockTwins, unit: float) -> str:
+def _row(both: BlockTwins, unit: float) -> Sequence[str | float | None]:
     r, compared = both.measured, both.compared
-    busbw = "n/a" if r.busbw_GBps is None else format_figure(r.busbw_GBps * GB / unit, 6)
-    simulated, error = "n/a", "n/a"
-    if compared is not None:
-        simulated, error = f"{1e3 * compared.simulated_s:.2f}", f"{100 * compared.error:+.1f}"
-    return (
-        f" {r.method:<7} {'yes' if r.sequence_parallel else 'no':>4} {r.moved_bytes:>9.0f} {r.formula_bytes:>9.0f} "
-        f"{1e3 * r.time_s:>7.2f} {1e3 * r.exposed_s:>8.2f} {1e3 * r.spread_s:>6.2f} {simulated:>7} {error:>6} "
-        f"{busbw:>6}"
-    )
+    busbw = None if r.busbw_GBps is None else format_figure(r.busbw_GBps * GB / unit, 6)
+    twin = (None, None) if compared is None else (1e3 * compared.simulated_s, 100 * compared.error)
+    times = (1e3 * time_s for time_s in (r.time_s, r.exposed_s, r.spread_s))
+    return (r.method, "yes" if r.sequence_parallel else "no", r.moved_bytes, r.formula_bytes, *times, *twin, busbw)
 
 
 def _judge(twins: Sequence[BlockTwins], max_error: float | None) -> None:

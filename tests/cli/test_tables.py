@@ -20,6 +20,7 @@ from commbench.results.journal import read_records
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.records import Compared, Summary
 from commbench.results.tensor_parallel_records import TensorParallelCompared, TensorParallelMeasured
+from commbench.tables import Column, head_text, row_text
 from commbench.units import format_figure, rate_unit
 from tests.report import samples
 from tests.report.test_live_steps import OVERLAP, PRODUCT
@@ -114,3 +115,15 @@ def test_the_run_table_has_columns_in_place_and_out_of_place() -> None:
     env = {"hostname": "h", "platform": "p", "cores_usable": 2, "torch": "2"}
     heads = "\n".join(header_lines(plan, SessionFacts("gloo", "commbench", 2, env)))
     assert heads.count("busbw") == 2
+
+
+def test_a_table_is_columns_and_values() -> None:
+    columns = (
+        Column("link", numeric=False, width=6),
+        Column("bytes", "(B)", width=8),
+        Column("share", width=6, form=".1%"),
+    )
+    assert head_text(columns) == "#link      bytes  share\n#             (B)"
+    assert row_text(columns, ("a->b", 1024, 0.5)) == " a->b       1024  50.0%"
+    assert row_text(columns, ("a->b", 1024, None)) == " a->b       1024    n/a"
+    assert row_text(columns[1:], (123456789, None)) == "123456789    n/a", "a first number may take the blank before it"

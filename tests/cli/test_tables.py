@@ -123,7 +123,7 @@ def test_a_table_is_columns_and_values() -> None:
         Column("bytes", "(B)", width=8),
         Column("share", width=6, form=".1%"),
     )
-    assert head_text(columns) == "#link      bytes  share\n#             (B)"
+    assert head_text(columns) == "#link      bytes  share\n#            (B)"
     assert row_text(columns, ("a->b", 1024, 0.5)) == " a->b       1024  50.0%"
     assert row_text(columns, ("a->b", 1024, None)) == " a->b       1024    n/a"
     assert row_text(columns[1:], (123456789, None)) == "123456789    n/a", "a first number may take the blank before it"

@@ -11,7 +11,7 @@ from commbench.cli.options import Jsonl, writable
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
-    from commbench.cli.step_options import StepOptions
+    from commbench.experiments.step_options import StepOptions
     from commbench.results.steps import SimulatedStep
 
 __all__ = ["SimOrTrain", "train"]
@@ -132,7 +132,7 @@ def train(
 ) -> None:
     """Simulate a training step: time, utilisation, bubble, exposed communication, memory, busiest links."""
     given = {key: value for key, value in locals().items() if key not in ("file", "out", "json")}
-    from commbench.cli.step_options import read_options, simulate_options
+    from commbench.experiments.step_options import read_options, simulate_options
     from commbench.cli.step_tables import step_table, too_large
     from commbench.results.journal import Journal
 

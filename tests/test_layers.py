@@ -37,6 +37,7 @@ ROOMS: dict[str, set[str]] = {
     "validate": {*_MODELS, "calibrate", "workload"},
     "diagnose": {*_MODELS, "calibrate", "validate"},
     "training": {"workload", "sim", "libraries"},
+    "experiments": {*_MODELS, "calibrate", "validate", "workload", "training", "libraries"},
     "planner": {*_MODELS, "workload", "libraries", "training"},
 }
 ALWAYS = {"units", "errors", "yaml_reader", "terminal", "tables"}

@@ -27,6 +27,7 @@ def calibrate(
     from commbench.calibrate.fit import calibrate as fit
     from commbench.calibrate.fit import doubts, residuals
     from commbench.cli.reading import read_measured
+    from commbench.results.statistics import median
     from commbench.units import format_bandwidth, format_time
 
     points = [point for point in read_measured(files, salvage) if point.algorithm != "native"]
@@ -36,7 +37,7 @@ def calibrate(
     errors = residuals(machine, points)
     for doubt in doubts(machine, errors):
         tell(f"warning: {doubt}")
-    middle = sorted(map(abs, errors))[len(errors) // 2]
+    middle = median(map(abs, errors))
     if json:
         typer.echo(
             jsonlib.dumps(

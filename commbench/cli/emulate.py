@@ -28,8 +28,8 @@ from commbench.cli.options import (
     WarmupPerSize,
     require_collective,
 )
-from commbench.cli.run import NATIVE, Asked
 from commbench.errors import InputError
+from commbench.experiments.collective import NATIVE, Asked
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def run(
     sizes = (minbytes, maxbytes, stepfactor, stepbytes)
     collective = require_collective(collective, "pipeline")
     asked = Asked(collective, algorithm, sizes, dtype, root, slices, channels, group)
-    shapes = [asked.shape(len(ranks), ranks_per_host=1) for ranks in groups]
+    shapes = [asked.shape(len(ranks), 1, tell) for ranks in groups]
     planned, capacity = laid_out(topology, rate, routing, mtu, preflight, len(flows) + _flows_of(script))
     lab = Lab(planned, seed=seed)
     facts = lab.describe() | _setting(groups, flows, script, capacity)

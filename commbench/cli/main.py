@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from commbench import __version__
-from commbench.cli import algorithm, calibrate, demo, emulate, report, run, run_what, sim, sim_train, topology, validate
+from commbench.cli import algorithm, calibrate, demo, emulate, report, run, run_what, sim, sim_what, topology, validate
 from commbench.cli.verbs import Verbs
 from commbench.errors import CommbenchError, ScheduleError
 from commbench.terminal import tell
@@ -29,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("run", cls=run_what.RunWhat, epilog=run_what.EPILOG)(run.run)
-app.command("sim", cls=sim_train.SimOrTrain, epilog="commbench sim train simulates a whole training step.")(sim.sim)
+app.command("sim", cls=sim_what.SimWhat, epilog=sim_what.EPILOG)(sim.sim)
 app.command("calibrate")(calibrate.calibrate)
 app.command("validate")(validate.validate)
 app.command("report")(report.report)

@@ -2,33 +2,18 @@
 """What is printed of measured pipelines and their simulated twins."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from commbench.cli.tables import heading
 from commbench.tables import Column, head_text, row_text
 
 if TYPE_CHECKING:
-    from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
+    from commbench.experiments.pipeline import PipelineTwins
 
-__all__ = ["Twins", "pipeline_table"]
-
-
-@dataclass(frozen=True, slots=True)
-class Twins:
-    """A measured pipeline, its simulated twin, and both held together."""
-
-    measured: "PipelineMeasured"
-    simulated: "PipelineSimulated"
-    compared: "PipelineCompared"
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return f"pipeline {self.measured.schedule} by {self.measured.executor}"
+__all__ = ["pipeline_table"]
 
 
-def pipeline_table(twins: Sequence[Twins]) -> str:
+def pipeline_table(twins: "Sequence[PipelineTwins]") -> str:
     """Per executor: length of the step, the bubble by three methods, and where the idle time went."""
     first = twins[0].measured
     delays = ", ".join(f"{kind} {1e3 * s:g} ms" for kind, s in first.delays_s.items())
@@ -55,7 +40,7 @@ def _time(time_s: float) -> str:
     return f"{1e6 * time_s:.0f} us" if time_s < 1e-3 else f"{1e3 * time_s:.1f} ms"
 
 
-def _fabric(both: Twins) -> list[str]:
+def _fabric(both: "PipelineTwins") -> list[str]:
     """The lab, and what was fitted there, of a pipeline that ran in one."""
     network = both.simulated.network
     if network["kind"] != "lab":
@@ -83,7 +68,7 @@ _IDLE = (
 )
 
 
-def _row(both: Twins) -> Sequence[str | float | None]:
+def _row(both: "PipelineTwins") -> Sequence[str | float | None]:
     c = both.compared
     times = (1e3 * time_s for time_s in (c.measured_s, c.spread_s, c.simulated_s))
     free = None if c.clock_free_bubble is None else 100 * c.clock_free_bubble
@@ -91,5 +76,5 @@ def _row(both: Twins) -> Sequence[str | float | None]:
     return (c.executor, *times, 100 * c.error, *bubbles, c.points, free, both.measured.wrong)
 
 
-def _idle(both: Twins) -> Sequence[str | float | None]:
+def _idle(both: "PipelineTwins") -> Sequence[str | float | None]:
     return (both.compared.executor, *(1e3 * both.compared.idle_s[cause] for cause in _CAUSES))

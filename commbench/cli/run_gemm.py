@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench run gemm``: efficiency of matrix products by shape, as a table that `sim train` reads."""
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from commbench.cli.options import Jsonl, writable
-from commbench.cli.run_what import command_app, journal
+from commbench.cli.running import command_app, journal
 from commbench.errors import InputError
 from commbench.tables import Column, head_text, row_text
 from commbench.terminal import put, tell
@@ -18,11 +16,6 @@ if TYPE_CHECKING:
     from commbench.results.device_records import GemmMeasured
 
 __all__ = ["app", "gemm", "gemm_header", "gemm_row"]
-
-_SHAPE = re.compile(r"x".join([r"([1-9]\d{0,8})"] * 3))
-_PEAK = re.compile(r"\s*(\d+\.?\d*(?:e\d{1,2})?)\s*([kMGTP]?)FLOP/s\s*")
-_PREFIX = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
-_GRID = (256, 1024)  # m, n and k each, where no shapes are given
 
 app = command_app()
 
@@ -50,13 +43,14 @@ def gemm(
     json: Jsonl = False,
 ) -> None:
     """Time matrix products on one device and write them as a table; --gemm-table of `sim train` reads it."""
+    from commbench.experiments.gemm import peak_of, shapes_of
     from commbench.results.journal import Journal
 
-    shapes = _shapes(shape or (), model, tp, micro_batch)
+    shapes = shapes_of(shape or (), model, tp, micro_batch)
     for option, value, least in (("--iters", iters, 1), ("--warmup", warmup, 0), ("--threads", threads or 1, 1)):
         if value < least:
             raise InputError(f"{option} {value} must be at least {least}")
-    peak_flops, peak_source = _peak(device, dtype, peak)
+    peak_flops, peak_source = peak_of(device, dtype, peak)
     run, out = journal(out, "gemm")
     from commbench.live.gemm import GemmPlan, measure_gemm
 
@@ -78,59 +72,6 @@ def gemm(
             put(gemm_header(record))
         typer.echo(record.to_json()) if json else put(gemm_row(record))
     tell(f"records: {out}")
-
-
-def _shapes(texts: Sequence[str], model: str | None, tp: int, micro_batch: int) -> list[tuple[int, int, int]]:
-    """The shapes to measure, none twice."""
-    if texts and model is not None:
-        raise InputError(f"--model {model} has no meaning with --shape: one of them says what to measure")
-    if model is not None:
-        return _of_model(model, tp, micro_batch)
-    if not texts:
-        return [(m, n, k) for m in _GRID for n in _GRID for k in _GRID]
-    shapes = []
-    for text in texts:
-        match = _SHAPE.fullmatch(text)
-        if match is None:
-            raise InputError(f"--shape {text!r} must be MxNxK, whole numbers from 1 to 999999999, such as 64x64x64")
-        shapes.append((int(match[1]), int(match[2]), int(match[3])))
-    return list(dict.fromkeys(shapes))
-
-
-def _of_model(name: str, tp: int, micro_batch: int) -> list[tuple[int, int, int]]:
-    """Forward, input-gradient and weight-gradient products of one layer; attention cores are no plain products."""
-    from commbench.workload.formats import FORMATS
-    from commbench.workload.operators import layer_operators
-    from commbench.workload.presets import get_model
-    from commbench.workload.transformer import Execution
-
-    model = get_model(name)
-    run = Execution(
-        micro_batch=micro_batch,
-        sequence=model.sequence,
-        formats=FORMATS["bf16"],
-        attention="causal",
-        flash=True,
-        recompute="none",
-        tp=tp,
-    )
-    run.check_model(model)
-    works = [w for op in layer_operators(model, run) if not op.core for w in (op.forward, op.input, op.weight)]
-    return list(dict.fromkeys((w.matmul.m, w.matmul.n, w.matmul.k) for w in works if w.matmul is not None))
-
-
-def _peak(device: str | None, dtype: str, text: str | None) -> tuple[float | None, str]:
-    """(FLOP/s, who says so): as given, else the data sheet of a known device, else nothing."""
-    from commbench.workload.compute import DEVICES
-
-    if text is not None:
-        match = _PEAK.fullmatch(text)
-        if match is None or not float(match[1]) > 0:
-            raise InputError(f'--peak {text!r} is no rate above 0; give a number and FLOP/s, for example "150 GFLOP/s"')
-        return float(match[1]) * _PREFIX[match[2]], "given with --peak"
-    if device is not None and device in DEVICES:
-        return DEVICES[device].peak(dtype), DEVICES[device].source
-    return None, ""
 
 
 def gemm_header(record: "GemmMeasured") -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commbench.cli.options import JoinTimeout, Jsonl, Out, Timeout
-from commbench.cli.run_what import Backend, Nproc, Warmup, command_app, journal, ranks_of, run_here
+from commbench.cli.running import Backend, Nproc, Warmup, command_app, journal, ranks_of, run_here
 from commbench.tables import Column, head_text, row_text
 from commbench.terminal import put
 

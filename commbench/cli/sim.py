@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench sim``: simulate a collective on a topology."""
 
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,18 +14,16 @@ from commbench.cli.options import (
     StepBytes,
     StepFactor,
     require_collective,
-    sizes_of,
     writable,
 )
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
+    from commbench.experiments.simulated import CollectiveCase
+    from commbench.results.journal import Journal
     from commbench.sim.collective import Simulation
-    from commbench.sim.scenario import Scenario
-    from commbench.topology.model import Topology
-    from commbench.topology.tree import Tree
 
-__all__ = ["sim"]
+__all__ = ["show_case", "sim"]
 
 
 def sim(
@@ -89,66 +85,33 @@ def sim(
     json: Jsonl = False,
 ) -> None:
     """Simulate COLLECTIVE on a topology, one line per size."""
-    from commbench.cli.progress import progress_bar
-    from commbench.collectives.algorithms.load import load_any
-    from commbench.collectives.registry import DEFAULTS
-    from commbench.collectives.sizes import dtype_bytes
+    given = {k: v for k, v in locals().items() if k not in _NOT_PASSED}
+    from commbench.experiments.simulated import CollectiveOptions, prepare
     from commbench.results.journal import Journal
-    from commbench.results.run_id import new_run_id
-    from commbench.sim.collective import simulate
-    from commbench.topology.load import load_fabric
-    from commbench.topology.summary import network_rate
-    from commbench.units import format_bytes, rate_unit
 
-    collective = require_collective(collective, "train")
-    fabric = load_fabric(topology)
-    element_bytes, unit = dtype_bytes(dtype), rate_unit(network_rate(fabric))
-    world = _world(fabric, ranks, placement, seed, ranks_per_host, jobs)
-    sizes = sizes_of(collective, world, element_bytes, (min_bytes, max_bytes, factor, step))
-    journal, shown = (Journal(out) if out is not None else None), list[float | None]()
-    simulate_size = partial(
-        simulate,
-        fabric,
-        collective,
-        load_any(collective, algorithm or DEFAULTS[collective]),
-        num_ranks=ranks,
-        element_bytes=element_bytes,
-        slices=slices,
-        channels=channels,
-        root=root,
-        group=group,
-        routing=routing,
-        placement=placement,
-        ranks_per_host=ranks_per_host,
-        jobs=jobs,
-        seed=seed,
-        engine=engine,
-        detail=detail,
-        scenario=_scenario(scenario, jitter, seed, fabric),
-        keep_trace=False,
-        links=links,
-        run_id=new_run_id(),
-    )
-    for number, size in enumerate(sizes):
-        with progress_bar(f"{collective} {format_bytes(size)}") as progress:
-            done = simulate_size(size, hints=number == 0, progress=progress)
+    given |= {"collective": require_collective(collective, "train"), "scenario": scenario and str(scenario)}
+    case = prepare(CollectiveOptions(**given), [(min_bytes, max_bytes, factor, step)], tell)
+    show_case(case, None if out is None else Journal(out), json)
+
+
+_NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json")
+
+
+def show_case(case: "CollectiveCase", journal: "Journal | None", json: bool) -> None:
+    """Simulate every size of a collective, show each as it is done, and keep its record."""
+    from commbench.cli.progress import progress_bar
+    from commbench.units import format_bytes
+
+    shown = list[float | None]()
+    for number, size in enumerate(case.sizes_bytes):
+        with progress_bar(f"simulating {format_bytes(size)}") as progress:
+            done = case.run(size, hints=number == 0, progress=progress)
         if journal is not None:
             journal.append(done.record)
-        _show(done, element_bytes, unit, header=number == 0, json=json)
+        _show(done, case.element_bytes, case.unit, header=number == 0, json=json)
         shown.append(done.record.busbw_GBps)
     if not json:
-        _show_average(shown, unit[1])
-
-
-def _world(
-    fabric: "Topology | Tree", ranks: int | None, placement: str, seed: int, per_host: int | None, jobs: str | None
-) -> int:
-    """Ranks of the collective; of the largest where several run at once."""
-    from commbench.sim.placing import place
-    from commbench.topology.jobs import deal
-
-    placed = len(place(fabric, ranks, placement, seed, per_host))
-    return placed if jobs is None else max(map(len, deal(jobs, placed)))
+        _show_average(shown, case.unit[1])
 
 
 def _show(done: "Simulation", element_bytes: int, unit: tuple[float, str], *, header: bool, json: bool) -> None:
@@ -176,29 +139,3 @@ def _show_average(busbws: "list[float | None]", unit: str) -> None:
         if unit != "GB/s":
             put("# the average is in GB/s, as nccl-tests prints it")
         put(average_line(busbws))
-
-
-def _note_idle_slow_rank(scenario: "Scenario", fabric: "Topology | Tree") -> None:
-    """Say on stderr where a rank is slow at what costs nothing on this fabric."""
-    from commbench.topology.faults import SlowRank
-
-    costs = fabric.costs
-    if costs.message_overhead_ps or costs.reduction_ps_per_byte:
-        return
-    if any(isinstance(fault, SlowRank) for fault in scenario.faults):
-        typer.echo(
-            f"note: {scenario.origin}: slow-rank changes nothing on {fabric.name}, whose messages and additions cost "
-            "nothing: give it costs",
-            err=True,
-        )
-
-
-def _scenario(path: Path | None, jitter: float, seed: int, fabric: "Topology | Tree") -> "Scenario | None":
-    """What disturbs the run; None if nothing does."""
-    if path is None and not jitter:
-        return None
-    from commbench.sim.scenario import Scenario
-
-    base = Scenario() if path is None else Scenario.load(path)
-    _note_idle_slow_rank(base, fabric)
-    return replace(base, jitter=jitter or base.jitter, seed=seed)

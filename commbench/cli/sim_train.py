@@ -5,35 +5,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from commbench.cli.options import Jsonl, writable
+from commbench.cli.running import command_app
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
     from commbench.experiments.step_options import StepOptions
+    from commbench.results.journal import Journal
     from commbench.results.steps import SimulatedStep
 
-__all__ = ["SimOrTrain", "train"]
+__all__ = ["app", "show_step", "train"]
 
-_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-class SimOrTrain(TyperCommand):
-    """``sim COLLECTIVE``, unless the first word is ``train``."""
-
-    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """The context of whichever of the two is meant."""
-        if args[:1] != ["train"]:
-            return super().make_context(info_name, args, parent, **extra)
-        return typer.main.get_command(_app).make_context(f"{info_name} train", args[1:], parent, **extra)
+app = command_app()
 
 
 def _option(*names: str, help: str) -> Any:
     return typer.Option(*names, help=help, show_default=False)
 
 
-@_app.command()
+@app.command()
 def train(
     file: Annotated[
         Path | None, typer.Argument(help="YAML file with any of these options, by their names; those given here win.")
@@ -133,18 +124,22 @@ def train(
     """Simulate a training step: time, utilisation, bubble, exposed communication, memory, busiest links."""
     given = {key: value for key, value in locals().items() if key not in ("file", "out", "json")}
     from commbench.experiments.step_options import read_options, simulate_options
-    from commbench.cli.step_tables import step_table, too_large
     from commbench.results.journal import Journal
 
     options: StepOptions = read_options(file, given)
-    if out is not None:
-        Journal(out).require_writable()
-    record: SimulatedStep = simulate_options(options)
-    if out is not None:
-        Journal(out).append(record)
+    journal = None if out is None else Journal(out)
+    if not show_step(simulate_options(options), journal, json):
+        raise typer.Exit(1)
+
+
+def show_step(record: "SimulatedStep", journal: "Journal | None", json: bool) -> bool:
+    """Show a step and keep its record; whether it fits into memory."""
+    from commbench.cli.step_tables import step_table, too_large
+
+    if journal is not None:
+        journal.append(record)
     if json:  # the table says it itself
         for note in (*([] if record.fits else [too_large(record)]), record.folded, *record.notes):
             tell(note)
     typer.echo(record.without_spans().to_json()) if json else put(step_table(record))
-    if not record.fits:
-        raise typer.Exit(1)
+    return record.fits

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of ``sim train``: from the command line and a file to a plan."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from commbench.errors import InputError
+from commbench.experiments.reader import KeyPath, read_keys
 
 if TYPE_CHECKING:
     from commbench.results.steps import SimulatedStep
@@ -94,42 +94,17 @@ def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:
     """
     from commbench.yaml_reader import problems_text, read_yaml
 
-    known = {f.name: f.type for f in fields(StepOptions)}
     values: dict[str, Any] = {}
     if file is not None:
-        document, problems = read_yaml(file, InputError, example="model: gpt3-175b"), []
-        for key, value in document.data.items():
-            name = key.replace("-", "_")
-            try:
-                values[name] = _typed(key, value, known[name]) if name in known else _unknown(key, list(known))
-            except InputError as error:
-                problems.append((document.line([key]), str(error)))
+        document = read_yaml(file, InputError, example="model: gpt3-175b")
+        problems: list[tuple[KeyPath, str]] = []
+        values = read_keys(StepOptions, (((key,), value) for key, value in document.data.items()), problems)
         if problems:
-            raise InputError(problems_text(str(file), problems))
+            raise InputError(problems_text(str(file), [(document.line(path), problem) for path, problem in problems]))
     return StepOptions(**(values | {key: value for key, value in given.items() if value is not None}))
 
 
-def _unknown(key: str, known: Sequence[str]) -> NoReturn:
-    near = get_close_matches(key.replace("-", "_"), known, 1)
-    means = f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
-    shown = key if len(key) <= _MOST_SHOWN else f"{key[:_MOST_SHOWN]}..."
-    raise InputError(f"key {shown!r} is unknown{means}; known: {', '.join(n.replace('_', '-') for n in known)}")
-
-
 _SEVERAL_STAGES = ("interleaved-1f1b", "looped-bfs")  # pointless with one stage per rank
-_TYPES = {int: "a whole number", float: "a number", str: "text (in quotes)", bool: "true or false"}
-
-
-def _typed(place: str, value: object, wanted: Any) -> object:
-    types = [one for one in (get_args(wanted) or (wanted,)) if one is not type(None)]
-    if str in types and isinstance(value, list):  # layers: [6, 6]
-        return ",".join(map(str, value))
-    if float in types and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, bool) != (bool in types) or not isinstance(value, tuple(types)):
-        shown = repr(value) if len(repr(value)) <= _MOST_SHOWN else f"{repr(value)[:_MOST_SHOWN]}..."
-        raise InputError(f"{place}: {shown} must be {_TYPES[types[0]]}")
-    return value
 
 
 def _check_given(options: StepOptions) -> None:
@@ -155,7 +130,6 @@ _EXAMPLE = (
     "commbench sim train --model gpt3-1.3b --topology dgx-h100 --tp 2 --dp 4 --microbatch 1 --global-batch 32 "
     "--device h100-sxm5-80gb --assume-efficiencies"
 )
-_MOST_SHOWN = 40
 _MOST = {
     "ranks": 2**20, "tp": 2**12, "cp": 2**12, "ep": 2**16, "dp": 2**20, "pp": 2**12, "microbatch": 2**16,
     "global_batch": 2**24, "sequence": 2**24, "positions": 2**24, "stages_per_rank": 2**10,

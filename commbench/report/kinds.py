@@ -7,10 +7,10 @@ from enum import Enum
 from commbench.errors import InputError
 from commbench.results.records import Record
 
-__all__ = ["SECTIONS", "Section", "by_section"]
+__all__ = ["SECTIONS", "PageSection", "by_section"]
 
 
-class Section(Enum):
+class PageSection(Enum):
     """The sections of the page that are made of records."""
 
     COLLECTIVES = "collectives"
@@ -18,23 +18,23 @@ class Section(Enum):
     LIVE = "pipelines, blocks and products on live ranks"
 
 
-SECTIONS: Mapping[str, Section] = {
-    **dict.fromkeys(("measured", "simulated", "compared", "summary"), Section.COLLECTIVES),
-    "simulated-step": Section.TRAINING,
-    **dict.fromkeys(("pipeline-measured", "pipeline-simulated", "pipeline-compared"), Section.LIVE),
-    **dict.fromkeys(("tensor-parallel", "tensor-parallel-simulated", "tensor-parallel-compared"), Section.LIVE),
-    **dict.fromkeys(("gemm", "overlap"), Section.LIVE),
+SECTIONS: Mapping[str, PageSection] = {
+    **dict.fromkeys(("measured", "simulated", "compared", "summary"), PageSection.COLLECTIVES),
+    "simulated-step": PageSection.TRAINING,
+    **dict.fromkeys(("pipeline-measured", "pipeline-simulated", "pipeline-compared"), PageSection.LIVE),
+    **dict.fromkeys(("tensor-parallel", "tensor-parallel-simulated", "tensor-parallel-compared"), PageSection.LIVE),
+    **dict.fromkeys(("gemm", "overlap"), PageSection.LIVE),
 }
 """By kind, for every kind of ``results.kinds``."""
 
 
-def by_section(records: Sequence[Record]) -> dict[Section, list[Record]]:
+def by_section(records: Sequence[Record]) -> dict[PageSection, list[Record]]:
     """The records of each section, in their order.
 
     Raises:
         InputError: a kind that no section shows; names it and the known ones.
     """
-    found: dict[Section, list[Record]] = {section: [] for section in Section}
+    found: dict[PageSection, list[Record]] = {section: [] for section in PageSection}
     for record in records:
         if record.kind not in SECTIONS:
             known = ", ".join(SECTIONS)

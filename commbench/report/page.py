@@ -19,7 +19,7 @@ from commbench.report.figures import BAND, columns_for, curve_pictures, error_pi
 from commbench.report.gantt import gantt
 from commbench.report.headlines import verdicts
 from commbench.report.html import fill_page, write_page
-from commbench.report.kinds import Section, by_section
+from commbench.report.kinds import PageSection, by_section
 from commbench.report.live_steps import live_steps
 from commbench.report.style import WIDTH, Picture, embed
 from commbench.report.tables import (
@@ -90,7 +90,7 @@ def _context(report: ReportInput) -> dict[str, Any]:
     """Everything that the template names."""
     all_records, sources = _by_file(report)
     shown = by_section(all_records)
-    records = shown[Section.COLLECTIVES]
+    records = shown[PageSection.COLLECTIVES]
     errors = error_pictures(records)
     summaries = [r for r in records if isinstance(r, Summary)]
     listed = numbers(report.topologies, report.calibration)
@@ -111,8 +111,8 @@ def _context(report: ReportInput) -> dict[str, Any]:
         "simulated": simulated_table(records),
         "details": [t for t in (job_table(records), link_table(records)) if t],
         "gantt": gantt(report.simulation) if report.simulation else None,
-        "training": training_section(shown[Section.TRAINING]),
-        "live": live_steps(shown[Section.LIVE]),
+        "training": training_section(shown[PageSection.TRAINING]),
+        "live": live_steps(shown[PageSection.LIVE]),
         "topologies": [_topology(t, f"topology{i}") for i, t in enumerate(report.topologies)],
         "numbers": listed,
         "provenance_counts": provenance_counts(listed),

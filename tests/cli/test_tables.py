@@ -8,11 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from commbench.cli.main import app
-from commbench.cli.pipeline_tables import Twins, pipeline_table
+from commbench.cli.pipeline_tables import pipeline_table
 from commbench.cli.run_gemm import gemm_header, gemm_row
 from commbench.cli.run_overlap import overlap_table
-from commbench.cli.run_tensor_parallel import BlockTwins, tensor_parallel_table
+from commbench.cli.run_tensor_parallel import tensor_parallel_table
 from commbench.cli.tables import compared_table
+from commbench.experiments.pipeline import PipelineTwins
+from commbench.experiments.tensor_parallel import BlockTwins
 from commbench.live.console import header_lines, row
 from commbench.live.observe import SessionFacts
 from commbench.live.plan import Plan
@@ -69,7 +71,7 @@ def test_tables_of_kept_records_fit_80_columns() -> None:
     kinds = (PipelineMeasured, PipelineSimulated, PipelineCompared)
     for run in {r.run for r in records}:
         parts = [[r for r in records if isinstance(r, kind) and r.run == run] for kind in kinds]
-        _fits(pipeline_table([Twins(*each) for each in zip(*parts, strict=True)]))  # type: ignore[arg-type]
+        _fits(pipeline_table([PipelineTwins(*each) for each in zip(*parts, strict=True)]))  # type: ignore[arg-type]
     records = read_records(REPORTS / "tensor-parallel" / "4-ranks.jsonl")
     blocks = [BlockTwins(r) for r in records if isinstance(r, TensorParallelMeasured)]
     _fits(tensor_parallel_table(blocks))

@@ -159,6 +159,7 @@ def options(path: Path) -> str:
 
     from commbench.cli import run
     from commbench.collectives import work
+    from commbench.experiments import simulated
     from commbench.sim import collective, crossover
 
     words = path.read_text(errors="surrogateescape").replace("\0", "").splitlines()
@@ -166,7 +167,7 @@ def options(path: Path) -> str:
         return ""
     shown, said = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
     with (
-        patch.object(collective, "simulate", once(collective.simulate)),
+        patch.object(simulated, "simulate", once(collective.simulate)),
         patch.object(crossover, "simulate", once(crossover.simulate)),
         patch.object(run, "run_here", start),
         patch.object(work, "memory_bytes", lambda: 2**30),

@@ -74,8 +74,8 @@ def read_experiment(file: Path) -> list[ExperimentRun]:
             _noted(problems, (key,), partial(refuse_unknown, key, _KEYS))
     if missing:
         problems.append(((), f"{', '.join(missing)} must be given, for example `workload: {{collective: all-reduce}}`"))
-    if (count := _count(document.data)) > MOST_RUNS:
-        problems.append(((), f"its lists make {count:,} runs; at most {MOST_RUNS:,}"))
+    if not 0 < (count := _count(document.data)) <= MOST_RUNS:
+        problems.append(((), f"its lists make {count:,} runs; must be 1 to {MOST_RUNS:,}"))
     runs = [] if problems else [_run(leaves, file.parent, problems) for leaves in _variants(document.data, ())]
     if problems:
         raise InputError(problems_text(str(file), [(document.line(path), problem) for path, problem in problems]))
@@ -104,7 +104,7 @@ def _variants(value: Any, path: KeyPath) -> Iterator[_Leaves]:
 def _run(leaves: _Leaves, folder: Path, problems: list[tuple[KeyPath, str]]) -> ExperimentRun | None:
     """One run; None if something is wrong with it."""
     before = len(problems)
-    found, size, is_step = _Leaves(), "", not any(path[-1] == "collective" for path in leaves)
+    found, size, is_step = _Leaves(), "", not any("collective" in path for path in leaves)
     for path, value in leaves.items():
         names = [str(step).replace("-", "_") for step in path if isinstance(step, str)]
         if names == ["library"]:
@@ -117,8 +117,11 @@ def _run(leaves: _Leaves, folder: Path, problems: list[tuple[KeyPath, str]]) -> 
                 problems.append((path, "sizes has no meaning for a training step; a workload with a collective has it"))
         elif names[0] == "cluster" and (wrong := _wrong_in_cluster(names)):
             problems.append((path, wrong))
-        elif names[0] == "workload" and (len(names) != 2 or names[1] in (*_CLUSTER, *_KEYS)):
-            problems.append((path, f"{'.'.join(names)} is no key of a workload; options of `commbench sim` are"))
+        elif names == ["workload"]:
+            problems.append((path, "workload must be a mapping of options, for example {collective: all-reduce}"))
+        elif names[0] == "workload" and names[1] in (*_CLUSTER, *_KEYS):
+            where = "of the cluster" if names[1] in _CLUSTER else "on its own"
+            problems.append((path, f"workload.{names[1]} stands {where}, not in a workload"))
         elif value is not None and (names, value) != (["scenario"], "none"):
             place = (*path, "topology") if names == ["cluster"] else path
             found[place] = _beside(folder, value) if {*names, str(place[-1])} & {*_FILES} else value
@@ -130,6 +133,9 @@ def _run(leaves: _Leaves, folder: Path, problems: list[tuple[KeyPath, str]]) -> 
 
 
 def _name_collective(values: dict[str, Any], size: str) -> None:
+    missing = [key for key in ("collective", "topology") if key not in values]
+    if missing:
+        raise InputError(f"{' and '.join(missing)} must be given")
     spec = get_collective(values["collective"])
     values["collective"] = spec.name
     if not size and not spec.covers:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from commbench.report.pipeline_chart import Bar, Panel, PassKey, pass_keys, pipeline_chart
+from commbench.report.pipeline_chart import PassBar, PassKey, PassPanel, pass_keys, pipeline_chart
 from commbench.report.style import Picture
 from commbench.report.tables import (
     Cell,
@@ -88,7 +88,7 @@ def _compute_note(one: PipelineMeasured) -> str:
     return f"Compute of {one.schedule} is matrix products."
 
 
-def _panels(measured: PipelineMeasured, simulated: PipelineSimulated | None) -> list[Panel]:
+def _panels(measured: PipelineMeasured, simulated: PipelineSimulated | None) -> list[PassPanel]:
     """The iteration nearest to the median, and its twin."""
     spans = measured.median_iteration
     panels = [_panel(f"measured: {time_text(_end_s(spans))}", spans, measured.ranks)]
@@ -103,13 +103,13 @@ def _end_s(spans: RankSpans) -> float:
     return max(span.end_s for rank in spans for span in rank)
 
 
-def _panel(title: str, spans: RankSpans, ranks: int) -> Panel:
+def _panel(title: str, spans: RankSpans, ranks: int) -> PassPanel:
     bars = tuple(
-        Bar(rank, begin, end, kind, str(microbatch), chunk=stage // ranks)
+        PassBar(rank, begin, end, kind, str(microbatch), chunk=stage // ranks)
         for rank, row in enumerate(spans)
         for stage, kind, microbatch, begin, end in row
     )
-    return Panel(title, tuple(f"rank {rank}" for rank in range(len(spans))), bars)
+    return PassPanel(title, tuple(f"rank {rank}" for rank in range(len(spans))), bars)
 
 
 def _words(title: str, text: Callable[[Any], str]) -> Field:

@@ -4,7 +4,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Column", "head_text", "row_text"]
+from commbench.units import GB, format_figure
+
+__all__ = ["Column", "average_line", "head_text", "rate_text", "row_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +49,14 @@ def _line(columns: Sequence[Column], values: Sequence[str | float | None], lead:
     if len(first) > columns[0].width and columns[0].numeric:
         lead = lead.removesuffix(" ")
     return " ".join([lead + first, *more]).rstrip()
+
+
+def rate_text(value_GBps: float | None, unit: float) -> str | None:  # noqa: N803  the unit is spelled as in the records
+    """A bandwidth in ``unit`` bytes/s, for a field of seven characters."""
+    return None if value_GBps is None else format_figure(value_GBps * GB / unit, 7)
+
+
+def average_line(busbws_GBps: Sequence[float | None], unit: float = GB) -> str:  # noqa: N803
+    """nccl-tests' last line, which scripts look for: the mean over the rows; what has no bus bandwidth counts as 0."""
+    told = "" if unit == GB else "# the average is in GB/s, as nccl-tests prints it\n"
+    return f"{told}# Avg bus bandwidth    : {sum(value or 0.0 for value in busbws_GBps) / len(busbws_GBps):g}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "overlap", "overlap_table"]
 
 _DEFAULT_RANKS = 2
+_FIELDS = ("m", "n", "k", "dtype", "iters", "warmup", "backend")  # of the job, by the names of their options
 
 app = command_app()
 
@@ -37,27 +38,15 @@ def overlap(
     json: Jsonl = False,
 ) -> None:
     """Time a product alone, an all-reduce alone, and each while the other runs: both slowdowns."""
+    given = {name: value for name, value in locals().items() if name in _FIELDS}
     from commbench.live.job import OverlapJob
     from commbench.results.device_records import OverlapMeasured
     from commbench.units import parse_size
 
     seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
     run, out = journal(out, "overlap")
-    job = OverlapJob(
-        ranks=ranks,
-        out=out,
-        run=run,
-        backend=backend,
-        iters=iters,
-        warmup=warmup,
-        timeout_s=timeout,
-        join_timeout_s=join_timeout,
-        m=m,
-        n=n,
-        k=k,
-        dtype=dtype,
-        size_bytes=parse_size(size),
-    )
+    limits = {"timeout_s": timeout, "join_timeout_s": join_timeout}
+    job = OverlapJob(**given, **limits, ranks=ranks, out=out, run=run, size_bytes=parse_size(size))  # type: ignore[arg-type]
     for record in run_here(job, seat):
         if isinstance(record, OverlapMeasured):
             typer.echo(record.to_json()) if json else put(overlap_table(record))

@@ -16,6 +16,7 @@ from commbench.cli.options import (
     require_collective,
     writable,
 )
+from commbench.tables import average_line
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ def show_case(case: "CollectiveCase", journal: "Journal | None", json: bool) -> 
             journal.append(done.record)
         _show(done, case.element_bytes, case.unit, header=number == 0, json=json)
         shown.append(done.record.busbw_GBps)
-    if not json:
-        _show_average(shown, case.unit[1])
+    if shown and not json:
+        put(average_line(shown, case.unit[0]))
 
 
 def _show(done: "Simulation", element_bytes: int, unit: tuple[float, str], *, header: bool, json: bool) -> None:
@@ -130,12 +131,3 @@ def _show(done: "Simulation", element_bytes: int, unit: tuple[float, str], *, he
     if header:
         put(simulated_header(record, unit[1]))
     put(simulated_row(record, element_bytes, unit[0]))
-
-
-def _show_average(busbws: "list[float | None]", unit: str) -> None:
-    from commbench.cli.tables import average_line
-
-    if busbws:
-        if unit != "GB/s":
-            put("# the average is in GB/s, as nccl-tests prints it")
-        put(average_line(busbws))

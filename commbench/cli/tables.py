@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from commbench.results.records import Compared, Simulated, Summary
-from commbench.tables import Column, head_text, row_text
-from commbench.units import GB, format_bytes, format_figure, format_time
+from commbench.tables import Column, head_text, rate_text, row_text
+from commbench.units import GB, format_bytes, format_time
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
-    "average_line",
     "compared_points",
     "compared_row",
     "compared_table",
@@ -58,10 +57,6 @@ def _fixed(value: float, width: int) -> str:
     return next((t for d in (2, 1) if len(t := f"{value:.{d}f}") <= width), f"{value:.0f}")
 
 
-def _rate(value_GBps: float | None, unit: float) -> str | None:  # noqa: N803  the unit is spelled as in the records
-    return None if value_GBps is None else format_figure(value_GBps * GB / unit, 7)
-
-
 def simulated_header(record: Simulated, unit: str = "GB/s") -> str:
     """Where it is simulated and what tells it from others, and the column names; bandwidths in ``unit``."""
     scenario = f", scenario {record.scenario}" if record.scenario else ""
@@ -90,7 +85,7 @@ def _simulated(unit: str = "GB/s") -> tuple[Column, ...]:
 def simulated_row(record: Simulated, element_bytes: int, unit: float = GB) -> str:
     """One size, below it what each of several jobs took and the busiest links; bandwidths in ``unit`` bytes/s."""
     times = (_fixed(1e6 * time_s, 10) for time_s in (record.time_s, record.lower_bound_s))
-    rates = (_rate(rate, unit) for rate in (record.algbw_GBps, record.busbw_GBps))
+    rates = (rate_text(rate, unit) for rate in (record.algbw_GBps, record.busbw_GBps))
     count, (time, bound) = record.size_bytes // element_bytes, times
     fields = (record.size_bytes, count, time, *rates, bound, record.transfers, record.wall_s)
     return "\n".join([row_text(_simulated(), fields), *_job_lines(record), *_busiest_lines(record)])
@@ -116,11 +111,6 @@ def _busiest_lines(record: Simulated) -> list[str]:
     )
     rows = [[each[key] for key in ("link", "bytes", "utilisation", "bound_share")] for each in record.links]
     return [head_text(columns, "#   "), *(row_text(columns, row, "#   ") for row in rows)]
-
-
-def average_line(busbws_GBps: Sequence[float | None]) -> str:  # noqa: N803  the unit is spelled as in the records
-    """nccl-tests' last line, which scripts look for: the mean over the rows; what has no bus bandwidth counts as 0."""
-    return f"# Avg bus bandwidth    : {sum(value or 0.0 for value in busbws_GBps) / len(busbws_GBps):g}"
 
 
 def simulated_table(records: Sequence[Simulated], element_bytes: int) -> str:

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from commbench.errors import CheckFailedError, InputError
 from commbench.live.job import EXECUTORS, PipelineJob
@@ -44,22 +45,15 @@ def make_job(
     microbatches: int | None = None,
     stages_per_rank: int | None = None,
     executor: str = "schedule",
-    compute: str = "delay",
     forward: str = "20 ms",
     input_: str = "20 ms",
     weight: str = "20 ms",
     slow: Sequence[str] | None = None,
-    tokens: int = 64,
-    hidden: int = 64,
-    layers: int = 1,
-    iters: int = 5,
-    warmup: int = 1,
-    backend: str = "auto",
     timeout: float = 300.0,
     join_timeout: float = 120.0,
-    check: bool = True,
+    **given: Any,
 ) -> PipelineJob:
-    """The job that the options of the same names describe; ``run`` left out, it has a new identifier.
+    """The job that the options of the same names describe, ``given`` among them; ``run`` left out is a new one.
 
     Raises:
         InputError: what cannot be run; names option, value and rule.
@@ -69,27 +63,20 @@ def make_job(
         raise InputError(f"--executor {executor!r} is unknown; known: {', '.join(EXECUTORS)}, both")
     name, torch_name, orders, count, num_stages = _orders(schedule, ranks, microbatches, stages_per_rank)
     return PipelineJob(
+        **given,
         ranks=ranks,
         out=out,
         run=run or new_run_id(),
-        backend=backend,
-        iters=iters,
-        warmup=warmup,
         timeout_s=timeout,
         join_timeout_s=join_timeout,
-        check=check,
         schedule=name,
         microbatches=count,
         order=orders[0],
         double=orders[1],
         executors=EXECUTORS if executor == "both" else (executor,),
         torch_name=torch_name,
-        compute=compute,
         delays_s=_delays_s(forward, input_, weight),
         slow=tuple(_slow(text, num_stages) for text in slow or ()),
-        tokens=tokens,
-        hidden=hidden,
-        layers=layers,
     )
 
 

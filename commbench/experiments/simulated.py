@@ -2,7 +2,7 @@
 """Simulated collectives: from the options of ``commbench sim`` to one simulation a size."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from commbench.collectives.algorithms.load import load_any
@@ -21,7 +21,7 @@ from commbench.topology.summary import network_rate
 from commbench.topology.tree import Tree
 from commbench.units import rate_unit
 
-__all__ = ["CollectiveCase", "CollectiveOptions", "prepare"]
+__all__ = ["CollectiveCase", "CollectiveOptions", "prepare", "scenario_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,15 +100,20 @@ def _world(options: CollectiveOptions, fabric: Topology | Tree) -> int:
 
 
 def _scenario(options: CollectiveOptions, fabric: Topology | Tree, tell: Callable[[str], None]) -> Scenario | None:
-    """What disturbs the run; None if nothing does. Told: a rank is slow at what costs nothing on this fabric."""
-    if options.scenario is None and not options.jitter:
-        return None
-    base = Scenario() if options.scenario is None else Scenario.load(options.scenario)
+    """What disturbs the run. Told: a rank is slow at what costs nothing on this fabric."""
+    scenario = scenario_of(options.scenario, options.jitter, options.seed)
     costs = fabric.costs
     free = not (costs.message_overhead_ps or costs.reduction_ps_per_byte)
-    if free and any(isinstance(fault, SlowRank) for fault in base.faults):
+    if scenario is not None and free and any(isinstance(fault, SlowRank) for fault in scenario.faults):
         tell(
-            f"note: {base.origin}: slow-rank changes nothing on {fabric.name}, whose messages and additions cost "
+            f"note: {scenario.origin}: slow-rank changes nothing on {fabric.name}, whose messages and additions cost "
             "nothing: give it costs"
         )
-    return replace(base, jitter=options.jitter or base.jitter, seed=options.seed)
+    return scenario
+
+
+def scenario_of(file: str | None, jitter: float, seed: int) -> Scenario | None:
+    """A file of faults, jitter, or both; None if there is neither."""
+    if file is None:
+        return Scenario(jitter=jitter, seed=seed) if jitter else None
+    return Scenario.load(file, jitter=jitter, seed=seed)

@@ -158,8 +158,8 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     Raises:
         InputError: whatever is missing or does not fit; names option, value and rule.
     """
+    from commbench.experiments.simulated import scenario_of
     from commbench.results.run_id import new_run_id
-    from commbench.sim.scenario import Scenario
     from commbench.topology.load import load_fabric
     from commbench.training.fitting import ASSUMED_MARGIN_BYTES
     from commbench.training.simulate import simulate_step
@@ -173,10 +173,6 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     plan = plan_of(options, fabric)
     if not 0 <= options.jitter <= 1:
         raise InputError(f"--jitter {options.jitter:g}: must be from 0 to 1, a share of what compute lasts")
-    scenario = None
-    if options.scenario or options.jitter:
-        base = Scenario() if options.scenario is None else Scenario.load(options.scenario)
-        scenario = replace(base, jitter=options.jitter or base.jitter, seed=options.seed)
     return simulate_step(
         plan,
         fabric,
@@ -185,7 +181,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
         seed=options.seed,
         engine=options.engine,
         slowdown=options.slowdown,
-        scenario=scenario,
+        scenario=scenario_of(options.scenario, options.jitter, options.seed),
         unfolded=options.unfolded,
         margin_bytes=margin,
         run_id=new_run_id(),

@@ -4,7 +4,6 @@
 import textwrap
 import time
 from collections.abc import Mapping
-from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -15,9 +14,9 @@ from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
 from commbench.live.progress import Place
 from commbench.results.records import Measured
-from commbench.tables import Column, head_text, row_text
+from commbench.tables import Column, average_line, head_text, rate_text, row_text
 from commbench.terminal import put, tell
-from commbench.units import GB, format_bytes, format_figure, rate_unit
+from commbench.units import GB, format_bytes, rate_unit
 
 __all__ = ["JsonLines", "RunTable", "header_lines", "row", "session_notes"]
 
@@ -74,7 +73,7 @@ def row(record: Measured, root: int = _NO_ROOT, unit: float = GB) -> str:
     """
     blocks = record.ranks if get_collective(record.collective).by_rank else 1
     kind = (record.dtype, record.op, root)
-    rates = (_rate(rate, unit) for rate in (record.algbw_GBps, record.busbw_GBps))
+    rates = (rate_text(rate, unit) for rate in (record.algbw_GBps, record.busbw_GBps))
     count = record.num_elements // blocks
     fields = (record.size_bytes, count, *kind, _us(record.time_s), *rates, _us(record.spread_s), record.wrong)
     return row_text(_columns(), fields)
@@ -117,7 +116,7 @@ class RunTable(Observer):
         self._task = TaskID(0)
         self._drawn_at = 0.0
         self._done = 0
-        self._busbws: list[float] = []  # GB/s
+        self._busbws: list[float | None] = []  # GB/s
         self._unit = GB
 
     def started(self, facts: SessionFacts) -> None:
@@ -146,7 +145,7 @@ class RunTable(Observer):
     def measured(self, record: Measured) -> None:
         """Print the row."""
         self._done += 1
-        self._busbws.append(record.busbw_GBps or 0.0)
+        self._busbws.append(record.busbw_GBps)
         root = self._plan.root if self._plan.spec.rooted else _NO_ROOT
         put(row(record, root, self._unit), bad=bool(record.wrong))
 
@@ -155,9 +154,7 @@ class RunTable(Observer):
         if self._bar is not None:
             self._bar.stop()
         if self._busbws:
-            if self._unit != GB:
-                put("# the average is in GB/s, as nccl-tests prints it")
-            put(f"# Avg bus bandwidth    : {fmean(self._busbws):g}")
+            put(average_line(self._busbws, self._unit))
 
 
 def _machine(env: Mapping[str, Any]) -> str:
@@ -167,7 +164,3 @@ def _machine(env: Mapping[str, Any]) -> str:
 
 def _us(time_s: float) -> str:
     return f"{time_s * 1e6:.1f}" if time_s < 1 else f"{time_s * 1e6:.0f}"
-
-
-def _rate(bandwidth_GBps: float | None, unit: float) -> str | None:  # noqa: N803  the unit is spelled as in the records
-    return None if bandwidth_GBps is None else format_figure(bandwidth_GBps * GB / unit, 7)

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench algorithm crossover``: which algorithm wins at which size and rank count on a topology."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +51,7 @@ def crossover(
     json: Jsonl = False,
 ) -> None:
     """Simulate every algorithm of a collective; print the fastest per size and rank count."""
+    from commbench.cli.progress import progress_bar
     from commbench.collectives.sizes import sweep
     from commbench.collectives.spec import get_collective
     from commbench.collectives.summary import algorithms_of
@@ -68,7 +68,7 @@ def crossover(
     if live_only:
         live = [a.name for a in algorithms_of(collective) if a.live]
         names = live if names is None else [name for name in names if name in live]
-    with _progress() as advance:
+    with progress_bar("simulating") as advance:
         records = race(
             fabric,
             collective,
@@ -80,7 +80,7 @@ def crossover(
             routing=routing,
             placement=placement,
             seed=seed,
-            progress=advance,
+            progress=lambda done, total: advance(done / total),
         )
     if out is not None:
         _draw(records, out)
@@ -95,18 +95,6 @@ def crossover(
     put(plain(crossover_table(records)))
     for note in _notes(records):
         tell(f"note: {note}")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr if a terminal watches; it is gone when the work is done."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("simulating", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def crossover_table(records: Sequence["Crossover"]) -> "Table":

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from commbench.cli.emulate_lab import AUTO, Jobs, Mtu, Nproc, Preflight, Rate, Routing, Seed, in_lab, laid_out
+from commbench.cli.first_word import by_first_word
 from commbench.cli.options import (
     DEFAULT_SIZE,
     Channels,
@@ -74,20 +74,11 @@ def _clean() -> None:
         tell(f"nothing to clean in {folder}")
 
 
-class _EmulateWhat(TyperCommand):
-    """``run COLLECTIVE``, unless the first word is one that has a command of its own."""
-
-    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """The context of the command that is meant."""
-        if args[:1] != ["pipeline"]:
-            return super().make_context(info_name, args, parent, **extra)
-        from commbench.cli import emulate_pipeline
-
-        command = typer.main.get_command(emulate_pipeline.app)
-        return command.make_context(f"{info_name} pipeline", args[1:], parent, **extra)
-
-
-@app.command("run", cls=_EmulateWhat, epilog="commbench emulate TOPOLOGY run pipeline has options of its own: --help.")
+@app.command(
+    "run",
+    cls=by_first_word({"pipeline": "emulate_pipeline"}.get),
+    epilog="commbench emulate TOPOLOGY run pipeline has options of its own: --help.",
+)
 def run(
     context: typer.Context,
     collective: Annotated[str, typer.Argument(help="What to measure: all-reduce, all-gather, ...")],

@@ -33,9 +33,16 @@ from commbench.terminal import tell
 if TYPE_CHECKING:
     from commbench.live.seat import Seat
 
-__all__ = ["OTHERS", "run"]
+__all__ = ["EPILOG", "OTHERS", "run"]
 
-OTHERS = "pipeline, tensor-parallel, gemm, overlap"
+OTHERS = {
+    "pipeline": "run_pipeline",
+    "tensor-parallel": "run_tensor_parallel",
+    "gemm": "run_gemm",
+    "overlap": "run_overlap",
+}
+"""Words with options of their own, and the modules that they are in."""
+EPILOG = f"{', '.join(OTHERS)} have options of their own: commbench run pipeline --help."
 _DEFAULT_RANKS = 2
 
 
@@ -75,7 +82,7 @@ def run(
     from commbench.results.records import Measured
     from commbench.results.run_id import new_run_id
 
-    others = f"{EVERY}, {OTHERS}"
+    others = ", ".join((EVERY, *OTHERS))
     names = every_collective(algorithm) if collective == EVERY else [require_collective(collective, others)]
     seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
     sizes = (minbytes, maxbytes, stepfactor, stepbytes)

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from commbench.results.journal import Journal
     from commbench.sim.collective import Simulation
 
-__all__ = ["show_case", "sim"]
+__all__ = ["EPILOG", "other", "show_case", "sim"]
+
+EPILOG = "commbench sim train simulates a whole training step, commbench sim FILE.yaml an experiment file."
+
+
+def other(word: str) -> str | None:
+    """The module that the first word means; None for this one, the word being a collective."""
+    return "sim_train" if word == "train" else "sim_file" if word.endswith((".yaml", ".yml")) else None
 
 
 def sim(

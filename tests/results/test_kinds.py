@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from commbench.cli.run import OTHERS
 from commbench.errors import InputError
+from commbench.live.kinds import KINDS as LIVE
 from commbench.report.identity import FIELDS, OUTCOMES
 from commbench.report.kinds import SECTIONS
 from commbench.report.page import ReportInput, render
@@ -18,6 +20,11 @@ from commbench.results.statistics import deviation, slowest
 def test_every_kind_of_record_has_its_place_on_the_page() -> None:
     assert SECTIONS.keys() == KINDS.keys()
     assert FIELDS.keys() == OUTCOMES.keys() == set(KINDS.values())
+
+
+def test_every_kind_of_job_has_its_word_behind_run() -> None:
+    """A collective and a suite of them are what ``run COLLECTIVE`` starts; products need no ranks."""
+    assert LIVE.keys() - {"collective", "suite"} == OTHERS.keys() - {"gemm"}
 
 
 def test_an_unknown_kind_in_a_file_names_file_line_and_the_known_ones(tmp_path: Path) -> None:

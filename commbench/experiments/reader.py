@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options by name from a mapping of a YAML file: strictly, and with the line of every key that is wrong."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn, get_args, get_type_hints
 
 from commbench.errors import InputError
 
@@ -21,7 +20,7 @@ def read_keys(
     cls: type, found: Iterable[tuple[KeyPath, object]], problems: list[tuple[KeyPath, str]]
 ) -> dict[str, Any]:
     """Values for the fields of a class of options, by the last key of each path; what is wrong goes to ``problems``."""
-    known: Mapping[str, Any] = {field.name: field.type for field in fields(cls)}
+    known = get_type_hints(cls)
     values: dict[str, Any] = {}
     for path, value in found:
         key = str(next(step for step in reversed(path) if isinstance(step, str)))

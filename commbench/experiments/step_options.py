@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from commbench.errors import InputError
 from commbench.experiments.reader import KeyPath, read_keys
@@ -26,50 +26,50 @@ __all__ = ["StepOptions", "plan_of", "read_options", "simulate_options"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOptions:
-    """As ``commbench sim train --help`` has them; None where nothing is given and nothing is assumed."""
+    """The options of ``sim train`` with their help; None where nothing is given and nothing is assumed."""
 
-    model: str | None = None
-    topology: str | None = None
-    ranks: int | None = None
-    tp: int = 1
-    cp: int = 1
-    ep: int = 1
-    dp: int = 1
-    pp: int = 1
-    rank_order: str = "tp-cp-ep-dp-pp"
-    microbatch: int | None = None
-    global_batch: int | None = None
-    sequence: int | None = None
-    positions: int | None = None
-    schedule: str = "1f1b"
-    stages_per_rank: int | None = None
-    layers: str = ""
-    device: str | None = None
-    dtype: str = "bf16"
-    matrix_efficiency: float | None = None
-    gemm_table: str | None = None
-    attention_efficiency: float | None = None
-    memory_efficiency: float | None = None
-    assume_efficiencies: bool = False
-    memory_margin: str | None = None
-    attention: str = "causal"
-    flash: bool = True
-    recompute: str = "none"
-    sequence_parallel: bool = False
-    zero: int = 0
-    precision: str = "megatron-bf16"
-    bucket: str = "25M"
-    overlap_tensor: bool = False
-    scatter_gather: bool = False
-    ring: str = "ring"
-    slowdown: float = 1.0
-    routing: str | None = None
-    placement: str = "linear"
-    seed: int = 0
-    engine: str = "compiled"
-    scenario: str | None = None
-    jitter: float = 0.0
-    unfolded: bool = False
+    model: Annotated[str | None, "A preset, for example gpt3-175b."] = None
+    topology: Annotated[str | None, "A name from topologies/ or a path."] = None
+    ranks: Annotated[int | None, "World size; all endpoints if left out."] = None
+    tp: Annotated[int, "Tensor-parallel degree [1]."] = 1
+    cp: Annotated[int, "Context-parallel degree [1]."] = 1
+    ep: Annotated[int, "Expert-parallel degree, within cp x dp [1]."] = 1
+    dp: Annotated[int, "Data-parallel degree [1]."] = 1
+    pp: Annotated[int, "Pipeline-parallel degree [1]."] = 1
+    rank_order: Annotated[str, "Axes, nearest ranks first [tp-cp-ep-dp-pp]."] = "tp-cp-ep-dp-pp"
+    microbatch: Annotated[int | None, "Sequences of a microbatch."] = None
+    global_batch: Annotated[int | None, "Sequences of a step."] = None
+    sequence: Annotated[int | None, "Tokens of a sequence; the model's own if left out."] = None
+    positions: Annotated[int | None, "Learned positions of a model that has them; its own if left out."] = None
+    schedule: Annotated[str, "Pipeline schedule: a name, or a .csv file of torch's [1f1b]."] = "1f1b"
+    stages_per_rank: Annotated[int | None, "Pipeline stages on every rank; the schedule's own if left out."] = None
+    layers: Annotated[str, "Layers of every stage, by commas; evenly if left out."] = ""
+    device: Annotated[str | None, "For example h100-sxm5-80gb; its beginning will do."] = None
+    dtype: Annotated[str, "Of products: bf16, fp16, fp8 ... [bf16]."] = "bf16"
+    matrix_efficiency: Annotated[float | None, "Share of peak FLOP/s that products with weights reach."] = None
+    gemm_table: Annotated[str | None, "The same by shape, from measured products (commbench run gemm)."] = None
+    attention_efficiency: Annotated[float | None, "Share of peak FLOP/s that attention cores reach."] = None
+    memory_efficiency: Annotated[float | None, "Share of memory bandwidth that everything else reaches."] = None
+    assume_efficiencies: Annotated[bool, "Usual ones of GPUs where none are given."] = False
+    memory_margin: Annotated[str | None, "For context, buffers and fragments; assumed unless given [2G]."] = None
+    attention: Annotated[str, "causal or full [causal]."] = "causal"
+    flash: Annotated[bool, "Attention as one kernel [flash]."] = True
+    recompute: Annotated[str, "none, selective or full [none]."] = "none"
+    sequence_parallel: Annotated[bool, "Norms and residuals split over tp too."] = False
+    zero: Annotated[int, "ZeRO stage, 0 to 3 [0]."] = 0
+    precision: Annotated[str, "Bytes per parameter [megatron-bf16]."] = "megatron-bf16"
+    bucket: Annotated[str, "Least size of a bucket of gradients [25M, as torch]."] = "25M"
+    overlap_tensor: Annotated[bool, "Tensor collectives run beside the gradients of their product."] = False
+    scatter_gather: Annotated[bool, "Tensor ranks send shares of a stage's output and gather them."] = False
+    ring: Annotated[str, "Algorithm of all-reduce, reduce-scatter and all-gather [ring]."] = "ring"
+    slowdown: Annotated[float, "Compute beside a collective takes this many times as long [1: no slower]."] = 1.0
+    routing: Annotated[str | None, "ecmp, d-mod-k or rail-aware; the topology's own."] = None
+    placement: Annotated[str, "linear or random [linear]."] = "linear"
+    seed: Annotated[int, "Of ECMP, random placement and jitter [0]."] = 0
+    engine: Annotated[str, "compiled or reference [compiled]."] = "compiled"
+    scenario: Annotated[str | None, "YAML file of slow ranks and slower links."] = None
+    jitter: Annotated[float, "Compute varies by up to this share, by the seed [0]."] = 0.0
+    unfolded: Annotated[bool, "Simulate every rank by itself."] = False
 
 
 _HOW_TO_GIVE = {

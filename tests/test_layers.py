@@ -2,7 +2,7 @@
 """Who may import whom, read from the source of every module: imports inside functions and for type checkers count too.
 
 A room may import the rooms named here, and what those rooms may import. ``units``, ``errors``,
-``yaml_reader`` and ``terminal`` are open to all.
+``yaml_reader``, ``terminal`` and ``tables`` are open to all.
 """
 
 import ast
@@ -21,6 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "yaml_reader": set(),
     "terminal": set(),
+    "tables": set(),
     "topology": set(),
     "collectives": set(),
     "results": set(),
@@ -37,9 +38,10 @@ ROOMS: dict[str, set[str]] = {
     "validate": {*_MODELS, "calibrate", "workload"},
     "diagnose": {*_MODELS, "calibrate", "validate"},
     "training": {"workload", "sim", "libraries"},
+    "experiments": {*_MODELS, "calibrate", "validate", "workload", "training", "libraries"},
     "planner": {*_MODELS, "workload", "libraries", "training"},
 }
-ALWAYS = {"units", "errors", "yaml_reader", "terminal"}
+ALWAYS = {"units", "errors", "yaml_reader", "terminal", "tables"}
 # Heavy packages and the one room that may use each, lazily or not.
 ONLY_IN = {"torch": "live", "matplotlib": "report", "simpy": "engine"}
 

@@ -24,19 +24,14 @@ def calibrate(
     """Fit message overhead, latency, bandwidth and reduction cost of a machine to measured runs."""
     import json as jsonlib
 
-    from commbench.calibrate.fit import calibrate as fit
-    from commbench.calibrate.fit import doubts, residuals
     from commbench.cli.reading import read_measured
+    from commbench.experiments.calibration import calibrate_runs
     from commbench.units import format_bandwidth, format_time
 
-    points = [point for point in read_measured(files, salvage) if point.algorithm != "native"]
-    names = ", ".join(str(file) for file in files)
-    machine = fit(points, name=out.stem, source=f"fitted to {len(points)} points of {names}")
-    machine.write(out, max(point.ranks for point in points) if ranks is None else ranks)
-    errors = residuals(machine, points)
-    for doubt in doubts(machine, errors):
-        tell(f"warning: {doubt}")
-    middle = sorted(map(abs, errors))[len(errors) // 2]
+    found = calibrate_runs(read_measured(files, salvage), files, out, ranks)
+    machine, middle = found.machine, found.median_error
+    for warning in found.warnings:
+        tell(f"warning: {warning}")
     if json:
         typer.echo(
             jsonlib.dumps(
@@ -47,5 +42,5 @@ def calibrate(
     typer.echo(
         f"message overhead {format_time(machine.message_overhead_s)}, latency {format_time(machine.latency_s)}, "
         f"bandwidth {format_bandwidth(machine.bandwidth)}, reduction {format_bandwidth(machine.reduction)}, "
-        f"{machine.cores} cores\nmedian |error| on the {len(errors)} fitted points: {middle:.1%}\nwritten: {out}"
+        f"{machine.cores} cores\nmedian |error| on the {found.num_points} fitted points: {middle:.1%}\nwritten: {out}"
     )

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench algorithm crossover``: which algorithm wins at which size and rank count on a topology."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,6 @@ import typer
 
 from commbench.cli.options import Jsonl, MaxBytes, MinBytes, StepBytes, StepFactor, writable
 from commbench.cli.tables import plain
-from commbench.errors import InputError
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
     from commbench.sim.crossover import Crossover
 
 __all__ = ["crossover", "crossover_table"]
+
+_NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json")
 
 
 def crossover(
@@ -52,36 +52,15 @@ def crossover(
     json: Jsonl = False,
 ) -> None:
     """Simulate every algorithm of a collective; print the fastest per size and rank count."""
-    from commbench.collectives.sizes import sweep
-    from commbench.collectives.spec import get_collective
-    from commbench.collectives.summary import algorithms_of
+    given = {k: v for k, v in locals().items() if k not in _NOT_PASSED}
+    from commbench.cli.progress import progress_bar
+    from commbench.experiments.crossover import left_out, race
     from commbench.report.html import require_svg
-    from commbench.sim.crossover import SLICES
-    from commbench.sim.crossover import crossover as race
-    from commbench.topology.load import load_fabric
 
     if out is not None:
         require_svg(out)
-    fabric = load_fabric(topology)
-    collective = get_collective(collective).name
-    names = None if algorithms is None else [name.strip() for name in algorithms.split(",") if name.strip()]
-    if live_only:
-        live = [a.name for a in algorithms_of(collective) if a.live]
-        names = live if names is None else [name for name in names if name in live]
-    with _progress() as advance:
-        records = race(
-            fabric,
-            collective,
-            ranks=_world_sizes(ranks, fabric.num_ranks),
-            sizes_bytes=sweep(min_bytes, max_bytes, factor=factor, step=step),
-            algorithms=names,
-            channels=None if channels is None else _counts("--channels", channels),
-            slices=SLICES if slices is None else _counts("--slices", slices),
-            routing=routing,
-            placement=placement,
-            seed=seed,
-            progress=advance,
-        )
+    with progress_bar("simulating") as advance:
+        records = race(**given, sizes=(min_bytes, max_bytes, factor, step), advance=advance)
     if out is not None:
         _draw(records, out)
     if json:
@@ -90,23 +69,11 @@ def crossover(
         return
     first = records[0]
     where = f"routing {first.routing}, placement {first.placement}, seed {first.seed}"
-    put(plain(f"fastest {collective} on {first.topology}, simulated: {where}"))
+    put(plain(f"fastest {first.collective} on {first.topology}, simulated: {where}"))
     put("+x %: how much longer the runner-up takes; c8: on 8 channels, s16: in 16 slices")
     put(plain(crossover_table(records)))
-    for note in _notes(records):
+    for note in left_out(records):
         tell(f"note: {note}")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr if a terminal watches; it is gone when the work is done."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("simulating", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def crossover_table(records: Sequence["Crossover"]) -> "Table":
@@ -135,33 +102,9 @@ def crossover_table(records: Sequence["Crossover"]) -> "Table":
     return table
 
 
-def _world_sizes(text: str | None, most: int) -> list[int]:
-    if text is None:
-        return [2**k for k in range(1, most.bit_length()) if 2**k <= most] or [most]
-    return _counts("--ranks", text)
-
-
-def _counts(option: str, text: str) -> list[int]:
-    try:
-        return sorted({int(word) for word in text.split(",")})
-    except ValueError:
-        raise InputError(f"{option} {text!r} must be whole numbers with commas between, such as 2,4,8") from None
-
-
 def _draw(records: Sequence["Crossover"], out: Path) -> None:
     from commbench.report.crossover import crossover_svg
     from commbench.results.outfile import write_whole
 
     write_whole(out, crossover_svg(records) + "\n")
     tell(f"wrote {out}")
-
-
-def _notes(records: Sequence["Crossover"]) -> list[str]:
-    """Why algorithms were left out, and for which world sizes."""
-    found: dict[tuple[str, str], list[int]] = {}
-    for record in records:
-        for name, reason in record.skipped.items():
-            worlds = found.setdefault((name, reason), [])
-            if record.ranks not in worlds:
-                worlds.append(record.ranks)
-    return [f"{name} left out for {', '.join(map(str, worlds))} ranks: {why}" for (name, why), worlds in found.items()]

@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench demo``: measure, calibrate, simulate, validate and report, on this machine, in one go."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import commbench
 from commbench.cli.options import Jsonl, writable_folder
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
-    from commbench.cli.pipeline_tables import Twins
-    from commbench.results.records import Measured, Record
+    from commbench.results.records import Record
     from commbench.validate.campaign import Validation
 
 __all__ = ["demo"]
 
 _ALGORITHMS = ("ring", "double-binary-tree")
-_KEPT = Path(commbench.__file__).parent.parent / "reports" / "emulated" / "runs.jsonl"
 _JUDGED = (
     "What is judged are real ranks over real TCP on emulated fabrics (star-8 and others), whose links are slow enough "
     "for any processor."
@@ -46,6 +43,7 @@ def demo(
     from commbench.cli.tables import simulated_table
     from commbench.cli.validate import MAX_MEDIAN, MAX_P95
     from commbench.collectives.sizes import sweep
+    from commbench.experiments.demo import measure_pipelines
     from commbench.live.ending import end_in_order
     from commbench.report.page import ReportInput, write_report
     from commbench.results.environment import cores_usable
@@ -74,7 +72,7 @@ def demo(
     crowded = max(leg.ranks for leg in legs) > cores_usable()
     verdict = _own_verdict(found, crowded, json)
     tell("measuring a 1F1B pipeline on 4 live gloo ranks, and simulating it with the measured passes")
-    twins = _pipelines(out / f"{name}-pipeline.jsonl")
+    twins = measure_pipelines(out / f"{name}-pipeline.jsonl")
     show(twins, json, max_points=None, max_error=None)
     pipelines = [record for both in twins for record in (both.measured, both.simulated, both.compared)]
     page = ReportInput(
@@ -93,39 +91,16 @@ def demo(
 def _emulated(out: Path, json: bool) -> "list[Record]":
     """What a fabric of network namespaces says of the simulator: points and verdicts; of kept records without root."""
     from commbench.cli.validate import agreement_table
+    from commbench.experiments.demo import fabric_records
     from commbench.validate.lab_judge import judge_labs
 
-    measured = _on_a_star(out, tell)
+    measured = fabric_records(out, tell)
     if not measured:
         return []
     found = judge_labs(measured, tell=tell)
     verdict: list[Record] = [*(point.compared for point in found.points), *found.summaries.values()]
     typer.echo(_lines(verdict)) if json else put(agreement_table(found))
     return verdict
-
-
-def _on_a_star(out: Path, tell: "Callable[[str], None]") -> "list[Measured]":
-    """Records of four hosts on an emulated star, measured now; else kept ones of fabrics, where there are."""
-    from commbench.emulate.privilege import missing
-    from commbench.errors import RunError
-    from commbench.results.journal import read_records
-    from commbench.results.records import Measured
-    from commbench.validate.lab_runs import leg_of, measure_in_labs
-    from commbench.validate.legs import DEMO, SMOKE
-
-    why = missing()
-    if not why:
-        tell("measuring on an emulated star of real TCP, 4 hosts at 50 Mbit/s, and predicting it")
-        try:
-            return measure_in_labs(DEMO, out, tell=tell)
-        except RunError as error:
-            why = str(error)
-    tell(f"no fabric can be emulated here: {why}")
-    if not _KEPT.exists():
-        return []
-    tell(f"judging again what was measured on emulated fabrics elsewhere: {_KEPT}")
-    wanted = {leg.name for leg in SMOKE}
-    return [r for r in read_records(_KEPT) if isinstance(r, Measured) and leg_of(r) in wanted]
 
 
 def _own_verdict(found: "Validation", crowded: bool, json: bool) -> "list[Record]":
@@ -144,12 +119,3 @@ def _own_verdict(found: "Validation", crowded: bool, json: bool) -> "list[Record
 def _lines(records: "Sequence[Record]") -> str:
     """The records, a JSON object per line."""
     return "\n".join(record.to_json() for record in records)
-
-
-def _pipelines(out: Path) -> "list[Twins]":
-    """1F1B on 4 live ranks, and its simulated twin."""
-    from commbench.cli.run_pipeline import compare_all, make_job
-    from commbench.live.measure import run_job
-
-    job = make_job("1f1b", ranks=4, out=out, backend="gloo", iters=3, forward="30 ms", input_="30 ms", weight="30 ms")
-    return compare_all(run_job(job), out)

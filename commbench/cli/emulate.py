@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from commbench.cli.emulate_lab import AUTO, Jobs, Mtu, Nproc, Preflight, Rate, Routing, Seed, in_lab, laid_out
+from commbench.cli.first_word import by_first_word
 from commbench.cli.options import (
     DEFAULT_SIZE,
     Channels,
@@ -28,8 +28,8 @@ from commbench.cli.options import (
     WarmupPerSize,
     require_collective,
 )
-from commbench.cli.run import NATIVE, Asked
 from commbench.errors import InputError
+from commbench.experiments.collective import NATIVE, Asked
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
@@ -74,20 +74,11 @@ def _clean() -> None:
         tell(f"nothing to clean in {folder}")
 
 
-class _EmulateWhat(TyperCommand):
-    """``run COLLECTIVE``, unless the first word is one that has a command of its own."""
-
-    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """The context of the command that is meant."""
-        if args[:1] != ["pipeline"]:
-            return super().make_context(info_name, args, parent, **extra)
-        from commbench.cli import emulate_pipeline
-
-        command = typer.main.get_command(emulate_pipeline.app)
-        return command.make_context(f"{info_name} pipeline", args[1:], parent, **extra)
-
-
-@app.command("run", cls=_EmulateWhat, epilog="commbench emulate TOPOLOGY run pipeline has options of its own: --help.")
+@app.command(
+    "run",
+    cls=by_first_word({"pipeline": "emulate_pipeline"}.get),
+    epilog="commbench emulate TOPOLOGY run pipeline has options of its own: --help.",
+)
 def run(
     context: typer.Context,
     collective: Annotated[str, typer.Argument(help="What to measure: all-reduce, all-gather, ...")],
@@ -143,7 +134,7 @@ def run(
     sizes = (minbytes, maxbytes, stepfactor, stepbytes)
     collective = require_collective(collective, "pipeline")
     asked = Asked(collective, algorithm, sizes, dtype, root, slices, channels, group)
-    shapes = [asked.shape(len(ranks), ranks_per_host=1) for ranks in groups]
+    shapes = [asked.shape(len(ranks), 1, tell) for ranks in groups]
     planned, capacity = laid_out(topology, rate, routing, mtu, preflight, len(flows) + _flows_of(script))
     lab = Lab(planned, seed=seed)
     facts = lab.describe() | _setting(groups, flows, script, capacity)
@@ -215,14 +206,14 @@ def _setting(
 
 def _observer(plan: "Plan", number: int, num_jobs: int, json: bool) -> "Observer":
     """What shows a job: its records as JSON, or nccl-tests' table, with several jobs each row under its number."""
-    from commbench.live.console import JsonLines, Table
+    from commbench.live.console import JsonLines, RunTable
 
-    class JobTable(Table):
+    class JobTable(RunTable):
         def measured(self, record: "Measured") -> None:
             put(f"# job {number}:")
             super().measured(record)
 
-    return JsonLines() if json else Table(plan) if num_jobs == 1 else JobTable(plan)
+    return JsonLines() if json else RunTable(plan) if num_jobs == 1 else JobTable(plan)
 
 
 def _measure(

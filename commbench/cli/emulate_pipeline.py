@@ -11,7 +11,7 @@ import typer
 
 from commbench.cli import run_pipeline
 from commbench.cli.emulate_lab import AUTO, Mtu, Preflight, Rate, Routing, Seed, in_lab, laid_out
-from commbench.cli.run_what import command_app
+from commbench.cli.running import command_app
 from commbench.errors import InputError
 from commbench.terminal import tell
 
@@ -84,6 +84,7 @@ def _run(
 ) -> None:
     """Calibrate, measure and compare in a lab; judge at the end."""
     from commbench.emulate.lab import Lab
+    from commbench.experiments.pipeline import compare_all, make_job
     from commbench.live.plan import default_out
     from commbench.results.run_id import new_run_id
     from commbench.topology.load import load_fabric
@@ -93,12 +94,12 @@ def _run(
     places = _places(hosts, nproc, topology)
     run = new_run_id()
     journal = out or default_out(run, "emulated-pipeline", Path(schedule).stem)
-    job = run_pipeline.make_job(schedule, run=run, ranks=len(places), out=journal, backend="gloo", **given)
+    job = make_job(schedule, run=run, ranks=len(places), out=journal, backend="gloo", **given)
     planned, capacity = lay_out(topology)
     lab = Lab(planned, seed=seed, urgent=True)
     facts = facts_of(lab, places, None if capacity is None else round(capacity.bytes_per_s))
     transport, records, seen = _measure(lab, replace(job, facts={"emulated": facts}), places)
-    twins = run_pipeline.compare_all(
+    twins = compare_all(
         records,
         journal,
         max_points=max_points,

@@ -10,20 +10,8 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from commbench import __version__
-from commbench.cli import (
-    algorithm,
-    calibrate,
-    demo,
-    device,
-    emulate,
-    report,
-    run,
-    run_what,
-    sim,
-    sim_train,
-    topology,
-    validate,
-)
+from commbench.cli import algorithm, calibrate, demo, device, emulate, report, run, sim, topology, validate
+from commbench.cli.first_word import by_first_word
 from commbench.cli.verbs import Verbs, option_hint
 from commbench.errors import CommbenchError, ScheduleError
 from commbench.terminal import tell
@@ -41,8 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("run", cls=run_what.RunWhat, epilog=run_what.EPILOG)(run.run)
-app.command("sim", cls=sim_train.SimOrTrain, epilog="commbench sim train simulates a whole training step.")(sim.sim)
+app.command("run", cls=by_first_word(run.OTHERS.get), epilog=run.EPILOG)(run.run)
+app.command("sim", cls=by_first_word(sim.other), epilog=sim.EPILOG)(sim.sim)
 app.command("calibrate")(calibrate.calibrate)
 app.command("validate")(validate.validate)
 app.command("report")(report.report)

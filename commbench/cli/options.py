@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from commbench.errors import InputError
-from commbench.terminal import tell
+from commbench.experiments.collective import DEFAULT_SIZE
 
 __all__ = [
     "DEFAULT_SIZE",
@@ -29,12 +29,10 @@ __all__ = [
     "Timing",
     "WarmupPerSize",
     "require_collective",
-    "sizes_of",
     "writable",
     "writable_folder",
 ]
 
-DEFAULT_SIZE = "32M"  # as nccl-tests
 
 MinBytes = Annotated[str, typer.Option("-b", "--minbytes", help="Smallest size; K, M, G are binary.")]
 MaxBytes = Annotated[
@@ -97,30 +95,3 @@ def require_collective(name: str, others: str) -> str:
         raise InputError(f"{error}; or {others}") from None
 
 
-def sizes_of(
-    collective: str, num_ranks: int, element_bytes: int, sizes: tuple[str, str | None, float | None, str | None]
-) -> tuple[int, ...]:
-    """The sizes in bytes that -b, -e, -f and -i ask for; those too small for the ranks are left out, with a note.
-
-    A collective that moves no data (a barrier) has one size, that of its token, whatever they say.
-
-    Raises:
-        InputError: a range that cannot be read or holds no size that can be had.
-    """
-    from commbench.collectives.sizes import fitting_sizes, sweep
-    from commbench.collectives.spec import get_collective
-    from commbench.units import format_bytes, parse_size
-
-    spec, (first, last, factor, step) = get_collective(collective), sizes
-    wanted = sweep(first, last, factor=factor, step=step, element_bytes=element_bytes)
-    if spec.covers:
-        if sizes != (DEFAULT_SIZE, None, None, None):
-            tell(f"note: {spec.name} moves no data: -b, -e, -f and -i have no meaning for it")
-        return (element_bytes,)
-    kept, small = fitting_sizes(spec, num_ranks, wanted, element_bytes)
-    small = (*((least,) if (least := parse_size(first)) < min(wanted[0], element_bytes) else ()), *small)
-    if small:
-        named = ", ".join(map(format_bytes, small[:3])) + (" ..." if len(small) > 3 else "")
-        each = f" for each of {num_ranks} ranks" if spec.by_rank else ""
-        tell(f"note: left out {named}: smaller than one element of {element_bytes} B{each}")
-    return kept

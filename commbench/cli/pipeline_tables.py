@@ -2,32 +2,18 @@
 """What is printed of measured pipelines and their simulated twins."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from commbench.cli.tables import heading
+from commbench.tables import Column, head_text, row_text
 
 if TYPE_CHECKING:
-    from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
+    from commbench.experiments.pipeline import PipelineTwins
 
-__all__ = ["Twins", "pipeline_table"]
-
-
-@dataclass(frozen=True, slots=True)
-class Twins:
-    """A measured pipeline, its simulated twin, and both held together."""
-
-    measured: "PipelineMeasured"
-    simulated: "PipelineSimulated"
-    compared: "PipelineCompared"
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return f"pipeline {self.measured.schedule} by {self.measured.executor}"
+__all__ = ["pipeline_table"]
 
 
-def pipeline_table(twins: Sequence[Twins]) -> str:
+def pipeline_table(twins: "Sequence[PipelineTwins]") -> str:
     """Per executor: length of the step, the bubble by three methods, and where the idle time went."""
     first = twins[0].measured
     delays = ", ".join(f"{kind} {1e3 * s:g} ms" for kind, s in first.delays_s.items())
@@ -41,16 +27,11 @@ def pipeline_table(twins: Sequence[Twins]) -> str:
         *_fabric(twins[0]),
         "bubble: idle / total; free: 2 - T(2m)/T(m), without clocks; points: measured less simulated bubble",
     )
-    steps = [
-        f"#{'':<9} {'step':>9} {'+-':>7} {'sim.':>9} {'error':>6} {'bubble':>6} {'sim.':>6} {'points':>6} {'free':>6} "
-        f"{'#wrong':>6}",
-        f"#{'executor':<9} {'(ms)':>9} {'(ms)':>7} {'(ms)':>9} {'(%)':>6} {'(%)':>6} {'(%)':>6} {'(%)':>6} {'(%)':>6}",
-        *map(_row, twins),
-    ]
+    steps = [head_text(_STEPS), *(row_text(_STEPS, _row(both)) for both in twins)]
     idle = [
         "# idle time of the mean rank by cause (ms); imbalance of stages and passes",
-        f"#{'executor':<9} {'schedule':>9} {'imbalance':>9} {'transfers':>9} {'host':>9}",
-        *map(_idle, twins),
+        head_text(_IDLE),
+        *(row_text(_IDLE, _idle(both)) for both in twins),
     ]
     return "\n".join([told, *steps, *idle])
 
@@ -59,7 +40,7 @@ def _time(time_s: float) -> str:
     return f"{1e6 * time_s:.0f} us" if time_s < 1e-3 else f"{1e3 * time_s:.1f} ms"
 
 
-def _fabric(both: Twins) -> list[str]:
+def _fabric(both: "PipelineTwins") -> list[str]:
     """The lab, and what was fitted there, of a pipeline that ran in one."""
     network = both.simulated.network
     if network["kind"] != "lab":
@@ -68,17 +49,32 @@ def _fabric(both: Twins) -> list[str]:
     return [f"emulated: {both.measured.fabric}; fitted to all-reduces alone: {fitted}"]
 
 
-def _row(both: Twins) -> str:
-    c, wrong = both.compared, both.measured.wrong
-    free = "n/a" if c.clock_free_bubble is None else f"{100 * c.clock_free_bubble:.1f}"
-    return (
-        f" {c.executor:<9} {1e3 * c.measured_s:>9.2f} {1e3 * c.spread_s:>7.2f} {1e3 * c.simulated_s:>9.2f} "
-        f"{100 * c.error:>+6.1f} {100 * c.measured_bubble:>6.1f} {100 * c.simulated_bubble:>6.1f} {c.points:>+6.1f} "
-        f"{free:>6} {'n/a' if wrong is None else wrong:>6}"
-    )
+_STEPS = (
+    Column("", "executor", numeric=False, width=9),
+    Column("step", "(ms)", width=9, form=".2f"),
+    Column("+-", "(ms)", width=7, form=".2f"),
+    Column("sim.", "(ms)", width=9, form=".2f"),
+    Column("error", "(%)", width=6, form="+.1f"),
+    Column("bubble", "(%)", width=6, form=".1f"),
+    Column("sim.", "(%)", width=6, form=".1f"),
+    Column("points", "(%)", width=6, form="+.1f"),
+    Column("free", "(%)", width=6, form=".1f"),
+    Column("#wrong", width=6),
+)
+_CAUSES = {"schedule": "schedule", "imbalance": "imbalance", "transfer": "transfers", "host": "host"}
+_IDLE = (
+    Column("executor", numeric=False, width=9),
+    *(Column(word, width=9, form=".2f") for word in _CAUSES.values()),
+)
 
 
-def _idle(both: Twins) -> str:
-    causes = ("schedule", "imbalance", "transfer", "host")
-    figures = " ".join(f"{1e3 * both.compared.idle_s[cause]:>9.2f}" for cause in causes)
-    return f" {both.compared.executor:<9} {figures}"
+def _row(both: "PipelineTwins") -> Sequence[str | float | None]:
+    c = both.compared
+    times = (1e3 * time_s for time_s in (c.measured_s, c.spread_s, c.simulated_s))
+    free = None if c.clock_free_bubble is None else 100 * c.clock_free_bubble
+    bubbles = (100 * c.measured_bubble, 100 * c.simulated_bubble)
+    return (c.executor, *times, 100 * c.error, *bubbles, c.points, free, both.measured.wrong)
+
+
+def _idle(both: "PipelineTwins") -> Sequence[str | float | None]:
+    return (both.compared.executor, *(1e3 * both.compared.idle_s[cause] for cause in _CAUSES))

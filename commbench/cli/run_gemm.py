@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench run gemm``: efficiency of matrix products by shape, as a table that `sim train` reads."""
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from commbench.cli.options import Jsonl, writable
-from commbench.cli.run_what import command_app, journal
-from commbench.errors import InputError, UnitError
+from commbench.cli.running import command_app, journal
+from commbench.errors import InputError
+from commbench.tables import Column, head_text, row_text
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
     from commbench.results.device_records import GemmMeasured
 
 __all__ = ["app", "gemm", "gemm_header", "gemm_row"]
-
-_SHAPE = re.compile(r"x".join([r"([1-9]\d{0,8})"] * 3))
-_GRID = (256, 1024)  # m, n and k each, where no shapes are given
 
 app = command_app()
 
@@ -47,13 +43,14 @@ def gemm(
     json: Jsonl = False,
 ) -> None:
     """Time matrix products on one device and write them as a table; --gemm-table of `sim train` reads it."""
+    from commbench.experiments.gemm import peak_of, shapes_of
     from commbench.results.journal import Journal
 
-    shapes = _shapes(shape or (), model, tp, micro_batch)
+    shapes = shapes_of(shape or (), model, tp, micro_batch)
     for option, value, least in (("--iters", iters, 1), ("--warmup", warmup, 0), ("--threads", threads or 1, 1)):
         if value < least:
             raise InputError(f"{option} {value} must be at least {least}")
-    peak_flops, peak_source = _peak(device, dtype, peak)
+    peak_flops, peak_source = peak_of(device, dtype, peak)
     run, out = journal(out, "gemm")
     from commbench.live.gemm import GemmPlan, measure_gemm
 
@@ -77,61 +74,6 @@ def gemm(
     tell(f"records: {out}")
 
 
-def _shapes(texts: Sequence[str], model: str | None, tp: int, micro_batch: int) -> list[tuple[int, int, int]]:
-    """The shapes to measure, none twice."""
-    if texts and model is not None:
-        raise InputError(f"--model {model} has no meaning with --shape: one of them says what to measure")
-    if model is not None:
-        return _of_model(model, tp, micro_batch)
-    if not texts:
-        return [(m, n, k) for m in _GRID for n in _GRID for k in _GRID]
-    shapes = []
-    for text in texts:
-        match = _SHAPE.fullmatch(text)
-        if match is None:
-            raise InputError(f"--shape {text!r} must be MxNxK, whole numbers from 1 to 999999999, such as 64x64x64")
-        shapes.append((int(match[1]), int(match[2]), int(match[3])))
-    return list(dict.fromkeys(shapes))
-
-
-def _of_model(name: str, tp: int, micro_batch: int) -> list[tuple[int, int, int]]:
-    """Forward, input-gradient and weight-gradient products of one layer; attention cores are no plain products."""
-    from commbench.workload.formats import FORMATS
-    from commbench.workload.operators import layer_operators
-    from commbench.workload.presets import get_model
-    from commbench.workload.transformer import Execution
-
-    model = get_model(name)
-    run = Execution(
-        micro_batch=micro_batch,
-        sequence=model.sequence,
-        formats=FORMATS["bf16"],
-        attention="causal",
-        flash=True,
-        recompute="none",
-        tp=tp,
-    )
-    run.check_model(model)
-    works = [w for op in layer_operators(model, run) if not op.core for w in (op.forward, op.input, op.weight)]
-    return list(dict.fromkeys((w.matmul.m, w.matmul.n, w.matmul.k) for w in works if w.matmul is not None))
-
-
-def _peak(device: str | None, dtype: str, text: str | None) -> tuple[float | None, str]:
-    """(FLOP/s, who says so): as given, else the data sheet of a known device, else nothing."""
-    from commbench.topology.devices import list_devices, load_device
-    from commbench.units import parse_flops
-
-    if text is not None:
-        try:
-            return parse_flops(text), "given with --peak"
-        except UnitError as error:
-            raise InputError(f"--peak: {error}") from None
-    if device is None or device not in list_devices():
-        return None, ""
-    found = load_device(device)
-    return found.peak(dtype), found.numbers[f"flops.{dtype}"].source
-
-
 def gemm_header(record: "GemmMeasured") -> str:
     """What is measured, and the column names."""
     from commbench.cli.tables import heading
@@ -142,16 +84,18 @@ def gemm_header(record: "GemmMeasured") -> str:
         else f"peak {record.peak_flops:.4g} FLOP/s ({record.peak_source})"
     )
     what = heading(f"products (m x k) by (k x n), {record.dtype}, on {record.device}; {peak}")
-    return (
-        f"{what}\n"
-        f"#{'m':>7} {'n':>7} {'k':>7} {'time':>11} {'fastest':>11} {'slowest':>11} {'GFLOP/s':>10} {'of peak':>8}\n"
-        f"#{'':>7} {'':>7} {'':>7} {'(us)':>11} {'(us)':>11} {'(us)':>11} {'':>10} {'':>8}"
-    )
+    return f"{what}\n{head_text(_COLUMNS)}"
+
+
+_COLUMNS = (
+    *(Column(name, width=7) for name in ("m", "n", "k")),
+    *(Column(name, "(us)", width=11, form=".2f") for name in ("time", "fastest", "slowest")),
+    Column("GFLOP/s", width=10, form=".1f"),
+    Column("of peak", width=8, form=".1%"),
+)
 
 
 def gemm_row(record: "GemmMeasured") -> str:
     """One shape."""
-    share = "n/a" if record.efficiency is None else f"{record.efficiency:.1%}"
-    times = (record.seconds, min(record.samples_s), max(record.samples_s))
-    columns = " ".join(f"{1e6 * time_s:>11.2f}" for time_s in times)
-    return f" {record.m:>7} {record.n:>7} {record.k:>7} {columns} {record.flops / 1e9:>10.1f} {share:>8}"
+    times = (1e6 * time_s for time_s in (record.seconds, min(record.samples_s), max(record.samples_s)))
+    return row_text(_COLUMNS, (record.m, record.n, record.k, *times, record.flops / 1e9, record.efficiency))

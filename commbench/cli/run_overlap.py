@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commbench.cli.options import JoinTimeout, Jsonl, Out, Timeout
-from commbench.cli.run_what import Backend, Nproc, Warmup, command_app, journal, ranks_of, run_here
+from commbench.cli.running import Backend, Nproc, Warmup, command_app, journal, ranks_of, run_here
+from commbench.tables import Column, head_text, row_text
 from commbench.terminal import put
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "overlap", "overlap_table"]
 
 _DEFAULT_RANKS = 2
+_FIELDS = ("m", "n", "k", "dtype", "iters", "warmup", "backend")  # of the job, by the names of their options
 
 app = command_app()
 
@@ -36,27 +38,15 @@ def overlap(
     json: Jsonl = False,
 ) -> None:
     """Time a product alone, an all-reduce alone, and each while the other runs: both slowdowns."""
+    given = {name: value for name, value in locals().items() if name in _FIELDS}
     from commbench.live.job import OverlapJob
     from commbench.results.device_records import OverlapMeasured
     from commbench.units import parse_size
 
     seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
     run, out = journal(out, "overlap")
-    job = OverlapJob(
-        ranks=ranks,
-        out=out,
-        run=run,
-        backend=backend,
-        iters=iters,
-        warmup=warmup,
-        timeout_s=timeout,
-        join_timeout_s=join_timeout,
-        m=m,
-        n=n,
-        k=k,
-        dtype=dtype,
-        size_bytes=parse_size(size),
-    )
+    limits = {"timeout_s": timeout, "join_timeout_s": join_timeout}
+    job = OverlapJob(**given, **limits, ranks=ranks, out=out, run=run, size_bytes=parse_size(size))  # type: ignore[arg-type]
     for record in run_here(job, seat):
         if isinstance(record, OverlapMeasured):
             typer.echo(record.to_json()) if json else put(overlap_table(record))
@@ -72,10 +62,17 @@ def overlap_table(record: "OverlapMeasured") -> str:
             f"{record.ranks} ranks on {record.backend}: product {record.m} x {record.n} x {record.k} in "
             f"{record.dtype}, all-reduce of {record.size_bytes} B"
         ),
-        f"#{'':<11} {'alone (us)':>12} {'beside (us)':>12} {'slowdown':>9}",
+        head_text(_COLUMNS),
     ]
-    for name in ("product", "collective"):
-        alone, beside = figures[f"{name}_alone_time_s"], figures[f"{name}_beside_time_s"]
-        word = "all-reduce" if name == "collective" else name
-        lines.append(f" {word:<11} {1e6 * alone:>12.1f} {1e6 * beside:>12.1f} {figures[f'{name}_slowdown']:>9.3f}")
+    for name, word in (("product", "product"), ("collective", "all-reduce")):
+        times = (1e6 * figures[f"{name}_{how}_time_s"] for how in ("alone", "beside"))
+        lines.append(row_text(_COLUMNS, (word, *times, figures[f"{name}_slowdown"])))
     return "\n".join(lines)
+
+
+_COLUMNS = (
+    Column("", numeric=False, width=11),
+    Column("alone (us)", width=12, form=".1f"),
+    Column("beside (us)", width=12, form=".1f"),
+    Column("slowdown", width=9, form=".3f"),
+)

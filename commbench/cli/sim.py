@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench sim``: simulate a collective on a topology."""
 
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,17 +14,24 @@ from commbench.cli.options import (
     StepBytes,
     StepFactor,
     require_collective,
-    sizes_of,
     writable,
 )
+from commbench.tables import average_line
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
-    from commbench.lowering.scenario import Scenario
+    from commbench.experiments.simulated import CollectiveCase
+    from commbench.results.journal import Journal
     from commbench.sim.collective import Simulation
-    from commbench.topology.fabric import Fabric
 
-__all__ = ["sim"]
+__all__ = ["EPILOG", "other", "show_case", "sim"]
+
+EPILOG = "commbench sim train simulates a whole training step, commbench sim FILE.yaml an experiment file."
+
+
+def other(word: str) -> str | None:
+    """The module that the first word means; None for this one, the word being a collective."""
+    return "sim_train" if word == "train" else "sim_file" if word.endswith((".yaml", ".yml")) else None
 
 
 def sim(
@@ -88,67 +93,33 @@ def sim(
     json: Jsonl = False,
 ) -> None:
     """Simulate COLLECTIVE on a topology, one line per size."""
-    from commbench.cli.progress import progress_bar
-    from commbench.cluster import make_cluster
-    from commbench.collectives.algorithms.load import load_any
-    from commbench.collectives.registry import DEFAULTS
-    from commbench.collectives.sizes import dtype_bytes
+    given = {k: v for k, v in locals().items() if k not in _NOT_PASSED}
+    from commbench.experiments.simulated import CollectiveOptions, prepare
     from commbench.results.journal import Journal
-    from commbench.results.run_id import new_run_id
-    from commbench.sim.collective import simulate_collective
-    from commbench.topology.load import load_fabric
-    from commbench.topology.summary import network_rate
-    from commbench.units import format_bytes, rate_unit
 
-    collective = require_collective(collective, "train")
-    fabric = load_fabric(topology)
-    element_bytes, unit = dtype_bytes(dtype), rate_unit(network_rate(fabric))
-    cluster = make_cluster(
-        fabric, num_ranks=ranks, placement=placement, ranks_per_host=ranks_per_host, routing=routing, seed=seed
-    )
-    world = _largest_job(cluster.num_ranks, jobs)
-    sizes = sizes_of(collective, world, element_bytes, (min_bytes, max_bytes, factor, step))
-    journal, shown = (Journal(out) if out is not None else None), list[float | None]()
-    simulate_size = partial(
-        simulate_collective,
-        fabric,
-        collective,
-        load_any(collective, algorithm or DEFAULTS[collective]),
-        num_ranks=ranks,
-        element_bytes=element_bytes,
-        slices=slices,
-        channels=channels,
-        root=root,
-        group=group,
-        routing=routing,
-        placement=placement,
-        ranks_per_host=ranks_per_host,
-        jobs=jobs,
-        seed=seed,
-        cluster=cluster,
-        engine=engine,
-        detail=detail,
-        scenario=_scenario(scenario, jitter, seed, fabric),
-        keep_trace=False,
-        links=links,
-        run_id=new_run_id(),
-    )
-    for number, size in enumerate(sizes):
-        with progress_bar(f"{collective} {format_bytes(size)}") as progress:
-            done = simulate_size(size, hints=number == 0, progress=progress)
+    given |= {"collective": require_collective(collective, "train"), "scenario": scenario and str(scenario)}
+    case = prepare(CollectiveOptions(**given), [(min_bytes, max_bytes, factor, step)], tell)
+    show_case(case, None if out is None else Journal(out), json)
+
+
+_NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json")
+
+
+def show_case(case: "CollectiveCase", journal: "Journal | None", json: bool) -> None:
+    """Simulate every size of a collective, show each as it is done, and keep its record."""
+    from commbench.cli.progress import progress_bar
+    from commbench.units import format_bytes
+
+    shown = list[float | None]()
+    for number, size in enumerate(case.sizes_bytes):
+        with progress_bar(f"simulating {format_bytes(size)}") as progress:
+            done = case.run(size, hints=number == 0, progress=progress)
         if journal is not None:
             journal.append(done.record)
-        _show(done, element_bytes, unit, header=number == 0, json=json)
+        _show(done, case.element_bytes, case.unit, header=number == 0, json=json)
         shown.append(done.record.busbw_GBps)
-    if not json:
-        _show_average(shown, unit[1])
-
-
-def _largest_job(ranks: int, jobs: str | None) -> int:
-    """Ranks of the collective; of the largest where several run at once."""
-    from commbench.topology.jobs import deal
-
-    return ranks if jobs is None else max(map(len, deal(jobs, ranks)))
+    if shown and not json:
+        put(average_line(shown, case.unit[0]))
 
 
 def _show(done: "Simulation", element_bytes: int, unit: tuple[float, str], *, header: bool, json: bool) -> None:
@@ -167,38 +138,3 @@ def _show(done: "Simulation", element_bytes: int, unit: tuple[float, str], *, he
     if header:
         put(simulated_header(record, unit[1]))
     put(simulated_row(record, element_bytes, unit[0]))
-
-
-def _show_average(busbws: "list[float | None]", unit: str) -> None:
-    from commbench.cli.tables import average_line
-
-    if busbws:
-        if unit != "GB/s":
-            put("# the average is in GB/s, as nccl-tests prints it")
-        put(average_line(busbws))
-
-
-def _note_idle_slow_rank(scenario: "Scenario", fabric: "Fabric") -> None:
-    """Say on stderr where a rank is slow at what costs nothing on this fabric."""
-    from commbench.topology.faults import SlowRank
-
-    costs = fabric.costs
-    if costs.message_overhead_ps or costs.reduction_ps_per_byte:
-        return
-    if any(isinstance(fault, SlowRank) for fault in scenario.faults):
-        typer.echo(
-            f"note: {scenario.origin}: slow-rank changes nothing on {fabric.name}, whose messages and additions cost "
-            "nothing: give it costs",
-            err=True,
-        )
-
-
-def _scenario(path: Path | None, jitter: float, seed: int, fabric: "Fabric") -> "Scenario | None":
-    """What disturbs the run; None if nothing does."""
-    if path is None and not jitter:
-        return None
-    from commbench.lowering.scenario import Scenario
-
-    base = Scenario() if path is None else Scenario.load(path)
-    _note_idle_slow_rank(base, fabric)
-    return replace(base, jitter=jitter or base.jitter, seed=seed)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from commbench.cli.tables import heading
 from commbench.results.steps import SimulatedStep
+from commbench.tables import Column, head_text, row_text
 from commbench.units import format_bytes, format_time
 
 __all__ = ["step_table", "too_large"]
@@ -68,37 +69,52 @@ def _headline(r: SimulatedStep) -> str:
     return "\n".join(f" {name:<14} {text}" for name, text in rows)
 
 
+_TIMES = (
+    Column("a rank spends (mean)", numeric=False, width=22),
+    Column("time", width=12),
+    Column("share", width=7, form=".1%"),
+    Column("exposed", width=12),
+    Column("critical path", width=14),
+)
+
+
 def _times(r: SimulatedStep) -> str:
-    lines = [f"#{'a rank spends (mean)':<22} {'time':>12} {'share':>7} {'exposed':>12} {'critical path':>14}"]
-    for kind, time_s in r.time_s.items():
-        lines.append(
-            f" {kind:<22} {format_time(time_s):>12} {time_s / r.iteration_s:>7.1%} {_optional(r.exposed_s, kind):>12} "
-            f"{_optional(r.critical_s, kind):>14}"
-        )
-    return "\n".join(lines)
+    rows = (
+        (kind, format_time(time_s), time_s / r.iteration_s, _optional(r.exposed_s, kind), _optional(r.critical_s, kind))
+        for kind, time_s in r.time_s.items()
+    )
+    return "\n".join([head_text(_TIMES), *(row_text(_TIMES, row) for row in rows)])
 
 
 def _optional(times: Mapping[str, float], kind: str) -> str:
     return format_time(times[kind]) if kind in times else "-"
 
 
+_MEMORY = (Column("memory of fullest rank", numeric=False, width=22), Column("bytes", width=12))
+
+
 def _memory(r: SimulatedStep) -> str:
     total = sum(r.memory_bytes.values()) + r.margin_bytes
-    verdict = "fits" if r.fits else "DOES NOT FIT"
-    lines = [f"#{'memory of fullest rank':<22} {'bytes':>12}"]
-    lines += [f" {kind:<22} {format_bytes(size):>12}" for kind, size in r.memory_bytes.items()]
-    lines.append(
-        f" {'margin':<22} {format_bytes(r.margin_bytes):>12}   context, buffers, ... (--memory-margin)"
-    )
-    lines.append(f" {'total':<22} {format_bytes(total):>12}   {verdict} into {format_bytes(r.capacity_bytes)}")
-    return "\n".join(lines)
+    rows = [row_text(_MEMORY, (kind, format_bytes(size))) for kind, size in r.memory_bytes.items()]
+    margin = row_text(_MEMORY, ("margin", format_bytes(r.margin_bytes)))
+    whole = row_text(_MEMORY, ("total", format_bytes(total)))
+    verdict = f"{'fits' if r.fits else 'DOES NOT FIT'} into {format_bytes(r.capacity_bytes)}"
+    told = f"{margin}   context, buffers, ... (--memory-margin)", f"{whole}   {verdict}"
+    return "\n".join([head_text(_MEMORY), *rows, *told])
+
+
+_LINKS = (
+    Column("links, and the busiest of them", numeric=False, width=33),
+    Column("bytes", width=11),
+    Column("in use", width=8, form=".1%"),
+    Column("mean", width=8, form=".1%"),
+    Column("links", width=9, form=","),
+)
 
 
 def _links(r: SimulatedStep) -> str:
-    lines = [f"#{'links, and the busiest of them':<33} {'bytes':>11} {'in use':>8} {'mean':>8} {'links':>9}"]
+    lines = [head_text(_LINKS)]
     for one in r.busiest_links:
-        lines.append(
-            f" {one['joins']:<33} {format_bytes(one['bytes']):>11} {one['utilisation']:>8.1%} "
-            f"{one['mean_utilisation']:>8.1%} {one['links']:>9,}\n   {one['link']}"
-        )
+        fields = one["joins"], format_bytes(one["bytes"]), one["utilisation"], one["mean_utilisation"], one["links"]
+        lines += [row_text(_LINKS, fields), f"   {one['link']}"]
     return "\n".join(lines)

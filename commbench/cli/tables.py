@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from commbench.results.records import Compared, Simulated, Summary
-from commbench.units import GB, format_bytes, format_figure, format_time
+from commbench.tables import Column, head_text, rate_text, row_text
+from commbench.units import GB, format_bytes, format_time
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from commbench.topology.model import Quantity
 
 __all__ = [
-    "average_line",
-    "columns",
     "compared_points",
     "compared_row",
     "compared_table",
@@ -78,11 +77,7 @@ def heading(*sentences: str) -> str:
 
 def _fixed(value: float, width: int) -> str:
     """Two decimals where they fit, fewer where not."""
-    return next((t for d in (2, 1) if len(t := f"{value:.{d}f}") <= width), f"{value:.0f}").rjust(width)
-
-
-def _rate(value_GBps: float | None, unit: float) -> str:  # noqa: N803  the unit is spelled as in the records
-    return "    n/a" if value_GBps is None else format_figure(value_GBps * GB / unit, 7).rjust(7)
+    return next((t for d in (2, 1) if len(t := f"{value:.{d}f}") <= width), f"{value:.0f}")
 
 
 def simulated_header(record: Simulated, unit: str = "GB/s") -> str:
@@ -95,21 +90,28 @@ def simulated_header(record: Simulated, unit: str = "GB/s") -> str:
         f"engine {record.engine}, detail {record.detail}, channels {record.channels}, slices {record.slices}, "
         f"groups of {record.group}, seed {record.seed}",
     )
-    widths = (11, 10, 10, 7, 7, 10, 10, 7)
-    titles = ("size", "count", "time", "algbw", "busbw", "bound", "transfers", "wall")
-    units = ("(B)", "(elements)", "(us)", f"({unit})", f"({unit})", "(us)", "", "(s)")
-    lines = (" ".join(text.rjust(w) for text, w in zip(line, widths, strict=True)) for line in (titles, units))
-    return "\n".join([told, *(f"#{line}" for line in lines)])
+    return f"{told}\n{head_text(_simulated(unit))}"
+
+
+def _simulated(unit: str = "GB/s") -> tuple[Column, ...]:
+    return (
+        Column("size", "(B)", width=11),
+        Column("count", "(elements)", width=10),
+        Column("time", "(us)", width=10),
+        *(Column(name, f"({unit})", width=7) for name in ("algbw", "busbw")),
+        Column("bound", "(us)", width=10),
+        Column("transfers", width=10),
+        Column("wall", "(s)", width=7, form=".3f"),
+    )
 
 
 def simulated_row(record: Simulated, element_bytes: int, unit: float = GB) -> str:
     """One size, below it what each of several jobs took and the busiest links; bandwidths in ``unit`` bytes/s."""
-    row = (
-        f" {record.size_bytes:>11} {record.size_bytes // element_bytes:>10} {_fixed(record.time_s * 1e6, 10)} "
-        f"{_rate(record.algbw_GBps, unit)} {_rate(record.busbw_GBps, unit)} "
-        f"{_fixed(record.lower_bound_s * 1e6, 10)} {record.transfers:>10} {record.wall_s:>7.3f}"
-    )
-    return "\n".join([row, *_job_lines(record), *_busiest_lines(record)])
+    times = (_fixed(1e6 * time_s, 10) for time_s in (record.time_s, record.lower_bound_s))
+    rates = (rate_text(rate, unit) for rate in (record.algbw_GBps, record.busbw_GBps))
+    count, (time, bound) = record.size_bytes // element_bytes, times
+    fields = (record.size_bytes, count, time, *rates, bound, record.transfers, record.wall_s)
+    return "\n".join([row_text(_simulated(), fields), *_job_lines(record), *_busiest_lines(record)])
 
 
 def _job_lines(record: Simulated) -> list[str]:
@@ -124,22 +126,14 @@ def _busiest_lines(record: Simulated) -> list[str]:
     """The busiest links under the row that they belong to; none where they were not asked for."""
     if not record.links:
         return []
-    width = max(12, *(len(link["link"]) for link in record.links))
-    title = f"#   {'busiest link':<{width}} {'bytes':>14} {'utilisation':>12} {'of lower bound':>15}"
-    rows = [
-        f"#   {each['link']:<{width}} {each['bytes']:>14} {each['utilisation']:>12.1%} {_share(each['bound_share'])}"
-        for each in record.links
-    ]
-    return [title, *rows]
-
-
-def _share(value: float | None) -> str:
-    return f"{'n/a':>15}" if value is None else f"{value:>15.1%}"
-
-
-def average_line(busbws_GBps: Sequence[float | None]) -> str:  # noqa: N803  the unit is spelled as in the records
-    """nccl-tests' last line, which scripts look for: the mean over the rows; what has no bus bandwidth counts as 0."""
-    return f"# Avg bus bandwidth    : {sum(value or 0.0 for value in busbws_GBps) / len(busbws_GBps):g}"
+    columns = (
+        Column("busiest link", numeric=False, width=max(12, *(len(link["link"]) for link in record.links))),
+        Column("bytes", width=14),
+        Column("utilisation", width=12, form=".1%"),
+        Column("of lower bound", width=15, form=".1%"),
+    )
+    rows = [[each[key] for key in ("link", "bytes", "utilisation", "bound_share")] for each in record.links]
+    return [head_text(columns, "#   "), *(row_text(columns, row, "#   ") for row in rows)]
 
 
 def simulated_table(records: Sequence[Simulated], element_bytes: int) -> str:
@@ -154,22 +148,35 @@ def compared_table(records: Sequence[Compared], summary: Summary) -> str:
 
 def compared_points(records: Sequence[Compared]) -> str:
     """Every point, without a verdict."""
-    return "\n".join([_compared_header(), *map(compared_row, records)])
+    return "\n".join([head_text(_COMPARED), *map(compared_row, records)])
 
 
-def _compared_header() -> str:
-    """Column names of a validation."""
-    left = f"#{'algorithm':<19} {'ranks':>5} {'size':>9} {'set':>4}"
-    return left + f" {'measured':>10} {'+-':>6} {'simulated':>10} {'error':>7}"
+_COMPARED = (
+    Column("algorithm", numeric=False, width=19),
+    Column("ranks", width=5),
+    Column("size", width=9),
+    Column("set", width=4),
+    Column("measured", width=10),
+    Column("+-", width=6, form=".1%"),
+    Column("simulated", width=10),
+    Column("error", width=7, form="+.1%"),
+)
 
 
 def compared_row(record: Compared) -> str:
     """One point: the spread is that of the measurement, the error is signed."""
-    return (
-        f" {record.algorithm:<19} {record.ranks:>5} {format_bytes(record.size_bytes):>9} {record.set:>4} "
-        f"{format_time(record.measured_s):>10} {record.spread_s / record.measured_s:>6.1%} "
-        f"{format_time(record.simulated_s):>10} {record.error:>+7.1%}"
-    )
+    measured, simulated = format_time(record.measured_s), format_time(record.simulated_s)
+    shown = (record.algorithm, record.ranks, format_bytes(record.size_bytes), record.set)
+    return row_text(_COMPARED, (*shown, measured, record.spread_s / record.measured_s, simulated, record.error))
+
+
+_GROUPS = (
+    Column("", numeric=False, width=28),
+    Column("points", width=7, form=".0f"),
+    Column("error", "median", width=9, form="+.1%"),
+    Column("|error|", "median", width=9, form=".1%"),
+    Column("|error|", "95th", width=9, form=".1%"),
+)
 
 
 def summary_lines(summary: Summary) -> str:
@@ -180,13 +187,10 @@ def summary_lines(summary: Summary) -> str:
             f"{summary.max_median_abs_error:.0%}), 95th percentile {summary.p95_abs_error:.1%} (threshold "
             f"{summary.max_p95_abs_error:.0%}): {'ok' if summary.ok else 'FELL SHORT'}"
         ),
-        f"#   {'':<28} {'points':>7} {'error':>9} {'|error|':>9} {'|error|':>9}",
-        f"#   {'':<28} {'':>7} {'median':>9} {'median':>9} {'95th':>9}",
+        head_text(_GROUPS, "#   "),
     ]
+    keys = ("points", "median_error", "median_abs_error", "p95_abs_error")
     for group, members in summary.groups.items():
         for name, figures in members.items():
-            lines.append(
-                f"#   {group + ' ' + name:<28} {figures['points']:>7.0f} {figures['median_error']:>+9.1%} "
-                f"{figures['median_abs_error']:>9.1%} {figures['p95_abs_error']:>9.1%}"
-            )
+            lines.append(row_text(_GROUPS, (f"{group} {name}", *(figures[key] for key in keys)), "#   "))
     return "\n".join(lines)

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench validate``: predictions held against measurements that they have not seen."""
 
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,23 +9,16 @@ import typer
 
 from commbench.cli.options import Jsonl, Salvage, writable_folder
 from commbench.errors import CheckFailedError, InputError
+from commbench.experiments.validation import Part, circumstances, keep, measure_here, measure_in_fabrics
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
-    from commbench.results.records import Measured
     from commbench.validate.lab_judge import Agreement
 
 __all__ = ["MAX_MEDIAN", "MAX_P95", "agreement_table", "validate"]
 
 # What a loopback on a busy laptop can be held to; an emulated fabric must do better (see README).
 MAX_MEDIAN, MAX_P95 = 0.10, 0.30
-
-
-class Part(StrEnum):
-    """How much of the emulated campaign."""
-
-    ALL = "all"
-    SMOKE = "smoke"
 
 
 def validate(
@@ -85,7 +77,8 @@ def validate(
             raise InputError("-b, -e, -f and -n say what to measure; they have no meaning with files of runs")
         records = read_measured(files, salvage)
     else:
-        records = _measure(min_bytes or "64K", max_bytes or "16M", factor or 2, iters or 20, out / f"{name}-runs.jsonl")
+        runs = out / f"{name}-runs.jsonl"
+        records = measure_here(min_bytes or "64K", max_bytes or "16M", factor or 2, iters or 20, runs, tell)
     source = f"commbench validate, ring on 4 ranks, every second size, {records[0].started_at}"
     journal = out / f"{name}-validation.jsonl"
     bars = MAX_MEDIAN if max_median is None else max_median, MAX_P95 if max_p95 is None else max_p95
@@ -110,15 +103,6 @@ def validate(
         raise CheckFailedError("validation fell short of its thresholds; the table and the report show where")
 
 
-def _measure(min_bytes: str, max_bytes: str, factor: float, iters: int, out: Path) -> "list[Measured]":
-    from commbench.collectives.sizes import sweep
-    from commbench.live.ending import end_in_order
-    from commbench.validate.campaign import LEGS, measure_legs
-
-    end_in_order()
-    return measure_legs(LEGS, sweep(min_bytes, max_bytes, factor=factor), out=out, iters=iters, tell=tell)
-
-
 def _refuse(options: Mapping[str, object], where: str) -> None:
     """Refuse what was given though it has no meaning here."""
     for name, value in options.items():
@@ -130,9 +114,8 @@ def _emulated(files: "list[Path] | None", part: Part, out: Path, json: bool, sal
     """Measure what is missing, judge all of it, and write records and page."""
     from commbench.cli.reading import read_measured, this_command
 
-    records = read_measured(files, salvage) if files else _measure_in_labs(part, out / "runs.jsonl")
+    records = read_measured(files, salvage) if files else measure_in_fabrics(part, out / "runs.jsonl", tell)
     from commbench.report.agreement import write_agreement
-    from commbench.results.journal import Journal
     from commbench.validate.lab_judge import judge_labs
 
     found = judge_labs(records, tell=tell)
@@ -142,40 +125,11 @@ def _emulated(files: "list[Path] | None", part: Part, out: Path, json: bool, sal
     else:
         put(agreement_table(found))
     journal = out / "validation.jsonl"
-    journal.unlink(missing_ok=True)  # derived from the runs, anew each time
-    for record in verdict:
-        Journal(journal).append(record)
-    page = write_agreement(found, out / "index.html", command=this_command(), notes=_circumstances(records))
+    keep(verdict, journal)
+    page = write_agreement(found, out / "index.html", command=this_command(), notes=circumstances(records))
     tell(f"records: {journal}\nreport: {page}")
     if not found.ok:
         raise CheckFailedError("validation fell short of its thresholds; the table and the report show where")
-
-
-def _circumstances(records: "Sequence[Measured]") -> list[str]:
-    """On what and when it was measured, for the page."""
-    where = {
-        f"{e['cpu_model']}, {e['cores_usable']} cores, Linux {e['kernel']}, torch {e['torch']}"
-        for e in (record.environment for record in records)
-        if {"cpu_model", "cores_usable", "kernel", "torch"} <= e.keys()
-    }
-    loads = [record.environment["load_1min"] for record in records if record.environment.get("load_1min")]
-    times = sorted(record.started_at for record in records)
-    found = [f"Measured on {each}." for each in sorted(where)]
-    if loads:
-        found.append(f"Load average while it was measured: {min(loads):.1f} to {max(loads):.1f}.")
-    return [*found, f"{len(records)} records, from {times[0]} to {times[-1]}."]
-
-
-def _measure_in_labs(part: Part, out: Path) -> "list[Measured]":
-    from commbench.emulate.privilege import gain
-    from commbench.live.ending import end_in_order
-
-    gain()  # first of all: what is imported below may start threads
-    end_in_order()
-    from commbench.validate.lab_runs import measure_in_labs
-    from commbench.validate.legs import CAMPAIGN, SMOKE
-
-    return measure_in_labs(CAMPAIGN if part is Part.ALL else SMOKE, out, tell=tell)
 
 
 def agreement_table(found: "Agreement") -> str:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 
-from commbench.collectives.msccl import Block, Program
+from commbench.collectives.msccl_file import Algo, Threadblock
 from commbench.collectives.msccl_order import Cell, Instruction, cells, run, uses
 from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.collectives.spec import COLLECTIVES, Shape
@@ -58,7 +58,7 @@ class _Tail:
     send: int | None = None
 
 
-def lower(program: Program) -> Schedule:
+def lower(program: Algo) -> Schedule:
     """The schedule of a program.
 
     Raises:
@@ -102,7 +102,7 @@ class _Channels:
 class _Lowering:
     """Builds the nodes and edges of a program, instruction by instruction."""
 
-    def __init__(self, program: Program, kept: frozenset[int] = frozenset()) -> None:
+    def __init__(self, program: Algo, kept: frozenset[int] = frozenset()) -> None:
         """``kept``: instructions whose message is copied aside before it is sent."""
         self.program, self.kept = program, kept
         self.order = run(program)
@@ -115,7 +115,7 @@ class _Lowering:
         self._users: dict[tuple[int, Slot], list[tuple[int, Kind, int]]] = defaultdict(list)
         self._sender: dict[int, int] = {}  # node of a message -> the instruction that sends it
         self._messages: dict[int, deque[int]] = defaultdict(deque)  # sending instruction -> its node
-        self._tails: dict[Block, _Tail] = defaultdict(_Tail)
+        self._tails: dict[Threadblock, _Tail] = defaultdict(_Tail)
         self._blocking: dict[int, int] = {}  # instruction -> its last node that is no send
         for number, instruction in enumerate(self.order):
             self._expand(number, instruction)

@@ -8,7 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from commbench.collectives.msccl import TYPES, Block, Program, Step
+from commbench.collectives.msccl_file import TYPES, Algo, Threadblock, ThreadblockStep
 from commbench.errors import ScheduleError
 
 __all__ = ["Cell", "Instruction", "cells", "run", "uses"]
@@ -27,8 +27,8 @@ class Instruction:
         sender: number of the instruction whose message it receives. waits: of the one that it waits for.
     """
 
-    block: Block
-    step: Step
+    block: Threadblock
+    step: ThreadblockStep
     before: int
     sender: int | None
     waits: int | None
@@ -39,7 +39,7 @@ class Instruction:
         return self.block.where(self.step)
 
 
-def run(program: Program) -> list[Instruction]:
+def run(program: Algo) -> list[Instruction]:
     """All steps, in an order in which MSCCL could run them.
 
     Raises:
@@ -75,7 +75,7 @@ def run(program: Program) -> list[Instruction]:
     return order
 
 
-def _check_size(program: Program, order: list[Instruction], sender: int | None) -> None:
+def _check_size(program: Algo, order: list[Instruction], sender: int | None) -> None:
     here = order[-1]
     if sender is not None and order[sender].step.count != here.step.count:
         raise ScheduleError(
@@ -85,8 +85,8 @@ def _check_size(program: Program, order: list[Instruction], sender: int | None) 
 
 
 def _check_end(
-    program: Program,
-    done: Mapping[Block, int],
+    program: Algo,
+    done: Mapping[Threadblock, int],
     order: list[Instruction],
     sent: Mapping[tuple[int, int, int], deque[int]],
 ) -> None:
@@ -101,7 +101,7 @@ def _check_end(
             raise ScheduleError(f"{where}: gpu {dst} never receives it from gpu {src} on channel {channel}")
 
 
-def cells(program: Program, gpu: int, place: tuple[str, int], count: int) -> list[Cell]:
+def cells(program: Algo, gpu: int, place: tuple[str, int], count: int) -> list[Cell]:
     """The cells of a place; what the file calls in place shares the cells of i."""
     buffer, offset = place
     if buffer == "s":
@@ -112,7 +112,7 @@ def cells(program: Program, gpu: int, place: tuple[str, int], count: int) -> lis
     return [(buffer, start + offset + k) for k in range(count)]
 
 
-def uses(program: Program, order: list[Instruction]) -> dict[tuple[int, Cell], list[tuple[int, bool]]]:
+def uses(program: Algo, order: list[Instruction]) -> dict[tuple[int, Cell], list[tuple[int, bool]]]:
     """Of every (gpu, cell): the instructions that use it, in order, and whether each overwrites it unread."""
     found: dict[tuple[int, Cell], list[tuple[int, bool]]] = defaultdict(list)
     for number, instruction in enumerate(order):

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from commbench.collectives.msccl import COLL_NAMES
+from commbench.collectives.msccl_file import COLL_NAMES
 from commbench.collectives.passes import matches
 from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.errors import ScheduleError
@@ -24,14 +24,14 @@ _Key = tuple[int, int]
 
 
 @dataclass(slots=True, eq=False)
-class _Step:
+class _XmlStep:
     """One step of a threadblock, and the steps of its gpu that it must come after."""
 
     type: str
     src: Place
     dst: Place
     count: int
-    needs: list["_Step"] = field(default_factory=list)
+    needs: list["_XmlStep"] = field(default_factory=list)
 
 
 def to_msccl(schedule: Schedule) -> str:
@@ -131,7 +131,7 @@ def _gpu(schedule: Schedule, rank: int, messages: list[tuple[Op, Op]]) -> Elemen
     return gpu
 
 
-def _blocks(schedule: Schedule, rank: int, messages: list[tuple[Op, Op]]) -> dict[tuple[int, int, int], list[_Step]]:
+def _blocks(schedule: Schedule, rank: int, messages: list[tuple[Op, Op]]) -> dict[tuple[int, int, int], list[_XmlStep]]:
     """The threadblocks of a rank: (channel, send, recv) -> its steps, with what they must come after."""
     mine = []
     for number, (send, receive) in enumerate(messages):
@@ -142,13 +142,13 @@ def _blocks(schedule: Schedule, rank: int, messages: list[tuple[Op, Op]]) -> dic
         elif receive.rank == rank:
             mine.append(((receive.step, 2, number), send, receive, receive.kind, False))
     keys = _keys(rank, messages)
-    blocks: dict[tuple[int, int, int], list[_Step]] = {}
-    users: dict[int, list[tuple[_Step, Kind]]] = defaultdict(list)
+    blocks: dict[tuple[int, int, int], list[_XmlStep]] = {}
+    users: dict[int, list[tuple[_XmlStep, Kind]]] = defaultdict(list)
     for _, send, receive, kind, local in sorted(mine, key=lambda entry: entry[0]):
         peer = -1 if local else receive.rank if kind is Kind.SEND else send.rank
         word = {Kind.SEND: "s", Kind.RECV: "cpy" if local else "r", Kind.REDUCE: "re" if local else "rrc"}[kind]
         src, dst = (_place(schedule, op.rank, op.chunk) for op in (send, receive))
-        step = _Step(word, dst if word == "rrc" else src, dst, send.count)
+        step = _XmlStep(word, dst if word == "rrc" else src, dst, send.count)
         if local or kind is Kind.SEND:
             _use(users, step, send, Kind.SEND)
         if local or kind is not Kind.SEND:
@@ -176,7 +176,7 @@ def _keys(rank: int, messages: list[tuple[Op, Op]]) -> dict[tuple[int, int, bool
     return keys | {(channel, -1, sent): (-1, -1) for channel in local for sent in (True, False)}
 
 
-def _use(users: dict[int, list[tuple[_Step, Kind]]], step: _Step, op: Op, kind: Kind) -> None:
+def _use(users: dict[int, list[tuple[_XmlStep, Kind]]], step: _XmlStep, op: Op, kind: Kind) -> None:
     """Note that a step uses chunks, and which earlier steps it must come after because of that."""
     for chunk in range(op.chunk, op.chunk + op.count):
         earlier = users[chunk]
@@ -186,7 +186,7 @@ def _use(users: dict[int, list[tuple[_Step, Kind]]], step: _Step, op: Op, kind: 
         earlier.append((step, kind))
 
 
-def _waits(blocks: list[list[_Step]]) -> dict[int, list[tuple[int, int]]]:
+def _waits(blocks: list[list[_XmlStep]]) -> dict[int, list[tuple[int, int]]]:
     """Of every step, by id: the (threadblock, index) it must wait for, as few as will do."""
     index = {id(step): (b, k) for b, steps in enumerate(blocks) for k, step in enumerate(steps)}
     waits: dict[int, list[tuple[int, int]]] = {}
@@ -202,7 +202,7 @@ def _waits(blocks: list[list[_Step]]) -> dict[int, list[tuple[int, int]]]:
     return waits
 
 
-def _elements(blocks: list[list[_Step]]) -> list[list[ElementTree.Element]]:
+def _elements(blocks: list[list[_XmlStep]]) -> list[list[ElementTree.Element]]:
     """The step elements of every threadblock; a nop carries each dependency but the last."""
     waits = _waits(blocks)
     final: dict[tuple[int, int], int] = {}  # (threadblock, index) -> number among its steps, nops counted
@@ -218,13 +218,13 @@ def _elements(blocks: list[list[_Step]]) -> list[list[ElementTree.Element]]:
         for step in steps:
             *first, last = [(b, final[b, k]) for b, k in waits[id(step)]] or [(-1, -1)]
             for wait in first:
-                column.append(_element(len(column), _Step("nop", ("i", -1), ("o", -1), 0), wait, False))
+                column.append(_element(len(column), _XmlStep("nop", ("i", -1), ("o", -1), 0), wait, False))
             column.append(_element(len(column), step, last, (number, len(column)) in waited))
         columns.append(column)
     return columns
 
 
-def _element(number: int, step: _Step, wait: tuple[int, int], releases: bool) -> ElementTree.Element:
+def _element(number: int, step: _XmlStep, wait: tuple[int, int], releases: bool) -> ElementTree.Element:
     return ElementTree.Element(
         "step",
         s=str(number),

@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from commbench.collectives.spec import get_collective
 from commbench.live.timing import Clock
-from commbench.results.tensor_parallel_records import CallSpan, CollectiveCount
+from commbench.results.spans import CallSpan
+from commbench.results.tensor_parallel_records import CollectiveCount
 
 __all__ = ["CollectiveMeter"]
 

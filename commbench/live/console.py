@@ -3,8 +3,7 @@
 
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
-from statistics import fmean
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -16,13 +15,12 @@ from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
 from commbench.live.progress import Place
 from commbench.results.records import Measured
+from commbench.tables import Column, average_line, head_text, rate_text, row_text
 from commbench.terminal import put, tell
-from commbench.units import GB, format_bytes, format_figure, rate_unit
+from commbench.units import GB, format_bytes, rate_unit
 
-__all__ = ["JsonLines", "Table", "header_lines", "row", "session_notes"]
+__all__ = ["JsonLines", "RunTable", "header_lines", "row", "session_notes"]
 
-_TITLES = ("size", "count", "type", "redop", "root", "time", "algbw", "busbw", "spread", "#wrong")
-_WIDTHS = (10, 10, 8, 5, 4, 8, 7, 7, 6, 6)
 _WIDTH = 80
 _NO_ROOT = -1  # as nccl-tests prints it
 _BAR_S = 0.5  # between redraws: the ranks need the cores more than the bar does
@@ -36,7 +34,6 @@ def header_lines(plan: Plan, facts: SessionFacts) -> list[str]:
     place = "in place" if plan.in_place else "out of place"
     ranks = f"{facts.ranks} rank{'s' * (facts.ranks > 1)}"
     channels = f", {plan.channels} channels" if plan.channels > 1 else ""
-    unit = _unit(facts)[1]
     lines = [
         f"# {plan.collective}, {plan.algorithm}{slices}{channels}: {ranks} on {facts.backend}, started by "
         f"{facts.launcher}",
@@ -46,9 +43,22 @@ def header_lines(plan: Plan, facts: SessionFacts) -> list[str]:
         "# time: median over iterations of the slowest rank; spread: median absolute",
         "# deviation of the same; 1 GB = 1e9 B",
     ]
-    units = ("(B)", "(elements)", "", "", "", "(us)", f"({unit})", f"({unit})", "(us)", "")
-    heads = ["#" + _columns(line)[1:] for line in (_TITLES, units)]
-    return [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="#   ")] + heads
+    told = [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="#   ")]
+    return [*told, *head_text(_columns(_unit(facts)[1])).splitlines()]
+
+
+def _columns(unit: str = "GB/s") -> tuple[Column, ...]:
+    return (
+        Column("size", "(B)", width=9),
+        Column("count", "(elements)", width=10),
+        Column("type", width=8),
+        Column("redop", width=5),
+        Column("root", width=4),
+        Column("time", "(us)", width=8),
+        *(Column(name, f"({unit})", width=7) for name in ("algbw", "busbw")),
+        Column("spread", "(us)", width=6),
+        Column("#wrong", width=6),
+    )
 
 
 def _unit(facts: SessionFacts) -> tuple[float, str]:
@@ -63,20 +73,11 @@ def row(record: Measured, root: int = _NO_ROOT, unit: float = GB) -> str:
     The count is nccl-tests': elements of one rank's block where the buffer is blocks.
     """
     blocks = record.ranks if get_collective(record.collective).by_rank else 1
-    return _columns(
-        (
-            str(record.size_bytes),
-            str(record.num_elements // blocks),
-            record.dtype,
-            record.op,
-            str(root),
-            _us(record.time_s, _WIDTHS[5]),
-            _rate(record.algbw_GBps, unit),
-            _rate(record.busbw_GBps, unit),
-            _us(record.spread_s, _WIDTHS[8]),
-            "n/a" if record.wrong is None else str(record.wrong),
-        )
-    )
+    kind = (record.dtype, record.op, root)
+    rates = (rate_text(rate, unit) for rate in (record.algbw_GBps, record.busbw_GBps))
+    count = record.num_elements // blocks
+    fields = (record.size_bytes, count, *kind, _us(record.time_s, 8), *rates, _us(record.spread_s, 6), record.wrong)
+    return row_text(_columns(), fields)
 
 
 def session_notes(facts: SessionFacts) -> list[str]:
@@ -106,7 +107,7 @@ class JsonLines(Observer):
         print(record.to_json(), flush=True)
 
 
-class Table(Observer):
+class RunTable(Observer):
     """A table on stdout, row by row, with a bar on stderr when a terminal watches."""
 
     def __init__(self, plan: Plan, *, notes: bool = True) -> None:
@@ -118,7 +119,7 @@ class Table(Observer):
         self._task = TaskID(0)
         self._drawn_at = 0.0
         self._done = 0
-        self._busbws: list[float] = []  # GB/s
+        self._busbws: list[float | None] = []  # GB/s
         self._unit = GB
 
     def started(self, facts: SessionFacts) -> None:
@@ -147,7 +148,7 @@ class Table(Observer):
     def measured(self, record: Measured) -> None:
         """Print the row."""
         self._done += 1
-        self._busbws.append(record.busbw_GBps or 0.0)
+        self._busbws.append(record.busbw_GBps)
         root = self._plan.root if self._plan.spec.rooted else _NO_ROOT
         put(row(record, root, self._unit), bad=bool(record.wrong))
 
@@ -156,14 +157,7 @@ class Table(Observer):
         if self._bar is not None:
             self._bar.stop()
         if self._busbws:
-            if self._unit != GB:
-                put("# the average is in GB/s, as nccl-tests prints it")
-            put(f"# Avg bus bandwidth    : {fmean(self._busbws):g}")
-
-
-def _columns(texts: Sequence[str]) -> str:
-    """The texts, right-aligned under their titles."""
-    return " ".join(text.rjust(width) for text, width in zip(texts, _WIDTHS, strict=True)).rstrip()
+            put(average_line(self._busbws, self._unit))
 
 
 def _machine(env: Mapping[str, Any]) -> str:
@@ -177,7 +171,3 @@ def _us(time_s: float, width: int) -> str:
         if len(text) <= width:
             return text
     return f"{microseconds:.{width - 6}e}"
-
-
-def _rate(bandwidth_GBps: float | None, unit: float) -> str:  # noqa: N803  the unit is spelled as in the records
-    return "n/a" if bandwidth_GBps is None else format_figure(bandwidth_GBps * GB / unit, 7)

@@ -15,8 +15,9 @@ from commbench.live.pipeline_execute import Channels, Recorder, ScheduleRunner, 
 from commbench.live.progress import TIMED, Progress
 from commbench.live.session import Session
 from commbench.live.stage import Shape, count_wrong, rehearse
-from commbench.results.pipeline_records import PipelineMeasured, RankSpans, Span
+from commbench.results.pipeline_records import PipelineMeasured
 from commbench.results.records import Record
+from commbench.results.spans import RankSpans, Span
 from commbench.workload.pipeline.schedule import Action, Pass, PipelineSchedule
 from commbench.workload.pipeline.text import from_csv
 
@@ -120,10 +121,10 @@ class _Bench:
         runner.run()
         clock.settle()
         spans = tuple(
-            (action.stage, action.kind.value, action.microbatch, *(clock.elapsed_s(origin, mark) for mark in marks))
+            Span(action.stage, action.kind.value, action.microbatch, *(clock.elapsed_s(origin, mark) for mark in marks))
             for action, *marks in recorder.marks
         )
-        return _Step(spans, origin_s)  # type: ignore[arg-type]
+        return _Step(spans, origin_s)
 
     def _count_wrong(self, schedule: PipelineSchedule, runner: StepRunner) -> int:
         """Wrong elements after the last step that was timed."""
@@ -240,8 +241,11 @@ def _record(
 def _aligned(steps: list[_Step], shared: bool) -> RankSpans:
     """Spans of all ranks from one origin: the first begin on any rank."""
     origins = [step.origin_s if shared else 0.0 for step in steps]
-    first = min(origin + step.spans[0][3] for origin, step in zip(origins, steps, strict=True))
+    first = min(origin + step.spans[0].begin_s for origin, step in zip(origins, steps, strict=True))
     return tuple(
-        tuple((*span[:3], span[3] + origin - first, span[4] + origin - first) for span in step.spans)
+        tuple(
+            span._replace(begin_s=span.begin_s + origin - first, end_s=span.end_s + origin - first)
+            for span in step.spans
+        )
         for origin, step in zip(origins, steps, strict=True)
     )

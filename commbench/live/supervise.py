@@ -15,7 +15,8 @@ from commbench.live.files import SessionFiles
 from commbench.live.job import Job
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.progress import read_place
-from commbench.results.records import Record, record_from_json
+from commbench.results.kinds import record_from_json
+from commbench.results.records import Record
 from commbench.terminal import tell
 
 __all__ = ["JournalTail", "supervise"]

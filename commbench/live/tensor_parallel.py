@@ -28,7 +28,8 @@ from commbench.live.progress import TIMED, Progress
 from commbench.live.session import Session
 from commbench.live.steady import bind_to_cores, keep_memory
 from commbench.results.records import Record
-from commbench.results.tensor_parallel_records import CallSpan, CollectiveCount, TensorParallelMeasured
+from commbench.results.spans import CallSpan
+from commbench.results.tensor_parallel_records import CollectiveCount, TensorParallelMeasured
 
 __all__ = ["TOLERANCE", "measure_tensor_parallel"]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from commbench.report.pipeline_chart import Bar, Panel, PassKey, pass_keys, pipeline_chart
+from commbench.report.pipeline_chart import PassBar, PassKey, PassPanel, pass_keys, pipeline_chart
 from commbench.report.style import Picture
 from commbench.report.tables import (
     Cell,
@@ -20,25 +20,13 @@ from commbench.report.tables import (
 )
 from commbench.report.text import percent, plural, signed_percent, time_parts, time_text
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
-from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated, RankSpans
+from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.records import Record
-from commbench.results.tensor_parallel_records import (
-    TENSOR_PARALLEL_RECORDS,
-    TensorParallelCompared,
-    TensorParallelMeasured,
-)
+from commbench.results.spans import RankSpans
+from commbench.results.tensor_parallel_records import TensorParallelCompared, TensorParallelMeasured
 
-__all__ = ["LIVE_STEP_RECORDS", "LiveSteps", "live_steps"]
+__all__ = ["LiveSteps", "live_steps"]
 
-LIVE_STEP_RECORDS = (
-    PipelineMeasured,
-    PipelineSimulated,
-    PipelineCompared,
-    *TENSOR_PARALLEL_RECORDS,
-    GemmMeasured,
-    OverlapMeasured,
-)
-"""Records that this section shows; the rest of a page knows nothing of them."""
 
 @dataclass(frozen=True, slots=True)
 class LiveSteps:
@@ -57,8 +45,8 @@ class LiveSteps:
 
 
 def live_steps(records: Sequence[Record]) -> LiveSteps | None:
-    """The section for all such records; None if there are none."""
-    if not any(isinstance(record, LIVE_STEP_RECORDS) for record in records):
+    """The section for records of its kinds (report.kinds); None if there are none."""
+    if not records:
         return None
     measured = [record for record in records if isinstance(record, PipelineMeasured)]
     twins = {(r.run, r.executor, r.schedule): r for r in records if isinstance(r, PipelineSimulated)}
@@ -100,7 +88,7 @@ def _compute_note(one: PipelineMeasured) -> str:
     return f"Compute of {one.schedule} is matrix products."
 
 
-def _panels(measured: PipelineMeasured, simulated: PipelineSimulated | None) -> list[Panel]:
+def _panels(measured: PipelineMeasured, simulated: PipelineSimulated | None) -> list[PassPanel]:
     """The iteration nearest to the median, and its twin."""
     spans = measured.median_iteration
     panels = [_panel(f"measured: {time_text(_end_s(spans))}", spans, measured.ranks)]
@@ -112,16 +100,16 @@ def _panels(measured: PipelineMeasured, simulated: PipelineSimulated | None) -> 
 
 
 def _end_s(spans: RankSpans) -> float:
-    return max(span[4] for rank in spans for span in rank)
+    return max(span.end_s for rank in spans for span in rank)
 
 
-def _panel(title: str, spans: RankSpans, ranks: int) -> Panel:
+def _panel(title: str, spans: RankSpans, ranks: int) -> PassPanel:
     bars = tuple(
-        Bar(rank, begin, end, kind, str(microbatch), chunk=stage // ranks)
+        PassBar(rank, begin, end, kind, str(microbatch), chunk=stage // ranks)
         for rank, row in enumerate(spans)
         for stage, kind, microbatch, begin, end in row
     )
-    return Panel(title, tuple(f"rank {rank}" for rank in range(len(spans))), bars)
+    return PassPanel(title, tuple(f"rank {rank}" for rank in range(len(spans))), bars)
 
 
 def _words(title: str, text: Callable[[Any], str]) -> Field:

@@ -19,7 +19,8 @@ from commbench.report.figures import BAND, columns_for, curve_pictures, error_pi
 from commbench.report.gantt import gantt
 from commbench.report.headlines import verdicts
 from commbench.report.html import fill_page, write_page
-from commbench.report.live_steps import LIVE_STEP_RECORDS, live_steps
+from commbench.report.kinds import PageSection, by_section
+from commbench.report.live_steps import live_steps
 from commbench.report.style import WIDTH, Picture, embed
 from commbench.report.tables import (
     compared_table,
@@ -32,7 +33,6 @@ from commbench.report.tables import (
 from commbench.report.text import printable
 from commbench.report.training import training_section
 from commbench.results.records import Record, Summary
-from commbench.results.steps import SimulatedStep
 
 if TYPE_CHECKING:
     from commbench.sim.collective import Simulation
@@ -90,7 +90,8 @@ def write_report(report: ReportInput, path: Path) -> Path:
 def _context(report: ReportInput) -> dict[str, Any]:
     """Everything that the template names."""
     all_records, sources = _by_file(report)
-    records = [record for record in all_records if not isinstance(record, (SimulatedStep, *LIVE_STEP_RECORDS))]
+    shown = by_section(all_records)
+    records = shown[PageSection.COLLECTIVES]
     errors = error_pictures(records)
     summaries = [r for r in records if isinstance(r, Summary)]
     listed = numbers(report.topologies, report.calibration)
@@ -111,8 +112,8 @@ def _context(report: ReportInput) -> dict[str, Any]:
         "simulated": simulated_table(records),
         "details": [t for t in (job_table(records), link_table(records)) if t],
         "gantt": gantt(report.simulation) if report.simulation else None,
-        "training": training_section(all_records),
-        "live": live_steps(all_records),
+        "training": training_section(shown[PageSection.TRAINING]),
+        "live": live_steps(shown[PageSection.LIVE]),
         "topologies": [_topology(t, f"topology{i}") for i, t in enumerate(report.topologies)],
         "numbers": listed,
         "provenance_counts": provenance_counts(listed),

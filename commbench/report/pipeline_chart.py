@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lanes by time: passes coloured, bubbles hatched; for measured pipelines, their twins and training steps alike.
 
-The input is plain: :class:`Bar` rows ``(lane, start_s, end_s, kind, label)``, whatever they come from. Several panels
+The input is plain: :class:`PassBar` rows ``(lane, start_s, end_s, kind, label)``, from anywhere. Several panels
 of one figure share their time axis, so that what was measured stands above what was simulated.
 """
 
@@ -26,7 +26,7 @@ from commbench.report.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Bar", "Panel", "PassKey", "pass_keys", "pipeline_chart"]
+__all__ = ["PassBar", "PassKey", "PassPanel", "pass_keys", "pipeline_chart"]
 
 _MOST_LANES, _MOST_BARS = 32, 6000  # per panel; what is more is left out, and the detail line says so
 _ROW, _GAP = 26, 4
@@ -39,7 +39,7 @@ _PALEST, _PALER = 0.45, 0.25  # later stages of a lane are paler, by so much eac
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class PassBar:
     """One pass.
 
     Attributes:
@@ -57,12 +57,12 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class PassPanel:
     """Bars, at least one, under a title of their own, which may be empty; ``lanes`` are the names of the rows."""
 
     title: str
     lanes: tuple[str, ...]
-    bars: tuple[Bar, ...]
+    bars: tuple[PassBar, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class PassKey:
         return f"repeating-linear-gradient(45deg, {colour} 0 4px, var(--paper) 4px 5px)" if self.striped else colour
 
 
-def pass_keys(panels: Sequence[Panel]) -> tuple[PassKey, ...]:
+def pass_keys(panels: Sequence[PassPanel]) -> tuple[PassKey, ...]:
     """The key of the passes that occur."""
     there = {bar.kind for panel in panels for bar in panel.bars}
     kinds = [kind for kind in "FBIW" if kind in there]
@@ -88,7 +88,7 @@ def pass_keys(panels: Sequence[Panel]) -> tuple[PassKey, ...]:
 
 
 def pipeline_chart(
-    panels: Sequence[Panel], name: str, *, title: str, detail: str = "", until_s: float = 0.0
+    panels: Sequence[PassPanel], name: str, *, title: str, detail: str = "", until_s: float = 0.0
 ) -> Picture:
     """Panels one below the other on one time axis.
 
@@ -121,19 +121,19 @@ def pipeline_chart(
         return to_picture(figure, name, title=title, detail=words, label=f"{title}, {detail}: lanes by time")
 
 
-def _shown(panel: Panel) -> Panel:
+def _shown(panel: PassPanel) -> PassPanel:
     """What is drawn of a panel."""
     lanes = panel.lanes[:_MOST_LANES]
     bars = sorted((bar for bar in panel.bars if bar.lane < len(lanes)), key=lambda bar: (bar.start_s, bar.lane))
-    return Panel(panel.title, lanes, tuple(bars[:_MOST_BARS]))
+    return PassPanel(panel.title, lanes, tuple(bars[:_MOST_BARS]))
 
 
-def _too_many(panel: Panel) -> bool:
+def _too_many(panel: PassPanel) -> bool:
     """Whether passes are left out of the lanes that are drawn."""
     return sum(bar.lane < _MOST_LANES for bar in panel.bars) > _MOST_BARS
 
 
-def _left_out(panels: Sequence[Panel]) -> str:
+def _left_out(panels: Sequence[PassPanel]) -> str:
     lanes = max(len(panel.lanes) for panel in panels)
     words = [f"{_MOST_LANES} of {lanes} lanes"] if lanes > _MOST_LANES else []
     if any(map(_too_many, panels)):
@@ -141,7 +141,7 @@ def _left_out(panels: Sequence[Panel]) -> str:
     return f"shown: the first {' and '.join(words)}" if words else ""
 
 
-def _draw(axes: "Axes", panel: Panel, factor: float) -> None:
+def _draw(axes: "Axes", panel: PassPanel, factor: float) -> None:
     from matplotlib.patches import Rectangle
 
     axes.set_ylim(len(panel.lanes) - 0.5, -0.5)

@@ -8,6 +8,7 @@ from typing import Any
 from commbench.report.identity import FIELDS, NOTHING, base_name, identity, labels
 from commbench.report.text import decimals_for, percent, plural, signed_percent, time_parts
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
+from commbench.tables import Column
 from commbench.units import GB, format_bytes, rate_unit
 
 __all__ = [
@@ -41,19 +42,6 @@ class Cell:
     unit: str = ""
     tone: str = ""
     bar: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A heading, its second line in smaller print, and whether its fields are numbers (set to the right).
-
-    A column that ``folds`` is taken out, and told once above the table, where all its rows are the same.
-    """
-
-    title: str
-    under: str = ""
-    numeric: bool = True
-    folds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from commbench.report.identity import labels
-from commbench.report.pipeline_chart import Bar, Panel, PassKey, pass_keys, pipeline_chart
+from commbench.report.pipeline_chart import PassBar, PassKey, PassPanel, pass_keys, pipeline_chart
 from commbench.report.style import (
     HATCHED,
     MUTED,
@@ -116,19 +116,19 @@ def _name(step: SimulatedStep) -> str:
 # -- the pipeline, rank by time
 
 
-def _panel(step: SimulatedStep) -> Panel:
+def _panel(step: SimulatedStep) -> PassPanel:
     """One lane per pipeline position, that of its first unit."""
     unit_of = {position: unit for unit, position in reversed(list(enumerate(step.positions)))}
     lane_of = {unit_of[position]: lane for lane, position in enumerate(sorted(unit_of))}
     bars = tuple(
-        Bar(lane_of[unit], begin, end, kind, str(microbatch), chunk=stage // step.pp)
+        PassBar(lane_of[unit], begin, end, kind, str(microbatch), chunk=stage // step.pp)
         for unit, stage, kind, microbatch, begin, end in step.spans
         if unit in lane_of
     )
-    return Panel("", tuple(f"position {position}" for position in sorted(unit_of)), bars)
+    return PassPanel("", tuple(f"position {position}" for position in sorted(unit_of)), bars)
 
 
-def _chart(name: str, step: SimulatedStep, panel: Panel, place: str) -> Picture:
+def _chart(name: str, step: SimulatedStep, panel: PassPanel, place: str) -> Picture:
     bubbles = f"bubble {percent(step.bubble_of_ideal)} of ideal, {percent(step.bubble_of_total)} of total"
     bubbles = bubbles if step.pp > 1 else "one pipeline stage, so no bubble"
     detail = f"{time_text(step.iteration_s)} a step; {bubbles}"

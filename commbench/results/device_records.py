@@ -1,24 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast products are, and what they cost collectives that run beside them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Annotated, Any, ClassVar
 
 from annotated_types import MinLen
 
 from commbench.results.records import Record, require_rows
-from commbench.results.tensor_parallel_records import TENSOR_PARALLEL_RECORDS
-from commbench.results.values import Bytes, Count, Environment, Instant, Lasting, Name, Positive, Samples
+from commbench.results.shapes import Environment
+from commbench.results.statistics import median, slowest
+from commbench.results.values import Bytes, Count, Instant, Lasting, Name, Positive, Samples
 
-__all__ = ["DEVICE_RECORDS", "GemmMeasured", "OverlapMeasured"]
-
-
-def _slowest(samples: Samples) -> float:
-    """Median over iterations of the slowest rank."""
-    slowest: list[float] = [max(column) for column in zip(*samples, strict=True)]
-    return median(slowest)
+__all__ = ["GemmMeasured", "OverlapMeasured"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,18 +95,15 @@ class OverlapMeasured(Record):
     @property
     def product_slowdown(self) -> float:
         """Time of the product beside the all-reduce over its time alone."""
-        return _slowest(self.product_beside_s) / _slowest(self.product_alone_s)
+        return median(slowest(self.product_beside_s)) / median(slowest(self.product_alone_s))
 
     @property
     def collective_slowdown(self) -> float:
         """Time of the all-reduce beside the product over its time alone."""
-        return _slowest(self.collective_beside_s) / _slowest(self.collective_alone_s)
+        return median(slowest(self.collective_beside_s)) / median(slowest(self.collective_alone_s))
 
     def derived(self) -> dict[str, Any]:
         """Times and both slowdowns."""
         names = ("product_alone_s", "product_beside_s", "collective_alone_s", "collective_beside_s")
-        times = {name.replace("_s", "_time_s"): _slowest(getattr(self, name)) for name in names}
+        times = {name.replace("_s", "_time_s"): median(slowest(getattr(self, name))) for name in names}
         return times | {"product_slowdown": self.product_slowdown, "collective_slowdown": self.collective_slowdown}
-
-
-DEVICE_RECORDS: Sequence[type[Record]] = (*TENSOR_PARALLEL_RECORDS, GemmMeasured, OverlapMeasured)

@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from commbench.errors import InputError
 from commbench.results.journal import read_records
 from commbench.results.records import Record
+from commbench.results.statistics import median, slowest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,25 +98,21 @@ def _columns(name: str, value: object, depth: int = 0) -> dict[str, Any]:
             return {}
         parts = [_columns(f"{name}.{key}", part, depth + 1) for key, part in value.items()]
         return {column: cell for part in parts for column, cell in part.items()}
-    slowest = _slowest(value)
-    if not slowest:
+    samples = _samples(value)
+    if not samples:
         return {}
-    return {
-        f"{name}.count": len(slowest),
-        f"{name}.min": min(slowest),
-        f"{name}.median": median(slowest),
-        f"{name}.max": max(slowest),
-    }
+    figures = {"count": len(samples), "min": min(samples), "median": median(samples), "max": max(samples)}
+    return {f"{name}.{figure}": number for figure, number in figures.items()}
 
 
-def _slowest(value: object) -> list[float]:
+def _samples(value: object) -> Sequence[float]:
     """Of rows of seconds, rank x iteration, the slowest rank in each; of one row, itself; [] for anything else."""
     if not isinstance(value, tuple) or not value:
         return []
     rows = value if all(isinstance(row, tuple) for row in value) else (value,)
     if not all(isinstance(cell, float) for row in rows for cell in row) or len({len(row) for row in rows}) > 1:
         return []
-    return [max(column) for column in zip(*rows, strict=True)]
+    return slowest(rows)
 
 
 def _type(values: Sequence[object]) -> str:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from commbench.errors import ResultsError
 from commbench.results.foreign import looks_like
+from commbench.results.kinds import record_from_json
 from commbench.results.outfile import require_writable
-from commbench.results.records import Record, record_from_json
+from commbench.results.records import Record
 
 __all__ = ["Journal", "read_records"]
 

@@ -1,23 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pipelines on live ranks, simulated, and held together. Spans are kept in the record file, not shown on stdout.
+"""Pipelines on live ranks, simulated, and held together. Spans are kept in the record file, not shown on stdout."""
 
-A span is ``[stage, pass, microbatch, begin_s, end_s]`` with the pass as its letter (F, B, I, W); spans stand per rank
-in the order in which the rank ran them, and time 0 is the first begin on any rank.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import fmean, median
+from statistics import fmean
 from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le, MinLen
 
 from commbench.results.records import Record, require_rows
-from commbench.results.spans import PASSES, SpanRecord
+from commbench.results.shapes import Environment, IdleSeconds, NetworkFacts, Shaped
+from commbench.results.spans import RankSpans, SpanRecord, busy_s, total_s
+from commbench.results.statistics import deviation, median, slowest
 from commbench.results.values import (
     Bytes,
     Count,
-    Environment,
     Factor,
     Instant,
     Lasting,
@@ -26,36 +23,16 @@ from commbench.results.values import (
     Positive,
     Samples,
     Seconds,
-    Shaped,
     Share,
     Whole,
 )
 
-__all__ = ["PIPELINE_RECORDS", "PipelineCompared", "PipelineMeasured", "PipelineSimulated", "RankSpans", "Span"]
+__all__ = ["PipelineCompared", "PipelineMeasured", "PipelineSimulated"]
 
-Span = tuple[Whole, Annotated[str, OneOf(PASSES)], Whole, Seconds, Seconds]
 Transfers = tuple[tuple[Whole, Whole, Seconds], ...]
-RankSpans = tuple[tuple[Span, ...], ...]
-"""Spans of every rank."""
 Executor = Annotated[str, OneOf(("schedule", "torch"))]
 Compute = Annotated[str, OneOf(("delay", "matmul"))]
 Clock = Annotated[str, OneOf(("shared", "barrier"))]
-
-
-def _total_s(spans: RankSpans) -> float:
-    """From the first begin on any rank to the last end."""
-    return max(span[4] for rank in spans for span in rank) - min(span[3] for rank in spans for span in rank)
-
-
-def _busy_s(spans: RankSpans) -> tuple[float, ...]:
-    """Per rank the time inside passes."""
-    return tuple(sum(end - begin for *_, begin, end in rank) for rank in spans)
-
-
-def _slowest_s(walls_s: Samples) -> float:
-    """Median over iterations of the slowest rank."""
-    slowest: list[float] = [max(column) for column in zip(*walls_s, strict=True)]
-    return median(slowest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +67,7 @@ class _Pipeline(SpanRecord):
         for stage, kind, microbatch, begin, end in (span for rank in spans for span in rank):
             if stage >= self.stages or microbatch >= self.microbatches or end < begin:
                 raise ValueError(f"{name}: {kind}{microbatch} of stage {stage} is no pass here, or ends too early")
-        if not _total_s(spans) > 0 or not sum(_busy_s(spans)) > 0:
+        if not total_s(spans) > 0 or not sum(busy_s(spans)) > 0:
             raise ValueError(f"{name} must last longer than nothing")
 
 
@@ -146,7 +123,7 @@ class PipelineMeasured(_Pipeline):
     @property
     def samples_s(self) -> tuple[float, ...]:
         """Per iteration, from the first begin on any rank to the last end."""
-        return tuple(map(_total_s, self.spans))
+        return tuple(map(total_s, self.spans))
 
     @property
     def iteration_s(self) -> float:
@@ -156,12 +133,12 @@ class PipelineMeasured(_Pipeline):
     @property
     def spread_s(self) -> float:
         """Median absolute deviation of the iterations."""
-        return median(abs(sample - self.iteration_s) for sample in self.samples_s)
+        return deviation(self.samples_s)
 
     @property
     def bubbles_of_total(self) -> tuple[float, ...]:
         """Per iteration, idle share of the mean rank."""
-        return tuple(1 - fmean(_busy_s(spans)) / _total_s(spans) for spans in self.spans)
+        return tuple(1 - fmean(busy_s(spans)) / total_s(spans) for spans in self.spans)
 
     @property
     def bubble_of_total(self) -> float:
@@ -181,12 +158,12 @@ class PipelineMeasured(_Pipeline):
         """
         if not self.double_walls_s:
             return None
-        return 2 - _slowest_s(self.double_walls_s) / _slowest_s(self.walls_s)
+        return 2 - median(slowest(self.double_walls_s)) / median(slowest(self.walls_s))
 
     @property
     def median_iteration(self) -> RankSpans:
         """Spans of the iteration whose length is nearest to the median."""
-        return min(self.spans, key=lambda spans: abs(_total_s(spans) - self.iteration_s))
+        return min(self.spans, key=lambda spans: abs(total_s(spans) - self.iteration_s))
 
     def pass_s(self) -> dict[tuple[int, str], float]:
         """Median seconds by (stage, pass), over microbatches and iterations."""
@@ -225,7 +202,7 @@ class PipelineSimulated(_Pipeline):
     transfers_s: Transfers
     spans: RankSpans
     engine: Name
-    network: Annotated[Mapping[str, Any], Shaped("NetworkFacts")] = field(default_factory=lambda: {"kind": "latency"})
+    network: Annotated[Mapping[str, Any], Shaped(NetworkFacts)] = field(default_factory=lambda: {"kind": "latency"})
 
     def __post_init__(self) -> None:
         self._require_spans("spans", self.spans)
@@ -233,12 +210,12 @@ class PipelineSimulated(_Pipeline):
     @property
     def iteration_s(self) -> float:
         """From the first begin on any rank to the last end."""
-        return _total_s(self.spans)
+        return total_s(self.spans)
 
     @property
     def busy_s(self) -> tuple[float, ...]:
         """Per rank the time inside passes."""
-        return _busy_s(self.spans)
+        return busy_s(self.spans)
 
     @property
     def bubble_of_total(self) -> float:
@@ -289,7 +266,7 @@ class PipelineCompared(Record):
     measured_bubble: Share
     simulated_bubble: Share
     clock_free_bubble: Annotated[float, Ge(-1e6), Le(2)] | None
-    idle_s: Annotated[Mapping[str, float], Shaped("IdleSeconds")]
+    idle_s: Annotated[Mapping[str, float], Shaped(IdleSeconds)]
     max_points: Factor
     max_error: Factor | None = None
     activation_bytes: Bytes = 0
@@ -323,6 +300,3 @@ class PipelineCompared(Record):
     def derived(self) -> dict[str, Any]:
         """Error, difference and verdict."""
         return {"error": self.error, "points": self.points, "ok": self.ok}
-
-
-PIPELINE_RECORDS: Sequence[type[Record]] = (PipelineMeasured, PipelineSimulated, PipelineCompared)

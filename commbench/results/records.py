@@ -9,17 +9,15 @@ computed anew from the samples.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from statistics import median
 from typing import Annotated, Any, ClassVar
 
-from commbench.errors import ResultsError
 from commbench.results.regions import KNEE, LATENCY, PLATEAU
-from commbench.results.strict import CONFIG, built, decoded, finite_figures
+from commbench.results.shapes import Environment, GroupFigures, Shaped
+from commbench.results.statistics import deviation, median, slowest
+from commbench.results.strict import CONFIG
 from commbench.results.values import (
     Bytes,
     Count,
-    Environment,
     Factor,
     Instant,
     Lasting,
@@ -27,13 +25,12 @@ from commbench.results.values import (
     OneOf,
     Samples,
     Seconds,
-    Shaped,
     Share,
     Whole,
 )
 from commbench.units import GB
 
-__all__ = ["SCHEMA", "Compared", "Measured", "Record", "Simulated", "Summary", "record_from_json", "require_rows"]
+__all__ = ["SCHEMA", "Compared", "Measured", "Record", "Simulated", "Summary", "require_rows"]
 
 SCHEMA = 1
 
@@ -123,7 +120,7 @@ class Measured(Record):
     @property
     def slowest_s(self) -> tuple[float, ...]:
         """Per iteration, the slowest rank's seconds."""
-        return tuple(max(column) for column in zip(*self.samples_s, strict=True))
+        return slowest(self.samples_s)
 
     @property
     def time_s(self) -> float:
@@ -133,8 +130,7 @@ class Measured(Record):
     @property
     def spread_s(self) -> float:
         """Median absolute deviation over iterations of the headline's per-iteration maxima."""
-        middle = self.time_s
-        return median(abs(t - middle) for t in self.slowest_s)
+        return deviation(self.slowest_s)
 
     @property
     def algbw_GBps(self) -> float | None:  # noqa: N802
@@ -287,7 +283,7 @@ class Summary(Record):
     max_median_abs_error: Factor
     max_p95_abs_error: Factor
     ok: bool
-    groups: Mapping[str, Mapping[str, Annotated[Mapping[str, float], Shaped("GroupFigures")]]] = field(
+    groups: Mapping[str, Mapping[str, Annotated[Mapping[str, float], Shaped(GroupFigures)]]] = field(
         default_factory=dict
     )
 
@@ -295,40 +291,6 @@ class Summary(Record):
         held = self.median_abs_error <= self.max_median_abs_error and self.p95_abs_error <= self.max_p95_abs_error
         if self.ok is not held:
             raise ValueError(f"ok is {self.ok}, but its errors and thresholds say {held}")
-
-
-@cache
-def _record_types() -> Mapping[str, type[Record]]:
-    """Every kind of record; those of other modules are imported here, as they build on this one."""
-    from commbench.results.device_records import DEVICE_RECORDS
-    from commbench.results.pipeline_records import PIPELINE_RECORDS
-    from commbench.results.steps import SimulatedStep
-
-    here: tuple[type[Record], ...] = (Measured, Simulated, Compared, Summary, SimulatedStep)
-    others: tuple[type[Record], ...] = (*PIPELINE_RECORDS, *DEVICE_RECORDS)
-    return {cls.kind: cls for cls in (*here, *others)}
-
-
-def record_from_json(line: str, place: str) -> Record:
-    """The record on one JSON line; ``place`` (file and line number) opens every error message.
-
-    Raises:
-        ResultsError: not whole JSON, an unknown kind or schema, or a field that is missing or breaks a rule.
-    """
-    data, types = decoded(line, place), _record_types()
-    kind, schema = data.get("kind"), data.get("schema")
-    if not isinstance(kind, str) or kind not in types:
-        raise ResultsError(f"{place}: kind {kind!r} is unknown; known: {', '.join(types)}")
-    if type(schema) is not int or schema != SCHEMA:  # True is 1 in Python
-        raise ResultsError(f"{place}: schema {schema!r}; this commbench reads schema {SCHEMA}")
-    record: Record = built(types[kind], line, place)
-    try:
-        sound = finite_figures(record.derived())
-    except (ArithmeticError, ValueError):
-        sound = False
-    if not sound:
-        raise ResultsError(f"{place}: the fields of this {kind} record give figures that are no numbers")
-    return record
 
 
 def require_rows(name: str, rows: Sequence[Sequence[object]], count: int, length: int | None = None) -> None:

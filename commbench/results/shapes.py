@@ -1,31 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the open mappings of records hold under the keys that commbench reads; other keys are free.
 
-Only pydantic reads these, when a line is read (see ``values.Shaped``): code that makes a record has plain mappings.
+Only pydantic reads these, when a line is read: code that makes a record has plain mappings.
 """
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from annotated_types import Ge, Len
-from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
 from commbench.results.values import Bytes, Count, Factor, Name, OneOf, Positive, Seconds, Whole
 
-__all__ = ["EmulatedFacts", "EnvironmentFacts", "GroupFigures", "IdleSeconds", "LinkUse", "NetworkFacts"]
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
-_OPEN = ConfigDict(strict=True, allow_inf_nan=False, extra="allow")
+__all__ = [
+    "EmulatedFacts",
+    "Environment",
+    "EnvironmentFacts",
+    "GroupFigures",
+    "IdleSeconds",
+    "LinkUse",
+    "NetworkFacts",
+    "Shaped",
+]
+
+_T = TypeVar("_T")
 _Ranks = Annotated[list[Whole], Len(1)]
 
 
-@with_config(_OPEN)
-class Shaping(TypedDict, total=False):
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """A mapping whose known keys have the types of one of the classes below; other keys are free."""
+
+    shape: type
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: "GetCoreSchemaHandler") -> "CoreSchema":
+        return handler.generate_schema(self.shape)
+
+
+def _open(cls: type[_T]) -> type[_T]:
+    """What pydantic's ``with_config`` does, without loading it: strict about known keys, open to others."""
+    cls.__pydantic_config__ = {"strict": True, "allow_inf_nan": False, "extra": "allow"}  # type: ignore[attr-defined]
+    return cls
+
+
+@_open
+class LinkShaping(TypedDict, total=False):
     """How the links of a lab are shaped."""
 
     burst_packets: Count
 
 
-@with_config(_OPEN)
+@_open
 class EmulatedFacts(TypedDict, total=False):
     """The lab that a record was measured in."""
 
@@ -33,7 +63,7 @@ class EmulatedFacts(TypedDict, total=False):
     routing: Name
     rate_mbit: Positive
     mtu: Count
-    shaping: Shaping
+    shaping: LinkShaping
     leg: str
     jobs: Annotated[list[_Ranks], Len(1)]
     job: Whole
@@ -44,7 +74,7 @@ class EmulatedFacts(TypedDict, total=False):
     routes: dict[str, str]
 
 
-@with_config(_OPEN)
+@_open
 class EnvironmentFacts(TypedDict, total=False):
     """Facts about machine and software, see results.environment; None is what the system does not tell."""
 
@@ -68,7 +98,7 @@ class EnvironmentFacts(TypedDict, total=False):
     emulated: EmulatedFacts
 
 
-@with_config(_OPEN)
+@_open
 class GroupFigures(TypedDict, total=False):
     """Errors of one group of points."""
 
@@ -78,7 +108,7 @@ class GroupFigures(TypedDict, total=False):
     p95_abs_error: Annotated[float, Ge(0)]
 
 
-@with_config(_OPEN)
+@_open
 class IdleSeconds(TypedDict):
     """Where a pipeline's idle time went; differences, so any sign."""
 
@@ -88,7 +118,7 @@ class IdleSeconds(TypedDict):
     host: float
 
 
-@with_config(_OPEN)
+@_open
 class LinkUse(TypedDict):
     """The busiest link of a kind."""
 
@@ -100,7 +130,7 @@ class LinkUse(TypedDict):
     mean_utilisation: Factor
 
 
-@with_config(_OPEN)
+@_open
 class NetworkFacts(TypedDict, total=False):
     """What the messages of a simulated pipeline went over."""
 
@@ -109,3 +139,6 @@ class NetworkFacts(TypedDict, total=False):
     latency_s: Seconds
     overhead_s: Seconds
     routes: dict[str, str]
+
+
+Environment = Annotated[Mapping[str, Any], Shaped(EnvironmentFacts)]

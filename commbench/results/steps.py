@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Self
 from annotated_types import Ge, Le
 
 from commbench.results.records import Record
-from commbench.results.spans import PASSES
+from commbench.results.shapes import LinkUse, Shaped
+from commbench.results.spans import UnitSpan
 from commbench.results.values import (
     Bytes,
     Count,
@@ -16,20 +17,14 @@ from commbench.results.values import (
     Flop,
     Lasting,
     Name,
-    OneOf,
     Positive,
     Ratio,
     Seconds,
-    Shaped,
     Share,
     Whole,
 )
 
 __all__ = ["SimulatedStep"]
-
-Span = tuple[Whole, Whole, Annotated[str, OneOf(PASSES)], Whole, Seconds, Seconds]
-"""Unit, stage, letter of the pass, microbatch, begin and end in seconds."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedStep(Record):
@@ -97,7 +92,7 @@ class SimulatedStep(Record):
     memory_bytes: Mapping[str, Bytes]
     memory_by_position: tuple[Mapping[str, Bytes], ...]
     capacity_bytes: Annotated[int, Ge(1), Le(2**60)]
-    busiest_links: tuple[Annotated[Mapping[str, Any], Shaped("LinkUse")], ...]
+    busiest_links: tuple[Annotated[Mapping[str, Any], Shaped(LinkUse)], ...]
     folded: str
     notes: tuple[str, ...]
     routing: Name
@@ -113,7 +108,7 @@ class SimulatedStep(Record):
     scenario_digest: str = ""
     jitter: Share = 0.0
     positions: tuple[Whole, ...] = ()
-    spans: tuple[Span, ...] = field(default=(), repr=False)
+    spans: tuple[UnitSpan, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for use in self.memory_by_position:

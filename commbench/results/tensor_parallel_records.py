@@ -1,25 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A transformer block that ranks share: what it sent and how long that took, its simulated twin, and both compared.
+"""A transformer block that ranks share: what it sent and how long that took, its simulated twin, and both compared."""
 
-A span is ``[collective, size_bytes, begin_s, called_s, wait_s, end_s]``: the rank is inside the collective from begin
-to called (handing it over) and from wait to end (waiting for it); between the two it computes. Spans stand in the order
-in which the rank called, in seconds since the rank began the iteration.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, MinLen
 
 from commbench.results.records import Record, require_rows
-from commbench.results.spans import SpanRecord
+from commbench.results.shapes import Environment
+from commbench.results.spans import IterationSpans, SpanRecord
+from commbench.results.statistics import deviation, median, slowest
 from commbench.results.strict import CONFIG
 from commbench.results.values import (
     Bytes,
     Count,
-    Environment,
     Factor,
     Flop,
     Instant,
@@ -32,24 +27,13 @@ from commbench.results.values import (
 from commbench.units import GB
 
 __all__ = [
-    "TENSOR_PARALLEL_RECORDS",
-    "CallSpan",
     "CollectiveCount",
-    "IterationSpans",
     "TensorParallelCompared",
     "TensorParallelMeasured",
     "TensorParallelSimulated",
 ]
 
-CallSpan = tuple[Name, Bytes, Seconds, Seconds, Seconds, Seconds]
-IterationSpans = tuple[tuple[CallSpan, ...], ...]
-"""Spans of every rank in one iteration."""
 Method = Annotated[str, OneOf(("hand", "dtensor"))]
-
-
-def _slowest(samples: Samples) -> list[float]:
-    """Per iteration, the slowest rank."""
-    return [max(column) for column in zip(*samples, strict=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,18 +97,17 @@ class _Traffic(SpanRecord):
     @property
     def time_s(self) -> float:
         """Median over iterations of the slowest rank."""
-        return median(_slowest(self.samples_s))
+        return median(slowest(self.samples_s))
 
     @property
     def exposed_s(self) -> float:
         """Median over iterations of the slowest rank's time in collectives."""
-        return median(_slowest(self.collective_s))
+        return median(slowest(self.collective_s))
 
     @property
     def spread_s(self) -> float:
         """Median absolute deviation over iterations of the slowest rank's time in collectives."""
-        slowest = _slowest(self.collective_s)
-        return median(abs(sample - median(slowest)) for sample in slowest)
+        return deviation(slowest(self.collective_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,10 +248,3 @@ class TensorParallelCompared(Record):
     def derived(self) -> dict[str, Any]:
         """Errors and verdict."""
         return {"error": self.error, "fit_error": self.fit_error, "ok": self.ok}
-
-
-TENSOR_PARALLEL_RECORDS: Sequence[type[Record]] = (
-    TensorParallelMeasured,
-    TensorParallelSimulated,
-    TensorParallelCompared,
-)

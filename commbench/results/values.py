@@ -2,10 +2,9 @@
 """What the fields of records may hold, as types: a record that was read has been held to them.
 
 Each is a plain type with bounds beside it (``annotated_types``, or a class below), which pydantic reads when a line is
-read (results.reading). The bounds are wide: they keep out what no machine does and what arithmetic cannot carry.
+read (results.strict). The bounds are wide: they keep out what no machine does and what arithmetic cannot carry.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Bytes",
     "Count",
-    "Environment",
     "Factor",
     "Flop",
     "Instant",
@@ -30,7 +28,6 @@ __all__ = [
     "Ratio",
     "Samples",
     "Seconds",
-    "Shaped",
     "Share",
     "Whole",
 ]
@@ -46,18 +43,6 @@ class OneOf:
         from pydantic_core import core_schema
 
         return core_schema.literal_schema(list(self.known))
-
-
-@dataclass(frozen=True, slots=True)
-class Shaped:
-    """A mapping whose known keys have the types of :mod:`commbench.results.shapes`; other keys are free."""
-
-    name: str
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: "GetCoreSchemaHandler") -> "CoreSchema":
-        from commbench.results import shapes
-
-        return handler.generate_schema(getattr(shapes, self.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +78,3 @@ Name = Annotated[str, MinLen(1), MaxLen(10_000)]
 Instant = Annotated[str, _Iso8601()]
 Samples = tuple[tuple[Lasting, ...], ...]
 """Seconds, shape rank x iteration."""
-Environment = Annotated[Mapping[str, Any], Shaped("EnvironmentFacts")]

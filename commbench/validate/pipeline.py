@@ -23,7 +23,8 @@ from commbench.engine.engines import Run
 from commbench.libraries.base import Library
 from commbench.libraries.ideal import Ideal
 from commbench.program.operations import NOTHING
-from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated, RankSpans, Span
+from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
+from commbench.results.spans import RankSpans, Span, busy_s, total_s
 from commbench.routing.wires import Wires
 from commbench.simulate import simulate
 from commbench.units import PS_PER_S, seconds
@@ -106,7 +107,7 @@ def simulate_pipeline(
         rank = int(program.rank[number])
         begin_ps = int(ends[number] - program.duration_ps[number])
         found[rank] += _spans(steps[rank, program.label_of(number)], begin_ps, durations)
-    return tuple(tuple(sorted(rank, key=lambda span: span[3])) for rank in found)
+    return tuple(tuple(sorted(rank, key=lambda span: span.begin_s)) for rank in found)
 
 
 def _spans(step: Step, begin_ps: int, durations: Durations) -> list[Span]:
@@ -114,7 +115,7 @@ def _spans(step: Step, begin_ps: int, durations: Durations) -> list[Span]:
     spans: list[Span] = []
     for action in step.parts:
         end_ps = begin_ps + durations(action)
-        spans.append((action.stage, action.kind.value, action.microbatch, seconds(begin_ps), seconds(end_ps)))
+        spans.append(Span(action.stage, action.kind.value, action.microbatch, seconds(begin_ps), seconds(end_ps)))
         begin_ps = end_ps
     return spans
 
@@ -143,13 +144,9 @@ def _alike(spans: RankSpans) -> Durations:
     return lasts
 
 
-def _total_s(spans: RankSpans) -> float:
-    return max(span[4] for rank in spans for span in rank) - min(span[3] for rank in spans for span in rank)
-
-
 def _idle_s(spans: RankSpans) -> float:
     """Idle seconds of the mean rank."""
-    return _total_s(spans) - fmean(sum(end - begin for *_, begin, end in rank) for rank in spans)
+    return total_s(spans) - fmean(busy_s(spans))
 
 
 def twin(measured: PipelineMeasured, network: Network | None = None) -> PipelineSimulated:
@@ -217,9 +214,9 @@ def compare_pipeline(
         fabric=measured.fabric,
         measured_s=measured.iteration_s,
         spread_s=measured.spread_s,
-        simulated_s=median(map(_total_s, whole)),
+        simulated_s=median(map(total_s, whole)),
         measured_bubble=measured.bubble_of_total,
-        simulated_bubble=median(_idle_s(spans) / _total_s(spans) for spans in whole),
+        simulated_bubble=median(_idle_s(spans) / total_s(spans) for spans in whole),
         clock_free_bubble=measured.bubble_clock_free,
         idle_s={
             "schedule": alike,

@@ -19,8 +19,8 @@ from commbench.errors import InputError
 from commbench.libraries.gloo import Gloo
 from commbench.program.operations import Collective, ProgramBuilder
 from commbench.results.records import Measured
+from commbench.results.spans import IterationSpans
 from commbench.results.tensor_parallel_records import (
-    IterationSpans,
     TensorParallelCompared,
     TensorParallelMeasured,
     TensorParallelSimulated,

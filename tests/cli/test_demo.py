@@ -42,7 +42,7 @@ def test_without_a_fabric_the_kept_records_are_judged_again(
 def test_without_kept_records_nothing_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the package is installed without its reports."""
     monkeypatch.setattr(privilege, "missing", lambda: "not permitted")
-    monkeypatch.setattr(demo, "_KEPT", tmp_path / "none.jsonl")
+    monkeypatch.setattr("commbench.experiments.demo.KEPT", tmp_path / "none.jsonl")
     assert demo._emulated(tmp_path / "e.jsonl", json=False) == []
 
 

@@ -9,11 +9,13 @@ from typer.testing import CliRunner
 
 from commbench.cli.emulate import _observer
 from commbench.cli.main import app
-from commbench.cli.pipeline_tables import Twins, pipeline_table
+from commbench.cli.pipeline_tables import pipeline_table
 from commbench.cli.run_gemm import gemm_header, gemm_row
 from commbench.cli.run_overlap import overlap_table
-from commbench.cli.run_tensor_parallel import BlockTwins, tensor_parallel_table
+from commbench.cli.run_tensor_parallel import tensor_parallel_table
 from commbench.cli.tables import compared_table
+from commbench.experiments.pipeline import PipelineTwins
+from commbench.experiments.tensor_parallel import BlockTwins
 from commbench.live.console import header_lines, row
 from commbench.live.observe import SessionFacts
 from commbench.live.plan import Plan
@@ -21,6 +23,7 @@ from commbench.results.journal import read_records
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.records import Compared, Summary
 from commbench.results.tensor_parallel_records import TensorParallelCompared, TensorParallelMeasured
+from commbench.tables import Column, head_text, row_text
 from commbench.units import format_figure, rate_unit
 from tests.report import samples
 from tests.report.test_live_steps import OVERLAP, PRODUCT
@@ -69,7 +72,7 @@ def test_tables_of_kept_records_fit_80_columns() -> None:
     kinds = (PipelineMeasured, PipelineSimulated, PipelineCompared)
     for run in {r.run for r in records}:
         parts = [[r for r in records if isinstance(r, kind) and r.run == run] for kind in kinds]
-        _fits(pipeline_table([Twins(*each) for each in zip(*parts, strict=True)]))  # type: ignore[arg-type]
+        _fits(pipeline_table([PipelineTwins(*each) for each in zip(*parts, strict=True)]))  # type: ignore[arg-type]
     records = read_records(REPORTS / "tensor-parallel" / "4-ranks.jsonl")
     blocks = [BlockTwins(r) for r in records if isinstance(r, TensorParallelMeasured)]
     _fits(tensor_parallel_table(blocks))
@@ -129,3 +132,15 @@ def test_the_run_table_has_columns_in_place_and_out_of_place() -> None:
     env = {"hostname": "h", "platform": "p", "cores_usable": 2, "torch": "2"}
     heads = "\n".join(header_lines(plan, SessionFacts("gloo", "commbench", 2, env)))
     assert heads.count("busbw") == 2
+
+
+def test_a_table_is_columns_and_values() -> None:
+    columns = (
+        Column("link", numeric=False, width=6),
+        Column("bytes", "(B)", width=8),
+        Column("share", width=6, form=".1%"),
+    )
+    assert head_text(columns) == "#link      bytes  share\n#            (B)"
+    assert row_text(columns, ("a->b", 1024, 0.5)) == " a->b       1024  50.0%"
+    assert row_text(columns, ("a->b", 1024, None)) == " a->b       1024    n/a"
+    assert row_text(columns[1:], (123456789, None)) == "123456789    n/a", "a first number may take the blank before it"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from commbench.cli.run_tensor_parallel import BlockTwins, _judge, compare_all, tensor_parallel_table
+from commbench.cli.run_tensor_parallel import tensor_parallel_table
 from commbench.errors import CheckFailedError
+from commbench.experiments.tensor_parallel import BlockTwins, compare_all, judge
 from commbench.results.journal import read_records
 from tests.validate.made_up_blocks import MEBI, TRUTH, alone, as_the_machine_has_it, block, spans_of
 
@@ -63,16 +64,16 @@ def test_a_threshold_fails_only_where_it_is_given(tmp_path: Path) -> None:
     assert both[0].compared.ok is False
     right = [replace(each, measured=replace(each.measured, counts=())) for each in both]
     right = [replace(each, measured=replace(each.measured, counts=(), formula_bytes_times_ranks=0)) for each in right]
-    _judge(right, None)
+    judge(right, None)
     given = [replace(one, compared=each.compared) for one, each in zip(right, found(tmp_path, SLOW, 0.2), strict=True)]
     with pytest.raises(CheckFailedError, match=r"by hand, sequence parallel no: .* is more than 20.0%"):
-        _judge(given, 0.2)
-    _judge([replace(one, compared=replace(one.compared, max_error=0.9)) for one in given], 0.9)  # type: ignore[type-var]
+        judge(given, 0.2)
+    judge([replace(one, compared=replace(one.compared, max_error=0.9)) for one in given], 0.9)  # type: ignore[type-var]
 
 
 def test_wrong_gradients_and_bytes_come_first(tmp_path: Path) -> None:
     (both,) = found(tmp_path, SLOW, 0.2)
     with pytest.raises(CheckFailedError, match=r"gradients are off by 0\.5"):
-        _judge([replace(both, measured=replace(both.measured, largest_error=0.5))], 0.2)
+        judge([replace(both, measured=replace(both.measured, largest_error=0.5))], 0.2)
     with pytest.raises(CheckFailedError, match="B were moved, the formula says"):
-        _judge([replace(both, measured=replace(both.measured, formula_bytes_times_ranks=7))], 0.2)
+        judge([replace(both, measured=replace(both.measured, formula_bytes_times_ranks=7))], 0.2)

@@ -13,7 +13,7 @@ from commbench.collectives.algorithms import chains, doubling, ring, shift, tree
 from commbench.collectives.registry import build, build_schedule, get_algorithm
 from commbench.collectives.schedule import Kind, Schedule
 from commbench.collectives.spec import get_collective
-from commbench.collectives.statistics import per_rank_share
+from commbench.collectives.summary import busiest_share
 from commbench.collectives.verify import verify
 from commbench.errors import InputError
 
@@ -136,7 +136,7 @@ def test_pinned_figures(key: str) -> None:
         schedule = plain(key, num_ranks)
         steps, messages, share = expected
         assert (schedule.num_steps, sent(schedule)[0]) == (steps, messages)
-        assert per_rank_share(schedule) == pytest.approx(share, rel=1e-9)
+        assert busiest_share(schedule) == pytest.approx(share, rel=1e-9)
 
 
 def up(n: int) -> int:

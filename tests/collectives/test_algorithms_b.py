@@ -19,7 +19,7 @@ from commbench.collectives.algorithms.torus import torus_shape
 from commbench.collectives.passes import pipeline
 from commbench.collectives.registry import build, get_algorithm
 from commbench.collectives.schedule import Kind, Schedule
-from commbench.collectives.statistics import per_rank_share
+from commbench.collectives.summary import busiest_share
 from commbench.collectives.verify import verify
 from commbench.errors import InputError, ScheduleError
 from commbench.sim.collective import simulate_collective
@@ -321,7 +321,7 @@ def test_nvls_amounts(num_ranks: int) -> None:
         ops = schedule.ops_of(rank)
         assert sum(op.count for op in ops if op.kind is Kind.SEND) == num_ranks + 1
         assert sum(op.count for op in ops if op.kind.receives) == num_ranks + 1
-    assert per_rank_share(schedule) == pytest.approx(1 + 1 / num_ranks, rel=1e-9)  # (n + 1) of n slices
+    assert busiest_share(schedule) == pytest.approx(1 + 1 / num_ranks, rel=1e-9)  # (n + 1) of n slices
 
 
 @pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if not a.live], ids=lambda a: a.name)

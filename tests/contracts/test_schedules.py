@@ -14,7 +14,7 @@ import pytest
 from commbench.collectives.algorithm import Algorithm
 from commbench.collectives.registry import build, build_schedule
 from commbench.collectives.schedule import Kind, Schedule
-from commbench.collectives.statistics import per_rank_share
+from commbench.collectives.summary import busiest_share
 from commbench.collectives.verify import verify
 from tests.cases import ALL_WORLD_SIZES
 from tests.contracts.judge import faults
@@ -77,7 +77,7 @@ def test_ring_counts(n: int) -> None:
     ring = build_schedule("all-reduce", "ring", n)
     assert ring.num_steps == 2 * (n - 1)
     assert len(ring) == 2 * n * 2 * (n - 1)
-    assert per_rank_share(ring) == pytest.approx(2 * (n - 1) / n, rel=1e-15)
+    assert busiest_share(ring) == pytest.approx(2 * (n - 1) / n, rel=1e-15)
     kinds = np.bincount(ring.column("kind"), minlength=3).tolist()
     assert kinds == [2 * n * (n - 1), n * (n - 1), n * (n - 1)]
     assert set(ring.column("step")[ring.column("kind") == Kind.REDUCE].tolist()) == set(range(n - 1))
@@ -93,4 +93,4 @@ def test_double_binary_tree_counts(n: int) -> None:
     """
     tree = build_schedule("all-reduce", "double-binary-tree", n, 1)
     assert len(tree) == 2 * 2 * 2 * (n - 1)
-    assert per_rank_share(tree) <= 2.0
+    assert busiest_share(tree) <= 2.0

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from commbench.results.journal import Journal
-from commbench.results.records import Compared, Measured, Summary, record_from_json
+from commbench.results.kinds import record_from_json
+from commbench.results.records import Compared, Measured, Summary
 from tests.emulate.fabrics import leftovers, namespaces
 
 pytestmark = [pytest.mark.root, pytest.mark.live]

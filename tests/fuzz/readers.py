@@ -86,7 +86,7 @@ def scenario(path: Path) -> str:
 
 
 def step(path: Path) -> str:
-    from commbench.cli.step_options import read_options, simulate_options
+    from commbench.experiments.step_options import read_options, simulate_options
 
     record = simulate_options(read_options(path, {}))
     times = [record.iteration_s, *record.time_s.values(), *record.exposed_s.values()]
@@ -168,6 +168,7 @@ def options(path: Path) -> str:
 
     from commbench.cli import run
     from commbench.collectives import work
+    from commbench.experiments import simulated
     from commbench.sim import collective, crossover
 
     words = path.read_text(errors="surrogateescape").replace("\0", "").splitlines()
@@ -175,7 +176,7 @@ def options(path: Path) -> str:
         return ""
     shown, said = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
     with (
-        patch.object(collective, "simulate", once(collective.simulate)),
+        patch.object(simulated, "simulate", once(collective.simulate)),
         patch.object(crossover, "simulate", once(crossover.simulate)),
         patch.object(run, "run_here", start),
         patch.object(work, "memory_bytes", lambda: 2**30),

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from commbench.cli.run_pipeline import make_job
 from commbench.errors import InputError, RunError, ScheduleError
+from commbench.experiments.pipeline import make_job
 from commbench.live.job import PipelineJob
 from commbench.live.kinds import job_of
 from commbench.live.measure import run_job

@@ -14,11 +14,11 @@ from commbench.report.identity import FIELDS, LAB, OUTCOMES, identity, labels
 from commbench.report.series import curve_panels, error_panels
 from commbench.report.tables import compared_table, measured_table, simulated_table
 from commbench.results.journal import read_records
-from commbench.results.records import Compared, Measured, Record, Simulated, _record_types
 from commbench.results.run_id import new_run_id
+from commbench.results.kinds import KINDS
+from commbench.results.records import Compared, Measured, Record, Simulated
 from tests.report import samples
 
-KINDS = list(_record_types().values())
 LAB_FACTS = {
     "topology": "star-8",
     "routing": "ecmp",
@@ -33,7 +33,7 @@ LAB_FACTS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.kind)
 def test_every_field_is_part_of_the_identity_or_stated_to_be_an_outcome(kind: type[Record]) -> None:
     """A field that is added to a record must be put into one of the two."""
     fields = {field.name for field in dataclasses.fields(kind)}

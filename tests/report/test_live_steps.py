@@ -4,9 +4,10 @@
 from dataclasses import replace
 
 from commbench.report.live_steps import live_steps
-from commbench.report.pipeline_chart import Bar, Panel, pass_keys, pipeline_chart
+from commbench.report.pipeline_chart import PassBar, PassPanel, pass_keys, pipeline_chart
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
-from commbench.results.records import record_from_json
+from commbench.results.kinds import record_from_json
+from commbench.results.spans import Span
 from commbench.results.tensor_parallel_records import (
     CollectiveCount,
     TensorParallelCompared,
@@ -76,7 +77,7 @@ def test_bubbles_that_differ_too_much_are_marked() -> None:
     schedule = build_pipeline("1f1b", 2, 4)
     ideal = simulate_pipeline(schedule, unit_times, FREE)
     late = tuple(
-        tuple((s, kind, k, 1.5 * begin, 1.5 * begin + (end - begin)) for s, kind, k, begin, end in rank)
+        tuple(Span(s, kind, k, 1.5 * begin, 1.5 * begin + (end - begin)) for s, kind, k, begin, end in rank)
         for rank in ideal
     )
     for spans, tone in ((ideal, ""), (late, "bad")):
@@ -120,9 +121,9 @@ def test_traffic_stands_beside_its_twin_and_an_error_too_large_is_marked() -> No
 
 def test_a_chart_says_what_it_leaves_out() -> None:
     lanes = tuple(f"rank {lane}" for lane in range(40))
-    bars = tuple(Bar(lane, 0.0, 1.0, "F", "0") for lane in range(40))
-    chart = pipeline_chart([Panel("many", lanes, bars)], "many", title="t")
+    bars = tuple(PassBar(lane, 0.0, 1.0, "F", "0") for lane in range(40))
+    chart = pipeline_chart([PassPanel("many", lanes, bars)], "many", title="t")
     assert chart.detail == "shown: the first 32 of 40 lanes"
     assert "rank 31" in chart.svg
     assert "rank 32" not in chart.svg
-    assert [key.variable for key in pass_keys([Panel("", ("a",), (Bar(0, 0, 1, "W", ""),))])] == ["--s2"]
+    assert [key.variable for key in pass_keys([PassPanel("", ("a",), (PassBar(0, 0, 1, "W", ""),))])] == ["--s2"]

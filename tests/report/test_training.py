@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from commbench.report.page import ReportInput, render
-from commbench.report.pipeline_chart import Bar, Panel, pipeline_chart
+from commbench.report.pipeline_chart import PassBar, PassPanel, pipeline_chart
 from commbench.report.training import training_section
 from commbench.results.steps import SimulatedStep
 from tests.training.plans import plan, simulate
@@ -46,17 +46,17 @@ def test_a_chart_has_a_rectangle_per_pass_and_one_row_per_position(steps: list[S
 
 
 def test_the_time_axis_reaches_to_the_end_of_the_step() -> None:
-    bars = (Bar(0, 0.0, 1.0, "F", "0"),)
+    bars = (PassBar(0, 0.0, 1.0, "F", "0"),)
     ends = {}
     for until_s in (0.0, 4.0):
-        svg = pipeline_chart([Panel("", ("position 0",), bars)], "p", title="t", until_s=until_s).svg
+        svg = pipeline_chart([PassPanel("", ("position 0",), bars)], "p", title="t", until_s=until_s).svg
         ends[until_s] = max(float(tick) for tick in re.findall(r">(\d\.\d+)</text>", svg))
     assert ends == {0.0: 1.0, 4.0: 4.0}
 
 
 def test_passes_that_are_too_many_are_left_out_and_the_axis_ends_with_those_drawn() -> None:
-    bars = tuple(Bar(0, 1e-3 * number, 1e-3 * (number + 1), "F", "") for number in range(6001))
-    chart = pipeline_chart([Panel("", ("position 0",), bars)], "p", title="t", until_s=50.0)
+    bars = tuple(PassBar(0, 1e-3 * number, 1e-3 * (number + 1), "F", "") for number in range(6001))
+    chart = pipeline_chart([PassPanel("", ("position 0",), bars)], "p", title="t", until_s=50.0)
     assert chart.detail == "shown: the first 6,000 passes"
     assert max(int(tick) for tick in re.findall(r">(\d+)</text>", chart.svg)) <= 6
 

@@ -12,7 +12,7 @@ import pytest
 from commbench.errors import ResultsError
 from commbench.results.foreign import looks_like
 from commbench.results.journal import Journal, read_records
-from commbench.results.records import _record_types, record_from_json
+from commbench.results.kinds import KINDS, record_from_json
 from commbench.results.run_id import new_run_id
 from tests.results.test_journal import COMPARED, SIMULATED, SUMMARY, measured
 
@@ -81,7 +81,7 @@ def test_json_that_is_none_or_says_two_things_is_refused(edit: Callable[[str], s
 
 def test_every_kind_of_record_has_the_strict_types() -> None:
     """Also of those that are added later: a field of a type that takes anything must be a mapping with a shape."""
-    for cls in _record_types().values():
+    for cls in KINDS.values():
         assert cls.__pydantic_config__["strict"]
         assert not [f.name for f in fields(cls) if f.type in ("Any", Any, "object")], cls
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from commbench.results.journal import Journal, read_records
-from commbench.results.records import record_from_json
+from commbench.results.kinds import record_from_json
 from commbench.results.tensor_parallel_records import TensorParallelCompared
 from commbench.validate.tensor_parallel import compare_tensor_parallel, twin
 from tests.validate.made_up_blocks import MEBI, TRUTH, alone, block, spans_of

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measured pipelines that nobody measured: spans from anywhere, and passes whose sums are easy."""
 
-from commbench.results.pipeline_records import PipelineMeasured, RankSpans
+from commbench.results.pipeline_records import PipelineMeasured
+from commbench.results.spans import RankSpans
 from commbench.workload.pipeline.schedule import Action, Pass, PipelineSchedule
 from commbench.workload.pipeline.text import to_csv
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from commbench.calibrate.machine import Machine
 from commbench.calibrate.native import NativeMachine
 from commbench.results.records import Measured
-from commbench.results.tensor_parallel_records import CollectiveCount, IterationSpans, TensorParallelMeasured
+from commbench.results.spans import IterationSpans
+from commbench.results.tensor_parallel_records import CollectiveCount, TensorParallelMeasured
 from commbench.validate.tensor_parallel import Place, simulate_iteration
 
 __all__ = ["MEBI", "TRUTH", "alone", "as_the_machine_has_it", "block", "spans_of"]

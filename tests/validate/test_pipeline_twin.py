@@ -3,8 +3,9 @@
 
 import pytest
 
+from commbench.results.kinds import record_from_json
 from commbench.results.pipeline_records import PipelineSimulated
-from commbench.results.records import record_from_json
+from commbench.results.spans import Span
 from commbench.validate.pipeline import FREE, LatencyNetwork, compare_pipeline, simulate_pipeline, twin
 from commbench.workload.pipeline.bubble import bubble_of
 from commbench.workload.pipeline.registry import build_pipeline
@@ -83,7 +84,7 @@ def test_what_no_cause_explains_is_the_host_and_may_fail() -> None:
     schedule = build_pipeline("1f1b", 4, 8)
     ideal = simulate_pipeline(schedule, unit_times, FREE)
     stretched = tuple(
-        tuple((s, kind, k, 1.2 * begin, 1.2 * begin + (end - begin)) for s, kind, k, begin, end in rank)
+        tuple(Span(s, kind, k, 1.2 * begin, 1.2 * begin + (end - begin)) for s, kind, k, begin, end in rank)
         for rank in ideal
     )
     compared = compare_pipeline(measured(schedule, stretched))

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of ``sim train``: from the command line and a file to a plan."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from commbench.errors import InputError, unknown
+from commbench.errors import InputError
+from commbench.experiments.reader import KeyPath, read_keys
 
 if TYPE_CHECKING:
     from commbench.results.steps import SimulatedStep
@@ -25,50 +26,50 @@ __all__ = ["StepOptions", "plan_of", "read_options", "simulate_options"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOptions:
-    """As ``commbench sim train --help`` has them; None where nothing is given and nothing is assumed."""
+    """The options of ``sim train`` with their help; None where nothing is given and nothing is assumed."""
 
-    model: str | None = None
-    topology: str | None = None
-    ranks: int | None = None
-    tp: int = 1
-    cp: int = 1
-    ep: int = 1
-    dp: int = 1
-    pp: int = 1
-    rank_order: str = "tp-cp-ep-dp-pp"
-    microbatch: int | None = None
-    global_batch: int | None = None
-    sequence: int | None = None
-    positions: int | None = None
-    schedule: str = "1f1b"
-    stages_per_rank: int | None = None
-    layers: str = ""
-    device: str | None = None
-    dtype: str = "bf16"
-    matrix_efficiency: float | None = None
-    gemm_table: str | None = None
-    attention_efficiency: float | None = None
-    memory_efficiency: float | None = None
-    assume_efficiencies: bool = False
-    memory_margin: str | None = None
-    attention: str = "causal"
-    flash: bool = True
-    recompute: str = "none"
-    sequence_parallel: bool = False
-    zero: int = 0
-    precision: str = "megatron-bf16"
-    bucket: str = "25M"
-    overlap_tensor: bool = False
-    scatter_gather: bool = False
-    ring: str = "ring"
-    slowdown: float = 1.0
-    routing: str | None = None
-    placement: str = "linear"
-    seed: int = 0
-    engine: str = "compiled"
-    scenario: str | None = None
-    jitter: float = 0.0
-    unfolded: bool = False
+    model: Annotated[str | None, "A preset, for example gpt3-175b."] = None
+    topology: Annotated[str | None, "A name from topologies/ or a path."] = None
+    ranks: Annotated[int | None, "World size; all endpoints if left out."] = None
+    tp: Annotated[int, "Tensor-parallel degree [1]."] = 1
+    cp: Annotated[int, "Context-parallel degree [1]."] = 1
+    ep: Annotated[int, "Expert-parallel degree, within cp x dp [1]."] = 1
+    dp: Annotated[int, "Data-parallel degree [1]."] = 1
+    pp: Annotated[int, "Pipeline-parallel degree [1]."] = 1
+    rank_order: Annotated[str, "Axes, nearest ranks first [tp-cp-ep-dp-pp]."] = "tp-cp-ep-dp-pp"
+    microbatch: Annotated[int | None, "Sequences of a microbatch."] = None
+    global_batch: Annotated[int | None, "Sequences of a step."] = None
+    sequence: Annotated[int | None, "Tokens of a sequence; the model's own if left out."] = None
+    positions: Annotated[int | None, "Learned positions of a model that has them; its own if left out."] = None
+    schedule: Annotated[str, "Pipeline schedule: a name, or a .csv file of torch's [1f1b]."] = "1f1b"
+    stages_per_rank: Annotated[int | None, "Pipeline stages on every rank; the schedule's own if left out."] = None
+    layers: Annotated[str, "Layers of every stage, by commas; evenly if left out."] = ""
+    device: Annotated[str | None, "For example h100-sxm5-80gb, its beginning or a file; the hosts' own."] = None
+    dtype: Annotated[str, "Of products: bf16, fp16, fp8 ... [bf16]."] = "bf16"
+    matrix_efficiency: Annotated[float | None, "Share of peak FLOP/s that products with weights reach."] = None
+    gemm_table: Annotated[str | None, "The same by shape, from measured products (commbench run gemm)."] = None
+    attention_efficiency: Annotated[float | None, "Share of peak FLOP/s that attention cores reach."] = None
+    memory_efficiency: Annotated[float | None, "Share of memory bandwidth that everything else reaches."] = None
+    assume_efficiencies: Annotated[bool, "Usual ones of GPUs where none are given."] = False
+    memory_margin: Annotated[str | None, "For context, buffers and fragments; the device's own if left out."] = None
+    attention: Annotated[str, "causal or full [causal]."] = "causal"
+    flash: Annotated[bool, "Attention as one kernel [flash]."] = True
+    recompute: Annotated[str, "none, selective or full [none]."] = "none"
+    sequence_parallel: Annotated[bool, "Norms and residuals split over tp too."] = False
+    zero: Annotated[int, "ZeRO stage, 0 to 3 [0]."] = 0
+    precision: Annotated[str, "Bytes per parameter [megatron-bf16]."] = "megatron-bf16"
+    bucket: Annotated[str, "Least size of a bucket of gradients [25M, as torch]."] = "25M"
+    overlap_tensor: Annotated[bool, "Tensor collectives run beside the gradients of their product."] = False
+    scatter_gather: Annotated[bool, "Tensor ranks send shares of a stage's output and gather them."] = False
+    ring: Annotated[str, "Algorithm of all-reduce, reduce-scatter and all-gather [ring]."] = "ring"
+    slowdown: Annotated[float, "Compute beside a collective takes this many times as long [1: no slower]."] = 1.0
+    routing: Annotated[str | None, "ecmp, d-mod-k or rail-aware; the topology's own."] = None
+    placement: Annotated[str, "linear or random [linear]."] = "linear"
+    seed: Annotated[int, "Of ECMP, random placement and jitter [0]."] = 0
+    engine: Annotated[str, "compiled or reference [compiled]."] = "compiled"
+    scenario: Annotated[str | None, "YAML file of slow ranks and slower links."] = None
+    jitter: Annotated[float, "Compute varies by up to this share, by the seed [0]."] = 0.0
+    unfolded: Annotated[bool, "Simulate every rank by itself."] = False
 
 
 _HOW_TO_GIVE = {
@@ -93,47 +94,23 @@ def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:
     """
     from commbench.yaml_reader import problems_text, read_yaml
 
-    known = {f.name: f.type for f in fields(StepOptions)}
     values: dict[str, Any] = {}
     if file is not None:
-        document, problems = read_yaml(file, InputError, example="model: gpt3-175b", words=_MUST), []
-        for key, value in document.data.items():
-            name = key.replace("-", "_")
-            try:
-                values[name] = _typed(key, value, known[name]) if name in known else _unknown(key, list(known))
-            except InputError as error:
-                problems.append((document.line([key]), str(error)))
+        document = read_yaml(file, InputError, example="model: gpt3-175b", words=_MUST)
+        problems: list[tuple[KeyPath, str]] = []
+        values = read_keys(StepOptions, (((key,), value) for key, value in document.data.items()), problems)
         if problems:
-            raise InputError(problems_text(str(file), problems))
+            raise InputError(problems_text(str(file), [(document.line(path), problem) for path, problem in problems]))
     return StepOptions(**(values | {key: value for key, value in given.items() if value is not None}))
 
 
-def _unknown(key: str, known: Sequence[str]) -> NoReturn:
-    names = [name.replace("_", "-") for name in known]
-    shown = key if len(key) <= _MOST_SHOWN else f"{key[:_MOST_SHOWN]}..."
-    raise InputError(f"key {shown!r} {unknown(key, names)}")
-
-
-_SEVERAL_STAGES = ("interleaved-1f1b", "looped-bfs")  # pointless with one stage per rank
 _MUST = {
     "recompute": "none, selective or full",
     "attention": "causal or full",
     "zero": "0, 1, 2 or 3",
 }
 """Of options with few values: what they may be, where something of another type stands."""
-_TYPES = {int: "a whole number", float: "a number", str: "text (in quotes)", bool: "true or false"}
-
-
-def _typed(place: str, value: object, wanted: Any) -> object:
-    types = [one for one in (get_args(wanted) or (wanted,)) if one is not type(None)]
-    if str in types and isinstance(value, list):  # layers: [6, 6]
-        return ",".join(map(str, value))
-    if float in types and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, bool) != (bool in types) or not isinstance(value, tuple(types)):
-        shown = repr(value) if len(repr(value)) <= _MOST_SHOWN else f"{repr(value)[:_MOST_SHOWN]}..."
-        raise InputError(f"{place}: {shown} must be {_MUST.get(place.replace('-', '_'), _TYPES[types[0]])}")
-    return value
+_SEVERAL_STAGES = ("interleaved-1f1b", "looped-bfs")  # pointless with one stage per rank
 
 
 def _check_given(options: StepOptions, device: str) -> None:
@@ -161,7 +138,6 @@ _EXAMPLE = (
     "commbench sim train --model gpt3-1.3b --topology dgx-h100 --tp 2 --dp 4 --microbatch 1 --global-batch 32 "
     "--device h100-sxm5-80gb --assume-efficiencies"
 )
-_MOST_SHOWN = 40
 _MOST = {
     "ranks": 2**20, "tp": 2**12, "cp": 2**12, "ep": 2**16, "dp": 2**20, "pp": 2**12, "microbatch": 2**16,
     "global_batch": 2**24, "sequence": 2**24, "positions": 2**24, "stages_per_rank": 2**10,
@@ -191,8 +167,8 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
         InputError: whatever is missing or does not fit; names option, value and rule.
     """
     from commbench.cluster import make_cluster
+    from commbench.experiments.simulated import scenario_of
     from commbench.libraries.ideal import Ideal
-    from commbench.lowering.scenario import Scenario
     from commbench.results.run_id import new_run_id
     from commbench.topology.load import load_fabric
     from commbench.training.simulate import simulate_step
@@ -208,10 +184,6 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
         margin = plan.device.other("memory_margin", "or give --memory-margin")
     if not 0 <= options.jitter <= 1:
         raise InputError(f"--jitter {options.jitter:g}: must be from 0 to 1, a share of what compute lasts")
-    scenario = None
-    if options.scenario or options.jitter:
-        base = Scenario() if options.scenario is None else Scenario.load(options.scenario)
-        scenario = replace(base, jitter=options.jitter or base.jitter, seed=options.seed)
     rings = dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), options.ring)
     return simulate_step(
         plan,
@@ -225,7 +197,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
         Ideal(algorithms={**rings, "all-to-all": "direct"}, channels=None),
         engine=options.engine,
         slowdown=options.slowdown,
-        scenario=scenario,
+        scenario=scenario_of(options.scenario, options.jitter, options.seed),
         unfolded=options.unfolded,
         margin_bytes=margin,
         run_id=new_run_id(),

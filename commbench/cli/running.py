@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``run COLLECTIVE``, or one of the words that have options of their own; and what those commands share."""
+"""What the commands behind ``run`` share: options, the seat and the journal of a run, and the run itself."""
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from commbench.errors import InputError
 from commbench.terminal import tell
@@ -19,13 +18,10 @@ if TYPE_CHECKING:
     from commbench.results.records import Record
 
 __all__ = [
-    "EPILOG",
-    "OTHERS",
     "Backend",
     "Check",
     "Iters",
     "Nproc",
-    "RunWhat",
     "Warmup",
     "command_app",
     "journal",
@@ -34,8 +30,6 @@ __all__ = [
 ]
 
 MOST_RANKS = 1024  # that are started here
-OTHERS = "pipeline, tensor-parallel, gemm, overlap"
-EPILOG = f"{OTHERS} have options of their own: commbench run pipeline --help."
 
 Nproc = Annotated[
     int | None, typer.Option("--nproc", "-g", "--np", "-np", help="Ranks to start here.", show_default=False)
@@ -49,25 +43,6 @@ Check = Annotated[bool, typer.Option("--check/--no-check", help="Check the value
 def command_app() -> typer.Typer:
     """An application of one command, for a word behind ``run``."""
     return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-class RunWhat(TyperCommand):
-    """``run COLLECTIVE``, unless the first word is one that has a command of its own."""
-
-    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """The context of the command that is meant."""
-        from commbench.cli import run_gemm, run_overlap, run_pipeline, run_tensor_parallel
-
-        apps = {
-            "pipeline": run_pipeline.app,
-            "tensor-parallel": run_tensor_parallel.app,
-            "gemm": run_gemm.app,
-            "overlap": run_overlap.app,
-        }
-        if not args or args[0] not in apps:
-            return super().make_context(info_name, args, parent, **extra)
-        command = typer.main.get_command(apps[args[0]])
-        return command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
 
 
 def ranks_of(nproc: int | None, default: int) -> "tuple[Seat | None, int]":

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Simulated collectives: from the options of ``commbench sim`` to one simulation a size."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from commbench.cluster import make_cluster
+from commbench.collectives.algorithms.load import load_any
+from commbench.collectives.registry import DEFAULTS
+from commbench.collectives.sizes import dtype_bytes
+from commbench.experiments.collective import Sizes, sizes_of
+from commbench.lowering.scenario import Scenario
+from commbench.results.run_id import new_run_id
+from commbench.sim.collective import Simulation, simulate_collective
+from commbench.topology.fabric import Fabric
+from commbench.topology.faults import SlowRank
+from commbench.topology.jobs import deal
+from commbench.topology.load import load_fabric
+from commbench.topology.summary import network_rate
+from commbench.units import rate_unit
+
+__all__ = ["CollectiveCase", "CollectiveOptions", "prepare", "scenario_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveOptions:
+    """As ``commbench sim --help`` has them, but for the sizes; ``collective`` as it is spelt there."""
+
+    collective: str
+    topology: str
+    algorithm: str | None = None
+    ranks: int | None = None
+    slices: int | None = None
+    channels: int = 1
+    root: int = 0
+    group: int | None = None
+    dtype: str = "float32"
+    routing: str | None = None
+    placement: str = "linear"
+    ranks_per_host: int | None = None
+    jobs: str | None = None
+    seed: int = 0
+    detail: str = "transfer"
+    engine: str = "compiled"
+    scenario: str | None = None
+    jitter: float = 0.0
+    links: bool = False
+
+
+_PASSED_ON = (
+    *("slices", "channels", "root", "group", "routing", "placement", "ranks_per_host", "jobs", "seed"),
+    *("detail", "engine", "links"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectiveCase:
+    """A collective that can be simulated at some sizes.
+
+    Attributes:
+        sizes_bytes: that were asked for and can be had. element_bytes: of one element.
+        unit: bytes/s and name of the unit in which the bandwidths of this fabric read well.
+        run: simulates one size; takes ``hints`` and ``progress`` of
+            :func:`commbench.sim.collective.simulate_collective`.
+    """
+
+    sizes_bytes: tuple[int, ...]
+    element_bytes: int
+    unit: tuple[float, str]
+    run: Callable[..., Simulation]
+
+
+def prepare(
+    options: CollectiveOptions, sizes: Sequence[Sizes], tell: Callable[[str], None], run_id: str = ""
+) -> CollectiveCase:
+    """Load what the options name; ``tell`` hears notes. Left out, ``run_id`` is new.
+
+    Raises:
+        InputError: whatever does not fit; names option, value and rule.
+    """
+    fabric, element_bytes = load_fabric(options.topology), dtype_bytes(options.dtype)
+    given: dict[str, Any] = {name: getattr(options, name) for name in _PASSED_ON}
+    given |= {"num_ranks": options.ranks, "element_bytes": element_bytes, "keep_trace": False}
+    given |= {"scenario": _scenario(options, fabric, tell), "run_id": run_id or new_run_id()}
+    cluster = make_cluster(
+        fabric,
+        num_ranks=options.ranks,
+        placement=options.placement,
+        ranks_per_host=options.ranks_per_host,
+        routing=options.routing,
+        seed=options.seed,
+    )
+    world = cluster.num_ranks if options.jobs is None else max(map(len, deal(options.jobs, cluster.num_ranks)))
+    found = (size for each in sizes for size in sizes_of(options.collective, world, element_bytes, each, tell))
+    algorithm = load_any(options.collective, options.algorithm or DEFAULTS[options.collective])
+
+    def run(size_bytes: int, **how: Any) -> Simulation:
+        return simulate_collective(
+            fabric, options.collective, algorithm, size_bytes, cluster=cluster, **given, **how
+        )
+
+    return CollectiveCase(tuple(dict.fromkeys(found)), element_bytes, rate_unit(network_rate(fabric)), run)
+
+
+def _scenario(options: CollectiveOptions, fabric: Fabric, tell: Callable[[str], None]) -> Scenario | None:
+    """What disturbs the run. Told: a rank is slow at what costs nothing on this fabric."""
+    scenario = scenario_of(options.scenario, options.jitter, options.seed)
+    costs = fabric.costs
+    free = not (costs.message_overhead_ps or costs.reduction_ps_per_byte)
+    if scenario is not None and free and any(isinstance(fault, SlowRank) for fault in scenario.faults):
+        tell(
+            f"note: {scenario.origin}: slow-rank changes nothing on {fabric.name}, whose messages and additions cost "
+            "nothing: give it costs"
+        )
+    return scenario
+
+
+def scenario_of(file: str | None, jitter: float, seed: int) -> Scenario | None:
+    """A file of faults, jitter, or both; None if there is neither."""
+    if file is None:
+        return Scenario(jitter=jitter, seed=seed) if jitter else None
+    return Scenario.load(file, jitter=jitter, seed=seed)

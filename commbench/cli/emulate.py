@@ -215,14 +215,14 @@ def _setting(
 
 def _observer(plan: "Plan", number: int, num_jobs: int, json: bool) -> "Observer":
     """What shows a job: its records as JSON, or nccl-tests' table, with several jobs each row under its number."""
-    from commbench.live.console import JsonLines, Table
+    from commbench.live.console import JsonLines, RunTable
 
-    class JobTable(Table):
+    class JobTable(RunTable):
         def measured(self, record: "Measured") -> None:
             put(f"# job {number}:")
             super().measured(record)
 
-    return JsonLines() if json else Table(plan) if num_jobs == 1 else JobTable(plan)
+    return JsonLines() if json else RunTable(plan) if num_jobs == 1 else JobTable(plan)
 
 
 def _measure(

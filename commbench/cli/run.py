@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from commbench.collectives.algorithm import Algorithm, Request
     from commbench.collectives.schedule import Schedule
     from commbench.live.plan import Plan
-    from commbench.live.seat import Seat
+    from commbench.live.rank_info import RankInfo
 
 __all__ = ["NATIVE", "Asked", "run"]
 
@@ -75,7 +75,7 @@ def run(
 ) -> None:
     """Measure a collective: nccl-tests' table on stdout, every sample in a journal."""
     from commbench.live.backend import may_find_gpus
-    from commbench.live.console import JsonLines, Table
+    from commbench.live.console import JsonLines, RunTable
     from commbench.live.measure import require_right
     from commbench.live.plan import Plan, default_out
     from commbench.live.suite import InTurn, Suite
@@ -83,7 +83,7 @@ def run(
     from commbench.results.run_id import new_run_id
 
     names = _every(algorithm) if collective == EVERY else [require_collective(collective, f"{EVERY}, {OTHERS}")]
-    seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
+    info, ranks = ranks_of(nproc, _DEFAULT_RANKS)
     sizes = (minbytes, maxbytes, stepfactor, stepbytes)
     run_id = new_run_id()
     out = out or default_out(run_id, collective, Path(algorithm).stem)
@@ -92,19 +92,19 @@ def run(
 
     def plan(name: str) -> Plan:
         asked = Asked(name, algorithm, sizes, dtype, _root_of(name, root, len(names)), slices, channels, group)
-        shape = asked.shape(ranks, ranks_per_host=_ranks_per_host(seat, ranks))
+        shape = asked.shape(ranks, ranks_per_host=_ranks_per_host(info, ranks))
         return Plan(**shape, **shared, out=out, run=run_id)  # type: ignore[arg-type]
 
     plans = tuple(plan(name) for name in names)
-    if seat is None and not may_find_gpus(backend):
+    if info is None and not may_find_gpus(backend):
         for each in plans:
             _require_memory(each)
     if json:
-        found = run_here(plans[0] if len(plans) == 1 else Suite.of(plans), seat, JsonLines())
+        found = run_here(plans[0] if len(plans) == 1 else Suite.of(plans), info, JsonLines())
     elif len(plans) == 1:
-        found = run_here(plans[0], seat, Table(plans[0]))
+        found = run_here(plans[0], info, RunTable(plans[0]))
     else:
-        found = run_here(Suite.of(plans), seat, InTurn({each.collective: Table(each) for each in plans}))
+        found = run_here(Suite.of(plans), info, InTurn({each.collective: RunTable(each) for each in plans}))
     require_right([record for record in found if isinstance(record, Measured)])
 
 
@@ -243,8 +243,8 @@ def schedules_for(chosen: "Algorithm", request: "Request", sizes: Sequence[int])
     return every[0] if all(schedule == every[0] for schedule in every) else tuple(every)
 
 
-def _ranks_per_host(seat: "Seat | None", num_ranks: int) -> int:
+def _ranks_per_host(info: "RankInfo | None", num_ranks: int) -> int:
     """Ranks on each host as the launcher says; all of them where they are started here, 1 where nobody says."""
-    if seat is None:
+    if info is None:
         return num_ranks
-    return 1 if seat.local_size is None else seat.local_size
+    return 1 if info.local_size is None else info.local_size

@@ -40,7 +40,7 @@ def overlap(
     from commbench.results.device_records import OverlapMeasured
     from commbench.units import parse_size
 
-    seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
+    info, ranks = ranks_of(nproc, _DEFAULT_RANKS)
     run, out = journal(out, "overlap")
     job = OverlapJob(
         ranks=ranks,
@@ -57,7 +57,7 @@ def overlap(
         dtype=dtype,
         size_bytes=parse_size(size),
     )
-    for record in run_here(job, seat):
+    for record in run_here(job, info):
         if isinstance(record, OverlapMeasured):
             typer.echo(record.to_json()) if json else put(overlap_table(record))
 

@@ -84,7 +84,7 @@ def pipeline(
     check: Check = True,
 ) -> None:
     """Measure the bubble of a pipeline schedule on live ranks, and simulate it with the measured durations."""
-    seat, ranks = ranks_of(nproc, DEFAULT_RANKS)
+    info, ranks = ranks_of(nproc, DEFAULT_RANKS)
     run, path = journal(out, f"pipeline-{Path(schedule).name}")
     job = make_job(
         schedule,
@@ -109,7 +109,7 @@ def pipeline(
         join_timeout=join_timeout,
         check=check,
     )
-    twins = compare_all(run_here(job, seat), job.out, max_points=max_points, max_error=max_error)
+    twins = compare_all(run_here(job, info), job.out, max_points=max_points, max_error=max_error)
     show(twins, json, max_points=max_points, max_error=max_error)
 
 

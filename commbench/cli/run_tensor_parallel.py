@@ -81,7 +81,7 @@ def tensor_parallel(
     """Split a transformer block over all ranks; check its gradients, count, time and simulate what it sends."""
     from commbench.live.job import METHODS, TensorParallelJob
 
-    seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
+    info, ranks = ranks_of(nproc, _DEFAULT_RANKS)
     if method not in (*METHODS, "both"):
         raise InputError(f"--method {method!r} is unknown; known: {', '.join(METHODS)}, both")
     if sequence_parallel not in _WITH:
@@ -106,7 +106,7 @@ def tensor_parallel(
         methods=METHODS if method == "both" else (method,),
         sequence_parallel=_WITH[sequence_parallel],
     )
-    twins, alone = compare_all(run_here(job, seat), out, max_error)
+    twins, alone = compare_all(run_here(job, info), out, max_error)
     lines = [record.to_json() for record in alone] + [line for both in twins for line in _lines(both)]
     if twins:
         typer.echo("\n".join(lines)) if json else put(tensor_parallel_table(twins, alone))

@@ -21,7 +21,7 @@ from types import TracebackType
 
 from commbench.emulate.lab import Lab
 from commbench.errors import RunError
-from commbench.live.gate import Gate
+from commbench.live.job_barrier import JobBarrier
 from commbench.live.plan import Plan
 from commbench.live.start import module_command
 from commbench.results.journal import read_records
@@ -90,17 +90,17 @@ class Crew:
         self._runs += 1
         folder = Path(self._folder.name, f"run{self._runs}")
         folder.mkdir()
-        gates = [Gate(folder, number, len(tasks)) for number in range(len(tasks))]
+        barriers = [JobBarrier(folder, number, len(tasks)) for number in range(len(tasks))]
         for number, task in enumerate(tasks):
             order = {
                 "plan": task.plan.to_json(),
                 "store": str(folder / f"store{number}"),
                 "out": str(folder / f"records{number}.jsonl"),
                 "timeout_s": timeout_s + _BEYOND_S,
-                "variables": dict(gates[number].variables) if len(tasks) > 1 else {},
+                "variables": dict(barriers[number].variables) if len(tasks) > 1 else {},
             }
-            for seat, rank in enumerate(task.ranks):
-                self._send(rank, {**order, "rank": seat})
+            for own, rank in enumerate(task.ranks):
+                self._send(rank, {**order, "rank": own})
         self._wait([rank for task in tasks for rank in task.ranks], timeout_s)
         files = [folder / f"records{number}.jsonl" for number in range(len(tasks))]
         return [[r for r in read_records(file) if isinstance(r, Measured)] for file in files]

@@ -14,11 +14,11 @@ from commbench.emulate.lab import Lab
 from commbench.emulate.state import Process, process
 from commbench.emulate.watch import blank, size_of
 from commbench.errors import CommbenchError, InputError, RunError
-from commbench.live.gate import Gate
-from commbench.live.job import Job as LiveJob
+from commbench.live.job import LiveJob
+from commbench.live.job_barrier import JobBarrier
 from commbench.live.measure import run_job
 from commbench.live.observe import Observer, SessionFacts
-from commbench.live.progress import Place
+from commbench.live.progress import Position
 from commbench.results.records import Measured, Record
 from commbench.topology.faults import FaultScript
 from commbench.topology.jobs import deal
@@ -75,7 +75,7 @@ def run_jobs(
         InputError: the ranks found a plan unusable.
         RunError: a rank died, hung or failed, killed by a fault among them; all other jobs were ended.
     """
-    with tempfile.TemporaryDirectory(prefix="commbench-gate-") as folder:
+    with tempfile.TemporaryDirectory(prefix="commbench-barrier-") as folder:
         crew = _Crew(lab, jobs, Path(folder), faults, first_plane, tell)
         return crew.run()
 
@@ -94,7 +94,7 @@ class _Crew:
     ) -> None:
         self._lab = lab
         self._jobs = jobs
-        self._gates = [Gate(folder, number, len(jobs)) for number in range(len(jobs))]
+        self._gates = [JobBarrier(folder, number, len(jobs)) for number in range(len(jobs))]
         self._records: list[list[Record]] = [[] for _ in jobs]
         self._errors: list[BaseException] = []
         self._pids: dict[int, Process] = {}
@@ -164,7 +164,7 @@ class _Crew:
             self._lab.note_processes(pids, "rank")
             self._pids.update({rank: process(pid, "rank") for rank, pid in zip(job.ranks, pids, strict=True)})
 
-    def moved(self, place: Place) -> None:
+    def moved(self, place: Position) -> None:
         """A job goes on."""
         if self._clock is not None and place.timed_at_s:
             with self._lock:
@@ -198,7 +198,7 @@ class _Listener(Observer):
     def started(self, facts: SessionFacts) -> None:
         self._crew.say(lambda: self._job.observer.started(facts))
 
-    def moved(self, place: Place) -> None:
+    def moved(self, place: Position) -> None:
         self._crew.moved(place)
         self._crew.say(lambda: self._job.observer.moved(place))
 

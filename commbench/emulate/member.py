@@ -18,7 +18,7 @@ from commbench.live.child import die_with_parent
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
 from commbench.live.progress import Progress
-from commbench.live.seat import Seat
+from commbench.live.rank_info import RankInfo
 
 __all__ = ["main"]
 
@@ -41,13 +41,13 @@ def main(says: int) -> int:
     return 0
 
 
-def _place(order: dict[str, Any]) -> tuple[Plan, Seat]:
+def _place(order: dict[str, Any]) -> tuple[Plan, RankInfo]:
     """What to run, and as whom; sets the variables of this run."""
     os.environ.pop("COMMBENCH_GATE", None)
     os.environ.update(order["variables"])
     plan = replace(Plan.from_json(order["plan"]), out=Path(order["out"]))
     rank = order["rank"]
-    return plan, Seat("commbench", rank, plan.ranks, local_rank=rank, store=Path(order["store"]))
+    return plan, RankInfo("commbench", rank, plan.ranks, local_rank=rank, store=Path(order["store"]))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from commbench.live.timing import Clock
 
-__all__ = ["AUTO", "BACKENDS", "Backend", "Gloo", "Nccl", "Pair", "Post", "Transfer", "may_find_gpus", "usable"]
+__all__ = ["AUTO", "BACKENDS", "Backend", "Gloo", "Nccl", "Pair", "Post", "Posting", "may_find_gpus", "usable"]
 
 AUTO = "auto"
 """The first of :data:`BACKENDS` that every rank has a device for."""
@@ -35,7 +35,7 @@ Post = Callable[[], list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Transfer:
+class Posting:
     """One send or receive; ``tensor`` is where the data stands or lands, ``peer`` the other's rank in the group."""
 
     sends: bool
@@ -87,7 +87,7 @@ class Backend(ABC):
         """The group for the messages of each pair of ranks, connected; every rank calls this, with the same pairs."""
 
     @abstractmethod
-    def bind(self, transfers: Iterable[Transfer], group: "dist.ProcessGroup") -> Post:
+    def bind(self, transfers: Iterable[Posting], group: "dist.ProcessGroup") -> Post:
         """What posts these transfers together, prepared as far as it can be."""
 
     @abstractmethod
@@ -139,7 +139,7 @@ class Gloo(Backend):
         """The group that is there: its messages do not wait for each other."""
         return dict.fromkeys(pairs, data)
 
-    def bind(self, transfers: Iterable[Transfer], group: "dist.ProcessGroup") -> Post:
+    def bind(self, transfers: Iterable[Posting], group: "dist.ProcessGroup") -> Post:
         """One by one; ``dist.isend`` ends in ``group.send`` too, 10 us later.
 
         Receives come first: gloo's sender waits for a notice that the receiver is ready (docs/gloo.md), and behind the
@@ -227,12 +227,12 @@ class Nccl(Backend):
         for (sender, receiver), group in groups.items():
             if rank in (sender, receiver):
                 peer = dist.get_group_rank(group, receiver if rank == sender else sender)
-                for work in self.bind([Transfer(rank == sender, first, peer)], group)():
+                for work in self.bind([Posting(rank == sender, first, peer)], group)():
                     work.wait()
         self.clock(device).settle()
         return groups
 
-    def bind(self, transfers: Iterable[Transfer], group: "dist.ProcessGroup") -> Post:
+    def bind(self, transfers: Iterable[Posting], group: "dist.ProcessGroup") -> Post:
         """As one group."""
         import torch.distributed as dist
 

@@ -14,12 +14,12 @@ from commbench.collectives.spec import get_collective
 from commbench.live.backend import BACKENDS
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
-from commbench.live.progress import Place
+from commbench.live.progress import Position
 from commbench.results.records import Measured
 from commbench.terminal import put, tell
 from commbench.units import GB, format_bytes, format_figure, rate_unit
 
-__all__ = ["JsonLines", "Table", "header_lines", "row", "session_notes"]
+__all__ = ["JsonLines", "RunTable", "header_lines", "row", "session_notes"]
 
 _TITLES = ("size", "count", "type", "redop", "root", "time", "algbw", "busbw", "spread", "#wrong")
 _WIDTHS = (10, 10, 8, 5, 4, 8, 7, 7, 6, 6)
@@ -106,7 +106,7 @@ class JsonLines(Observer):
         print(record.to_json(), flush=True)
 
 
-class Table(Observer):
+class RunTable(Observer):
     """A table on stdout, row by row, with a bar on stderr when a terminal watches."""
 
     def __init__(self, plan: Plan) -> None:
@@ -135,7 +135,7 @@ class Table(Observer):
             self._task = self._bar.add_task("", total=len(self._plan.sizes_bytes))
             self._bar.start()
 
-    def moved(self, place: Place) -> None:
+    def moved(self, place: Position) -> None:
         """Move the bar."""
         if self._bar is None or time.monotonic() - self._drawn_at < _BAR_S:
             return

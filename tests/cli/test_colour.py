@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from commbench.live.console import Table
+from commbench.live.console import RunTable
 from commbench.live.plan import Plan
 from tests.report import samples
 
@@ -80,7 +80,7 @@ def test_a_verdict_and_a_row_with_wrong_values_are_red(
     fell, fine = capsys.readouterr().out.splitlines()
     assert "31mFELL SHORT" in fell
     assert "32mok" in fine
-    table = Table(Plan(collective="all-reduce", ranks=4, sizes_bytes=(65536,), out=Path("x"), run="r"))
+    table = RunTable(Plan(collective="all-reduce", ranks=4, sizes_bytes=(65536,), out=Path("x"), run="r"))
     table.measured(samples.measured(size=65536, wrong=3))
     table.measured(samples.measured(size=65536, wrong=0))
     wrong, right = capsys.readouterr().out.splitlines()

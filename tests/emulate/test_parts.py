@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the lab decides without a kernel: ranks of jobs, rates that a machine carries, what is on record, gates."""
+"""What the lab decides without a kernel: ranks of jobs, rates that a machine carries, what is on record, barriers."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from commbench.emulate.jobs import jobs_of
 from commbench.emulate.preflight import LADDER, Capacity, Idleness, fitting, require_carried
 from commbench.emulate.state import LabState, Process, clean, list_labs, process, state_folder, write
 from commbench.errors import InputError, RunError
-from commbench.live.gate import Gate
+from commbench.live.job_barrier import JobBarrier
 from tests.emulate.fabrics import MBIT, leaf_spine, plan_of, topology_of
 
 EIGHT = topology_of({"kind": "star", "hosts": 8})
@@ -220,13 +220,13 @@ def test_runs_meet_at_the_gate_before_every_size(tmp_path: Path) -> None:
     order: list[tuple[str, int, int]] = []
 
     def go(number: int, rounds: int) -> None:
-        gate = Gate.of(Gate(tmp_path, number, 2).variables)
-        assert gate is not None
+        job_barrier = JobBarrier.of(JobBarrier(tmp_path, number, 2).variables)
+        assert job_barrier is not None
         for turn in range(rounds):
             order.append(("came", number, turn))
-            gate.wait(lambda: None)
+            job_barrier.wait(lambda: None)
             order.append(("passed", number, turn))
-        gate.leave()
+        job_barrier.leave()
 
     threads = [threading.Thread(target=go, args=(number, rounds)) for number, rounds in ((0, 3), (1, 2))]
     for thread in threads:
@@ -237,4 +237,4 @@ def test_runs_meet_at_the_gate_before_every_size(tmp_path: Path) -> None:
         came = max(order.index(("came", number, turn)) for number in range(2))
         assert came < min(order.index(("passed", number, turn)) for number in range(2))
     assert ("passed", 0, 2) in order
-    assert Gate.of({}) is None
+    assert JobBarrier.of({}) is None

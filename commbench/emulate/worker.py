@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process of a crew, a program with argument ``FD``; orders come by stdin, answers go to ``FD``.
+"""One process of a pool, a program with argument ``FD``; orders come by stdin, answers go to ``FD``.
 
 An order is a line of JSON: a plan, this process's rank in it, and where the ranks meet. The answer is "ok", or what
 went wrong.
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from commbench.emulate.priority import hurry
+from commbench.emulate.priority import take_realtime_priority
 from commbench.errors import CommbenchError
 from commbench.live.child import die_with_parent
 from commbench.live.observe import Observer
@@ -28,7 +28,7 @@ def main(says: int) -> int:
     die_with_parent()
     from commbench.live import worker
 
-    hurry()
+    take_realtime_priority()
     os.write(says, b"ok\n")
     for line in sys.stdin:
         order = json.loads(line)

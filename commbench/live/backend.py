@@ -61,30 +61,30 @@ class Backend(ABC):
     streams: ClassVar[bool]
     tags: ClassVar[bool]
 
-    @abstractmethod
     def lacks(self, local_rank: int) -> str:
         """Why a rank cannot use it, by its number among those of its host; "" if it can."""
+        return ""
 
     @abstractmethod
     def take_device(self, local_rank: int) -> "torch.device":
         """The rank's device, from now on the process's own."""
 
-    @abstractmethod
     def facts(self, device: "torch.device") -> dict[str, Any]:
-        """What it runs on, for the environment of a record."""
+        """What it runs on, for the environment of a record, where the machine's own facts do not say it."""
+        return {}
 
-    @abstractmethod
     def open(self, control: "dist.ProcessGroup", timeout_s: float) -> "dist.ProcessGroup":
         """The group for data, of the ranks of the gloo group ``control``; every rank calls this.
 
         Where ranks have waited for ``timeout_s``, gloo raises; NCCL ends the process.
         """
+        return control
 
-    @abstractmethod
     def open_pairs(
         self, pairs: Sequence[Pair], data: "dist.ProcessGroup", device: "torch.device", timeout_s: float
     ) -> Mapping[Pair, "dist.ProcessGroup"]:
         """The group for the messages of each pair of ranks, connected; every rank calls this, with the same pairs."""
+        return dict.fromkeys(pairs, data)
 
     @abstractmethod
     def bind(self, transfers: Iterable[Posting], group: "dist.ProcessGroup") -> Post:
@@ -115,29 +115,11 @@ class Gloo(Backend):
 
     name, device_type, streams, tags = "gloo", "cpu", False, True
 
-    def lacks(self, local_rank: int) -> str:
-        """Every host has a CPU."""
-        return ""
-
     def take_device(self, local_rank: int) -> "torch.device":
         """The CPU."""
         import torch
 
         return torch.device("cpu")
-
-    def facts(self, device: "torch.device") -> dict[str, Any]:
-        """Those of the machine say it all."""
-        return {}
-
-    def open(self, control: "dist.ProcessGroup", timeout_s: float) -> "dist.ProcessGroup":
-        """The group that is there."""
-        return control
-
-    def open_pairs(
-        self, pairs: Sequence[Pair], data: "dist.ProcessGroup", device: "torch.device", timeout_s: float
-    ) -> Mapping[Pair, "dist.ProcessGroup"]:
-        """The group that is there: its messages do not wait for each other."""
-        return dict.fromkeys(pairs, data)
 
     def bind(self, transfers: Iterable[Posting], group: "dist.ProcessGroup") -> Post:
         """One by one; ``dist.isend`` ends in ``group.send`` too, 10 us later.

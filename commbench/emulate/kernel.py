@@ -82,7 +82,7 @@ class Kernel:
         self.shaping = shaping
         self._seed = seed
         self._index: dict[tuple[str, str], int] = {}
-        self._cut: set[Port] = set()
+        self._down: set[Port] = set()
 
     def make(self) -> None:
         """Make everything.
@@ -112,17 +112,17 @@ class Kernel:
     def take_down(self, port: Port) -> None:
         """Drop all that would leave by a port from now on."""
         drop = _bpf([(0x06, 0, 0, 2)])  # return TC_ACT_SHOT, linux/pkt_cls.h
-        with _told(f"{port.node} -> {port.peer} cannot be cut"), self._at(port) as ipr:
-            if port not in self._cut:
+        with _told(f"{port.node} -> {port.peer} cannot be taken down"), self._at(port) as ipr:
+            if port not in self._down:
                 self._filter(ipr, port, drop, order=_FOR_DROP, direct=True)
-        self._cut.add(port)
+        self._down.add(port)
 
     def restore(self, port: Port) -> None:
-        """Undo :meth:`cut`."""
-        with _told(f"{port.node} -> {port.peer} cannot be mended"), self._at(port) as ipr:
-            if port in self._cut:
+        """Undo :meth:`take_down`."""
+        with _told(f"{port.node} -> {port.peer} cannot be restored"), self._at(port) as ipr:
+            if port in self._down:
                 ipr.tc("del-filter", "bpf", self._index_of(port), parent=_ROOT, info=_info(_FOR_DROP))
-        self._cut.discard(port)
+        self._down.discard(port)
 
     def counted(self) -> dict[Port, dict[tuple[Pair, int], tuple[int, int]]]:
         """By port, (pair, plane) -> bytes and packets, Ethernet headers counted, that have left by it so far."""

@@ -35,9 +35,9 @@ from commbench.terminal import put, tell
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from commbench.emulate.jobs import Job
-    from commbench.emulate.lab import Lab
+    from commbench.emulate.jobs import EmulatedJob
     from commbench.emulate.preflight import Capacity
+    from commbench.emulate.testbed import Testbed
     from commbench.live.observe import Observer
     from commbench.live.plan import Plan
     from commbench.results.records import Measured
@@ -120,8 +120,8 @@ def run(
 
     gain()  # first of all: what is imported below may start threads
     end_in_order()
-    from commbench.emulate.jobs import Job, jobs_of
-    from commbench.emulate.lab import Lab
+    from commbench.emulate.jobs import EmulatedJob, jobs_of
+    from commbench.emulate.testbed import Testbed
     from commbench.live.measure import require_right
     from commbench.live.plan import Plan, default_out
     from commbench.results.run_id import new_run_id
@@ -136,12 +136,12 @@ def run(
     asked = Asked(collective, algorithm, sizes, dtype, root, slices, channels, group)
     shapes = [asked.shape(len(ranks), 1, tell) for ranks in groups]
     planned, capacity = laid_out(topology, rate, routing, mtu, preflight, len(flows) + _flows_of(script))
-    lab = Lab(planned, seed=seed)
+    lab = Testbed(planned, seed=seed)
     facts = lab.describe() | _setting(groups, flows, script, capacity)
     run_id = new_run_id()
     journal = out or default_out(run_id, f"emulated-{collective}", Path(algorithm).stem)
 
-    def job(number: int, ranks: tuple[int, ...]) -> Job:
+    def job(number: int, ranks: tuple[int, ...]) -> EmulatedJob:
         plan = Plan(
             **shapes[number],
             out=journal,
@@ -155,7 +155,7 @@ def run(
             join_timeout_s=join_timeout,
             facts={"emulated": facts | {"job": number, "hosts": list(ranks)}},
         )
-        return Job(plan, ranks, _observer(plan, number, len(groups), json))
+        return EmulatedJob(plan, ranks, _observer(plan, number, len(groups), json))
 
     require_right(_measure(lab, [job(*numbered) for numbered in enumerate(groups)], flows, script))
 
@@ -217,7 +217,7 @@ def _observer(plan: "Plan", number: int, num_jobs: int, json: bool) -> "Observer
 
 
 def _measure(
-    lab: "Lab", jobs: "Sequence[Job]", flows: "Sequence[tuple[int, int]]", script: "FaultScript | None"
+    lab: "Testbed", jobs: "Sequence[EmulatedJob]", flows: "Sequence[tuple[int, int]]", script: "FaultScript | None"
 ) -> "list[Measured]":
     """Make the lab, run the jobs in it, and take it away, however they end."""
     from commbench.emulate.jobs import run_jobs

@@ -14,9 +14,9 @@ from commbench.terminal import tell
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from commbench.emulate.lab import Lab
-    from commbench.emulate.plan import LabPlan
+    from commbench.emulate.plan import TestbedPlan
     from commbench.emulate.preflight import Capacity
+    from commbench.emulate.testbed import Testbed
     from commbench.topology.fabric import Fabric
 
 __all__ = ["AUTO", "Jobs", "Mtu", "Nproc", "Preflight", "Rate", "Routing", "Seed", "in_lab", "laid_out"]
@@ -38,13 +38,13 @@ Preflight = Annotated[bool, typer.Option("--preflight/--no-preflight", help="Mea
 
 def laid_out(
     topology: "Fabric", rate: str, routing: str | None, mtu: int, preflight: bool, num_flows: int = 0
-) -> "tuple[LabPlan, Capacity | None]":
+) -> "tuple[TestbedPlan, Capacity | None]":
     """The plan of the lab at a rate that this machine carries, and what it carries.
 
     Raises:
         InputError: it does not carry the rate that was asked for.
     """
-    from commbench.emulate.plan import plan_lab, require_plain, scaled
+    from commbench.emulate.plan import plan_testbed, require_plain, scaled
     from commbench.emulate.preflight import fitting, measure_capacity, require_carried
     from commbench.emulate.tables import equal_cost, single_path
     from commbench.routing.policies import get_policy
@@ -54,7 +54,7 @@ def laid_out(
     require_plain(topology)
     policy = get_policy(routing or topology.routing).name
     tables = equal_cost(topology) if policy == "ecmp" else single_path(topology, partial(Router, policy=policy))
-    own = plan_lab(topology, tables, routing=policy, mtu=mtu, num_background=num_flows)
+    own = plan_testbed(topology, tables, routing=policy, mtu=mtu, num_background=num_flows)
     asked = own if rate in (AUTO, _OWN) else scaled(own, parse_bandwidth(rate))
     _require_shapeable(asked, rate)
     if not preflight:
@@ -72,7 +72,7 @@ def laid_out(
     return plan, capacity
 
 
-def _require_shapeable(plan: "LabPlan", rate: str) -> None:
+def _require_shapeable(plan: "TestbedPlan", rate: str) -> None:
     """Refuse links that the kernel's queues have no numbers for.
 
     Raises:
@@ -87,7 +87,7 @@ def _require_shapeable(plan: "LabPlan", rate: str) -> None:
 
 
 @contextmanager
-def in_lab(lab: "Lab", journal: "Path") -> Iterator[None]:
+def in_lab(lab: "Testbed", journal: "Path") -> Iterator[None]:
     """Make the lab for a block and take it away however the block ends; warn of what spoils a measurement.
 
     The end is said on stderr, with where the records are.

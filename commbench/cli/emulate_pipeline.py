@@ -16,9 +16,9 @@ from commbench.errors import InputError
 from commbench.terminal import tell
 
 if TYPE_CHECKING:
-    from commbench.emulate.lab import Lab
-    from commbench.emulate.plan import LabPlan
+    from commbench.emulate.plan import TestbedPlan
     from commbench.emulate.preflight import Capacity
+    from commbench.emulate.testbed import Testbed
     from commbench.live.job import PipelineJob
     from commbench.network.transport import Transport
     from commbench.results.pipeline_records import PipelineMeasured
@@ -71,7 +71,7 @@ def pipeline(
 def _run(
     name: str,
     hosts: str | None,
-    lay_out: "Callable[[Fabric], tuple[LabPlan, Capacity | None]]",
+    lay_out: "Callable[[Fabric], tuple[TestbedPlan, Capacity | None]]",
     seed: int,
     *,
     nproc: int | None,
@@ -83,7 +83,7 @@ def _run(
     **given: Any,
 ) -> None:
     """Calibrate, measure and compare in a lab; judge at the end."""
-    from commbench.emulate.lab import Lab
+    from commbench.emulate.testbed import Testbed
     from commbench.experiments.pipeline import compare_all, make_job
     from commbench.live.plan import default_out
     from commbench.results.run_id import new_run_id
@@ -96,7 +96,7 @@ def _run(
     journal = out or default_out(run, "emulated-pipeline", Path(schedule).stem)
     job = make_job(schedule, run=run, ranks=len(places), out=journal, backend="gloo", **given)
     planned, capacity = lay_out(topology)
-    lab = Lab(planned, seed=seed, urgent=True)
+    lab = Testbed(planned, seed=seed, realtime=True)
     facts = facts_of(lab, places, None if capacity is None else round(capacity.bytes_per_s))
     transport, records, seen = _measure(lab, replace(job, facts={"emulated": facts}), places)
     twins = compare_all(
@@ -110,7 +110,7 @@ def _run(
 
 
 def _measure(
-    lab: "Lab", job: "PipelineJob", places: tuple[int, ...]
+    lab: "Testbed", job: "PipelineJob", places: tuple[int, ...]
 ) -> "tuple[Transport, list[PipelineMeasured], Mapping[str, str]]":
     """Make the lab and take it away; the transport as fitted there, the records, and the routes that ECMP took."""
     from commbench.live.observe import Observer

@@ -31,7 +31,7 @@ from commbench.experiments.collective import EVERY, NATIVE, Asked, every_collect
 from commbench.terminal import tell
 
 if TYPE_CHECKING:
-    from commbench.live.seat import Seat
+    from commbench.live.rank_info import RankInfo
 
 __all__ = ["EPILOG", "OTHERS", "run"]
 
@@ -85,7 +85,7 @@ def run(
 
     others = ", ".join((EVERY, *OTHERS))
     names = every_collective(algorithm) if collective == EVERY else [require_collective(collective, others)]
-    seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
+    info, ranks = ranks_of(nproc, _DEFAULT_RANKS)
     sizes = (minbytes, maxbytes, stepfactor, stepbytes)
     run_id = new_run_id()
     out = out or default_out(run_id, collective, Path(algorithm).stem)
@@ -94,25 +94,25 @@ def run(
 
     def plan(name: str) -> Plan:
         asked = Asked(name, algorithm, sizes, dtype, root_of(name, root, len(names)), slices, channels, group)
-        shape = asked.shape(ranks, _ranks_per_host(seat, ranks), tell)
+        shape = asked.shape(ranks, _ranks_per_host(info, ranks), tell)
         return Plan(**shape, **shared, out=out, run=run_id)  # type: ignore[arg-type]
 
     plans = tuple(plan(name) for name in names)
-    if seat is None and not may_find_gpus(backend):
+    if info is None and not may_find_gpus(backend):
         for each in plans:
             require_memory(each)
     if json:
-        found = run_here(plans[0] if len(plans) == 1 else Suite.of(plans), seat, JsonLines())
+        found = run_here(plans[0] if len(plans) == 1 else Suite.of(plans), info, JsonLines())
     elif len(plans) == 1:
-        found = run_here(plans[0], seat, RunTable(plans[0]))
+        found = run_here(plans[0], info, RunTable(plans[0]))
     else:
         tables = {each.collective: RunTable(each, notes=each is plans[0]) for each in plans}
-        found = run_here(Suite.of(plans), seat, InTurn(tables))
+        found = run_here(Suite.of(plans), info, InTurn(tables))
     require_right([record for record in found if isinstance(record, Measured)])
 
 
-def _ranks_per_host(seat: "Seat | None", num_ranks: int) -> int:
+def _ranks_per_host(info: "RankInfo | None", num_ranks: int) -> int:
     """Ranks on each host as the launcher says; all of them where they are started here, 1 where nobody says."""
-    if seat is None:
+    if info is None:
         return num_ranks
-    return 1 if seat.local_size is None else seat.local_size
+    return 1 if info.local_size is None else info.local_size

@@ -43,11 +43,11 @@ def overlap(
     from commbench.results.device_records import OverlapMeasured
     from commbench.units import parse_size
 
-    seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
+    info, ranks = ranks_of(nproc, _DEFAULT_RANKS)
     run, out = journal(out, "overlap")
     limits = {"timeout_s": timeout, "join_timeout_s": join_timeout}
     job = OverlapJob(**given, **limits, ranks=ranks, out=out, run=run, size_bytes=parse_size(size))  # type: ignore[arg-type]
-    for record in run_here(job, seat):
+    for record in run_here(job, info):
         if isinstance(record, OverlapMeasured):
             typer.echo(record.to_json()) if json else put(overlap_table(record))
 

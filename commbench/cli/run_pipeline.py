@@ -75,10 +75,10 @@ def pipeline(
     given = {k: v for k, v in locals().items() if k not in ("nproc", "max_points", "max_error", "out", "json")}
     from commbench.experiments.pipeline import compare_all, make_job
 
-    seat, ranks = ranks_of(nproc, DEFAULT_RANKS)
+    info, ranks = ranks_of(nproc, DEFAULT_RANKS)
     run, path = journal(out, f"pipeline-{Path(schedule).name}")
     job = make_job(**given, run=run, ranks=ranks, out=path)
-    twins = compare_all(run_here(job, seat), job.out, max_points=max_points, max_error=max_error)
+    twins = compare_all(run_here(job, info), job.out, max_points=max_points, max_error=max_error)
     show(twins, json, max_points=max_points, max_error=max_error)
 
 

@@ -66,10 +66,10 @@ def tensor_parallel(
     given = {k: v for k, v in locals().items() if k not in ("nproc", "max_error", "out", "json")}
     from commbench.experiments.tensor_parallel import compare_all, judge, make_job
 
-    seat, ranks = ranks_of(nproc, _DEFAULT_RANKS)
+    info, ranks = ranks_of(nproc, _DEFAULT_RANKS)
     run, path = journal(out, "tensor-parallel")
     job = make_job(**given, run=run, ranks=ranks, out=path)
-    twins, alone = compare_all(run_here(job, seat), path, max_error)
+    twins, alone = compare_all(run_here(job, info), path, max_error)
     lines = [record.to_json() for record in alone] + [line for both in twins for line in _lines(both)]
     if twins:
         typer.echo("\n".join(lines)) if json else put(tensor_parallel_table(twins, alone))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands behind ``run`` share: options, the seat and the journal of a run, and the run itself."""
+"""What the commands behind ``run`` share: options, the info and the journal of a run, and the run itself."""
 
 import os
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +12,9 @@ from commbench.terminal import tell
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from commbench.live.job import Job
+    from commbench.live.job import LiveJob
     from commbench.live.observe import Observer
-    from commbench.live.seat import Seat
+    from commbench.live.rank_info import RankInfo
     from commbench.results.records import Record
 
 __all__ = [
@@ -45,21 +45,21 @@ def command_app() -> typer.Typer:
     return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def ranks_of(nproc: int | None, default: int) -> "tuple[Seat | None, int]":
-    """This process's seat under a launcher, if any, and the world size.
+def ranks_of(nproc: int | None, default: int) -> "tuple[RankInfo | None, int]":
+    """This process's info under a launcher, if any, and the world size.
 
     Raises:
         InputError: fewer than 1 rank, or another number than the launcher started.
     """
-    from commbench.live.seat import find_seat
+    from commbench.live.rank_info import find_rank_info
 
-    seat = find_seat(os.environ, nproc)
-    ranks = seat.world_size if seat is not None else default if nproc is None else nproc
+    info = find_rank_info(os.environ, nproc)
+    ranks = info.world_size if info is not None else default if nproc is None else nproc
     if ranks < 1:
         raise InputError(f"--nproc {ranks} must be at least 1")
-    if seat is None and ranks > MOST_RANKS:
+    if info is None and ranks > MOST_RANKS:
         raise InputError(f"--nproc {ranks} must be at most {MOST_RANKS}, processes of one machine")
-    return seat, ranks
+    return info, ranks
 
 
 def journal(out: "Path | None", what: str) -> "tuple[str, Path]":
@@ -71,31 +71,31 @@ def journal(out: "Path | None", what: str) -> "tuple[str, Path]":
     return run, out or default_out(run, "run", what)
 
 
-def run_here(job: "Job", seat: "Seat | None", observer: "Observer | None" = None) -> "list[Record]":
+def run_here(job: "LiveJob", info: "RankInfo | None", observer: "Observer | None" = None) -> "list[Record]":
     """Run a job, say on stderr what runs and where the records are, however it ends.
 
     Args:
-        job: what to run. seat: this process's under a launcher, if any.
+        job: what to run. info: this process's under a launcher, if any.
         observer: what shows the run; left out, one line on stderr says that it has started.
     """
     from commbench.live.ending import end_in_order
     from commbench.live.measure import run_job
 
     shown = observer or _told(job)
-    if seat is None:  # end by way of `finally`; under a launcher a rank in a C++ wait must die at once
+    if info is None:  # end by way of `finally`; under a launcher a rank in a C++ wait must die at once
         end_in_order()
     try:
-        return run_job(job, seat=seat, observer=shown)
+        return run_job(job, info=info, observer=shown)
     except KeyboardInterrupt:
         tell("interrupted: the ranks were ended, complete records are kept")
         raise SystemExit(130) from None
     finally:
         shown.close()
-        if (seat is None or seat.rank == 0) and job.out.exists():
+        if (info is None or info.rank == 0) and job.out.exists():
             tell(f"records: {job.out}")
 
 
-def _told(job: "Job") -> "Observer":
+def _told(job: "LiveJob") -> "Observer":
     """An observer that says what runs."""
     from commbench.live.console import session_notes
     from commbench.live.observe import Observer, SessionFacts

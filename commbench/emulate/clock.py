@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A fault script applied to a running lab, by a clock that starts with the first measured iteration."""
+"""A fault script applied to a running testbed, by a clock that starts with the first measured iteration."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from commbench.emulate.lab import Lab
+from commbench.emulate.testbed import Testbed
 from commbench.errors import CommbenchError, InputError, RunError
 from commbench.topology.faults import Background, Fault, FaultScript, KilledRank, LinkFault, SlowRank
 from commbench.units import format_bytes, seconds
@@ -21,7 +21,7 @@ class FaultClock:
     """Applies a script; a thread of its own from :meth:`start` to :meth:`close`.
 
     Args:
-        lab: to apply it to. script: what to apply; its background flows are numbered from ``first_plane`` on.
+        testbed: to apply it to. script: what to apply; its background flows are numbered from ``first_plane`` on.
         pid_of: process of a rank of the topology; None while or where there is none.
         tell: hears of each fault as it is applied, and how late.
         fail: hears of a fault that could not be applied.
@@ -32,7 +32,7 @@ class FaultClock:
 
     def __init__(
         self,
-        lab: Lab,
+        testbed: Testbed,
         script: FaultScript,
         *,
         first_plane: int,
@@ -40,7 +40,7 @@ class FaultClock:
         tell: Callable[[str], None],
         fail: Callable[[CommbenchError], None],
     ) -> None:
-        self._lab = lab
+        self._testbed = testbed
         self._script = script
         flows = [fault for fault in script.faults if isinstance(fault, Background)]
         self._planes: Mapping[int, int] = {id(flow): first_plane + i for i, flow in enumerate(flows)}
@@ -90,9 +90,9 @@ class FaultClock:
     def _apply(self, fault: Fault) -> None:
         match fault:
             case LinkFault(_, src, dst, factor):
-                self._lab.set_factor(src, dst, factor)
+                self._testbed.set_factor(src, dst, factor)
             case Background(_, src, dst, num_bytes):
-                self._lab.start_flow(src, dst, num_bytes, self._planes[id(fault)])
+                self._testbed.start_flow(src, dst, num_bytes, self._planes[id(fault)])
             case KilledRank(_, rank):
                 os.kill(self._pid(rank), signal.SIGKILL)
             case SlowRank(_, rank, factor):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several runs in one lab at the same time, watched over as one: when one fails, all end."""
+"""Several runs in one testbed at the same time, watched over as one: when one fails, all end."""
 
 import os
 import signal
@@ -10,27 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commbench.emulate.clock import FaultClock
-from commbench.emulate.lab import Lab
 from commbench.emulate.state import Process, process
+from commbench.emulate.testbed import Testbed
 from commbench.emulate.watch import blank, size_of
 from commbench.errors import CommbenchError, InputError, RunError
-from commbench.live.gate import Gate
-from commbench.live.job import Job as LiveJob
+from commbench.live.job import LiveJob
+from commbench.live.job_barrier import JobBarrier
 from commbench.live.measure import run_job
 from commbench.live.observe import Observer, SessionFacts
-from commbench.live.progress import Place
+from commbench.live.progress import Position
 from commbench.results.records import Measured, Record
 from commbench.topology.fabric import Fabric
 from commbench.topology.faults import FaultScript
 from commbench.topology.jobs import deal
 
-__all__ = ["Job", "jobs_of", "run_jobs"]
+__all__ = ["EmulatedJob", "jobs_of", "run_jobs"]
 
 _POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class EmulatedJob:
     """One run: ``plan`` on the hosts of ``ranks`` of the topology, in that order. Each job has an observer."""
 
     plan: LiveJob
@@ -56,8 +56,8 @@ def jobs_of(text: str, num_ranks: int | None, topology: Fabric) -> list[tuple[in
 
 
 def run_jobs(
-    lab: Lab,
-    jobs: Sequence[Job],
+    testbed: Testbed,
+    jobs: Sequence[EmulatedJob],
     *,
     faults: FaultScript | None = None,
     first_plane: int = 1,
@@ -66,8 +66,8 @@ def run_jobs(
     """Run jobs at the same time, size by size, and return the records of each.
 
     Args:
-        lab: to run in. jobs: on hosts that no two share.
-        faults: applied from the first measured iteration of any job on; their background flows are the lab's from
+        testbed: to run in. jobs: on hosts that no two share.
+        faults: applied from the first measured iteration of any job on; their background flows are the testbed's from
             ``first_plane`` on.
         tell: hears of faults as they are applied.
 
@@ -75,26 +75,26 @@ def run_jobs(
         InputError: the ranks found a plan unusable.
         RunError: a rank died, hung or failed, killed by a fault among them; all other jobs were ended.
     """
-    with tempfile.TemporaryDirectory(prefix="commbench-gate-") as folder:
-        crew = _Crew(lab, jobs, Path(folder), faults, first_plane, tell)
-        return crew.run()
+    with tempfile.TemporaryDirectory(prefix="commbench-barrier-") as folder:
+        pool = _ConcurrentJobs(testbed, jobs, Path(folder), faults, first_plane, tell)
+        return pool.run()
 
 
-class _Crew:
+class _ConcurrentJobs:
     """The threads of the jobs, one each: the kernel ends ranks when the thread that started them has ended."""
 
     def __init__(
         self,
-        lab: Lab,
-        jobs: Sequence[Job],
+        testbed: Testbed,
+        jobs: Sequence[EmulatedJob],
         folder: Path,
         faults: FaultScript | None,
         first_plane: int,
         tell: Callable[[str], None],
     ) -> None:
-        self._lab = lab
+        self._testbed = testbed
         self._jobs = jobs
-        self._gates = [Gate(folder, number, len(jobs)) for number in range(len(jobs))]
+        self._gates = [JobBarrier(folder, number, len(jobs)) for number in range(len(jobs))]
         self._records: list[list[Record]] = [[] for _ in jobs]
         self._errors: list[BaseException] = []
         self._pids: dict[int, Process] = {}
@@ -104,7 +104,7 @@ class _Crew:
         self._clock: FaultClock | None = None
         if faults is not None:
             self._clock = FaultClock(
-                lab, faults, first_plane=first_plane, pid_of=self._pid_of, tell=tell, fail=self._errors.append
+                testbed, faults, first_plane=first_plane, pid_of=self._pid_of, tell=tell, fail=self._errors.append
             )
 
     def run(self) -> list[list[Record]]:
@@ -134,7 +134,7 @@ class _Crew:
         """See whether the background flows go on: if they do, all that was on record before that is sound."""
         sizes = {journal: size_of(journal) for journal in self._sound}
         try:
-            self._lab.require_flows()
+            self._testbed.require_flows()
         except RunError as error:
             self._trouble = self._trouble or error
         else:
@@ -149,7 +149,7 @@ class _Crew:
     def _run(self, number: int) -> None:
         job = self._jobs[number]
         variables = self._gates[number].variables if len(self._jobs) > 1 else {}
-        hosts = self._lab.rank_hosts(job.ranks, variables)
+        hosts = self._testbed.rank_hosts(job.ranks, variables)
         try:
             self._records[number] = run_job(job.plan, observer=_Listener(self, job), hosts=hosts)
         except CommbenchError as error:
@@ -158,13 +158,13 @@ class _Crew:
         except BaseException as error:  # raised again by the thread that waits for this one
             self._errors.append(error)
 
-    def launched(self, job: Job, pids: Sequence[int]) -> None:
+    def launched(self, job: EmulatedJob, pids: Sequence[int]) -> None:
         """Ranks have been started."""
         with self._lock:
-            self._lab.note_processes(pids, "rank")
+            self._testbed.note_processes(pids, "rank")
             self._pids.update({rank: process(pid, "rank") for rank, pid in zip(job.ranks, pids, strict=True)})
 
-    def moved(self, place: Place) -> None:
+    def moved(self, place: Position) -> None:
         """A job goes on."""
         if self._clock is not None and place.timed_at_s:
             with self._lock:
@@ -188,8 +188,8 @@ class _Crew:
 class _Listener(Observer):
     """Between a run and its observer: notes the processes, starts the clock, and lets one job speak at a time."""
 
-    def __init__(self, crew: _Crew, job: Job) -> None:
-        self._crew = crew
+    def __init__(self, pool: _ConcurrentJobs, job: EmulatedJob) -> None:
+        self._crew = pool
         self._job = job
 
     def launched(self, pids: Sequence[int]) -> None:
@@ -198,7 +198,7 @@ class _Listener(Observer):
     def started(self, facts: SessionFacts) -> None:
         self._crew.say(lambda: self._job.observer.started(facts))
 
-    def moved(self, place: Place) -> None:
+    def moved(self, place: Position) -> None:
         self._crew.moved(place)
         self._crew.say(lambda: self._job.observer.moved(place))
 

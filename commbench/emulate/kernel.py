@@ -23,10 +23,10 @@ from pyroute2.netlink.rtnl import RTM_NEWTFILTER
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from commbench.emulate.namespace import create, inside
-from commbench.emulate.plan import LabPlan, Pair, Place, Port
+from commbench.emulate.plan import Pair, Port, TestbedNode, TestbedPlan
 from commbench.errors import RunError
 
-__all__ = ["Kernel", "Shaping", "names_of"]
+__all__ = ["Kernel", "PortShaping", "names_of"]
 
 _ROOT, _TOP, _OTHERS = 0x10000, 0x1FFFF, 0x1FFFE  # the htb, the class of the whole port, the class of what has none
 _ETHERNET = 14  # bytes of header that the kernel counts with every packet
@@ -37,7 +37,7 @@ _FOR_ALL, _FOR_DROP = 2, 1  # order of filters: what drops comes first
 
 
 @dataclass(frozen=True, slots=True)
-class Shaping:
+class PortShaping:
     """How TCP and the queues are set; chosen by measurement (docs/emulate.md).
 
     Attributes:
@@ -55,9 +55,9 @@ class Shaping:
     burst_packets: int = 2
 
 
-def names_of(lab: str, plan: LabPlan) -> dict[str, str]:
-    """Place -> name of its namespace."""
-    return {place.name: f"{lab}-{place.name}" for place in plan.places}
+def names_of(testbed: str, plan: TestbedPlan) -> dict[str, str]:
+    """TestbedNode -> name of its namespace."""
+    return {place.name: f"{testbed}-{place.name}" for place in plan.places}
 
 
 @contextmanager
@@ -69,20 +69,20 @@ def _talk(namespace: str) -> Iterator[IPRoute]:
 
 
 class Kernel:
-    """A lab as the kernel has it: open netlink sockets into its namespaces.
+    """A testbed as the kernel has it: open netlink sockets into its namespaces.
 
     Args:
         plan: what it is made of. names: namespace of each place. shaping: of TCP and the queues.
         seed: of the hash that spreads flows over routes of equal cost.
     """
 
-    def __init__(self, plan: LabPlan, names: Mapping[str, str], shaping: Shaping, seed: int) -> None:
+    def __init__(self, plan: TestbedPlan, names: Mapping[str, str], shaping: PortShaping, seed: int) -> None:
         self.plan = plan
         self.names = names
         self.shaping = shaping
         self._seed = seed
         self._index: dict[tuple[str, str], int] = {}
-        self._cut: set[Port] = set()
+        self._down: set[Port] = set()
 
     def make(self) -> None:
         """Make everything.
@@ -90,7 +90,7 @@ class Kernel:
         Raises:
             RunError: the kernel refused; says what and why.
         """
-        with _told("the lab cannot be made"), ExitStack() as stack:
+        with _told("the testbed cannot be made"), ExitStack() as stack:
             routes: dict[str, IPRoute] = {}
             for place in self.plan.places:
                 name = self.names[place.name]
@@ -109,20 +109,20 @@ class Kernel:
         with _told(f"the rate of {port.node} -> {port.peer} cannot be set"), self._at(port) as ipr:
             ipr.tc("change-class", "htb", self._index_of(port), _TOP, **self._top(rate))
 
-    def cut(self, port: Port) -> None:
+    def take_down(self, port: Port) -> None:
         """Drop all that would leave by a port from now on."""
         drop = _bpf([(0x06, 0, 0, 2)])  # return TC_ACT_SHOT, linux/pkt_cls.h
-        with _told(f"{port.node} -> {port.peer} cannot be cut"), self._at(port) as ipr:
-            if port not in self._cut:
+        with _told(f"{port.node} -> {port.peer} cannot be taken down"), self._at(port) as ipr:
+            if port not in self._down:
                 self._filter(ipr, port, drop, order=_FOR_DROP, direct=True)
-        self._cut.add(port)
+        self._down.add(port)
 
-    def mend(self, port: Port) -> None:
-        """Undo :meth:`cut`."""
-        with _told(f"{port.node} -> {port.peer} cannot be mended"), self._at(port) as ipr:
-            if port in self._cut:
+    def restore(self, port: Port) -> None:
+        """Undo :meth:`take_down`."""
+        with _told(f"{port.node} -> {port.peer} cannot be restored"), self._at(port) as ipr:
+            if port in self._down:
                 ipr.tc("del-filter", "bpf", self._index_of(port), parent=_ROOT, info=_info(_FOR_DROP))
-        self._cut.discard(port)
+        self._down.discard(port)
 
     def counted(self) -> dict[Port, dict[tuple[Pair, int], tuple[int, int]]]:
         """By port, (pair, plane) -> bytes and packets, Ethernet headers counted, that have left by it so far."""
@@ -155,7 +155,7 @@ class Kernel:
     def _index_of(self, port: Port) -> int:
         return self._index[port.place, port.interface]
 
-    def _set(self, place: Place) -> None:
+    def _set(self, place: TestbedNode) -> None:
         """Settings of a namespace, from within it; those that a kernel may lack are set where it has them."""
         window = self.shaping.window_bytes
         always: dict[str, int | str] = {"ipv4/ip_forward": int(place.forwards), "ipv4/fib_multipath_hash_policy": 1}
@@ -188,7 +188,7 @@ class Kernel:
             # one segment at a time, as on a wire: shaping and turns are by the packet
             routes[port.place].link("set", index=index, gso_max_segs=1, state="up")
 
-    def _address(self, ipr: IPRoute, place: Place) -> None:
+    def _address(self, ipr: IPRoute, place: TestbedNode) -> None:
         ipr.link("set", index=1, state="up")
         if place.address:
             ipr.addr("add", index=1, address=place.address, prefixlen=32)
@@ -282,7 +282,7 @@ def _bpf(instructions: Iterable[tuple[int, int, int, int]]) -> bytes:
 
 
 def _classifier(num_nics: int) -> bytes:
-    """A program that returns the class of a packet: :meth:`LabPlan.class_of` of its addresses and type of service.
+    """A program that returns the class of a packet: :meth:`TestbedPlan.class_of` of its addresses and type of service.
 
     NIC i has the address base + i + 1, so the last 16 bits of an address are i + 1. A background flow of plane p
     has the type of service 4 p (the two low bits are TCP's). What is no class falls into the class of others.

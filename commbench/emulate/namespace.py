@@ -6,7 +6,7 @@ As a program with arguments ``NAME PROGRAM ...`` it enters one and becomes the o
 end it. Nothing heavy is imported here, for every rank starts through it.
 
 No process is forked for any of this, threads do it: a fork would inherit signal handlers, and with them the duty to
-take the lab away.
+take the testbed away.
 """
 
 import ctypes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a topology to the plan of a lab: what to make and how to call it. Pure; the kernel is asked elsewhere.
+"""From a topology to the plan of a testbed: what to make and how to call it. Pure; the kernel is asked elsewhere.
 
 Hosts and switches become *places* (one network namespace each), links become pairs of *ports* (the two ends of a veth
 pair), and each port shapes what leaves by it. Switches route: every NIC has an address of its own, every switch a route
@@ -15,7 +15,17 @@ from commbench.errors import InputError
 from commbench.topology.fabric import Fabric
 from commbench.topology.model import SWITCH_KINDS, LinkKind, NodeKind, Provenance, Quantity
 
-__all__ = ["MOST_CLASSES", "Cable", "LabPlan", "Place", "Port", "Route", "plan_lab", "require_plain", "scaled"]
+__all__ = [
+    "MOST_CLASSES",
+    "Port",
+    "Route",
+    "TestbedCable",
+    "TestbedNode",
+    "TestbedPlan",
+    "plan_testbed",
+    "require_plain",
+    "scaled",
+]
 
 _NICS_FROM = IPv4Address("10.64.0.1")  # NIC i; the last 16 bits, i + 1, tell it from all others
 _SWITCHES_FROM = IPv4Address("10.65.0.1")
@@ -49,7 +59,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Cable:
+class TestbedCable:
     """A link: its two ends."""
 
     a: Port
@@ -70,7 +80,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TestbedNode:
     """A host or a switch.
 
     Attributes:
@@ -87,8 +97,8 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class LabPlan:
-    """All of a lab.
+class TestbedPlan:
+    """All of a testbed.
 
     Attributes:
         topology: with the rates that are shaped. scale: factor from the rates of the file to these.
@@ -101,8 +111,8 @@ class LabPlan:
     topology: Fabric
     scale: float
     routing: str
-    places: tuple[Place, ...]
-    cables: tuple[Cable, ...]
+    places: tuple[TestbedNode, ...]
+    cables: tuple[TestbedCable, ...]
     nics: tuple[str, ...]
     planes: int
     mtu: int
@@ -126,12 +136,12 @@ class LabPlan:
         """The port that shapes the link from one node of the topology to the next.
 
         Raises:
-            InputError: there is no such link in the lab; names both.
+            InputError: there is no such link in the testbed; names both.
         """
         for port in self.ports:
             if (port.node, port.peer) == (src, dst):
                 return port
-        raise InputError(f"topology {self.topology.name}: the lab has no link {src} -> {dst}")
+        raise InputError(f"topology {self.topology.name}: the testbed has no link {src} -> {dst}")
 
     def ports_of(self, place: str) -> list[Port]:
         """The ports at a place, in order."""
@@ -152,7 +162,7 @@ class LabPlan:
         return (src, dst), plane
 
 
-def scaled(plan: LabPlan, host_rate: float) -> LabPlan:
+def scaled(plan: TestbedPlan, host_rate: float) -> TestbedPlan:
     """The plan with all rates in proportion, the hosts' fastest link at ``host_rate`` bytes/s."""
     factor = host_rate / plan.host_rate
     topology, scale = plan.topology, plan.scale * factor
@@ -162,7 +172,7 @@ def scaled(plan: LabPlan, host_rate: float) -> LabPlan:
     def slower(port: Port) -> Port:
         return replace(port, rate=port.rate * factor)
 
-    cables = tuple(Cable(slower(cable.a), slower(cable.b)) for cable in plan.cables)
+    cables = tuple(TestbedCable(slower(cable.a), slower(cable.b)) for cable in plan.cables)
     slow = replace(topology, bandwidths=topology.bandwidths * factor, numbers=numbers)
     return replace(plan, topology=slow, scale=scale, cables=cables)
 
@@ -181,11 +191,13 @@ def require_plain(topology: Fabric) -> None:
                 "joined by switches can be emulated"
             )
     if len(set(topology.host_of.tolist())) != topology.num_ranks or topology.num_ranks < 2:
-        raise InputError(f"topology {topology.name}: a lab needs two hosts or more, with one rank each")
+        raise InputError(f"topology {topology.name}: a testbed needs two hosts or more, with one rank each")
 
 
-def plan_lab(topology: Fabric, tables: Tables, *, routing: str, mtu: int = 1500, num_background: int = 0) -> LabPlan:
-    """Lay out a lab with the topology's own rates; :func:`scaled` gives it others.
+def plan_testbed(
+    topology: Fabric, tables: Tables, *, routing: str, mtu: int = 1500, num_background: int = 0
+) -> TestbedPlan:
+    """Lay out a testbed with the topology's own rates; :func:`scaled` gives it others.
 
     Args:
         topology: of plain hosts.
@@ -209,7 +221,7 @@ def plan_lab(topology: Fabric, tables: Tables, *, routing: str, mtu: int = 1500,
     makes = _Makes(topology, tables, attached, {nic: i for i, nic in enumerate(nics)})
     cables = tuple(makes.cables())
     places = tuple(makes.place(name, cables) for name in makes.place_names())
-    return LabPlan(topology, 1.0, routing, places, cables, nics, planes, mtu)
+    return TestbedPlan(topology, 1.0, routing, places, cables, nics, planes, mtu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,14 +252,14 @@ class _Makes:
             return self.nic_address(node)
         return str(_SWITCHES_FROM + self.switches().index(node))
 
-    def cables(self) -> Iterable[Cable]:
+    def cables(self) -> Iterable[TestbedCable]:
         """Each link once, in the order of the topology."""
         pairs, serial = self._pairs_by_edge(), 0
         for link in self.topology.links:
             if link.kind is LinkKind.NETWORK and link.index < self._back(link.src, link.dst):
                 ends = ((link.src, link.dst), (link.dst, link.src))
                 a, b = (self._port(src, dst, 2 * serial + i, pairs) for i, (src, dst) in enumerate(ends))
-                yield Cable(a, b)
+                yield TestbedCable(a, b)
                 serial += 1
 
     def _back(self, src: str, dst: str) -> int:
@@ -311,8 +323,8 @@ class _Makes:
         others = (self.topology.by_name[name] for name in self.attached)
         return [node.name for node in others if node.rail == here.rail and node.host != here.host]
 
-    def place(self, name: str, cables: tuple[Cable, ...]) -> Place:
-        """A place with its routes; ``cables`` are all of the lab."""
+    def place(self, name: str, cables: tuple[TestbedCable, ...]) -> TestbedNode:
+        """A place with its routes; ``cables`` are all of the testbed."""
         both = [(mine, other) for cable in cables for mine, other in (cable.ports, cable.ports[::-1])]
         here = [(mine, other) for mine, other in both if mine.place == name]
         neighbours = tuple((mine.interface, self.address(mine.peer), other.mac) for mine, other in here)
@@ -324,8 +336,8 @@ class _Makes:
                 for nic in self.numbers
                 if nic in table
             )
-            return Place(name, True, self.address(name), tuple(routes), neighbours)
-        return Place(name, False, "", tuple(self._host_routes(name)), neighbours)
+            return TestbedNode(name, True, self.address(name), tuple(routes), neighbours)
+        return TestbedNode(name, False, "", tuple(self._host_routes(name)), neighbours)
 
     def _host_routes(self, name: str) -> Iterable[Route]:
         """What is for a NIC leaves by this host's NIC of the same rail."""

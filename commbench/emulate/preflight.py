@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much emulated traffic this machine carries, measured before a lab is made that would measure the machine.
+"""How much emulated traffic this machine carries, measured before a testbed is made that would measure the machine.
 
 Two hosts and a switch between them, shaped so high that only the processors limit, and one TCP flow for each processor.
 What crosses the links per second then is all that this machine can do while nothing else runs.
@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from commbench.emulate.kernel import Shaping
-from commbench.emulate.lab import Lab
-from commbench.emulate.plan import LabPlan, plan_lab, scaled
+from commbench.emulate.kernel import PortShaping
+from commbench.emulate.plan import TestbedPlan, plan_testbed, scaled
 from commbench.emulate.tables import equal_cost
+from commbench.emulate.testbed import Testbed
 from commbench.errors import InputError
 from commbench.results.environment import cores_usable
 from commbench.topology.cabling import Cabling, copies
@@ -25,7 +25,7 @@ from commbench.topology.tiers import star
 __all__ = ["LADDER", "LARGEST_SHARE", "Capacity", "Idleness", "fitting", "measure_capacity", "require_carried"]
 
 LARGEST_SHARE = 0.5
-"""Of the measured capacity, that the links of a lab may add up to: ranks need the processors too (docs/emulate.md)."""
+"""Of the measured capacity, that a testbed's links may add up to: ranks need the processors too (docs/emulate.md)."""
 
 LADDER = tuple(mbit * 125e3 for mbit in (50, 40, 30, 20, 10, 5, 2, 1))
 """Host rates, bytes/s, fastest first. Above 50 Mbit/s the ranks of a few hosts fill a processor (docs/emulate.md)."""
@@ -51,48 +51,48 @@ class Capacity:
 
     @property
     def allowed(self) -> float:
-        """Bytes/s that the links of a lab may add up to."""
+        """Bytes/s that the links of a testbed may add up to."""
         return LARGEST_SHARE * self.bytes_per_s
 
 
 def measure_capacity(mtu: int = 1500, *, folder: Path | None = None) -> Capacity:
-    """Measure for about a second, in a lab of its own.
+    """Measure for about a second, in a testbed of its own.
 
     Raises:
-        RunError: the lab cannot be made, or a flow ended early.
+        RunError: the testbed cannot be made, or a flow ended early.
     """
     flows = min(cores_usable(), _MOST_FLOWS)
     topology = _two_hosts()
-    plan = plan_lab(topology, equal_cost(topology), routing="ecmp", mtu=mtu, num_background=flows)
-    with Lab(plan, shaping=Shaping(burst_packets=64), folder=folder) as lab:
+    plan = plan_testbed(topology, equal_cost(topology), routing="ecmp", mtu=mtu, num_background=flows)
+    with Testbed(plan, shaping=PortShaping(burst_packets=64), folder=folder) as testbed:
         for number in range(flows):
-            lab.start_flow(number % 2, (number + 1) % 2, 0, plane=number + 1)
+            testbed.start_flow(number % 2, (number + 1) % 2, 0, plane=number + 1)
         time.sleep(_WARM_S)
-        start, before = time.monotonic(), _sum(lab)
+        start, before = time.monotonic(), _sum(testbed)
         time.sleep(_MEASURE_S)
-        rate = (_sum(lab) - before) / (time.monotonic() - start)
-        lab.require_flows()
+        rate = (_sum(testbed) - before) / (time.monotonic() - start)
+        testbed.require_flows()
     return Capacity(rate, flows, cores_usable(), mtu)
 
 
-def require_carried(plan: LabPlan, capacity: Capacity) -> None:
-    """Refuse a lab whose links add up to more than the processors can be trusted with.
+def require_carried(plan: TestbedPlan, capacity: Capacity) -> None:
+    """Refuse a testbed whose links add up to more than the processors can be trusted with.
 
     Raises:
-        InputError: names what the lab asks, what the machine carries, and a rate that would do.
+        InputError: names what the testbed asks, what the machine carries, and a rate that would do.
     """
     if plan.total_rate <= capacity.allowed:
         return
     fits = plan.host_rate * capacity.allowed / plan.total_rate
     raise InputError(
-        f"topology {plan.topology.name}: the {len(plan.ports)} link directions of the lab add up to "
+        f"topology {plan.topology.name}: the {len(plan.ports)} link directions of the testbed add up to "
         f"{_mbit(plan.total_rate)}; this machine ({capacity.cores} cores) carries {_mbit(capacity.bytes_per_s)} over "
         f"all links, and {LARGEST_SHARE:.0%} of that is allowed, {_mbit(capacity.allowed)}: the processors would be "
         f"measured, not the links; give --rate {_mbit(fits, down=True).replace(' ', '')} or less"
     )
 
 
-def fitting(plan: LabPlan, capacity: Capacity) -> LabPlan:
+def fitting(plan: TestbedPlan, capacity: Capacity) -> TestbedPlan:
     """The plan itself if the machine carries it, else with the first host rate of ``LADDER`` that it does carry.
 
     Raises:
@@ -107,7 +107,7 @@ def fitting(plan: LabPlan, capacity: Capacity) -> LabPlan:
 
 
 class Idleness:
-    """How much of the processors' time nobody used since this was made; a lab that has none measures the processors."""
+    """How much of the processors' time nobody used since this was made; with none left they are what is measured."""
 
     def __init__(self) -> None:
         self._before = _processor_times()
@@ -129,8 +129,8 @@ def _two_hosts() -> Fabric:
     return net.fabric(name="preflight", routing="ecmp", stages=stages)
 
 
-def _sum(lab: Lab) -> int:
-    return sum(part.num_bytes for part in lab.carried())
+def _sum(testbed: Testbed) -> int:
+    return sum(part.num_bytes for part in testbed.link_counters())
 
 
 def _mbit(bytes_per_s: float, *, down: bool = False) -> str:

@@ -7,12 +7,12 @@ As a program with arguments ``PROGRAM ...`` it takes that priority and becomes t
 import os
 import sys
 
-__all__ = ["hurry"]
+__all__ = ["take_realtime_priority"]
 
 _PRIORITY = 1  # the lowest that is real-time: above all that is not, below what the system itself needs
 
 
-def hurry() -> None:
+def take_realtime_priority() -> None:
     """Real-time priority, for threads to come as well; without the right to it, the usual one."""
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
@@ -21,5 +21,5 @@ def hurry() -> None:
 
 
 if __name__ == "__main__":
-    hurry()
+    take_realtime_priority()
     os.execvp(sys.argv[1], sys.argv[1:])

@@ -16,7 +16,7 @@ _CAP_SYS_ADMIN, _CAP_NET_ADMIN = 21, 12  # linux/capability.h
 
 
 def missing() -> str:
-    """What this process lacks to make a lab; "" if nothing."""
+    """What this process lacks to make a testbed; "" if nothing."""
     if sys.platform != "linux":
         return f"network namespaces are Linux's; this is {sys.platform}"
     try:
@@ -31,9 +31,9 @@ def missing() -> str:
 
 
 def gain() -> None:
-    """Make sure that this process may make a lab: as it is, else by moving it into a user namespace.
+    """Make sure that this process may make a testbed: as it is, else by moving it into a user namespace.
 
-    Must be called before the process has threads. In a user namespace the lab is this process's alone: it is gone with
+    Must be called before the process has threads. In a user namespace the testbed is this process's own: gone with
     the process, and ``emulate --clean`` has nothing to do.
 
     Raises:
@@ -43,11 +43,11 @@ def gain() -> None:
     if not lacks:
         return
     if "capabilities" not in lacks:
-        raise RunError(f"no lab can be made: {lacks}")
+        raise RunError(f"no testbed can be made: {lacks}")
     try:
         _enter_user_namespace()
     except OSError as error:
-        raise RunError(f"no lab can be made: {lacks}; nor a user namespace: {error.strerror} ({_why()})") from error
+        raise RunError(f"no testbed can be made: {lacks}; nor a user namespace: {error.strerror} ({_why()})") from error
 
 
 def _enter_user_namespace() -> None:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a lab has made, on record before it is made, so that it can be taken away whoever is left to do it.
+"""What a testbed has made, on record before it is made, so that it can be taken away whoever is left to do it.
 
-One file per lab names its namespaces, its interfaces and its processes. The lab itself takes it away at its end, and
-:func:`clean` does for labs whose owner is gone: the same function for both. Links live in the namespaces and go with
+One file per testbed names its namespaces, its interfaces and its processes. It takes them away itself at its end, and
+:func:`clean` does for those whose owner is gone: the same function for both. Links live in the namespaces and go with
 them; processes are found by the namespaces they are in, so one that nobody could record is found too.
 
-A record is believed only as far as it can be checked: it is this user's own file, names namespaces as labs name them,
+A record is believed only as far as it can be checked: it is this user's own file, names namespaces as they are named,
 and of its processes those are ended that are this user's, are commbench's and began when it says.
 """
 
@@ -29,10 +29,10 @@ from commbench.errors import RunError
 __all__ = [
     "NAMESPACES",
     "STATE_VARIABLE",
-    "LabState",
     "Process",
+    "TestbedState",
     "clean",
-    "list_labs",
+    "list_testbeds",
     "process",
     "remove",
     "state_folder",
@@ -78,8 +78,8 @@ def process(pid: int, what: str) -> Process:
 
 
 @dataclass(frozen=True, slots=True)
-class LabState:
-    """What is on record of one lab.
+class TestbedState:
+    """What is on record of one testbed.
 
     Attributes:
         lab: its name. owner: the process that made it. namespaces: by name. interfaces: by namespace.
@@ -94,12 +94,12 @@ class LabState:
     interfaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     processes: tuple[Process, ...] = ()
 
-    def with_processes(self, found: Iterable[Process]) -> "LabState":
+    def with_processes(self, found: Iterable[Process]) -> "TestbedState":
         """The state with more processes."""
         return replace(self, processes=(*self.processes, *found))
 
 
-_RECORD = TypeAdapter(LabState)
+_RECORD = TypeAdapter(TestbedState)
 
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -107,7 +107,7 @@ def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(environment.get(STATE_VARIABLE) or "/run/commbench")
 
 
-def write(state: LabState, folder: Path) -> None:
+def write(state: TestbedState, folder: Path) -> None:
     """Put the state on record; returns when it is on disk.
 
     Raises:
@@ -123,25 +123,25 @@ def write(state: LabState, folder: Path) -> None:
             os.fsync(file.fileno())
         partial.rename(path)
     except OSError as error:
-        raise RunError(f"{path}: the lab cannot be put on record: {error.strerror}") from error
+        raise RunError(f"{path}: the testbed cannot be put on record: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
-def list_labs(folder: Path) -> list[LabState]:
-    """The labs on record, by name.
+def list_testbeds(folder: Path) -> list[TestbedState]:
+    """The testbeds on record, by name.
 
     Raises:
-        RunError: a file that is no lab's record; names it.
+        RunError: a file that is no testbed's record; names it.
     """
     return [_read(path) for path in sorted(folder.glob("*.json"))]
 
 
 def clean(folder: Path, tell: Callable[[str], None]) -> int:
-    """Take away the labs whose owner is gone; how many there were. Calling it again finds nothing to do.
+    """Take away the testbeds whose owner is gone; how many there were. Calling it again finds nothing to do.
 
     Raises:
-        RunError: after all others: files that are no record of this user's lab, or what could not be taken away.
+        RunError: after all others: files that are no record of this user's testbed, or what could not be taken away.
     """
     count, refused = 0, []
     for path in sorted(folder.glob("*.json")):
@@ -161,8 +161,8 @@ def clean(folder: Path, tell: Callable[[str], None]) -> int:
     return count
 
 
-def remove(state: LabState, folder: Path) -> int:
-    """Take one lab away: its processes, its namespaces with all links in them, its record; how many processes.
+def remove(state: TestbedState, folder: Path) -> int:
+    """Take one testbed away: its processes, its namespaces with all links in them, its record; how many processes.
 
     Raises:
         RunError: a process or a namespace stays; names it. The record stays too.
@@ -187,7 +187,7 @@ def _kill(pids: set[int]) -> int:
     deadline = time.monotonic() + _END_S
     while left := [pid for pid in pids if _started(pid) is not None]:
         if time.monotonic() > deadline:
-            raise RunError(f"processes {', '.join(map(str, left))} of the lab cannot be ended")
+            raise RunError(f"processes {', '.join(map(str, left))} of the testbed cannot be ended")
         time.sleep(0.01)
     return len(pids)
 
@@ -218,12 +218,12 @@ def _started(pid: int) -> int | None:
     return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
-def _path(lab: str, folder: Path) -> Path:
-    return folder / f"{lab}.json"
+def _path(testbed: str, folder: Path) -> Path:
+    return folder / f"{testbed}.json"
 
 
-def _read(path: Path) -> LabState:
-    """One lab's record.
+def _read(path: Path) -> TestbedState:
+    """One testbed's record.
 
     Raises:
         RunError: it is none, or not this user's; names it.
@@ -231,7 +231,7 @@ def _read(path: Path) -> LabState:
     try:
         about = path.lstat()
         if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST_BYTES:
-            raise RunError(f"{path}: is no record of a lab, which is a small file; look what it is and delete it")
+            raise RunError(f"{path}: is no record of a testbed, which is a small file; look what it is and delete it")
         if about.st_uid != os.geteuid():
             raise RunError(f"{path}: left alone, it is the file of user {about.st_uid}")
         state = _RECORD.validate_json(path.read_bytes())
@@ -240,10 +240,10 @@ def _read(path: Path) -> LabState:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         why = ".".join(map(str, first["loc"])) + f": {first['msg']}" if first["loc"] else first["msg"]
-        raise RunError(f"{path}: is no record of a lab ({why}); look what it is and delete it") from error
+        raise RunError(f"{path}: is no record of a testbed ({why}); look what it is and delete it") from error
     if path.stem != state.lab:
-        raise RunError(f"{path}: is the record of another lab, {state.lab}; look what it is and delete it")
-    for name in state.namespaces:  # what is removed is never more than what this lab made
+        raise RunError(f"{path}: is the record of another testbed, {state.lab}; look what it is and delete it")
+    for name in state.namespaces:  # what is removed is never more than what this testbed made
         if not re.fullmatch(rf"{state.lab}-[\w-]+", name, re.ASCII):
-            raise RunError(f"{path}: namespace {name!r} is not named after the lab {state.lab}")
+            raise RunError(f"{path}: namespace {name!r} is not named after the testbed {state.lab}")
     return state

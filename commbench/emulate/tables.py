@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which way every switch sends what is for a NIC: static routes as plain data, before any kernel is asked.
 
-A switch of the lab is a router that looks at the destination alone. So a routing policy can be laid out as a table
+A switch of the testbed is a router that looks at the destination alone. So a routing policy can be laid out as a table
 only where its choice at a switch does not depend on where the traffic comes from; :func:`single_path` finds out and
 refuses the others.
 """

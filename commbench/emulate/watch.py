@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a lab still is what its records say: records that were measured without a background flow are taken back."""
+"""Whether a testbed still is what its records say: records measured without a background flow are taken back."""
 
 import json
 import signal
@@ -12,15 +12,15 @@ from pathlib import Path
 
 from commbench.live.blame import is_stopped
 
-__all__ = ["Flow", "blank", "size_of"]
+__all__ = ["BackgroundFlow", "blank", "size_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class BackgroundFlow:
     """A background flow as it was started.
 
     Attributes:
-        process: that has both ends. what: as it is called. num_bytes: 0 goes on until the lab ends.
+        process: that has both ends. what: as it is called. num_bytes: 0 goes on until the testbed ends.
     """
 
     process: subprocess.Popen[str]

@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 
 from commbench.errors import InputError, UnitError
+from commbench.topology.devices import list_devices, load_device
+from commbench.units import parse_flops
 from commbench.workload.formats import FORMATS
 from commbench.workload.operators import layer_operators
 from commbench.workload.presets import get_model

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from commbench import __version__
 from commbench.collectives.text import digest
 from commbench.errors import CommbenchError, InputError, RunError
-from commbench.live.job import Job
+from commbench.live.job import LiveJob
 from commbench.live.plan import Plan
 from commbench.units import format_bytes
 
@@ -62,7 +62,7 @@ class Store(Protocol):
         """Whether all of them are there."""
 
 
-def describe(job: Job, torch_version: str) -> dict[str, Any]:
+def describe(job: LiveJob, torch_version: str) -> dict[str, Any]:
     """What must be the same on every rank, by name, in JSON values."""
     fields: dict[str, Any] = json.loads(job.to_json())
     if isinstance(job, Plan):

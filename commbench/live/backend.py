@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from commbench.live.timing import Clock
 
-__all__ = ["AUTO", "BACKENDS", "Backend", "Gloo", "Nccl", "Pair", "Post", "Transfer", "may_find_gpus", "usable"]
+__all__ = ["AUTO", "BACKENDS", "Backend", "Gloo", "Nccl", "Pair", "Post", "Posting", "may_find_gpus", "usable"]
 
 AUTO = "auto"
 """The first of :data:`BACKENDS` that every rank has a device for."""
@@ -35,7 +35,7 @@ Post = Callable[[], list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Transfer:
+class Posting:
     """One send or receive; ``tensor`` is where the data stands or lands, ``peer`` the other's rank in the group."""
 
     sends: bool
@@ -61,33 +61,33 @@ class Backend(ABC):
     streams: ClassVar[bool]
     tags: ClassVar[bool]
 
-    @abstractmethod
     def lacks(self, local_rank: int) -> str:
         """Why a rank cannot use it, by its number among those of its host; "" if it can."""
+        return ""
 
     @abstractmethod
     def take_device(self, local_rank: int) -> "torch.device":
         """The rank's device, from now on the process's own."""
 
-    @abstractmethod
     def facts(self, device: "torch.device") -> dict[str, Any]:
-        """What it runs on, for the environment of a record."""
+        """What it runs on, for the environment of a record, where the machine's own facts do not say it."""
+        return {}
 
-    @abstractmethod
     def open(self, control: "dist.ProcessGroup", timeout_s: float) -> "dist.ProcessGroup":
         """The group for data, of the ranks of the gloo group ``control``; every rank calls this.
 
         Where ranks have waited for ``timeout_s``, gloo raises; NCCL ends the process.
         """
+        return control
 
-    @abstractmethod
     def open_pairs(
         self, pairs: Sequence[Pair], data: "dist.ProcessGroup", device: "torch.device", timeout_s: float
     ) -> Mapping[Pair, "dist.ProcessGroup"]:
         """The group for the messages of each pair of ranks, connected; every rank calls this, with the same pairs."""
+        return dict.fromkeys(pairs, data)
 
     @abstractmethod
-    def bind(self, transfers: Iterable[Transfer], group: "dist.ProcessGroup") -> Post:
+    def bind(self, transfers: Iterable[Posting], group: "dist.ProcessGroup") -> Post:
         """What posts these transfers together, prepared as far as it can be."""
 
     @abstractmethod
@@ -115,31 +115,13 @@ class Gloo(Backend):
 
     name, device_type, streams, tags = "gloo", "cpu", False, True
 
-    def lacks(self, local_rank: int) -> str:
-        """Every host has a CPU."""
-        return ""
-
     def take_device(self, local_rank: int) -> "torch.device":
         """The CPU."""
         import torch
 
         return torch.device("cpu")
 
-    def facts(self, device: "torch.device") -> dict[str, Any]:
-        """Those of the machine say it all."""
-        return {}
-
-    def open(self, control: "dist.ProcessGroup", timeout_s: float) -> "dist.ProcessGroup":
-        """The group that is there."""
-        return control
-
-    def open_pairs(
-        self, pairs: Sequence[Pair], data: "dist.ProcessGroup", device: "torch.device", timeout_s: float
-    ) -> Mapping[Pair, "dist.ProcessGroup"]:
-        """The group that is there: its messages do not wait for each other."""
-        return dict.fromkeys(pairs, data)
-
-    def bind(self, transfers: Iterable[Transfer], group: "dist.ProcessGroup") -> Post:
+    def bind(self, transfers: Iterable[Posting], group: "dist.ProcessGroup") -> Post:
         """One by one; ``dist.isend`` ends in ``group.send`` too, 10 us later.
 
         Receives come first: gloo's sender waits for a notice that the receiver is ready (docs/gloo.md), and behind the
@@ -227,12 +209,12 @@ class Nccl(Backend):
         for (sender, receiver), group in groups.items():
             if rank in (sender, receiver):
                 peer = dist.get_group_rank(group, receiver if rank == sender else sender)
-                for work in self.bind([Transfer(rank == sender, first, peer)], group)():
+                for work in self.bind([Posting(rank == sender, first, peer)], group)():
                     work.wait()
         self.clock(device).settle()
         return groups
 
-    def bind(self, transfers: Iterable[Transfer], group: "dist.ProcessGroup") -> Post:
+    def bind(self, transfers: Iterable[Posting], group: "dist.ProcessGroup") -> Post:
         """As one group."""
         import torch.distributed as dist
 

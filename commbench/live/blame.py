@@ -13,7 +13,7 @@ from pathlib import Path
 
 from commbench.errors import CommbenchError, RunError
 from commbench.live.files import SessionFiles
-from commbench.live.progress import Place, read_failure, read_place
+from commbench.live.progress import Position, read_failure, read_position
 
 __all__ = ["Ended", "blame_ended", "blame_hung", "is_stopped"]
 
@@ -49,7 +49,7 @@ def blame_ended(files: SessionFiles, ended: Sequence[Ended]) -> CommbenchError:
     return told[0].error()
 
 
-def blame_hung(places: Sequence[Place], stopped: Sequence[int], silent_s: float) -> RunError:
+def blame_hung(places: Sequence[Position], stopped: Sequence[int], silent_s: float) -> RunError:
     """The error to raise when no rank has moved for ``silent_s`` seconds.
 
     Args:
@@ -78,7 +78,7 @@ def is_stopped(pid: int) -> bool:
 
 
 def _died(files: SessionFiles, one: Ended, how: str) -> RunError:
-    return RunError(f"rank {one.rank} {how} at {read_place(files.progress(one.rank))}")
+    return RunError(f"rank {one.rank} {how} at {read_position(files.progress(one.rank))}")
 
 
 def _signal_name(number: int) -> str:

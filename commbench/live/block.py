@@ -16,7 +16,7 @@ import torch.distributed._functional_collectives as functional
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  torch's own habit
 
-__all__ = ["Block", "HandBlock", "Sizes", "cut"]
+__all__ = ["HandBlock", "Sizes", "TransformerBlock", "cut"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Sizes:
     micro_batch: int
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """The whole block; also what DTensor splits, so head counts are read off the tensors."""
 
     def __init__(self, sizes: Sizes) -> None:
@@ -116,7 +116,7 @@ class HandBlock(nn.Module):
         sequence_parallel: whether norms and residuals see a share of the sequence only.
     """
 
-    def __init__(self, whole: Block, group: dist.ProcessGroup, sequence_parallel: bool) -> None:
+    def __init__(self, whole: TransformerBlock, group: dist.ProcessGroup, sequence_parallel: bool) -> None:
         super().__init__()
         self._group, self._sequence_parallel, self.head_size = group, sequence_parallel, whole.head_size
         rank, num_ranks = dist.get_rank(group), dist.get_world_size(group)

@@ -18,7 +18,7 @@ from commbench.live.files import SessionFiles
 from commbench.live.kinds import job_of
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.progress import Progress, write_failure
-from commbench.live.seat import Seat
+from commbench.live.rank_info import RankInfo
 
 __all__ = ["die_with_parent", "main"]
 
@@ -62,8 +62,8 @@ def _run(files: SessionFiles, rank: int) -> None:
         from commbench.live.worker import run_rank
     except ImportError as error:
         raise RunError(f"rank {rank} cannot load torch ({error}); install it: pip install 'commbench[run]'") from error
-    seat = Seat("commbench", rank, job.ranks, local_rank=rank, store=files.store)
-    run_rank(job, seat, progress=progress, observer=_Teller(files), timeout_s=timeout_s)
+    info = RankInfo("commbench", rank, job.ranks, local_rank=rank, store=files.store)
+    run_rank(job, info, progress=progress, observer=_Teller(files), timeout_s=timeout_s)
 
 
 class _Teller(Observer):

@@ -13,7 +13,7 @@ from commbench.collectives.sizes import buffer_elements, dtype_bytes
 from commbench.collectives.text import digest
 from commbench.live.check import Layout, count_wrong, fill_input, layout_of, plain_layout
 from commbench.live.execute import ScheduleExecutor
-from commbench.live.gate import Gate
+from commbench.live.job_barrier import JobBarrier
 from commbench.live.native import NativeCollective
 from commbench.live.plan import Plan
 from commbench.live.progress import TIMED, Progress
@@ -32,21 +32,21 @@ def measure_collective(plan: Plan, session: Session, progress: Progress) -> Iter
         session: this rank's; the ranks meet before each size.
         progress: told where the rank is.
     """
-    gate = Gate.of(os.environ) if session.rank == 0 else None
+    job_barrier = JobBarrier.of(os.environ) if session.rank == 0 else None
     for size_bytes in plan.sizes_bytes:
         progress.size(size_bytes)
-        if gate is not None:
-            gate.wait(lambda: progress.reach("waiting for the other runs"))
+        if job_barrier is not None:
+            job_barrier.wait(lambda: progress.reach("waiting for the other runs"))
         session.meet()
         record = _measure_size(plan, session, size_bytes, progress)
         if record is not None:
             yield record
-    if gate is not None:
-        gate.leave()
+    if job_barrier is not None:
+        job_barrier.leave()
 
 
 @dataclass(frozen=True, slots=True)
-class _Observed:
+class _CollectiveObserved:
     """What one rank saw of one size; small, for it travels to rank 0."""
 
     warmup: Timed
@@ -55,7 +55,7 @@ class _Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bench:
+class _CollectiveBench:
     """An operation and the memory that it works on."""
 
     operation: Operation
@@ -64,7 +64,7 @@ class _Bench:
 
 
 @contextmanager
-def _bench(plan: Plan, session: Session, size_bytes: int, per_token: int = 1) -> Iterator[_Bench]:
+def _bench(plan: Plan, session: Session, size_bytes: int, per_token: int = 1) -> Iterator[_CollectiveBench]:
     """The plan's operation on memory for one size; a barrier's chunks are tokens of ``per_token`` elements each."""
     schedule = plan.schedule_for(size_bytes)
     if plan.spec.covers:
@@ -85,7 +85,7 @@ def _bench(plan: Plan, session: Session, size_bytes: int, per_token: int = 1) ->
         else ScheduleExecutor(schedule, memory, session.data, session.backend)
     )
     try:
-        yield _Bench(operation, memory, layout)
+        yield _CollectiveBench(operation, memory, layout)
     finally:
         operation.close()
 
@@ -97,7 +97,7 @@ def _measure_size(plan: Plan, session: Session, size_bytes: int, progress: Progr
         warmup, timed = _time(plan, session, bench.operation, progress)
         wrong = _check(plan, session, bench, size_bytes, progress) if plan.check else None
     progress.reach("gathering samples")
-    everyone: list[_Observed] = session.gather(_Observed(warmup, timed, wrong))
+    everyone: list[_CollectiveObserved] = session.gather(_CollectiveObserved(warmup, timed, wrong))
     return _record(plan, session, size_bytes, started_at, everyone) if everyone else None
 
 
@@ -118,7 +118,7 @@ def _time(plan: Plan, session: Session, operation: Operation, progress: Progress
     return timed(plan.warmup, "warm-up iteration"), timed(plan.iters, TIMED)
 
 
-def _check(plan: Plan, session: Session, bench: _Bench, size_bytes: int, progress: Progress) -> int:
+def _check(plan: Plan, session: Session, bench: _CollectiveBench, size_bytes: int, progress: Progress) -> int:
     """Wrong elements of this rank after one run.
 
     A barrier is checked on tokens of an element per rank, for one element cannot show whom it has heard of.
@@ -133,7 +133,9 @@ def _check(plan: Plan, session: Session, bench: _Bench, size_bytes: int, progres
         return count_wrong(tested.memory, tested.layout, session.rank)
 
 
-def _record(plan: Plan, session: Session, size_bytes: int, started_at: str, everyone: list[_Observed]) -> Measured:
+def _record(
+    plan: Plan, session: Session, size_bytes: int, started_at: str, everyone: list[_CollectiveObserved]
+) -> Measured:
     phases = everyone[0].timed.phases_s
     schedule = plan.schedule_for(size_bytes)
     return Measured(

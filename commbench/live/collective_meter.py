@@ -35,7 +35,7 @@ _NO_COLLECTIVES = frozenset({"_wrap_tensor_autograd"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class _MeteredCall:
     """One call: what, and the marks before and after it; those of its wait follow."""
 
     collective: str
@@ -54,8 +54,8 @@ class CollectiveMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, num_ranks: int, clock: Clock) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._num_ranks, self._clock = num_ranks, clock
-        self._calls: list[_Call] = []
-        self._under_way: dict[int, _Call] = {}  # by the memory of the result
+        self._calls: list[_MeteredCall] = []
+        self._under_way: dict[int, _MeteredCall] = {}  # by the memory of the result
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """One operator on plain tensors; wrapped ones are unwrapped first, by their own code."""
@@ -64,7 +64,7 @@ class CollectiveMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         packet = func._overloadpacket
         if packet in _NAMES:
             name, num_bytes = _NAMES[packet], args[0].numel() * args[0].element_size()
-            call = _Call(name, num_bytes * (self._num_ranks if name == "all-gather" else 1), [])
+            call = _MeteredCall(name, num_bytes * (self._num_ranks if name == "all-gather" else 1), [])
             self._calls.append(call)
             result = self._timed(call, func, args, kwargs)
             self._under_way[result.untyped_storage().data_ptr()] = call
@@ -77,7 +77,7 @@ class CollectiveMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise AssertionError(f"{func} is a collective that is not counted")
         return func(*args, **(kwargs or {}))
 
-    def _timed(self, call: _Call, func: Any, args: Any, kwargs: Any) -> Any:
+    def _timed(self, call: _MeteredCall, func: Any, args: Any, kwargs: Any) -> Any:
         call.marks.append(self._clock.mark())
         result = func(*args, **(kwargs or {}))
         call.marks.append(self._clock.mark())

@@ -13,7 +13,7 @@ from commbench.collectives.spec import get_collective
 from commbench.live.backend import BACKENDS
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
-from commbench.live.progress import Place
+from commbench.live.progress import Position
 from commbench.results.records import Measured
 from commbench.tables import Column, average_line, head_text, rate_text, row_text
 from commbench.terminal import put, tell
@@ -138,7 +138,7 @@ class RunTable(Observer):
             self._task = self._bar.add_task("", total=len(self._plan.sizes_bytes))
             self._bar.start()
 
-    def moved(self, place: Place) -> None:
+    def moved(self, place: Position) -> None:
         """Move the bar."""
         if self._bar is None or time.monotonic() - self._drawn_at < _BAR_S:
             return

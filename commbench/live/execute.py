@@ -39,7 +39,7 @@ import torch.distributed as dist
 
 from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.errors import InputError
-from commbench.live.backend import Backend, Post, Transfer
+from commbench.live.backend import Backend, Post, Posting
 from commbench.live.plan import require_ranks_only
 
 __all__ = ["PHASES", "ScheduleExecutor"]
@@ -48,11 +48,11 @@ PHASES = ("post", "wait", "reduce")
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
-    """A step of one lane: what to post together, and the (target, source) pairs to copy then and to add at its end."""
+class _PostedStep:
+    """A step of a channel: what to post together; (target, source) pairs to copy then, and to add at its end."""
 
     number: int
-    transfers: list[Transfer] = field(default_factory=list)
+    transfers: list[Posting] = field(default_factory=list)
     copies: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     reductions: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
@@ -85,17 +85,20 @@ class ScheduleExecutor:
         if not backend.tags:
             _require_same_order(schedule, backend.name)
             channels = [_merge(channels)]
-        lanes = [_Lane(steps, schedule.window, lambda step: backend.bind(step.transfers, group)) for steps in channels]
+        runners = [
+            _ChannelRunner(steps, schedule.window, lambda step: backend.bind(step.transfers, group))
+            for steps in channels
+        ]
         self._phases_are_real = not backend.streams
-        self._own, self._others = lanes[0], [_LaneThread(lane) for lane in lanes[1:]]
-        self._lanes = lanes
+        self._own, self._others = runners[0], [_ChannelThread(runner) for runner in runners[1:]]
+        self._runners = runners
 
     @property
     def phases(self) -> Mapping[str, float]:
         """Seconds of the last run by phase; with channels side by side the sum can exceed the run's time."""
         if not self._phases_are_real:
             return MappingProxyType({})
-        return {name: sum(lane.phases[name] for lane in self._lanes) for name in PHASES}
+        return {name: sum(runner.phases[name] for runner in self._runners) for name in PHASES}
 
     def run(self) -> None:
         """Execute the schedule once; returns when this rank's part has ended (on GPUs: is enqueued)."""
@@ -115,16 +118,16 @@ class ScheduleExecutor:
             other.close()
 
 
-class _Lane:
+class _ChannelRunner:
     """Steps that run in order, at most ``window`` in flight."""
 
-    def __init__(self, steps: Iterable[_Step], window: int, bind: Callable[[_Step], Post]) -> None:
+    def __init__(self, steps: Iterable[_PostedStep], window: int, bind: Callable[[_PostedStep], Post]) -> None:
         self._steps = [(step, bind(step)) for step in steps]
         self._window = window
         self.phases = dict.fromkeys(PHASES, 0.0)
 
     def run(self) -> None:
-        in_flight: deque[tuple[_Step, list[Any]]] = deque()
+        in_flight: deque[tuple[_PostedStep, list[Any]]] = deque()
         self.phases = phases = dict.fromkeys(PHASES, 0.0)
         for step, post in self._steps:
             while in_flight and in_flight[0][0].number <= step.number - self._window:
@@ -138,7 +141,7 @@ class _Lane:
             _finish(*in_flight.popleft(), phases)
 
 
-def _finish(step: _Step, works: list[Any], phases: dict[str, float]) -> None:
+def _finish(step: _PostedStep, works: list[Any], phases: dict[str, float]) -> None:
     """Wait for what a step posted, then do its additions."""
     start = perf_counter()
     for work in works:
@@ -150,11 +153,11 @@ def _finish(step: _Step, works: list[Any], phases: dict[str, float]) -> None:
     phases["reduce"] += perf_counter() - waited
 
 
-class _LaneThread:
-    """A lane in a thread of its own, kept between runs; an error in it is raised by :meth:`finish`."""
+class _ChannelThread:
+    """A channel in a thread of its own, kept between runs; an error in it is raised by :meth:`finish`."""
 
-    def __init__(self, lane: _Lane) -> None:
-        self._lane = lane
+    def __init__(self, runner: _ChannelRunner) -> None:
+        self._runner = runner
         self._orders: SimpleQueue[bool] = SimpleQueue()
         self._outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
         self._thread = Thread(target=self._serve, daemon=True)
@@ -163,7 +166,7 @@ class _LaneThread:
     def _serve(self) -> None:
         while self._orders.get():
             try:
-                self._lane.run()
+                self._runner.run()
             except BaseException as error:
                 self._outcomes.put(error)
             else:
@@ -182,19 +185,19 @@ class _LaneThread:
         self._thread.join()
 
 
-def _compile(schedule: Schedule, rank: int, memory: torch.Tensor) -> list[list[_Step]]:
+def _compile(schedule: Schedule, rank: int, memory: torch.Tensor) -> list[list[_PostedStep]]:
     """The steps of each channel of this rank, with tensors in place of chunk numbers."""
     if memory.numel() % schedule.num_buffers:
         raise InputError(f"memory of {memory.numel()} elements is no {schedule.num_buffers} equal buffers")
     offsets = schedule.offsets(memory.numel() // schedule.num_buffers).tolist()
-    steps: dict[tuple[int, int], _Step] = {}
-    own: dict[tuple[int, bool], list[tuple[_Step, torch.Tensor]]] = defaultdict(list)  # by channel and "sends"
+    steps: dict[tuple[int, int], _PostedStep] = {}
+    own: dict[tuple[int, bool], list[tuple[_PostedStep, torch.Tensor]]] = defaultdict(list)  # by channel and "sends"
     temporaries = _Temporaries(memory, schedule.window)
     for op in schedule.ops_of(rank):
         view = landing = memory[offsets[op.chunk] : offsets[op.chunk + op.count]]
         if not view.numel():
             continue
-        step = steps.setdefault((op.channel, op.step), _Step(op.step))
+        step = steps.setdefault((op.channel, op.step), _PostedStep(op.step))
         if op.kind is Kind.REDUCE:
             landing = temporaries.get(op, len(step.reductions), view.numel())
             step.reductions.append((view, landing))
@@ -202,12 +205,12 @@ def _compile(schedule: Schedule, rank: int, memory: torch.Tensor) -> list[list[_
         if op.peer == rank:
             own[op.channel, sends].append((step, landing))
         else:
-            step.transfers.append(Transfer(sends, landing, op.peer, op.channel))
+            step.transfers.append(Posting(sends, landing, op.peer, op.channel))
     _pair_copies(own)
     return [[steps[key] for key in sorted(steps) if key[0] == channel] for channel in range(schedule.num_channels)]
 
 
-def _pair_copies(own: Mapping[tuple[int, bool], list[tuple[_Step, torch.Tensor]]]) -> None:
+def _pair_copies(own: Mapping[tuple[int, bool], list[tuple[_PostedStep, torch.Tensor]]]) -> None:
     """Turn what a rank exchanges with itself into copies: on each channel the k-th send meets the k-th receive."""
     for channel in {channel for channel, _ in own}:
         pairs = zip(own.get((channel, True), ()), own.get((channel, False), ()), strict=True)
@@ -233,14 +236,14 @@ class _Temporaries:
         return block[:num_elements]
 
 
-def _merge(channels: list[list[_Step]]) -> list[_Step]:
-    """One lane of all channels: steps with the same number become one, channels in order."""
-    by_number: dict[int, list[_Step]] = defaultdict(list)
+def _merge(channels: list[list[_PostedStep]]) -> list[_PostedStep]:
+    """One channel of all: steps with the same number become one, channels in order."""
+    by_number: dict[int, list[_PostedStep]] = defaultdict(list)
     for steps in channels:
         for step in steps:
             by_number[step.number].append(step)
     return [
-        _Step(
+        _PostedStep(
             number,
             [transfer for step in steps for transfer in step.transfers],
             [copy for step in steps for copy in step.copies],

@@ -12,11 +12,11 @@ from typing import Any
 
 from commbench.results.environment import cores, cpu_quota
 
-__all__ = ["Place", "host_facts", "own_place"]
+__all__ = ["HostCores", "host_facts", "own_cores"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HostCores:
     """Where one rank runs.
 
     Attributes:
@@ -29,12 +29,12 @@ class Place:
     quota: tuple[str, float] | None = None
 
 
-def own_place() -> Place:
+def own_cores() -> HostCores:
     """That of this process."""
-    return Place(socket.gethostname(), cores(), cpu_quota())
+    return HostCores(socket.gethostname(), cores(), cpu_quota())
 
 
-def host_facts(places: Sequence[Place]) -> dict[str, Any]:
+def host_facts(places: Sequence[HostCores]) -> dict[str, Any]:
     """Facts for the environment of a record, from the places of all ranks in rank order.
 
     Returns:
@@ -53,16 +53,16 @@ def host_facts(places: Sequence[Place]) -> dict[str, Any]:
     }
 
 
-def _num_cores(ranks: Sequence[Place]) -> int:
+def _num_cores(ranks: Sequence[HostCores]) -> int:
     return len(frozenset().union(*(rank.cores for rank in ranks)))
 
 
-def _quota(ranks: Sequence[Place]) -> float | None:
+def _quota(ranks: Sequence[HostCores]) -> float | None:
     """Of all control groups that limit one of them; None if one is not limited."""
     groups = {rank.quota for rank in ranks}
     return None if None in groups else sum(group[1] for group in groups if group is not None)
 
 
-def _room(ranks: Sequence[Place]) -> float:
+def _room(ranks: Sequence[HostCores]) -> float:
     quota = _quota(ranks)
     return _num_cores(ranks) if quota is None else min(_num_cores(ranks), quota)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What live ranks are to do: an immutable description that every rank gets the same copy of.
 
-:class:`Job` is what all of them have; here are those of pipelines, tensor parallelism and overlap, and
+:class:`LiveJob` is what all of them have; here are those of pipelines, tensor parallelism and overlap, and
 :class:`~commbench.live.plan.Plan` is that of one collective over some sizes.
 """
 
@@ -18,7 +18,7 @@ __all__ = [
     "EXECUTORS",
     "LARGEST_INPUT",
     "METHODS",
-    "Job",
+    "LiveJob",
     "OverlapJob",
     "PipelineJob",
     "TensorParallelJob",
@@ -36,7 +36,7 @@ EXACT_FLOAT32 = 2**24  # every integer up to here is a float32 (IEEE 754)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class LiveJob:
     """What all jobs have.
 
     Attributes:
@@ -96,7 +96,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineJob(Job):
+class PipelineJob(LiveJob):
     """One pipeline schedule on live ranks.
 
     Attributes:
@@ -127,7 +127,7 @@ class PipelineJob(Job):
     layers: int = 1
 
     def __post_init__(self) -> None:
-        Job.__post_init__(self)
+        LiveJob.__post_init__(self)
         require_known("--compute", self.compute, COMPUTES)
         for executor in self.executors:
             require_known("--executor", executor, EXECUTORS)
@@ -166,7 +166,7 @@ class PipelineJob(Job):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TensorParallelJob(Job):
+class TensorParallelJob(LiveJob):
     """One transformer block, split over all ranks, forward and backward of one microbatch.
 
     Attributes:
@@ -189,7 +189,7 @@ class TensorParallelJob(Job):
     sequence_parallel: tuple[bool, ...] = (False, True)
 
     def __post_init__(self) -> None:
-        Job.__post_init__(self)
+        LiveJob.__post_init__(self)
         for method in self.methods:
             require_known("--method", method, METHODS)
         require_known("--dtype", self.dtype, ("float32", "float64", "bfloat16", "float16"))
@@ -207,7 +207,7 @@ class TensorParallelJob(Job):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OverlapJob(Job):
+class OverlapJob(LiveJob):
     """A matrix product and an all-reduce, each alone and both at once.
 
     Attributes:
@@ -223,7 +223,7 @@ class OverlapJob(Job):
     size_bytes: int = 2**24
 
     def __post_init__(self) -> None:
-        Job.__post_init__(self)
+        LiveJob.__post_init__(self)
         require_known("--dtype", self.dtype, ("float32", "float64", "bfloat16", "float16"))
         require_least(1, ("-m", self.m), ("-n", self.n), ("-k", self.k))
         if self.size_bytes < 4 or self.size_bytes % 4:

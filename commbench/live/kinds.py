@@ -4,15 +4,17 @@
 import json
 from collections.abc import Mapping
 
-from commbench.live.job import Job, OverlapJob, PipelineJob, TensorParallelJob
+from commbench.live.job import LiveJob, OverlapJob, PipelineJob, TensorParallelJob
 from commbench.live.plan import Plan
 from commbench.live.suite import Suite
 
 __all__ = ["KINDS", "job_of"]
 
-KINDS: Mapping[str, type[Job]] = {job.kind: job for job in (Plan, Suite, PipelineJob, TensorParallelJob, OverlapJob)}
+KINDS: Mapping[str, type[LiveJob]] = {
+    job.kind: job for job in (Plan, Suite, PipelineJob, TensorParallelJob, OverlapJob)
+}
 
 
-def job_of(text: str) -> Job:
-    """The job that :meth:`Job.to_json` wrote."""
+def job_of(text: str) -> LiveJob:
+    """The job that :meth:`LiveJob.to_json` wrote."""
     return KINDS[json.loads(text)["kind"]].from_json(text)

@@ -18,7 +18,7 @@ from typing import IO
 
 from commbench.errors import RunError
 from commbench.live.files import SessionFiles
-from commbench.live.job import Job
+from commbench.live.job import LiveJob
 from commbench.live.observe import Observer
 from commbench.live.start import module_command
 from commbench.live.supervise import JournalTail, supervise
@@ -45,7 +45,7 @@ class RankHost:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def launch_ranks(job: Job, *, observer: Observer, hosts: Sequence[RankHost] = ()) -> list[Record]:
+def launch_ranks(job: LiveJob, *, observer: Observer, hosts: Sequence[RankHost] = ()) -> list[Record]:
     """Run a job on ``job.ranks`` processes of this machine and return its records.
 
     Args:
@@ -71,7 +71,7 @@ def launch_ranks(job: Job, *, observer: Observer, hosts: Sequence[RankHost] = ()
 
 
 @contextmanager
-def _ranks(files: SessionFiles, job: Job, hosts: Sequence[RankHost]) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _ranks(files: SessionFiles, job: LiveJob, hosts: Sequence[RankHost]) -> Iterator[list[subprocess.Popen[bytes]]]:
     """The ranks' processes; none is left when the block ends."""
     processes: list[subprocess.Popen[bytes]] = []
     with ExitStack() as outputs:
@@ -93,7 +93,7 @@ def _open_output(path: Path) -> IO[bytes]:
     return output
 
 
-def _start(files: SessionFiles, job: Job, rank: int, host: RankHost, output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(files: SessionFiles, job: LiveJob, rank: int, host: RankHost, output: IO[bytes]) -> subprocess.Popen[bytes]:
     command = [*host.prefix, *module_command("commbench.live.child", str(files.folder), str(rank))]
     variables = _variables(job, rank) | dict(host.variables)
     try:
@@ -110,7 +110,7 @@ def _start(files: SessionFiles, job: Job, rank: int, host: RankHost, output: IO[
         raise RunError(f"rank {rank} cannot start: {command[0]}: {error.strerror}") from error
 
 
-def _variables(job: Job, rank: int) -> dict[str, str]:
+def _variables(job: LiveJob, rank: int) -> dict[str, str]:
     """The environment of a rank: the user's, and what the user left open."""
     defaults = {"OMP_NUM_THREADS": "1"} | ({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {})
     return (

@@ -4,12 +4,12 @@
 from collections.abc import Iterable, Sequence
 
 from commbench.errors import CheckFailedError, InputError, RunError
-from commbench.live.job import Job
+from commbench.live.job import LiveJob
 from commbench.live.launch import RankHost, launch_ranks
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
 from commbench.live.progress import Progress
-from commbench.live.seat import Seat
+from commbench.live.rank_info import RankInfo
 from commbench.results.journal import Journal
 from commbench.results.records import Measured, Record
 from commbench.units import format_bytes
@@ -18,7 +18,7 @@ __all__ = ["measure", "require_right", "run_job"]
 
 
 def run_job(
-    job: Job, *, seat: Seat | None = None, observer: Observer | None = None, hosts: Sequence[RankHost] = ()
+    job: LiveJob, *, info: RankInfo | None = None, observer: Observer | None = None, hosts: Sequence[RankHost] = ()
 ) -> list[Record]:
     """Run a job and return its records (under a launcher: on rank 0, nothing elsewhere).
 
@@ -26,7 +26,7 @@ def run_job(
 
     Args:
         job: what to run.
-        seat: this process's rank under a launcher, from :func:`~commbench.live.seat.find_seat`; None starts
+        info: this process's rank under a launcher, from :func:`~commbench.live.rank_info.find_rank_info`; None starts
             ``job.ranks`` ranks on this machine.
         observer: hears of the run as it goes on.
         hosts: for local ranks, where each of them runs.
@@ -37,24 +37,24 @@ def run_job(
     """
     Journal(job.out).require_writable()
     observer = observer or Observer()
-    if seat is None:
+    if info is None:
         return launch_ranks(job, observer=observer, hosts=hosts)
-    if job.ranks != seat.world_size:
-        raise InputError(f"--nproc {job.ranks}, but there are {seat.world_size} ranks, started by {seat.launcher}")
+    if job.ranks != info.world_size:
+        raise InputError(f"--nproc {job.ranks}, but there are {info.world_size} ranks, started by {info.launcher}")
     try:
         from commbench.live.worker import run_rank
     except ImportError as error:
         raise RunError(
-            f"rank {seat.rank} cannot load torch ({error}); install it: pip install 'commbench[run]'"
+            f"rank {info.rank} cannot load torch ({error}); install it: pip install 'commbench[run]'"
         ) from error
-    return run_rank(job, seat, progress=Progress(), observer=observer, timeout_s=job.timeout_s)
+    return run_rank(job, info, progress=Progress(), observer=observer, timeout_s=job.timeout_s)
 
 
 def measure(
-    plan: Plan, *, seat: Seat | None = None, observer: Observer | None = None, hosts: Sequence[RankHost] = ()
+    plan: Plan, *, info: RankInfo | None = None, observer: Observer | None = None, hosts: Sequence[RankHost] = ()
 ) -> list[Measured]:
     """:func:`run_job` for a plan, whose records are all of one kind."""
-    records = run_job(plan, seat=seat, observer=observer, hosts=hosts)
+    records = run_job(plan, info=info, observer=observer, hosts=hosts)
     return [record for record in records if isinstance(record, Measured)]
 
 

@@ -31,7 +31,7 @@ Call = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _RankMemory:
     """A rank's memory in its group; pieces are the blocks of blocked collectives, else the whole buffer."""
 
     layout: Layout
@@ -89,47 +89,47 @@ class _Bound:
     settle: Call = _nothing
 
 
-def _all_reduce(at: _Place) -> _Bound:
+def _all_reduce(at: _RankMemory) -> _Bound:
     whole = at.whole
     return _Bound(lambda: dist.all_reduce(whole, op=dist.ReduceOp.SUM, group=at.group))
 
 
-def _reduce_scatter(at: _Place) -> _Bound:
+def _reduce_scatter(at: _RankMemory) -> _Bound:
     mine, whole = at.block(at.rank), at.whole
     return _Bound(lambda: _reduce_scatter_single(mine, whole, op=dist.ReduceOp.SUM, group=at.group))
 
 
-def _all_gather(at: _Place) -> _Bound:
+def _all_gather(at: _RankMemory) -> _Bound:
     mine, whole = at.block(at.rank), at.whole
     return _Bound(lambda: _all_gather_single(whole, mine, group=at.group))
 
 
-def _broadcast(at: _Place) -> _Bound:
+def _broadcast(at: _RankMemory) -> _Bound:
     whole, root = at.whole, at.root
     return _Bound(lambda: dist.broadcast(whole, root, group=at.group))
 
 
-def _reduce(at: _Place) -> _Bound:
+def _reduce(at: _RankMemory) -> _Bound:
     whole, root = at.whole, at.root
     return _Bound(lambda: dist.reduce(whole, root, op=dist.ReduceOp.SUM, group=at.group))
 
 
-def _gather(at: _Place) -> _Bound:
+def _gather(at: _RankMemory) -> _Bound:
     mine, root, all_of_them = at.block(at.rank), at.root, at.blocks() if at.is_root else None
     return _Bound(lambda: dist.gather(mine, all_of_them, dst=root, group=at.group))
 
 
-def _scatter(at: _Place) -> _Bound:
+def _scatter(at: _RankMemory) -> _Bound:
     mine, root, all_of_them = at.block(at.rank), at.root, at.blocks() if at.is_root else None
     return _Bound(lambda: dist.scatter(mine, all_of_them, src=root, group=at.group))
 
 
-def _all_to_all(at: _Place) -> _Bound:
+def _all_to_all(at: _RankMemory) -> _Bound:
     whole, result = at.whole, at.result
     return _Bound(lambda: dist.all_to_all_single(result, whole, group=at.group))
 
 
-def _all_to_all_v(at: _Place) -> _Bound:
+def _all_to_all_v(at: _RankMemory) -> _Bound:
     """What a rank gets arrives in one piece; the postcondition wants it where each sender's piece stands."""
     n, layout = len(at.ranks), at.layout
     mine = layout.piece(at.memory, 0, at.rank * n, n)
@@ -145,7 +145,7 @@ def _all_to_all_v(at: _Place) -> _Bound:
     return _Bound(lambda: dist.all_to_all_single(together, mine, arriving, sent, group=at.group), settle)
 
 
-def _send_recv(at: _Place) -> _Bound:
+def _send_recv(at: _RankMemory) -> _Bound:
     """To the next rank, from the one before; a rank alone copies, as torch has no message to oneself."""
     n, whole, result = len(at.ranks), at.whole, at.result
     if n == 1:
@@ -166,7 +166,7 @@ def _send_recv(at: _Place) -> _Bound:
 _serial = count()  # barriers checked so far: the same on every rank
 
 
-def _barrier(at: _Place) -> _Bound:
+def _barrier(at: _RankMemory) -> _Bound:
     """Its check: in turn one rank comes late, and nobody may leave before every rank has announced that it came.
 
     Element i of the result is one if rank i had come whenever this rank left, else zero.
@@ -190,7 +190,7 @@ def _barrier(at: _Place) -> _Bound:
     return _Bound(run, settle)
 
 
-NATIVE: Mapping[str, Callable[[_Place], _Bound]] = MappingProxyType(
+NATIVE: Mapping[str, Callable[[_RankMemory], _Bound]] = MappingProxyType(
     {
         "all-reduce": _all_reduce,
         "reduce-scatter": _reduce_scatter,
@@ -227,7 +227,7 @@ class NativeCollective:
     def __init__(self, layout: Layout, memory: torch.Tensor, group: dist.ProcessGroup, backend: Backend) -> None:
         if layout.collective not in NATIVE:
             raise InputError(f"collective {layout.collective!r} has no native call; known: {', '.join(NATIVE)}")
-        self._bound = NATIVE[layout.collective](_Place(layout, memory, group, backend, dist.get_rank(group)))
+        self._bound = NATIVE[layout.collective](_RankMemory(layout, memory, group, backend, dist.get_rank(group)))
 
     def run(self) -> None:
         """Run it once."""

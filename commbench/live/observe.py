@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from commbench.live.progress import Place
+from commbench.live.progress import Position
 
 __all__ = ["Observer", "SessionFacts"]
 
@@ -34,7 +34,7 @@ class Observer:
     def started(self, facts: SessionFacts) -> None:
         """The ranks have met."""
 
-    def moved(self, place: Place) -> None:
+    def moved(self, place: Position) -> None:
         """Where rank 0 is, a few times a second."""
 
     def measured(self, record: Any) -> None:

@@ -34,7 +34,7 @@ Samples = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Observed:
+class _OverlapObserved:
     """What one rank saw: seconds of every repetition."""
 
     product_alone: Samples
@@ -51,7 +51,7 @@ def measure_overlap(job: OverlapJob, session: Session, progress: Progress) -> It
     """
     progress.size(job.size_bytes)
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    everyone = session.gather(_Bench(job, session, progress).observe())
+    everyone = session.gather(_OverlapBench(job, session, progress).observe())
     if everyone:
         yield OverlapMeasured(
             run=job.run,
@@ -72,7 +72,7 @@ def measure_overlap(job: OverlapJob, session: Session, progress: Progress) -> It
         )
 
 
-class _Bench:
+class _OverlapBench:
     """A product and a buffer to reduce on this rank."""
 
     def __init__(self, job: OverlapJob, session: Session, progress: Progress) -> None:
@@ -83,7 +83,7 @@ class _Bench:
         check()
         self._buffer = torch.zeros(job.size_bytes // 4, device=session.device)
 
-    def observe(self) -> _Observed:
+    def observe(self) -> _OverlapObserved:
         """Both alone, then each beside the other."""
         product_alone = self._repeat("product alone", self._product)
         collective_alone = self._repeat("all-reduce alone", self._collective)
@@ -95,7 +95,7 @@ class _Bench:
         with self._products(_MARGIN * ceil(collective_s * self._rounds / product_s) + 1) as running:
             collective_beside = self._repeat("all-reduce beside", self._collective)
             self._require(running(), "the products", "the all-reduces")
-        return _Observed(product_alone, product_beside, collective_alone, collective_beside)
+        return _OverlapObserved(product_alone, product_beside, collective_alone, collective_beside)
 
     @property
     def _rounds(self) -> int:

@@ -14,7 +14,7 @@ from commbench.live.job import PipelineJob
 from commbench.live.pipeline_execute import Channels, Recorder, ScheduleRunner, StepRunner, directed_pairs, wait
 from commbench.live.progress import TIMED, Progress
 from commbench.live.session import Session
-from commbench.live.stage import Shape, count_wrong, rehearse
+from commbench.live.stage import StageShape, count_wrong, rehearse
 from commbench.results.pipeline_records import PipelineMeasured
 from commbench.results.records import Record
 from commbench.results.spans import RankSpans, Span
@@ -29,7 +29,7 @@ _SLEEPS, _SLEEP_S = 20, 0.005  # to find out what a sleep lasts too long
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _PipelineStep:
     """One step on one rank. Spans begin when the rank left the barrier, at ``origin_s`` of the host's clock."""
 
     spans: tuple[Span, ...]
@@ -42,11 +42,11 @@ class _Step:
 
 
 @dataclass(frozen=True, slots=True)
-class _Observed:
+class _PipelineObserved:
     """What one rank saw; travels to rank 0."""
 
-    once: tuple[_Step, ...]
-    twice: tuple[_Step, ...]
+    once: tuple[_PipelineStep, ...]
+    twice: tuple[_PipelineStep, ...]
     wrong: int | None
     transfers_s: tuple[tuple[int, int, float], ...]
     sleep_over_s: float
@@ -55,7 +55,7 @@ class _Observed:
 def measure_pipeline(job: PipelineJob, session: Session, progress: Progress) -> Iterator[Record]:
     """Run the pipeline by every executor of the job; one record each on rank 0, none elsewhere."""
     progress.size(job.activation_bytes)
-    bench = _Bench(job, session, progress)
+    bench = _PipelineBench(job, session, progress)
     for executor in job.executors:
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         everyone = session.gather(bench.observe(executor))
@@ -63,14 +63,14 @@ def measure_pipeline(job: PipelineJob, session: Session, progress: Progress) -> 
             yield _record(job, session, bench.once, executor, started_at, everyone)
 
 
-class _Bench:
+class _PipelineBench:
     """What all executors share: schedules, channels, and what was found out once."""
 
     def __init__(self, job: PipelineJob, session: Session, progress: Progress) -> None:
         self._job, self._session, self._progress = job, session, progress
         self.once = from_csv(job.order, job.schedule)
         self.twice = from_csv(job.double, job.schedule) if job.double else None
-        self._shape = Shape(job.tokens, job.hidden, job.layers)
+        self._shape = StageShape(job.tokens, job.hidden, job.layers)
         rehearse(self._shape, session.device)
         self._channels = Channels(self.once, session)
         self._clock = session.clock
@@ -82,7 +82,7 @@ class _Bench:
             self._over_s = _sleep_over_s()
         self._recorder = Recorder(self._clock, progress, _lasts_s(job), self._over_s)
 
-    def observe(self, executor: str) -> _Observed:
+    def observe(self, executor: str) -> _PipelineObserved:
         """Warm up, time and check on this rank."""
         runners = [(self.once, self._runner(executor, self.once))]
         if self.twice is not None:
@@ -91,7 +91,7 @@ class _Bench:
             self._progress.reach("warm-up iteration", iteration)
             for _, runner in runners:
                 self._time(runner)
-        steps: list[list[_Step]] = [[] for _ in runners]
+        steps: list[list[_PipelineStep]] = [[] for _ in runners]
         for iteration in range(self._job.iters):  # in turn, so that a machine that changes does so for both
             self._progress.reach(TIMED, iteration)
             for found, (_, runner) in zip(steps, runners, strict=True):
@@ -100,7 +100,7 @@ class _Bench:
         if self._job.check:
             self._progress.reach("checking")
             wrong = sum(self._count_wrong(schedule, runner) for schedule, runner in runners)
-        return _Observed(
+        return _PipelineObserved(
             tuple(steps[0]), tuple(steps[1]) if len(steps) > 1 else (), wrong, self._transfers_s, self._over_s
         )
 
@@ -111,7 +111,7 @@ class _Bench:
 
         return TorchRunner(self._job.torch_name, schedule, self._shape, self._session, self._recorder)
 
-    def _time(self, runner: StepRunner) -> _Step:
+    def _time(self, runner: StepRunner) -> _PipelineStep:
         clock, recorder = self._clock, self._recorder
         recorder.marks.clear()
         runner.prepare()
@@ -124,7 +124,7 @@ class _Bench:
             Span(action.stage, action.kind.value, action.microbatch, *(clock.elapsed_s(origin, mark) for mark in marks))
             for action, *marks in recorder.marks
         )
-        return _Step(spans, origin_s)
+        return _PipelineStep(spans, origin_s)
 
     def _count_wrong(self, schedule: PipelineSchedule, runner: StepRunner) -> int:
         """Wrong elements after the last step that was timed."""
@@ -161,7 +161,7 @@ def _sleep_over_s() -> float:
 
 
 def _transfers_s(
-    schedule: PipelineSchedule, shape: Shape, session: Session, channels: Channels
+    schedule: PipelineSchedule, shape: StageShape, session: Session, channels: Channels
 ) -> tuple[tuple[int, int, float], ...]:
     """(rank, other, seconds) of one way of an activation, nothing else going on: half of the median round trip.
 
@@ -209,7 +209,7 @@ def _record(
     schedule: PipelineSchedule,
     executor: str,
     started_at: str,
-    everyone: list[_Observed],
+    everyone: list[_PipelineObserved],
 ) -> PipelineMeasured:
     shared = len(set(session.facts.environment["hosts"])) == 1  # one host, one monotonic clock
     return PipelineMeasured(
@@ -238,7 +238,7 @@ def _record(
     )
 
 
-def _aligned(steps: list[_Step], shared: bool) -> RankSpans:
+def _aligned(steps: list[_PipelineStep], shared: bool) -> RankSpans:
     """Spans of all ranks from one origin: the first begin on any rank."""
     origins = [step.origin_s if shared else 0.0 for step in steps]
     first = min(origin + step.spans[0].begin_s for origin, step in zip(origins, steps, strict=True))

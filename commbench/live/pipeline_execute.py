@@ -15,10 +15,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 import torch.distributed as dist
 
-from commbench.live.backend import Pair, Transfer
+from commbench.live.backend import Pair, Posting
 from commbench.live.progress import Progress
 from commbench.live.session import Session
-from commbench.live.stage import Shape, Stage, inputs, targets
+from commbench.live.stage import LiveStage, StageShape, inputs, targets
 from commbench.live.timing import Clock
 from commbench.workload.pipeline.schedule import Action, Pass, PipelineSchedule, Result, Step, gives, needs
 
@@ -125,7 +125,7 @@ class Channels:
 
     def _post(self, pair: Pair, peer: int, tensor: torch.Tensor, *, sends: bool) -> Works:
         group = self._groups[pair]
-        return self._backend.bind([Transfer(sends, tensor, dist.get_group_rank(group, peer))], group)()
+        return self._backend.bind([Posting(sends, tensor, dist.get_group_rank(group, peer))], group)()
 
 
 def wait(works: Works) -> None:
@@ -146,11 +146,11 @@ class ScheduleRunner:
     """
 
     def __init__(
-        self, schedule: PipelineSchedule, shape: Shape, session: Session, channels: Channels, recorder: Recorder
+        self, schedule: PipelineSchedule, shape: StageShape, session: Session, channels: Channels, recorder: Recorder
     ) -> None:
         self._schedule, self._device, self._enqueues = schedule, session.device, session.backend.streams
         self._rank, self._channels, self._recorder = session.rank, channels, recorder
-        self._stages = {s: Stage(shape, s, session.device) for s in schedule.stages_of(session.rank)}
+        self._stages = {s: LiveStage(shape, s, session.device) for s in schedule.stages_of(session.rank)}
         self._root = self._made(shape, inputs, 0)
         self._loss = self._made(shape, targets, schedule.num_stages - 1)
         self._buffers = {
@@ -163,7 +163,9 @@ class ScheduleRunner:
         self._here: dict[Result, torch.Tensor] = {}
         self._leaving: list[Works] = []
 
-    def _made(self, shape: Shape, make: Callable[[Shape, int], torch.Tensor], stage: int) -> list[torch.Tensor]:
+    def _made(
+        self, shape: StageShape, make: Callable[[StageShape, int], torch.Tensor], stage: int
+    ) -> list[torch.Tensor]:
         """What a stage of this rank reads from outside the pipeline, per microbatch."""
         if stage not in self._stages:
             return []

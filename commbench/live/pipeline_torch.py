@@ -13,7 +13,7 @@ from torch.distributed.pipelining.schedules import PipelineScheduleMulti, get_sc
 
 from commbench.live.pipeline_execute import Recorder
 from commbench.live.session import Session
-from commbench.live.stage import Shape, inputs, targets, weights_of
+from commbench.live.stage import StageShape, inputs, targets, weights_of
 from commbench.workload.pipeline.schedule import Action, Pass, PipelineSchedule
 
 __all__ = ["TorchRunner"]
@@ -65,7 +65,7 @@ class TorchRunner:
     """
 
     def __init__(
-        self, torch_name: str, schedule: PipelineSchedule, shape: Shape, session: Session, recorder: Recorder
+        self, torch_name: str, schedule: PipelineSchedule, shape: StageShape, session: Session, recorder: Recorder
     ) -> None:
         self._stages = [
             self._stage(number, schedule, shape, session, recorder) for number in schedule.stages_of(session.rank)
@@ -91,7 +91,7 @@ class TorchRunner:
             }
 
     def _stage(
-        self, number: int, schedule: PipelineSchedule, shape: Shape, session: Session, recorder: Recorder
+        self, number: int, schedule: PipelineSchedule, shape: StageShape, session: Session, recorder: Recorder
     ) -> _RecordedStage:
         activation = torch.zeros(shape.tokens, shape.hidden, device=session.device, requires_grad=number > 0)
         stage = _RecordedStage(

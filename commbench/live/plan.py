@@ -12,7 +12,7 @@ from commbench.collectives.sizes import dtype_bytes, whole_elements
 from commbench.collectives.spec import Collective, get_collective
 from commbench.collectives.text import from_text, to_text
 from commbench.errors import InputError
-from commbench.live.job import Job, require_known, require_least
+from commbench.live.job import LiveJob, require_known, require_least
 
 __all__ = ["OPS", "TIMINGS", "Plan", "default_out", "require_ranks_only", "rounded_sizes"]
 
@@ -22,7 +22,7 @@ TIMINGS = ("isolated", "pipelined")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan(Job):
+class Plan(LiveJob):
     """One run of one collective over some sizes. Iterations are per size; values are checked after the timed loop.
 
     Attributes:
@@ -57,7 +57,7 @@ class Plan(Job):
     timing: str = "isolated"
 
     def __post_init__(self) -> None:
-        Job.__post_init__(self)
+        LiveJob.__post_init__(self)
         spec, item = get_collective(self.collective), dtype_bytes(self.dtype)
         if self.op in _OPS_TO_COME:
             raise InputError(f"--op {self.op}: not measured yet; known: {', '.join(OPS)}")

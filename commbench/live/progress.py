@@ -15,14 +15,14 @@ from pathlib import Path
 from commbench.errors import CheckFailedError, CommbenchError, InputError, RunError
 from commbench.units import format_bytes
 
-__all__ = ["TIMED", "Place", "Progress", "RankFailure", "read_failure", "read_place", "write_failure"]
+__all__ = ["TIMED", "Position", "Progress", "RankFailure", "read_failure", "read_position", "write_failure"]
 
 TIMED = "timed iteration"  # the phase of the iterations that are measured
 _LAYOUT = struct.Struct("<QqQ32sd")  # ticks, size in bytes (-1: none yet), iteration, phase, first timed iteration
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """Where a rank is in its run.
 
     Attributes:
@@ -84,24 +84,24 @@ class Progress:
         _LAYOUT.pack_into(self._memory, 0, *values)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Position:
         """Where the rank is."""
         return _decode(self._memory[:])
 
 
-def read_place(path: Path) -> Place:
+def read_position(path: Path) -> Position:
     """Where the rank that writes this file is; its start if it has not written yet."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return Place()
-    return _decode(data) if len(data) == _LAYOUT.size else Place()
+        return Position()
+    return _decode(data) if len(data) == _LAYOUT.size else Position()
 
 
-def _decode(data: bytes) -> Place:
+def _decode(data: bytes) -> Position:
     ticks, size_bytes, iteration, phase, timed_at_s = _LAYOUT.unpack(data)
     text = phase.rstrip(b"\0").decode(errors="replace") or "starting"
-    return Place(ticks, size_bytes, text, iteration, timed_at_s)
+    return Position(ticks, size_bytes, text, iteration, timed_at_s)
 
 
 @dataclass(frozen=True, slots=True)

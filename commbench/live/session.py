@@ -15,10 +15,10 @@ import torch.distributed as dist
 from commbench.errors import InputError, RunError
 from commbench.live.agree import describe, require_agreement
 from commbench.live.backend import AUTO, BACKENDS, Backend, usable
-from commbench.live.hosts import host_facts, own_place
-from commbench.live.job import Job
+from commbench.live.hosts import host_facts, own_cores
+from commbench.live.job import LiveJob
 from commbench.live.observe import SessionFacts
-from commbench.live.seat import Seat
+from commbench.live.rank_info import RankInfo
 from commbench.live.timing import Clock
 from commbench.results.environment import collect_environment
 from commbench.terminal import tell
@@ -70,12 +70,12 @@ class Session:
         dist.destroy_process_group()
 
 
-def open_session(job: Job, seat: Seat, timeout_s: float) -> Session:
+def open_session(job: LiveJob, info: RankInfo, timeout_s: float) -> Session:
     """Meet the other ranks and agree on the backend.
 
     Args:
         job: what is to run.
-        seat: this rank's.
+        info: this rank's.
         timeout_s: how long torch.distributed waits for a rank before it raises.
 
     Raises:
@@ -84,44 +84,44 @@ def open_session(job: Job, seat: Seat, timeout_s: float) -> Session:
         RunError: a rank does not come.
     """
     if job.backend != AUTO:
-        BACKENDS[job.backend].require_device(seat.local_rank)
+        BACKENDS[job.backend].require_device(info.local_rank)
     _require_interfaces()
-    _join(job, seat, timeout_s)
+    _join(job, info, timeout_s)
     control = dist.group.WORLD
     assert control is not None  # made by _join
-    backend = BACKENDS[job.backend] if job.backend != AUTO else _agree_on_backend(job, seat)
-    device = backend.take_device(seat.local_rank)
+    backend = BACKENDS[job.backend] if job.backend != AUTO else _agree_on_backend(job, info)
+    device = backend.take_device(info.local_rank)
     data = backend.open(control, timeout_s)
-    environment = collect_environment() | _torch_facts() | backend.facts(device) | _host_facts(seat) | dict(job.facts)
-    facts = SessionFacts(backend.name, seat.launcher, seat.world_size, environment)
-    return Session(seat.rank, device, backend.clock(device), backend, data, control, timeout_s, facts)
+    environment = collect_environment() | _torch_facts() | backend.facts(device) | _host_facts(info) | dict(job.facts)
+    facts = SessionFacts(backend.name, info.launcher, info.world_size, environment)
+    return Session(info.rank, device, backend.clock(device), backend, data, control, timeout_s, facts)
 
 
-def _join(job: Job, seat: Seat, timeout_s: float) -> None:
-    if seat.store is not None:
-        store = dist.FileStore(str(seat.store), seat.world_size)  # type: ignore[attr-defined]
+def _join(job: LiveJob, info: RankInfo, timeout_s: float) -> None:
+    if info.store is not None:
+        store = dist.FileStore(str(info.store), info.world_size)  # type: ignore[attr-defined]
     else:
-        store = _shared_store(seat, job.join_timeout_s)
+        store = _shared_store(info, job.join_timeout_s)
         described = describe(job, torch.__version__)
-        require_agreement(store, seat.rank, seat.world_size, described, job.join_timeout_s)
+        require_agreement(store, info.rank, info.world_size, described, job.join_timeout_s)
     timeout = timedelta(seconds=timeout_s)
-    dist.init_process_group("gloo", store=store, rank=seat.rank, world_size=seat.world_size, timeout=timeout)
+    dist.init_process_group("gloo", store=store, rank=info.rank, world_size=info.world_size, timeout=timeout)
 
 
-def _shared_store(seat: Seat, within_s: float) -> Any:
+def _shared_store(info: RankInfo, within_s: float) -> Any:
     """The store at MASTER_ADDR and MASTER_PORT: torchrun's, or else rank 0's process has it.
 
     As torch's own env://, but rank 0 does not wait for the others here, as it could not say which one is missing.
     """
-    os.environ.update(seat.rendezvous)
+    os.environ.update(info.rendezvous)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    has_it = seat.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    has_it = info.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     if unknown := _unresolved(address, port):
         if has_it:
             raise InputError(f"{unknown}; set it to a name or address of rank 0's host")
-        tell(f"note: rank {seat.rank}: {unknown}; trying again for {within_s:g} s (--join-timeout)")
+        tell(f"note: rank {info.rank}: {unknown}; trying again for {within_s:g} s (--join-timeout)")
     if not has_it:
-        _until_there(seat.rank, address, port, within_s)
+        _until_there(info.rank, address, port, within_s)
     try:
         store = dist.TCPStore(  # type: ignore[attr-defined]
             address,
@@ -134,7 +134,7 @@ def _shared_store(seat: Seat, within_s: float) -> Any:
     except RuntimeError as error:
         doing = "listen at" if has_it else "meet rank 0 at"
         raise RunError(
-            f"rank {seat.rank} cannot {doing} MASTER_ADDR={address}, MASTER_PORT={port}: {str(error).splitlines()[0]}"
+            f"rank {info.rank} cannot {doing} MASTER_ADDR={address}, MASTER_PORT={port}: {str(error).splitlines()[0]}"
         ) from error
     return dist.PrefixStore(f"commbench{next(_MEETINGS)}", store)  # type: ignore[attr-defined]
 
@@ -183,10 +183,10 @@ def _require_interfaces() -> None:
             ) from error
 
 
-def _agree_on_backend(job: Job, seat: Seat) -> Backend:
+def _agree_on_backend(job: LiveJob, info: RankInfo) -> Backend:
     """The best that every rank has a device for, and the job a use."""
     names = usable(on_host=job.on_host)
-    mine = torch.tensor([int(not BACKENDS[name].lacks(seat.local_rank)) for name in names])
+    mine = torch.tensor([int(not BACKENDS[name].lacks(info.local_rank)) for name in names])
     dist.all_reduce(mine, op=dist.ReduceOp.MIN)
     return BACKENDS[names[int(mine.argmax())]]
 
@@ -195,8 +195,8 @@ def _torch_facts() -> dict[str, Any]:
     return {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
 
 
-def _host_facts(seat: Seat) -> dict[str, Any]:
+def _host_facts(info: RankInfo) -> dict[str, Any]:
     """Of the hosts of all ranks on rank 0, nothing elsewhere."""
-    places: list[Any] = [None] * seat.world_size if seat.rank == 0 else []
-    dist.gather_object(own_place(), places if seat.rank == 0 else None, dst=0)
+    places: list[Any] = [None] * info.world_size if info.rank == 0 else []
+    dist.gather_object(own_cores(), places if info.rank == 0 else None, dst=0)
     return host_facts(places)

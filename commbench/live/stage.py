@@ -14,13 +14,13 @@ import torch
 
 from commbench.live.job import LARGEST_INPUT
 
-__all__ = ["Shape", "Stage", "count_wrong", "inputs", "rehearse", "targets", "weights_of"]
+__all__ = ["LiveStage", "StageShape", "count_wrong", "inputs", "rehearse", "targets", "weights_of"]
 
 _WEIGHTS, _INPUTS, _TARGETS = range(3)  # what a seed is for
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class StageShape:
     """An activation is tokens x hidden; every stage has ``layers`` products of hidden x hidden."""
 
     tokens: int
@@ -35,14 +35,14 @@ def _generator(purpose: int, number: int) -> torch.Generator:
     return generator
 
 
-def _signed_permutation(shape: Shape, stage: int, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _signed_permutation(shape: StageShape, stage: int, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(place, sign): column i goes to column place[i], times sign[i]."""
     generator = _generator(_WEIGHTS, stage * shape.layers + layer)
     place = torch.randperm(shape.hidden, generator=generator)
     return place, 2 * torch.randint(0, 2, (shape.hidden,), generator=generator) - 1
 
 
-def weights_of(shape: Shape, stage: int) -> list[torch.Tensor]:
+def weights_of(shape: StageShape, stage: int) -> list[torch.Tensor]:
     """The weights of a stage, hidden x hidden each."""
     made = []
     for layer in range(shape.layers):
@@ -53,23 +53,23 @@ def weights_of(shape: Shape, stage: int) -> list[torch.Tensor]:
     return made
 
 
-def _whole_numbers(purpose: int, shape: Shape, microbatch: int) -> torch.Tensor:
+def _whole_numbers(purpose: int, shape: StageShape, microbatch: int) -> torch.Tensor:
     generator = _generator(purpose, microbatch)
     size = (shape.tokens, shape.hidden)
     return torch.randint(-LARGEST_INPUT, LARGEST_INPUT + 1, size, generator=generator).to(torch.float32)
 
 
-def inputs(shape: Shape, microbatch: int) -> torch.Tensor:
+def inputs(shape: StageShape, microbatch: int) -> torch.Tensor:
     """What the first stage reads."""
     return _whole_numbers(_INPUTS, shape, microbatch)
 
 
-def targets(shape: Shape, microbatch: int) -> torch.Tensor:
+def targets(shape: StageShape, microbatch: int) -> torch.Tensor:
     """The gradient of the loss (sum of output x target) with respect to the last stage's output."""
     return _whole_numbers(_TARGETS, shape, microbatch)
 
 
-class Stage:
+class LiveStage:
     """One stage and what it holds between passes.
 
     Args:
@@ -81,7 +81,7 @@ class Stage:
         weights: hidden x hidden each. gradients: of the weights, summed over microbatches.
     """
 
-    def __init__(self, shape: Shape, number: int, device: torch.device) -> None:
+    def __init__(self, shape: StageShape, number: int, device: torch.device) -> None:
         self.number = number
         self.weights = [weight.to(device) for weight in weights_of(shape, number)]
         self.gradients = [torch.zeros_like(weight) for weight in self.weights]
@@ -118,16 +118,16 @@ class Stage:
             sum_.addmm_(x.T, gradient)
 
 
-def rehearse(shape: Shape, device: torch.device) -> None:
+def rehearse(shape: StageShape, device: torch.device) -> None:
     """Every pass once. A device loads its code when it is first used, and waits for all that is enqueued before it
     does: for a message too whose sender waits for this very device."""
-    stage, zeros = Stage(shape, 0, device), torch.zeros(shape.tokens, shape.hidden, device=device)
+    stage, zeros = LiveStage(shape, 0, device), torch.zeros(shape.tokens, shape.hidden, device=device)
     stage.forward(0, zeros)
     stage.backward_input(0, zeros)
     stage.backward_weight(0)
 
 
-def _through(shape: Shape, x: torch.Tensor, stage: int, layer: int) -> torch.Tensor:
+def _through(shape: StageShape, x: torch.Tensor, stage: int, layer: int) -> torch.Tensor:
     """A product by indexing, without a product."""
     place, sign = _signed_permutation(shape, stage, layer)
     y = torch.empty_like(x)
@@ -135,12 +135,12 @@ def _through(shape: Shape, x: torch.Tensor, stage: int, layer: int) -> torch.Ten
     return y
 
 
-def _back(shape: Shape, gradient: torch.Tensor, stage: int, layer: int) -> torch.Tensor:
+def _back(shape: StageShape, gradient: torch.Tensor, stage: int, layer: int) -> torch.Tensor:
     place, sign = _signed_permutation(shape, stage, layer)
     return gradient[:, place] * sign
 
 
-def expected_gradients(shape: Shape, stage: int, num_stages: int, microbatches: int) -> list[torch.Tensor]:
+def expected_gradients(shape: StageShape, stage: int, num_stages: int, microbatches: int) -> list[torch.Tensor]:
     """The gradients of a stage's weights after a step, in float64."""
     sums = [torch.zeros(shape.hidden, shape.hidden, dtype=torch.float64) for _ in range(shape.layers)]
     for microbatch in range(microbatches):
@@ -161,7 +161,9 @@ def expected_gradients(shape: Shape, stage: int, num_stages: int, microbatches: 
     return sums
 
 
-def count_wrong(gradients: list[torch.Tensor], shape: Shape, stage: int, *, num_stages: int, microbatches: int) -> int:
+def count_wrong(
+    gradients: list[torch.Tensor], shape: StageShape, stage: int, *, num_stages: int, microbatches: int
+) -> int:
     """Elements of a stage's weight gradients that are not exactly what they must be."""
     expected = expected_gradients(shape, stage, num_stages, microbatches)
     pairs = zip(gradients, expected, strict=True)

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar, Self
 
-from commbench.live.job import Job
+from commbench.live.job import LiveJob
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
-from commbench.live.progress import Place
+from commbench.live.progress import Position
 from commbench.results.records import Measured
 
 __all__ = ["InTurn", "Suite"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suite(Job):
+class Suite(LiveJob):
     """A run of several plans, which all have its ranks, run and journal."""
 
     kind: ClassVar[str] = "suite"
@@ -26,7 +26,7 @@ class Suite(Job):
     @classmethod
     def of(cls, plans: tuple[Plan, ...]) -> Self:
         """The suite of plans that differ in what they measure alone."""
-        return cls(**{f.name: getattr(plans[0], f.name) for f in fields(Job)}, plans=plans)
+        return cls(**{f.name: getattr(plans[0], f.name) for f in fields(LiveJob)}, plans=plans)
 
     def to_json(self) -> str:
         """The plans as text, for a rank in another process."""
@@ -50,7 +50,7 @@ class InTurn(Observer):
         """Keep what every header needs."""
         self._facts = facts
 
-    def moved(self, place: Place) -> None:
+    def moved(self, place: Position) -> None:
         """Tell whoever shows."""
         if self._shown is not None:
             self._shown.moved(place)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from commbench.errors import ResultsError, RunError
 from commbench.live.blame import Ended, blame_ended, blame_hung, is_stopped
 from commbench.live.files import SessionFiles
-from commbench.live.job import Job
+from commbench.live.job import LiveJob
 from commbench.live.observe import Observer, SessionFacts
-from commbench.live.progress import read_place
+from commbench.live.progress import read_position
 from commbench.results.kinds import record_from_json
 from commbench.results.records import Record
 from commbench.terminal import tell
@@ -26,7 +26,11 @@ _SETTLE_S = 0.5  # from the first rank's end to the judgement: lets the others' 
 
 
 def supervise(
-    job: Job, files: SessionFiles, processes: Sequence[subprocess.Popen[bytes]], tail: "JournalTail", observer: Observer
+    job: LiveJob,
+    files: SessionFiles,
+    processes: Sequence[subprocess.Popen[bytes]],
+    tail: "JournalTail",
+    observer: Observer,
 ) -> None:
     """Return when all ranks have ended well.
 
@@ -59,14 +63,14 @@ def _until_all_ended(files: SessionFiles, watch: "_Watch", tail: "JournalTail", 
         watch.judge()
         if not running:
             return
-        observer.moved(read_place(files.progress(0)))
+        observer.moved(read_position(files.progress(0)))
         time.sleep(_POLL_S)
 
 
 class _Watch:
     """Judges whether the ranks are well."""
 
-    def __init__(self, files: SessionFiles, processes: Sequence[subprocess.Popen[bytes]], job: Job) -> None:
+    def __init__(self, files: SessionFiles, processes: Sequence[subprocess.Popen[bytes]], job: LiveJob) -> None:
         self._files = files
         self._processes = processes
         self._job = job
@@ -83,7 +87,7 @@ class _Watch:
         if self._ended():
             time.sleep(_SETTLE_S)
             raise blame_ended(self._files, self._ended())
-        places = [read_place(self._files.progress(rank)) for rank in range(len(self._processes))]
+        places = [read_position(self._files.progress(rank)) for rank in range(len(self._processes))]
         ticks, now = sum(place.ticks for place in places), time.monotonic()
         if ticks != self._ticks:
             self._ticks, self._moved_at = ticks, now
@@ -111,7 +115,7 @@ class JournalTail:
     are passed over, and a file that was cut or taken away is said, once, and read again from its start.
     """
 
-    def __init__(self, job: Job, observer: Observer) -> None:
+    def __init__(self, job: LiveJob, observer: Observer) -> None:
         self._path = job.out
         self._run = job.run
         self._observer = observer

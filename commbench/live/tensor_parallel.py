@@ -20,13 +20,13 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
-from commbench.live.alone import AllReducesAlone, Observed
-from commbench.live.block import Block, HandBlock, Sizes, cut
+from commbench.live.affinity import bind_to_cores, keep_memory
+from commbench.live.baseline import BaselineAllReduces, BaselineObserved
+from commbench.live.block import HandBlock, Sizes, TransformerBlock, cut
 from commbench.live.collective_meter import CollectiveMeter
 from commbench.live.job import TensorParallelJob
 from commbench.live.progress import TIMED, Progress
 from commbench.live.session import Session
-from commbench.live.steady import bind_to_cores, keep_memory
 from commbench.results.records import Record
 from commbench.results.spans import CallSpan
 from commbench.results.tensor_parallel_records import CollectiveCount, TensorParallelMeasured
@@ -44,7 +44,7 @@ Gradients = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _Split:
     """How the block is split."""
 
     method: str
@@ -52,7 +52,7 @@ class _Way:
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _BlockStep:
     """One iteration on one rank, which began at ``origin_s`` of the host's clock."""
 
     time_s: float
@@ -71,12 +71,12 @@ class _About:
 
 
 @dataclass(frozen=True, slots=True)
-class _Observed:
+class _BlockObserved:
     """What one rank saw; travels to rank 0."""
 
-    errors: dict[_Way, float]
-    steps: dict[_Way, list[_Step]]
-    alone: dict[int, Observed]
+    errors: dict[_Split, float]
+    steps: dict[_Split, list[_BlockStep]]
+    baseline: dict[int, BaselineObserved]
 
 
 def measure_tensor_parallel(job: TensorParallelJob, session: Session, progress: Progress) -> Iterator[Record]:
@@ -88,16 +88,16 @@ def measure_tensor_parallel(job: TensorParallelJob, session: Session, progress: 
     element_bytes = getattr(torch, job.dtype).itemsize
     progress.size(job.micro_batch * job.sequence * job.hidden * element_bytes)
     shared, on_cpu = _on_one_host(session), session.device.type == "cpu"
-    about = _About(datetime.now(UTC).isoformat(timespec="milliseconds"), shared, _steady(job, session, shared))
-    ways = [_Way(method, parallel) for parallel in job.sequence_parallel for method in job.methods]
-    errors = {way: _largest_error(job, way, session, progress) for way in ways} if job.check else {}
-    alone = AllReducesAlone(job, session) if job.ranks > 1 and shared and on_cpu else None
-    steps = _time(job, ways, alone, session, progress)
-    everyone = session.gather(_Observed(errors, steps, {} if alone is None else alone.checked()))
-    if everyone and alone is not None:
-        yield from alone.records([seen.alone for seen in everyone], about.started_at)
-    for way in ways if everyone else ():
-        yield _record(job, way, session, about, everyone)
+    about = _About(datetime.now(UTC).isoformat(timespec="milliseconds"), shared, _bind(job, session, shared))
+    splits = [_Split(method, parallel) for parallel in job.sequence_parallel for method in job.methods]
+    errors = {split: _largest_error(job, split, session, progress) for split in splits} if job.check else {}
+    baseline = BaselineAllReduces(job, session) if job.ranks > 1 and shared and on_cpu else None
+    steps = _time(job, splits, baseline, session, progress)
+    everyone = session.gather(_BlockObserved(errors, steps, {} if baseline is None else baseline.checked()))
+    if everyone and baseline is not None:
+        yield from baseline.records([seen.baseline for seen in everyone], about.started_at)
+    for split in splits if everyone else ():
+        yield _record(job, split, session, about, everyone)
 
 
 def _on_one_host(session: Session) -> bool:
@@ -107,7 +107,7 @@ def _on_one_host(session: Session) -> bool:
     return len(set(names)) == 1
 
 
-def _steady(job: TensorParallelJob, session: Session, shared: bool) -> dict[str, Any]:
+def _bind(job: TensorParallelJob, session: Session, shared: bool) -> dict[str, Any]:
     """Make the conditions of CPU ranks steady, and say what was done; cores are bound only where no launcher does."""
     if session.device.type != "cpu":
         return {}
@@ -119,14 +119,16 @@ def _sizes(job: TensorParallelJob) -> Sizes:
     return Sizes(job.hidden, job.heads, job.ffn, job.sequence, job.micro_batch)
 
 
-def _whole(job: TensorParallelJob, session: Session, dtype: torch.dtype) -> tuple[Block, torch.Tensor, torch.Tensor]:
+def _whole(
+    job: TensorParallelJob, session: Session, dtype: torch.dtype
+) -> tuple[TransformerBlock, torch.Tensor, torch.Tensor]:
     """The block, its input and the gradient of its output: the same on every rank."""
     generator = torch.Generator().manual_seed(_SEED)
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    block = Block(_sizes(job)).double()
+    block = TransformerBlock(_sizes(job)).double()
     with torch.no_grad():
         for parameter in block.parameters():  # norms too: a weight of ones would hide that it was left out
             scale = parameter.shape[-1] ** -0.5 if parameter.dim() == 2 else 1.0
@@ -137,19 +139,19 @@ def _whole(job: TensorParallelJob, session: Session, dtype: torch.dtype) -> tupl
 
 
 def _split(
-    job: TensorParallelJob, way: _Way, session: Session, dtype: torch.dtype
+    job: TensorParallelJob, split: _Split, session: Session, dtype: torch.dtype
 ) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
     """The rank's share of the block, of its input and of the gradient of its output."""
     block, x, target = _whole(job, session, dtype)
-    if way.sequence_parallel:
+    if split.sequence_parallel:
         x, target = (cut(tensor, 0, session.rank, job.ranks) for tensor in (x, target))
-    if way.method == "hand":
-        return HandBlock(block, session.data, way.sequence_parallel), x, target
+    if split.method == "hand":
+        return HandBlock(block, session.data, split.sequence_parallel), x, target
     mesh = DeviceMesh.from_group(session.data, session.device.type)
-    return _distributed(block, mesh, way.sequence_parallel), x, target
+    return _distributed(block, mesh, split.sequence_parallel), x, target
 
 
-def _distributed(block: Block, mesh: DeviceMesh, sequence_parallel: bool) -> torch.nn.Module:
+def _distributed(block: TransformerBlock, mesh: DeviceMesh, sequence_parallel: bool) -> torch.nn.Module:
     """The block split by DTensor, in torch's own styles."""
     if not sequence_parallel:
         styles: dict[str, ParallelStyle] = {
@@ -177,25 +179,25 @@ def _step(module: torch.nn.Module, x: torch.Tensor, target: torch.Tensor) -> tup
     return output.detach(), x.grad
 
 
-def _largest_error(job: TensorParallelJob, way: _Way, session: Session, progress: Progress) -> float:
+def _largest_error(job: TensorParallelJob, split: _Split, session: Session, progress: Progress) -> float:
     """Output and gradients against those of the whole block, in float64."""
     progress.reach("correctness run")
     block, x, target = _whole(job, session, torch.float64)
     expected = dict(zip(("output", "input"), _step(block, x, target), strict=True))
     expected |= {name.removesuffix(".weight"): p.grad for name, p in block.named_parameters() if p.grad is not None}
-    module, x, target = _split(job, way, session, torch.float64)
-    found = dict(zip(("output", "input"), _step(module, x, target), strict=True)) | _gradients(module, way, session)
+    module, x, target = _split(job, split, session, torch.float64)
+    found = dict(zip(("output", "input"), _step(module, x, target), strict=True)) | _gradients(module, split, session)
 
     def own(name: str) -> torch.Tensor:
         """This rank's share of what is expected."""
         if name in ("output", "input"):
-            return cut(expected[name], 0, session.rank, job.ranks) if way.sequence_parallel else expected[name]
+            return cut(expected[name], 0, session.rank, job.ranks) if split.sequence_parallel else expected[name]
         return cut(expected[name], _CUTS[name], session.rank, job.ranks) if name in _CUTS else expected[name]
 
     return max(float((found[name] - own(name)).abs().max() / expected[name].abs().max()) for name in expected)
 
 
-def _gradients(module: torch.nn.Module, way: _Way, session: Session) -> Gradients:
+def _gradients(module: torch.nn.Module, split: _Split, session: Session) -> Gradients:
     """Gradients of the rank's shares of the weights; those of norms summed over the ranks that share the sequence."""
     found: Gradients = {}
     for name, parameter in module.named_parameters():
@@ -204,7 +206,7 @@ def _gradients(module: torch.nn.Module, way: _Way, session: Session) -> Gradient
         name = name.removesuffix(".weight")
         if isinstance(gradient, DTensor):
             gradient = gradient.full_tensor() if name in _NORMS else gradient.to_local()
-        elif name in _NORMS and way.sequence_parallel:
+        elif name in _NORMS and split.sequence_parallel:
             dist.all_reduce(gradient, group=session.data)
         found[name] = gradient
     return found
@@ -212,29 +214,31 @@ def _gradients(module: torch.nn.Module, way: _Way, session: Session) -> Gradient
 
 def _time(
     job: TensorParallelJob,
-    ways: Sequence[_Way],
-    alone: AllReducesAlone | None,
+    splits: Sequence[_Split],
+    baseline: BaselineAllReduces | None,
     session: Session,
     progress: Progress,
-) -> dict[_Way, list[_Step]]:
-    """The timed iterations of every way, in turn, and with every second of them a round of all-reduces alone."""
-    blocks = {way: _split(job, way, session, getattr(torch, job.dtype)) for way in ways}
-    steps: dict[_Way, list[_Step]] = {way: [] for way in ways}
+) -> dict[_Split, list[_BlockStep]]:
+    """The timed iterations of every split, in turn, and with every second of them a round of all-reduces alone."""
+    blocks = {split: _split(job, split, session, getattr(torch, job.dtype)) for split in splits}
+    steps: dict[_Split, list[_BlockStep]] = {split: [] for split in splits}
     for number in range(-job.warmup, job.iters):
         timed = number >= 0
-        for place, (way, block) in enumerate(blocks.items()):
+        for place, (split, block) in enumerate(blocks.items()):
             progress.reach(TIMED if timed else "warm-up iteration", number if timed else number + job.warmup)
             step = _once(job, block, session)
             if timed:
-                steps[way].append(step)
-            if alone is not None and place % 2 == 0:
-                alone.round(keep=timed)
+                steps[split].append(step)
+            if baseline is not None and place % 2 == 0:
+                baseline.round(keep=timed)
     for each in steps.values():
         assert all(step.counts == each[0].counts for step in each), "every iteration sends the same"
     return steps
 
 
-def _once(job: TensorParallelJob, block: tuple[torch.nn.Module, torch.Tensor, torch.Tensor], session: Session) -> _Step:
+def _once(
+    job: TensorParallelJob, block: tuple[torch.nn.Module, torch.Tensor, torch.Tensor], session: Session
+) -> _BlockStep:
     """One iteration, from a barrier on."""
     module, x, target = block
     clock, meter = session.clock, CollectiveMeter(job.ranks, session.clock)
@@ -246,25 +250,25 @@ def _once(job: TensorParallelJob, block: tuple[torch.nn.Module, torch.Tensor, to
         _step(module, x, target)
     end = clock.mark()
     clock.settle()
-    return _Step(clock.elapsed_s(origin, end), meter.spans(origin), meter.counts(), origin_s)
+    return _BlockStep(clock.elapsed_s(origin, end), meter.spans(origin), meter.counts(), origin_s)
 
 
 def _record(
     job: TensorParallelJob,
-    way: _Way,
+    split: _Split,
     session: Session,
     about: _About,
-    everyone: list[_Observed],
+    everyone: list[_BlockObserved],
 ) -> TensorParallelMeasured:
-    counts = everyone[0].steps[way][0].counts
-    assert all(seen.steps[way][0].counts == counts for seen in everyone), "every rank sends the same"
-    errors = [seen.errors[way] for seen in everyone if seen.errors]
-    iterations = list(zip(*(seen.steps[way] for seen in everyone), strict=True))  # of a step per rank
+    counts = everyone[0].steps[split][0].counts
+    assert all(seen.steps[split][0].counts == counts for seen in everyone), "every rank sends the same"
+    errors = [seen.errors[split] for seen in everyone if seen.errors]
+    iterations = list(zip(*(seen.steps[split] for seen in everyone), strict=True))  # of a step per rank
     element_bytes = getattr(torch, job.dtype).itemsize
     return TensorParallelMeasured(
         run=job.run,
-        method=way.method,
-        sequence_parallel=way.sequence_parallel,
+        method=split.method,
+        sequence_parallel=split.sequence_parallel,
         backend=session.facts.backend,
         ranks=job.ranks,
         hidden=job.hidden,
@@ -275,7 +279,7 @@ def _record(
         dtype=job.dtype,
         counts=counts,
         formula_bytes_times_ranks=8 * job.micro_batch * job.sequence * job.hidden * element_bytes * (job.ranks - 1),
-        samples_s=tuple(tuple(step.time_s for step in seen.steps[way]) for seen in everyone),
+        samples_s=tuple(tuple(step.time_s for step in seen.steps[split]) for seen in everyone),
         starts_s=tuple(zip(*(_starts_s(steps, about.shared) for steps in iterations), strict=True)),
         clock="shared" if about.shared else "barrier",
         spans=tuple(tuple(step.spans for step in steps) for steps in iterations),
@@ -287,7 +291,7 @@ def _record(
     )
 
 
-def _starts_s(steps: Sequence[_Step], shared: bool) -> tuple[float, ...]:
+def _starts_s(steps: Sequence[_BlockStep], shared: bool) -> tuple[float, ...]:
     """When each rank began an iteration, from the first on; zeros where they share no clock."""
     first = min(step.origin_s for step in steps)
     return tuple(step.origin_s - first if shared else 0.0 for step in steps)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from itertools import chain
 
 from commbench.errors import CommbenchError, RunError
-from commbench.live.job import Job, OverlapJob, PipelineJob, TensorParallelJob
+from commbench.live.job import LiveJob, OverlapJob, PipelineJob, TensorParallelJob
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
 from commbench.live.progress import Progress
-from commbench.live.seat import Seat
+from commbench.live.rank_info import RankInfo
 from commbench.live.session import Session, open_session
 from commbench.live.suite import Suite
 from commbench.results.journal import Journal
@@ -20,12 +20,12 @@ __all__ = ["run_rank"]
 _LONGEST_MESSAGE = 300
 
 
-def run_rank(job: Job, seat: Seat, *, progress: Progress, observer: Observer, timeout_s: float) -> list[Record]:
+def run_rank(job: LiveJob, info: RankInfo, *, progress: Progress, observer: Observer, timeout_s: float) -> list[Record]:
     """Do this rank's part of a job.
 
     Args:
         job: the same on every rank.
-        seat: this rank's.
+        info: this rank's.
         progress: told where the rank is.
         observer: hears of the start and of each record, on rank 0 only.
         timeout_s: how long torch.distributed waits for another rank before it raises.
@@ -40,7 +40,7 @@ def run_rank(job: Job, seat: Seat, *, progress: Progress, observer: Observer, ti
     progress.reach("joining the other ranks")
     records: list[Record] = []
     try:
-        session = open_session(job, seat, timeout_s)
+        session = open_session(job, info, timeout_s)
         if session.rank == 0:
             observer.started(session.facts)
         for record in _measure(job, session, progress):
@@ -52,11 +52,11 @@ def run_rank(job: Job, seat: Seat, *, progress: Progress, observer: Observer, ti
     except CommbenchError:
         raise
     except Exception as error:  # whatever torch raises, the user gets one line
-        raise RunError(f"rank {seat.rank} failed at {progress.place}: {_one_line(error)}") from error
+        raise RunError(f"rank {info.rank} failed at {progress.place}: {_one_line(error)}") from error
     return records
 
 
-def _measure(job: Job, session: Session, progress: Progress) -> Iterator[Record]:
+def _measure(job: LiveJob, session: Session, progress: Progress) -> Iterator[Record]:
     """The records of a job, on rank 0; each kind's own code is loaded only here."""
     if isinstance(job, Plan):
         from commbench.live.collective import measure_collective

@@ -23,7 +23,7 @@ from commbench.validate.lab_predict import lab_network, predict
 from commbench.validate.lab_runs import routes_seen
 
 if TYPE_CHECKING:
-    from commbench.emulate.lab import Lab
+    from commbench.emulate.testbed import Testbed
     from commbench.live.job import PipelineJob
     from commbench.live.observe import Observer
 
@@ -81,8 +81,8 @@ class PipelineNetwork:
         }
 
 
-def facts_of(lab: "Lab", hosts: Sequence[int], capacity_bytes_per_s: int | None) -> dict[str, Any]:
-    """What the records of a lab say of it, with one job on the hosts of these ranks; see ``Lab.describe``."""
+def facts_of(lab: "Testbed", hosts: Sequence[int], capacity_bytes_per_s: int | None) -> dict[str, Any]:
+    """What the records of a lab say of it, with one job on the hosts of these ranks; see ``Testbed.describe``."""
     return lab.describe() | {
         "jobs": [list(hosts)],
         "job": 0,
@@ -92,12 +92,12 @@ def facts_of(lab: "Lab", hosts: Sequence[int], capacity_bytes_per_s: int | None)
         "channels": 1,
         "group": 1,
         "rate_mbit": lab.plan.host_rate * 8e-6,
-        "urgent_ranks": lab.urgent,
+        "urgent_ranks": lab.realtime,
         "capacity_bytes_per_s": capacity_bytes_per_s,
     }
 
 
-def calibrate_lab(lab: "Lab", hosts: Sequence[int], *, out: Path, run: str, facts: Mapping[str, Any]) -> Transport:
+def calibrate_lab(lab: "Testbed", hosts: Sequence[int], *, out: Path, run: str, facts: Mapping[str, Any]) -> Transport:
     """Measure gloo's own all-reduce alone on the hosts of these ranks, and fit the transport to it.
 
     Args:
@@ -109,7 +109,7 @@ def calibrate_lab(lab: "Lab", hosts: Sequence[int], *, out: Path, run: str, fact
         RunError: a rank died, hung or failed. CheckFailedError: a value was wrong.
     """
     from commbench.collectives.spec import get_collective
-    from commbench.emulate.jobs import Job, run_jobs
+    from commbench.emulate.jobs import EmulatedJob, run_jobs
     from commbench.live.observe import Observer
     from commbench.live.plan import Plan, rounded_sizes
 
@@ -124,7 +124,7 @@ def calibrate_lab(lab: "Lab", hosts: Sequence[int], *, out: Path, run: str, fact
         warmup=_WARMUP,
         facts=facts,
     )
-    (records,), seen = _watched(lab, lambda: run_jobs(lab, [Job(plan, tuple(hosts), Observer())]))
+    (records,), seen = _watched(lab, lambda: run_jobs(lab, [EmulatedJob(plan, tuple(hosts), Observer())]))
     points = [record for record in records if isinstance(record, Measured)]
     known = replace(GLOO_TCP, segment_bytes=lab.plan.mtu - _HEADERS)
     topology = lab.plan.topology
@@ -136,7 +136,7 @@ def calibrate_lab(lab: "Lab", hosts: Sequence[int], *, out: Path, run: str, fact
 
 
 def measure_in_lab(
-    lab: "Lab", job: "PipelineJob", hosts: Sequence[int], observer: "Observer"
+    lab: "Testbed", job: "PipelineJob", hosts: Sequence[int], observer: "Observer"
 ) -> tuple[list[PipelineMeasured], Mapping[str, str]]:
     """Run a pipeline with its ranks on the hosts of these ranks of the topology.
 
@@ -146,9 +146,9 @@ def measure_in_lab(
     Raises:
         RunError: a rank died, hung or failed; names the rank and the pass.
     """
-    from commbench.emulate.jobs import Job, run_jobs
+    from commbench.emulate.jobs import EmulatedJob, run_jobs
 
-    (records,), seen = _watched(lab, lambda: run_jobs(lab, [Job(job, tuple(hosts), observer)]))
+    (records,), seen = _watched(lab, lambda: run_jobs(lab, [EmulatedJob(job, tuple(hosts), observer)]))
     return [record for record in records if isinstance(record, PipelineMeasured)], seen
 
 
@@ -171,11 +171,11 @@ def pipeline_network(
     return PipelineNetwork(cluster, Gloo(connections=connections), seen or {})
 
 
-def _watched(lab: "Lab", work: Callable[[], T]) -> tuple[T, Mapping[str, str]]:
+def _watched(lab: "Testbed", work: Callable[[], T]) -> tuple[T, Mapping[str, str]]:
     """What some work in a lab gives, and the ways that the kernel's hash chose for it."""
-    before = lab.carried() if lab.plan.routing == "ecmp" else []
+    before = lab.link_counters() if lab.plan.routing == "ecmp" else []
     found = work()
-    return found, routes_seen(before, lab.carried()) if lab.plan.routing == "ecmp" else {}
+    return found, routes_seen(before, lab.link_counters()) if lab.plan.routing == "ecmp" else {}
 
 
 def _with_routes(record: Measured, seen: Mapping[str, str]) -> Measured:

@@ -17,7 +17,7 @@ from commbench.collectives.registry import build, get_algorithm
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.sizes import buffer_elements
 from commbench.collectives.spec import get_collective
-from commbench.emulate.plan import LabPlan, plan_lab, scaled
+from commbench.emulate.plan import TestbedPlan, plan_testbed, scaled
 from commbench.emulate.tables import equal_cost, single_path
 from commbench.results.journal import Journal, read_records
 from commbench.results.records import Measured
@@ -28,8 +28,8 @@ from commbench.units import parse_bandwidth
 from commbench.validate.legs import NATIVE, EmulatedFabric, Leg, by_fabric
 
 if TYPE_CHECKING:
-    from commbench.emulate.crew import Crew
-    from commbench.emulate.lab import Carried, Lab
+    from commbench.emulate.testbed import LinkCounters, Testbed
+    from commbench.emulate.worker_pool import WorkerPool
     from commbench.live.plan import Plan
 
 __all__ = ["LONGEST_S", "lab_plan_of", "leg_of", "measure_in_labs", "routes_seen", "schedule_of"]
@@ -42,12 +42,12 @@ _FIRST_GUESS_S = 0.05
 _SPARE_S = 60.0
 
 
-def lab_plan_of(fabric: EmulatedFabric) -> LabPlan:
+def lab_plan_of(fabric: EmulatedFabric) -> TestbedPlan:
     """The lab of a fabric, at its rates."""
     topology = load_fabric(fabric.topology)
     ecmp = fabric.routing == "ecmp"
     tables = equal_cost(topology) if ecmp else single_path(topology, partial(Router, policy=fabric.routing))
-    plan = plan_lab(topology, tables, routing=fabric.routing)
+    plan = plan_testbed(topology, tables, routing=fabric.routing)
     return scaled(plan, parse_bandwidth(f"{fabric.rate_mbit:g} Mbit/s"))
 
 
@@ -128,11 +128,11 @@ def _measure_fabric(
     out: Path,
     tell: Callable[[str], None],
 ) -> None:
-    from commbench.emulate.crew import Crew
-    from commbench.emulate.lab import Lab
+    from commbench.emulate.testbed import Testbed
+    from commbench.emulate.worker_pool import WorkerPool
 
     ranks = sorted({rank for leg in legs for job in leg.jobs for rank in job})
-    with Lab(lab_plan_of(fabric)) as lab, Crew(lab, ranks) as crew:
+    with Testbed(lab_plan_of(fabric)) as lab, WorkerPool(lab, ranks) as crew:
         for leg in legs:
             while (wanted := _next_size(leg, done)) is not None:
                 size, guess = wanted
@@ -145,21 +145,21 @@ def _measure_fabric(
             tell(f"warning: {count} packets were lost on {src} -> {dst} for want of room")
 
 
-def _measure(leg: Leg, size: int, guess: float, lab: "Lab", crew: "Crew") -> list[Measured]:
+def _measure(leg: Leg, size: int, guess: float, lab: "Testbed", crew: "WorkerPool") -> list[Measured]:
     """One point: a record for each job."""
-    from commbench.emulate.crew import Task
+    from commbench.emulate.worker_pool import Task
 
-    before = lab.carried() if leg.fabric.routing == "ecmp" else []
+    before = lab.link_counters() if leg.fabric.routing == "ecmp" else []
     tasks = [Task(_plan(leg, number, size, guess, lab), job) for number, job in enumerate(leg.jobs)]
     found = crew.run(tasks, _SPARE_S + 20 * guess)
     records = [record for each in found for record in each]
     if leg.fabric.routing != "ecmp":
         return records
-    routes = routes_seen(before, lab.carried())
+    routes = routes_seen(before, lab.link_counters())
     return [_with_facts(record, routes=routes) for record in records]
 
 
-def _plan(leg: Leg, number: int, size: int, guess: float, lab: "Lab") -> "Plan":
+def _plan(leg: Leg, number: int, size: int, guess: float, lab: "Testbed") -> "Plan":
     from commbench.live.plan import Plan, rounded_sizes
 
     ranks = len(leg.jobs[number])
@@ -200,7 +200,7 @@ def _with_facts(record: Measured, **facts: Any) -> Measured:
     return replace(record, environment={**record.environment, "emulated": emulated})
 
 
-def routes_seen(before: "Iterable[Carried]", after: "Iterable[Carried]") -> dict[str, str]:
+def routes_seen(before: "Iterable[LinkCounters]", after: "Iterable[LinkCounters]") -> dict[str, str]:
     """ "NIC NIC" -> the switches that most of their traffic went by in between, in order: what the hash chose."""
     earlier = {(c.src, c.dst, c.pair): c.num_bytes for c in before}
     hops: dict[tuple[str, str], dict[str, tuple[int, str]]] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from commbench.emulate.plan import LabPlan, plan_lab
+from commbench.emulate.plan import TestbedPlan, plan_testbed
 from commbench.emulate.tables import equal_cost, single_path
 from commbench.routing.router import Router
 from commbench.topology.build import build_topology
@@ -52,10 +52,10 @@ def topology_of(fabric: dict[str, Any], **given: Any) -> Fabric:
     return build_topology(TopologyFile.model_validate(document(fabric, **given)), "a test")
 
 
-def plan_of(fabric: dict[str, Any], *, ecmp: bool = False, num_background: int = 0, **given: Any) -> LabPlan:
+def plan_of(fabric: dict[str, Any], *, ecmp: bool = False, num_background: int = 0, **given: Any) -> TestbedPlan:
     topology = topology_of(fabric, **given)
     tables = equal_cost(topology) if ecmp else single_path(topology, Router)
-    return plan_lab(topology, tables, routing="ecmp" if ecmp else "d-mod-k", num_background=num_background)
+    return plan_testbed(topology, tables, routing="ecmp" if ecmp else "d-mod-k", num_background=num_background)
 
 
 def written(folder: Path, fabric: dict[str, Any], **given: Any) -> Path:

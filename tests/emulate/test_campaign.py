@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A part of the emulated campaign, from the lab to the verdict: it fails where simulator and packets disagree.
+"""A part of the emulated campaign, from the testbed to the verdict: it fails where simulator and packets disagree.
 
 Rates are low and ranks have priority, so that it is right on a busy machine too.
 """

@@ -8,8 +8,8 @@ from statistics import median
 import pytest
 
 from commbench.collectives.registry import build_schedule
-from commbench.emulate.jobs import Job, run_jobs
-from commbench.emulate.lab import Lab
+from commbench.emulate.jobs import EmulatedJob, run_jobs
+from commbench.emulate.testbed import Testbed
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
 from commbench.lowering.scenario import Scenario
@@ -46,8 +46,8 @@ def emulated(script: FaultScript, folder: Path) -> float:
         warmup=1,
         check=False,
     )
-    with Lab(plan_of(leaf_spine(4, spines=1, oversubscription=2.0), host="10 Mbit/s"), folder=folder) as lab:
-        [[record]] = run_jobs(lab, [Job(plan, tuple(range(RANKS)), Observer())], faults=script)
+    with Testbed(plan_of(leaf_spine(4, spines=1, oversubscription=2.0), host="10 Mbit/s"), folder=folder) as testbed:
+        [[record]] = run_jobs(testbed, [EmulatedJob(plan, tuple(range(RANKS)), Observer())], faults=script)
     clean = [t for i, t in enumerate(record.slowest_s) if sum(record.slowest_s[: i + 1]) < CLEAN_S]
     return median(record.slowest_s[len(clean) + 1 :]) / median(clean)
 

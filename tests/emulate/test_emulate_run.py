@@ -21,9 +21,9 @@ from typer.exceptions import TyperException
 
 from commbench.cli.main import app
 from commbench.collectives.registry import build_schedule
-from commbench.emulate.jobs import Job, run_jobs
-from commbench.emulate.lab import Lab
-from commbench.emulate.state import list_labs
+from commbench.emulate.jobs import EmulatedJob, run_jobs
+from commbench.emulate.state import list_testbeds
+from commbench.emulate.testbed import Testbed
 from commbench.errors import InputError
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
@@ -141,7 +141,7 @@ def test_channels_use_the_rails(tmp_path: Path) -> None:
     """A ring in two channels on hosts with two NICs, each on its own switch: each rail carries half."""
     before = namespaces()
     plan = plan_of({"kind": "rail-only", "hosts": 3}, nics=2)
-    with Lab(plan, folder=tmp_path) as lab:
+    with Testbed(plan, folder=tmp_path) as testbed:
         run_plan = Plan(
             collective="all-reduce",
             ranks=3,
@@ -152,10 +152,10 @@ def test_channels_use_the_rails(tmp_path: Path) -> None:
             iters=3,
             warmup=0,
         )
-        ((record,),) = run_jobs(lab, [Job(run_plan, (0, 1, 2), Observer())])
+        ((record,),) = run_jobs(testbed, [EmulatedJob(run_plan, (0, 1, 2), Observer())])
         assert record.wrong == 0
-        sent = {part.src: part.num_bytes for part in lab.carried() if part.pair == ("h0/nic0", "h1/nic0")}
-        sent |= {part.src: part.num_bytes for part in lab.carried() if part.pair == ("h0/nic1", "h1/nic1")}
+        sent = {part.src: part.num_bytes for part in testbed.link_counters() if part.pair == ("h0/nic0", "h1/nic0")}
+        sent |= {part.src: part.num_bytes for part in testbed.link_counters() if part.pair == ("h0/nic1", "h1/nic1")}
     assert sent["h0/nic0"] / sent["h0/nic1"] == pytest.approx(1, rel=0.05)
     assert mbit(record) > 1.5 * 20  # what one NIC could not have carried
     assert leftovers(tmp_path, before) == []
@@ -180,7 +180,7 @@ def long_run(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        (state,) = list_labs(folder)
+        (state,) = list_testbeds(folder)
         assert {p.what for p in state.processes} == {"rank", "background flow 3:0"}
         assert all(p.alive for p in state.processes)
         yield process, [p.pid for p in state.processes if p.what == "rank"]
@@ -219,7 +219,7 @@ def test_a_run_that_is_told_to_end_leaves_nothing(number: signal.Signals, tmp_pa
 
 
 def test_a_preflight_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
-    """Its lab is made before that of the run."""
+    """Its testbed is made before that of the run."""
     before = namespaces()
     fabric = written(tmp_path, {"kind": "star", "hosts": 2})
     process = subprocess.Popen(
@@ -229,7 +229,7 @@ def test_a_preflight_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not any(p.what.startswith("background") for lab in list_labs(tmp_path) for p in lab.processes):
+    while not any(p.what.startswith("background") for testbed in list_testbeds(tmp_path) for p in testbed.processes):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGHUP)
@@ -261,7 +261,7 @@ def test_after_the_parent_was_killed_clean_leaves_nothing(tmp_path: Path) -> Non
         assert "left alone" in busy.stderr
         process.kill()
         process.communicate()
-    (state,) = list_labs(tmp_path)
+    (state,) = list_testbeds(tmp_path)
     assert set(state.namespaces) == namespaces() - before
     done = subprocess.run(clean, env=environment(tmp_path), capture_output=True, text=True, check=True)
     assert "7 namespaces removed" in done.stderr

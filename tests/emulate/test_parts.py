@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the lab decides without a kernel: ranks of jobs, rates that a machine carries, what is on record, gates."""
+"""What the testbed decides without a kernel: ranks of jobs, rates that a machine carries, what is on record."""
 
 import json
 import os
@@ -16,9 +16,9 @@ import pytest
 
 from commbench.emulate.jobs import jobs_of
 from commbench.emulate.preflight import LADDER, Capacity, Idleness, fitting, require_carried
-from commbench.emulate.state import LabState, Process, clean, list_labs, process, state_folder, write
+from commbench.emulate.state import Process, TestbedState, clean, list_testbeds, process, state_folder, write
 from commbench.errors import InputError, RunError
-from commbench.live.gate import Gate
+from commbench.live.job_barrier import JobBarrier
 from tests.emulate.fabrics import MBIT, leaf_spine, plan_of, topology_of
 
 EIGHT = topology_of({"kind": "star", "hosts": 8})
@@ -87,9 +87,10 @@ def test_idleness_is_what_nobody_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Idleness().share() == 100 / 400
 
 
-def gone(folder: Path, lab: str = "cb1") -> LabState:
-    """A lab on record whose owner has ended: no process was started at that time."""
-    state = LabState(lab, Process(2, -5, "commbench"), (f"{lab}-h0", f"{lab}-leaf0"), {f"{lab}-h0": ("nic0",)})
+def gone(folder: Path, testbed: str = "cb1") -> TestbedState:
+    """A testbed on record whose owner has ended: no process was started at that time."""
+    host, leaf = f"{testbed}-h0", f"{testbed}-leaf0"
+    state = TestbedState(testbed, Process(2, -5, "commbench"), (host, leaf), {host: ("nic0",)})
     write(state, folder)
     return state
 
@@ -97,7 +98,7 @@ def gone(folder: Path, lab: str = "cb1") -> LabState:
 def test_what_is_on_record_is_read_back(tmp_path: Path) -> None:
     state = gone(tmp_path).with_processes([process(os.getpid(), "rank")])
     write(state, tmp_path)
-    (found,) = list_labs(tmp_path)
+    (found,) = list_testbeds(tmp_path)
     assert (found.lab, found.owner, found.namespaces, found.processes) == (
         state.lab,
         state.owner,
@@ -114,29 +115,29 @@ def test_cleaning_twice_is_cleaning_once(tmp_path: Path) -> None:
     assert clean(tmp_path, said.append) == 1
     assert said == ["cb1: 2 namespaces removed, 0 processes ended"]
     assert clean(tmp_path, said.append) == 0
-    assert list_labs(tmp_path) == []
+    assert list_testbeds(tmp_path) == []
     assert clean(tmp_path / "never-made", said.append) == 0
 
 
 def test_a_lab_in_use_is_left_alone(tmp_path: Path) -> None:
-    state = LabState("cb2", process(os.getpid(), "commbench"), ("cb2-h0",))
+    state = TestbedState("cb2", process(os.getpid(), "commbench"), ("cb2-h0",))
     write(state, tmp_path)
     said: list[str] = []
     assert clean(tmp_path, said.append) == 0
     assert said == [f"cb2: left alone, process {os.getpid()} is using it"]
-    assert [lab.lab for lab in list_labs(tmp_path)] == ["cb2"]
+    assert [testbed.lab for testbed in list_testbeds(tmp_path)] == ["cb2"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"lab": "x"}'])
 def test_a_file_that_is_no_record_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(RunError, match=r"x\.json: is no record of a lab"):
+    with pytest.raises(RunError, match=r"x\.json: is no record of a testbed"):
         clean(tmp_path, print)
 
 
 def test_no_namespace_of_others_is_ever_removed(tmp_path: Path) -> None:
-    write(LabState("cb3", Process(2, -5, "commbench"), ("cb3-h0", "someone-else")), tmp_path)
-    with pytest.raises(RunError, match="'someone-else' is not named after the lab cb3"):
+    write(TestbedState("cb3", Process(2, -5, "commbench"), ("cb3-h0", "someone-else")), tmp_path)
+    with pytest.raises(RunError, match="'someone-else' is not named after the testbed cb3"):
         clean(tmp_path, print)
 
 
@@ -220,13 +221,13 @@ def test_runs_meet_at_the_gate_before_every_size(tmp_path: Path) -> None:
     order: list[tuple[str, int, int]] = []
 
     def go(number: int, rounds: int) -> None:
-        gate = Gate.of(Gate(tmp_path, number, 2).variables)
-        assert gate is not None
+        job_barrier = JobBarrier.of(JobBarrier(tmp_path, number, 2).variables)
+        assert job_barrier is not None
         for turn in range(rounds):
             order.append(("came", number, turn))
-            gate.wait(lambda: None)
+            job_barrier.wait(lambda: None)
             order.append(("passed", number, turn))
-        gate.leave()
+        job_barrier.leave()
 
     threads = [threading.Thread(target=go, args=(number, rounds)) for number, rounds in ((0, 3), (1, 2))]
     for thread in threads:
@@ -237,4 +238,4 @@ def test_runs_meet_at_the_gate_before_every_size(tmp_path: Path) -> None:
         came = max(order.index(("came", number, turn)) for number in range(2))
         assert came < min(order.index(("passed", number, turn)) for number in range(2))
     assert ("passed", 0, 2) in order
-    assert Gate.of({}) is None
+    assert JobBarrier.of({}) is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's plan from small topologies: what is where, which way it goes, whose traffic is told apart. No root."""
+"""The testbed's plan from small topologies: what is where, which way it goes, whose traffic is told apart. No root."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commbench.emulate.plan import MOST_CLASSES, LabPlan, plan_lab, scaled
+from commbench.emulate.plan import MOST_CLASSES, TestbedPlan, plan_testbed, scaled
 from commbench.emulate.tables import equal_cost, single_path
 from commbench.errors import InputError
 from commbench.routing.router import Router
@@ -20,7 +20,7 @@ from tests.emulate.fabrics import FAT_TREE, MBIT, leaf_spine, plan_of, topology_
 STAR = {"kind": "star", "hosts": 3}
 
 
-def walk(plan: LabPlan, src: str, dst: str) -> list[str]:
+def walk(plan: TestbedPlan, src: str, dst: str) -> list[str]:
     """Places from one host to another, following the routes and, where there are several, the first."""
     address = {port.address: port.place for port in plan.ports if port.address}
     (target,) = [a for a, place in address.items() if place == dst]
@@ -57,7 +57,7 @@ def test_a_star_in_full() -> None:
 
 @pytest.mark.parametrize("fabric", [STAR, leaf_spine(8, spines=2), FAT_TREE], ids=["star", "leaf-spine", "fat-tree"])
 def test_the_routes_are_those_of_the_router(fabric: dict[str, object]) -> None:
-    """From every host to every other, hop by hop by the lab's own routes: the same switches as in the simulator."""
+    """From every host to every other, hop by hop by the testbed's own routes: the same switches as in the simulator."""
     topology, plan = topology_of(fabric), plan_of(fabric)
     router = Router(topology)
     for src, dst in permutations(range(topology.num_ranks), 2):
@@ -119,7 +119,7 @@ def test_scaling_keeps_the_proportions_and_says_so() -> None:
     assert plan.port("h3/nic0", "leaf1").rate == 5 * MBIT
     assert plan.port("leaf1", "spine0").rate == 10 * MBIT
     graph = plan.topology.graph
-    assert graph.edges["leaf1", "spine0"]["link"].bandwidth == 10 * MBIT  # what a simulation of the lab must use
+    assert graph.edges["leaf1", "spine0"]["link"].bandwidth == 10 * MBIT  # what a simulation of the testbed must use
     assert plan.topology.numbers["emulate.scale"].text == "0.25"
 
 
@@ -143,16 +143,16 @@ def test_classes_tell_all_pairs_and_planes_apart(num_nics: int, data: st.DataObj
 def test_what_is_no_plain_host_is_refused(name: str, message: str) -> None:
     topology = load_fabric(name)
     with pytest.raises(InputError, match=message):
-        plan_lab(topology, {}, routing="d-mod-k")
+        plan_testbed(topology, {}, routing="d-mod-k")
 
 
 def test_too_much_for_the_kernel_is_refused() -> None:
     topology = topology_of({"kind": "star", "hosts": 200})
     with pytest.raises(InputError, match="200 NICs with 1 background flows need 80000 classes"):
-        plan_lab(topology, equal_cost(topology), routing="ecmp", num_background=1)
+        plan_testbed(topology, equal_cost(topology), routing="ecmp", num_background=1)
     with pytest.raises(InputError, match="--mtu 100 must be from 576 to 65535 bytes"):
-        plan_lab(topology, equal_cost(topology), routing="ecmp", mtu=100)
-    with pytest.raises(InputError, match="the lab has no link leaf0 -> spine7"):
+        plan_testbed(topology, equal_cost(topology), routing="ecmp", mtu=100)
+    with pytest.raises(InputError, match="the testbed has no link leaf0 -> spine7"):
         plan_of(STAR).port("leaf0", "spine7")
 
 

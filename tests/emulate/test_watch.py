@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from commbench.emulate.clock import FaultClock
-from commbench.emulate.lab import Lab
-from commbench.emulate.state import list_labs
+from commbench.emulate.state import list_testbeds
+from commbench.emulate.testbed import Testbed
 from commbench.emulate.watch import blank
 from commbench.errors import CommbenchError, RunError
 from commbench.topology.faults import FaultScript, KilledRank, SlowRank
@@ -31,7 +31,7 @@ def test_a_run_without_its_background_flow_fails(number: signal.Signals, how: st
     pytest.importorskip("torch")
     before = namespaces()
     with long_run(tmp_path) as (process, _):
-        (state,) = list_labs(tmp_path)
+        (state,) = list_testbeds(tmp_path)
         (flow,) = [p for p in state.processes if p.what == "background flow 3:0"]
         time.sleep(0.5)
         os.kill(flow.pid, number)
@@ -46,16 +46,16 @@ def test_a_run_without_its_background_flow_fails(number: signal.Signals, how: st
 
 @pytest.mark.root
 def test_a_flow_that_has_sent_all_is_well(tmp_path: Path) -> None:
-    with Lab(plan_of(STAR, num_background=2), folder=tmp_path) as lab:
-        flow = lab.start_flow(0, 1, 1000, 1)
+    with Testbed(plan_of(STAR, num_background=2), folder=tmp_path) as testbed:
+        flow = testbed.start_flow(0, 1, 1000, 1)
         assert flow.wait(10) == 0
-        lab.require_flows()
-        endless = lab.start_flow(0, 1, 0, 2)
-        lab.require_flows()
+        testbed.require_flows()
+        endless = testbed.start_flow(0, 1, 0, 2)
+        testbed.require_flows()
         endless.terminate()
         endless.wait(10)
         with pytest.raises(RunError, match=r"background flow 0:1 was killed by signal 15 \(SIGTERM\), \d+\.\d s after"):
-            lab.require_flows()
+            testbed.require_flows()
 
 
 @pytest.mark.root
@@ -63,7 +63,7 @@ def test_a_preflight_whose_flow_ends_is_no_measurement(tmp_path: Path, monkeypat
     from commbench.emulate import preflight
 
     def kill_one(seconds: float) -> None:
-        for state in list_labs(tmp_path):
+        for state in list_testbeds(tmp_path):
             for flow in state.processes[:1]:
                 os.kill(flow.pid, signal.SIGKILL)
         time.monotonic()

@@ -119,9 +119,9 @@ def gemm(path: Path) -> str:
 
 
 def lab_state(path: Path) -> str:
-    from commbench.emulate.state import list_labs
+    from commbench.emulate.state import list_testbeds
 
-    labs = list_labs(path.parent)
+    labs = list_testbeds(path.parent)
     return _wrong("pid", [p.pid for lab in labs for p in (lab.owner, *lab.processes)], 2, 2**31)
 
 

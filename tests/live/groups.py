@@ -12,7 +12,7 @@ from typing import Any
 
 from commbench.collectives.schedule import Schedule
 
-_LOADED = ["__main__", "torch.distributed", "commbench.live.native", "commbench.live.pipeline", "commbench.live.session"]
+_LOADED = ["__main__", "torch.distributed", *(f"commbench.live.{name}" for name in ("native", "pipeline", "session"))]
 
 
 @dataclass(frozen=True)

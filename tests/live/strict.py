@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from commbench.live.backend import Nccl, Post, Transfer
+from commbench.live.backend import Nccl, Post, Posting
 from commbench.live.timing import Clock
 
 DEADLINE_S = 5.0
@@ -30,7 +30,7 @@ _POISON = -99
 class _Batch:
     """Transfers that run together, and the work that is waited for."""
 
-    def __init__(self, transfers: list[Transfer]) -> None:
+    def __init__(self, transfers: list[Posting]) -> None:
         self.transfers = transfers
         self.landings = [t.tensor if t.sends else torch.empty_like(t.tensor) for t in transfers]
         self.done = Event()
@@ -71,7 +71,7 @@ class _Communicator:
             time.sleep(0.001)
         self.connected = True
 
-    def post(self, transfers: list[Transfer]) -> _Batch:
+    def post(self, transfers: list[Posting]) -> _Batch:
         self.connect()
         batch = _Batch(transfers)
         for transfer in transfers:
@@ -126,7 +126,7 @@ class Strict(Nccl):
             self.communicators[group] = _Communicator(group)
         return group
 
-    def bind(self, transfers: Iterable[Transfer], group: dist.ProcessGroup) -> Post:
+    def bind(self, transfers: Iterable[Posting], group: dist.ProcessGroup) -> Post:
         together = list(transfers)
         return lambda: [self.communicators[group].post(together)] if together else []
 

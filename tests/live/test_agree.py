@@ -13,7 +13,7 @@ from commbench.collectives.registry import build_schedule
 from commbench.errors import CommbenchError, InputError, RunError
 from commbench.live import agree
 from commbench.live.agree import describe, differences, require_agreement
-from commbench.live.job import Job, OverlapJob
+from commbench.live.job import LiveJob, OverlapJob
 from commbench.live.plan import Plan
 
 RING, TREE = (build_schedule("all-reduce", name, 2) for name in ("ring", "double-binary-tree"))
@@ -42,7 +42,9 @@ class Memory:
         return all(key in self.values for key in keys)
 
 
-def meet(jobs: dict[int, Job], world_size: int, within_s: float = 5.0, **versions: str) -> list[CommbenchError | None]:
+def meet(
+    jobs: dict[int, LiveJob], world_size: int, within_s: float = 5.0, **versions: str
+) -> list[CommbenchError | None]:
     """What each rank that comes ends with."""
     store = Memory()
 

@@ -91,13 +91,13 @@ def pipelines(folder: Path, rank: int, num_ranks: int, store: str) -> list[dict[
 
     from commbench.live import pipeline
     from commbench.live.progress import Progress
-    from commbench.live.seat import Seat
+    from commbench.live.rank_info import RankInfo
     from commbench.live.session import open_session
 
     BACKENDS[Strict.name] = Strict()
     pipeline._TRIPS = 3
     jobs = [job(name, num_ranks, folder, backend=Strict.name, compute="matmul") for name in PIPELINES]
-    session = open_session(jobs[0], Seat("test", rank, num_ranks, local_rank=rank, store=Path(store)), 20.0)
+    session = open_session(jobs[0], RankInfo("test", rank, num_ranks, local_rank=rank, store=Path(store)), 20.0)
     strict: Any = session.backend
     pairs = [(0, 1), (1, 0)]
     groups = strict.open_pairs(pairs, session.data, session.device, 20.0)

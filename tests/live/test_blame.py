@@ -8,7 +8,7 @@ import pytest
 from commbench.errors import CommbenchError, InputError, RunError
 from commbench.live.blame import Ended, blame_ended, blame_hung
 from commbench.live.files import SessionFiles
-from commbench.live.progress import Place, Progress, read_failure, read_place, write_failure
+from commbench.live.progress import Position, Progress, read_failure, read_position, write_failure
 
 
 @pytest.fixture
@@ -18,18 +18,18 @@ def files(tmp_path: Path) -> SessionFiles:
 
 def test_progress_is_read_by_another_process(files: SessionFiles) -> None:
     progress = Progress(files.progress(0))
-    assert str(read_place(files.progress(0))) == "starting"
+    assert str(read_position(files.progress(0))) == "starting"
     progress.reach("loading torch")
-    assert str(read_place(files.progress(0))) == "loading torch"
+    assert str(read_position(files.progress(0))) == "loading torch"
     progress.size(4 * 2**20)
     progress.reach("timed iteration", 7)
-    place = read_place(files.progress(0))
+    place = read_position(files.progress(0))
     assert (place, str(place)) == (progress.place, "4 MiB, timed iteration 7")
     assert place.ticks == 4
 
 
 def test_a_rank_that_never_reported_is_starting(files: SessionFiles) -> None:
-    assert read_place(files.progress(3)) == Place()
+    assert read_position(files.progress(3)) == Position()
     assert read_failure(files.failure(3)) is None
 
 
@@ -81,5 +81,5 @@ def test_bad_input_comes_before_its_consequences_and_the_first_failure_before_la
 def test_the_hung_rank_is_the_stopped_one_or_the_one_behind(
     ticks: tuple[int, ...], stopped: list[int], named: str
 ) -> None:
-    places = [Place(n, 8, "timed iteration", 2) if n > 5 else Place(n, -1, "loading torch") for n in ticks]
+    places = [Position(n, 8, "timed iteration", 2) if n > 5 else Position(n, -1, "loading torch") for n in ticks]
     assert str(blame_hung(places, stopped, 5)).startswith(named)

@@ -4,12 +4,12 @@
 import pytest
 
 from commbench.live.console import session_notes
-from commbench.live.hosts import Place, host_facts
+from commbench.live.hosts import HostCores, host_facts
 from commbench.live.observe import SessionFacts
 
 
-def place(host: str, *cores: int, quota: tuple[str, float] | None = None) -> Place:
-    return Place(host, frozenset(cores), quota)
+def place(host: str, *cores: int, quota: tuple[str, float] | None = None) -> HostCores:
+    return HostCores(host, frozenset(cores), quota)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def place(host: str, *cores: int, quota: tuple[str, float] | None = None) -> Pla
         ([place("a", 0, quota=("/x", 0.1)), place("a", 1)], []),
     ],
 )
-def test_the_cores_of_all_ranks_of_a_host_count(places: list[Place], notes: list[str]) -> None:
+def test_the_cores_of_all_ranks_of_a_host_count(places: list[HostCores], notes: list[str]) -> None:
     said = session_notes(SessionFacts("gloo", "openmpi", len(places), host_facts(places)))
     assert [note.partition(":")[0] for note in said] == notes
 

@@ -13,7 +13,7 @@ from commbench.collectives.spec import get_collective
 from commbench.errors import InputError
 from commbench.live.kinds import job_of
 from commbench.live.plan import Plan, default_out, rounded_sizes
-from commbench.live.seat import find_seat, first_host
+from commbench.live.rank_info import find_rank_info, first_host
 from commbench.results.run_id import new_run_id
 
 STAR = Schedule.from_ops("all-reduce", "star", 2, 1, [], num_switches=3)
@@ -150,8 +150,8 @@ OMPI = {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WOR
     ],
 )
 def test_the_seat_that_a_launcher_gave(variables: dict[str, str], expected: tuple[object, ...] | None) -> None:
-    seat = find_seat(variables | MASTER)
-    assert (seat and (seat.launcher, seat.rank, seat.world_size, seat.local_rank)) == expected
+    info = find_rank_info(variables | MASTER)
+    assert (info and (info.launcher, info.rank, info.world_size, info.local_rank)) == expected
 
 
 @pytest.mark.parametrize(
@@ -186,18 +186,18 @@ def test_the_seat_that_a_launcher_gave(variables: dict[str, str], expected: tupl
 )
 def test_variables_that_contradict_are_one_line(variables: dict[str, str], num_ranks: int | None, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        find_seat(MASTER | variables, num_ranks)
+        find_rank_info(MASTER | variables, num_ranks)
     assert "\n" not in str(caught.value)
 
 
 def test_slurm_ranks_find_each_other_without_master_variables() -> None:
     step = {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": "4242", "SLURM_STEP_ID": "0"}
-    seat = find_seat(step | {"SLURM_STEP_NODELIST": "gpu[003-004]"})
-    other = find_seat(step | {"SLURM_STEP_NODELIST": "gpu[003-004]", "SLURM_PROCID": "0"})
-    assert seat is not None
+    info = find_rank_info(step | {"SLURM_STEP_NODELIST": "gpu[003-004]"})
+    other = find_rank_info(step | {"SLURM_STEP_NODELIST": "gpu[003-004]", "SLURM_PROCID": "0"})
+    assert info is not None
     assert other is not None
-    assert dict(seat.rendezvous)["MASTER_ADDR"] == "gpu003"
-    assert seat.rendezvous == other.rendezvous
+    assert dict(info.rendezvous)["MASTER_ADDR"] == "gpu003"
+    assert info.rendezvous == other.rendezvous
 
 
 @pytest.mark.parametrize(
@@ -212,14 +212,14 @@ def test_slurm_ranks_find_each_other_without_master_variables() -> None:
     ],
 )
 def test_ranks_per_host_as_the_launcher_says(variables: dict[str, str], local_size: int | None) -> None:
-    seat = find_seat(variables | MASTER)
-    assert seat is not None
-    assert seat.local_size == local_size
+    info = find_rank_info(variables | MASTER)
+    assert info is not None
+    assert info.local_size == local_size
 
 
 def test_a_missing_master_is_named() -> None:
     with pytest.raises(InputError, match="MASTER_ADDR is not set and env:// does not tell it"):
-        find_seat({"RANK": "0", "WORLD_SIZE": "2"})
+        find_rank_info({"RANK": "0", "WORLD_SIZE": "2"})
 
 
 @pytest.mark.parametrize(

@@ -125,13 +125,13 @@ def test_a_stage_that_dies_is_named_and_ends_the_others(tmp_path: Path) -> None:
 RAISES = """
 import os
 if os.environ.get("RANK") == "1" and "COMMBENCH_PARENT" in os.environ:
-    from commbench.live.stage import Stage
-    whole = Stage.backward_input
+    from commbench.live.stage import LiveStage
+    whole = LiveStage.backward_input
     def broken(self, microbatch, gradient):
         if microbatch == 2:
             raise ValueError("the stage is broken")
         return whole(self, microbatch, gradient)
-    Stage.backward_input = broken
+    LiveStage.backward_input = broken
 """
 
 

@@ -316,8 +316,8 @@ def test_a_name_of_the_first_host_that_does_not_resolve_is_told_at_once(
 
 @live
 def test_a_first_rank_that_is_not_there_is_named_in_one_line(tmp_path: Path) -> None:
-    seat = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
-    done = run("-b", "1K", "-e", "1K", "--join-timeout", "0.5", folder=tmp_path, **seat)
+    info = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    done = run("-b", "1K", "-e", "1K", "--join-timeout", "0.5", folder=tmp_path, **info)
     assert done.returncode == 3
     assert done.stderr.splitlines() == [one_error(done.stderr)]
     assert "rank 1 did not meet rank 0 at MASTER_ADDR=127.0.0.1, MASTER_PORT=1 within 0.5 s" in done.stderr

@@ -11,9 +11,9 @@ from commbench.workload.pipeline.schedule import Action, Pass
 
 torch = pytest.importorskip("torch")
 
-from commbench.live.stage import Shape, Stage, count_wrong, inputs, targets  # noqa: E402  needs torch
+from commbench.live.stage import LiveStage, StageShape, count_wrong, inputs, targets  # noqa: E402  needs torch
 
-SHAPE = Shape(tokens=6, hidden=8, layers=2)
+SHAPE = StageShape(tokens=6, hidden=8, layers=2)
 CPU = torch.device("cpu")
 
 
@@ -21,7 +21,7 @@ class Pipeline:
     """All stages in this process, and what they have made."""
 
     def __init__(self, num_stages: int) -> None:
-        self.stages = [Stage(SHAPE, number, CPU) for number in range(num_stages)]
+        self.stages = [LiveStage(SHAPE, number, CPU) for number in range(num_stages)]
         self.there: dict[tuple[str, int, int], torch.Tensor] = {}
 
     def run(self, actions: Iterable[Action]) -> None:
@@ -78,7 +78,7 @@ def test_a_microbatch_that_runs_twice_shows_on_every_stage() -> None:
 
 @pytest.mark.parametrize(("kind", "shows"), [("F", [False, True, True]), ("I", [True, False, False])])
 def test_exchanged_messages_show_behind_the_slip(kind: str, shows: list[bool]) -> None:
-    """Stage 0's outputs, or stage 1's gradients, of microbatches 0 and 1 arrive in each other's place."""
+    """LiveStage 0's outputs, or stage 1's gradients, of microbatches 0 and 1 arrive in each other's place."""
     pipeline, at = Pipeline(3), 0 if kind == "F" else 1
     actions = passes(3, 2)
     cut = 1 + actions.index(Action(at, Pass.FORWARD if kind == "F" else Pass.BACKWARD, 1))

@@ -132,7 +132,7 @@ def test_a_meter_has_the_marks_of_every_call_and_of_its_wait() -> None:
     from commbench.live.timing import Clock
 
     marks = itertools.count()
-    meter = CollectiveMeter(4, Clock(lambda: next(marks), lambda start, end: float(end - start), lambda: None))
+    meter = CollectiveMeter(4, Clock(lambda: next(marks), lambda a, b: float(b - a), lambda: None, lambda mark: None))
     first, second = torch.zeros(4), torch.zeros(2)
     operations = torch.ops._c10d_functional
     origin = next(marks)

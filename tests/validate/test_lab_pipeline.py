@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from commbench.emulate.lab import Lab
-from commbench.emulate.plan import LabPlan
+from commbench.emulate.testbed import Testbed
+from commbench.emulate.plan import TestbedPlan
 from commbench.engine.setting import Processors
 from commbench.libraries.gloo import GLOO_TCP
 from commbench.lowering.transport import Way
@@ -32,7 +32,7 @@ BARE = Transport(
 )  # fmt: skip
 
 
-def over(plan: LabPlan, hosts: Sequence[int], transport: Transport = BARE, burst_bytes: int = 0) -> PipelineNetwork:
+def over(plan: TestbedPlan, hosts: Sequence[int], transport: Transport = BARE, burst_bytes: int = 0) -> PipelineNetwork:
     routes = LabRoutes(plan.topology, "d-mod-k", {})
     way, processors = Way(transport, burst_bytes=burst_bytes), Processors(transport.overhead_ps)
     return PipelineNetwork(LabNetwork(routes, np.array(hosts, dtype=np.int64), way, processors), {})
@@ -103,7 +103,7 @@ def test_a_lab_charges_a_message_at_its_sender_and_at_its_receiver() -> None:
     plan, schedule = plan_of(STAR), build_pipeline("gpipe", 2, 1)
     record = replace(
         measured(schedule, simulate_pipeline(schedule, unit_times, FREE)),
-        environment={"cores_usable": 2, "emulated": facts_of(Lab(plan), (0, 1), None)},
+        environment={"cores_usable": 2, "emulated": facts_of(Testbed(plan), (0, 1), None)},
     )
     for overhead_ps, received in ((0, 13_588_800_000), (MS, 15_588_800_000)):
         network = pipeline_network(record, replace(BARE, overhead_ps=overhead_ps), plan.topology)
@@ -114,7 +114,7 @@ def test_a_measured_pipeline_is_compared_on_its_lab() -> None:
     """What a made-up lab would give is predicted exactly; with another rate it is not, and the bar says so."""
     plan, schedule = plan_of(STAR), build_pipeline("1f1b", 4, 8)
     transport = replace(GLOO_TCP, latency_ps=10**8, overhead_ps=10**7)
-    facts = facts_of(Lab(plan), (0, 1, 2, 3), None)
+    facts = facts_of(Testbed(plan), (0, 1, 2, 3), None)
     record = replace(
         measured(schedule, simulate_pipeline(schedule, unit_times, FREE)),
         activation_bytes=BYTES,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commbench.live.steady import cores_of
+from commbench.live.affinity import cores_of
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_every_rank_has_cores_and_every_core_as_many_ranks_as_any_other_or_one_m
 def test_all_threads_of_a_process_are_bound() -> None:
     program = """
 import os, threading
-from commbench.live.steady import bind_to_cores, keep_memory
+from commbench.live.affinity import bind_to_cores, keep_memory
 stop = threading.Event()
 threading.Thread(target=stop.wait, daemon=True).start()
 share = bind_to_cores(1, 2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lab that is there while its ``with`` block runs, and gone after it, however the block ends."""
+"""A testbed that is there while its ``with`` block runs, and gone after it, however the block ends."""
 
 import os
 import secrets
@@ -10,22 +10,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from commbench.emulate.kernel import Kernel, Shaping, names_of
-from commbench.emulate.plan import LabPlan, Pair
-from commbench.emulate.state import LabState, process, remove, state_folder, write
-from commbench.emulate.watch import Flow
+from commbench.emulate.kernel import Kernel, PortShaping, names_of
+from commbench.emulate.plan import Pair, TestbedPlan
+from commbench.emulate.state import TestbedState, process, remove, state_folder, write
+from commbench.emulate.watch import BackgroundFlow
 from commbench.errors import InputError, RunError
 from commbench.live.ending import undisturbed
 from commbench.live.launch import RankHost
 from commbench.live.start import module_command
 
-__all__ = ["Carried", "Lab"]
+__all__ = ["LinkCounters", "Testbed"]
 
 _END_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class LinkCounters:
     """What has left by one port for one pair of NICs.
 
     Attributes:
@@ -42,15 +42,15 @@ class Carried:
     packets: int
 
 
-class Lab:
+class Testbed:
     """Namespaces, links and routes as a plan says, made on entry and taken away on exit.
 
     Args:
-        plan: from :func:`~commbench.emulate.plan.plan_lab`.
+        plan: from :func:`~commbench.emulate.plan.plan_testbed`.
         shaping: of TCP and the queues.
         seed: of the hash that spreads flows over routes of equal cost (where the kernel takes one).
-        urgent: whether ranks take real-time priority where they may (:mod:`commbench.emulate.priority`).
-        folder: where the lab is put on record.
+        realtime: whether ranks take real-time priority where they may (:mod:`commbench.emulate.priority`).
+        folder: where the testbed is put on record.
 
     Raises:
         RunError: on entry: the kernel refused. What had been made by then is gone again.
@@ -58,30 +58,30 @@ class Lab:
 
     def __init__(
         self,
-        plan: LabPlan,
+        plan: TestbedPlan,
         *,
-        shaping: Shaping | None = None,
+        shaping: PortShaping | None = None,
         seed: int = 1,
-        urgent: bool = False,
+        realtime: bool = False,
         folder: Path | None = None,
     ) -> None:
         self.plan = plan
-        self.shaping = shaping or Shaping()
+        self.shaping = shaping or PortShaping()
         self.seed = seed
-        self.urgent = urgent
+        self.realtime = realtime
         self.name = f"cb{secrets.token_hex(3)}"
         self._folder = folder or state_folder()
         self._names = names_of(self.name, plan)
         self._kernel = Kernel(plan, self._names, self.shaping, seed)
-        self._state = LabState(
+        self._state = TestbedState(
             lab=self.name,
             owner=process(os.getpid(), "commbench"),
             namespaces=tuple(self._names.values()),
             interfaces={self._names[p.name]: tuple(i.interface for i in plan.ports_of(p.name)) for p in plan.places},
         )
-        self._flows: list[Flow] = []
+        self._flows: list[BackgroundFlow] = []
 
-    def __enter__(self) -> "Lab":
+    def __enter__(self) -> "Testbed":
         try:
             write(self._state, self._folder)
             self._kernel.make()
@@ -103,7 +103,7 @@ class Lab:
             remove(self._state, self._folder)
 
     def note_processes(self, pids: Sequence[int], what: str) -> None:
-        """Put processes on record that run for the lab."""
+        """Put processes on record that run for the testbed."""
         self._state = self._state.with_processes(process(pid, what) for pid in pids)
         write(self._state, self._folder)
 
@@ -117,8 +117,8 @@ class Lab:
 
     def _rank_host(self, place: str, variables: Mapping[str, str]) -> RankHost:
         interfaces = ",".join(port.interface for port in self.plan.ports_of(place))
-        urgent = module_command("commbench.emulate.priority") if self.urgent else ()
-        prefix = (*urgent, *module_command("commbench.emulate.namespace", self._names[place]))
+        realtime = module_command("commbench.emulate.priority") if self.realtime else ()
+        prefix = (*realtime, *module_command("commbench.emulate.namespace", self._names[place]))
         return RankHost(prefix, {"GLOO_SOCKET_IFNAME": interfaces, **variables})
 
     def set_factor(self, src: str, dst: str, factor: float) -> None:
@@ -132,15 +132,15 @@ class Lab:
         port = self.plan.port(src, dst)
         if factor:
             self._kernel.set_rate(port, port.rate * factor)
-            self._kernel.mend(port)
+            self._kernel.restore(port)
         else:
-            self._kernel.cut(port)
+            self._kernel.take_down(port)
 
     def start_flow(self, src: int, dst: int, num_bytes: int, plane: int) -> subprocess.Popen[str]:
         """Start a background flow between the hosts of two ranks, over their first NICs.
 
         Args:
-            src, dst: ranks of the topology. num_bytes: 0 goes on until the lab ends.
+            src, dst: ranks of the topology. num_bytes: 0 goes on until the testbed ends.
             plane: number of the flow, from 1 up to the plan's number of background flows.
 
         Raises:
@@ -163,7 +163,7 @@ class Lab:
             start_new_session=True,
         )
         what = f"background flow {src}:{dst}"
-        self._flows.append(Flow(flow, what, num_bytes))
+        self._flows.append(BackgroundFlow(flow, what, num_bytes))
         self.note_processes([flow.pid], what)
         assert flow.stdout is not None
         said = flow.stdout.readline().strip()
@@ -181,10 +181,10 @@ class Lab:
             if trouble := flow.trouble:
                 raise RunError(trouble)
 
-    def carried(self) -> list[Carried]:
+    def link_counters(self) -> list[LinkCounters]:
         """What has crossed every link so far, by the pair of NICs it was for; also tells what path ECMP chose."""
         return [
-            Carried(port.node, port.peer, self._named(pair), plane, num_bytes, packets)
+            LinkCounters(port.node, port.peer, self._named(pair), plane, num_bytes, packets)
             for port, classes in self._kernel.counted().items()
             for (pair, plane), (num_bytes, packets) in classes.items()
         ]

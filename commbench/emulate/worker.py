@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process of a crew, a program with argument ``FD``; orders come by stdin, answers go to ``FD``.
+"""One process of a pool, a program with argument ``FD``; orders come by stdin, answers go to ``FD``.
 
 An order is a line of JSON: a plan, this process's rank in it, and where the ranks meet. The answer is "ok", or what
 went wrong.
@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from commbench.emulate.priority import hurry
+from commbench.emulate.priority import take_realtime_priority
 from commbench.errors import CommbenchError
 from commbench.live.child import die_with_parent
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
 from commbench.live.progress import Progress
-from commbench.live.seat import Seat
+from commbench.live.rank_info import RankInfo
 
 __all__ = ["main"]
 
@@ -28,7 +28,7 @@ def main(says: int) -> int:
     die_with_parent()
     from commbench.live import worker
 
-    hurry()
+    take_realtime_priority()
     os.write(says, b"ok\n")
     for line in sys.stdin:
         order = json.loads(line)
@@ -41,13 +41,13 @@ def main(says: int) -> int:
     return 0
 
 
-def _place(order: dict[str, Any]) -> tuple[Plan, Seat]:
+def _place(order: dict[str, Any]) -> tuple[Plan, RankInfo]:
     """What to run, and as whom; sets the variables of this run."""
     os.environ.pop("COMMBENCH_GATE", None)
     os.environ.update(order["variables"])
     plan = replace(Plan.from_json(order["plan"]), out=Path(order["out"]))
     rank = order["rank"]
-    return plan, Seat("commbench", rank, plan.ranks, local_rank=rank, store=Path(order["store"]))
+    return plan, RankInfo("commbench", rank, plan.ranks, local_rank=rank, store=Path(order["store"]))
 
 
 if __name__ == "__main__":

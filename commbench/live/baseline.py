@@ -19,13 +19,13 @@ import torch.distributed as dist
 import torch.distributed._functional_collectives as functional
 
 from commbench.collectives.spec import get_collective
-from commbench.live.block import Block, Sizes
+from commbench.live.block import Sizes, TransformerBlock
 from commbench.live.check import count_wrong, fill_input, plain_layout
 from commbench.live.job import TensorParallelJob
 from commbench.live.session import Session
 from commbench.results.records import Measured
 
-__all__ = ["AllReducesAlone", "Observed", "sizes_of"]
+__all__ = ["BaselineAllReduces", "BaselineObserved", "sizes_of"]
 
 _FACTORS = (0.25, 1, 4)  # of the size of a message of the block
 _COLLECTIVE = "all-reduce"
@@ -43,7 +43,7 @@ def sizes_of(job: TensorParallelJob) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class BaselineObserved:
     """What one rank saw at one size.
 
     Attributes:
@@ -57,7 +57,7 @@ class Observed:
     wrong: int | None = None
 
 
-class AllReducesAlone:
+class BaselineAllReduces:
     """All-reduces of every size, in turn; CPU tensors only.
 
     Args:
@@ -69,19 +69,19 @@ class AllReducesAlone:
         self._job, self._session = job, session
         self._inputs = {size: torch.zeros(size // dtype.itemsize, dtype=dtype) for size in sizes_of(job)}
         sequences = max(1, job.micro_batch // (2 * job.ranks))  # between two calls as much as in the block, roughly
-        self._block = Block(Sizes(job.hidden, job.heads, job.ffn, job.sequence, job.micro_batch)).to(dtype)
+        self._block = TransformerBlock(Sizes(job.hidden, job.heads, job.ffn, job.sequence, job.micro_batch)).to(dtype)
         self._x = torch.ones(job.sequence, sequences, job.hidden, dtype=dtype)
         groups = [dist.new_group([rank]) for rank in range(job.ranks)]  # all ranks make all groups
         by_itself = groups[session.rank]
         assert by_itself is not None
         self._by_itself = by_itself
-        self.observed = {size: Observed() for size in self._inputs}
+        self.observed = {size: BaselineObserved() for size in self._inputs}
 
     def round(self, *, keep: bool) -> None:
         """Two of each size, one behind a forward and one behind a backward pass; kept unless it is to warm up."""
         self._session.barrier()
         for size, data in self._inputs.items():
-            seen = self.observed[size] if keep else Observed()
+            seen = self.observed[size] if keep else BaselineObserved()
             output = self._block(self._x)
             seen.marks.append(self._time(data, self._session.data))
             output.sum().backward()
@@ -102,7 +102,7 @@ class AllReducesAlone:
         functional.wait_tensor(functional.all_reduce(data, "sum", group))  # type: ignore[no-untyped-call]
         return entered, time.perf_counter()
 
-    def checked(self) -> dict[int, Observed]:
+    def checked(self) -> dict[int, BaselineObserved]:
         """What was seen, with the wrong elements of one more call at each size if the job checks."""
         if not self._job.check:
             return self.observed
@@ -115,11 +115,11 @@ class AllReducesAlone:
         reduced = functional.all_reduce(data, "sum", self._session.data)
         return count_wrong(functional.wait_tensor(reduced), layout, rank)  # type: ignore[no-untyped-call]
 
-    def records(self, everyone: Sequence[dict[int, Observed]], started_at: str) -> list[Measured]:
+    def records(self, everyone: Sequence[dict[int, BaselineObserved]], started_at: str) -> list[Measured]:
         """An ordinary record of each size, from what all ranks saw."""
         return [self._record(size, [seen[size] for seen in everyone], started_at) for size in self._inputs]
 
-    def _record(self, size: int, everyone: Sequence[Observed], started_at: str) -> Measured:
+    def _record(self, size: int, everyone: Sequence[BaselineObserved], started_at: str) -> Measured:
         job, facts = self._job, self._session.facts
         last = [max(entered for entered, _ in call) for call in zip(*(seen.marks for seen in everyone), strict=True)]
         wrong = [seen.wrong for seen in everyone if seen.wrong is not None]

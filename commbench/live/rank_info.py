@@ -21,11 +21,11 @@ from pathlib import Path
 
 from commbench.errors import InputError
 
-__all__ = ["Seat", "find_seat", "first_host"]
+__all__ = ["RankInfo", "find_rank_info", "first_host"]
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class RankInfo:
     """A rank's place in its world.
 
     Attributes:
@@ -76,8 +76,8 @@ _LAST_PORT = 65535
 _MOST_RANKS = 2**20
 
 
-def find_seat(variables: Mapping[str, str], num_ranks: int | None = None) -> Seat | None:
-    """The seat that a launcher gave this process; None if no launcher did.
+def find_rank_info(variables: Mapping[str, str], num_ranks: int | None = None) -> RankInfo | None:
+    """What a launcher says of this process; None if no launcher does.
 
     Args:
         variables: the environment.
@@ -86,71 +86,71 @@ def find_seat(variables: Mapping[str, str], num_ranks: int | None = None) -> Sea
     Raises:
         InputError: variables that are incomplete, out of range or contradict each other or ``num_ranks``.
     """
-    around = _seats_around(variables)
+    around = _infos_around(variables)
     half = [name for name in (_EXPLICIT.rank, _EXPLICIT.size) if variables.get(name)]
     if len(half) == 1 and around:
-        seat = _seat_that_says(half[0], _number(variables, half[0]), around)
+        info = _info_that_says(half[0], _number(variables, half[0]), around)
     elif half:
-        seat = _explicit_seat(variables, around)
+        info = _explicit_info(variables, around)
     elif around:
-        seat = around[0]
+        info = around[0]
     else:
         return None
-    if num_ranks is not None and num_ranks != seat.world_size:
+    if num_ranks is not None and num_ranks != info.world_size:
         raise InputError(
-            f"--nproc {num_ranks}, but there are {seat.world_size} ranks, started by {seat.launcher}; leave --nproc out"
+            f"--nproc {num_ranks}, but there are {info.world_size} ranks, started by {info.launcher}; leave --nproc out"
         )
-    outer = [other.launcher for other in around if other.launcher != seat.launcher]
-    named = f"{seat.launcher} inside {outer[-1]}" if outer else seat.launcher
-    return replace(seat, launcher=named, rendezvous=_rendezvous(seat, around, variables))
+    outer = [other.launcher for other in around if other.launcher != info.launcher]
+    named = f"{info.launcher} inside {outer[-1]}" if outer else info.launcher
+    return replace(info, launcher=named, rendezvous=_rendezvous(info, around, variables))
 
 
-def _seats_around(variables: Mapping[str, str]) -> list[Seat]:
+def _infos_around(variables: Mapping[str, str]) -> list[RankInfo]:
     """What launchers say, the inner ones first."""
-    seats = [seat for launcher in _LAUNCHERS if (seat := _seat_of(launcher, variables)) is not None]
-    ranks = {seat.launcher: (seat.rank, seat.world_size) for seat in seats}
-    return [s for s in seats if s.launcher != "mpich" or ranks["mpich"] != ranks.get("slurm")]
+    infos = [info for launcher in _LAUNCHERS if (info := _info_of(launcher, variables)) is not None]
+    ranks = {info.launcher: (info.rank, info.world_size) for info in infos}
+    return [s for s in infos if s.launcher != "mpich" or ranks["mpich"] != ranks.get("slurm")]
 
 
-def _explicit_seat(variables: Mapping[str, str], around: Sequence[Seat]) -> Seat:
-    """The seat by RANK and WORLD_SIZE, named after the launcher that gave it."""
-    seat = _seat_of(_EXPLICIT, variables)
-    assert seat is not None
+def _explicit_info(variables: Mapping[str, str], around: Sequence[RankInfo]) -> RankInfo:
+    """What RANK and WORLD_SIZE say, named after the launcher that gave it."""
+    info = _info_of(_EXPLICIT, variables)
+    assert info is not None
     if "TORCHELASTIC_RUN_ID" in variables:
-        return replace(seat, launcher="torchrun")
+        return replace(info, launcher="torchrun")
     for other in around:
-        if (other.rank, other.world_size) == (seat.rank, seat.world_size):
-            local = seat.local_rank if variables.get(_EXPLICIT.local) else other.local_rank
-            size = seat.local_size or other.local_size
-            return replace(seat, launcher=other.launcher, local_rank=local, local_size=size)
-    if around and not any(_holds(other, seat) for other in around):
+        if (other.rank, other.world_size) == (info.rank, info.world_size):
+            local = info.local_rank if variables.get(_EXPLICIT.local) else other.local_rank
+            size = info.local_size or other.local_size
+            return replace(info, launcher=other.launcher, local_rank=local, local_size=size)
+    if around and not any(_holds(other, info) for other in around):
         other = around[0]
         raise InputError(
-            f"RANK={seat.rank}, WORLD_SIZE={seat.world_size} contradict {other.launcher}'s rank "
+            f"RANK={info.rank}, WORLD_SIZE={info.world_size} contradict {other.launcher}'s rank "
             f"{other.rank} of {other.world_size}; unset RANK and WORLD_SIZE, or change the launch"
         )
-    return seat
+    return info
 
 
-def _holds(task: Seat, seat: Seat) -> bool:
-    """Whether each task of a launcher holds an equal block of ranks, and this one the seat's."""
-    block, rest = divmod(seat.world_size, task.world_size)
-    return block > 1 and not rest and seat.rank // block == task.rank and seat.local_size in (None, block)
+def _holds(task: RankInfo, info: RankInfo) -> bool:
+    """Whether each task of a launcher holds an equal block of ranks, and this one that of the rank."""
+    block, rest = divmod(info.world_size, task.world_size)
+    return block > 1 and not rest and info.rank // block == task.rank and info.local_size in (None, block)
 
 
-def _seat_that_says(name: str, value: int, around: Sequence[Seat]) -> Seat:
-    """The seat of the innermost launcher that gave this rank, or this size."""
-    said = [seat.rank if name == _EXPLICIT.rank else seat.world_size for seat in around]
+def _info_that_says(name: str, value: int, around: Sequence[RankInfo]) -> RankInfo:
+    """What is said by the innermost launcher that gave this rank, or this size."""
+    said = [info.rank if name == _EXPLICIT.rank else info.world_size for info in around]
     if value not in said:
-        seat = around[0]
+        info = around[0]
         raise InputError(
-            f"{name}={value} contradicts {seat.launcher}'s rank {seat.rank} of {seat.world_size}; unset {name}, or set "
+            f"{name}={value} contradicts {info.launcher}'s rank {info.rank} of {info.world_size}; unset {name}, or set "
             f"both {_EXPLICIT.rank} and {_EXPLICIT.size}"
         )
     return around[said.index(value)]
 
 
-def _seat_of(launcher: _Launcher, variables: Mapping[str, str]) -> Seat | None:
+def _info_of(launcher: _Launcher, variables: Mapping[str, str]) -> RankInfo | None:
     present = [name for name in (launcher.rank, launcher.size) if variables.get(name)]
     if launcher.name == "slurm" and (len(present) < 2 or variables[launcher.size] == "1"):
         return None  # a batch script, or an interactive shell under srun
@@ -165,7 +165,7 @@ def _seat_of(launcher: _Launcher, variables: Mapping[str, str]) -> Seat | None:
     if not rank < size:
         raise InputError(f"{launcher.rank}={rank} must be below {launcher.size}={size}")
     local = _number(variables, launcher.local) if variables.get(launcher.local) else rank
-    return Seat(launcher.name, rank, size, local, local_size=_local_size(variables.get(launcher.local_size, "")))
+    return RankInfo(launcher.name, rank, size, local, local_size=_local_size(variables.get(launcher.local_size, "")))
 
 
 def _local_size(text: str) -> int | None:
@@ -181,22 +181,24 @@ def _number(variables: Mapping[str, str], name: str) -> int:
     return int(text)
 
 
-def _rendezvous(seat: Seat, around: Sequence[Seat], variables: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def _rendezvous(
+    info: RankInfo, around: Sequence[RankInfo], variables: Mapping[str, str]
+) -> tuple[tuple[str, str], ...]:
     """MASTER_ADDR and MASTER_PORT where they are left open and can be known.
 
     Slurm's first host has rank 0 where Slurm gave the ranks, be it by way of another launcher's variables.
     """
     known = {}
-    if any((o.launcher, o.rank, o.world_size) == ("slurm", seat.rank, seat.world_size) for o in around):
+    if any((o.launcher, o.rank, o.world_size) == ("slurm", info.rank, info.world_size) for o in around):
         hosts = variables.get("SLURM_STEP_NODELIST") or variables.get("SLURM_JOB_NODELIST", "")
         job, step = (_number({name: "0", **variables}, name) for name in _SLURM_STEP)
         known = {"MASTER_ADDR": first_host(hosts), "MASTER_PORT": str(20000 + (7 * job + step) % 20000)}
-    elif seat.launcher == "openmpi" and seat.local_size == seat.world_size:
+    elif info.launcher == "openmpi" and info.local_size == info.world_size:
         known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     given = {name: variables[name] for name in ("MASTER_ADDR", "MASTER_PORT") if variables.get(name)}
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if not (known | given).get(name):
-            raise InputError(f"{name} is not set and {seat.launcher} does not tell it; set it to where rank 0 runs")
+            raise InputError(f"{name} is not set and {info.launcher} does not tell it; set it to where rank 0 runs")
     port = given.get("MASTER_PORT", "1")
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) <= _LAST_PORT:
         raise InputError(f"MASTER_PORT={port!r} must be a port of rank 0's host, a whole number in 1..{_LAST_PORT}")

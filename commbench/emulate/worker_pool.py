@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process in every host of a lab that stays for many runs, so that torch is loaded once and not for each.
+"""One process in every host of a testbed that stays for many runs, so that torch is loaded once and not for each.
 
 ``run_jobs`` starts ranks anew for each run, as users do; a campaign of a hundred runs would spend its time on that.
 The ranks take real-time priority where they may: they mostly wait, and then want to run at once, also on a machine that
@@ -19,52 +19,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from commbench.emulate.lab import Lab
+from commbench.emulate.testbed import Testbed
 from commbench.errors import RunError
-from commbench.live.gate import Gate
+from commbench.live.job_barrier import JobBarrier
 from commbench.live.plan import Plan
 from commbench.live.start import module_command
 from commbench.results.journal import read_records
 from commbench.results.records import Measured
 
-__all__ = ["Crew", "Task"]
+__all__ = ["Task", "WorkerPool"]
 
 _START_S = 180.0  # sixteen ranks load torch on two busy cores
-_BEYOND_S = 60.0  # torch's own timeout comes later than the crew's, which knows more
+_BEYOND_S = 60.0  # torch's own timeout comes later than the pool's, which knows more
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One run: ``plan`` on the hosts of ``ranks`` of the topology, in that order. Records go to a file of the crew."""
+    """One run: ``plan`` on the hosts of ``ranks`` of the topology, in that order. Records go to a file of the pool."""
 
     plan: Plan
     ranks: tuple[int, ...]
 
 
-class Crew:
-    """The processes of a lab's hosts, while the ``with`` block runs.
+class WorkerPool:
+    """The processes of a testbed's hosts, while the ``with`` block runs.
 
     Args:
-        lab: to run in; it is made before and taken away after.
+        testbed: to run in; it is made before and taken away after.
         ranks: of the topology, whose hosts have a process.
 
     Raises:
         RunError: on entry: a process does not start.
     """
 
-    def __init__(self, lab: Lab, ranks: Sequence[int]) -> None:
-        self._lab = lab
+    def __init__(self, testbed: Testbed, ranks: Sequence[int]) -> None:
+        self._testbed = testbed
         self._ranks = tuple(ranks)
-        self._folder = tempfile.TemporaryDirectory(prefix="commbench-crew-")
-        self._members: dict[int, subprocess.Popen[bytes]] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="commbench-pool-")
+        self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._replies: dict[int, int] = {}
         self._runs = 0
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "WorkerPool":
         try:
-            for rank, host in zip(self._ranks, self._lab.rank_hosts(self._ranks), strict=True):
+            for rank, host in zip(self._ranks, self._testbed.rank_hosts(self._ranks), strict=True):
                 self._start(rank, host.prefix, dict(host.variables))
-            self._lab.note_processes([member.pid for member in self._members.values()], "rank")
+            self._testbed.note_processes([worker.pid for worker in self._workers.values()], "rank")
             self._wait(self._ranks, _START_S)
         except BaseException:
             self._end()
@@ -78,39 +78,39 @@ class Crew:
 
     def pid_of(self, rank: int) -> int | None:
         """Process of a rank of the topology, None where there is none."""
-        member = self._members.get(rank)
-        return None if member is None or member.poll() is not None else member.pid
+        worker = self._workers.get(rank)
+        return None if worker is None or worker.poll() is not None else worker.pid
 
     def run(self, tasks: Sequence[Task], timeout_s: float) -> list[list[Measured]]:
         """Run tasks at the same time, on hosts that no two share, and return the records of each.
 
         Raises:
-            RunError: a rank failed, or did not answer in time; the crew is of no use any longer.
+            RunError: a rank failed, or did not answer in time; the pool is of no use any longer.
         """
         self._runs += 1
         folder = Path(self._folder.name, f"run{self._runs}")
         folder.mkdir()
-        gates = [Gate(folder, number, len(tasks)) for number in range(len(tasks))]
+        barriers = [JobBarrier(folder, number, len(tasks)) for number in range(len(tasks))]
         for number, task in enumerate(tasks):
             order = {
                 "plan": task.plan.to_json(),
                 "store": str(folder / f"store{number}"),
                 "out": str(folder / f"records{number}.jsonl"),
                 "timeout_s": timeout_s + _BEYOND_S,
-                "variables": dict(gates[number].variables) if len(tasks) > 1 else {},
+                "variables": dict(barriers[number].variables) if len(tasks) > 1 else {},
             }
-            for seat, rank in enumerate(task.ranks):
-                self._send(rank, {**order, "rank": seat})
+            for own, rank in enumerate(task.ranks):
+                self._send(rank, {**order, "rank": own})
         self._wait([rank for task in tasks for rank in task.ranks], timeout_s)
         files = [folder / f"records{number}.jsonl" for number in range(len(tasks))]
         return [[r for r in read_records(file) if isinstance(r, Measured)] for file in files]
 
     def _start(self, rank: int, prefix: tuple[str, ...], variables: dict[str, str]) -> None:
         listens, says = os.pipe()
-        command = [*prefix, *module_command("commbench.emulate.member", str(says))]
+        command = [*prefix, *module_command("commbench.emulate.worker", str(says))]
         own = {"OMP_NUM_THREADS": "1", "COMMBENCH_PARENT": str(os.getpid())}
         with Path(self._folder.name, f"output{rank}").open("wb") as output:
-            self._members[rank] = subprocess.Popen(
+            self._workers[rank] = subprocess.Popen(
                 command,
                 env=os.environ | own | variables,
                 stdin=subprocess.PIPE,
@@ -123,13 +123,13 @@ class Crew:
         self._replies[rank] = listens
 
     def _send(self, rank: int, order: dict[str, object]) -> None:
-        pipe = self._members[rank].stdin
+        pipe = self._workers[rank].stdin
         assert pipe is not None
         try:
             pipe.write(json.dumps(order).encode() + b"\n")
             pipe.flush()
         except BrokenPipeError:
-            raise RunError(f"rank {rank} of the lab has ended") from None
+            raise RunError(f"rank {rank} of the testbed has ended") from None
 
     def _wait(self, ranks: Sequence[int], timeout_s: float) -> None:
         """Return when each of them has said that all is well."""
@@ -138,24 +138,25 @@ class Crew:
         while waiting:
             ready, _, _ = select.select(list(waiting), [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise RunError(f"ranks {sorted(waiting.values())} of the lab have not answered for {timeout_s:.0f} s")
+                late = sorted(waiting.values())
+                raise RunError(f"ranks {late} of the testbed have not answered for {timeout_s:.0f} s")
             for pipe in ready:
                 rank = waiting.pop(pipe)
                 said = os.read(pipe, 4096).decode().strip()
                 if said != "ok":
-                    raise RunError(f"rank {rank} of the lab: {said or self._last_words(rank)}")
+                    raise RunError(f"rank {rank} of the testbed: {said or self._last_words(rank)}")
 
     def _last_words(self, rank: int) -> str:
         lines = Path(self._folder.name, f"output{rank}").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "ended without a word"
 
     def _end(self) -> None:
-        for member in self._members.values():
-            member.send_signal(signal.SIGKILL)
-            member.wait()
-            assert member.stdin is not None
-            with suppress(BrokenPipeError):  # an order that a dead member did not take is still in the buffer
-                member.stdin.close()
+        for worker in self._workers.values():
+            worker.send_signal(signal.SIGKILL)
+            worker.wait()
+            assert worker.stdin is not None
+            with suppress(BrokenPipeError):  # an order that a dead worker did not take is still in the buffer
+                worker.stdin.close()
         for pipe in self._replies.values():
             os.close(pipe)
         self._folder.cleanup()

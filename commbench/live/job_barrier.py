@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where runs that go on at the same time wait for each other before each size, so that they do contend.
 
-They meet by way of files, as they may have no network in common. Rank 0 of each run stands at the gate; its other ranks
-wait for it.
+They meet by way of files, as they may have no network in common. Rank 0 of each run comes to the
+barrier between jobs; its other ranks wait for it.
 """
 
 import time
@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Gate"]
+__all__ = ["JobBarrier"]
 
 _VARIABLE = "COMMBENCH_GATE"
 _POLL_S = 0.01
 
 
 @dataclass(slots=True)
-class Gate:
-    """One run's place at the gate.
+class JobBarrier:
+    """One run's side of the barrier between jobs.
 
     Attributes:
         folder: private to these runs. run: number of this one. num_runs: how many there are.
@@ -30,8 +30,8 @@ class Gate:
     _round: int = field(default=0, init=False)
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> "Gate | None":
-        """The gate that the starter of this rank has named; None for a run alone."""
+    def of(cls, environment: Mapping[str, str]) -> "JobBarrier | None":
+        """The barrier that the starter of this rank has named; None for a run alone."""
         if _VARIABLE not in environment:
             return None
         run, num_runs, folder = environment[_VARIABLE].split(":", 2)

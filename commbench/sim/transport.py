@@ -81,8 +81,10 @@ def convey(program: FlatProgram, paths: Paths, way: Way, run: Callable[[FlatProg
         done = work.done()
         try:
             done.check_acyclic()
-        except InputError:  # what came first cannot be told; the order of before stays
-            break
+        except InputError:
+            if not edges:  # the program waits for itself, whatever comes first between channels
+                raise
+            break  # what came first cannot be told; the order of before stays
         own = replace(paths, route_of=work.routes())
         lighter = replace(done, num_bytes=done.num_bytes - credit)
         result = Conveyed(lighter, own, run(lighter, own))

@@ -75,13 +75,13 @@ def disturbance(scenario: Scenario, fabric: Fabric, placed: IntArray) -> Disturb
                     "link, factor above 0), not this: its collectives have no single transfers to be cut or moved; "
                     "`sim COLLECTIVE` takes it"
                 )
-    return Disturbance(tuple(slow), tuple(sorted(links)), scenario.jitter, scenario.seed, scenario.name)
+    return Disturbance(tuple(slow), tuple(links), scenario.jitter, scenario.seed, scenario.name)
 
 
 def rank_changes(disturbed: Disturbance, step: Step) -> list[Change]:
     """All changes for the units of a step, in order of time."""
     unit = step.units.of_rank
-    slow = [Change(at_ps, What.SPEED, int(unit[rank]), factor) for at_ps, rank, factor in disturbed.slow]
+    slow = [Change(at_ps, What.SLOWDOWN, int(unit[rank]), factor) for at_ps, rank, factor in disturbed.slow]
     return sorted([*slow, *disturbed.links], key=lambda change: change.time_ps)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from commbench.collectives.registry import build_schedule
 from commbench.engine.setting import Processors
+from commbench.errors import InputError
 from commbench.network.transport import GLOO_TCP, Transport
 from commbench.program.expand import expand_schedule
 from commbench.program.flat import TRANSFER, FlatProgram, together
@@ -62,6 +63,16 @@ def test_a_bare_transport_changes_nothing() -> None:
         over = simulate(topology, collective, algorithm, 2**18, transport=BARE)
         assert over.record.transfers == plain.record.transfers
         assert over.record.time_s == pytest.approx(plain.record.time_s, rel=1e-3)  # but for the fabric's latencies
+
+
+def test_a_program_that_waits_for_itself_is_refused() -> None:
+    program = program_of("all-reduce", "ring", 4, 64 * 1024)
+    last = program.num_tasks - 1
+    first = program.first.copy()
+    first[1:] += 1  # the first task waits for the last
+    stuck = replace(program, first=first, needs=np.concatenate([[last], program.needs]))
+    with pytest.raises(InputError, match="waits for itself in a circle"):
+        run(stuck, Way(GLOO_TCP), topology_of(STAR))
 
 
 def test_both_engines_agree_to_the_picosecond() -> None:

@@ -71,6 +71,7 @@ class _Engine:
         self.flow_end: dict[int, int] = {}  # per flow in the network: its end as of the last sharing
         self.ready: list[int] = []  # heap of tasks to start at this instant
         self.passed: list[int] = []  # heap of flows whose last byte passed at this instant
+        self.cut: list[int] = []  # heap of transfers that found their route cut when they entered
         self.sharing = False  # whether a sharing is already due at this instant
         self.num_shares = 0
 
@@ -100,14 +101,14 @@ class _Engine:
     # Phase 0: changes ------------------------------------------------------------------------------------------
 
     def change(self, what: What, index: int, value: float) -> None:
-        if what == What.SPEED:
+        if what == What.SLOWDOWN:
             self.slowness[index] = value
         elif what == What.BANDWIDTH:
             if self.network.set_bandwidth(index, value):
                 self.share_soon()
         else:
             self.route_now[index] = int(value)
-            for task in [t for t in self.flow_end if self.route_of[t] == index]:
+            for task in sorted(t for t in self.flow_end if self.route_of[t] == index):
                 self.network.move(task, *self.path(task))
                 self.share_soon()
 
@@ -128,13 +129,21 @@ class _Engine:
                 self.make_ready(waiting)
 
     def enter(self, task: int) -> None:
-        links, weights = self.path(task)
+        try:
+            links, weights = self.path(task)
+        except CutOff:
+            heappush(self.cut, task)
+            self.at(self.now, _DELIVER, self.tell_cut)
+            return
         if not links:
             self.passed_by(task)  # no link is in the way
             return
         self.network.start(task, links, self.num_bytes[task], self.now, weights)
         self.flow_end[task] = -1
         self.share_soon()
+
+    def tell_cut(self) -> None:
+        raise CutOff(self.cut[0], self.now)
 
     def leave(self, task: int) -> None:
         if self.flow_end.get(task) != self.now:

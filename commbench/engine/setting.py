@@ -85,12 +85,12 @@ class What(IntEnum):
 
     BANDWIDTH = 0  # of link ``index``, to ``value`` bytes/s
     ROUTE = 1  # of flows on route ``index``, to route number ``value``; CUT_OFF where none is left
-    SPEED = 2  # of rank ``index``: compute and messages take ``value`` times as long
+    SLOWDOWN = 2  # of rank ``index``: compute and messages take ``value`` times as long
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Change:
-    """At ``time_ps`` something becomes different; see :class:`What`."""
+    """At ``time_ps`` something becomes different; see :class:`What`. Of one time the later in a list is the later."""
 
     time_ps: int
     what: What

@@ -213,7 +213,7 @@ def _renumbered(changes: Sequence[Change], new_number: IntArray, processor: int 
                 found.append(replace(change, index=int(new_number[change.index])))
             continue
         found.append(change)
-        if processor is not None and change.what is What.SPEED:
+        if processor is not None and change.what is What.SLOWDOWN:
             found.append(Change(change.time_ps, What.BANDWIDTH, processor + change.index, _CAPACITY / change.value))
     return found
 

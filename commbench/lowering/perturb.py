@@ -46,7 +46,7 @@ class Perturbation:
         by = program.represented_by
         own = [rank if by is None else int(by[rank]) for _, rank, _ in self.slow]
         slow = [
-            Change(at_ps, What.SPEED, rank, factor) for rank, (at_ps, _, factor) in zip(own, self.slow, strict=True)
+            Change(at_ps, What.SLOWDOWN, rank, factor) for rank, (at_ps, _, factor) in zip(own, self.slow, strict=True)
         ]
         return sorted([*slow, *self.links], key=lambda change: change.time_ps)
 

@@ -130,7 +130,7 @@ class _Timeline:
             rank, slowness = self._traffic.ranks[endpoint], 1 / share
             if slowness != self._slowness.get(rank, 1.0):
                 self._slowness[rank] = slowness
-                self.changes.append(Change(time_ps, What.SPEED, rank, slowness))
+                self.changes.append(Change(time_ps, What.SLOWDOWN, rank, slowness))
 
     def paths(self) -> Paths:
         """All routes, those to take instead behind the healthy ones."""

@@ -54,17 +54,12 @@ def program_of(rows: Sequence[tuple[int, int, int, int, int, Sequence[int]]]) ->
 def outcome(engine: Engine, program: FlatProgram, setting: Setting) -> tuple[object, ...]:
     """All that an engine says of a case: the whole trace, or the error and its words.
 
-    Of a cut route that is the time and whether the named task was really on a route that is cut: where several are
-    found cut at one instant, engines may name any of them. Of the end of 64 bits it is the message.
+    Of a cut route that is the time and the task that found it; of the end of 64 bits it is the message.
     """
     try:
         trace = engine(program, setting)
     except CutOff as error:
-        route = setting.paths.route_of[error.task]
-        now = [
-            c.value for c in setting.changes if c.what == What.ROUTE and c.index == route and c.time_ps <= error.time_ps
-        ]
-        return "cut", error.time_ps, now[-1:] == [CUT_OFF]
+        return "cut", error.time_ps, error.task
     except InputError as error:
         return "error", str(error)
     assert trace.start_ps.dtype == trace.end_ps.dtype == np.int64

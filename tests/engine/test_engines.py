@@ -140,7 +140,7 @@ def test_all_flows_of_a_route_move_to_a_longer_one(longer: int) -> None:
 def test_pauses_change_nothing(pause: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiled engine comes up for air now and then: it must go on where it was, and tell how far it is."""
     program, setting = crowd(random.Random(1), 100)
-    setting = replace(setting, changes=(Change(0, What.SPEED, 0, 3.0), Change(10**5, What.BANDWIDTH, 0, 1e9)))
+    setting = replace(setting, changes=(Change(0, What.SLOWDOWN, 0, 3.0), Change(10**5, What.BANDWIDTH, 0, 1e9)))
     whole = cases.outcome(compiled.run, program, setting)
     monkeypatch.setattr(compiled, "_PAUSE", pause)
     assert cases.outcome(compiled.run, program, setting) == whole

@@ -233,7 +233,7 @@ def test_what_cannot_be_folded() -> None:
     loop, setting = ring(star(8), 8)
     weights = np.ones(len(setting.paths.links))
     obstacles = {
-        "links or ranks change during the run": (loop, replace(setting, changes=(Change(5, What.SPEED, 0, 2.0),))),
+        "links or ranks change during the run": (loop, replace(setting, changes=(Change(5, What.SLOWDOWN, 0, 2.0),))),
         "chunks differ in size": ring(star(8), 8, extra_elements=1),
         "messages queue for processors": (loop, replace(setting, processors=Processors(1))),
         "flows are coupled already": (loop, replace(setting, paths=replace(setting.paths, weights=weights))),

@@ -29,7 +29,7 @@ def move(time_ps: int, route: int, to: int) -> Change:
 
 
 def slow(time_ps: int, rank: int, times: float) -> Change:
-    return Change(time_ps, What.SPEED, rank, times)
+    return Change(time_ps, What.SLOWDOWN, rank, times)
 
 
 @pytest.fixture(params=[reference, compiled], ids=lambda engine: engine.ENGINE)
@@ -168,6 +168,17 @@ def test_a_cut_route(run: Run) -> None:
         with pytest.raises(CutOff) as cut:
             run([transfer(0, 1, 40)], move(time_ps, 0, CUT_OFF), **TWO)
         assert (cut.value.task, cut.value.time_ps) == (0, found_ps)
+
+
+def test_of_many_that_are_cut_at_one_instant_the_lowest_is_named(run: Run) -> None:
+    """When they start, when their latency is over, while they flow, and where the higher one is cut a moment before."""
+    tasks = [transfer(rank, rank + 1, 40) for rank in range(0, 8, 2)]
+    routes: list[tuple[tuple[int, ...], int]] = [((0,), 100)] * 4
+    for time_ps, found_ps in ((0, 0), (50, 100), (100, 100), (120, 120)):
+        with pytest.raises(CutOff) as cut:
+            run(tasks, *(move(time_ps, route, CUT_OFF) for route in (2, 1, 3)), routes=routes)
+        assert cut.value.time_ps == found_ps
+        assert cut.value.task == (2 if time_ps == 120 else 1)  # a change that cuts a flow is the last
 
 
 def test_a_cut_route_that_nobody_needs(run: Run) -> None:

@@ -115,7 +115,7 @@ def test_there_is_room_for_all_that_may_come() -> None:
     program = cases.program_of([(TRANSFER, 0, 1, 1000, 0, ())] * 60)
     routes = [[0], [1, 2, 3, 4, 5], [0, 6], [0, 6]]
     paths = Paths.of_lists([1e12] * 7, routes, [0] * 4, [0] * 50 + [3] * 10)
-    changes = (Change(5, What.ROUTE, 0, 1), Change(9, What.ROUTE, 0, 2), Change(9, What.SPEED, 0, 2.0))
+    changes = (Change(5, What.ROUTE, 0, 1), Change(9, What.ROUTE, 0, 2), Change(9, What.SLOWDOWN, 0, 2.0))
     model = build_model(program, Setting(paths, changes=changes), keep_trace=False)
     room = np.diff([*model.links["first"].tolist(), len(model.crowd[0])])
     assert np.all(room >= [60, 50, 50, 50, 50, 50, 60])

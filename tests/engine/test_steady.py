@@ -200,7 +200,7 @@ def test_unequal_durations() -> None:
     ("change", "early", "in_time"),
     [
         (Change(1, What.BANDWIDTH, 5, 1e9), 26, 16),
-        (Change(1, What.SPEED, 3, 2.5), 13, 0),
+        (Change(1, What.SLOWDOWN, 3, 2.5), 13, 0),
         (Change(1, What.ROUTE, 2, 3), 33, 23),
     ],
     ids=lambda value: value.what.name if isinstance(value, Change) else "",

@@ -103,7 +103,7 @@ def test_any_loop_runs_as_its_flat_program() -> None:
         loop, setting = case
         half = compiled.run(loop, setting).finish_ps // 2
         seen["lasts"] += half > 0
-        slow = (Change(half, What.BANDWIDTH, 0, 5e10), Change(half, What.SPEED, 1, 1.7))
+        slow = (Change(half, What.BANDWIDTH, 0, 5e10), Change(half, What.SLOWDOWN, 1, 1.7))
         for changes in ((), slow):
             setting = replace(setting, changes=changes)
             flat, whole = cases.unrolled(loop, setting)

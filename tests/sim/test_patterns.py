@@ -139,7 +139,7 @@ def test_changes_of_links_and_ranks_reach_the_flows() -> None:
     program = Program(
         2, (CoupledCall(ranks=(0, 1), pattern=pattern((0, 1))), Compute(rank=1, duration_ps=8, after=(0,)))
     )
-    changes = [Change(320 * US, What.BANDWIDTH, 0, 6.25e9), Change(320 * US, What.SPEED, 1, 3.0)]
+    changes = [Change(320 * US, What.BANDWIDTH, 0, 6.25e9), Change(320 * US, What.SLOWDOWN, 1, 3.0)]
     fitted = fit(program, Router(star(2, latency_ps=0)), np.arange(2), changes)
     ends = run_fitted(fitted, changes=changes).trace.end_ps
     assert ends[0] == pytest.approx(960 * US, abs=10)

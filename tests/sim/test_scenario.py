@@ -272,6 +272,23 @@ def test_other_traffic_takes_no_processor_and_is_never_slow() -> None:
     assert trace.end_ps.tolist() == [(10 + 2 + 8 + 1) * US, 3 * US, (3 + 2 + 1) * US]
 
 
+@pytest.mark.parametrize("detail", ["transfer", "looped"])
+def test_both_engines_blame_the_same_transfer(detail: str) -> None:
+    """All ranks send at 0; of those to and from the dead rank, 1 -> 2 has the lower number."""
+    scenario = Scenario((KilledRank(0, 2),))
+    for engine in ("reference", "compiled") if detail == "transfer" else ("compiled",):
+        with pytest.raises(RunError, match=r"at 0 s rank 1 \(h1/cpu0\) sends to rank 2 \(h2/cpu0\), but rank 2 was"):
+            simulate(
+                load_topology("star-8"),
+                "all-reduce",
+                "ring",
+                MIB,
+                engine=engine,
+                scenario=scenario,
+                keep_trace=detail == "transfer",
+            )
+
+
 def test_other_traffic_of_a_killed_ranks_host_goes_on() -> None:
     """As above, 2 -> 1 halves 0 -> 1 from 7 us to 11 us; rank 2 dies between."""
     program = sends(8, (0, 1, 125_000), (2, 3, 1))

@@ -173,3 +173,15 @@ def test_a_fault_on_an_idle_rank_is_refused() -> None:
 def test_more_ranks_than_the_fabric_has_are_refused() -> None:
     with pytest.raises(InputError, match="16 ranks on topology dgx-h100: it has 8 endpoints"):
         simulate(plan(tp=8, pp=2), "dgx-h100")
+
+
+def test_of_two_faults_of_one_instant_the_later_line_counts() -> None:
+    """Whichever is the larger: of the link's bandwidth as of the rank's speed."""
+    step = plan(tp=4, dp=2, pp=2)
+    for one in (lambda factor: LinkFault(10**9, "h0/nic0", "leaf0", factor), lambda factor: SlowRank(10**9, 5, factor)):
+        half, whole, down, up = (
+            simulate(step, "dgx-h100-x2", scenario=Scenario(tuple(map(one, factors)))).ran.trace.finish_ps
+            for factors in ((0.01,), (1.0,), (1.0, 0.01), (0.01, 1.0))
+        )
+        assert half != whole
+        assert (down, up) == (half, whole)

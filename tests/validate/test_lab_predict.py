@@ -12,6 +12,9 @@ from commbench.libraries.gloo import GLOO_TCP
 from commbench.lowering.expand import expand_schedule
 from commbench.lowering.transport import Conveyed, Way
 from commbench.network.transport import Transport
+from commbench.errors import InputError
+from commbench.network.transport import GLOO_TCP, Transport
+from commbench.lowering.expand import expand_schedule
 from commbench.program.flat import TRANSFER, FlatProgram, together
 from commbench.results.records import Measured
 from commbench.routing.router import Router
@@ -64,6 +67,16 @@ def test_a_bare_transport_changes_nothing() -> None:
         over = simulate_collective(topology, collective, algorithm, 2**18, transport=BARE)
         assert over.record.transfers == plain.record.transfers
         assert over.record.time_s == pytest.approx(plain.record.time_s, rel=1e-3)  # but for the fabric's latencies
+
+
+def test_a_program_that_waits_for_itself_is_refused() -> None:
+    program = program_of("all-reduce", "ring", 4, 64 * 1024)
+    last = program.num_tasks - 1
+    first = program.first.copy()
+    first[1:] += 1  # the first task waits for the last
+    stuck = replace(program, first=first, needs=np.concatenate([[last], program.needs]))
+    with pytest.raises(InputError, match="waits for itself in a circle"):
+        run(stuck, Way(GLOO_TCP), topology_of(STAR))
 
 
 def test_both_engines_agree_to_the_picosecond() -> None:

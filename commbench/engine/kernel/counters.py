@@ -23,8 +23,9 @@
     WATCHED_ROUND,
     ERROR,
     ERROR_TASK,
+    ERROR_NUMBER,  # of that task's instance in the trace
     NUM_COUNTERS,
-) = range(22)
+) = range(23)
 
 # State of a slot: what its next event is.
 LATENCY, FLOWING, ENDING = range(3)

@@ -3,11 +3,9 @@
 
 from commbench.engine.kernel import entry, jit
 from commbench.engine.kernel.counters import (
-    CUT,
     DUE,
     ENDING,
     ERROR,
-    ERROR_TASK,
     FINISHED,
     FLOWING,
     FREE_SLOT,
@@ -30,7 +28,7 @@ from commbench.engine.kernel.counters import (
 )
 from commbench.engine.kernel.queue import collect, next_time, take_out
 from commbench.engine.kernel.shares import alone, attach, connected, detach, solve, touch
-from commbench.engine.kernel.tasks import end_of_flow, enter, finish, number, occupy, sort, start, wait
+from commbench.engine.kernel.tasks import cut, end_of_flow, enter, finish, number, occupy, sort, start, wait
 from commbench.program.flat import TRANSFER
 
 
@@ -192,7 +190,7 @@ def _apply_changes(model):
     """Phase 0: what the scenario changes at this instant."""
     n, links = model.n, model.links
     times, whats, indices, values = model.changes
-    while n[NEXT_CHANGE] < times.size and times[n[NEXT_CHANGE]] == n[NOW]:
+    while n[ERROR] == 0 and n[NEXT_CHANGE] < times.size and times[n[NEXT_CHANGE]] == n[NOW]:
         what, index, value = whats[n[NEXT_CHANGE]], indices[n[NEXT_CHANGE]], values[n[NEXT_CHANGE]]
         n[NEXT_CHANGE] += 1
         if what == 0:  # engine.setting.What
@@ -216,8 +214,8 @@ def _move_flows(route, model):
         if task < 0 or slots[slot].state != FLOWING or tasks[task].route != route:
             continue
         if model.route_now[route] < 0:
-            n[ERROR], n[ERROR_TASK] = CUT, task
-            return
+            cut(task, tasks, n)
+            continue
         detach(slot, slots, model.links, model.crowd, model.routes, model.touched, n)
         attach(slot, model.route_now[route], slots, model.links, model.crowd, model.routes, model.touched, n)
         n[DUE] = 1

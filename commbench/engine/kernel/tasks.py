@@ -13,6 +13,7 @@ from commbench.engine.kernel.counters import (
     DUE,
     ENDING,
     ERROR,
+    ERROR_NUMBER,
     ERROR_TASK,
     FINISHED,
     FLOWING,
@@ -85,6 +86,14 @@ def number(task, coming, tasks):
 
 
 @jit
+def cut(task, tasks, n):
+    """A transfer finds its route cut; of several in one phase the lowest number is told, as whoever comes first."""
+    place = number(task, 0, tasks)
+    if n[ERROR] == 0 or place < n[ERROR_NUMBER]:
+        n[ERROR], n[ERROR_TASK], n[ERROR_NUMBER] = CUT, task, place
+
+
+@jit
 def sort(some, numbers, count):
     """Sort the first ``count`` entries in place by their numbers (Shell: the lists are short and mostly sorted)."""
     gap = 1
@@ -123,7 +132,7 @@ def enter(slot, tasks, slots, links, crowd, routes, route_now, passed, touched, 
     task = slots[slot].task
     route = route_now[tasks[task].route]
     if route < 0:
-        n[ERROR], n[ERROR_TASK] = CUT, task
+        cut(task, tasks, n)
     elif routes[0][route] == routes[0][route + 1]:
         passed[n[PASSED]] = slot
         n[PASSED] += 1
@@ -162,7 +171,7 @@ def start(task, tasks, amounts, sides, latencies, route_now, slots, queue, pendi
         posted = occupy(rank, overhead, slowness, pool_of, free, n)
     route = route_now[tasks[task].route]
     if route < 0:
-        n[ERROR], n[ERROR_TASK] = CUT, task
+        cut(task, tasks, n)
         return
     slot = new_slot(task, slots, n)
     slots[slot].left = num_bytes[amount]

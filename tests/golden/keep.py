@@ -60,7 +60,8 @@ def transports() -> dict[str, str]:
         fabric = load_topology(place)
         for collective, algorithm in (("all-reduce", "gloo"), ("all-reduce", "ring"), ("all-to-all", "pairwise")):
             for size in (2**16, 2**22):
-                done = simulate_collective(fabric, collective, algorithm, size, connections=Connections(GLOO_TCP)).record
+                over = Connections(GLOO_TCP)
+                done = simulate_collective(fabric, collective, algorithm, size, connections=over).record
                 name = f"over {GLOO_TCP.name}: {collective} -t {place} -a {algorithm} -b {size}"
                 found[name] = str(round(done.time_s * PS_PER_S))
     return found

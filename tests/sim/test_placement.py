@@ -135,7 +135,8 @@ def test_one_job_of_all_is_the_collective_alone() -> None:
 @pytest.mark.parametrize("keep_trace", [True, False])
 def test_the_busiest_links_have_names_and_bytes(detail: str, keep_trace: bool) -> None:
     """A ring on two hosts crosses one NIC of each, with 2 x 15/16 of the buffer."""
-    done = simulate_collective(TWO_HOSTS, "all-reduce", "ring", 2**24, detail=detail, links=True, keep_trace=keep_trace).record
+    options = {"detail": detail, "links": True, "keep_trace": keep_trace}
+    done = simulate_collective(TWO_HOSTS, "all-reduce", "ring", 2**24, **options).record
     assert len(done.links) == 10
     assert {each["link"] for each in done.links[:4]} == {
         "h0/nic0 -> leaf0", "leaf0 -> h0/nic0", "h1/nic0 -> leaf0", "leaf0 -> h1/nic0"

@@ -9,8 +9,8 @@ import pytest
 
 from commbench.emulate.lab import Lab
 from commbench.emulate.plan import LabPlan
-from commbench.lowering.transport import Way
 from commbench.libraries.gloo import GLOO_TCP
+from commbench.lowering.transport import Way
 from commbench.network.transport import Transport
 from commbench.sim.setting import Processors
 from commbench.units import PS_PER_S

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from commbench.collectives.registry import build_schedule
+from commbench.libraries.gloo import GLOO_TCP
 from commbench.lowering.expand import expand_schedule
 from commbench.lowering.transport import Conveyed, Way
-from commbench.libraries.gloo import GLOO_TCP
 from commbench.network.transport import Transport
 from commbench.program.flat import TRANSFER, FlatProgram, together
 from commbench.results.records import Measured

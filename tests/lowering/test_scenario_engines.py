@@ -20,7 +20,7 @@ from commbench.topology.faults import Background, Fault, KilledRank, LinkFault, 
 from commbench.topology.load import load_topology
 from commbench.topology.model import Topology
 from tests.cases import US, leaf_spine
-from tests.sim.disturbed import both, put, ring, sends
+from tests.lowering.disturbed import both, put, ring, sends
 
 
 def some_faults(topology: Topology) -> st.SearchStrategy[list[Fault]]:

@@ -8,14 +8,13 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
-from commbench.program.ir import Compute, Program, Transfer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commbench.errors import InputError, RunError, TopologyError
-from commbench.lowering.expand import expand
 from commbench.lowering.scenario import Scenario
 from commbench.lowering.scenario_faults import State
+from commbench.program.operations import ProgramBuilder
 from commbench.routing.router import Router
 from commbench.routing.routes import make_router
 from commbench.sim import compiled
@@ -24,7 +23,8 @@ from commbench.topology.faults import Background, Fault, KilledRank, LinkFault, 
 from commbench.topology.load import load_fabric, load_topology
 from commbench.topology.model import Topology
 from tests.cases import MIB, US, leaf_spine, star
-from tests.sim.disturbed import both, put, ring, run, sends
+from tests.lowering.disturbed import both, put, ring, run, sends
+from tests.programs import tasks_of
 
 SIMS = sorted((Path(__file__).parents[2] / "sims").glob("*.yaml"))
 EIGHT = leaf_spine(8, hosts_per_leaf=4, spines=4)  # d-mod-k: what is for host h crosses spine h % 4
@@ -205,11 +205,9 @@ def test_a_cut_that_nobody_meets_is_no_error() -> None:
     with pytest.raises(RunError, match="at 0 s rank 0"):
         run(both(0, "h0/nic0", "leaf0", 0), program, topology)
     mended = [*both(0, "h2/nic0", "leaf0", 0), *both(5 * US, "h2/nic0", "leaf0", 1)]
-    later = expand(
-        Program(8, (Compute(rank=2, duration_ps=5 * US), Transfer(src=2, dst=1, num_bytes=100_000, after=(0,)))),
-        reduction_ps_per_byte=0.0,
-    )
-    assert run(mended, later, topology).finish_ps == 15 * US
+    later = ProgramBuilder(8)
+    later.transfer(2, 1, 100_000, after=(later.compute(2, 5 * US),))
+    assert run(mended, tasks_of(later), topology).finish_ps == 15 * US
 
 
 @pytest.mark.parametrize(("dead", "sender"), [(3, 2), (3, 3)])

@@ -8,12 +8,11 @@ obeys SEMANTICS.md can do it in fewer than n^2 / 2 changes of rate.
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from commbench.program.ir import Program, Transfer
+import numpy as np
 
 from benchmarks.records import SharedLink
 from commbench.engine.setting import Paths, Setting
-from commbench.lowering.expand import expand
-from commbench.program.flat import FlatProgram
+from commbench.program.flat import TRANSFER, FlatProgram
 from commbench.sim import compiled, reference
 
 __all__ = ["FLOWS", "MOST_OF_REFERENCE", "QUICK_FLOWS", "shared_link"]
@@ -49,9 +48,19 @@ def shared_link(flows: Sequence[int], repeats: int, tell: Callable[[str], None])
 
 def _work(flows: int) -> tuple[FlatProgram, Setting]:
     """Transfer i from rank 2 i to rank 2 i + 1 of i + 1 times 4 KiB, all over link 0."""
-    program = Program(
+    each = np.arange(flows, dtype=np.int64)
+    program = FlatProgram(
         num_ranks=2 * flows,
-        operations=tuple(Transfer(src=2 * i, dst=2 * i + 1, num_bytes=(i + 1) * _STEP_BYTES) for i in range(flows)),
+        kind=np.full(flows, TRANSFER),
+        rank=2 * each,
+        peer=2 * each + 1,
+        num_bytes=(each + 1) * _STEP_BYTES,
+        duration_ps=np.zeros(flows, dtype=np.int64),
+        channel=np.zeros(flows, dtype=np.int64),
+        step=np.full(flows, -1),
+        operation=each,
+        first=np.zeros(flows + 1, dtype=np.int64),
+        needs=np.empty(0, dtype=np.int64),
     )
     paths = Paths.of_lists([_BANDWIDTH], [(0,)], [_LATENCY_PS], [0] * flows)
-    return expand(program, reduction_ps_per_byte=0.0), Setting(paths)
+    return program, Setting(paths)

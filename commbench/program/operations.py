@@ -178,8 +178,8 @@ class ProgramBuilder:
     """Collects the operations of a program of ``num_ranks`` ranks.
 
     Raises (of all that adds):
-        InputError: a rank outside 0..num_ranks-1, a negative amount, a rank that sends to itself, a group that names a
-            rank twice, or a dependency that does not point back; names the operation's number and the value.
+        InputError: a rank outside 0..num_ranks-1, a negative amount, a rank that sends to itself, a group that is empty
+            or names a rank twice, or a dependency that does not point back; names the operation's number and the value.
     """
 
     def __init__(self, num_ranks: int, represented_by: IntArray | None = None) -> None:
@@ -310,7 +310,9 @@ class ProgramBuilder:
 
     def _check_communication(self, what: Communication) -> None:
         world = self.num_ranks if self.represented_by is None else len(self.represented_by)
-        self._check((int(what.groups.min(initial=0)), int(what.groups.max(initial=0))), world, what.num_bytes)
+        if not what.groups.size:
+            raise InputError(f"operation {len(self)}: a communication needs a group, and a group a rank")
+        self._check((int(what.groups.min()), int(what.groups.max())), world, what.num_bytes)
         ordered = np.sort(what.groups, axis=1)
         twice = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
         if not twice.any():

@@ -373,7 +373,7 @@ def test_sharp_is_refused_where_no_leaf_joins_the_hosts(topology: str, ranks: in
 def test_sharp_adds_in_the_leaf_that_the_ranks_hang_on(tmp_path: Path) -> None:
     """The second leaf is as near to its own ranks as the first is to its."""
     (tmp_path / "second").write_text("h4\nh5\nh6\nh7\n")
-    fabric = load_topology("fat-tree-16")
+    fabric = load_fabric("fat-tree-16")
     times = [
         simulate_collective(fabric, "all-reduce", "sharp", 2**20, num_ranks=4, placement=place).record.time_s
         for place in ("linear", str(tmp_path / "second"))
@@ -383,7 +383,7 @@ def test_sharp_adds_in_the_leaf_that_the_ranks_hang_on(tmp_path: Path) -> None:
 
 def test_a_crossover_names_no_algorithm_for_what_is_not_there() -> None:
     inside, across = (
-        crossover(load_topology(name), "all-reduce", ranks=[8], sizes_bytes=[2**20], algorithms=["sharp", "nvls"])[0]
+        crossover(load_fabric(name), "all-reduce", ranks=[8], sizes_bytes=[2**20], algorithms=["sharp", "nvls"])[0]
         for name in ("dgx-h100", "star-8")
     )
     assert (list(inside.times_s), list(across.times_s)) == (["nvls"], ["sharp"])

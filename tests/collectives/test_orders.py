@@ -25,7 +25,8 @@ GIB = 2**30
 
 
 def busbw(topology: str, collective: str, algorithm: str, **options) -> float:
-    record = simulate_collective(load_fabric(topology), collective, algorithm, GIB, keep_trace=False, **options).record
+    fabric = load_fabric(topology)
+    record = simulate_collective(fabric, collective, algorithm, GIB, keep_trace=False, **options).record
     return record.size_bytes / record.time_s * record.busbw_factor / 1e9
 
 

@@ -90,7 +90,9 @@ def test_eight_rails_carry_eight_times_one() -> None:
     busbw of a flat ring is the rate of its slowest hop: at most 50 GB/s with one channel, at most 400 with eight.
     """
     topology = load_fabric("dgx-h100-x4")
-    one, eight = (simulate_collective(topology, "all-reduce", "ring", 2**30, channels=c).record.busbw_GBps for c in (1, 8))
+    one, eight = (
+        simulate_collective(topology, "all-reduce", "ring", 2**30, channels=c).record.busbw_GBps for c in (1, 8)
+    )
     assert 49 < one <= 50
     assert 350 < eight <= 400
 

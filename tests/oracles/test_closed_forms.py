@@ -12,21 +12,20 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from commbench.program.ir import CollectiveCall, Compute, Program, Transfer
 
+from commbench.cluster import place
 from commbench.collectives.registry import build_schedule
 from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.collectives.verify import verify
 from commbench.errors import InputError
-from commbench.lowering.expand import expand
 from commbench.network.bounds import lower_bound_s
-from commbench.routing.router import Router
-from commbench.sim.collective import run_tasks, simulate_collective
-from commbench.sim.placing import place
+from commbench.program.operations import ProgramBuilder
+from commbench.sim.collective import simulate_collective
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
 from commbench.topology.model import Link
 from tests.cases import MIB, US, leaf_spine, shared_link, star
+from tests.programs import all_reduce, run
 
 # Picoseconds per byte: exact for these bandwidths.
 PS_PER_BYTE = {12.5e9: 80, 1e9: 1000, 50e9: 20}
@@ -112,12 +111,10 @@ def test_tree_on_four_ranks() -> None:
 def test_two_transfers_over_one_link() -> None:
     """12,500 B each over 1 GB/s: alone 12.5 us, together 25 us; a third the other way does not notice."""
     topology = shared_link(2, bandwidth=1e9, latency_ps=3 * US)
-    together = tuple(
-        Transfer(src=src, dst=dst, num_bytes=12_500, stream=str(src)) for src, dst in [(0, 2), (1, 3), (3, 0)]
-    )
-    program = expand(Program(4, together), reduction_ps_per_byte=0.0)
-    ends = run_tasks(program, Router(topology), topology.ranks).end_ps.tolist()
-    assert ends == [28 * US, 28 * US, 3 * US + 12_500_000]
+    together = ProgramBuilder(4)
+    for src, dst in [(0, 2), (1, 3), (3, 0)]:
+        together.transfer(src, dst, 12_500, stream=str(src))
+    assert run(together, topology).ends_ps().tolist() == [28 * US, 28 * US, 3 * US + 12_500_000]
 
 
 def test_a_program_on_streams() -> None:
@@ -126,26 +123,15 @@ def test_a_program_on_streams() -> None:
     Beside it, on another stream, rank 0 computes 30 us. The all-reduce starts at 9 us and takes
     2 x (2 us + 4000 x 80 ps) = 4.64 us: 9 + 4.64 + 1 = 14.64 us on the main stream.
     """
-    call = CollectiveCall(
-        collective="all-reduce", algorithm="ring", group=(0, 1), num_elements=2000, element_bytes=4, stream="compute"
-    )
-    program = expand(
-        Program(
-            2,
-            (
-                Compute(rank=0, duration_ps=5 * US),
-                Compute(rank=1, duration_ps=9 * US),
-                call,
-                Compute(rank=0, duration_ps=US),
-                Compute(rank=0, duration_ps=30 * US, stream="side"),
-            ),
-        ),
-        reduction_ps_per_byte=0.0,
-    )
-    trace = run_tasks(program, Router(star(2)), star(2).ranks)
-    by_operation = {int(op): int(end) for op, end in zip(program.operation, trace.end_ps, strict=True)}
-    assert by_operation[3] == 14_640_000
-    assert by_operation[4] == 30 * US
+    build = ProgramBuilder(2)
+    build.compute(0, 5 * US)
+    build.compute(1, 9 * US)
+    build.communicate(all_reduce((0, 1), num_elements=2000), stream="compute")
+    build.compute(0, US)
+    build.compute(0, 30 * US, stream="side")
+    ends = run(build, star(2)).ends_ps()
+    assert ends[3] == 14_640_000
+    assert ends[4] == 30 * US
 
 
 # Fat trees, against SimGrid ---------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from commbench.report.identity import FIELDS, LAB, OUTCOMES, identity, labels
 from commbench.report.series import curve_panels, error_panels
 from commbench.report.tables import compared_table, measured_table, simulated_table
 from commbench.results.journal import read_records
-from commbench.results.run_id import new_run_id
 from commbench.results.kinds import KINDS
 from commbench.results.records import Compared, Measured, Record, Simulated
+from commbench.results.run_id import new_run_id
 from tests.report import samples
 
 LAB_FACTS = {

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commbench.cluster import place
 from commbench.errors import InputError
 from commbench.routing.router import Router
 from commbench.sim.collective import simulate_collective
-from commbench.sim.placing import place
 from commbench.topology.build import build_tree
 from commbench.topology.load import load_fabric
 from tests.topology.trees import document
@@ -134,7 +134,8 @@ def test_one_job_of_all_is_the_collective_alone() -> None:
 @pytest.mark.parametrize("keep_trace", [True, False])
 def test_the_busiest_links_have_names_and_bytes(detail: str, keep_trace: bool) -> None:
     """A ring on two hosts crosses one NIC of each, with 2 x 15/16 of the buffer."""
-    done = simulate_collective(TWO_HOSTS, "all-reduce", "ring", 2**24, detail=detail, links=True, keep_trace=keep_trace).record
+    options = {"detail": detail, "links": True, "keep_trace": keep_trace}
+    done = simulate_collective(TWO_HOSTS, "all-reduce", "ring", 2**24, **options).record
     assert len(done.links) == 10
     assert {each["link"] for each in done.links[:4]} == {
         "h0/nic0 -> leaf0", "leaf0 -> h0/nic0", "h1/nic0 -> leaf0", "leaf0 -> h1/nic0"

@@ -4,16 +4,16 @@
 from collections import Counter
 
 import pytest
-from commbench.program.ir import Program, Transfer
 
 from commbench.errors import RoutingError
-from commbench.lowering.expand import expand
+from commbench.program.operations import ProgramBuilder
 from commbench.routing.policies import POLICIES
 from commbench.routing.router import Router
-from commbench.sim.collective import run_tasks, simulate_collective
+from commbench.sim.collective import simulate_collective
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
 from tests.cases import US, leaf_spine, shared_link, star
+from tests.programs import run
 
 EIGHT = leaf_spine(8, hosts_per_leaf=4, spines=4)
 SIXTEEN = leaf_spine(16, hosts_per_leaf=4, spines=4)
@@ -28,9 +28,10 @@ def spines(topology: Fabric, policy: str, seed: int = 0, channel: int = 0) -> li
 
 def times_ps(topology: Fabric, policy: str, seed: int, pairs: list[tuple[int, int]], num_bytes: int) -> list[int]:
     """End of each of several transfers that start together."""
-    transfers = tuple(Transfer(src=src, dst=dst, num_bytes=num_bytes) for src, dst in pairs)
-    program = expand(Program(topology.num_ranks, transfers), reduction_ps_per_byte=0.0)
-    return run_tasks(program, Router(topology, policy, seed), topology.ranks).end_ps.tolist()
+    build = ProgramBuilder(topology.num_ranks)
+    for src, dst in pairs:
+        build.transfer(src, dst, num_bytes)
+    return run(build, topology, router=Router(topology, policy, seed)).ends_ps().tolist()
 
 
 def test_ecmp_is_seeded() -> None:
@@ -124,7 +125,9 @@ def test_channels_take_the_nics_of_a_rank_in_turn(policy: str) -> None:
 )
 def test_a_ring_uses_as_many_nics_as_its_channels_reach(topology: str, channels: int, speedup: int) -> None:
     fabric = load_fabric(topology)
-    one, more = (simulate_collective(fabric, "all-gather", "ring", 2**30, channels=k).record.time_s for k in (1, channels))
+    one, more = (
+        simulate_collective(fabric, "all-gather", "ring", 2**30, channels=k).record.time_s for k in (1, channels)
+    )
     assert one / more == pytest.approx(speedup, rel=1e-3)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commbench.errors import CommbenchError, InputError, TopologyError
-from commbench.topology import Provenance, list_topologies, load_fabric, load_topology
+from commbench.topology import Provenance, list_topologies, load_fabric
 from commbench.topology.devices import list_devices, load_device, matching_devices
 from tests.topology.test_errors import SHIPPED as FOLDER
 
@@ -200,7 +200,7 @@ def test_any_file_is_read_or_refused_in_words(
 )  # fmt: skip
 def test_gpu_hosts_name_their_devices(name: str, device: str) -> None:
     assert load_fabric(name).device == device
-    assert load_topology(name).device == device
+    assert load_fabric(name).device == device
 
 
 def test_a_host_with_an_unknown_device_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -217,4 +217,4 @@ def test_a_host_with_an_unknown_device_is_refused_with_its_line(tmp_path: Path) 
 def test_a_plain_host_may_name_a_device(tmp_path: Path) -> None:
     text = (FOLDER / "star-8.yaml").read_text().replace("wiring: plain", "wiring: plain\n  device: gb10-128gb")
     (tmp_path / "x.yaml").write_text(text)
-    assert load_fabric(tmp_path / "x.yaml").device == load_topology(tmp_path / "x.yaml").device == "gb10-128gb"
+    assert load_fabric(tmp_path / "x.yaml").device == load_fabric(tmp_path / "x.yaml").device == "gb10-128gb"

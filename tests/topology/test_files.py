@@ -115,7 +115,7 @@ def test_links_give_a_share_of_their_line_rate(tmp_path: Path) -> None:
     down = ("  downlink:\n", "  downlink:\n    efficiency: 0.5\n")
     up = ("  uplink: #", "  uplink:\n    efficiency: {value: 0.25, provenance: measured, source: here}\n    #")
     path = shipped(tmp_path, "fat-tree-16", down, up)
-    for load in (load_fabric, load_fabric):
+    for load in (load_fabric):
         made = load(path)
         assert set(made.bandwidths.tolist()) == {12.5e9, 12.5e9 / 2, 12.5e9 / 4}
         assert made.numbers["fabric.uplink.efficiency"].text == "0.25"

@@ -5,10 +5,12 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from commbench.program.ir import CoupledCall
+from commbench.lowering.aggregate import layouts_of
 from commbench.lowering.scenario import Scenario
+from commbench.program.operations import NOTHING, Collective, Program, Transfer
 from commbench.training.simulate import StepSimulation
 from commbench.units import PS_PER_S
 from commbench.workload import step as step_module
@@ -26,6 +28,19 @@ from tests.workload.pipelines import run as run_pipeline
 
 UNTIED = replace(TINY, tied=False)
 FREE = 1e30  # bytes/s: a transfer takes 0 ps
+
+
+def link_bytes(found: StepSimulation) -> npt.NDArray[np.float64]:
+    assert found.ran.bound is not None
+    return found.ran.bound.link_bytes()
+
+
+def communications(program: Program) -> list[tuple[str, Collective | Transfer]]:
+    """(What it is for, what) of every operation that is one."""
+    return [
+        (program.purposes[program.purpose[number]], program.communications[program.communication[number]])
+        for number in np.flatnonzero(program.communication != NOTHING).tolist()
+    ]
 
 
 def lasts(step: StepPlan) -> Picoseconds:
@@ -128,7 +143,7 @@ def test_tensor_parallel_bytes_over_the_links_are_the_formula(t: int, parallel: 
     unit = TINY.sequence * TINY.hidden * 2 * (t - 1) / t
     loss = 3 * 4 * TINY.sequence * 2 * (t - 1) / t
     per_rank = m * ((10 if parallel else 8) * unit * TINY.num_layers + (5 if parallel else 4) * unit + loss)
-    over = found.fitted.link_bytes()
+    over = link_bytes(found)
     assert over[0::2].sum() == pytest.approx(t * per_rank, rel=1e-12)
     assert over[1::2].sum() == pytest.approx(t * per_rank, rel=1e-12)
     assert found.record.exposed_s["tensor"] == found.record.time_s["tensor"]
@@ -152,9 +167,8 @@ def test_the_groups_of_tp2_dp2_pp4_on_16_gpus() -> None:
     """Megatron-LM's own example (megatron/core/parallel_state.py); stage 2 to 3 joins GPU 8 to 12."""
     step = build_step(plan(tp=2, dp=2, pp=4))
     groups: dict[str, set[tuple[int, ...]]] = {}
-    for op, kind in zip(step.program.operations, step.kinds, strict=True):
-        if isinstance(op, CoupledCall):
-            groups.setdefault(kind, set()).update(tuple(row) for row in op.pattern.groups.tolist())
+    for kind, what in communications(step.program):
+        groups.setdefault(kind, set()).update(tuple(row) for row in what.groups.tolist())
     assert sorted(groups["tensor"]) == [(r, r + 1) for r in range(0, 16, 2)]
     data = {(r, r + 2) for r in (0, 1, 4, 5, 8, 9, 12, 13)}
     ends = {(r, r + 12) for r in range(4)}
@@ -169,7 +183,7 @@ def test_zero_one_and_two_send_what_zero_nought_sends(zero: int, m: int) -> None
     """
     plain, sharded = (simulate(plan(dp=4, batch=4 * m, zero=z), star(4)) for z in (0, zero))
     halves = 2 if zero == 1 else m + 1
-    assert sharded.fitted.link_bytes().sum() == pytest.approx(halves / 2 * plain.fitted.link_bytes().sum(), rel=1e-9)
+    assert link_bytes(sharded).sum() == pytest.approx(halves / 2 * link_bytes(plain).sum(), rel=1e-9)
     assert sharded.record.memory_bytes["optimizer"] < plain.record.memory_bytes["optimizer"] / 3
     assert sharded.record.time_s["optimizer"] == pytest.approx(plain.record.time_s["optimizer"] / 4, rel=1e-6)
 
@@ -183,15 +197,15 @@ def test_zero_three_gathers_every_layer_for_every_pass_and_never_far_ahead() -> 
     found = simulate(plan(UNTIED, dp=n, batch=m * n, zero=3), star(n))
     layers = stage_layers(UNTIED, found.step.plan.run, 8, first=True, last=True)
     parameters = 2 * sum(op.parameters for layer in layers for op in layer.operators)
-    assert found.fitted.link_bytes()[0] == pytest.approx(3 * m * parameters * (n - 1) / n, rel=1e-9)
+    assert link_bytes(found)[0] == pytest.approx(3 * m * parameters * (n - 1) / n, rel=1e-9)
     starts, ends = found.ran.trace.start_ps, found.ran.trace.end_ps
     gathers, sums = (
-        [i for i, op in enumerate(found.step.program.operations) if f"zero {name}" in op.label]
+        [i for i in range(found.step.program.num_operations) if f"zero {name}" in found.step.program.label_of(i)]
         for name in ("all-gather", "reduce-scatter")
     )
     each = 2 * len(layers)
     assert len(gathers) == m * each == 2 * len(sums)
-    done = [int(ends[i]) for i, op in enumerate(found.step.program.operations) if op.label in PASSES]
+    done = [int(end) for i, end in enumerate(ends) if found.step.program.label_of(i) in PASSES]
     for number, gather in enumerate(gathers):
         microbatch, place = divmod(number, each)
         reduced = int(ends[sums[microbatch * len(layers) - 1]]) if microbatch else 0
@@ -269,17 +283,25 @@ def test_experts_exchange_tokens_over_the_expert_groups() -> None:
     m = 2
     found = simulate(plan(MIXTURE, ep=4, dp=4, batch=m * 4, zero=0), star(4))
     copies = 2 * MIXTURE.sequence * MIXTURE.hidden * 2
-    calls = [op for op, kind in zip(found.step.program.operations, found.step.kinds, strict=True) if kind == "expert"]
+    calls = [what for kind, what in communications(found.step.program) if kind == "expert"]
     assert len(calls) == 4 * m * MIXTURE.num_layers
-    assert {step.num_bytes.sum() for op in calls for step in op.pattern.steps} == {copies * 4 * 3 / 4}  # type: ignore[union-attr]
+    sent = set()
+    for what in calls:
+        assert isinstance(what, Collective)
+        chosen = found.ran.choices.of(what, layouts_of(what.groups, found.ran.cluster)[1][0])
+        sent |= {step.num_bytes.sum() for step in chosen.traffic}
+    assert sent == {copies * 4 * 3 / 4}
     assert found.record.exposed_s["expert"] > 0
 
 
 def test_scatter_and_gather_sends_a_share_over_the_boundary() -> None:
     whole, shares = (simulate(plan(tp=4, pp=2, scatter_gather=flag), "dgx-h100") for flag in (False, True))
     for found, factor in ((whole, 1), (shares, 4)):
-        patterns = {p for p in found.fitted.patterns if p.name.startswith("pipeline stage")}
-        assert {float(p.steps[0].num_bytes[0]) for p in patterns} == {2 * TINY.sequence * TINY.hidden / factor}
+        sent = {what.num_bytes for _, what in communications(found.step.program) if isinstance(what, Transfer)}
+        assert sent == {2 * TINY.sequence * TINY.hidden / factor}
+        assert {what.name[:14] for _, what in communications(found.step.program) if isinstance(what, Transfer)} == {
+            "pipeline stage"
+        }
 
 
 def test_tensor_collectives_beside_gradients_are_less_exposed() -> None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from commbench.emulate.testbed import Testbed
 from commbench.emulate.plan import TestbedPlan
+from commbench.emulate.testbed import Testbed
 from commbench.engine.setting import Processors
 from commbench.libraries.gloo import GLOO_TCP
 from commbench.lowering.transport import Way

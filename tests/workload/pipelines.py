@@ -4,14 +4,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from commbench.lowering.expand import expand
-from commbench.program.flat import COMPUTE
-from commbench.routing.router import Router
-from commbench.sim.collective import run_tasks
+from commbench.program.operations import NOTHING
 from commbench.workload.pipeline.lower import StageTimes, by_stage, pipeline_program
 from commbench.workload.pipeline.registry import PIPELINES
 from commbench.workload.pipeline.schedule import PipelineSchedule
 from tests.cases import star
+from tests.programs import run as run_program
 
 __all__ = ["CASES", "Ran", "equal_times", "run"]
 
@@ -48,12 +46,12 @@ def equal_times(schedule: PipelineSchedule, forward: int, input_: int, weight: i
 
 def run(schedule: PipelineSchedule, times: Sequence[StageTimes], *, num_bytes: int = 0) -> Ran:
     """Simulate with the reference engine; links have no latency, and a byte takes 1e-18 s, which is 0 ps."""
-    program = expand(pipeline_program(schedule, by_stage(times), num_bytes), reduction_ps_per_byte=0.0)
+    program = pipeline_program(schedule, by_stage(times), num_bytes)
     topology = star(schedule.num_ranks, bandwidth=1e18, latency_ps=0)
-    trace = run_tasks(program, Router(topology), topology.ranks)
+    trace = run_program(program, topology, engine="reference").trace
     passes = []
     for rank in range(schedule.num_ranks):
-        mine = (program.kind == COMPUTE) & (program.rank == rank)
+        mine = (program.communication == NOTHING) & (program.rank == rank)  # a task each
         passes.append(tuple(zip(trace.start_ps[mine].tolist(), trace.end_ps[mine].tolist(), strict=True)))
     return Ran(
         total=max(end for rank in passes for _, end in rank),

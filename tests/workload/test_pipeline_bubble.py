@@ -4,19 +4,17 @@
 from collections.abc import Callable
 
 import pytest
-from commbench.program.ir import Compute, Transfer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from commbench.errors import InputError
-from commbench.lowering.expand import expand
-from commbench.routing.router import Router
-from commbench.sim.collective import run_tasks
+from commbench.program.operations import NOTHING, Program, ProgramBuilder, Transfer
 from commbench.workload.pipeline.bubble import Bubble, bubble_of
-from commbench.workload.pipeline.lower import StageTimes, by_stage, pipeline_operations, pipeline_program
+from commbench.workload.pipeline.lower import StageTimes, add_pipeline, by_stage, pipeline_program
 from commbench.workload.pipeline.registry import PIPELINES, build_pipeline
 from commbench.workload.pipeline.schedule import Action, Pass, PipelineSchedule
 from tests.cases import star
+from tests.programs import run as run_program
 from tests.workload.pipelines import CASES, equal_times, run
 
 # Oracles, and nothing but oracles: time beyond m (F + I + W), with F, I, W per stage, by 2104.04473 section 2.2,
@@ -173,20 +171,34 @@ def test_unequal_stages_against_the_longest_path(case: tuple[str, int, int, int]
 # Transfers ------------------------------------------------------------------------------------------------------
 
 
+def transfers_of(program: Program) -> list[tuple[str, list[list[int]], int, str]]:
+    """Label, pairs, bytes and stream of every operation that is one."""
+    found = []
+    for number in (program.communication != NOTHING).nonzero()[0].tolist():
+        what = program.communications[program.communication[number]]
+        assert isinstance(what, Transfer)
+        stream = program.streams[program.stream[number]]
+        found.append((program.label_of(number), what.pairs.tolist(), what.num_bytes, stream))
+    return found
+
+
+def computes_of(program: Program, rank: int) -> list[int]:
+    """Numbers of the operations on a rank that are no transfers."""
+    return ((program.communication == NOTHING) & (program.rank == rank)).nonzero()[0].tolist()
+
+
 def test_transfers_of_a_program() -> None:
     """2 ranks, 2 microbatches: each boundary is crossed once forward and once back; sends have streams of their own."""
     schedule = build_pipeline("1f1b", 2, 2)
     program = pipeline_program(schedule, by_stage(equal_times(schedule, 1, 1, 1)), 1000)
-    transfers = [op for op in program.operations if isinstance(op, Transfer)]
-    assert [(op.label, op.src, op.dst, op.num_bytes, op.stream) for op in transfers] == [
-        ("0SEND_F0", 0, 1, 1000, "stage 0 to 1"),
-        ("0SEND_F1", 0, 1, 1000, "stage 0 to 1"),
-        ("1SEND_B0", 1, 0, 1000, "stage 1 to 0"),
-        ("1SEND_B1", 1, 0, 1000, "stage 1 to 0"),
+    assert transfers_of(program) == [
+        ("0SEND_F0", [[0, 1]], 1000, "stage 0 to 1"),
+        ("0SEND_F1", [[0, 1]], 1000, "stage 0 to 1"),
+        ("1SEND_B0", [[1, 0]], 1000, "stage 1 to 0"),
+        ("1SEND_B1", [[1, 0]], 1000, "stage 1 to 0"),
     ]
-    computes = [op for op in program.operations if isinstance(op, Compute)]
-    assert [op.label for op in computes if op.rank == 1] == ["1F0", "1B0", "1F1", "1B1"]
-    assert {op.stream for op in computes} == {"compute"}
+    assert [program.label_of(number) for number in computes_of(program, 1)] == ["1F0", "1B0", "1F1", "1B1"]
+    assert {program.streams[program.stream[i]] for rank in (0, 1) for i in computes_of(program, rank)} == {"compute"}
 
 
 @pytest.mark.parametrize(("name", "p", "m", "v"), [c for c in CASES if c[1] in (1, 4)])
@@ -195,7 +207,7 @@ def test_how_much_is_sent(name: str, p: int, m: int, v: int) -> None:
     schedule = build_pipeline(name, p, m, v)
     program = pipeline_program(schedule, by_stage(equal_times(schedule, 1, 1, 1)), 8)
     crossed = p * v - 1 - (name in ("zbv", "dualpipev"))
-    assert sum(isinstance(op, Transfer) for op in program.operations) == (2 * m * crossed if p > 1 else 0)
+    assert len(transfers_of(program)) == (2 * m * crossed if p > 1 else 0)
 
 
 def test_sends_overlap_compute() -> None:
@@ -207,10 +219,8 @@ def test_sends_overlap_compute() -> None:
     us = 10**6
     schedule = build_pipeline("gpipe", 2, 3)
     times = [StageTimes(forward_ps=10 * us, input_ps=10 * us, weight_ps=10 * us)] * 2
-    program = expand(pipeline_program(schedule, by_stage(times), 1), reduction_ps_per_byte=0.0)
     topology = star(2, bandwidth=1e18, latency_ps=us // 2)  # two links a route
-    trace = run_tasks(program, Router(topology), topology.ranks)
-    assert trace.end_ps.max() == 122 * us
+    assert run_program(pipeline_program(schedule, by_stage(times), 1), topology).finish_ps == 122 * us
 
 
 def test_an_overlapped_pair_lasts_its_share() -> None:
@@ -218,21 +228,25 @@ def test_an_overlapped_pair_lasts_its_share() -> None:
     durations = by_stage(equal_times(schedule, 10, 10, 10))
     for share, lasts in ((1.0, 30), (0.75, 22)):  # 22.5 rounds to even
         program = pipeline_program(schedule, durations, 0, overlap=share)
-        pairs = [op for op in program.operations if "OVERLAP" in op.label]
+        pairs = [i for i in range(program.num_operations) if "OVERLAP" in program.label_of(i)]
         assert len(pairs) == 6
-        assert {op.duration_ps for op in pairs if isinstance(op, Compute)} == {lasts}
+        assert set(program.duration_ps[pairs].tolist()) == {lasts}
 
 
 def test_several_pipelines_in_one_program() -> None:
     schedule = build_pipeline("1f1b", 2, 2)
     durations = by_stage(equal_times(schedule, 1, 1, 1))
-    first = pipeline_operations(schedule, durations, 8, ranks=(0, 2))
-    second = pipeline_operations(schedule, durations, 8, ranks=(1, 3), first=len(first))
-    program = pipeline_program(schedule, durations, 8, ranks=(1, 3), num_ranks=4)
-    assert program.num_ranks == 4
-    shift = [tuple(number + len(first) for number in op.after) for op in program.operations]
-    assert [op.after for op in second] == shift
-    assert {op.rank for op in second if isinstance(op, Compute)} == {1, 3}
+    build = ProgramBuilder(4)
+    add_pipeline(build, schedule, durations, 8, ranks=(0, 2))
+    first = len(build)
+    add_pipeline(build, schedule, durations, 8, ranks=(1, 3))
+    both, alone = build.build(), pipeline_program(schedule, durations, 8, ranks=(1, 3), num_ranks=4)
+    assert alone.num_ranks == 4
+    assert both.num_operations == first + alone.num_operations
+    for number in range(alone.num_operations):
+        assert both.waits_of(first + number) == [first + before for before in alone.waits_of(number)]
+        assert both.rank[first + number] == alone.rank[number]
+    assert set(alone.rank[alone.rank != NOTHING].tolist()) == {1, 3}
 
 
 def test_durations_may_differ_by_microbatch() -> None:
@@ -243,10 +257,7 @@ def test_durations_may_differ_by_microbatch() -> None:
         slow = 10 if (action.stage, action.microbatch) == (1, 1) else 1
         return slow * (1 if action.kind is Pass.FORWARD else 2)
 
-    program = expand(pipeline_program(schedule, durations, 0), reduction_ps_per_byte=0.0)
-    topology = star(2)
-    trace = run_tasks(program, Router(topology), topology.ranks)
-    assert trace.end_ps.max() == 4 * 3 + 3 + 9 * 3
+    assert run_program(pipeline_program(schedule, durations, 0), star(2)).finish_ps == 4 * 3 + 3 + 9 * 3
 
 
 @pytest.mark.parametrize(

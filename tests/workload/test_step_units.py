@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which ranks and groups of a step are one, and the messages of its patterns."""
+"""Which ranks and groups of a step are one, and its communications."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commbench.errors import InputError
+from commbench.program.operations import Collective, Transfer
 from commbench.workload.groups import Degrees, ParallelGroups
-from commbench.workload.step_units import Folding, Patterns, Units
-
-RINGS = dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), "ring")
+from commbench.workload.step_units import Communications, Folding, Units
 
 
-def patterns(degrees: Degrees, folding: Folding | None = None, ranks_per_host: int = 8) -> Patterns:
-    return Patterns(Units(degrees, folding or Folding.whole(degrees)), ranks_per_host, RINGS)
+def communications(degrees: Degrees, folding: Folding | None = None) -> Communications:
+    return Communications(Units(degrees, folding or Folding.whole(degrees)))
 
 
 small = st.sampled_from([1, 2, 3, 4])
@@ -27,7 +24,7 @@ def test_units_share_out_the_ranks_and_classes_the_groups(
     degrees = Degrees(tp=tp, cp=cp, dp=dp, pp=pp)
     ranks = data.draw(st.lists(st.integers(0, degrees.num_ranks - 1), max_size=2))
     folding = data.draw(st.sampled_from([Folding.whole(degrees), Folding.none(degrees), Folding.apart(degrees, ranks)]))
-    units, made = Units(degrees, folding), patterns(degrees, folding)
+    units, made = Units(degrees, folding), communications(degrees, folding)
     assert sorted(rank for unit in units.ranks for rank in unit) == list(range(degrees.num_ranks))
     assert all(units.of_rank[rank] == unit for unit, members in enumerate(units.ranks) for rank in members)
     groups = ParallelGroups(degrees)
@@ -76,56 +73,36 @@ def test_units_of_a_position_are_neighbours() -> None:
 
 
 def test_pairs_join_equal_places_of_neighbouring_positions() -> None:
-    found = patterns(Degrees(tp=2, dp=2, pp=4)).pairs(2, 3)
+    found = communications(Degrees(tp=2, dp=2, pp=4)).pairs(2, 3)
     assert [of.units for of in found] == [(2, 3)]
     assert found[0].groups.tolist() == [[8, 12], [9, 13], [10, 14], [11, 15]]
 
 
-def test_a_pattern_is_made_once() -> None:
-    made = patterns(Degrees(tp=4))
+def test_a_communication_is_made_once() -> None:
+    made = communications(Degrees(tp=4))
     (of,) = made.classes("tp", 0)
     assert made.collective("a", of, "all-reduce", 64) is made.collective("a", of, "all-reduce", 64)
     assert made.collective("a", of, "all-reduce", 64) is not made.collective("a", of, "all-reduce", 128)
+    assert made.collective("a", of, "all-reduce", 64) is not made.collective("a", of, "all-gather", 64)
     assert made.transfer("a", of, 64) is made.transfer("a", of, 64)
 
 
-@pytest.mark.parametrize("collective", ["reduce-scatter", "all-gather", "all-reduce"])
-def test_rings_of_several_hosts_have_a_channel_per_rank_on_a_host(collective: str) -> None:
-    """On 2 hosts of 4 ranks each channel leaves a host by another rank; bytes are those of the formula."""
-    made = patterns(Degrees(dp=8), ranks_per_host=4)
+def test_a_collective_says_what_is_wanted_and_no_more() -> None:
+    made = communications(Degrees(dp=8))
     (of,) = made.classes("dp-cp", 0)
-    pattern = made.collective("x", of, collective, 8000)
-    leaving, total = set(), 0.0
-    for step in pattern.steps:
-        crosses = step.src // 4 != step.dst // 4
-        leaving |= set(zip(step.channel[crosses].tolist(), step.src[crosses].tolist(), strict=True))
-        total += step.times * step.num_bytes.sum()
-    assert len(leaving) == 8
-    assert {rank for _, rank in leaving} == set(range(8))
-    assert total == 8 * 8000 * 7 / 8 * (2 if collective == "all-reduce" else 1)
-    (one_host,) = patterns(Degrees(dp=8), ranks_per_host=8).classes("dp-cp", 0)
-    steps = patterns(Degrees(dp=8), ranks_per_host=8).collective("x", one_host, collective, 8000).steps
-    assert {int(channel) for step in steps for channel in step.channel} == {0}
+    what = made.collective("x", of, "reduce-scatter", 8000)
+    assert isinstance(what, Collective)
+    assert (what.kind, what.num_bytes, what.name) == ("reduce-scatter", 8000, "x")
+    assert what.groups.tolist() == [list(range(8))]
 
 
-def test_the_halves_of_an_all_reduce_add_only_in_the_first() -> None:
-    made = patterns(Degrees(dp=8), ranks_per_host=4)
-    (of,) = made.classes("dp-cp", 0)
-    assert all(step.adds.all() for step in made.collective("x", of, "reduce-scatter", 64).steps)
-    assert not any(step.adds.any() for step in made.collective("x", of, "all-gather", 64).steps)
-
-
-def test_groups_of_one_rank_have_no_classes_and_a_missing_algorithm_is_refused() -> None:
-    made = patterns(Degrees(tp=2))
-    assert made.classes("dp-cp", 0) == ()
-    with pytest.raises(InputError, match="no algorithm is given for all-to-all"):
-        made.collective("x", made.classes("tp", 0)[0], "all-to-all", 64)
+def test_groups_of_one_rank_have_no_classes() -> None:
+    assert communications(Degrees(tp=2)).classes("dp-cp", 0) == ()
 
 
 def test_a_transfer_goes_from_first_to_second() -> None:
-    made = patterns(Degrees(pp=2))
+    made = communications(Degrees(pp=2))
     (of,) = made.pairs(1, 0)
-    (step,) = made.transfer("x", of, 77).steps
-    assert of.groups.tolist() == [[1, 0]]
-    assert (step.src.tolist(), step.dst.tolist(), step.num_bytes.tolist()) == ([0], [1], [77.0])
-    assert np.array_equal(step.adds, [False])
+    what = made.transfer("x", of, 77)
+    assert isinstance(what, Transfer)
+    assert (what.pairs.tolist(), what.num_bytes) == ([[1, 0]], 77)

@@ -20,7 +20,7 @@ from commbench.topology.fabric import Fabric
 from commbench.topology.faults import Background, Fault, KilledRank, LinkFault, SlowRank
 from commbench.topology.load import load_fabric
 from tests.cases import US, leaf_spine
-from tests.sim.disturbed import both, put, ring, sends
+from tests.lowering.disturbed import both, put, ring, sends
 
 
 def some_faults(topology: Fabric) -> st.SearchStrategy[list[Fault]]:

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """From programs and schedules to flat tasks: how many, who waits for whom, and what bad input says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from commbench.program.ir import CollectiveCall, Compute, Program, Transfer
 
 from commbench.collectives.registry import build_schedule
 from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.errors import InputError
-from commbench.lowering.expand import expand, expand_schedule
+from commbench.lowering.expand import expand_schedule
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
+from commbench.program.operations import ProgramBuilder, Transfer
+from tests.programs import RING, all_reduce, tasks_of
 
 
 def flat(schedule: Schedule, num_elements: int = 840, reduction: float = 0.0) -> FlatProgram:
@@ -119,21 +122,12 @@ def test_the_kth_send_meets_the_kth_receive() -> None:
 
 def test_a_collective_between_computes() -> None:
     """Tasks: 0, 1 compute; 2, 3 joins before; 4..7 transfers; 8..11 step ends; 12, 13 joins after; 14 compute."""
-    call = CollectiveCall(
-        collective="all-reduce", algorithm="ring", group=(2, 0), num_elements=8, element_bytes=4, after=(0, 1)
-    )
-    program = expand(
-        Program(
-            3,
-            (
-                Compute(rank=0, duration_ps=5),
-                Compute(rank=1, duration_ps=7),
-                call,
-                Compute(rank=0, duration_ps=9, after=(2,)),
-            ),
-        ),
-        reduction_ps_per_byte=0.0,
-    )
+    build = ProgramBuilder(3)
+    build.compute(0, 5)
+    build.compute(1, 7)
+    build.communicate(all_reduce((2, 0), num_elements=8), after=(0, 1))
+    build.compute(0, 9, after=(2,))
+    program = tasks_of(build)
     assert program.num_tasks == 15
     assert program.operation.tolist() == [0, 1, *[2] * 12, 3]
     assert program.rank[2:4].tolist() == [2, 0]  # group rank 0 is rank 2
@@ -149,64 +143,66 @@ def test_a_collective_between_computes() -> None:
     program.check_acyclic()
 
 
+def test_tasks_added_one_by_one_and_in_blocks_keep_their_numbers() -> None:
+    build = ProgramBuilder(2)
+    build.compute(0, 5)
+    build.communicate(all_reduce((0, 1), num_elements=2))
+    build.transfer(0, 1, 9, after=(1,))
+    program = tasks_of(build)
+    assert program.operation[0] == 0
+    assert program.operation[-1] == 2
+    assert set(program.operation[1:-1].tolist()) == {1}
+    assert program.num_bytes[-1] == 9
+    program.check_acyclic()
+
+
 def test_streams_are_in_order_and_apart() -> None:
-    program = expand(
-        Program(
-            2,
-            (
-                Compute(rank=0, duration_ps=1),
-                Compute(rank=0, duration_ps=2),
-                Compute(rank=0, duration_ps=3, stream="side"),
-                Compute(rank=1, duration_ps=4),
-                Transfer(src=0, dst=1, num_bytes=100, stream="compute"),
-                Compute(rank=1, duration_ps=5),
-            ),
-        ),
-        reduction_ps_per_byte=0.0,
-    )
+    build = ProgramBuilder(2)
+    build.compute(0, 1)
+    build.compute(0, 2)
+    build.compute(0, 3, stream="side")
+    build.compute(1, 4)
+    build.transfer(0, 1, 100, stream="compute")
+    build.compute(1, 5)
+    program = tasks_of(build)
     assert [needs(program, task) for task in range(6)] == [[], [0], [], [], [1, 3], [4]]
 
 
 def test_a_collective_of_one_rank_is_two_joins() -> None:
-    call = CollectiveCall(collective="all-reduce", algorithm="ring", group=(1,), num_elements=8, element_bytes=4)
-    program = expand(Program(2, (call,)), reduction_ps_per_byte=0.0)
+    build = ProgramBuilder(2)
+    build.communicate(all_reduce((1,), num_elements=8))
+    program = tasks_of(build)
     assert [needs(program, task) for task in range(program.num_tasks)] == [[], [0]]
 
 
-@pytest.mark.parametrize(
-    ("operation", "message"),
-    [
-        (Compute(rank=2, duration_ps=1), "operation 1: rank 2 is outside the world 0..1"),
-        (Compute(rank=-1, duration_ps=1), "operation 1: rank -1 is outside the world 0..1"),
-        (Transfer(src=0, dst=5, num_bytes=1), "operation 1: rank 5 is outside the world 0..1"),
-        (Compute(rank=0, duration_ps=-1), "operation 1: amount -1 must not be negative"),
-        (Transfer(src=0, dst=1, num_bytes=-8), "operation 1: amount -8 must not be negative"),
-        (Transfer(src=1, dst=1, num_bytes=8), "operation 1: rank 1 cannot send to itself"),
-        (
-            Compute(rank=0, duration_ps=1, after=(1,)),
-            "operation 1: 'after' names operation 1, which does not stand before it",
-        ),
-        (
-            Compute(rank=0, duration_ps=1, after=(-1,)),
-            "operation 1: 'after' names operation -1, which does not stand before it",
-        ),
-        (
-            CollectiveCall(collective="all-reduce", algorithm="ring", group=(0, 0), num_elements=1, element_bytes=4),
-            "operation 1: group (0, 0) names a rank twice",
-        ),
-    ],
-)
-def test_bad_programs(operation: Compute | Transfer | CollectiveCall, message: str) -> None:
-    with pytest.raises(InputError) as error:
-        Program(2, (Compute(rank=0, duration_ps=1), operation))
-    assert str(error.value) == message
+def test_pairs_that_send_at_the_same_time_are_a_task_each() -> None:
+    """The second transfer of a rank waits for its first alone; what comes behind the operation waits for all of it."""
+    build = ProgramBuilder(4)
+    what = Transfer(np.array([[0, 1], [2, 3]]), 8)
+    build.communicate(what)
+    build.communicate(what)
+    build.compute(0, 1, after=(1,))
+    program = tasks_of(build)
+    assert program.rank.tolist() == [0, 2, 0, 2, 0]
+    assert [needs(program, task) for task in range(5)] == [[], [], [0], [1], [2, 3]]
 
 
-@pytest.mark.parametrize(("changes", "kind"), [({"group": ()}, InputError), ({"slices": 0}, InputError)])
-def test_a_collective_that_cannot_be(changes: dict, kind: type[Exception]) -> None:
-    good = {"collective": "all-reduce", "algorithm": "ring", "group": (0, 1), "num_elements": 1, "element_bytes": 4}
-    with pytest.raises(kind):
-        expand(Program(2, (CollectiveCall(**(good | changes)),)), reduction_ps_per_byte=0.0)
+def test_a_collective_that_cannot_be() -> None:
+    build = ProgramBuilder(2)
+    build.communicate(all_reduce((0, 1), num_elements=1))
+    with pytest.raises(InputError, match="slices"):
+        tasks_of(build, replace(RING, slices=0))
+
+
+def test_what_has_no_single_transfers_is_refused() -> None:
+    several = ProgramBuilder(4)
+    several.communicate(all_reduce((0, 1), (2, 3), num_elements=1))
+    with pytest.raises(InputError, match="a collective of 2 groups at a time has no single transfers"):
+        tasks_of(several)
+    folded = ProgramBuilder(1, np.zeros(2, dtype=np.int64))
+    folded.communicate(all_reduce((0, 1), num_elements=1))
+    with pytest.raises(InputError, match="a folded program has no single transfers: give --detail collective"):
+        tasks_of(folded)
 
 
 def circle(*edges: tuple[int, int], num_tasks: int) -> FlatProgram:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from commbench.lowering.scenario_program import with_jitter
 from commbench.program.flat import FlatProgram
 from tests.cases import MIB
-from tests.sim.disturbed import ring
+from tests.lowering.disturbed import ring
 
 
 def test_jitter_draws_what_simgrid_draws() -> None:

@@ -4,22 +4,23 @@
 from collections.abc import Sequence
 
 import numpy as np
-from commbench.program.ir import Program, Transfer
 
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm, rounds_of
 from commbench.engine.setting import CutOff, Setting
 from commbench.engine.trace import Trace
-from commbench.lowering.expand import expand, expand_rounds
+from commbench.lowering.expand import expand_rounds
 from commbench.lowering.scenario import Disturbed, Scenario, disturb, explain
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
+from commbench.program.operations import ProgramBuilder
 from commbench.routing.router import Router
 from commbench.routing.routes import Routes
 from commbench.sim import compiled, reference
 from commbench.sim.placing import paths_of, processors_of, triples_of
 from commbench.topology.fabric import Fabric
 from commbench.topology.faults import Fault, LinkFault
+from tests.programs import tasks_of
 
 
 def ring(num_ranks: int, size_bytes: int, *, reduction_ps_per_byte: float = 0.0, channels: int = 1) -> LoopProgram:
@@ -37,8 +38,10 @@ def ring(num_ranks: int, size_bytes: int, *, reduction_ps_per_byte: float = 0.0,
 
 def sends(num_ranks: int, *flows: tuple[int, int, int]) -> FlatProgram:
     """Transfers (source, destination, bytes) that start together."""
-    transfers = (Transfer(src=a, dst=b, num_bytes=size, stream=f"{i}") for i, (a, b, size) in enumerate(flows))
-    return expand(Program(num_ranks, tuple(transfers)), reduction_ps_per_byte=0.0)
+    build = ProgramBuilder(num_ranks)
+    for i, (a, b, size) in enumerate(flows):
+        build.transfer(a, b, size, stream=f"{i}")
+    return tasks_of(build)
 
 
 def put(scenario: Scenario, program: FlatProgram | LoopProgram, router: Routes) -> tuple[Disturbed, Setting]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from commbench.sim.patterns import Groups
 
+from commbench.lowering.aggregate import GroupFlows
 from commbench.lowering.symmetry import kinds_of_links, positions
 from commbench.topology.load import load_fabric
 
@@ -14,13 +14,14 @@ Loads = Sequence[dict[int, float]]
 """Of one pattern: per group its links and its weight on each."""
 
 
-def groups_of(loads: Loads, own: float = 8.0) -> Groups:
+def groups_of(loads: Loads, own: float = 8.0) -> GroupFlows:
     """Groups with these loads, alike in all else."""
     rows = [(group, link, weight) for group, links in enumerate(loads) for link, weight in sorted(links.items())]
     group, link, weight = (np.array(column) for column in zip(*rows, strict=True))
-    return Groups(
+    return GroupFlows(
         chain_ps=np.zeros(len(loads), dtype=np.int64),
-        num_bytes=1,
+        num_bytes=np.ones(len(loads), dtype=np.int64),
+        transfers=np.ones(len(loads), dtype=np.int64),
         own_bandwidth=np.full(len(loads), own),
         group=group,
         link=link,

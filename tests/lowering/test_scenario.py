@@ -8,22 +8,22 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
-from commbench.program.ir import Compute, Program, Transfer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commbench.engine.setting import CUT_OFF, Change, What
 from commbench.errors import InputError, RunError, TopologyError
-from commbench.lowering.expand import expand
 from commbench.lowering.scenario import Scenario
 from commbench.lowering.scenario_faults import State
+from commbench.program.operations import ProgramBuilder
 from commbench.routing.router import Router
 from commbench.sim import compiled
 from commbench.topology.fabric import Fabric
 from commbench.topology.faults import Background, Fault, KilledRank, LinkFault, SlowRank
 from commbench.topology.load import load_fabric
 from tests.cases import MIB, US, leaf_spine, star
-from tests.sim.disturbed import both, put, ring, run, sends
+from tests.lowering.disturbed import both, put, ring, run, sends
+from tests.programs import tasks_of
 
 SIMS = sorted((Path(__file__).parents[2] / "sims").glob("*.yaml"))
 EIGHT = leaf_spine(8, hosts_per_leaf=4, spines=4)  # d-mod-k: what is for host h crosses spine h % 4
@@ -204,11 +204,9 @@ def test_a_cut_that_nobody_meets_is_no_error() -> None:
     with pytest.raises(RunError, match="at 0 s rank 0"):
         run(both(0, "h0/nic0", "leaf0", 0), program, topology)
     mended = [*both(0, "h2/nic0", "leaf0", 0), *both(5 * US, "h2/nic0", "leaf0", 1)]
-    later = expand(
-        Program(8, (Compute(rank=2, duration_ps=5 * US), Transfer(src=2, dst=1, num_bytes=100_000, after=(0,)))),
-        reduction_ps_per_byte=0.0,
-    )
-    assert run(mended, later, topology).finish_ps == 15 * US
+    later = ProgramBuilder(8)
+    later.transfer(2, 1, 100_000, after=(later.compute(2, 5 * US),))
+    assert run(mended, tasks_of(later), topology).finish_ps == 15 * US
 
 
 @pytest.mark.parametrize(("dead", "sender"), [(3, 2), (3, 3)])
@@ -279,7 +277,7 @@ def test_both_engines_blame_the_same_transfer(detail: str) -> None:
     for engine in ("reference", "compiled") if detail == "transfer" else ("compiled",):
         with pytest.raises(RunError, match=r"at 0 s rank 1 \(h1/cpu0\) sends to rank 2 \(h2/cpu0\), but rank 2 was"):
             simulate(
-                load_topology("star-8"),
+                load_fabric("star-8"),
                 "all-reduce",
                 "ring",
                 MIB,
@@ -363,7 +361,7 @@ def test_a_tree_in_closed_form_is_disturbed_alike() -> None:
     faults = (*both(US, "leaf0", "spine0", 0), *both(3 * US, "leaf1", "spine2", 0.3), Background(0, 1, 9, 10**5))
     one, two = (
         put(Scenario(faults), ring(16, MIB), Router(load("fat-tree-16")))[0]
-        for load in (load_fabric, load_fabric)
+        for load in (load_fabric)
     )
     assert one.changes == two.changes
     assert np.array_equal(one.paths.links, two.paths.links)

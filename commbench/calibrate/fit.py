@@ -137,10 +137,10 @@ def _check(points: Sequence[Measured]) -> None:
         place = f"{point.collective} {point.algorithm} at {point.size_bytes} B"
         if point.wrong:
             raise CheckFailedError(f"{place} has {point.wrong} wrong values; nothing is fitted to a wrong run")
-        if "post" not in point.phases_s:
-            raise InputError(f"calibration needs runs of schedules, which record their phases; {place} has none")
         if point.backend != "gloo":
             raise InputError(f"calibration needs runs on gloo, whose phases are real time; {place}: {point.backend}")
+        if "post" not in point.phases_s:
+            raise InputError(f"calibration needs runs of schedules, which record their phases; {place} has none")
     for what, values in _facts(points).items():
         if len(values) > 1:
             raise InputError(f"calibration needs runs of one {what}, not of {', '.join(sorted(map(str, values)))}")

@@ -76,6 +76,7 @@ def sim(
         ),
     ] = "transfer",
     engine: Annotated[str, typer.Option("--engine", help="compiled or reference; the same times.")] = "compiled",
+    network: Annotated[str, typer.Option("--network", help="How long flows take: fluid (max-min shares).")] = "fluid",
     scenario: Annotated[
         Path | None, typer.Option("--scenario", help="YAML file of what goes wrong: links, ranks, other traffic.")
     ] = None,
@@ -123,6 +124,7 @@ def sim(
         jobs=jobs,
         seed=seed,
         engine=engine,
+        network=network,
         detail=detail,
         scenario=_scenario(scenario, jitter, seed, fabric),
         keep_trace=False,

@@ -19,6 +19,7 @@ from commbench.engine.engines import DETAILS, Done, Run, run
 from commbench.engine.setting import CutOff, Setting
 from commbench.engine.trace import Trace
 from commbench.errors import InputError
+from commbench.network.models import FLUID
 from commbench.network.transport import Transport
 from commbench.program.flat import FlatProgram, together
 from commbench.program.loop import LoopProgram
@@ -87,6 +88,7 @@ def simulate(
     jobs: str | None = None,
     seed: int = 0,
     engine: str = "compiled",
+    network: str = "fluid",
     detail: str = "transfer",
     scenario: "Scenario | None" = None,
     transport: Transport | None = None,
@@ -115,7 +117,7 @@ def simulate(
         jobs: the ranks of jobs that do the same at once, or their number (:func:`commbench.topology.jobs.deal`); the
             record is that of the slowest. None means one of all ranks.
         seed: of ECMP's hash, of random placement and of jitter.
-        engine, detail: see :mod:`commbench.engine.engines`.
+        engine, network, detail: see :mod:`commbench.engine.engines`.
         scenario: what goes wrong while it runs; None means nothing.
         transport: what messages cost beside their payload; None means that they cost what the topology says alone.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
@@ -136,7 +138,8 @@ def simulate(
     placed = place(fabric, num_ranks, placement, seed, ranks_per_host)
     router = make_router(fabric, routing, seed) if router is None else router
     spec = get_collective(collective)
-    how = Run(engine=engine, detail=detail, keep_trace=keep_trace or jobs is not None, progress=progress)
+    traced = keep_trace or jobs is not None
+    how = Run(engine=engine, network=network, detail=detail, keep_trace=traced, progress=progress)
     members = [np.arange(len(placed))] if jobs is None else [np.array(job) for job in deal(jobs, len(placed))]
     asked = Request(num_ranks=1, channels=channels, root=root, element_bytes=element_bytes)
     whole_hosts = jobs is None and placement in ("linear", "random") and ranks_per_host is None
@@ -170,7 +173,7 @@ def simulate(
         **_found(job, done),
         jobs=() if jobs is None else _each(members, ends_ps),
         links=_links(done, job, bound_s) if links else (),
-        **_told(transport, scenario),
+        **_told(network, transport, scenario),
         wall_s=time.perf_counter() - began,
         seed=seed,
     )
@@ -220,9 +223,9 @@ def _each(members: Sequence[IntArray], ends_ps: Sequence[int]) -> tuple[Mapping[
     )
 
 
-def _told(transport: Transport | None, scenario: "Scenario | None") -> dict[str, Any]:
+def _told(model: str, transport: Transport | None, scenario: "Scenario | None") -> dict[str, Any]:
     """What the record says of messages and of what went wrong."""
-    network = {"network": "fluid" if transport is None else transport.name}
+    network = {"network": model if transport is None else transport.name}
     if scenario is None:
         return network
     return {**network, "scenario": scenario.name, "scenario_digest": scenario.digest, "jitter": scenario.jitter}
@@ -316,6 +319,8 @@ def _over(transport: Transport, job: Job, how: Run, scenario: "Scenario | None")
         raise InputError("a transport goes with --detail transfer, and without a scenario or switches that add")
     program = tasks_of(job)
     flat = program.unroll() if isinstance(program, LoopProgram) else program
+    if how.network != FLUID.name:
+        raise InputError(f"--network {how.network} knows no transport: leave one of them out")
     own = replace(processors_of(job.fabric, job.placed), overhead_ps=transport.overhead_ps)
     done = conveyed(flat, job.router, job.placed, Way(transport), own, how.engine)
     return Done(program=done.program, trace=done.trace, finish_ps=done.trace.finish_ps, transfers=flat.num_transfers)

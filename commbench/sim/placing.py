@@ -3,6 +3,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -148,14 +149,15 @@ def paths_of(triples: IntArray, route_of: IntArray, router: Routes, endpoints: I
     if isinstance(endpoints, np.ndarray):
         first, links = router.routes(endpoints[src], endpoints[dst], channel)
         latency_ps = route_latencies_ps(fabric, first, links)
-        return Paths(fabric.bandwidths, first, links.astype(np.int64), latency_ps, route_of)
+        wires: IntArray = links.astype(np.int64)
+        return Paths(fabric.bandwidths, first, wires, latency_ps, route_of, link_latencies_ps=fabric.latencies_ps)
     from commbench.routing.router import Router  # loads networkx
 
     assert isinstance(router, Router), "only a graph has names"
     routes = [router.route_between(endpoints[a], endpoints[b], c) for a, b, c in triples.tolist()]
-    return Paths.of_lists(
-        fabric.bandwidths.tolist(), routes, [router.latency_ps(route) for route in routes], route_of.tolist()
-    )
+    latencies_ps = [router.latency_ps(route) for route in routes]
+    paths = Paths.of_lists(fabric.bandwidths.tolist(), routes, latencies_ps, route_of.tolist())
+    return replace(paths, link_latencies_ps=fabric.latencies_ps)
 
 
 def processors_of(fabric: Topology | Tree, endpoints: IntArray | Sequence[str]) -> Processors:

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from typer.testing import CliRunner
 
+from commbench.cli.main import app
 from commbench.engine import compiled, reference
 from commbench.engine.setting import CUT_OFF, Paths, Setting, What
 from commbench.errors import InputError
@@ -72,3 +74,10 @@ def test_a_model_is_named_and_gets_the_links_latencies(monkeypatch: pytest.Monke
 def test_an_unknown_model_is_refused_with_a_list() -> None:
     with pytest.raises(InputError, match="--network 'packets' is unknown; known: fluid"):
         get_network("packets")
+
+
+def test_the_option_refuses_with_the_same_words() -> None:
+    words = "sim all-reduce -t star-8 -b 8K -e 8K --network packets"
+    found = CliRunner().invoke(app, words.split())
+    assert isinstance(found.exception, InputError)
+    assert str(found.exception) == "--network 'packets' is unknown; known: fluid"

@@ -80,6 +80,7 @@ def sim(
         ),
     ] = "transfer",
     engine: Annotated[str, typer.Option("--engine", help="compiled or reference; the same times.")] = "compiled",
+    network: Annotated[str, typer.Option("--network", help="How long flows take: fluid (max-min shares).")] = "fluid",
     scenario: Annotated[
         Path | None, typer.Option("--scenario", help="YAML file of what goes wrong: links, ranks, other traffic.")
     ] = None,

@@ -4,12 +4,14 @@
 from collections.abc import Callable
 
 from commbench.engine.kernel import counters as c
-from commbench.engine.kernel.instants import advance
+from commbench.engine.kernel.instants import loop_over
 from commbench.engine.model import Model, build_model
 from commbench.engine.setting import CutOff, Setting
 from commbench.engine.steady import Steady, alike
-from commbench.engine.trace import Trace, too_long
+from commbench.engine.trace import Trace
 from commbench.errors import InputError
+from commbench.network.base import Kernel, NetworkModel, too_long
+from commbench.network.models import FLUID
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 
@@ -28,6 +30,7 @@ def run(
     program: FlatProgram | LoopProgram,
     setting: Setting,
     *,
+    network: NetworkModel = FLUID,
     keep_trace: bool = True,
     progress: Progress | None = None,
 ) -> Trace:
@@ -36,6 +39,7 @@ def run(
     Args:
         program: the tasks.
         setting: what they run in; ``paths.route_of`` has one entry per task of the program or of the loop's round.
+        network: how long flows take.
         keep_trace: whether the spans of all instances are wanted; without them only the finish is known.
         progress: see Progress.
 
@@ -43,20 +47,22 @@ def run(
         InputError: some tasks wait for each other in a circle, or time passes the end of 64 bits.
         CutOff: a transfer's route has been cut.
     """
-    model = build_model(program, setting, keep_trace=keep_trace)
-    _run(model, program.num_tasks, progress, None)
+    kernel = network.kernel()
+    model = build_model(program, setting, keep_trace=keep_trace, network=kernel)
+    _run(model, kernel, program.num_tasks, progress, None)
     return _trace(model)
 
 
 def run_steady(program: LoopProgram, setting: Setting, *, progress: Progress | None = None) -> tuple[Trace, int]:
-    """The same without spans, with rounds that repeat fast-forwarded; also returns how many rounds were."""
+    """The same on the fluid model without spans, rounds that repeat fast-forwarded; also returns how many were."""
     model = build_model(program, setting, keep_trace=False)
     steady = Steady(model, program) if alike(program) else None
-    _run(model, program.num_tasks, progress, steady)
+    _run(model, FLUID.kernel(), program.num_tasks, progress, steady)
     return _trace(model), steady.skipped if steady else 0
 
 
-def _run(model: Model, total: int, progress: Progress | None, steady: Steady | None) -> None:
+def _run(model: Model, kernel: Kernel, total: int, progress: Progress | None, steady: Steady | None) -> None:
+    advance = loop_over(kernel)
     while True:
         outcome = advance(model, total, _PAUSE)
         if outcome == c.REACHED and steady is not None:

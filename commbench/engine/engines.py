@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which engine runs a program, and in which detail.
+"""Which engine runs a program, on which network model, and in which detail.
 
 Engines: ``compiled`` (the default) and ``reference``; both give the same times to the picosecond.
+
+Network models: those of :mod:`commbench.network.models`.
 
 Details: ``transfer`` simulates every transfer. ``folded`` gives the same answer from less work where the program
 repeats itself or its ranks are in symmetric positions, and says what it did. ``collective`` is an estimate: one
@@ -14,6 +16,7 @@ from dataclasses import dataclass, replace
 from commbench.engine.setting import Paths, Setting, What
 from commbench.engine.trace import Trace
 from commbench.errors import InputError
+from commbench.network.models import FLUID, get_network
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 
@@ -28,12 +31,14 @@ class Run:
     """How to run: see the module docstring.
 
     Attributes:
+        engine, network, detail: names.
         keep_trace: whether the spans of all tasks are wanted.
         progress: called now and then with the share of the work that is done.
         num_foreground: tasks whose end is the end; those behind them (background flows) may go on. None: all.
     """
 
     engine: str = "compiled"
+    network: str = FLUID.name
     detail: str = "transfer"
     keep_trace: bool = True
     progress: Callable[[float], None] | None = None
@@ -64,11 +69,14 @@ def run(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
     """Run a program.
 
     Raises:
-        InputError: an unknown engine, or the reference engine is asked to fold.
+        InputError: an unknown engine or network model, or what is asked to fold cannot.
         CutOff: see the engines.
     """
     if how.engine not in ENGINES:
         raise InputError(f"--engine {how.engine!r} is unknown; known: {', '.join(ENGINES)}")
+    network = get_network(how.network)
+    if how.detail != "transfer" and not network.weighted:
+        raise InputError(f"--network {network.name} simulates every transfer: give --detail transfer")
     if how.engine == "reference":
         return _reference(program, setting, how)
     from commbench.engine import compiled  # loads numba
@@ -78,6 +86,7 @@ def run(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
     trace = compiled.run(
         program,
         setting,
+        network=network,
         keep_trace=how.keep_trace or how.num_foreground is not None,
         progress=how.progress,
     )
@@ -104,7 +113,7 @@ def _reference(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -
     if how.detail == "folded":
         raise InputError("--engine reference simulates every transfer: give --detail transfer, or --engine compiled")
     assert isinstance(program, FlatProgram), "the reference engine runs flat programs"
-    return _done(program, reference.run(program, setting), how, setting)
+    return _done(program, reference.run(program, setting, network=get_network(how.network)), how, setting)
 
 
 def _folded(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:

@@ -7,9 +7,7 @@ colours, links of one colour must be crossed by equally many tasks of each colou
 partition) all tasks of a colour have the same times, by induction over time: what they wait for is done at the same
 time, and max-min rates, being unique, are equal on equal links. So one task per colour and one link per colour stand
 for all, each flow with the number of its like on a link as its weight. The sums are exact (see network.maxmin), so
-the folded program has the same times to the picosecond.
-
-Source: M. Grohe, K. Kersting, M. Mladenov, E. Selman, "Dimension reduction via colour refinement", ESA 2014.
+the folded program has the same times to the picosecond. The refinement itself is engine.colours.
 """
 
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from commbench.engine.colours import Colours, mix, settle
 from commbench.engine.setting import Paths, Setting
 from commbench.engine.steady import alike
 from commbench.program.loop import LoopProgram
@@ -24,7 +23,6 @@ from commbench.program.loop import LoopProgram
 __all__ = ["Folded", "fold"]
 
 IntArray = npt.NDArray[np.int64]
-Colours = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,20 +58,6 @@ def _obstacle(program: LoopProgram, setting: Setting) -> str:
     return ""
 
 
-def _mix(values: Colours) -> Colours:
-    """Spread 64-bit numbers (the finaliser of splitmix64; S. Vigna, public domain)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    spread: Colours = values ^ (values >> np.uint64(31))
-    return spread
-
-
-def _classes(colours: Colours) -> tuple[IntArray, int]:
-    """Colours as class numbers 0, 1, 2 ... and how many there are."""
-    found, numbers = np.unique(colours, return_inverse=True)
-    return numbers.astype(np.int64), len(found)
-
-
 def _row_sums(values: Colours, first: IntArray) -> Colours:
     """Sum of every compressed row, modulo 2^64."""
     total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
@@ -82,7 +66,7 @@ def _row_sums(values: Colours, first: IntArray) -> Colours:
 
 
 def _refine(program: LoopProgram, setting: Setting) -> tuple[IntArray, IntArray]:
-    """Class of every task and of every link. Two different colours are taken for one with probability below 1e-8.
+    """Class of every task and of every link.
 
     On a large fabric colours take as many rounds to settle as there are ranks between two corners. So first it is
     tried whether ranks a distance apart are alike, for every distance that divides the world: such a colouring, if it
@@ -92,10 +76,11 @@ def _refine(program: LoopProgram, setting: Setting) -> tuple[IntArray, IntArray]
     for distance in range(1, program.num_ranks):
         if program.num_ranks % distance == 0:
             own = np.stack([program.rank % distance, program.channel, program.stride]).astype(np.uint64)
-            found = _settle(shape, _mix(_mix(_mix(own[0]) + own[1]) + own[2]), may_split=False)
+            start = mix(shape.task + mix(mix(mix(own[0]) + own[1]) + own[2]))
+            found = settle(shape.refine, start, shape.link, may_split=False)
             if found is not None:
                 return found
-    found = _settle(shape, np.zeros(len(program.kind), dtype=np.uint64), may_split=True)
+    found = settle(shape.refine, shape.task, shape.link)
     assert found is not None
     return found
 
@@ -130,50 +115,28 @@ class _Shape:
         by_link = np.argsort(crossed, kind="stable")
         return cls(
             # Equal amounts in all tasks (see alike), so that kind and latency tell first colours apart.
-            task=_mix(_mix(program.kind.astype(np.uint64)) + latency.astype(np.uint64)),
-            link=_mix(paths.bandwidths.view(np.uint64)),
+            task=mix(mix(program.kind.astype(np.uint64)) + latency.astype(np.uint64)),
+            link=mix(paths.bandwidths.view(np.uint64)),
             paths=paths,
             moves=moves,
-            place=_mix(hops.astype(np.uint64) + np.uint64(1)),
+            place=mix(hops.astype(np.uint64) + np.uint64(1)),
             needs=program.needs,
             first=program.first,
-            lag=_mix(program.lag.astype(np.uint64) + np.uint64(7)),
+            lag=mix(program.lag.astype(np.uint64) + np.uint64(7)),
             crossing=crossing[by_link],
             link_first=np.searchsorted(crossed[by_link], np.arange(len(paths.bandwidths) + 1)),
         )
 
     def refine(self, task: Colours, link: Colours) -> tuple[Colours, Colours]:
         """One round: every colour takes in those around it."""
-        routes = _row_sums(_mix(link[self.paths.links] * np.uint64(3) + self.place), self.paths.first)
-        waits = _row_sums(_mix(task[self.needs] + self.lag), self.first)
+        routes = _row_sums(mix(link[self.paths.links] * np.uint64(3) + self.place), self.paths.first)
+        waits = _row_sums(mix(task[self.needs] + self.lag), self.first)
         road = np.zeros_like(task)
         road[self.moves] = routes[self.paths.route_of[self.moves]]
-        load = _row_sums(_mix(task + np.uint64(11))[self.crossing], self.link_first)
-        return _mix(task * np.uint64(5) + _mix(waits * np.uint64(9)) + _mix(road * np.uint64(13))), _mix(
+        load = _row_sums(mix(task + np.uint64(11))[self.crossing], self.link_first)
+        return mix(task * np.uint64(5) + mix(waits * np.uint64(9)) + mix(road * np.uint64(13))), mix(
             link * np.uint64(5) + load
         )
-
-
-def _settle(shape: _Shape, own: Colours, *, may_split: bool) -> tuple[IntArray, IntArray] | None:
-    """Refine until the numbers of classes stay; None if the tasks' may not grow but do.
-
-    Numbers of classes never fall, so if they are the same at two looks they have not changed in between.
-    """
-    task, link = _mix(shape.task + own), shape.link
-    num_tasks = _classes(task)[1]
-    count, rounds, look = -1, 0, 1
-    while True:
-        task, link = shape.refine(task, link)
-        rounds += 1
-        if may_split and rounds < look:
-            continue
-        look *= 2
-        (task_class, now_tasks), (link_class, num_links) = _classes(task), _classes(link)
-        if now_tasks > num_tasks and not may_split:
-            return None
-        if now_tasks + num_links == count:
-            return task_class, link_class
-        count = now_tasks + num_links
 
 
 def _rows(paths: Paths, routes: IntArray) -> IntArray:

@@ -13,9 +13,10 @@ import simpy
 from simpy.events import Event, EventPriority
 
 from commbench.engine.setting import CUT_OFF, CutOff, Setting, What
-from commbench.engine.trace import LAST_PS, Trace, too_long
+from commbench.engine.trace import Trace
 from commbench.errors import InputError
-from commbench.network.fluid import FluidNetwork
+from commbench.network.base import LAST_PS, NEVER, NetworkModel, too_long
+from commbench.network.models import FLUID
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram
 
 __all__ = ["ENGINE", "run"]
@@ -25,14 +26,14 @@ ENGINE = "reference"
 _CHANGES, _ENDS, _DELIVER, _STARTS, _SHARES = range(5)  # priorities; _DELIVER closes phase 1: all flow ends are known
 
 
-def run(program: FlatProgram, setting: Setting) -> Trace:
-    """Simulate a program.
+def run(program: FlatProgram, setting: Setting, *, network: NetworkModel = FLUID) -> Trace:
+    """Simulate a program on a network model.
 
     Raises:
         InputError: some tasks wait for each other in a circle, or time passes the end of 64 bits.
         CutOff: a transfer's route has been cut.
     """
-    return _Engine(program, setting).run()
+    return _Engine(program, setting, network).run()
 
 
 class _Action(Event):
@@ -48,14 +49,14 @@ class _Action(Event):
 class _Engine:
     """State over simulated time."""
 
-    def __init__(self, program: FlatProgram, setting: Setting) -> None:
+    def __init__(self, program: FlatProgram, setting: Setting, network: NetworkModel) -> None:
         self.env = simpy.Environment(initial_time=0)
         self.kind, self.rank, self.peer = program.kind.tolist(), program.rank.tolist(), program.peer.tolist()
         self.num_bytes, self.duration_ps = program.num_bytes.tolist(), program.duration_ps.tolist()
         self.missing = np.diff(program.first).tolist()  # per task: dependencies not yet done
         self.first, self.dependents = (array.tolist() for array in program.dependents())
         paths, processors = setting.paths, setting.processors
-        self.network = FluidNetwork(paths.bandwidths.tolist())
+        self.network = network.make(paths.wiring)
         self.route_of = paths.route_of.tolist()
         self.routes = [links.tolist() for links in np.split(paths.links, paths.first[1:-1])]
         self.weights = [loads.tolist() for loads in np.split(paths.weights, paths.first[1:-1])]
@@ -68,7 +69,8 @@ class _Engine:
         self.changes = setting.changes
         self.start = [-1] * program.num_tasks
         self.end = [-1] * program.num_tasks
-        self.flow_end: dict[int, int] = {}  # per flow in the network: its end as of the last sharing
+        self.flowing: set[int] = set()  # flows in the network
+        self.network_ps = NEVER  # when something happens next in it, as of the last sharing
         self.ready: list[int] = []  # heap of tasks to start at this instant
         self.passed: list[int] = []  # heap of flows whose last byte passed at this instant
         self.cut: list[int] = []  # heap of transfers that found their route cut when they entered
@@ -108,7 +110,7 @@ class _Engine:
                 self.share_soon()
         else:
             self.route_now[index] = int(value)
-            for task in sorted(t for t in self.flow_end if self.route_of[t] == index):
+            for task in sorted(t for t in self.flowing if self.route_of[t] == index):
                 self.network.move(task, *self.path(task))
                 self.share_soon()
 
@@ -139,19 +141,21 @@ class _Engine:
             self.passed_by(task)  # no link is in the way
             return
         self.network.start(task, links, self.num_bytes[task], self.now, weights)
-        self.flow_end[task] = -1
+        self.flowing.add(task)
         self.share_soon()
 
     def tell_cut(self) -> None:
         raise CutOff(self.cut[0], self.now)
 
-    def leave(self, task: int) -> None:
-        if self.flow_end.get(task) != self.now:
-            return  # the rate has changed since this end was foreseen
-        del self.flow_end[task]
-        self.network.finish(task)
+    def advance(self) -> None:
+        if self.network_ps != self.now:
+            return  # something has changed since this was foreseen
+        self.network_ps = NEVER
+        for task in self.network.advance(self.now):
+            self.flowing.remove(task)
+            self.network.finish(task)
+            self.passed_by(task)
         self.share_soon()
-        self.passed_by(task)
 
     def passed_by(self, task: int) -> None:
         if not self.passed:
@@ -211,6 +215,6 @@ class _Engine:
     def share(self) -> None:
         self.sharing = False
         self.num_shares += 1
-        for task, end_ps in self.network.share(self.now):
-            self.flow_end[task] = end_ps
-            self.at(end_ps, _ENDS, self.leave, task)
+        before, self.network_ps = self.network_ps, self.network.next_event(self.now)
+        if self.network_ps not in (NEVER, before):
+            self.at(self.network_ps, _ENDS, self.advance)

@@ -8,6 +8,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from commbench.network.base import Wiring
+
 __all__ = ["CUT_OFF", "Change", "CutOff", "Paths", "Processors", "Setting", "What"]
 
 IntArray = npt.NDArray[np.int64]
@@ -33,9 +35,10 @@ class Paths:
         bandwidths: bytes/s of every link, shape (links,).
         first: shape (routes + 1,); route r crosses ``links[first[r]:first[r + 1]]``, no link twice.
         links: link numbers, in the order of the routes.
-        weights: weight of a flow on each of these links (see network.maxmin), or empty where all are 1.
         latency_ps: of every route, shape (routes,).
         route_of: number of the route of every task, shape (tasks,); -1 for compute tasks.
+        weights: weight of a flow on each of these links (see network.maxmin), or empty where all are 1.
+        link_latencies_ps, buffers_bytes: of every link, for network models that ask; see network.base.Wiring.
     """
 
     bandwidths: FloatArray
@@ -44,6 +47,15 @@ class Paths:
     latency_ps: IntArray
     route_of: IntArray
     weights: FloatArray = field(default_factory=lambda: np.empty(0))
+    link_latencies_ps: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    buffers_bytes: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def wiring(self) -> Wiring:
+        """What a network model is made for."""
+        return Wiring(
+            self.bandwidths, self.first, self.links, self.weights, self.link_latencies_ps, self.buffers_bytes
+        )
 
     @classmethod
     def of_lists(

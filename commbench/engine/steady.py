@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from commbench.engine.kernel import counters as c
 from commbench.engine.model import Model
-from commbench.engine.trace import LAST_PS, too_long
+from commbench.network.base import LAST_PS, too_long
+from commbench.network.queue import BUCKETS, HEAP
 from commbench.program.loop import LoopProgram
 
 __all__ = ["Steady", "alike"]
@@ -39,7 +40,7 @@ class _Picture:
 
 
 class Steady:
-    """Watches a model and moves it on when it has come to repeat itself.
+    """Watches a model on the fluid network and moves it on when it has come to repeat itself.
 
     The saved state is renewed at doubling distances, so that any period is found (R. P. Brent, "An improved Monte
     Carlo factorization algorithm", BIT 20 (1980) 176-184, section 2).
@@ -58,7 +59,7 @@ class Steady:
         now_in = int(self._model.tasks["round"][n[c.WATCHED]])
         n[c.WATCHED_ROUND] = now_in + 1
         phase = self._phase()
-        if phase == _MIXED or n[c.NEXT_CHANGE] < len(self._model.changes[0]):
+        if phase == _MIXED or n[c.NEXT_CHANGE] < len(self._model.changes):
             return
         picture = _Picture(now_in, phase, int(n[c.NOW]), int(n[c.SHARES]), self._state(now_in))
         saved = self._saved if self._saved is not None and self._saved.phase == phase else None
@@ -83,12 +84,13 @@ class Steady:
         slots = model.slots[: model.n[c.SLOTS]]
         slots = slots[slots["task"] >= 0]
         state[2, slots["task"]] = slots["state"]
-        state[3, slots["task"]] = model.queue[0]["time"][slots["bucket"]] - now
         flows = slots[slots["state"] == c.FLOWING]
+        for queue, waiting in ((model.queue, slots[slots["state"] != c.FLOWING]), (model.network.queue, flows)):
+            state[3, waiting["task"]] = queue.buckets["time"][waiting["bucket"]] - now
         state[4, flows["task"]] = flows["since"] - now
         state[5, flows["task"]] = np.ascontiguousarray(flows["left"]).view(np.int64)
         state[6, flows["task"]] = np.ascontiguousarray(flows["rate"]).view(np.int64)
-        free = np.sort(np.maximum(model.sides[3] - now, 0), axis=1)
+        free = np.sort(np.maximum(model.free - now, 0), axis=1)
         return np.concatenate([state.ravel(), free.ravel()])
 
     def _move_on(self, before: _Picture, after: _Picture) -> None:
@@ -104,13 +106,14 @@ class Steady:
         n[c.FINISHED] += times * period * len(model.tasks)
         n[c.SHARES] += times * (after.num_shares - before.num_shares)
         n[c.WATCHED_ROUND] += times * period
-        buckets, heap, _ = model.queue
-        used = buckets["time"][: n[c.BUCKETS]]
         later = times * time_ps
-        if int(used.max(initial=0)) + later > LAST_PS:
-            raise too_long()
+        for queue in (model.queue, model.network.queue):
+            used = queue.buckets["time"][: queue.n[BUCKETS]]
+            if int(used.max(initial=0)) + later > LAST_PS:
+                raise too_long()
+            used[used >= 0] += later
+            queue.heap["time"][: queue.n[HEAP]] += later
         n[c.NOW] += later
+        n[c.NETWORK] += later if n[c.NETWORK] >= 0 else 0
         model.slots["since"][: n[c.SLOTS]] += later
-        used[used >= 0] += later
-        heap["time"][: n[c.HEAP]] += later
-        model.sides[3][:] += later
+        model.free[:] += later

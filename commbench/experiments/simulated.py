@@ -43,6 +43,7 @@ class CollectiveOptions:
     seed: int = 0
     detail: str = "transfer"
     engine: str = "compiled"
+    network: str = "fluid"
     scenario: str | None = None
     jitter: float = 0.0
     links: bool = False
@@ -50,7 +51,7 @@ class CollectiveOptions:
 
 _PASSED_ON = (
     *("slices", "channels", "root", "group", "routing", "placement", "ranks_per_host", "jobs", "seed"),
-    *("detail", "engine", "links"),
+    *("detail", "engine", "network", "links"),
 )
 
 

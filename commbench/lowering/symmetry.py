@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which groups of a program's patterns are in symmetric positions on a fabric, so that one flow is exact for all.
 
-Colour refinement, as in engine.fold: flows of one colour must load links of the same colours with the same weights,
+Colour refinement (engine.colours): flows of one colour must load links of the same colours with the same weights,
 links of one colour must be loaded so by flows of the same colours.
 
 Links that can never hold anything back are left out first, for they would break symmetries that no rate knows of. If
@@ -18,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from commbench.engine.colours import Colours, mix, settle
 from commbench.lowering.aggregate import GroupFlows, together
 from commbench.topology.fabric import NODE_KINDS, Fabric
 
@@ -25,7 +26,6 @@ __all__ = ["kinds_of_links", "positions"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
-Colours = npt.NDArray[np.uint64]
 
 _MOST_PROFILES = 2000
 """Every two are compared: some tenths of a second. With more of them no link is left out."""
@@ -55,8 +55,8 @@ def positions(
     marks = np.zeros(len(bandwidths), dtype=np.int64) if marks is None else marks
     kinds = np.zeros(len(bandwidths), dtype=np.int64) if kinds is None else kinds
     binding = _binding(flows, bandwidths, kinds, marks)
-    colours = _refined([_over(one, binding) for one in flows], bandwidths, marks)
-    return [np.unique(colour, return_inverse=True)[1].astype(np.int64) for colour in colours]
+    classes = _refined([_over(one, binding) for one in flows], bandwidths, marks)
+    return [np.unique(each, return_inverse=True)[1].astype(np.int64) for each in classes]
 
 
 def _over(groups: GroupFlows, binding: npt.NDArray[np.bool_]) -> GroupFlows:
@@ -79,8 +79,8 @@ def _binding(
     pattern = np.repeat(np.arange(len(joint)), [len(one.link) for one in joint])
     link = np.concatenate([one.link for one in joint])
     weight = np.concatenate([one.weights for one in joint])
-    own = _mix(_mix(bandwidths.view(np.uint64)) + kinds.astype(np.uint64)) + marks.astype(np.uint64)
-    key = _mix(own) + _gather(link, _mix(pattern.astype(np.uint64)), weight.view(np.uint64), len(bandwidths))
+    own = mix(mix(bandwidths.view(np.uint64)) + kinds.astype(np.uint64)) + marks.astype(np.uint64)
+    key = mix(own) + _gather(link, mix(pattern.astype(np.uint64)), weight.view(np.uint64), len(bandwidths))
     _, first, of_link, counts = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
     if len(first) > _MOST_PROFILES:
         return np.ones(len(bandwidths), dtype=bool)
@@ -108,8 +108,8 @@ def _spoken_for(
     return found
 
 
-def _refined(flows: Sequence[GroupFlows], bandwidths: FloatArray, marks: IntArray) -> list[Colours]:
-    """Colours of every pattern's groups when nothing splits any more."""
+def _refined(flows: Sequence[GroupFlows], bandwidths: FloatArray, marks: IntArray) -> list[IntArray]:
+    """Classes of every pattern's groups when nothing splits any more."""
     sizes = [len(one.chain_ps) for one in flows]
     start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     pattern = np.repeat(np.arange(len(flows)), sizes)
@@ -118,30 +118,23 @@ def _refined(flows: Sequence[GroupFlows], bandwidths: FloatArray, marks: IntArra
     weight = np.concatenate([one.weights for one in flows]).view(np.uint64)
     own = np.concatenate([one.own_bandwidth for one in flows]).view(np.uint64)
     chain, carried = (np.concatenate([getattr(one, name) for one in flows]) for name in ("chain_ps", "num_bytes"))
-    own += _mix(chain.view(np.uint64) + _mix(carried.view(np.uint64)))
-    of_flow = _mix(_mix(pattern.astype(np.uint64)) ^ _mix(own))
-    of_link = _mix(_mix(np.ascontiguousarray(bandwidths).view(np.uint64)) + _mix(marks.astype(np.uint64)))
-    count = 0
-    while (now := len(np.unique(of_flow)) + len(np.unique(of_link))) > count:
-        count = now
-        of_link, of_flow = (
-            _mix(of_link + _gather(link, of_flow[flow], weight, len(of_link))),
-            _mix(of_flow + _gather(flow, of_link[link], weight, len(of_flow))),
+    own += mix(chain.view(np.uint64) + mix(carried.view(np.uint64)))
+    of_flow = mix(mix(pattern.astype(np.uint64)) ^ mix(own))
+    of_link = mix(mix(np.ascontiguousarray(bandwidths).view(np.uint64)) + mix(marks.astype(np.uint64)))
+
+    def refine(of_flow: Colours, of_link: Colours) -> tuple[Colours, Colours]:
+        return (
+            mix(of_flow + _gather(flow, of_link[link], weight, len(of_flow))),
+            mix(of_link + _gather(link, of_flow[flow], weight, len(of_link))),
         )
-    return [of_flow[first:last] for first, last in pairwise(start.tolist())]
+
+    found = settle(refine, of_flow, of_link)
+    assert found is not None
+    return [found[0][first:last] for first, last in pairwise(start.tolist())]
 
 
 def _gather(row: IntArray, colour: Colours, weight: Colours, size: int) -> Colours:
     """Per row the sum (modulo 2**64) of what stands beside it; the order of the entries does not matter."""
     total = np.zeros(size, dtype=np.uint64)
-    np.add.at(total, row, _mix(colour ^ _mix(weight)))
+    np.add.at(total, row, mix(colour ^ mix(weight)))
     return total
-
-
-def _mix(x: Colours) -> Colours:
-    """The output function of splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: Colours = x ^ (x >> np.uint64(31))
-    return mixed

@@ -286,4 +286,9 @@ def with_way_back(program: FlatProgram, paths: Paths, back: tuple[IntArray, IntA
         data[paths.links[paths.first[route] : paths.first[route + 1]]] += transport.bytes_on_wire(size)
         returned[back[1][back[0][route] : back[0][route + 1]]] += transport.bytes_back(size, ridden)
     share = np.divide(data, data + returned, out=np.ones_like(data), where=data > 0)
-    return replace(paths, bandwidths=paths.bandwidths * share, latency_ps=np.zeros_like(paths.latency_ps))
+    return replace(
+        paths,
+        bandwidths=paths.bandwidths * share,
+        latency_ps=np.zeros_like(paths.latency_ps),
+        link_latencies_ps=np.zeros_like(paths.link_latencies_ps),
+    )

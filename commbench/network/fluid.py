@@ -8,7 +8,9 @@ maxmin's contract).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
+from commbench.network.base import LAST_PS, NEVER, too_long
 from commbench.network.maxmin import max_min_rates
 from commbench.units import PS_PER_S
 
@@ -17,20 +19,21 @@ __all__ = ["FluidNetwork"]
 
 @dataclass(slots=True)
 class _Flow:
-    """A flow in progress: at ``since_ps`` it had ``left`` bytes to go and it runs at ``rate`` bytes/s since then."""
+    """A flow in progress: at ``since_ps`` it had ``left`` bytes to go and it runs at ``rate`` bytes/s since then.
+
+    ``end_ps`` is when its last byte passes, as of the latest sharing.
+    """
 
     links: tuple[int, ...]
     weights: tuple[float, ...] | None
     left: float
     since_ps: int
     rate: float = 0.0
+    end_ps: int = NEVER
 
 
 class FluidNetwork:
-    """Flows over links.
-
-    Call the other methods for whatever happens at one instant, then :meth:`share` once.
-    """
+    """Flows over links; see network.base.Network."""
 
     def __init__(self, bandwidths: Sequence[float]) -> None:
         """``bandwidths``: bytes/s of every link, by link number."""
@@ -38,6 +41,7 @@ class FluidNetwork:
         self._flows: dict[int, _Flow] = {}
         self._on_link: dict[int, set[int]] = {}
         self._touched: set[int] = set()  # links to start from at the next sharing
+        self._ends: list[tuple[int, int]] = []  # heap of (end, flow); some are of flows that have another end by now
 
     def start(
         self,
@@ -47,7 +51,7 @@ class FluidNetwork:
         now_ps: int,
         weights: Sequence[float] | None = None,
     ) -> None:
-        """A flow of ``num_bytes`` enters; it gets its rate at the next :meth:`share`."""
+        """A flow of ``num_bytes`` enters; it gets its rate at the next sharing."""
         self._flows[flow] = _Flow((), None, float(num_bytes), now_ps)
         self.move(flow, links, weights)
 
@@ -71,6 +75,29 @@ class FluidNetwork:
         self._bandwidths[link] = bandwidth
         self._touched.add(link)
         return bool(self._on_link.get(link))
+
+    def next_event(self, now_ps: int) -> int:
+        """Give every flow its fair rate from now on; the first end of all, or NEVER."""
+        for flow, end_ps in self.share(now_ps):
+            if end_ps > LAST_PS:
+                raise too_long()
+            self._flows[flow].end_ps = end_ps
+            heappush(self._ends, (end_ps, flow))
+        while self._ends and not self._stands(*self._ends[0]):
+            heappop(self._ends)
+        return self._ends[0][0] if self._ends else NEVER
+
+    def _stands(self, end_ps: int, flow: int) -> bool:
+        return flow in self._flows and self._flows[flow].end_ps == end_ps
+
+    def advance(self, now_ps: int) -> list[int]:
+        """The flows whose last byte passes at ``now_ps``, ascending."""
+        ended: list[int] = []
+        while self._ends and self._ends[0][0] == now_ps:
+            end_ps, flow = heappop(self._ends)
+            if self._stands(end_ps, flow) and ended[-1:] != [flow]:
+                ended.append(flow)
+        return ended
 
     def share(self, now_ps: int) -> list[tuple[int, int]]:
         """Give every flow its fair rate from now on.

@@ -97,6 +97,7 @@ def simulate_collective(
     jobs: str | None = None,
     seed: int = 0,
     engine: str = "compiled",
+    network: str = "fluid",
     detail: str = "transfer",
     scenario: "Scenario | None" = None,
     connections: Connections | None = None,
@@ -125,7 +126,7 @@ def simulate_collective(
         jobs: the ranks of jobs that do the same at once, or their number (:func:`commbench.topology.jobs.deal`); the
             record is that of the slowest. None means one of all ranks.
         seed: of ECMP's hash, of random placement and of jitter.
-        engine, detail: see :mod:`commbench.engine.engines`.
+        engine, network, detail: see :mod:`commbench.engine.engines`.
         scenario: what goes wrong while it runs; None means nothing.
         connections: what messages go over, and cost beside their payload; None: what the topology says alone.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
@@ -169,7 +170,8 @@ def simulate_collective(
         connections=connections,
     )
     program = collective_program(collective, size_bytes, groups, element_bytes, root)
-    how = Run(engine=engine, detail=detail, keep_trace=keep_trace or jobs is not None, progress=progress)
+    traced = keep_trace or jobs is not None
+    how = Run(engine=engine, network=network, detail=detail, keep_trace=traced, progress=progress)
     done = simulate(program, cluster, library, how, scenario=scenario)
     ends_ps = [done.finish_ps] if jobs is None else done.ends_ps().tolist()
     slowest = int(np.argmax(ends_ps))
@@ -186,7 +188,7 @@ def simulate_collective(
         **_found(chosen, done, what, ends_ps[slowest]),
         jobs=() if jobs is None else _each(groups, ends_ps),
         links=_links(done, bound_s) if links else (),
-        **_told(connections, scenario),
+        **_told(network, connections, scenario),
         wall_s=time.perf_counter() - began,
         seed=seed,
     )
@@ -261,9 +263,9 @@ def _each(groups: Sequence[IntArray], ends_ps: Sequence[int]) -> tuple[Mapping[s
     return tuple({"ranks": ranks.tolist(), "time_s": seconds(end)} for ranks, end in zip(groups, ends_ps, strict=True))
 
 
-def _told(connections: Connections | None, scenario: "Scenario | None") -> dict[str, Any]:
+def _told(model: str, connections: Connections | None, scenario: "Scenario | None") -> dict[str, Any]:
     """What the record says of messages and of what went wrong."""
-    network = {"network": "fluid" if connections is None else connections.transport.name}
+    network = {"network": model if connections is None else connections.transport.name}
     if scenario is None:
         return network
     return {**network, "scenario": scenario.name, "scenario_digest": scenario.digest, "jitter": scenario.jitter}

@@ -90,7 +90,8 @@ def paths_with_switches(triples: IntArray, route_of: IntArray, cluster: Cluster,
 def _paths(fabric: Fabric, routes: tuple[Rows, Links], route_of: IntArray) -> Paths:
     first, links = routes
     latency_ps = route_latencies_ps(fabric, first, links)
-    return Paths(fabric.bandwidths, first, links.astype(np.int64), latency_ps, route_of)
+    wires: IntArray = links.astype(np.int64)
+    return Paths(fabric.bandwidths, first, wires, latency_ps, route_of, link_latencies_ps=fabric.latencies_ps)
 
 
 def processors_of(fabric: Fabric, endpoints: IntArray) -> Processors:

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 
 from commbench.engine import compiled, reference
 from commbench.engine.fold import fold
-from commbench.engine.kernel.instants import advance
+from commbench.engine.kernel.instants import loop_over
 from commbench.engine.setting import Change, Paths, Processors, Setting, What
+from commbench.network.fluid_kernel import KERNEL
 from commbench.program.flat import COMPUTE, TRANSFER
 from tests.cases import star
 from tests.engine import engine_cases as cases
@@ -187,4 +188,4 @@ def test_one_kernel_serves_all_programs() -> None:
     loop = ring(star(4), 4)
     compiled.run_steady(*loop)
     compiled.run(fold(*loop).program, fold(*loop).setting, keep_trace=False)
-    assert len(advance.signatures) == 1
+    assert len(loop_over(KERNEL).signatures) == 1

@@ -13,10 +13,12 @@ from hypothesis import HealthCheck, given, settings
 
 from commbench.engine import reference
 from commbench.engine.kernel import counters as c
-from commbench.engine.kernel.instants import advance
+from commbench.engine.kernel.instants import loop_over
 from commbench.engine.model import Model, build_model
 from commbench.engine.setting import Change, CutOff, Paths, Processors, Setting, What
 from commbench.errors import InputError
+from commbench.network.fluid_kernel import KERNEL, TOUCHED
+from commbench.network.queue import BUCKETS, EMPTY, FREE_BUCKET, HEAP, Queue
 from commbench.program.flat import TRANSFER
 from tests.engine import engine_cases as cases
 
@@ -34,15 +36,24 @@ def chain(records: np.ndarray, head: int, following: str) -> Iterator[int]:
 
 
 def check_queue(model: Model) -> None:
-    """Every active slot waits in one bucket of the heap; the rest of the buckets is free."""
-    n, slots, (buckets, heap, _) = model.n, model.slots, model.queue
-    heap = heap[: n[c.HEAP]]
+    """Every active slot waits in one bucket of one of the two queues."""
+    n, slots = model.n, model.slots
+    waiting = [slot for queue in (model.queue, model.network.queue) for slot in waiting_in(queue, slots, int(n[c.NOW]))]
+    unused = list(chain(slots, int(n[c.FREE_SLOT]), "next"))
+    assert sorted([*waiting, *unused]) == list(range(n[c.SLOTS]))
+    assert np.all(slots["task"][unused] == END)
+    assert n[c.PENDING] == n[c.READY] == n[c.PASSED] == n[c.DUE] == 0
+
+
+def waiting_in(queue: Queue, slots: np.ndarray, now_ps: int) -> list[int]:
+    """The slots in the buckets of the heap; the rest of the buckets is free."""
+    n, buckets, heap = queue.n, queue.buckets, queue.heap[: queue.n[HEAP]]
     own, times = heap["bucket"].tolist(), heap["time"].tolist()
     assert all(times[i] >= times[(i - 1) // 2] for i in range(1, len(times)))
     assert times == buckets["time"][own].tolist()
-    assert n[c.EMPTY] == np.count_nonzero(buckets["head"][own] < 0)
-    free = list(chain(buckets, int(n[c.FREE_BUCKET]), "head"))
-    assert sorted([*own, *free]) == list(range(n[c.BUCKETS]))
+    assert n[EMPTY] == np.count_nonzero(buckets["head"][own] < 0)
+    free = list(chain(buckets, int(n[FREE_BUCKET]), "head"))
+    assert sorted([*own, *free]) == list(range(n[BUCKETS]))
     assert np.all(buckets["time"][free] == -1)
     waiting = []
     for bucket in own:
@@ -51,17 +62,15 @@ def check_queue(model: Model) -> None:
             assert (slots[slot]["bucket"], slots[slot]["prev"]) == (bucket, before)
             before = slot
             waiting.append(slot)
-        assert before == END or buckets["time"][bucket] > n[c.NOW]
-    unused = list(chain(slots, int(n[c.FREE_SLOT]), "next"))
-    assert sorted([*waiting, *unused]) == list(range(n[c.SLOTS]))
-    assert np.all(slots["task"][unused] == END)
-    assert n[c.PENDING] == n[c.READY] == n[c.PASSED] == n[c.DUE] == 0
+        assert before == END or buckets["time"][bucket] > now_ps
+    assert n[BUCKETS] <= len(buckets)
+    return waiting
 
 
 def check_links(model: Model) -> None:
     """Every flow is on the links of its route, and on no other; no link is given more than it has."""
-    n, slots, links, (on_link, place) = model.n, model.slots[: model.n[c.SLOTS]], model.links, model.crowd
-    first, route_links, weights = model.routes
+    n, net, slots = model.n, model.network, model.slots[: model.n[c.SLOTS]]
+    links, on_link, place, first, route_links = net.links, net.on_link, net.place, net.first, net.route_links
     flows = [s for s in range(n[c.SLOTS]) if slots[s]["task"] >= 0 and slots[s]["state"] == c.FLOWING]
     expected = {(s, h) for s in flows for h in range(first[slots[s]["route"] + 1] - first[slots[s]["route"]])}
     found = []
@@ -73,7 +82,7 @@ def check_links(model: Model) -> None:
             assert place[slots[slot]["hops"] + hop] == at
             whole = int(first[slots[slot]["route"]]) + hop
             assert route_links[whole] == number
-            weight = float(weights[whole]) if len(weights) else 1.0
+            weight = float(net.weights[whole]) if len(net.weights) else 1.0
             total += weight
             load += weight * float(slots[slot]["rate"])
             found.append((slot, hop))
@@ -84,8 +93,7 @@ def check_links(model: Model) -> None:
     places = [slots[s]["hops"] + h for s, h in expected]
     assert len(set(places)) == len(places)
     assert max(places, default=-1) < len(place)
-    assert n[c.BUCKETS] <= len(model.queue[0])
-    assert n[c.TOUCHED] == 0
+    assert net.n[TOUCHED] == 0
     assert not np.any(links["touched"])
     assert not np.any(links["fixed"])
 
@@ -98,6 +106,7 @@ def step_through(case: cases.Case) -> int:
     except (InputError, CutOff):
         return 0
     model, looks = build_model(program, setting, keep_trace=False), 0
+    advance = loop_over(KERNEL)
     while advance(model, program.num_tasks, 1) == c.RUNNING:
         check_queue(model)
         check_links(model)
@@ -117,9 +126,9 @@ def test_there_is_room_for_all_that_may_come() -> None:
     paths = Paths.of_lists([1e12] * 7, routes, [0] * 4, [0] * 50 + [3] * 10)
     changes = (Change(5, What.ROUTE, 0, 1), Change(9, What.ROUTE, 0, 2), Change(9, What.SLOWDOWN, 0, 2.0))
     model = build_model(program, Setting(paths, changes=changes), keep_trace=False)
-    room = np.diff([*model.links["first"].tolist(), len(model.crowd[0])])
+    room = np.diff([*model.network.links["first"].tolist(), len(model.network.on_link)])
     assert np.all(room >= [60, 50, 50, 50, 50, 50, 60])
-    places = np.diff([*model.tasks["hops"].tolist(), len(model.crowd[1])])
+    places = np.diff([*model.network.hops.tolist(), len(model.network.place)])
     assert np.all(places >= [5] * 50 + [2] * 10)
 
 

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 
 from commbench.engine import compiled
 from commbench.engine.kernel import counters as c
-from commbench.engine.kernel.instants import advance
+from commbench.engine.kernel.instants import loop_over
 from commbench.engine.model import Model, build_model
 from commbench.engine.setting import CUT_OFF, Change, CutOff, Setting, What
 from commbench.engine.steady import Steady, alike
 from commbench.errors import InputError
+from commbench.network.fluid_kernel import KERNEL
 from tests.cases import leaf_spine, star
 from tests.engine import engine_cases as cases
 from tests.engine.loop_cases import busy_ring, fabric, ring
@@ -134,9 +135,9 @@ def in_full_swing(busy: bool) -> tuple[Model, Steady]:
     steady = Steady(model, loop)
     model.n[c.WATCHED_ROUND] = loop.num_rounds
     while True:
-        assert advance(model, loop.num_tasks, 1) == c.RUNNING
+        assert loop_over(KERNEL)(model, loop.num_tasks, 1) == c.RUNNING
         flowing = bool(np.any(model.slots["state"][: model.n[c.SLOTS]] == c.FLOWING))
-        if model.n[c.FINISHED] > 100 and (np.any(model.sides[3] > model.n[c.NOW]) if busy else flowing):
+        if model.n[c.FINISHED] > 100 and (np.any(model.free > model.n[c.NOW]) if busy else flowing):
             return model, steady
 
 
@@ -155,11 +156,11 @@ def test_the_least_difference_makes_another_state(what: str) -> None:
         case "state":
             record[what] = c.LATENCY
         case "time":
-            model.queue[0][record["bucket"]]["time"] += 1
+            model.network.queue.buckets[record["bucket"]]["time"] += 1
         case "round" | "missing":
             model.tasks[what][5] += 1
         case "free":
-            free = model.sides[3]
+            free = model.free
             free[free > model.n[c.NOW]] += 1
     assert not np.array_equal(steady._state(0), before)
 
@@ -168,9 +169,10 @@ def test_the_same_later_is_the_same() -> None:
     """Processors that have long been free are alike, however long; so are times, told from now, and rounds."""
     model, steady = in_full_swing(busy=True)
     before = steady._state(7)
-    free = model.sides[3]
+    free = model.free
     free[free <= model.n[c.NOW]] = 0
-    for times in (model.n[c.NOW : c.NOW + 1], free, model.slots["since"], model.queue[0]["time"]):
+    queues = [queue.buckets["time"] for queue in (model.queue, model.network.queue)]
+    for times in (model.n[c.NOW : c.NOW + 1], free, model.slots["since"], *queues):
         times += 1000
     model.tasks["round"] += 3
     assert np.array_equal(steady._state(10), before)

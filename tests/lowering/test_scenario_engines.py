@@ -83,5 +83,5 @@ def test_many_flows_may_move_to_a_longer_way() -> None:
     program = sends(6, *((0, 2, 1000 + i) for i in range(200)))
     disturbed, setting = put(Scenario(faults), program, Router(topology))
     assert [int(n) for n in disturbed.paths.first] == [0, 6, 6 + 8]
-    assert len(build_model(program, setting, keep_trace=False).crowd[1]) >= 200 * 8  # the kernel checks no bounds
+    assert len(build_model(program, setting, keep_trace=False).network.place) >= 200 * 8  # the kernel checks no bounds
     assert outcome(compiled, program, setting) == outcome(reference, program, setting)

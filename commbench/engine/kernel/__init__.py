@@ -3,23 +3,18 @@
 
 from typing import Any
 
-import numba
-
 from commbench.engine.kernel.cache import KeptCode
+from commbench.network.jit import jit
 
-__all__ = ["entry", "jit"]
-
-jit: Any = numba.njit(_nrt=False)  # type: ignore[call-overload]
-"""Compile a function into those that call it.
-
-The kernel allocates nothing, so it is compiled without numba's counting of references to arrays (_nrt), which took two
-thirds of the time (numba 0.68). Indices that are never negative are unsigned where they are stored, which saves numba's
-look for negative ones: another tenth.
-"""
+__all__ = ["entry"]
 
 
-def entry(function: Any) -> Any:
-    """Compile a function that Python calls, once for all processes (see kernel.cache)."""
+def entry(function: Any, *parts: Any) -> Any:
+    """Compile a function that Python calls, once for all processes (see kernel.cache).
+
+    Args:
+        function: to compile. parts: compiled functions that it calls and that may stand in files of others.
+    """
     compiled = jit(function)
-    compiled._cache = KeptCode(function.__name__)
+    compiled._cache = KeptCode(function.__name__, parts)
     return compiled

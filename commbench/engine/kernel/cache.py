@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled code on disk, for the entry of the kernel alone: what it calls is compiled into it.
+"""Compiled code on disk, for the entries of the kernel alone: what they call is compiled into them.
 
 numba's own cache looks only at the file of the function itself, not at those that it calls; it has one folder for the
 whole process, and it fails where it cannot write or finds a damaged file. Here a file is named after everything that
@@ -13,6 +13,7 @@ import os
 import pickle
 import secrets
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Timer
@@ -23,13 +24,15 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from commbench.network import base, jit, queue
 from commbench.program import flat
 
 __all__ = ["KeptCode", "folders"]
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _HERE = Path(__file__).parent
-_TEXT = b"".join(file.read_bytes() for file in (*sorted(_HERE.glob("*.py")), Path(flat.__file__)))
+_SOURCES = (*sorted(_HERE.glob("*.py")), *(Path(str(module.__file__)) for module in (base, flat, jit, queue)))
+_TEXT = b"".join(file.read_bytes() for file in _SOURCES)
 _VERSIONS = f"{sys.version} numba {numba.__version__}"
 _LONG_S = 2.0  # of compiling, before it is told
 _COMPILING = "compiling the simulator, once: some 20 s; later runs start at once"
@@ -52,8 +55,9 @@ def folders() -> list[Path]:
 class KeptCode(NullCache):
     """What a numba dispatcher asks before it compiles a function, and tells after."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, parts: Sequence[Any] = ()) -> None:
+        files = sorted({part.py_func.__code__.co_filename for part in parts})
+        self._name, self._text = name, _TEXT + b"".join(Path(file).read_bytes() for file in files)
         self._telling = Timer(0, lambda: None)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -97,7 +101,7 @@ class KeptCode(NullCache):
 
     def _file(self, sig: Any, codegen: Any) -> str:
         depends = repr((_VERSIONS, codegen.magic_tuple(), sig)).encode()
-        return f"{self._name}-{hashlib.sha256(_TEXT + depends).hexdigest()[:32]}.code"
+        return f"{self._name}-{hashlib.sha256(self._text + depends).hexdigest()[:32]}.code"
 
 
 def _write(path: Path, held: bytes) -> None:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seam between engines and network models: six questions, in Python for the reference engine and compiled.
+
+An engine says which flow starts, is finished, moves to another route, or which link has another bandwidth, in any order
+within one instant; then it asks once for the next event of the network, and advances it when that time has come. The
+same six have the same meaning in both forms; a model must give equal picoseconds in both. Times are whole picoseconds,
+bytes may be fractions, bandwidths are bytes/s. Latency is over before a flow starts (see SEMANTICS.md).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.errors import InputError
+
+__all__ = ["LAST_PS", "NEVER", "PAST_THE_END", "Kernel", "Network", "NetworkModel", "Wiring", "too_long"]
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+NEVER = -1
+"""The next event of a network in which nothing is under way."""
+
+PAST_THE_END = -2
+"""In the compiled form, the next event where an end passes LAST_PS; in Python :func:`too_long` is raised."""
+
+LAST_PS = 2**63 - 1
+"""The last simulated time that int64 picoseconds can tell."""
+
+
+def too_long() -> InputError:
+    """The error of a simulation that passes it."""
+    return InputError(f"simulated time passes {LAST_PS} ps (106 days), the end of 64 bits: give smaller sizes")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wiring:
+    """What a model is made for: links and the routes over them.
+
+    Attributes:
+        bandwidths: bytes/s of every link, shape (links,).
+        first: shape (routes + 1,); route r crosses ``links[first[r]:first[r + 1]]``, no link twice.
+        links: link numbers, in the order of the routes.
+        weights: weight of a flow on each of these links (see network.maxmin), or empty where all are 1.
+        latencies_ps: of every link, or empty where a route's latency is not made of them.
+        buffers_bytes: what waits before every link at most; empty: without limit.
+    """
+
+    bandwidths: FloatArray
+    first: IntArray
+    links: IntArray
+    weights: FloatArray = field(default_factory=lambda: np.empty(0))
+    latencies_ps: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    buffers_bytes: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+class Network(Protocol):
+    """A model for the reference engine: flows, named by numbers, over links."""
+
+    def start(
+        self, flow: int, links: Sequence[int], num_bytes: int, now_ps: int, weights: Sequence[float] | None = None
+    ) -> None:
+        """A flow of ``num_bytes`` enters; ``links`` are at least one."""
+
+    def finish(self, flow: int) -> None:
+        """A flow that ``advance`` named leaves."""
+
+    def move(self, flow: int, links: Sequence[int], weights: Sequence[float] | None = None) -> None:
+        """A flow goes on over other links, perhaps none, with what it has left."""
+
+    def set_bandwidth(self, link: int, bandwidth: float) -> bool:
+        """A link has another bandwidth from now on; returns whether any flow may notice."""
+
+    def next_event(self, now_ps: int) -> int:
+        """All that happens at ``now_ps`` has been said: when something happens next in the network, or NEVER.
+
+        Raises:
+            InputError: a flow's end passes LAST_PS.
+        """
+
+    def advance(self, now_ps: int) -> list[int]:
+        """The time that ``next_event`` told has come: flows whose last byte has passed, perhaps none."""
+
+
+class Kernel(NamedTuple):
+    """The same for the compiled engine: functions compiled by :data:`commbench.network.jit.jit`.
+
+    A flow is named by its place in ``slots`` (records of network.queue.SLOT): ``left`` is what it has to carry (bytes),
+    ``task`` its number in ``route_of``, and the fields of the network are the model's. ``state`` is what ``build``
+    made; its ``n[0]`` counts work, so that the loop can pause.
+    """
+
+    build: Callable[[Wiring, IntArray, Sequence[tuple[int, int]]], Any]
+    """``build(wiring, route_of, moves)``: the state, a named tuple of arrays, with room for every task on its route
+    (-1: none) and on every route that it may move to, as pairs (from, to)."""
+    start: Any  # start(slot, route, now, slots, state)
+    finish: Any  # finish(slot, slots, state)
+    move: Any  # move(slot, route, now, slots, state)
+    set_bandwidth: Any  # set_bandwidth(link, bandwidth, state) -> whether any flow may notice
+    next_event: Any  # next_event(now, slots, state) -> ps, NEVER or PAST_THE_END
+    advance: Any  # advance(now, slots, state, ended, count) -> count, with flows put at ended[count:]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkModel:
+    """A network model as engines and users name it.
+
+    Attributes:
+        name: for ``--network`` and records.
+        make: it for the reference engine.
+        kernel: it for the compiled engine; called once, and free to load numba.
+        weighted: whether flows may weigh more than 1 on a link, which folding and collective detail need.
+    """
+
+    name: str
+    make: Callable[[Wiring], Network]
+    kernel: Callable[[], Kernel]
+    weighted: bool = False

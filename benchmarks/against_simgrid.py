@@ -12,8 +12,8 @@ from typing import Any
 from benchmarks.commands import commbench, run_checked
 from benchmarks.process import Finished
 from benchmarks.records import Program, Race, Skipped
+from commbench.cluster import place
 from commbench.errors import InputError, RunError
-from commbench.sim.placing import place
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
 from commbench.topology.model import NodeKind

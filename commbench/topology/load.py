@@ -124,7 +124,7 @@ def _checked(file: "Document", path: Path) -> "TopologyFile":
         else:
             data["host"] = _checked(*named).host
     try:
-        return TopologyFile.model_validate(data)
+        return TopologyFile.model_validate(data, context=path.parent)
     except ValidationError as error:
         raise TopologyError(explained(error, file, lost)) from None
 

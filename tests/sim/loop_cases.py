@@ -3,11 +3,12 @@
 
 from functools import cache
 
+from commbench.cluster import place
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm
 from commbench.program.expand import expand_rounds
 from commbench.routing.router import Router
-from commbench.sim.placing import paths_of, place, processors_of, triples_of
+from commbench.sim.placing import paths_of, processors_of, triples_of
 from commbench.sim.setting import Processors, Setting
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric

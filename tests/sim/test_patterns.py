@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from commbench.cluster import make_cluster
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm, rounds_of
 from commbench.collectives.traffic import Traffic, traffic_of
@@ -44,7 +45,7 @@ def test_one_group_is_a_coupled_collective(fabric: Fabric) -> None:
     placed = np.arange(8)
     router, processors = Router(fabric), processors_of(fabric, placed)
     one = together(couple_groups(pattern(range(8)), router, placed, processors))
-    whole = couple(ring(8), router, placed, processors)
+    whole = couple(ring(8), make_cluster(fabric, num_ranks=8))
     assert (one.chain_ps, one.num_bytes, one.own_bandwidth) == (
         whole.chain_ps, whole.num_bytes, whole.own_bandwidth,
     )  # fmt: skip

@@ -4,6 +4,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from commbench.program.expand import expand
 from commbench.program.flat import COMPUTE
 from commbench.routing.router import Router
@@ -50,7 +52,7 @@ def run(schedule: PipelineSchedule, times: Sequence[StageTimes], *, num_bytes: i
     """Simulate with the reference engine; links have no latency, and a byte takes 1e-18 s, which is 0 ps."""
     program = expand(pipeline_program(schedule, by_stage(times), num_bytes), reduction_ps_per_byte=0.0)
     topology = star(schedule.num_ranks, bandwidth=1e18, latency_ps=0)
-    trace = run_tasks(program, Router(topology), topology.ranks)
+    trace = run_tasks(program, Router(topology), np.arange(topology.num_ranks))
     passes = []
     for rank in range(schedule.num_ranks):
         mine = (program.kind == COMPUTE) & (program.rank == rank)

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -209,7 +210,7 @@ def test_sends_overlap_compute() -> None:
     times = [StageTimes(forward_ps=10 * us, input_ps=10 * us, weight_ps=10 * us)] * 2
     program = expand(pipeline_program(schedule, by_stage(times), 1), reduction_ps_per_byte=0.0)
     topology = star(2, bandwidth=1e18, latency_ps=us // 2)  # two links a route
-    trace = run_tasks(program, Router(topology), topology.ranks)
+    trace = run_tasks(program, Router(topology), np.arange(topology.num_ranks))
     assert trace.end_ps.max() == 122 * us
 
 
@@ -245,7 +246,7 @@ def test_durations_may_differ_by_microbatch() -> None:
 
     program = expand(pipeline_program(schedule, durations, 0), reduction_ps_per_byte=0.0)
     topology = star(2)
-    trace = run_tasks(program, Router(topology), topology.ranks)
+    trace = run_tasks(program, Router(topology), np.arange(topology.num_ranks))
     assert trace.end_ps.max() == 4 * 3 + 3 + 9 * 3
 
 

@@ -15,7 +15,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "commbench"
 
-_MODELS = {"sim", "live", "emulate", "results", "program", "collectives", "topology", "network", "routing"}
+_MODELS = {"sim", "live", "emulate", "results", "program", "collectives", "topology", "network", "routing", "cluster"}
 ROOMS: dict[str, set[str]] = {
     "units": set(),
     "errors": set(),
@@ -25,11 +25,12 @@ ROOMS: dict[str, set[str]] = {
     "collectives": set(),
     "results": set(),
     "routing": {"topology"},
+    "cluster": {"topology", "routing"},
     "program": {"collectives"},
     "network": {"topology", "routing"},
     "libraries": {"topology", "collectives"},
     "workload": {"program", "collectives", "libraries"},
-    "sim": {"program", "network", "routing", "topology", "results"},
+    "sim": {"program", "network", "cluster", "routing", "topology", "results"},
     "live": {"workload", "program", "collectives", "results"},
     "emulate": {"topology", "live", "results"},
     "calibrate": _MODELS,

@@ -95,7 +95,8 @@ def json_schema() -> dict[str, Any]:
         for one in (section, *section.get("anyOf", ())):
             for key, about in one.get("properties", {}).items():
                 about.pop("title", None)
-                about["description"] = KEYS[key].meaning
+                if key in KEYS:  # a kind that was added elsewhere has keys of its own
+                    about["description"] = KEYS[key].meaning
     reduction = made["$defs"]["Costs"]["properties"]["reduction"]
     reduction["anyOf"] = [{"const": "line-rate"} if one == {"type": "null"} else one for one in reduction["anyOf"]]
     host = made["properties"]["host"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from commbench.errors import CommbenchError, InputError, TopologyError
 from commbench.topology import Provenance, load_fabric
+from commbench.topology.build import build_fabric
 from commbench.topology.keys import KEYS, json_schema
 from commbench.topology.model import NodeKind
 from commbench.topology.new import new_topology

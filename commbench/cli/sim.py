@@ -4,7 +4,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -103,9 +103,8 @@ def sim(
     collective = require_collective(collective, "train")
     fabric = load_fabric(topology)
     element_bytes, unit = dtype_bytes(dtype), rate_unit(network_rate(fabric))
-    cluster = make_cluster(
-        fabric, num_ranks=ranks, placement=placement, ranks_per_host=ranks_per_host, routing=routing, seed=seed
-    )
+    where: dict[str, Any] = {"placement": placement, "ranks_per_host": ranks_per_host, "seed": seed}
+    cluster = make_cluster(fabric, num_ranks=ranks, routing=routing, **where)
     world = _largest_job(cluster.num_ranks, jobs)
     sizes = sizes_of(collective, world, element_bytes, (min_bytes, max_bytes, factor, step))
     journal, shown = (Journal(out) if out is not None else None), list[float | None]()
@@ -114,17 +113,13 @@ def sim(
         fabric,
         collective,
         load_any(collective, algorithm or DEFAULTS[collective]),
-        num_ranks=ranks,
         element_bytes=element_bytes,
         slices=slices,
         channels=channels,
         root=root,
         group=group,
-        routing=routing,
-        placement=placement,
-        ranks_per_host=ranks_per_host,
+        **where,
         jobs=jobs,
-        seed=seed,
         cluster=cluster,
         engine=engine,
         detail=detail,

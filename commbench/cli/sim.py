@@ -103,10 +103,10 @@ def sim(
     collective = require_collective(collective, "train")
     fabric = load_fabric(topology)
     element_bytes, unit = dtype_bytes(dtype), rate_unit(network_rate(fabric))
-    where: dict[str, Any] = {"placement": placement, "ranks_per_host": ranks_per_host, "seed": seed}
-    cluster = make_cluster(fabric, num_ranks=ranks, routing=routing, **where)
-    world = _largest_job(cluster.num_ranks, jobs)
-    sizes = sizes_of(collective, world, element_bytes, (min_bytes, max_bytes, factor, step))
+    where: dict[str, Any] = {"placement": placement, "ranks_per_host": ranks_per_host, "routing": routing}
+    cluster = make_cluster(fabric, num_ranks=ranks, **where, seed=seed)
+    span = (min_bytes, max_bytes, factor, step)
+    sizes = sizes_of(collective, _largest_job(cluster.num_ranks, jobs), element_bytes, span)
     journal, shown = (Journal(out) if out is not None else None), list[float | None]()
     simulate_size = partial(
         simulate,
@@ -118,7 +118,9 @@ def sim(
         channels=channels,
         root=root,
         group=group,
-        **where,
+        placement=placement,
+        ranks_per_host=ranks_per_host,
+        seed=seed,
         jobs=jobs,
         cluster=cluster,
         engine=engine,

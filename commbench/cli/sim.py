@@ -103,8 +103,7 @@ def sim(
     collective = require_collective(collective, "train")
     fabric = load_fabric(topology)
     element_bytes, unit = dtype_bytes(dtype), rate_unit(network_rate(fabric))
-    where: dict[str, Any] = {"placement": placement, "ranks_per_host": ranks_per_host, "routing": routing}
-    cluster = make_cluster(fabric, num_ranks=ranks, **where, seed=seed)
+    cluster = make_cluster(fabric, **_where(ranks, placement, ranks_per_host, routing), seed=seed)
     span = (min_bytes, max_bytes, factor, step)
     sizes = sizes_of(collective, _largest_job(cluster.num_ranks, jobs), element_bytes, span)
     journal, shown = (Journal(out) if out is not None else None), list[float | None]()
@@ -139,6 +138,11 @@ def sim(
         shown.append(done.record.busbw_GBps)
     if not json:
         _show_average(shown, unit[1])
+
+
+def _where(ranks: int | None, placement: str, ranks_per_host: int | None, routing: str | None) -> dict[str, Any]:
+    """Options of a cluster by the names that it takes them by."""
+    return {"num_ranks": ranks, "placement": placement, "ranks_per_host": ranks_per_host, "routing": routing}
 
 
 def _largest_job(ranks: int, jobs: str | None) -> int:

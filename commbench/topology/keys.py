@@ -99,7 +99,8 @@ def json_schema() -> dict[str, Any]:
                     about["description"] = KEYS[key].meaning
     reduction = made["$defs"]["Costs"]["properties"]["reduction"]
     reduction["anyOf"] = [{"const": "line-rate"} if one == {"type": "null"} else one for one in reduction["anyOf"]]
-    host = made["properties"]["host"]
-    name = {"type": "string", "minLength": 1}
-    made["properties"]["host"] = {"description": host.pop("description"), "anyOf": [name, host]}
+    for section in (made, made["$defs"]["HostGroup"]):
+        host = section["properties"]["host"]
+        name = {"type": "string", "minLength": 1}
+        section["properties"]["host"] = {"description": host.pop("description"), "anyOf": [name, host]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

@@ -95,8 +95,8 @@ UNITS += "TB/s, KiB/s, MiB/s, GiB/s, TiB/s), for example '100 Gbit/s'"
             "fat-tree-k4",
             "kind: fat-tree",
             "kind: fat-bush",
-            "x.yaml: line 18: fabric.kind: 'fat-bush': must be one of 'none', 'star', 'leaf-spine', "
-            "'fat-tree', 'three-tier', 'rail-optimized', 'rail-three-tier', 'rail-only'",
+            "x.yaml: line 18: fabric.kind: 'fat-bush': must be one of 'dragonfly+', 'none', 'star', 'leaf-spine', "
+            "'fat-tree', 'three-tier', 'rail-optimized', 'rail-three-tier', 'rail-only', 'torus', 'graph'",
         ),
         (
             "fat-tree-k4",

@@ -3,10 +3,11 @@
 
 from collections.abc import Iterable
 
-from commbench.topology import fabrics, hosts, tiers
-from commbench.topology.fabric import Fabric
-from commbench.topology.model import EndpointCosts, Link, LinkKind, Node, NodeKind
-from commbench.topology.parts import Wire, assemble
+from commbench.topology import EndpointCosts, Fabric, Link, LinkKind, Node, NodeKind, fabric_of, tiers
+from commbench.topology.cabling import Cabling, copies
+from commbench.topology.clos import clos
+from commbench.topology.hosts import plain_host
+from commbench.topology.parts import Wire
 
 US = 10**6  # picoseconds in a microsecond
 MIB = 2**20
@@ -72,8 +73,8 @@ def leaf_spine(num_hosts: int, *, hosts_per_leaf: int, spines: int, latency_ps: 
         downlink=wire,
         uplink_latency_ps=latency_ps,
     )
-    parts = fabrics.clos([hosts.plain_host(h, nics=1, bus=Wire(12.5e9, 0)) for h in range(num_hosts)], shape)
-    return assemble(parts, name="leaf-spine", routing="d-mod-k", costs=EndpointCosts())
+    net = Cabling([copies(plain_host(0, nics=1, bus=Wire(12.5e9, 0)), num_hosts)])
+    return net.fabric(stages=clos(net, shape), name="leaf-spine", routing="d-mod-k")
 
 
 def _link(index: int, src: str, dst: str, bandwidth: float, latency_ps: int) -> Link:
@@ -85,11 +86,4 @@ def _one_host(
 ) -> Fabric:
     middle = [Node(switch, NodeKind.NVSWITCH, host=0, index=i) for i, switch in enumerate(switches)]
     costs = EndpointCosts(message_overhead_ps=overhead_ps, reduction_ps_per_byte=reduction)
-    return Fabric(
-        name=name,
-        nodes=(*ranks, *middle),
-        links=tuple(links),
-        ranks=tuple(rank.name for rank in ranks),
-        routing="d-mod-k",
-        costs=costs,
-    )
+    return fabric_of(name, (*ranks, *middle), links, [rank.name for rank in ranks], "d-mod-k", costs=costs)

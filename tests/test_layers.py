@@ -26,6 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "collectives": set(),
     "results": set(),
     "routing": {"topology"},
+    "cluster": {"topology", "routing"},
     "program": {"collectives"},
     "network": {"topology", "routing"},
     "engine": {"program", "network"},

@@ -190,6 +190,8 @@ def require_plain(topology: Fabric) -> None:
                 f"topology {topology.name}: {node.name} is a {node.kind}; only plain hosts (host.wiring: plain) "
                 "joined by switches can be emulated"
             )
+    if topology.graph.number_of_edges() < topology.num_links:
+        raise InputError(f"topology {topology.name}: links side by side (links: 2) cannot be emulated; give one")
     if len(set(topology.host_of.tolist())) != topology.num_ranks or topology.num_ranks < 2:
         raise InputError(f"topology {topology.name}: a testbed needs two hosts or more, with one rank each")
 

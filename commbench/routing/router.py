@@ -22,9 +22,12 @@ from commbench.topology.model import NodeKind
 
 __all__ = ["Router"]
 
+_MOST_KEPT = 2**17
+"""Flows up to which routes are remembered, at some 100 B each; more at once are found anew."""
+
 
 class Router:
-    """Routes of one fabric under one policy.
+    """Routes of one fabric under one policy; what was found is remembered.
 
     Raises:
         RoutingError: the policy is unknown.
@@ -41,6 +44,7 @@ class Router:
         self.seed = seed
         self._down = frozenset(down)
         self._inside = InsideHosts(fabric, down)
+        self._forget()
 
     @cached_property
     def _search(self) -> Search:
@@ -81,7 +85,29 @@ class Router:
         """
         columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, np.int64)) for x in (src, dst, channel)))
         flows = Flows(*columns)
-        return self._find(flows) if self.policy.hashed is False else once_each(flows, self._find)
+        if len(flows.src) > _MOST_KEPT:
+            return once_each(flows, self._find) if self.policy.hashed else self._find(flows)
+        size = self.fabric.num_nodes
+        key, at, back = np.unique(
+            (flows.channel * size + flows.src) * size + flows.dst, return_index=True, return_inverse=True
+        )
+        if len(self._known) > 4 * _MOST_KEPT:
+            self._forget()
+        if len(fresh := np.flatnonzero(~np.isin(key, self._known))):
+            self._keep(key[fresh], self._find(flows.take(at[fresh])))
+        return rows_at(self._rows, self._number[np.searchsorted(self._known, key)][back])
+
+    def _forget(self) -> None:
+        self._known, self._number = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._rows: tuple[Rows, Links] = np.zeros(1, np.int64), np.zeros(0, np.int32)
+
+    def _keep(self, keys: Rows, rows: tuple[Rows, Links]) -> None:
+        """Remember routes."""
+        (first, links), known, number = self._rows, self._known, self._number
+        order = np.argsort(np.concatenate([known, keys]))
+        self._number = np.concatenate([number, len(first) - 1 + np.arange(len(keys))])[order]
+        self._known = np.concatenate([known, keys])[order]
+        self._rows = np.append(first, first[-1] + rows[0][1:]), np.append(links, rows[1])
 
     def route(self, src: int, dst: int, channel: int = 0) -> tuple[int, ...]:
         """Numbers of the links from rank ``src`` to rank ``dst``, in order.

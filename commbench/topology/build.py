@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a checked topology file to the fabric: hosts from their section, joined by their kind of fabric."""
 
+from itertools import accumulate
+
 from commbench.errors import TopologyError
 from commbench.topology import hosts
 from commbench.topology.cabling import Cabling, copies
-from commbench.topology.fabric import Fabric
+from commbench.topology.fabric import Fabric, Graph, require_connected
 from commbench.topology.model import EndpointCosts
 from commbench.topology.parts import Parts
 from commbench.topology.schema import (
     CubeMeshHost,
     HostSection,
     MeshHost,
+    MixedHosts,
+    NvlinkRack,
     NvswitchHost,
+    OneHost,
     PcieHost,
     PlainHost,
     SharedMemoryHost,
@@ -28,9 +33,9 @@ def build_fabric(document: TopologyFile, origin: str) -> Fabric:
     Raises:
         TopologyError: a value out of its range; the message starts with the key path.
     """
-    net = Cabling([copies(_build_host(document.host), document.fabric.num_hosts)])
+    net = Cabling(_hosts(document.host, document.fabric.num_hosts))
     stages = document.fabric.join(net)
-    return net.fabric(
+    fabric = net.fabric(
         stages=stages,
         name=document.name,
         routing=document.routing,
@@ -42,8 +47,26 @@ def build_fabric(document: TopologyFile, origin: str) -> Fabric:
         description=document.description,
         numbers=dict(quantities(document)),
         origin=origin,
-        device=document.host.device or "",
+        device=getattr(document.host, "device", None) or "",  # hosts of several kinds name none for all
     )
+    if not stages:
+        require_connected(fabric)
+    return fabric
+
+
+def _hosts(host: HostSection, count: int) -> list[Graph]:
+    """All hosts, in runs of equal ones."""
+    if not isinstance(host, MixedHosts):
+        return [copies(_build_host(host), count)]
+    groups = host.groups
+    if sum(group.hosts for group in groups) != count:
+        total = sum(group.hosts for group in groups)
+        raise TopologyError(f"host.groups: {total} hosts in all groups, but the fabric joins {count}")
+    firsts = accumulate((group.hosts for group in groups), initial=0)
+    return [
+        copies(_build_host(group.host), group.hosts, first, wiring)
+        for wiring, (group, first) in enumerate(zip(groups, firsts, strict=False))
+    ]
 
 
 def _cores(host: HostSection) -> int | None:
@@ -55,7 +78,7 @@ def _cores(host: HostSection) -> int | None:
     return host.cores
 
 
-def _build_host(host: HostSection) -> Parts:
+def _build_host(host: OneHost) -> Parts:
     match host:
         case PlainHost():
             return hosts.plain_host(0, nics=host.nics, bus=host.bus.wire)
@@ -66,13 +89,16 @@ def _build_host(host: HostSection) -> Parts:
             return _build_gpu_host(host)
 
 
-def _build_gpu_host(host: PcieHost | NvswitchHost | MeshHost | CubeMeshHost) -> Parts:
+def _build_gpu_host(host: PcieHost | NvswitchHost | NvlinkRack | MeshHost | CubeMeshHost) -> Parts:
     gpus, nics, tree = host.gpus, host.nics, host.tree
     match host:
         case PcieHost():
             return hosts.pcie_host(0, gpus=gpus, nics=nics, tree=tree)
         case NvswitchHost():
             return hosts.nvswitch_host(0, gpus=gpus, nics=nics, tree=tree, nvlink=host.nvlink.wire)
+        case NvlinkRack():
+            wire = host.nvlink.wire
+            return hosts.nvlink_rack(0, trays=host.trays, gpus=gpus, nics=nics, tree=tree, nvlink=wire)
         case MeshHost():
             return hosts.mesh_host(0, gpus=gpus, nics=nics, tree=tree, link=host.nvlink.wire)
         case CubeMeshHost():

@@ -73,6 +73,7 @@ class Cabling:
         self.nics = self.hosts.of_kinds(NodeKind.NIC)
         self._switches: list[tuple[NodeKind, Ints, Ints]] = []
         self._cables: list[tuple[Ints, Ints, Wire]] = []
+        self._names: tuple[str, ...] = ()
         self._num_nodes, self._num_links = self.hosts.num_nodes, self.hosts.num_links
 
     @property
@@ -102,11 +103,14 @@ class Cabling:
         """
         _bounded(self._num_links + num_links)
 
-    def switches(self, kind: NodeKind, count: int, rails: Ints | None = None) -> int:
-        """Add switches that are numbered on from those of the kind; the number of the first node."""
+    def switches(self, kind: NodeKind, count: int, rails: Ints | None = None, *, names: tuple[str, ...] = ()) -> int:
+        """Add switches that are numbered on from those of the kind, with names of their own where they are given; the
+        number of the first node.
+        """
         begun = sum(len(indices) for other, indices, _ in self._switches if other is kind)
         self._switches.append((kind, begun + np.arange(count), np.full(count, -1) if rails is None else rails))
         self._num_nodes += count
+        self._names += names
         return self._num_nodes - count
 
     def join(self, lower: Ints, upper: Ints, wire: Wire) -> int:
@@ -142,6 +146,8 @@ class Cabling:
         }
         columns: dict[str, Any] = {each.name: getattr(hosts, each.name) for each in fields(hosts)}
         columns |= {key: _behind(columns[key], value) for key, value in made.items()}
+        if self._names:
+            columns["labels"] = hosts.names + self._names
         if not self._cables:  # no endpoint has a NIC to reach others by
             columns |= {"nics_first": np.zeros(hosts.num_ranks + 1, np.int64), "nics": none.astype(np.int32)}
         return Fabric(**columns, stages=stages, **about)

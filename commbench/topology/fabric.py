@@ -20,7 +20,7 @@ from commbench.topology.model import ENDPOINT_KINDS, EndpointCosts, Link, LinkKi
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["LINK_KINDS", "NODE_KINDS", "Fabric", "Graph", "Stage", "fabric_of"]
+__all__ = ["LINK_KINDS", "NODE_KINDS", "Fabric", "Graph", "Stage", "fabric_of", "require_connected"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -325,12 +325,16 @@ def fabric_of(
         routing=routing,
         costs=costs,
     )
-    _require_connected(fabric)
+    require_connected(fabric)
     return fabric
 
 
-def _require_connected(fabric: Fabric) -> None:
-    """Every rank reaches every other if the first one reaches all and all reach it."""
+def require_connected(fabric: Fabric) -> None:
+    """Refuse a fabric in which some rank cannot reach another: all can if the first one reaches all and all reach it.
+
+    Raises:
+        TopologyError: it is one.
+    """
     for near, far, way in ((fabric.src, fabric.dst, "{0} to {1}"), (fabric.dst, fabric.src, "{1} to {0}")):
         reached = np.zeros(fabric.num_nodes, np.bool_)
         reached[fabric.endpoints[0]], count = True, 0

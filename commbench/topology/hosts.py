@@ -7,7 +7,7 @@ NIC r of every host is rail r.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 from commbench.errors import TopologyError
@@ -22,6 +22,7 @@ __all__ = [
     "check_tree",
     "cube_mesh_host",
     "mesh_host",
+    "nvlink_rack",
     "nvswitch_host",
     "pcie_host",
     "plain_host",
@@ -216,7 +217,45 @@ def nvswitch_host(host: int, *, gpus: int, nics: int, tree: PcieTree, nvlink: Wi
     Raises:
         TopologyError: as pcie_host.
     """
-    base = pcie_host(host, gpus=gpus, nics=nics, tree=tree)
+    return _under_nvswitch(host, pcie_host(host, gpus=gpus, nics=nics, tree=tree), nvlink)
+
+
+def nvlink_rack(host: int, *, trays: int, gpus: int, nics: int, tree: PcieTree, nvlink: Wire) -> Parts:
+    """A rack whose GPUs all hang on NVSwitch (GB200 NVL72): trays as in :func:`pcie_host`, which nothing else joins.
+
+    It counts as one host, as NCCL counts an NVLink domain: tray t has GPUs t x gpus and on, and NICs, CPUs alike.
+
+    Args:
+        host: host number. trays: of the rack.
+        gpus, nics: of one tray. tree: its PCIe side.
+        nvlink: all NVLinks of one GPU together, one direction.
+
+    Raises:
+        TopologyError: as pcie_host.
+    """
+    tray = pcie_host(host, gpus=gpus, nics=nics, tree=tree)
+    sizes = Counter(node.kind for node in tray.nodes)
+    rows = [{node.name: _moved(node, t * sizes[node.kind]) for node in tray.nodes} for t in range(trays)]
+    parts = [
+        Parts(
+            tuple(names.values()),
+            tuple(replace(c, src=names[c.src].name, dst=names[c.dst].name) for c in tray.cables),
+            tuple(names[rank].name for rank in tray.ranks),
+            {names[gpu].name: tuple(names[nic].name for nic in near) for gpu, near in tray.nics_of.items()},
+        )
+        for names in rows
+    ]
+    return _under_nvswitch(host, join(*parts), nvlink)
+
+
+def _moved(node: Node, step: int) -> Node:
+    """A node whose number is so much higher."""
+    index = (node.index or 0) + step
+    name = f"{node.name.rstrip('0123456789')}{index}"
+    return replace(node, name=name, index=index, rail=None if node.rail is None else node.rail + step)
+
+
+def _under_nvswitch(host: int, base: Parts, nvlink: Wire) -> Parts:
     switches = _nodes(host, NodeKind.NVSWITCH, 1)
     ends = ((gpu, switches[0].name) for gpu in base.ranks)
     return join(base, Parts(switches, pairs(ends, LinkKind.NVLINK, nvlink)))

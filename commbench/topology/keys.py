@@ -14,6 +14,7 @@ class Key(NamedTuple):
 
 
 _LINK = "{bandwidth: 100 Gbit/s, latency: 1 us}"
+_LINKS = "{links: 2, bandwidth: 100 Gbit/s, latency: 1 us}"
 KEYS = {
     "name": Key("name: my-cluster", "what users call it"),
     "description": Key("description: 16 hosts on one switch", "one line for people"),
@@ -30,6 +31,8 @@ KEYS = {
     "nics": Key("nics: 8", "NICs of a host; NIC r is rail r"),
     "pcie_switches": Key("pcie_switches: 4", "PCIe switches of a host; 0 puts devices on the sockets"),
     "sockets": Key("sockets: 2", "CPU sockets of a host"),
+    "trays": Key("trays: 18", "hosts of a rack that share one NVLink domain"),
+    "groups": Key("groups: 4", "fabric: groups of switches in all; host: makes of hosts, each with their number"),
     "links": Key("links: 18", "equal links side by side"),
     "bus": Key(f"bus: {_LINK}", "between the CPU and each NIC"),
     "pcie": Key(f"pcie: {_LINK}", "each PCIe link: device to switch, switch to socket"),
@@ -42,6 +45,16 @@ KEYS = {
     "spines": Key("spines: 4", "spine switches in all; each joins every leaf"),
     "leaves_per_pod": Key("leaves_per_pod: 4", "leaves of one pod; with rails, those of all rails"),
     "spines_per_pod": Key("spines_per_pod: 4", "spines of one pod; each joins every leaf of its pod"),
+    "planes": Key("planes: 2", "equal networks, each NIC with a link into all; counts of switches are one plane's"),
+    "shape": Key("shape: [4, 4, 4]", "switches in each direction of a torus"),
+    "leaves_per_group": Key("leaves_per_group: 4", "leaves of one group"),
+    "spines_per_group": Key("spines_per_group: 4", "spines of one group; each joins every leaf of its group"),
+    "switches": Key("switches: [{name: left, tier: leaf}]", "switches of a graph of your own"),
+    "tier": Key("tier: leaf", "what a switch is called in sums and pictures: leaf, spine or core"),
+    "cables": Key("cables: [{a: h0/nic0, b: left, bandwidth: 100 Gbit/s, latency: 1 us}]", "cables of such a graph"),
+    "a": Key("a: h0/nic0", "one end of a cable: a switch, or a NIC by host and number"),
+    "b": Key("b: left", "its other end"),
+    "node_link": Key("node_link: my.json", "node-link file of networkx instead of switches and cables"),
     "k": Key("k: 4", "ports of every switch: k pods, k^3/4 hosts"),
     "oversubscription": Key("oversubscription: 1", "bandwidth below / above a switch; 2 or 2:1"),
     "leaf": Key("leaf: 1", "oversubscription of the leaves"),
@@ -49,6 +62,9 @@ KEYS = {
     "downlink": Key(f"downlink: {_LINK}", "between a NIC and its leaf"),
     "uplink": Key("uplink: {latency: 1 us}", "between leaf and spine; its bandwidth follows from those below"),
     "core_link": Key("core_link: {latency: 1 us}", "between spine and core; its bandwidth follows from those below"),
+    "grid_link": Key(f"grid_link: {_LINKS}", "between neighbours in a torus"),
+    "group_link": Key(f"group_link: {_LINK}", "between leaf and spine of a group"),
+    "global_link": Key(f"global_link: {_LINKS}", "between any two groups"),
     "bandwidth": Key("bandwidth: 100 Gbit/s", "line rate of one link, one direction"),
     "latency": Key("latency: 1 us", "of one link"),
     "efficiency": Key("efficiency: 0.74", "share of the line rate that flows get; 1 if left out"),
@@ -86,10 +102,12 @@ def json_schema() -> dict[str, Any]:
         for one in (section, *section.get("anyOf", ())):
             for key, about in one.get("properties", {}).items():
                 about.pop("title", None)
-                about["description"] = KEYS[key].meaning
+                if key in KEYS:  # a kind that was added elsewhere has keys of its own
+                    about["description"] = KEYS[key].meaning
     reduction = made["$defs"]["Costs"]["properties"]["reduction"]
     reduction["anyOf"] = [{"const": "line-rate"} if one == {"type": "null"} else one for one in reduction["anyOf"]]
-    host = made["properties"]["host"]
-    name = {"type": "string", "minLength": 1}
-    made["properties"]["host"] = {"description": host.pop("description"), "anyOf": [name, host]}
+    for section in (made, made["$defs"]["HostGroup"]):
+        host = section["properties"]["host"]
+        name = {"type": "string", "minLength": 1}
+        section["properties"]["host"] = {"description": host.pop("description"), "anyOf": [name, host]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

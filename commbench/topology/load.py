@@ -59,17 +59,29 @@ def _checked(file: "Document", path: Path) -> "TopologyFile":
     from commbench.topology.schema import TopologyFile
 
     data, lost = dict(file.data), ""
-    if isinstance(data.get("host"), str):
-        try:
-            named = _host_file(data["host"], path.parent)
-        except TopologyError as error:
-            lost = str(error)  # told beside what else is wrong
-        else:
-            data["host"] = _checked(*named).host
     try:
-        return TopologyFile.model_validate(data)
+        data["host"] = _resolved(data["host"], path.parent)
+    except KeyError:  # told as any other that is missing
+        pass
+    except TopologyError as error:
+        lost = str(error)  # told beside what else is wrong
+    try:
+        return TopologyFile.model_validate(data, context=path.parent)
     except ValidationError as error:
         raise TopologyError(explained(error, file, lost)) from None
+
+
+def _resolved(host: object, base: Path) -> object:
+    """A host section whose names of other files, at its own place or in groups, are replaced by theirs."""
+    if isinstance(host, str):
+        return _checked(*_host_file(host, base)).host
+    if isinstance(host, dict) and isinstance(host.get("groups"), list):
+        groups = [
+            {**group, "host": _resolved(group["host"], base)} if isinstance(group, dict) and "host" in group else group
+            for group in host["groups"]
+        ]
+        return {**host, "groups": groups}
+    return host
 
 
 def _host_file(name: str, base: Path) -> "tuple[Document, Path]":

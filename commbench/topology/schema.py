@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from commbench.errors import TopologyError
-from commbench.topology import fabrics, hosts
+from commbench.topology import dragonfly, fabrics, hosts, torus, user_graph
 from commbench.topology.devices import matching_devices
 from commbench.topology.kinds import FABRIC_KINDS, FabricKind, when_known
 from commbench.topology.sections import (
@@ -15,6 +15,7 @@ from commbench.topology.sections import (
     BundleSection,
     Duration,
     Gpus,
+    Hosts,
     LinkSection,
     MaybeNics,
     Nics,
@@ -23,6 +24,7 @@ from commbench.topology.sections import (
     Section,
     Sockets,
     Text,
+    Trays,
 )
 from commbench.units import PS_PER_S
 
@@ -32,14 +34,17 @@ __all__ = [
     "GpuHost",
     "HostSection",
     "MeshHost",
+    "MixedHosts",
+    "NvlinkRack",
     "NvswitchHost",
+    "OneHost",
     "PcieHost",
     "PlainHost",
     "SharedMemoryHost",
     "TopologyFile",
 ]
 
-SHIPPED = (fabrics,)
+SHIPPED = (fabrics, torus, dragonfly, user_graph)
 """Modules whose kinds of fabric are registered by being imported here."""
 
 
@@ -129,7 +134,37 @@ class CubeMeshHost(GpuHost):
         super().check()
 
 
-HostSection = PlainHost | SharedMemoryHost | PcieHost | NvswitchHost | MeshHost | CubeMeshHost
+class NvlinkRack(GpuHost):
+    """``wiring: nvlink-rack``: ``trays`` hosts whose GPUs share one NVLink domain; all other counts are one tray's."""
+
+    wiring: Literal["nvlink-rack"]
+    trays: Trays
+    nvlink: BundleSection
+
+
+OneHost = PlainHost | SharedMemoryHost | PcieHost | NvswitchHost | NvlinkRack | MeshHost | CubeMeshHost
+
+
+class HostGroup(Section):
+    """Some hosts of one make."""
+
+    hosts: Hosts
+    host: Annotated[OneHost, Field(discriminator="wiring")]
+
+
+class MixedHosts(Section):
+    """``wiring: mixed``: hosts of different makes in one fabric, group by group."""
+
+    wiring: Literal["mixed"]
+    groups: Annotated[list[HostGroup], Field(min_length=1, max_length=64)]
+
+    @property
+    def nics(self) -> int:
+        """NICs of a host, of the group that has the fewest."""
+        return min(getattr(group.host, "nics", 0) for group in self.groups)
+
+
+HostSection = OneHost | MixedHosts
 
 
 class Costs(Section):

@@ -50,6 +50,7 @@ __all__ = [
     "Sockets",
     "Switches",
     "Text",
+    "Trays",
     "Unknown",
     "quantities",
     "with_unit",
@@ -189,6 +190,7 @@ Nics = Annotated[int, Field(ge=1, le=64)]
 MaybeNics = Annotated[int, Field(ge=0, le=64)]
 Gpus = Annotated[int, Field(ge=1, le=576)]
 PcieSwitches = Annotated[int, Field(ge=0, le=576)]
+Trays = Annotated[int, Field(ge=1, le=64)]
 Sockets = Annotated[int, Field(ge=1, le=64)]
 Ranks = Annotated[int, Field(ge=1, le=4096)]
 Links = Annotated[int, Field(ge=1, le=1024)]
@@ -255,5 +257,12 @@ def quantities(section: Section, path: str = "") -> Iterator[tuple[str, Quantity
         value, here = getattr(section, key), f"{path}.{key}" if path else key
         if isinstance(value, Amount):
             yield here, value.quantity
-        elif isinstance(value, Section):
-            yield from quantities(value, here)
+            continue
+        for each, place in [(value, here)] if isinstance(value, Section) else _listed(value, here):
+            yield from quantities(each, place)
+
+
+def _listed(value: object, path: str) -> list[tuple[Section, str]]:
+    """The sections of a list, with their paths."""
+    rows = enumerate(value) if isinstance(value, list) else ()
+    return [(one, f"{path}.{i}") for i, one in rows if isinstance(one, Section)]

@@ -23,6 +23,7 @@ from commbench.collectives.summary import busiest_share
 from commbench.collectives.verify import verify
 from commbench.errors import InputError, ScheduleError
 from commbench.sim.collective import simulate_collective
+from commbench.sim.crossover import crossover
 from commbench.topology.load import load_fabric
 
 WORLDS = range(1, 18)

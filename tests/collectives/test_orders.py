@@ -118,10 +118,10 @@ def test_mesh_paths_use_every_link_once(n: int) -> None:
 
 def test_a_cube_mesh_has_three_rings_each_way() -> None:
     topology = load_fabric("dgx-v100")
-    rings = direct_ways(topology, topology.ranks)
+    rings = direct_ways(topology, np.arange(8))
     assert len(rings) == 6
     assert {ring[:1] + ring[:0:-1] for ring in rings} == set(rings)
-    assert direct_ways(load_fabric("star-8"), load_fabric("star-8").ranks) == ()
+    assert direct_ways(load_fabric("star-8"), np.arange(8)) == ()
 
 
 def test_channels_use_every_direct_link() -> None:

@@ -11,7 +11,7 @@ import yaml
 from commbench.emulate.plan import TestbedPlan, plan_testbed
 from commbench.emulate.tables import equal_cost, single_path
 from commbench.routing.router import Router
-from commbench.topology.build import build_topology
+from commbench.topology.build import build_fabric
 from commbench.topology.fabric import Fabric
 from commbench.topology.schema import TopologyFile
 
@@ -49,7 +49,7 @@ FAT_TREE = {"kind": "fat-tree", "k": 4, "oversubscription": {"leaf": 1.0, "spine
 
 
 def topology_of(fabric: dict[str, Any], **given: Any) -> Fabric:
-    return build_topology(TopologyFile.model_validate(document(fabric, **given)), "a test")
+    return build_fabric(TopologyFile.model_validate(document(fabric, **given)), "a test")
 
 
 def plan_of(fabric: dict[str, Any], *, ecmp: bool = False, num_background: int = 0, **given: Any) -> TestbedPlan:

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commbench.emulate.plan import MOST_CLASSES, TestbedPlan, plan_testbed, scaled
+from commbench.emulate.plan import MOST_CLASSES, TestbedPlan, plan_testbed, require_plain, scaled
 from commbench.emulate.tables import equal_cost, single_path
 from commbench.errors import InputError
 from commbench.routing.router import Router
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
 from tests.emulate.fabrics import FAT_TREE, MBIT, leaf_spine, plan_of, topology_of
+from tests.topology.test_kinds import KINDS, made
 
 STAR = {"kind": "star", "hosts": 3}
 
@@ -170,3 +171,8 @@ class BySource:
 def test_routing_by_source_is_refused() -> None:
     with pytest.raises(InputError, match=r"leaves leaf0 by spine0 or by spine1, depending on where it comes from"):
         single_path(topology_of(leaf_spine(4, spines=2)), BySource)
+
+
+def test_links_side_by_side_are_refused() -> None:
+    with pytest.raises(InputError, match=r"links side by side .* cannot be emulated; give one"):
+        require_plain(made(*KINDS["bundles"]))

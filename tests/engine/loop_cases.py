@@ -5,12 +5,13 @@ from functools import cache
 
 from tests.sim.engine_cases import LoopCase
 
+from commbench.cluster import place
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm
 from commbench.engine.setting import Processors, Setting
 from commbench.lowering.expand import expand_rounds
 from commbench.routing.router import Router
-from commbench.sim.placing import paths_of, place, processors_of, triples_of
+from commbench.sim.placing import paths_of, processors_of, triples_of
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
 

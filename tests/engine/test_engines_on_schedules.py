@@ -9,13 +9,13 @@ from functools import cache
 
 import pytest
 
+from commbench.cluster import make_cluster
 from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.registry import build
 from commbench.engine.setting import Processors, Setting
 from commbench.errors import InputError
 from commbench.lowering.expand import expand_schedule
-from commbench.routing.router import Router
-from commbench.sim.placing import paths_of, place, processors_of, switches_of, triples_of
+from commbench.sim.placing import paths_with_switches, processors_of, switches_of, triples_of
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
 from tests.contracts.worlds import ALGORITHM_LIST
@@ -61,10 +61,10 @@ def case(algorithm: Algorithm, request: Request, topology: Fabric, routing: str 
         element_bytes=request.element_bytes,
         reduction_ps_per_byte=topology.costs.reduction_ps_per_byte or 0.25,
     )
-    names = tuple(topology.ranks[i] for i in place(topology, request.num_ranks, placement, 5).tolist())
-    ends = (*names, *switches_of(topology, names, schedule.num_switches))
-    paths = paths_of(*triples_of(program), Router(topology, routing, 5), ends)
-    return program, Setting(paths, Processors() if schedule.num_switches else processors_of(topology, names))
+    cluster = make_cluster(topology, num_ranks=request.num_ranks, placement=placement, routing=routing, seed=5)
+    paths = paths_with_switches(*triples_of(program), cluster, switches_of(cluster, schedule.num_switches))
+    processors = Processors() if schedule.num_switches else processors_of(topology, cluster.placed)
+    return program, Setting(paths, processors)
 
 
 def try_all(algorithm: Algorithm, worlds: dict[str, tuple[int, ...]], seen: Counter[str]) -> None:

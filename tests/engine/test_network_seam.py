@@ -17,7 +17,7 @@ from commbench.network.base import NetworkModel, Wiring
 from commbench.network.fluid import FluidNetwork
 from commbench.network.models import NETWORKS, get_network
 from commbench.program.flat import TRANSFER
-from commbench.sim.collective import simulate
+from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 from tests.engine import engine_cases as cases
 from tests.engine.store_and_forward import MODEL
@@ -62,13 +62,13 @@ def test_a_model_is_named_and_gets_the_links_latencies(monkeypatch: pytest.Monke
 
     fabric = load_fabric("star-8")
     monkeypatch.setitem(NETWORKS, "mine", NetworkModel("mine", make, NETWORKS["fluid"].kernel))
-    record = simulate(fabric, "all-reduce", "ring", 8192, engine="reference", network="mine").record
-    assert (record.network, record.time_s) == ("mine", simulate(fabric, "all-reduce", "ring", 8192).record.time_s)
+    record = simulate_collective(fabric, "all-reduce", "ring", 8192, engine="reference", network="mine").record
+    assert (record.network, record.time_s) == ("mine", simulate_collective(fabric, "all-reduce", "ring", 8192).record.time_s)
     assert np.array_equal(given_to[0].latencies_ps, fabric.latencies_ps)
     assert len(given_to[0].buffers_bytes) == 0
     for detail in ("folded", "collective"):
         with pytest.raises(InputError, match="--network mine simulates every transfer: give --detail transfer"):
-            simulate(fabric, "all-reduce", "ring", 8192, network="mine", detail=detail, keep_trace=False)
+            simulate_collective(fabric, "all-reduce", "ring", 8192, network="mine", detail=detail, keep_trace=False)
 
 
 def test_an_unknown_model_is_refused_with_a_list() -> None:

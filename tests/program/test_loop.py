@@ -85,7 +85,8 @@ def test_three_ways_to_one_trace(algorithm, channels: int) -> None:
     for n, num_elements, overhead_ps in ((2, 64, 0), (3, 1000, 7000), (5, 1201, 0), (8, 8 * 240, 7000), (9, 4001, 900)):
         loop, flat = both_forms(algorithm, Request(num_ranks=n, channels=channels), num_elements)
         topology = star(n, bandwidth=1e9, latency_ps=3000)
-        setting = Setting(paths_of(*triples_of(loop), Router(topology), topology.ranks), Processors(overhead_ps))
+        paths = paths_of(*triples_of(loop), Router(topology), np.arange(topology.num_ranks))
+        setting = Setting(paths, Processors(overhead_ps))
         program, whole = cases.unrolled(loop, setting)
         same(program, flat)
         expected = cases.outcome(reference.run, flat, whole)

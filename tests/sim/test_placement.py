@@ -3,16 +3,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from commbench.cluster import place
 from commbench.errors import InputError
-from commbench.routing.router import Router
 from commbench.sim.collective import simulate_collective
-from commbench.topology.build import build_tree
 from commbench.topology.load import load_fabric
-from tests.topology.trees import document
 
 TWO_HOSTS = load_fabric("dgx-h100-x2")  # of eight GPUs each
 
@@ -154,22 +150,3 @@ def test_links_are_counted_only_if_asked_for_and_where_routes_stay() -> None:
         TWO_HOSTS, "all-reduce", "ring", 2**20, links=True, scenario=Scenario(jitter=0.2, seed=1), keep_trace=False
     ).record
     assert jittered.links[0]["bytes"] == pytest.approx(2 * 15 * 2**16, rel=0.2)
-
-
-@pytest.mark.parametrize(
-    "fabric",
-    [
-        {"kind": "star", "hosts": 3},
-        {"kind": "leaf-spine", "hosts": 6, "hosts_per_leaf": 2, "spines": 3, "oversubscription": 1},
-        {"kind": "fat-tree", "k": 4, "oversubscription": {"leaf": 1, "spine": 1}},
-    ],
-)
-@pytest.mark.parametrize("nics", [1, 2])
-def test_the_links_of_a_tree_have_the_names_of_its_graph(fabric: dict[str, object], nics: int) -> None:
-    tree = build_tree(document(fabric, nics), "here")
-    assert isinstance(tree, Tree)
-    links = tree.topology().links
-    assert [tree.link_ends(link.index) for link in links] == [(link.src, link.dst) for link in links]
-    first, own = Router(tree).routes(0, 1)
-    assert np.all(own < len(links))
-    assert first[-1] == len(own)

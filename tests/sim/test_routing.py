@@ -2,13 +2,16 @@
 """Which way flows go, and what it does to their times: ECMP and its collisions, d-mod-k, rail-aware, errors."""
 
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from commbench.errors import RoutingError
 from commbench.program.operations import ProgramBuilder
 from commbench.routing.policies import POLICIES
 from commbench.routing.router import Router
+from commbench.routing.routes import route_latencies_ps
 from commbench.sim.collective import simulate_collective
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
@@ -89,9 +92,8 @@ def test_below_one_leaf_nothing_goes_up() -> None:
 
 
 def test_latency_of_a_route() -> None:
-    router = Router(EIGHT, "d-mod-k")
-    assert router.latency_ps(router.route(0, 4)) == 4 * US
-    assert router.latency_ps(router.route(0, 1)) == 2 * US
+    latencies = route_latencies_ps(EIGHT, *Router(EIGHT, "d-mod-k").routes([0, 0], [4, 1]))
+    assert latencies.tolist() == [4 * US, 2 * US]
 
 
 def test_rail_aware_takes_nvlink_to_the_right_rail() -> None:
@@ -153,9 +155,8 @@ def test_an_unknown_policy() -> None:
 
 
 def test_no_nic_no_route() -> None:
-    without = Fabric(
-        name="bare", nodes=EIGHT.nodes, links=EIGHT.links, ranks=EIGHT.ranks, routing="d-mod-k", nics_of={}
-    )
+    bare = np.zeros(EIGHT.num_ranks + 1, np.int64)
+    without = replace(EIGHT, name="bare", nics_first=bare, nics=np.zeros(0, np.int32))
     with pytest.raises(RoutingError, match="topology bare, routing d-mod-k: no route from h0/cpu0 to h4/cpu0: "):
         Router(without).route(0, 4)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from commbench.errors import TopologyError
-from commbench.topology import Fabric, Link, LinkKind, Node, NodeKind, load_fabric
+from commbench.topology import Link, LinkKind, Node, NodeKind, fabric_of, load_fabric
 
 ErrorOf = Callable[[str, str, str], str]
 SHIPPED = Path(__file__).resolve().parents[2] / "topologies"
@@ -95,8 +95,8 @@ UNITS += "TB/s, KiB/s, MiB/s, GiB/s, TiB/s), for example '100 Gbit/s'"
             "fat-tree-k4",
             "kind: fat-tree",
             "kind: fat-bush",
-            "x.yaml: line 18: fabric.kind: 'fat-bush': must be one of 'none', 'star', 'leaf-spine', "
-            "'fat-tree', 'three-tier', 'rail-optimized', 'rail-three-tier', 'rail-only'",
+            "x.yaml: line 18: fabric.kind: 'fat-bush': must be one of 'dragonfly+', 'none', 'star', 'leaf-spine', "
+            "'fat-tree', 'three-tier', 'rail-optimized', 'rail-three-tier', 'rail-only', 'torus', 'graph'",
         ),
         (
             "fat-tree-k4",
@@ -286,7 +286,7 @@ def test_disconnected_graph_is_refused() -> None:
     ends = [(0, 1), (1, 0), (2, 3), (3, 2)]
     links = tuple(Link(i, f"h{a}/gpu0", f"h{b}/gpu0", LinkKind.NVLINK, 1e9, 0) for i, (a, b) in enumerate(ends))
     with pytest.raises(TopologyError) as caught:
-        Fabric("islands", nodes, links, tuple(node.name for node in nodes), "d-mod-k")
+        fabric_of("islands", nodes, links, [node.name for node in nodes], "d-mod-k")
     assert str(caught.value) == "topology islands: the graph is not connected: no path leads from h0/gpu0 to h2/gpu0"
 
 
@@ -294,4 +294,4 @@ def test_a_graph_that_leads_only_one_way_is_refused() -> None:
     nodes = tuple(Node(f"h{h}/gpu0", NodeKind.GPU, h, 0) for h in range(2))
     links = (Link(0, "h1/gpu0", "h0/gpu0", LinkKind.NVLINK, 1e9, 0),)
     with pytest.raises(TopologyError, match="no path leads from h0/gpu0 to h1/gpu0"):
-        Fabric("one way", nodes, links, tuple(node.name for node in nodes), "d-mod-k")
+        fabric_of("one way", nodes, links, [node.name for node in nodes], "d-mod-k")

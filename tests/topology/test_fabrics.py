@@ -2,6 +2,7 @@
 """Fabrics: node and link counts, degrees and bandwidths as formulas of the parameters."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import networkx as nx
@@ -9,23 +10,24 @@ import pytest
 
 from commbench.errors import TopologyError
 from commbench.topology import tiers
+from commbench.topology.cabling import Cabling, copies
+from commbench.topology.clos import clos
 from commbench.topology.fabric import Fabric
-from commbench.topology.fabrics import clos, num_nics, rail_only, single
 from commbench.topology.hosts import plain_host, shared_memory_host
-from commbench.topology.model import EndpointCosts, LinkKind, NodeKind
-from commbench.topology.parts import Parts, Wire, assemble
-from commbench.topology.tiers import Pods, k_ary, star, three_tier
+from commbench.topology.model import LinkKind, NodeKind
+from commbench.topology.parts import Wire
+from commbench.topology.tiers import Pods, Tier, k_ary, star, three_tier
 
 BUS, DOWN = Wire(12.5e9, 0), Wire(12.5e9, 1_000_000)
 UP_PS, CORE_PS = 2_000_000, 3_000_000
 
 
-def plain(hosts: int, nics: int = 1) -> list[Parts]:
-    return [plain_host(h, nics=nics, bus=BUS) for h in range(hosts)]
+def plain(hosts: int, nics: int = 1) -> Cabling:
+    return Cabling([copies(plain_host(0, nics=nics, bus=BUS), hosts)])
 
 
-def topology(parts: Parts) -> Fabric:
-    return assemble(parts, name="made", routing="d-mod-k", costs=EndpointCosts())
+def tree(net: Cabling, shape: Sequence[Tier], *, rails: bool = False) -> Fabric:
+    return net.fabric(stages=clos(net, shape, rails=rails), name="made", routing="d-mod-k")
 
 
 def count(made: Fabric, kind: NodeKind) -> int:
@@ -47,7 +49,7 @@ def above(made: Fabric, name: str, kind: NodeKind) -> list[str]:
 
 @pytest.mark.parametrize(("hosts", "nics"), [(1, 1), (8, 1), (5, 2)])
 def test_star(hosts: int, nics: int) -> None:
-    made = topology(clos(plain(hosts, nics), star(hosts, downlink=DOWN)))
+    made = tree(plain(hosts, nics), star(hosts, downlink=DOWN))
     assert len(made.nodes) == hosts * (1 + nics) + 1
     assert len(made.links) == 2 * hosts * nics + 2 * hosts * nics  # buses, then downlinks
     assert made.graph.in_degree("leaf0") == hosts * nics
@@ -65,8 +67,7 @@ def test_star(hosts: int, nics: int) -> None:
     ],
 )
 def test_leaf_spine(hosts: int, per_leaf: int, spines: int, nics: int, ratio: float) -> None:
-    made = topology(
-        leaf_spine(
+    made = leaf_spine(
             plain(hosts, nics),
             hosts_per_leaf=per_leaf,
             spines=spines,
@@ -74,7 +75,6 @@ def test_leaf_spine(hosts: int, per_leaf: int, spines: int, nics: int, ratio: fl
             downlink=DOWN,
             uplink_latency_ps=UP_PS,
         )
-    )
     leaves = hosts // per_leaf
     assert (count(made, NodeKind.LEAF), count(made, NodeKind.SPINE)) == (leaves, spines)
     assert len(made.nodes) == hosts * (1 + nics) + leaves + spines
@@ -91,8 +91,7 @@ def test_leaf_spine(hosts: int, per_leaf: int, spines: int, nics: int, ratio: fl
 
 def test_spines_are_listed_in_index_order() -> None:
     """d-mod-k takes spine number (destination mod spines) by its place in the list."""
-    made = topology(
-        leaf_spine(
+    made = leaf_spine(
             plain(24),
             hosts_per_leaf=12,
             spines=12,
@@ -100,14 +99,13 @@ def test_spines_are_listed_in_index_order() -> None:
             downlink=DOWN,
             uplink_latency_ps=UP_PS,
         )
-    )
     for leaf in ("leaf0", "leaf1"):
         assert above(made, leaf, NodeKind.SPINE) == [f"spine{i}" for i in range(12)]
 
 
 @pytest.mark.parametrize("k", [2, 4, 6, 8])
 def test_fat_tree_counts_of_al_fares(k: int) -> None:
-    made = topology(make_fat_tree(k))
+    made = make_fat_tree(k)
     hosts = k**3 // 4
     assert made.num_ranks == hosts
     assert count(made, NodeKind.LEAF) == count(made, NodeKind.SPINE) == k * k // 2
@@ -119,7 +117,7 @@ def test_fat_tree_counts_of_al_fares(k: int) -> None:
 
 
 def test_fat_tree_core_reaches_every_pod_once() -> None:
-    made = topology(make_fat_tree(6))
+    made = make_fat_tree(6)
     for core in made.of_kind(NodeKind.CORE):
         pods = sorted((made.by_name[name].index or 0) // 3 for name in made.graph.successors(core.name))
         assert pods == list(range(6))
@@ -127,25 +125,25 @@ def test_fat_tree_core_reaches_every_pod_once() -> None:
 
 
 def test_fat_tree_hosts_of_one_leaf_one_pod_and_two_pods_are_2_4_and_6_links_apart() -> None:
-    made = topology(make_fat_tree(4))
+    made = make_fat_tree(4)
     nics = [nx.shortest_path_length(made.graph, "h0/nic0", f"h{h}/nic0") for h in (1, 2, 3, 4, 15)]
     assert nics == [2, 4, 4, 6, 6]
 
 
 @pytest.mark.parametrize(("leaf", "spine", "nics"), [(1, 1, 1), (2, 1, 1), (3, 4, 2)])
 def test_fat_tree_oversubscription(leaf: float, spine: float, nics: int) -> None:
-    made = topology(make_fat_tree(4, leaf, spine, nics))
+    made = make_fat_tree(4, leaf, spine, nics)
     total = 16 * nics * DOWN.bandwidth
     assert sum(tier(made, NodeKind.NIC, NodeKind.LEAF)) == total
     assert sum(tier(made, NodeKind.LEAF, NodeKind.SPINE)) == pytest.approx(total / leaf, rel=1e-12)
     assert sum(tier(made, NodeKind.SPINE, NodeKind.CORE)) == pytest.approx(total / leaf / spine, rel=1e-12)
 
 
-def make_fat_tree(k: int, leaf: float = 1, spine: float = 1, nics: int = 1) -> Parts:
+def make_fat_tree(k: int, leaf: float = 1, spine: float = 1, nics: int = 1) -> Fabric:
     return make_three_tier(k * k_ary(k).hosts, k_ary(k), leaf, spine, nics)
 
 
-def make_three_tier(hosts: int, pods: Pods, leaf: float = 1, spine: float = 1, nics: int = 1) -> Parts:
+def make_three_tier(hosts: int, pods: Pods, leaf: float = 1, spine: float = 1, nics: int = 1) -> Fabric:
     tiers = three_tier(
         hosts,
         nics,
@@ -156,7 +154,7 @@ def make_three_tier(hosts: int, pods: Pods, leaf: float = 1, spine: float = 1, n
         uplink_latency_ps=UP_PS,
         core_latency_ps=CORE_PS,
     )
-    return clos(plain(hosts, nics), tiers)
+    return tree(plain(hosts, nics), tiers)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +168,7 @@ def make_three_tier(hosts: int, pods: Pods, leaf: float = 1, spine: float = 1, n
 )
 def test_three_tier(pods: Pods, num_pods: int, leaf: float, spine: float, nics: int) -> None:
     hosts = num_pods * pods.hosts
-    made = topology(make_three_tier(hosts, pods, leaf, spine, nics))
+    made = make_three_tier(hosts, pods, leaf, spine, nics)
     leaves, spines = num_pods * pods.leaves_per_pod, num_pods * pods.spines_per_pod
     plane = pods.cores // pods.spines_per_pod
     assert [count(made, kind) for kind in (NodeKind.LEAF, NodeKind.SPINE, NodeKind.CORE)] == [
@@ -192,7 +190,7 @@ def test_three_tier(pods: Pods, num_pods: int, leaf: float, spine: float, nics: 
 
 
 def test_fat_tree_latency_of_each_tier() -> None:
-    made = topology(make_fat_tree(4))
+    made = make_fat_tree(4)
     kind = {node.name: node.kind for node in made.nodes}
     assert {x.latency_ps for x in made.links if kind[x.dst] is NodeKind.CORE} == {CORE_PS}
     assert {x.latency_ps for x in made.links if (kind[x.src], kind[x.dst]) == (NodeKind.LEAF, NodeKind.SPINE)} == {
@@ -213,8 +211,7 @@ def test_rail_optimized(hosts: int, per_leaf: int, spines: int, nics: int, ratio
         downlink=DOWN,
         uplink_latency_ps=UP_PS,
     )
-    parts = clos(plain(hosts, nics), shape, rails=True)
-    made, leaves = topology(parts), hosts // per_leaf * nics
+    made, leaves = tree(plain(hosts, nics), shape, rails=True), hosts // per_leaf * nics
     assert (count(made, NodeKind.LEAF), count(made, NodeKind.SPINE)) == (leaves, spines)
     assert len(made.links) == 2 * (2 * hosts * nics + leaves * spines)
     assert {made.graph.out_degree(f"leaf{i}") for i in range(leaves)} == {per_leaf + spines}
@@ -245,7 +242,7 @@ def test_rails_in_three_tiers(per_leaf: int, units: int, pods: int, spines: int,
         core_latency_ps=CORE_PS,
         rails=True,
     )
-    made = topology(clos(plain(hosts, nics), shape, rails=True))
+    made = tree(plain(hosts, nics), shape, rails=True)
     leaves = pods * units * nics
     assert [count(made, kind) for kind in (NodeKind.LEAF, NodeKind.SPINE, NodeKind.CORE)] == [
         leaves,
@@ -253,7 +250,6 @@ def test_rails_in_three_tiers(per_leaf: int, units: int, pods: int, spines: int,
         spines * plane,
     ]
     assert len(made.links) == 2 * (2 * hosts * nics + leaves * spines + pods * spines * plane)
-    assert len(made.links) == 2 * hosts * nics + tiers.num_links(hosts * nics, shape, leaf_ports=per_leaf)
     for h in range(hosts):
         for rail in range(nics):
             leaf = f"leaf{h // per_leaf * nics + rail}"
@@ -267,7 +263,7 @@ def test_rails_in_three_tiers(per_leaf: int, units: int, pods: int, spines: int,
 
 
 def test_rail_only_leaves_meet_only_inside_hosts() -> None:
-    made = topology(rail_only(plain(8, 4), downlink=DOWN))
+    made = tree(plain(8, 4), star(8, downlink=DOWN), rails=True)
     assert (count(made, NodeKind.LEAF), count(made, NodeKind.SPINE)) == (4, 0)
     assert len(made.links) == 2 * (8 * 4 + 8 * 4)
     network = nx.Graph((x.src, x.dst) for x in made.links if x.kind is LinkKind.NETWORK)
@@ -275,17 +271,17 @@ def test_rail_only_leaves_meet_only_inside_hosts() -> None:
 
 
 def test_single_host_has_no_nic_to_go_by() -> None:
-    made = topology(single(plain(1)))
+    made = plain(1).fabric(name="made", routing="d-mod-k")
     assert made.num_ranks == 1
-    assert dict(made.nics_of) == {}
+    assert len(made.nics) == 0
 
 
-def leaf_spine(hosts: list[Parts], **shape: Any) -> Parts:
+def leaf_spine(net: Cabling, **shape: Any) -> Fabric:
     """Hosts under :func:`commbench.topology.tiers.leaf_spine`."""
-    return clos(hosts, tiers.leaf_spine(len(hosts), num_nics(hosts), **shape))
+    return tree(net, tiers.leaf_spine(net.num_hosts, net.nics_per_host, **shape))
 
 
-def one_leaf(hosts: list[Parts], per_leaf: int, spines: int = 2, ratio: float = 1.0) -> Parts:
+def one_leaf(hosts: Cabling, per_leaf: int, spines: int = 2, ratio: float = 1.0) -> Fabric:
     return leaf_spine(
         hosts,
         hosts_per_leaf=per_leaf,
@@ -321,17 +317,21 @@ def one_leaf(hosts: list[Parts], per_leaf: int, spines: int = 2, ratio: float = 
         (lambda: make_three_tier(6, Pods(2, 3, 2, 0)), "fabric.cores: 0 must be above zero"),
         (lambda: make_fat_tree(4, spine=-1), "fabric.oversubscription.spine: -1 must be above zero"),
         (
-            lambda: clos(plain(3), star(4, downlink=DOWN)),
+            lambda: tree(plain(3), star(4, downlink=DOWN)),
             "fabric.hosts: 3 are not the hosts that the tiers join",
         ),
         (lambda: make_fat_tree(4, leaf=0), "fabric.oversubscription.leaf: 0 must be above zero"),
-        (lambda: single(plain(2)), "fabric.kind: 'none' joins nothing, so it takes one host, not 2"),
         (
-            lambda: clos([shared_memory_host(0, ranks=2, rank_link=BUS, memory=BUS)], star(1, downlink=DOWN)),
+            lambda: tree(
+                Cabling([copies(shared_memory_host(0, ranks=2, rank_link=BUS, memory=BUS), 1)]), star(1, downlink=DOWN)
+            ),
             "host.nics: 0 in every host; a fabric joins hosts by their NICs, so 1 or more",
         ),
         (
-            lambda: clos([*plain(1, 1), plain_host(1, nics=2, bus=BUS)], star(2, downlink=DOWN)),
+            lambda: tree(
+                Cabling([copies(plain_host(0, nics=n, bus=BUS), 1, first=n - 1) for n in (1, 2)]),
+                star(2, downlink=DOWN),
+            ),
             "host.nics: [1, 2] differ; a fabric needs as many NICs in every host",
         ),
     ],

@@ -8,7 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from commbench.topology.build import build_tree
+from commbench.topology.build import build_fabric
+from commbench.topology.fabric import Fabric
 from commbench.topology.schema import TopologyFile
 
 SMALL = st.integers(1, 4)
@@ -74,8 +75,7 @@ def fabrics(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def trees(draw: st.DrawFn) -> Tree:
-    """A tree of 1 to 64 hosts of one to three NICs; its ``topology()`` is the graph of the same document."""
-    made = build_tree(document(draw(fabrics()), nics=draw(st.integers(1, 3))), "a test")
-    assert made is not None
-    return made
+def trees(draw: st.DrawFn) -> Fabric:
+    """A tree of 1 to 64 hosts of one to three NICs, in one plane or several."""
+    planes = {"planes": draw(st.sampled_from([1, 1, 2, 3]))}
+    return build_fabric(document(draw(fabrics()) | planes, nics=draw(st.integers(1, 3))), "a test")

@@ -3,6 +3,9 @@
 
 from typing import Any
 
+from commbench.cluster import make_cluster
+from commbench.libraries.ideal import Ideal
+from commbench.topology.devices import Device
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
 from commbench.training.simulate import StepSimulation, simulate_step
@@ -54,9 +57,15 @@ def plan(model: Transformer = TINY, **changes: Any) -> StepPlan:
     return StepPlan(model=model, run=run, degrees=Degrees(**sizes), schedule=schedule, **(given | changes))
 
 
+RINGS = Ideal(
+    algorithms={**dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), "ring"), "all-to-all": "direct"},
+    channels=None,
+)
+
+
 def simulate(step: StepPlan, fabric: Fabric | str = "dgx-h100-x2", **options: Any) -> StepSimulation:
     """The step on a fabric, given as a name or as itself."""
     found = load_fabric(fabric) if isinstance(fabric, str) else fabric
     where = {key: options.pop(key) for key in ("placement", "routing", "seed") if key in options}
-    cluster = make_cluster(found, step.degrees.num_ranks, **where)
+    cluster = make_cluster(found, num_ranks=step.degrees.num_ranks, **where)
     return simulate_step(step, cluster, options.pop("library", RINGS), **options)

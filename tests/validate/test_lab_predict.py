@@ -12,7 +12,7 @@ from commbench.errors import InputError
 from commbench.libraries.gloo import GLOO_TCP
 from commbench.lowering.expand import expand_schedule
 from commbench.lowering.transport import Conveyed, Way
-from commbench.network.transport import GLOO_TCP, Transport
+from commbench.network.transport import Transport
 from commbench.program.flat import TRANSFER, FlatProgram, together
 from commbench.results.records import Measured
 from commbench.routing.router import Router

@@ -55,7 +55,8 @@ def _both(fabric: Topology | Tree, repeats: int) -> Engines:
 
 
 def _simulated(fabric: Topology | Tree, engine: str) -> Simulated:
-    return simulate_collective(fabric, "all-reduce", "ring", SIZE_BYTES, engine=engine, detail="transfer", keep_trace=False).record
+    options = {"engine": engine, "detail": "transfer"}
+    return simulate_collective(fabric, "all-reduce", "ring", SIZE_BYTES, keep_trace=False, **options).record
 
 
 def _bare_timeouts(count: int) -> None:

@@ -2,8 +2,8 @@
 """The one door: run a program on a cluster, as a library has it go.
 
 Lowering makes tasks of operations, once cluster and library are known, and an engine runs them. In *transfer* detail
-every message is a task (a ring's rounds may stay one round, and *folded* detail leaves out what must come out the same);
-in *collective* detail every communication is one aggregate flow, an estimate.
+every message is a task (a ring's rounds may stay one round; *folded* detail leaves out what must come out the same); in
+*collective* detail every communication is one aggregate flow, an estimate.
 """
 
 from collections.abc import Collection

@@ -156,7 +156,11 @@ def test_the_engines_know_neither_who_decides_nor_the_door() -> None:
         ("sim/s.py", "if 0:\n    from torch import distributed", "sim/s.py:2: torch only in live"),
         ("program/p.py", "import simpy", "program/p.py:1: simpy only in sim"),
         ("sim/s.py", "from commbench.cli.main import main", "sim/s.py:1: sim imports cli, which nobody may"),
-        ("__init__.py", "from commbench.sim import collective", "__init__.py:1: commbench itself imports sim.collective"),
+        (
+            "__init__.py",
+            "from commbench.sim import collective",
+            "__init__.py:1: commbench itself imports sim.collective",
+        ),
         ("gadgets/g.py", "import commbench.units", "gadgets/g.py:1: room gadgets has no rule in this test"),
     ],
 )

@@ -46,7 +46,8 @@ class Perturbation:
         """All changes, for the ranks of a program, in order of time; of one instant in the order of the script."""
         by = program.represented_by
         slow = [
-            Change(at_ps, What.SPEED, rank if by is None else int(by[rank]), factor) for at_ps, rank, factor in self.slow
+            Change(at_ps, What.SPEED, rank if by is None else int(by[rank]), factor)
+            for at_ps, rank, factor in self.slow
         ]
         return sorted([*slow, *self.links], key=lambda change: change.time_ps)
 

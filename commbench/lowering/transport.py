@@ -91,7 +91,9 @@ def apply_transport(
     return result
 
 
-def _credit(program: FlatProgram, trace: Trace, paths: Paths, over: Connections, last_packets: dict[int, int]) -> IntArray:
+def _credit(
+    program: FlatProgram, trace: Trace, paths: Paths, over: Connections, last_packets: dict[int, int]
+) -> IntArray:
     """Of every flow, the bytes that it need not wait for; by the times of a simulation.
 
     That is what its links have saved up (less than nothing where the flow before has debts) and its last packet. The

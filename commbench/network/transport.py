@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What messages cost on a network beside their payload: headers, acknowledgements, a library's own messages.
 
-A :class:`Transport` is data; :mod:`commbench.lowering.transport` applies it to a program. Bytes are those that links count,
-Ethernet headers included.
+A :class:`Transport` is data; :mod:`commbench.lowering.transport` applies it to a program. Bytes are those that links
+count, Ethernet headers included.
 """
 
 from dataclasses import dataclass
 
-__all__ = ["GLOO_TCP", "SENDS_FIRST", "Connections", "Transport"]
+__all__ = ["Connections", "Transport"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

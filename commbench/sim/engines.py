@@ -5,7 +5,7 @@ Engines: ``compiled`` (the default) and ``reference``; both give the same times 
 
 Details: ``transfer`` simulates every transfer. ``folded`` gives the same answer from less work where the program
 repeats itself or its ranks are in symmetric positions, and says what it did. ``collective`` is an estimate: one
-coupled flow for the whole collective (:mod:`commbench.sim.coupled`).
+aggregate flow for the whole collective (:mod:`commbench.lowering.aggregate`).
 """
 
 from collections.abc import Callable

@@ -2,8 +2,8 @@
 """Folding a training step as far as no time changes by it.
 
 First all ranks of a pipeline position are one. Where the groups of a communication turn out not to be in symmetric
-positions on the fabric (lowering.symmetry), the ranks that are not alike are told apart, and so on until all is even. If
-that takes too many operations, what is left uneven is an estimate: its groups advance at the pace of the slowest.
+positions on the fabric (lowering.symmetry), the ranks that are not alike are told apart, and so on until all is even.
+If that takes too many operations, what is left uneven is an estimate: its groups advance at the pace of the slowest.
 """
 
 from dataclasses import dataclass

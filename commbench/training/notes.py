@@ -72,7 +72,8 @@ def _kinds(step: Step) -> list[str]:
     program = step.program
     kinds = [""] * len(program.communications)
     moves = program.communication != NOTHING
-    for number, purpose in set(zip(program.communication[moves].tolist(), program.purpose[moves].tolist(), strict=True)):
+    pairs = zip(program.communication[moves].tolist(), program.purpose[moves].tolist(), strict=True)
+    for number, purpose in set(pairs):
         kinds[number] = program.purposes[purpose]
     return kinds
 
@@ -90,4 +91,5 @@ def _critical_ps(step: Step, ran: Result, numbers: set[int]) -> int:
     assert isinstance(ran.tasks, FlatProgram)
     lasted = ran.trace.end_ps - ran.trace.start_ps
     communication = step.program.communication
-    return sum(int(lasted[task]) for task in critical_path(ran.tasks, ran.trace.end_ps) if int(communication[task]) in numbers)
+    path = critical_path(ran.tasks, ran.trace.end_ps)
+    return sum(int(lasted[task]) for task in path if int(communication[task]) in numbers)

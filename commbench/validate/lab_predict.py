@@ -147,7 +147,8 @@ class LabRoutes:
 def _contended(done: Result, topology: Topology) -> bool:
     """Whether flows between different ends were on a link of the network at once, for a part of the time."""
     program, paths, start, end = done.tasks, done.paths, done.trace.start_ps, done.trace.end_ps
-    assert isinstance(program, FlatProgram) and paths is not None
+    assert isinstance(program, FlatProgram)
+    assert paths is not None
     network = np.array([link.kind is LinkKind.NETWORK for link in topology.links])
     moves = np.flatnonzero(program.kind == TRANSFER)
     pair = program.rank * program.num_ranks + program.peer

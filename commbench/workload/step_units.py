@@ -6,9 +6,8 @@ into classes; the ranks of one pipeline position, tensor class and data class ar
 One class of each is the folded program (a unit per pipeline position); a class per coordinate is the unfolded one.
 
 Groups (of tensor, data, ... parallelism) whose members lie in the same units are one communication: they advance
-together.
-Whether that changes any time is for the simulator to find out: it depends on the fabric (lowering.symmetry). Where it does,
-:meth:`Units.finer` tells the ranks apart that are not alike.
+together. Whether that changes any time is for the simulator to find out: it depends on the fabric (lowering.symmetry).
+Where it does, :meth:`Units.finer` tells the ranks apart that are not alike.
 """
 
 from collections.abc import Sequence

@@ -73,8 +73,8 @@ def test_groups_add_up_and_the_slowest_sets_the_pace() -> None:
 def test_groups_that_carry_different_bytes_are_joined_at_one_pace() -> None:
     """By hand: one carries 10 bytes, the other 40 on a link of its own and on the first's; both last 1 s alone.
 
-    At the pace of the first, 10 bytes/s, the second sends 40 bytes/s: its weights count four times, its own bandwidth of
-    80 bytes/s is one of 20.
+    At the pace of the first, 10 bytes/s, the second sends 40 bytes/s: its weights count four times, its own bandwidth
+    of 80 bytes/s is one of 20.
     """
     flow = together(
         GroupFlows(

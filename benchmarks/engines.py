@@ -54,7 +54,8 @@ def _both(fabric: Fabric, repeats: int) -> Engines:
 
 
 def _simulated(fabric: Fabric, engine: str) -> Simulated:
-    return simulate_collective(fabric, "all-reduce", "ring", SIZE_BYTES, engine=engine, detail="transfer", keep_trace=False).record
+    options = {"engine": engine, "detail": "transfer"}
+    return simulate_collective(fabric, "all-reduce", "ring", SIZE_BYTES, keep_trace=False, **options).record
 
 
 def _bare_timeouts(count: int) -> None:

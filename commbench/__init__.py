@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """commbench: measure, simulate and validate collective communication.
 
-The package door is narrow on purpose: import what you need from its room, for example
-``from commbench.collectives.registry import build_schedule``.
+The package door is narrow on purpose: import what you need from its room, for example ``build_schedule`` from
+``commbench.collectives.registry`` or ``simulate_collective`` from ``commbench.sim.collective``.
 :func:`frame` alone stands here: results files as a pandas DataFrame. Importing ``commbench`` loads neither torch nor
 matplotlib nor numba nor pandas.
 """

@@ -24,6 +24,7 @@ from commbench.lowering.bind import tasks_of as bound_tasks
 from commbench.lowering.choose import Choices
 from commbench.lowering.expand import expand
 from commbench.lowering.perturb import Perturbation, perturbation
+from commbench.lowering.placing import paths_of, paths_with_switches, processors_of, switches_of, triples_of
 from commbench.lowering.scenario import Scenario, disturb, explain
 from commbench.lowering.single import only_collective, require_leaf
 from commbench.lowering.single import tasks_of as single_tasks
@@ -31,7 +32,6 @@ from commbench.lowering.transport import apply_transport, with_way_back
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import Program
-from commbench.sim.placing import paths_of, paths_with_switches, processors_of, switches_of, triples_of
 
 __all__ = ["Result", "simulate"]
 

@@ -7,7 +7,7 @@ Network models: those of :mod:`commbench.network.models`.
 
 Details: ``transfer`` simulates every transfer. ``folded`` gives the same answer from less work where the program
 repeats itself or its ranks are in symmetric positions, and says what it did. ``collective`` is an estimate: one
-coupled flow for the whole collective (:mod:`commbench.sim.coupled`).
+aggregate flow for the whole collective (:mod:`commbench.lowering.aggregate`).
 """
 
 from collections.abc import Callable

@@ -20,11 +20,11 @@ from commbench.engine.setting import Change, Paths, Setting, What
 from commbench.errors import InputError
 from commbench.lowering.aggregate import AggregateFlow, aggregate, together
 from commbench.lowering.choose import Choices
+from commbench.lowering.placing import processors_of
 from commbench.lowering.symmetry import kinds_of_links, positions
 from commbench.network.maxmin import whole_weight
 from commbench.program.flat import COMPUTE, COUPLED, FlatProgram, compress
 from commbench.program.operations import NOTHING, Program
-from commbench.sim.placing import processors_of
 
 __all__ = ["Bound", "bind", "tasks_of"]
 

@@ -10,10 +10,10 @@ from commbench.errors import InputError
 from commbench.lowering.bounded import ROW_BYTES
 from commbench.lowering.choose import Chosen
 from commbench.lowering.expand import expand_rounds, expand_schedule
+from commbench.lowering.placing import shared_leaves
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import Collective, Program
-from commbench.sim.placing import shared_leaves
 
 __all__ = ["only_collective", "require_leaf", "tasks_of"]
 

@@ -14,6 +14,7 @@ beside the input gradient, the sum of its input gradient beside the weight gradi
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from commbench.errors import InputError
 from commbench.workload.cost import recomputed
 from commbench.workload.operators import NOTHING, Operator, embedding_operators, head_operators, layer_operators
 from commbench.workload.operators import Work as Cost
@@ -71,6 +72,9 @@ class End:
     layer: int
 
 
+_PLACES = {(when, side) for when in ("forward", "recompute", "backward") for side in ("before", "after")}
+_PLACES.add(("weight", "before"))
+
 Item = Work | Call | Join | Begin | End
 Picoseconds = Callable[[Cost, bool], int]
 """How long a pass of an operator lasts; the flag says whether it is an attention core."""
@@ -78,11 +82,24 @@ Picoseconds = Callable[[Cost, bool], int]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Operators and collectives of a layer, of the embedding (number -1) or of the head (number of layers)."""
+    """Operators and collectives of a layer, of the embedding (number -1) or of the head (number of layers).
+
+    Raises:
+        InputError: a collective that stands beside no operator of the layer, so that no pass would have it.
+    """
 
     number: int
     operators: tuple[Operator, ...]
     traffic: tuple[Traffic, ...]
+
+    def __post_init__(self) -> None:
+        names = [op.name for op in self.operators]
+        for one in self.traffic:
+            if one.operator not in names or (one.when, one.side) not in _PLACES:
+                raise InputError(
+                    f"{one.kind} {one.collective} ({one.when}, {one.side} {one.operator!r}) stands nowhere in layer "
+                    f"{self.number}, whose operators are {', '.join(names)}"
+                )
 
     def calls(self, when: str, operator: str, side: str, *, beside: bool = False) -> Iterator[Call]:
         """The collectives at this place."""

@@ -10,8 +10,8 @@ from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm
 from commbench.engine.setting import Processors, Setting
 from commbench.lowering.expand import expand_rounds
+from commbench.lowering.placing import paths_of, processors_of, triples_of
 from commbench.routing.router import Router
-from commbench.sim.placing import paths_of, processors_of, triples_of
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
 

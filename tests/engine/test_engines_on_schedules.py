@@ -15,7 +15,7 @@ from commbench.collectives.registry import build
 from commbench.engine.setting import Processors, Setting
 from commbench.errors import InputError
 from commbench.lowering.expand import expand_schedule
-from commbench.sim.placing import paths_with_switches, processors_of, switches_of, triples_of
+from commbench.lowering.placing import paths_with_switches, processors_of, switches_of, triples_of
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
 from tests.contracts.worlds import ALGORITHM_LIST

@@ -10,6 +10,7 @@ from commbench.collectives.registry import get_algorithm, rounds_of
 from commbench.engine.setting import CutOff, Setting
 from commbench.engine.trace import Trace
 from commbench.lowering.expand import expand_rounds
+from commbench.lowering.placing import paths_of, processors_of, triples_of
 from commbench.lowering.scenario import Disturbed, Scenario, disturb, explain
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
@@ -17,7 +18,6 @@ from commbench.program.operations import ProgramBuilder
 from commbench.routing.router import Router
 from commbench.routing.routes import Routes
 from commbench.sim import compiled, reference
-from commbench.sim.placing import paths_of, processors_of, triples_of
 from commbench.topology.fabric import Fabric
 from commbench.topology.faults import Fault, LinkFault
 from tests.programs import tasks_of

@@ -16,10 +16,10 @@ from commbench.libraries.base import Layout, Library
 from commbench.libraries.ideal import Ideal
 from commbench.lowering.aggregate import GroupFlows, aggregate, layouts_of, together
 from commbench.lowering.choose import Choices
+from commbench.lowering.placing import place, processors_of
 from commbench.lowering.symmetry import kinds_of_links, positions
 from commbench.program.operations import Collective, ProgramBuilder, Transfer
 from commbench.routing.router import Router
-from commbench.sim.placing import place, processors_of
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
 from tests.cases import US, leaf_spine, shared_link, star
@@ -73,8 +73,8 @@ def test_groups_add_up_and_the_slowest_sets_the_pace() -> None:
 def test_groups_that_carry_different_bytes_are_joined_at_one_pace() -> None:
     """By hand: one carries 10 bytes, the other 40 on a link of its own and on the first's; both last 1 s alone.
 
-    At the pace of the first, 10 bytes/s, the second sends 40 bytes/s: its weights count four times, its own bandwidth of
-    80 bytes/s is one of 20.
+    At the pace of the first, 10 bytes/s, the second sends 40 bytes/s: its weights count four times, its own bandwidth
+    of 80 bytes/s is one of 20.
     """
     flow = together(
         GroupFlows(
@@ -142,11 +142,15 @@ def channels_of(cluster: Cluster, group: Sequence[int]) -> int:
 
 
 def test_every_group_gets_the_channels_of_its_own_layout() -> None:
-    """tp 3 and dp 4 on hosts of 8: ranks 2 and 5 share a host, 8 and 11 the next; in the other groups 0, 3, 6 or 1, 4, 7
-    do. Together each goes as it would alone.
-    """
-    cluster, groups = cluster_of(HOSTS, 12), ((0, 3, 6, 9), (1, 4, 7, 10), (2, 5, 8, 11))
-    assert [channels_of(cluster, group) for group in groups] == [3, 3, 2]
+    """tp 3 and dp 4 on hosts of 8: ranks 2 and 5 share a host, 8 and 11 the next; of the others three do."""
+    cluster = cluster_of(HOSTS, 12)
+    assert [channels_of(cluster, group) for group in ((0, 3, 6, 9), (1, 4, 7, 10), (2, 5, 8, 11))] == [3, 3, 2]
+
+
+@pytest.mark.parametrize("groups", [((0, 3, 6, 9), (1, 4, 7, 10), (2, 5, 8, 11)), ((2, 10), (0, 1), (3, 11), (4, 5))])
+def test_groups_of_several_layouts_go_each_as_it_would_alone(groups: tuple[tuple[int, ...], ...]) -> None:
+    """In their order, whatever that of the layouts is."""
+    cluster = cluster_of(HOSTS)
     whole = flows_of(cluster, *groups, library=AS_THEY_SIT)
     for number, group in enumerate(groups):
         alone = flows_of(cluster, group, library=AS_THEY_SIT)
@@ -157,15 +161,6 @@ def test_every_group_gets_the_channels_of_its_own_layout() -> None:
         for column in ("chain_ps", "num_bytes", "own_bandwidth", "transfers"):
             assert getattr(whole, column)[number] == getattr(alone, column)[0], column
     assert (np.diff(whole.group) >= 0).all()
-
-
-def test_groups_of_several_layouts_keep_their_order() -> None:
-    """The group that is alone of its kind stands between two of the other."""
-    cluster, groups = cluster_of(HOSTS, 24), ((0, 1), (2, 10), (4, 5))
-    whole = flows_of(cluster, *groups)
-    assert [set(whole.link[whole.group == number]) for number in range(3)] == [
-        set(flows_of(cluster, group).link) for group in groups
-    ]
 
 
 def test_channels_go_by_where_ranks_really_sit() -> None:

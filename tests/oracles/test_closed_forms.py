@@ -273,6 +273,19 @@ def test_bad_input(options: dict, message: str) -> None:
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize("collective", ["all-gather", "reduce-scatter", "all-to-all", "barrier"])
+def test_no_ranks_are_refused_by_every_collective(collective: str) -> None:
+    """Those whose size is in blocks of ranks too."""
+    with pytest.raises(InputError, match="0 ranks on topology star: it has 4 endpoints, give 1 to that many"):
+        simulate_collective(star(4), collective, "direct", 4, num_ranks=0)
+
+
+@pytest.mark.parametrize("given", [{"slices": 4}, {"channels": 8}, {"slices": 1}])
+def test_a_schedule_has_its_own_steps_and_channels(given: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="schedule direct has its own steps and channels: give no --slices"):
+        simulate_collective(star(4), "all-reduce", direct_exchange(4), 4, **given)
+
+
 def test_a_schedule_for_another_world() -> None:
     with pytest.raises(InputError, match="schedule direct is for 3 ranks, not 4"):
         simulate_collective(star(4), "all-reduce", direct_exchange(3), 4)

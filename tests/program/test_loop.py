@@ -12,11 +12,11 @@ from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import ALGORITHMS, build
 from commbench.engine.setting import Change, Paths, Processors, Setting, What
 from commbench.lowering.expand import expand_rounds, expand_schedule
+from commbench.lowering.placing import paths_of, triples_of
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.routing.router import Router
 from commbench.sim import compiled, reference
-from commbench.sim.placing import paths_of, triples_of
 from tests.cases import star
 from tests.sim import engine_cases as cases
 

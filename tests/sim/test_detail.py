@@ -76,8 +76,8 @@ def page() -> str:
     lines = [
         "# Collective detail against transfer detail",
         "",
-        "`--detail collective` takes a collective as one coupled flow: its latency chain and its load on every link",
-        "come from the schedule's own traffic (`commbench/sim/coupled.py` says how). What it leaves out: steps that",
+        "`--detail collective` takes a collective as one aggregate flow: its latency chain and its load on every link",
+        "come from the schedule's own traffic (`commbench/lowering/aggregate.py` says how). What it leaves out: steps that",
         "overlap, flows of a step that end at different times, ranks that drift apart. Signed error:",
         "collective / transfer - 1. Algorithms cut into slices (chains, trees) overlap most, and err most.",
         "Rewrite this page with `python -m tests.sim.test_detail`; a test holds it to what the code gives.",

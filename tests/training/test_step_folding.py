@@ -52,7 +52,7 @@ def test_folded_equals_unfolded(fabric: str, how: dict[str, Any], classes: int, 
     assert folded.ran.trace.finish_ps == unfolded.ran.trace.finish_ps
     for name in ("time_s", "exposed_s"):
         assert getattr(folded.record, name) == pytest.approx(getattr(unfolded.record, name), rel=1e-9, abs=1e-15)
-    assert np.allclose(folded.fitted.link_bytes(), unfolded.fitted.link_bytes(), rtol=1e-12)
+    assert np.allclose(folded.ran.bound.link_bytes(), unfolded.ran.bound.link_bytes(), rtol=1e-12)
 
 
 def spans_by_rank(done: StepSimulation) -> dict[tuple[int, int, str, int], tuple[float, float]]:

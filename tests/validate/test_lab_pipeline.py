@@ -7,15 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from commbench.cluster import Cluster
 from commbench.emulate.plan import TestbedPlan
 from commbench.emulate.testbed import Testbed
-from commbench.engine.setting import Processors
-from commbench.libraries.gloo import GLOO_TCP
-from commbench.lowering.transport import Way
-from commbench.network.transport import Transport
+from commbench.libraries.gloo import GLOO_TCP, Gloo
+from commbench.network.transport import Connections, Transport
 from commbench.units import PS_PER_S
 from commbench.validate.lab_pipeline import PipelineNetwork, facts_of, pipeline_network
-from commbench.validate.lab_predict import LabNetwork, LabRoutes
+from commbench.validate.lab_predict import LabRoutes
 from commbench.validate.pipeline import FREE, compare_pipeline, simulate_pipeline, twin
 from commbench.workload.pipeline.registry import build_pipeline
 from commbench.workload.pipeline.schedule import PipelineSchedule
@@ -34,8 +33,8 @@ BARE = Transport(
 
 def over(plan: TestbedPlan, hosts: Sequence[int], transport: Transport = BARE, burst_bytes: int = 0) -> PipelineNetwork:
     routes = LabRoutes(plan.topology, "d-mod-k", {})
-    way, processors = Way(transport, burst_bytes=burst_bytes), Processors(transport.overhead_ps)
-    return PipelineNetwork(LabNetwork(routes, np.array(hosts, dtype=np.int64), way, processors), {})
+    library = Gloo(connections=Connections(transport, burst_bytes=burst_bytes))
+    return PipelineNetwork(Cluster(np.array(hosts, dtype=np.int64), routes), library, {})
 
 
 def run(schedule: PipelineSchedule, network: PipelineNetwork) -> list[dict[str, int]]:

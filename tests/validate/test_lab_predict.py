@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 
 from commbench.collectives.registry import build_schedule
-from commbench.engine.setting import Processors
+from commbench.engine.engines import Run
+from commbench.engine.engines import run as run_engine
+from commbench.engine.setting import Setting
 from commbench.errors import InputError
 from commbench.libraries.gloo import GLOO_TCP
 from commbench.lowering.expand import expand_schedule
-from commbench.lowering.transport import Conveyed, Way
-from commbench.network.transport import Transport
+from commbench.lowering.placing import paths_of, triples_of
+from commbench.lowering.transport import Transported, apply_transport, with_way_back
+from commbench.network.transport import Connections, Transport
 from commbench.program.flat import TRANSFER, FlatProgram, together
 from commbench.results.records import Measured
-from commbench.routing.router import Router
 from commbench.sim.collective import simulate_collective
-from commbench.sim.placing import conveyed
 from commbench.topology.fabric import Fabric
 from commbench.topology.model import LinkKind
 from commbench.units import PS_PER_S
@@ -25,6 +26,7 @@ from commbench.validate.lab_predict import LabRoutes, predict
 from commbench.validate.lab_runs import lab_plan_of, schedule_of
 from commbench.validate.legs import CAMPAIGN, SMOKE, EmulatedFabric
 from tests.emulate.fabrics import leaf_spine, topology_of
+from tests.programs import cluster_of
 
 RATE = 20e6 / 8  # bytes/s of the links of the small fabrics
 BARE = Transport(
@@ -39,12 +41,18 @@ def program_of(collective: str, algorithm: str, ranks: int, size: int, **given: 
     return expand_schedule(schedule, num_elements=size // 4, element_bytes=4, reduction_ps_per_byte=0.0)
 
 
-def run(program: FlatProgram, way: Way, topology: Fabric, engine: str = "compiled") -> Conveyed:
-    ranks = np.arange(program.num_ranks, dtype=np.int64)
-    return conveyed(program, Router(topology), ranks, way, Processors(), engine)
+def run(program: FlatProgram, over: Connections, topology: Fabric, engine: str = "compiled") -> Transported:
+    """As the door does it, but for tasks that are made by hand."""
+    cluster = cluster_of(topology, program.num_ranks)
+    triples, route_of = triples_of(program)
+    paths = paths_of(triples, route_of, cluster.router, cluster.placed)
+    first, links = cluster.router.routes(triples[:, 1], triples[:, 0], triples[:, 2])
+    paths = with_way_back(program, paths, (first, links.astype(np.int64)), over.transport)
+    how = Run(engine=engine)
+    return apply_transport(program, paths, over, 0, lambda tasks, on: run_engine(tasks, Setting(on), how).trace)
 
 
-def seconds(done: Conveyed) -> float:
+def seconds(done: Transported) -> float:
     return done.trace.finish_ps / PS_PER_S
 
 
@@ -62,7 +70,7 @@ def test_a_bare_transport_changes_nothing() -> None:
     topology = topology_of(STAR)
     for collective, algorithm in (("all-reduce", "ring"), ("broadcast", "gloo"), ("all-to-all", "direct")):
         plain = simulate_collective(topology, collective, algorithm, 2**18)
-        over = simulate_collective(topology, collective, algorithm, 2**18, transport=BARE)
+        over = simulate_collective(topology, collective, algorithm, 2**18, connections=Connections(BARE))
         assert over.record.transfers == plain.record.transfers
         assert over.record.time_s == pytest.approx(plain.record.time_s, rel=1e-3)  # but for the fabric's latencies
 
@@ -79,16 +87,16 @@ def test_a_program_that_waits_for_itself_is_refused() -> None:
 
 def test_both_engines_agree_to_the_picosecond() -> None:
     topology = topology_of(leaf_spine(4, spines=1, oversubscription=2.0))
-    way = Way(replace(GLOO_TCP, latency_ps=10**8, answers_late=True), burst_bytes=4542)
+    over = Connections(replace(GLOO_TCP, latency_ps=10**8, answers_late=True), burst_bytes=4542)
     for program in (program_of("all-reduce", "gloo", 4, 2**18), program_of("all-reduce", "tree", 4, 2**16, slices=2)):
-        one, other = (run(program, way, topology, engine).trace for engine in ("compiled", "reference"))
+        one, other = (run(program, over, topology, engine).trace for engine in ("compiled", "reference"))
         assert one.end_ps.tolist() == other.end_ps.tolist()
 
 
 def test_a_ring_pays_for_headers_and_acknowledgements() -> None:
     """In a ring each link carries data, and what acknowledges the data of the other direction."""
     size, ranks = 2**22, 4
-    done = run(program_of("all-reduce", "ring", ranks, size), Way(GLOO_TCP), topology_of(STAR))
+    done = run(program_of("all-reduce", "ring", ranks, size), Connections(GLOO_TCP), topology_of(STAR))
     chunk = size // ranks
     wire = GLOO_TCP.bytes_on_wire(chunk) + GLOO_TCP.bytes_back(chunk, ridden=False)
     assert seconds(done) == pytest.approx(2 * (ranks - 1) * wire / RATE, rel=1e-9)
@@ -97,22 +105,22 @@ def test_a_ring_pays_for_headers_and_acknowledgements() -> None:
 
 def test_an_exchange_lets_acknowledgements_ride() -> None:
     size = 2**20
-    done = run(program_of("all-reduce", "ring", 2, size), Way(GLOO_TCP), topology_of(STAR))
+    done = run(program_of("all-reduce", "ring", 2, size), Connections(GLOO_TCP), topology_of(STAR))
     wire = GLOO_TCP.bytes_on_wire(size // 2) + GLOO_TCP.bytes_back(size // 2, ridden=True)
     assert seconds(done) == pytest.approx(2 * wire / RATE, rel=1e-9)
 
 
 def test_latency_is_paid_before_and_after_a_message() -> None:
     latency = 3 * 10**9
-    way = Way(replace(BARE, latency_ps=latency))
-    done = run(program_of("broadcast", "gloo", 2, 2**16), way, topology_of(STAR))
+    over = Connections(replace(BARE, latency_ps=latency))
+    done = run(program_of("broadcast", "gloo", 2, 2**16), over, topology_of(STAR))
     assert done.trace.finish_ps == 2 * latency + round(2**16 / RATE * PS_PER_S)
 
 
 def test_who_answers_late_takes_turns() -> None:
     """All-to-all between two ranks: the second message waits for the first. Without, both go at once."""
     program, topology = program_of("all-to-all", "gloo", 2, 2**16), topology_of(STAR)
-    at_once, in_turn = (run(program, Way(replace(BARE, answers_late=late)), topology) for late in (False, True))
+    at_once, in_turn = (run(program, Connections(replace(BARE, answers_late=late)), topology) for late in (False, True))
     assert seconds(at_once) == pytest.approx(2**15 / RATE, rel=1e-6)
     assert seconds(in_turn) == pytest.approx(2 * 2**15 / RATE, rel=1e-6)
 
@@ -130,20 +138,20 @@ def test_what_a_connection_carries_comes_in_order() -> None:
     """Two messages to the same rank, both ready at once: the first has the link for itself."""
     one_way = replace(two_channels(), rank=np.array([0, 0]), peer=np.array([1, 1]), channel=np.array([0, 0]))
     in_steps = replace(one_way, step=np.array([0, 1]))
-    ends = run(in_steps, Way(BARE), topology_of(STAR)).trace.end_ps[:2] / PS_PER_S
+    ends = run(in_steps, Connections(BARE), topology_of(STAR)).trace.end_ps[:2] / PS_PER_S
     assert ends == pytest.approx([2**16 / RATE, 2 * 2**16 / RATE], rel=1e-6)
 
 
 def test_a_notice_comes_behind_what_was_sent_in_earlier_steps() -> None:
     """Rank 1 answers in the next step, with no need of the first message: the answer still waits for it."""
     answer = replace(two_channels(), channel=np.array([0, 0]), step=np.array([0, 1]))
-    assert seconds(run(answer, Way(BARE), topology_of(STAR))) == pytest.approx(2 * 2**16 / RATE, rel=1e-6)
+    assert seconds(run(answer, Connections(BARE), topology_of(STAR))) == pytest.approx(2 * 2**16 / RATE, rel=1e-6)
 
 
 def test_channels_share_a_connection_unless_there_are_rails() -> None:
     """On one connection the notice for channel 1 comes behind the payload of channel 0; on two it does not."""
     topology = topology_of(STAR)
-    shared, own = (run(two_channels(), Way(BARE, rails=rails), topology) for rails in (1, 2))
+    shared, own = (run(two_channels(), Connections(BARE, rails=rails), topology) for rails in (1, 2))
     assert seconds(shared) == pytest.approx(2 * 2**16 / RATE, rel=1e-6)
     assert seconds(own) == pytest.approx(2**16 / RATE, rel=1e-6)
 
@@ -151,10 +159,10 @@ def test_channels_share_a_connection_unless_there_are_rails() -> None:
 def test_a_sender_goes_on_when_the_rest_fits_its_buffer() -> None:
     """A rank that sends twice, in two steps, to two others: the second message begins a buffer earlier."""
     program, topology = program_of("broadcast", "binomial", 4, 2**18), topology_of(STAR)
-    none, all_of_it = (run(program, Way(replace(BARE, buffer_bytes=b)), topology) for b in (1, 2**18))
+    none, all_of_it = (run(program, Connections(replace(BARE, buffer_bytes=b)), topology) for b in (1, 2**18))
     assert seconds(none) == pytest.approx(2 * 2**18 / RATE, rel=1e-3)
     assert seconds(all_of_it) > seconds(none)  # both of the root's messages share its link, so the first comes late
-    parts = run(program, Way(replace(BARE, buffer_bytes=2**16)), topology).program
+    parts = run(program, Connections(replace(BARE, buffer_bytes=2**16)), topology).program
     assert np.count_nonzero(parts.kind == TRANSFER) == 2 * np.count_nonzero(program.kind == TRANSFER)
 
 
@@ -164,14 +172,21 @@ def test_a_bucket_saves_up_while_its_link_is_idle_and_the_last_packet_owes() -> 
     bucket, size, last = 4000, 2**16, 536
     topology = topology_of(STAR)
     for idle_ps, saved in ((0, 0), (PS_PER_S, bucket), (400 * 10**6, 1000)):  # 0.4 ms at 2.5 MB/s are 1000 bytes
-        way = Way(BARE, burst_bytes=bucket, idle_ps=idle_ps)
-        once = run(program_of("broadcast", "gloo", 2, size), way, topology)
+        over = Connections(BARE, burst_bytes=bucket, idle_ps=idle_ps)
+        once = run(program_of("broadcast", "gloo", 2, size), over, topology)
         assert seconds(once) == pytest.approx((size - saved - last) / RATE, rel=1e-6)
     ring = program_of("all-reduce", "ring", 4, 4 * size)  # its links are never idle again
-    done = run(ring, Way(BARE, burst_bytes=bucket, idle_ps=PS_PER_S), topology)
+    done = run(ring, Connections(BARE, burst_bytes=bucket, idle_ps=PS_PER_S), topology)
     assert seconds(done) == pytest.approx((6 * size - bucket - last) / RATE, rel=1e-6)
-    plain = run(ring, Way(BARE, idle_ps=PS_PER_S), topology)  # no bucket, no packets
+    plain = run(ring, Connections(BARE, idle_ps=PS_PER_S), topology)  # no bucket, no packets
     assert seconds(plain) == pytest.approx(6 * size / RATE, rel=1e-6)
+
+
+def test_a_schedule_that_deadlocks_over_a_transport_is_refused() -> None:
+    """Each of two ranks sends in the step in which the other does not receive yet, and both wait for each other."""
+    waits = replace(two_channels(), first=np.array([0, 1, 2]), needs=np.array([1, 0]))
+    with pytest.raises(InputError, match=r"task \d+ \(operation 0\) waits for itself in a circle"):
+        run(waits, Connections(BARE), topology_of(STAR))
 
 
 def test_jobs_together_are_each_their_own() -> None:

@@ -2,16 +2,18 @@
 """Passes as items: all work and all collectives of a stage are there, once, and in their order."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from commbench.errors import InputError
 from commbench.workload.operators import Work as Cost
-from commbench.workload.operators import stage_operators
+from commbench.workload.operators import embedding_operators, stage_operators
 from commbench.workload.pipeline.schedule import Pass
 from commbench.workload.presets import get_model, llama
-from commbench.workload.step_passes import Begin, Call, End, Item, Join, Work, merged, pass_items, stage_layers
-from commbench.workload.traffic import embedding_traffic, head_traffic, layer_traffic
+from commbench.workload.step_passes import Begin, Call, End, Item, Join, Layer, Work, merged, pass_items, stage_layers
+from commbench.workload.traffic import Traffic, embedding_traffic, head_traffic, layer_traffic
 from commbench.workload.transformer import Execution, Transformer
 from tests.workload.shapes import execution
 
@@ -128,3 +130,17 @@ def test_overlap_gathers_inputs_beside_the_input_gradient() -> None:
     assert sorted(i.traffic.collective for i in found if isinstance(i, Call)) == sorted(
         i.traffic.collective for i in plain if isinstance(i, Call)
     )
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"operator": "qvk"}, {"operator": ""}, {"side": "beside"}, {"when": "backwards"}, {"when": "weight"}]
+)
+def test_a_collective_that_no_pass_would_have_is_refused(wrong: dict[str, str]) -> None:
+    """A letter changed in a name must not lose a collective."""
+    one = Traffic(
+        kind="tensor", group="tp", collective="all-reduce", size_bytes=8, when="forward", operator="embedding"
+    )
+    operators = embedding_operators(GPT, execution(GPT))
+    Layer(-1, operators, (one,))
+    with pytest.raises(InputError, match=r"stands nowhere in layer -1, whose operators are embedding"):
+        Layer(-1, operators, (replace(one, **wrong),))

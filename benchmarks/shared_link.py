@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from benchmarks.records import SharedLink
+from commbench.engine import compiled, reference
 from commbench.engine.setting import Paths, Setting
 from commbench.program.flat import TRANSFER, FlatProgram
-from commbench.sim import compiled, reference
 
 __all__ = ["FLOWS", "MOST_OF_REFERENCE", "QUICK_FLOWS", "shared_link"]
 

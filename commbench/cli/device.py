@@ -24,7 +24,8 @@ _SHOWN = ("fp16", "bf16", "fp8", "fp4")
 @app.command("list")
 def list_all(json: Jsonl = False) -> None:
     """Every device that can be found: memory, its bandwidth, and peaks in dense TFLOP/s."""
-    from commbench.topology.devices import list_devices, load_device
+    from commbench.topology.devices import load_device
+    from commbench.topology.search import list_devices
 
     devices = [load_device(name) for name in list_devices()]
     if json:

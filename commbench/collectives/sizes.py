@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 
-from commbench.collectives.spec import Collective
+from commbench.collectives.spec import CollectiveSpec
 from commbench.errors import InputError, did_you_mean
 from commbench.units import parse_size
 
@@ -89,7 +89,7 @@ def sweep(
 
 
 def fitting_sizes(
-    collective: Collective, num_ranks: int, sizes_bytes: Iterable[int], element_bytes: int
+    collective: CollectiveSpec, num_ranks: int, sizes_bytes: Iterable[int], element_bytes: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The sizes that hold an element for each rank's block, rounded down to whole ones, and those that hold none.
 
@@ -104,7 +104,7 @@ def fitting_sizes(
     return tuple(dict.fromkeys(size // unit * unit for size in sizes if size >= unit)), small
 
 
-def whole_elements(collective: Collective, num_ranks: int, size_bytes: int, element_bytes: int) -> int:
+def whole_elements(collective: CollectiveSpec, num_ranks: int, size_bytes: int, element_bytes: int) -> int:
     """Elements at a size: rounded down to whole ones, and to the same number in every rank's block.
 
     They are those of the full buffer, of all-to-all-v those of one rank (see :func:`buffer_elements`), and one for a
@@ -123,6 +123,6 @@ def whole_elements(collective: Collective, num_ranks: int, size_bytes: int, elem
     return num_elements
 
 
-def buffer_elements(collective: Collective, num_ranks: int, num_elements: int) -> int:
+def buffer_elements(collective: CollectiveSpec, num_ranks: int, num_elements: int) -> int:
     """Elements of the buffer that a schedule cuts: of all-to-all-v, whose buffer holds all rows, n times the size's."""
     return num_elements * num_ranks if collective.rows else num_elements

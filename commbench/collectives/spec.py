@@ -23,7 +23,7 @@ __all__ = [
     "COLLECTIVES",
     "GARBAGE",
     "MOST_CONTRIBUTIONS",
-    "Collective",
+    "CollectiveSpec",
     "Contribution",
     "Shape",
     "State",
@@ -72,7 +72,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Collective:
+class CollectiveSpec:
     """One collective.
 
     Attributes:
@@ -113,7 +113,7 @@ MOST_CONTRIBUTIONS = 2**22
 """What a file's schedule may speak of; it takes the verifier some seconds and some hundred megabytes."""
 
 
-def contributions(collective: Collective, num_ranks: int, num_chunks: int) -> int:
+def contributions(collective: CollectiveSpec, num_ranks: int, num_chunks: int) -> int:
     """Contributions in the results of all ranks together: what a verifier has to look at."""
     return num_ranks * num_chunks * (num_ranks if collective.reduces else 1)
 
@@ -198,10 +198,10 @@ def _whole(n: int) -> float:
     return 1.0
 
 
-_blocked = partial(Collective, busbw_factor=_ring_share, blocked=True)
+_blocked = partial(CollectiveSpec, busbw_factor=_ring_share, blocked=True)
 
 _ALL = (
-    Collective(
+    CollectiveSpec(
         name="all-reduce",
         summary="every rank ends with the sum",
         busbw_factor=lambda n: 2 * (n - 1) / n,
@@ -222,7 +222,7 @@ _ALL = (
         before=_own_block,
         after=_blocks_everywhere,
     ),
-    Collective(
+    CollectiveSpec(
         name="broadcast",
         summary="every rank ends with the root's buffer",
         busbw_factor=_whole,
@@ -230,7 +230,7 @@ _ALL = (
         after=_root_everywhere,
         rooted=True,
     ),
-    Collective(
+    CollectiveSpec(
         name="reduce",
         summary="the root ends with the sum",
         busbw_factor=_whole,
@@ -246,7 +246,7 @@ _ALL = (
         after=_transposed,
         in_place=False,
     ),
-    Collective(
+    CollectiveSpec(
         name="all-to-all-v",
         summary="all-to-all with a size of its own for every pair",
         busbw_factor=_ring_share,
@@ -269,7 +269,7 @@ _ALL = (
         after=_root_by_block,
         rooted=True,
     ),
-    Collective(
+    CollectiveSpec(
         name="send-recv",
         summary="every rank ends with the buffer of the rank before it",
         busbw_factor=_whole,
@@ -278,7 +278,7 @@ _ALL = (
         in_place=False,
         neighbours=True,
     ),
-    Collective(
+    CollectiveSpec(
         name="barrier",
         summary="every rank has heard of every rank",
         busbw_factor=lambda n: 0.0,
@@ -289,14 +289,14 @@ _ALL = (
     ),
 )
 
-COLLECTIVES: Mapping[str, Collective] = MappingProxyType({collective.name: collective for collective in _ALL})
+COLLECTIVES: Mapping[str, CollectiveSpec] = MappingProxyType({collective.name: collective for collective in _ALL})
 
 _ALSO = {"bcast": "broadcast", "allgatherintotensor": "all-gather", "reducescattertensor": "reduce-scatter",
          "alltoallsingle": "all-to-all"}  # fmt: skip
 """What MPI and torch.distributed call them, in letters alone."""
 
 
-def get_collective(name: str) -> Collective:
+def get_collective(name: str) -> CollectiveSpec:
     """The collective of this name, in any spelling of the field: allreduce, all_reduce, AllReduce, all_reduce_perf.
 
     Raises:

@@ -10,7 +10,7 @@ from commbench.engine.setting import CutOff, Setting
 from commbench.engine.steady import Steady, alike
 from commbench.engine.trace import Trace
 from commbench.errors import InputError
-from commbench.network.base import Kernel, NetworkModel, too_long
+from commbench.network.base import NetworkKernel, NetworkModel, too_long
 from commbench.network.models import FLUID
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
@@ -61,7 +61,7 @@ def run_steady(program: LoopProgram, setting: Setting, *, progress: Progress | N
     return _trace(model), steady.skipped if steady else 0
 
 
-def _run(model: Model, kernel: Kernel, total: int, progress: Progress | None, steady: Steady | None) -> None:
+def _run(model: Model, kernel: NetworkKernel, total: int, progress: Progress | None, steady: Steady | None) -> None:
     advance = loop_over(kernel)
     while True:
         outcome = advance(model, total, _PAUSE)

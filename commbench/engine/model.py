@@ -14,7 +14,7 @@ import numpy.typing as npt
 from commbench.engine.kernel import counters as c
 from commbench.engine.kernel import records
 from commbench.engine.setting import CUT_OFF, Setting, What
-from commbench.network.base import NEVER, Kernel
+from commbench.network.base import NEVER, NetworkKernel
 from commbench.network.models import FLUID
 from commbench.network.queue import SLOT, Queue, empty_queue
 from commbench.program.flat import FlatProgram
@@ -77,7 +77,7 @@ class Model(NamedTuple):
 
 
 def build_model(
-    program: FlatProgram | LoopProgram, setting: Setting, *, keep_trace: bool, network: Kernel | None = None
+    program: FlatProgram | LoopProgram, setting: Setting, *, keep_trace: bool, network: NetworkKernel | None = None
 ) -> Model:
     """The state before anything has happened: tasks that wait for nothing are ready. ``network``: None is fluid."""
     size, paths, pools = len(program.kind), setting.paths, setting.processors

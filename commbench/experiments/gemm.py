@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 
 from commbench.errors import InputError, UnitError
-from commbench.topology.devices import list_devices, load_device
+from commbench.topology.devices import load_device
+from commbench.topology.search import list_devices
 from commbench.units import parse_flops
 from commbench.workload.formats import FORMATS
 from commbench.workload.operators import layer_operators

@@ -13,7 +13,7 @@ from commbench.results.pipeline_records import PipelineCompared, PipelineMeasure
 from commbench.results.records import Record
 from commbench.results.run_id import new_run_id
 from commbench.units import parse_duration_ps, seconds
-from commbench.validate.pipeline import MAX_POINTS, Network, compare_pipeline, twin
+from commbench.validate.pipeline import MAX_POINTS, CounterpartNetwork, compare_pipeline, twin
 from commbench.workload.pipeline.registry import ALIASES, build_pipeline, get_pipeline
 from commbench.workload.pipeline.text import read_pipeline, to_csv
 
@@ -121,7 +121,7 @@ def compare_all(
     *,
     max_points: float | None = None,
     max_error: float | None = None,
-    network_of: Callable[[PipelineMeasured], Network | None] = lambda measured: None,
+    network_of: Callable[[PipelineMeasured], CounterpartNetwork | None] = lambda measured: None,
 ) -> list[PipelineTwins]:
     """Simulate the twin of every measured pipeline, hold them together, and append both to the journal.
 

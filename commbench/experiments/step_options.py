@@ -328,8 +328,8 @@ def _layers(text: str) -> tuple[int, ...]:
 
 def _device(asked: str | None, fabric: "Fabric") -> "Device":
     """The device of the fabric's hosts, or the one that is asked for where the fabric names none or several."""
-    from commbench.topology.devices import load_device, matching_devices
-    from commbench.topology.search import is_path
+    from commbench.topology.devices import load_device
+    from commbench.topology.search import is_path, matching_devices
 
     own = matching_devices(fabric.device) if fabric.device else None
     device = load_device(asked) if asked is not None and is_path(asked) else None

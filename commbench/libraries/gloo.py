@@ -11,7 +11,7 @@ from commbench.collectives.registry import get_algorithm
 from commbench.libraries.base import Choice, Layout, Wanted
 from commbench.network.transport import Connections, Transport
 
-__all__ = ["GLOO_TCP", "NATIVE", "Gloo", "transport_for"]
+__all__ = ["GLOO_TCP", "NATIVE", "GlooLibrary", "transport_for"]
 
 NATIVE = "native"
 """The algorithm of records in which the library itself chose."""
@@ -38,7 +38,7 @@ def transport_for(transport: Transport, collective: str, algorithm: str) -> Tran
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gloo:
+class GlooLibrary:
     """Gloo over some connections.
 
     Attributes:

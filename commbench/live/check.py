@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Right or wrong, exactly, for every collective: inputs are small integers chosen so that every sum is exact.
 
-What goes in and what must come out is read off the collective's own conditions (``spec.Collective.before`` and
+What goes in and what must come out is read off the collective's own conditions (``spec.CollectiveSpec.before`` and
 ``after``), at the coarsest cut of the buffer in which they can be told: one piece, a block per rank, or one per pair.
 Everything else in memory is poisoned, so that a value that nobody sent does not look right by luck.
 
@@ -22,7 +22,7 @@ from commbench.collectives.schedule import Schedule, chunk_offsets
 from commbench.collectives.spec import Contribution, Shape, State, get_collective
 from commbench.errors import InputError
 
-__all__ = ["Layout", "count_wrong", "fill_input", "layout_of", "plain_layout"]
+__all__ = ["BufferLayout", "count_wrong", "fill_input", "layout_of", "plain_layout"]
 
 _PERIOD = 8191
 _LARGEST = 96
@@ -42,7 +42,7 @@ _EXACT_UP_TO: Mapping[torch.dtype, int] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class BufferLayout:
     """Where inputs and results stand in a rank's memory: equal buffers one behind the other, each cut into pieces.
 
     Attributes:
@@ -69,7 +69,7 @@ class Layout:
         return memory[start + self.borders[piece] : start + self.borders[piece + count]]
 
 
-def layout_of(schedule: Schedule, num_elements: int) -> Layout:
+def layout_of(schedule: Schedule, num_elements: int) -> BufferLayout:
     """The layout of a schedule's memory with ``num_elements`` in each buffer.
 
     Raises:
@@ -83,12 +83,12 @@ def layout_of(schedule: Schedule, num_elements: int) -> Layout:
         )
     offsets = chunk_offsets(num_elements, schedule.num_chunks, schedule.weights).tolist()
     borders = tuple(offsets[:: schedule.num_chunks // shape.num_chunks])
-    return Layout(schedule.collective, shape, borders, schedule.num_buffers, schedule.output)
+    return BufferLayout(schedule.collective, shape, borders, schedule.num_buffers, schedule.output)
 
 
 def plain_layout(
     collective: str, num_ranks: int, num_elements: int, root: int = 0, weights: tuple[int, ...] = ()
-) -> Layout:
+) -> BufferLayout:
     """The layout of a backend's own collective: in place where the collective allows it, else a second buffer.
 
     Args:
@@ -101,10 +101,10 @@ def plain_layout(
     shape = _coarsest(collective, num_ranks, root)
     borders = tuple(chunk_offsets(num_elements, shape.num_chunks, weights).tolist())
     num_buffers = 1 if get_collective(collective).in_place else 2
-    return Layout(collective, shape, borders, num_buffers, num_buffers - 1)
+    return BufferLayout(collective, shape, borders, num_buffers, num_buffers - 1)
 
 
-def fill_input(memory: torch.Tensor, layout: Layout, rank: int) -> None:
+def fill_input(memory: torch.Tensor, layout: BufferLayout, rank: int) -> None:
     """Write this rank's input into its memory, and poison into the rest of it."""
     memory.fill_(float("nan") if memory.dtype.is_floating_point else _POISON)
     for piece, contributions in _held_before(layout.collective, layout.shape, rank):
@@ -115,7 +115,7 @@ def fill_input(memory: torch.Tensor, layout: Layout, rank: int) -> None:
         view[whole:].copy_(row[: view.numel() - whole])
 
 
-def count_wrong(memory: torch.Tensor, layout: Layout, rank: int) -> int:
+def count_wrong(memory: torch.Tensor, layout: BufferLayout, rank: int) -> int:
     """Elements of this rank's result that are not what the collective makes of the inputs of :func:`fill_input`."""
     covers = get_collective(layout.collective).covers
     right = torch.ge if covers else torch.eq  # NaN is neither
@@ -155,7 +155,7 @@ def _coarsest(collective: str, num_ranks: int, root: int) -> Shape:
     return next(shape for shape in shapes if spec.before(shape) and spec.after(shape))
 
 
-def _pattern(contributions: Mapping[Contribution, int], layout: Layout, memory: torch.Tensor) -> torch.Tensor:
+def _pattern(contributions: Mapping[Contribution, int], layout: BufferLayout, memory: torch.Tensor) -> torch.Tensor:
     """One period of the sum of these contributions, from the start of the piece on, as the memory holds it."""
     spec, num_ranks = get_collective(layout.collective), layout.shape.num_ranks
     total = torch.zeros(num_ranks if spec.covers else _PERIOD, dtype=torch.int64)

@@ -11,7 +11,7 @@ import torch
 
 from commbench.collectives.sizes import buffer_elements, dtype_bytes
 from commbench.collectives.text import digest
-from commbench.live.check import Layout, count_wrong, fill_input, layout_of, plain_layout
+from commbench.live.check import BufferLayout, count_wrong, fill_input, layout_of, plain_layout
 from commbench.live.execute import ScheduleExecutor
 from commbench.live.job_barrier import JobBarrier
 from commbench.live.native import NativeCollective
@@ -60,7 +60,7 @@ class _CollectiveBench:
 
     operation: Operation
     memory: torch.Tensor
-    layout: Layout
+    layout: BufferLayout
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from commbench.errors import InputError
 from commbench.live.backend import Backend
-from commbench.live.check import Layout
+from commbench.live.check import BufferLayout
 
 __all__ = ["NATIVE", "NativeCollective"]
 
@@ -34,7 +34,7 @@ Call = Callable[[], object]
 class _RankMemory:
     """A rank's memory in its group; pieces are the blocks of blocked collectives, else the whole buffer."""
 
-    layout: Layout
+    layout: BufferLayout
     memory: torch.Tensor
     group: dist.ProcessGroup
     backend: Backend
@@ -224,7 +224,7 @@ class NativeCollective:
 
     phases: Mapping[str, float] = MappingProxyType({})
 
-    def __init__(self, layout: Layout, memory: torch.Tensor, group: dist.ProcessGroup, backend: Backend) -> None:
+    def __init__(self, layout: BufferLayout, memory: torch.Tensor, group: dist.ProcessGroup, backend: Backend) -> None:
         if layout.collective not in NATIVE:
             raise InputError(f"collective {layout.collective!r} has no native call; known: {', '.join(NATIVE)}")
         self._bound = NATIVE[layout.collective](_RankMemory(layout, memory, group, backend, dist.get_rank(group)))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.sizes import dtype_bytes, whole_elements
-from commbench.collectives.spec import Collective, get_collective
+from commbench.collectives.spec import CollectiveSpec, get_collective
 from commbench.collectives.text import from_text, to_text
 from commbench.errors import InputError
 from commbench.live.job import LiveJob, require_known, require_least
@@ -89,7 +89,7 @@ class Plan(LiveJob):
             require_ranks_only(schedule)
 
     @property
-    def spec(self) -> Collective:
+    def spec(self) -> CollectiveSpec:
         """The collective."""
         return get_collective(self.collective)
 
@@ -136,7 +136,9 @@ class Plan(LiveJob):
         return cls(**data, schedule=schedules if by_size else schedules[0] if schedules else None)
 
 
-def rounded_sizes(spec: Collective, num_ranks: int, sizes_bytes: Iterable[int], element_bytes: int) -> tuple[int, ...]:
+def rounded_sizes(
+    spec: CollectiveSpec, num_ranks: int, sizes_bytes: Iterable[int], element_bytes: int
+) -> tuple[int, ...]:
     """The sizes that can be measured, in bytes: rounded down by ``whole_elements``, none twice.
 
     Raises:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from commbench.errors import InputError
 
-__all__ = ["LAST_PS", "NEVER", "PAST_THE_END", "Kernel", "Network", "NetworkModel", "Wiring", "too_long"]
+__all__ = ["LAST_PS", "NEVER", "PAST_THE_END", "Network", "NetworkKernel", "NetworkModel", "Wiring", "too_long"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -85,7 +85,7 @@ class Network(Protocol):
         """The time that ``next_event`` told has come: flows whose last byte has passed, perhaps none."""
 
 
-class Kernel(NamedTuple):
+class NetworkKernel(NamedTuple):
     """The same for the compiled engine: functions compiled by :data:`commbench.network.jit.jit`.
 
     A flow is named by its place in ``slots`` (records of network.queue.SLOT): ``left`` is what it has to carry (bytes),
@@ -117,5 +117,5 @@ class NetworkModel:
 
     name: str
     make: Callable[[Wiring], Network]
-    kernel: Callable[[], Kernel]
+    kernel: Callable[[], NetworkKernel]
     weighted: bool = False

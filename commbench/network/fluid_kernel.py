@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from commbench.network.base import LAST_PS, PAST_THE_END, Kernel, Wiring
+from commbench.network.base import LAST_PS, PAST_THE_END, NetworkKernel, Wiring
 from commbench.network.jit import jit
 from commbench.network.queue import Queue, collect, empty_queue, next_time, put, take_out
 
@@ -344,7 +344,7 @@ def _fix(num_links, share, slots, net):
     return fixed
 
 
-KERNEL = Kernel(
+KERNEL = NetworkKernel(
     build=_build,
     start=_start,
     finish=_finish,

@@ -2,13 +2,13 @@
 """All network models by name. Another one is another entry: what it must do stands in network.base."""
 
 from commbench.errors import InputError
-from commbench.network.base import Kernel, NetworkModel
+from commbench.network.base import NetworkKernel, NetworkModel
 from commbench.network.fluid import FluidNetwork
 
 __all__ = ["FLUID", "NETWORKS", "get_network"]
 
 
-def _fluid_kernel() -> Kernel:
+def _fluid_kernel() -> NetworkKernel:
     from commbench.network.fluid_kernel import KERNEL  # loads numba
 
     return KERNEL

@@ -140,14 +140,7 @@ def simulate_collective(
         RunError: the scenario cuts off a rank that has something to send.
     """
     began = time.perf_counter()
-    if detail not in DETAILS:
-        raise InputError(f"--detail {detail!r} is unknown; known: {', '.join(DETAILS)}")
-    if detail == "collective" and scenario is not None:
-        raise InputError(
-            "--detail collective knows no single transfers, so no --scenario or --jitter: give --detail transfer"
-        )
-    if jobs is not None and (detail != "transfer" or connections is not None):
-        raise InputError(f"--jobs {jobs} knows single transfers alone: give --detail transfer, and no transport")
+    _check_detail(detail, scenario, jobs, connections)
     if cluster is None:
         cluster = make_cluster(
             fabric,
@@ -194,6 +187,20 @@ def simulate_collective(
     )
     hint = _hint(chosen, cluster) if hints and jobs is None else ""
     return Simulation(record, done.tasks, done.trace, hint)
+
+
+def _check_detail(
+    detail: str, scenario: "Scenario | None", jobs: str | None, connections: Connections | None
+) -> None:
+    """Refuse what a detail cannot have."""
+    if detail not in DETAILS:
+        raise InputError(f"--detail {detail!r} is unknown; known: {', '.join(DETAILS)}")
+    if detail == "collective" and scenario is not None:
+        raise InputError(
+            "--detail collective knows no single transfers, so no --scenario or --jitter: give --detail transfer"
+        )
+    if jobs is not None and (detail != "transfer" or connections is not None):
+        raise InputError(f"--jobs {jobs} knows single transfers alone: give --detail transfer, and no transport")
 
 
 def _size_bytes(what: Collective) -> int:

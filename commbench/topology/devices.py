@@ -5,7 +5,6 @@ What every device states is how fast it multiplies matrices, by number format, a
 missing from a file, and is an error when it is asked for: nothing has a default.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +14,12 @@ from pydantic import ValidationError, field_validator
 
 from commbench.errors import InputError, TopologyError
 from commbench.topology.model import Quantity
-from commbench.topology.search import find_file, is_path, list_names, not_found, shown
+from commbench.topology.search import find_file, is_path, matching_devices, shown
 from commbench.topology.sections import Amount, Bandwidth, Duration, Section, Text, quantities, with_unit
 from commbench.units import parse_flops, parse_size
 from commbench.yaml_reader import read_yaml
 
-__all__ = ["Device", "DeviceFile", "list_devices", "load_device", "matching_devices"]
+__all__ = ["Device", "DeviceFile", "load_device"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,26 +139,6 @@ class DeviceFile(Section):
                 f"memory_capacity: {self.memory_capacity.value} must be above "
                 f"{f'memory_margin, {self.memory_margin.value}' if self.memory_margin else 'zero'}"
             )
-
-
-def list_devices() -> tuple[str, ...]:
-    """Names of all devices that can be found, sorted as people count."""
-    return list_names("device")
-
-
-def matching_devices(name: str) -> tuple[str, ...]:
-    """The device of that name in any case, else all whose names begin so, no number cut (``h100``); at least one.
-
-    Raises:
-        TopologyError: none; says which names are near.
-    """
-    names = list_devices()
-    begins = re.compile(re.escape(name) + (r"(?!\d)" if name[-1:].isdigit() else ""), re.IGNORECASE)
-    found = [known for known in names if known.lower() == name.lower()]
-    found = found or [known for known in names if name and begins.match(known)]
-    if not found:
-        raise TopologyError(not_found("device", name))
-    return tuple(found)
 
 
 def load_device(name_or_path: str | Path) -> Device:

@@ -8,8 +8,8 @@ from pydantic_core import PydanticCustomError
 
 from commbench.errors import TopologyError
 from commbench.topology import dragonfly, fabrics, hosts, torus, user_graph
-from commbench.topology.devices import matching_devices
 from commbench.topology.kinds import FABRIC_KINDS, FabricKind, when_known
+from commbench.topology.search import matching_devices
 from commbench.topology.sections import (
     Bandwidth,
     BundleSection,

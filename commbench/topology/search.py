@@ -9,7 +9,17 @@ from pathlib import Path
 
 from commbench.errors import TopologyError
 
-__all__ = ["SEARCH_VARIABLE", "find_file", "is_path", "list_names", "not_found", "search_directories", "shown"]
+__all__ = [
+    "SEARCH_VARIABLE",
+    "find_file",
+    "is_path",
+    "list_devices",
+    "list_names",
+    "matching_devices",
+    "not_found",
+    "search_directories",
+    "shown",
+]
 
 SEARCH_VARIABLE = "COMMBENCH_TOPOLOGIES"
 _SUFFIXES = (".yaml", ".yml")
@@ -80,3 +90,23 @@ def not_found(what: str, name: str) -> str:
     places = ", ".join(str(folder / _FOLDERS[what]) for folder in search_directories())
     unset = "" if os.environ.get(SEARCH_VARIABLE) else f"; ${SEARCH_VARIABLE} is not set"
     return f"{what} {name!r}: not found; {hint} (searched {places}{unset})"
+
+
+def list_devices() -> tuple[str, ...]:
+    """Names of all devices that can be found, sorted as people count."""
+    return list_names("device")
+
+
+def matching_devices(name: str) -> tuple[str, ...]:
+    """The device of that name in any case, else all whose names begin so, no number cut (``h100``); at least one.
+
+    Raises:
+        TopologyError: none; says which names are near.
+    """
+    names = list_devices()
+    begins = re.compile(re.escape(name) + (r"(?!\d)" if name[-1:].isdigit() else ""), re.IGNORECASE)
+    found = [known for known in names if known.lower() == name.lower()]
+    found = found or [known for known in names if name and begins.match(known)]
+    if not found:
+        raise TopologyError(not_found("device", name))
+    return tuple(found)

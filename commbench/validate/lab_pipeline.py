@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from commbench.calibrate.transport import fit_transport
 from commbench.cluster import Cluster
-from commbench.libraries.gloo import GLOO_TCP, Gloo
+from commbench.libraries.gloo import GLOO_TCP, GlooLibrary
 from commbench.network.transport import Transport
 from commbench.results.pipeline_records import PipelineMeasured
 from commbench.results.records import Measured
@@ -52,7 +52,7 @@ _HEADERS = 52  # IPv4 20 (RFC 791) and TCP 32 with timestamps (RFC 9293, RFC 732
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PipelineNetwork:
-    """The network of a pipeline in a lab; see ``validate.pipeline.Network``.
+    """The network of a pipeline in a lab; see ``validate.pipeline.CounterpartNetwork``.
 
     Attributes:
         lab: its links, and the ranks on it. library: what messages go over.
@@ -60,11 +60,11 @@ class PipelineNetwork:
     """
 
     lab: Cluster
-    library: Gloo
+    library: GlooLibrary
     seen: Mapping[str, str]
 
     def cluster(self, num_ranks: int) -> Cluster:
-        """See ``validate.pipeline.Network``."""
+        """See ``validate.pipeline.CounterpartNetwork``."""
         return self.lab
 
     def describe(self) -> Mapping[str, Any]:
@@ -168,7 +168,7 @@ def pipeline_network(
     lab = measured.environment["emulated"] | {"routes": seen or {}}
     environment = {**measured.environment, "emulated": lab}
     cluster, connections = lab_network(environment, lab["hosts"], transport, topology)
-    return PipelineNetwork(cluster, Gloo(connections=connections), seen or {})
+    return PipelineNetwork(cluster, GlooLibrary(connections=connections), seen or {})
 
 
 def _watched(lab: "Testbed", work: Callable[[], T]) -> tuple[T, Mapping[str, str]]:

@@ -19,7 +19,7 @@ from commbench.cluster import Cluster
 from commbench.collectives.sizes import buffer_elements
 from commbench.collectives.spec import get_collective
 from commbench.emulate.tables import rails_of
-from commbench.libraries.gloo import Gloo, transport_for
+from commbench.libraries.gloo import GlooLibrary, transport_for
 from commbench.network.transport import Connections, Transport
 from commbench.program.flat import TRANSFER, FlatProgram
 from commbench.program.operations import Collective, Program, ProgramBuilder
@@ -61,7 +61,7 @@ def predict(record: Measured, transport: Transport, topology: Fabric | None = No
     chance = transport_for(transport, record.collective, record.algorithm)
     hosts = [host for job in jobs for host in job]
     cluster, connections = lab_network(record.environment, hosts, chance, topology)
-    library = Gloo(
+    library = GlooLibrary(
         connections=connections, algorithm=record.algorithm, channels=lab["channels"], group=lab["group"]
     )
     program = _program(record, [len(job) for job in jobs])

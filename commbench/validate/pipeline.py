@@ -2,8 +2,8 @@
 """A measured pipeline and its simulated twin: the same schedule, with the durations that were measured.
 
 Every iteration has a twin of its own: each pass lasts as long as it did in that iteration, and what is sent goes over a
-:class:`Network`. On real machines that is one where a message takes as long as it took when it was measured alone; in
-a lab it is the lab's own links (``validate.lab_pipeline``). Messages are posted as in ``live.pipeline_execute``: a rank
+:class:`CounterpartNetwork`. On real machines that is one where a message takes as long as it took when it was measured
+alone; in a lab it is the lab's own links (``validate.lab_pipeline``). Messages are posted as in ``live.pipeline_execute``: a rank
 does not wait for what it sends, receives are there before the step begins, and what goes from one rank to another goes
 over one connection in the order in which it is made.
 
@@ -36,8 +36,8 @@ __all__ = [
     "ENGINE",
     "FREE",
     "MAX_POINTS",
+    "CounterpartNetwork",
     "LatencyNetwork",
-    "Network",
     "compare_pipeline",
     "simulate_pipeline",
     "twin",
@@ -52,7 +52,7 @@ ENGINE = "reference"
 Pair = tuple[int, int]
 
 
-class Network(Protocol):
+class CounterpartNetwork(Protocol):
     """What carries the messages of a twin."""
 
     @property
@@ -74,7 +74,7 @@ class LatencyNetwork:
     library: Library = field(default_factory=Ideal)
 
     def cluster(self, num_ranks: int) -> Cluster:
-        """See :class:`Network`."""
+        """See :class:`CounterpartNetwork`."""
         latency_ps = np.zeros((num_ranks, num_ranks), dtype=np.int64)
         for (rank, other), lasts_s in self.transfers_s.items():
             latency_ps[rank, other] = latency_ps[other, rank] = round(lasts_s * PS_PER_S)
@@ -82,7 +82,7 @@ class LatencyNetwork:
         return Cluster(fabric=wires.fabric, router=wires, placed=np.arange(num_ranks))
 
     def describe(self) -> Mapping[str, Any]:
-        """See :class:`Network`; what transfers took stands beside it in the record."""
+        """See :class:`CounterpartNetwork`; what transfers took stands beside it in the record."""
         return {"kind": "latency"}
 
 
@@ -91,7 +91,7 @@ FREE = LatencyNetwork()
 
 
 def simulate_pipeline(
-    schedule: PipelineSchedule, durations: Durations, network: Network, num_bytes: int = 1
+    schedule: PipelineSchedule, durations: Durations, network: CounterpartNetwork, num_bytes: int = 1
 ) -> RankSpans:
     """Spans of every rank, from 0, with ``num_bytes`` in every message.
 
@@ -149,7 +149,7 @@ def _idle_s(spans: RankSpans) -> float:
     return total_s(spans) - fmean(busy_s(spans))
 
 
-def twin(measured: PipelineMeasured, network: Network | None = None) -> PipelineSimulated:
+def twin(measured: PipelineMeasured, network: CounterpartNetwork | None = None) -> PipelineSimulated:
     """The twin of the iteration whose length is nearest to the median.
 
     Args:
@@ -180,7 +180,7 @@ def _measured_alone(measured: PipelineMeasured) -> LatencyNetwork:
 
 def compare_pipeline(
     measured: PipelineMeasured,
-    network: Network | None = None,
+    network: CounterpartNetwork | None = None,
     *,
     max_points: float = MAX_POINTS,
     max_error: float | None = None,
@@ -193,7 +193,7 @@ def compare_pipeline(
     """
     schedule = from_csv(measured.order, measured.schedule)
 
-    def twins(durations: Callable[[RankSpans], Durations], over: Network) -> list[RankSpans]:
+    def twins(durations: Callable[[RankSpans], Durations], over: CounterpartNetwork) -> list[RankSpans]:
         num_bytes = measured.activation_bytes
         return [simulate_pipeline(schedule, durations(spans), over, num_bytes) for spans in measured.spans]
 

@@ -16,7 +16,7 @@ from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.sizes import dtype_bytes
 from commbench.engine.engines import Run
 from commbench.errors import InputError
-from commbench.libraries.gloo import Gloo
+from commbench.libraries.gloo import GlooLibrary
 from commbench.program.operations import Collective, ProgramBuilder
 from commbench.results.records import Measured
 from commbench.results.spans import IterationSpans
@@ -235,7 +235,7 @@ class _Builder:
 
     def run(self, spans: IterationSpans, starts_s: Sequence[float]) -> tuple[IterationSpans, tuple[float, ...]]:
         """Simulate; the last operation of each rank is its end."""
-        done = simulate(self.program.build(), self.place.cluster, Gloo(), Run(engine=_ENGINE))
+        done = simulate(self.program.build(), self.place.cluster, GlooLibrary(), Run(engine=_ENGINE))
         end_ps = done.ends_ps()
 
         def since_start(rank: int, number: int) -> float:

@@ -25,7 +25,7 @@ from commbench.workload.pipeline.check import lockstep
 from commbench.workload.pipeline.lower import Deliveries, boundary
 from commbench.workload.pipeline.schedule import Action, Pass
 from commbench.workload.pipeline.schedule import Step as PipelineStep
-from commbench.workload.step_block import BlockMaker, PassSpan, State, Ways, sends_each
+from commbench.workload.step_block import BlockMaker, PassSpan, StepState, Ways, sends_each
 from commbench.workload.step_passes import Work, stage_layers
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.step_units import Communications, Folding, Units
@@ -109,7 +109,7 @@ class _Builder:
         self._blocks = BlockMaker(plan, units, self.program, communications, self._stages)
         self._communications = communications
         self._ways = Ways(self.program, communications)
-        self._state = State.empty(range(units.num_units))
+        self._state = StepState.empty(range(units.num_units))
         self._final = _final_passes(plan)
         self._deliveries: Deliveries[Ready] = Deliveries(plan.schedule, self._send)
 

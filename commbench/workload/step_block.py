@@ -2,7 +2,7 @@
 """The operations of one step of a pipeline as a block, made once and repeated for every microbatch.
 
 What a block waits for is not known when it is made: the latest operation of a unit, what brings its input, the layers
-before. These stand in it as numbers below 0 (:class:`State.symbolic`), which :meth:`PlacedBlock.place` replaces.
+before. These stand in it as numbers below 0 (:class:`StepState.symbolic`), which :meth:`PlacedBlock.place` replaces.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ from commbench.workload.step_plan import StepPlan
 from commbench.workload.step_units import Communications, Units
 from commbench.workload.traffic import Traffic
 
-__all__ = ["BlockMaker", "PassSpan", "PlacedBlock", "Stage", "State", "Ways", "sends_each"]
+__all__ = ["BlockMaker", "PassSpan", "PlacedBlock", "Stage", "StepState", "Ways", "sends_each"]
 
 _PURPOSE = {Pass.FORWARD: "forward", Pass.BACKWARD: "backward", Pass.INPUT: "backward", Pass.WEIGHT: "backward"}
 
@@ -55,7 +55,7 @@ def sends_each(plan: StepPlan, action: Action) -> bool:
 
 
 @dataclass(slots=True)
-class State:
+class StepState:
     """Operations that what is still to come must wait for, by unit.
 
     Attributes:
@@ -72,13 +72,13 @@ class State:
     ends: dict[int, list[int]] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, units: Iterable[int]) -> "State":
+    def empty(cls, units: Iterable[int]) -> "StepState":
         """Before everything."""
         wait, beside, data = ({unit: list[int]() for unit in units} for _ in range(3))
         return cls({}, wait, beside, data, dict.fromkeys(units, ()), {})
 
     @classmethod
-    def symbolic(cls, units: Sequence[int], real: "State") -> "State":
+    def symbolic(cls, units: Sequence[int], real: "StepState") -> "StepState":
         """Numbers below 0 for what the real state has of these units."""
         own = cls.empty(units)
         for unit in units:
@@ -110,9 +110,11 @@ class PlacedBlock:
     entries: tuple[tuple[int, int], ...]  # (operation, number below 0)
     passes: tuple[tuple[int, int, int, int], ...]  # (part of the step, unit, first, last)
     units: range
-    state: State
+    state: StepState
 
-    def place(self, program: ProgramBuilder, state: State, step: PipelineStep, labels: Sequence[int]) -> list[PassSpan]:
+    def place(
+        self, program: ProgramBuilder, state: StepState, step: PipelineStep, labels: Sequence[int]
+    ) -> list[PassSpan]:
         """Append it, and bring the state up to date; returns its passes."""
         means = state.meaning(self.units)
         base = program.repeat(
@@ -201,7 +203,7 @@ class BlockMaker:
         self._durations: dict[tuple[Cost, bool], int] = {}
         self._items: dict[tuple[int, Pass, bool], tuple[Item, ...]] = {}
 
-    def block(self, position: int, step: PipelineStep, finals: tuple[bool, ...], state: State) -> PlacedBlock:
+    def block(self, position: int, step: PipelineStep, finals: tuple[bool, ...], state: StepState) -> PlacedBlock:
         """The block of a step.
 
         Args:
@@ -212,10 +214,10 @@ class BlockMaker:
         there = tuple((unit in state.last, len(state.layers[unit])) for unit in units)
         key = (position, *((part.stage, part.kind) for part in step.parts), finals, there)
         if key not in self._made:
-            self._made[key] = self._make(position, step, finals, State.symbolic(units, state))
+            self._made[key] = self._make(position, step, finals, StepState.symbolic(units, state))
         return self._made[key]
 
-    def _make(self, position: int, step: PipelineStep, finals: tuple[bool, ...], state: State) -> PlacedBlock:
+    def _make(self, position: int, step: PipelineStep, finals: tuple[bool, ...], state: StepState) -> PlacedBlock:
         rows, units, passes = _Rows(), self._units.at(position), list[tuple[int, int, int, int]]()
         for part, (action, final) in enumerate(zip(step.parts, finals, strict=True)):
             add = _PassAdder(self, rows, state, position, action, part, final=final)
@@ -248,7 +250,7 @@ class _PassAdder:
     """Adds one pass on all units of a position, with what its gradients set off."""
 
     def __init__(
-        self, maker: BlockMaker, rows: _Rows, state: State, position: int, action: Action, part: int, *, final: bool
+        self, maker: BlockMaker, rows: _Rows, state: StepState, position: int, action: Action, part: int, *, final: bool
     ) -> None:
         self._plan, self._stage = maker._plan, maker._stages[action.stage]
         self._program, self._rows, self._state = maker._program, rows, state

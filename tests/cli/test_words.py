@@ -148,7 +148,7 @@ def test_a_slow_rank_that_nothing_slows_is_noted(tmp_path: Path, fabric: str, no
 def test_a_word_that_is_not_known_is_answered_with_what_to_type(
     arguments: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rest = " --topology dgx-h100 --ranks 1 --microbatch 1 --global-batch 8 --device h100-sxm5-80gb --assume-efficiencies"
+    rest = " --topology dgx-h100 --ranks 1 --microbatch 1 --global-batch 8 --assume-efficiencies"
     words = arguments.split()
     if words[1] == "train":
         given = (rest + " --model gpt3-1.3b").split(" --")[1:]

@@ -3,8 +3,6 @@
 
 from functools import cache
 
-from tests.sim.engine_cases import LoopCase
-
 from commbench.cluster import place
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm
@@ -14,6 +12,7 @@ from commbench.lowering.placing import paths_of, processors_of, triples_of
 from commbench.routing.router import Router
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
+from tests.engine.engine_cases import LoopCase
 
 
 @cache

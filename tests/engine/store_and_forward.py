@@ -5,7 +5,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from commbench.network.base import NEVER, Kernel, NetworkModel
+from commbench.network.base import NEVER, NetworkKernel, NetworkModel
 from commbench.network.jit import jit
 
 
@@ -90,5 +90,5 @@ def advance(now, slots, net, ended, count):
     return count
 
 
-KERNEL = Kernel(build, start, finish, start, set_bandwidth, next_event, advance)
+KERNEL = NetworkKernel(build, start, finish, start, set_bandwidth, next_event, advance)
 MODEL = NetworkModel("store-and-forward", StoreAndForward, lambda: KERNEL)

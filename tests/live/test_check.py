@@ -6,12 +6,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from commbench.collectives.spec import COLLECTIVES  # noqa: E402
-from commbench.live.check import Layout, count_wrong, fill_input, plain_layout  # noqa: E402  needs torch
+from commbench.live.check import BufferLayout, count_wrong, fill_input, plain_layout  # noqa: E402  needs torch
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int32, torch.int64)
 
 
-def _layout(num_ranks: int, num_elements: int) -> Layout:
+def _layout(num_ranks: int, num_elements: int) -> BufferLayout:
     return plain_layout("all-reduce", num_ranks, num_elements)
 
 
@@ -19,7 +19,7 @@ def _wrong(total: "torch.Tensor", num_ranks: int) -> int:
     return count_wrong(total, _layout(num_ranks, total.numel()), 0)
 
 
-def _filled(layout: Layout, rank: int, dtype: "torch.dtype" = torch.float32) -> "torch.Tensor":
+def _filled(layout: BufferLayout, rank: int, dtype: "torch.dtype" = torch.float32) -> "torch.Tensor":
     memory = torch.empty(layout.num_buffers * layout.num_elements, dtype=dtype)
     fill_input(memory, layout, rank)
     return memory

@@ -7,6 +7,7 @@ import numpy as np
 
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm, rounds_of
+from commbench.engine import compiled, reference
 from commbench.engine.setting import CutOff, Setting
 from commbench.engine.trace import Trace
 from commbench.lowering.expand import expand_rounds
@@ -17,7 +18,6 @@ from commbench.program.loop import LoopProgram
 from commbench.program.operations import ProgramBuilder
 from commbench.routing.router import Router
 from commbench.routing.routes import Routes
-from commbench.sim import compiled, reference
 from commbench.topology.fabric import Fabric
 from commbench.topology.faults import Fault, LinkFault
 from tests.programs import tasks_of

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commbench.cluster import Cluster, make_cluster
+from commbench.cluster import Cluster, make_cluster, place
 from commbench.errors import InputError
 from commbench.libraries.base import Layout, Library
 from commbench.libraries.ideal import Ideal
 from commbench.lowering.aggregate import GroupFlows, aggregate, layouts_of, together
 from commbench.lowering.choose import Choices
-from commbench.lowering.placing import place, processors_of
+from commbench.lowering.placing import processors_of
 from commbench.lowering.symmetry import kinds_of_links, positions
 from commbench.program.operations import Collective, ProgramBuilder, Transfer
 from commbench.routing.router import Router

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commbench.engine import compiled
 from commbench.engine.setting import CUT_OFF, Change, What
 from commbench.errors import InputError, RunError, TopologyError
 from commbench.lowering.scenario import Scenario
 from commbench.lowering.scenario_faults import State
 from commbench.program.operations import ProgramBuilder
 from commbench.routing.router import Router
-from commbench.sim import compiled
 from commbench.sim.collective import simulate_collective
 from commbench.topology.fabric import Fabric
 from commbench.topology.faults import Background, Fault, KilledRank, LinkFault, SlowRank

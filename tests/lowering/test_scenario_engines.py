@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commbench.engine import compiled, reference
 from commbench.engine.model import build_model
 from commbench.engine.setting import CutOff
 from commbench.lowering.scenario import Scenario
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.routing.router import Router
-from commbench.sim import compiled, reference
 from commbench.topology.fabric import Fabric
 from commbench.topology.faults import Background, Fault, KilledRank, LinkFault, SlowRank
 from commbench.topology.load import load_fabric

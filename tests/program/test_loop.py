@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, given, settings
 
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import ALGORITHMS, build
+from commbench.engine import compiled, reference
 from commbench.engine.setting import Change, Paths, Processors, Setting, What
 from commbench.lowering.expand import expand_rounds, expand_schedule
 from commbench.lowering.placing import paths_of, triples_of
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.routing.router import Router
-from commbench.sim import compiled, reference
 from tests.cases import star
-from tests.sim import engine_cases as cases
+from tests.engine import engine_cases as cases
 
 LOOPED = [a for (_, name), a in sorted(ALGORITHMS.items()) if a.rounds and name == a.name]
 REDUCTION = 0.37  # ps per byte: sums that must be rounded

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from commbench.errors import CommbenchError, InputError, TopologyError
 from commbench.topology import Provenance, list_topologies, load_fabric
-from commbench.topology.devices import list_devices, load_device, matching_devices
+from commbench.topology.devices import load_device
+from commbench.topology.search import list_devices, matching_devices
 from tests.topology.test_errors import SHIPPED as FOLDER
 
 SHIPPED = sorted(path.stem for path in (FOLDER / "devices").glob("*.yaml"))

@@ -10,7 +10,7 @@ import pytest
 from commbench.cluster import Cluster
 from commbench.emulate.plan import TestbedPlan
 from commbench.emulate.testbed import Testbed
-from commbench.libraries.gloo import GLOO_TCP, Gloo
+from commbench.libraries.gloo import GLOO_TCP, GlooLibrary
 from commbench.network.transport import Connections, Transport
 from commbench.units import PS_PER_S
 from commbench.validate.lab_pipeline import PipelineNetwork, facts_of, pipeline_network
@@ -33,7 +33,7 @@ BARE = Transport(
 
 def over(plan: TestbedPlan, hosts: Sequence[int], transport: Transport = BARE, burst_bytes: int = 0) -> PipelineNetwork:
     routes = LabRoutes(plan.topology, "d-mod-k", {})
-    library = Gloo(connections=Connections(transport, burst_bytes=burst_bytes))
+    library = GlooLibrary(connections=Connections(transport, burst_bytes=burst_bytes))
     return PipelineNetwork(Cluster(np.array(hosts, dtype=np.int64), routes), library, {})
 
 

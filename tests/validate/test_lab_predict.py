@@ -82,7 +82,7 @@ def test_a_program_that_waits_for_itself_is_refused() -> None:
     first[1:] += 1  # the first task waits for the last
     stuck = replace(program, first=first, needs=np.concatenate([[last], program.needs]))
     with pytest.raises(InputError, match="waits for itself in a circle"):
-        run(stuck, Way(GLOO_TCP), topology_of(STAR))
+        run(stuck, Connections(GLOO_TCP), topology_of(STAR))
 
 
 def test_both_engines_agree_to_the_picosecond() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop over simulated time: SEMANTICS.md's phases of an instant, one instant after the other.
 
-What asks the network is made for one network model (network.base.Kernel), whose functions are compiled into it.
+What asks the network is made for one network model (network.base.NetworkKernel), whose functions are compiled into it.
 ``model`` is engine.model.Model everywhere.
 """
 
@@ -36,7 +36,7 @@ from commbench.engine.kernel.counters import (
     WORK,
 )
 from commbench.engine.kernel.tasks import cut, finish, number, occupy, sort, start, wait
-from commbench.network.base import PAST_THE_END, Kernel
+from commbench.network.base import PAST_THE_END, NetworkKernel
 from commbench.network.jit import jit
 from commbench.network.queue import collect, next_time
 from commbench.program.flat import TRANSFER
@@ -45,7 +45,7 @@ __all__ = ["loop_over"]
 
 
 @cache
-def loop_over(network: Kernel) -> Any:
+def loop_over(network: NetworkKernel) -> Any:
     """The loop on a network model: ``advance(model, until, limit)``."""
     apply_changes, settle = _changes(network), _phases(network)
     network_passes = network.advance
@@ -86,7 +86,7 @@ def loop_over(network: Kernel) -> Any:
     return entry(advance, *(part for part in network if part is not network.build))
 
 
-def _phases(network: Kernel) -> Any:
+def _phases(network: NetworkKernel) -> Any:
     """Phases 1, 2 and 3 of the present instant, until nothing is left of it."""
     ends = _ends(network)
     network_next, network_passes = network.next_event, network.advance
@@ -122,7 +122,7 @@ def _phases(network: Kernel) -> Any:
     return settle
 
 
-def _ends(network: Kernel) -> Any:
+def _ends(network: NetworkKernel) -> Any:
     network_start, network_finish = network.start, network.finish
 
     @jit
@@ -196,7 +196,7 @@ def _starts(model):
         start(ready[i], model)
 
 
-def _changes(network: Kernel) -> Any:
+def _changes(network: NetworkKernel) -> Any:
     network_bandwidth, network_move = network.set_bandwidth, network.move
 
     @jit

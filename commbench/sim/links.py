@@ -45,7 +45,7 @@ def _of_loop(program: LoopProgram) -> FloatArray:
 def busiest_links(
     num_bytes: FloatArray, fabric: Topology | Tree, time_s: float, bound_s: float
 ) -> tuple[Mapping[str, Any], ...]:
-    """Of links over which ``num_bytes`` went, the ten that were busy for the largest share of ``time_s``, busiest first.
+    """Of links over which ``num_bytes`` went, the ten that were busy for the largest share of ``time_s``, in order.
 
     Each with ``link`` (the nodes that it joins), ``bytes``, ``utilisation`` (of its bandwidth over the time) and
     ``bound_share``: the time that these bytes take it alone, as a share of the lower bound; None if the bound is 0.

@@ -3,9 +3,9 @@
 
 Every iteration has a twin of its own: each pass lasts as long as it did in that iteration, and what is sent goes over a
 :class:`CounterpartNetwork`. On real machines that is one where a message takes as long as it took when it was measured
-alone; in a lab it is the lab's own links (``validate.lab_pipeline``). Messages are posted as in ``live.pipeline_execute``: a rank
-does not wait for what it sends, receives are there before the step begins, and what goes from one rank to another goes
-over one connection in the order in which it is made.
+alone; in a lab it is the lab's own links (``validate.lab_pipeline``). Messages are posted as in
+``live.pipeline_execute``: a rank does not wait for what it sends, receives are there before the step begins, and what
+goes from one rank to another goes over one connection in the order in which it is made.
 
 What the twin does not know is the host: waking up, bookkeeping, waiting for a core. So measured less simulated bubble
 is the host's share, unless the schedule was not kept.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from commbench.cluster import Cluster
+from commbench.door import Result, simulate
 from commbench.engine.engines import Run
 from commbench.libraries.base import Library
 from commbench.libraries.ideal import Ideal
@@ -16,7 +17,6 @@ from commbench.program.flat import FlatProgram
 from commbench.program.operations import Collective, Program, ProgramBuilder
 from commbench.routing.router import Router
 from commbench.routing.routes import Routes
-from commbench.simulate import Result, simulate
 from commbench.topology.fabric import Fabric
 from tests.cases import star
 

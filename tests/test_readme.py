@@ -140,3 +140,13 @@ def test_the_commands_of_the_page_on_topology_files_run_one_after_the_other(tmp_
     done = subprocess.run(["sh", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "schema.json").read_text(encoding="utf-8"))["properties"]
+
+
+def test_the_python_example_runs_and_prints_what_it_says(tmp_path: Path) -> None:
+    """A ring of 32 ranks: 2 (n - 1) / n of the buffer over the eight 50 GB/s NICs of a host, and latencies."""
+    (source,) = re.findall(r"<!-- tested python -->\n```python\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    first, *table = done.stdout.splitlines()
+    assert 2 * 31 / 32 * 2**26 / 400e9 * 1e6 < float(first.split()[0]) < 1000
+    assert any(line.startswith("transfer") for line in table)

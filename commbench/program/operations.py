@@ -10,7 +10,7 @@ Communications name ranks of the world, and stand on the streams of those that r
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -63,6 +63,10 @@ class Collective:
     def num_bytes(self) -> int:
         """Of the full buffer."""
         return self.num_elements * self.element_bytes
+
+    def of_ranks(self, ranks: Iterable[int]) -> "Collective":
+        """The same of one other group."""
+        return replace(self, groups=np.array([list(ranks)], dtype=np.int64))
 
 
 Communication = Transfer | Collective

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.algorithm import Algorithm
 from commbench.collectives.schedule import Schedule
-from commbench.collectives.sizes import buffer_elements, whole_elements
 from commbench.collectives.spec import get_collective
+from commbench.door import Result, simulate
 from commbench.engine.engines import DETAILS, Run
 from commbench.engine.trace import Trace
 from commbench.errors import InputError
@@ -24,11 +24,11 @@ from commbench.network.bounds import lower_bound_s
 from commbench.network.transport import Connections
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
-from commbench.program.operations import Collective, Program, ProgramBuilder
+from commbench.program.of_collective import collective_program
+from commbench.program.operations import Collective
 from commbench.results.records import Simulated
 from commbench.sim.links import busiest_links, link_bytes
 from commbench.sim.nics import unused_nics
-from commbench.simulate import Result, simulate
 from commbench.topology.fabric import Fabric
 from commbench.topology.jobs import deal
 from commbench.units import seconds
@@ -36,7 +36,7 @@ from commbench.units import seconds
 if TYPE_CHECKING:
     from commbench.lowering.scenario import Scenario
 
-__all__ = ["Simulation", "collective_program", "simulate_collective"]
+__all__ = ["Simulation", "simulate_collective"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -58,25 +58,6 @@ class Simulation:
         """The tasks one by one, beside their spans in the trace."""
         assert isinstance(self.program, FlatProgram), "simulate with keep_trace"
         return self.program
-
-
-def collective_program(
-    collective: str, size_bytes: int, groups: Sequence[IntArray], element_bytes: int = 4, root: int = 0
-) -> Program:
-    """A program in which each group of ranks has this collective, at the same time.
-
-    Args:
-        collective: which. size_bytes: as nccl-tests defines it; rounded down to whole elements.
-        groups: ranks of each; together all ranks of the program. element_bytes: of one. root: in each group.
-
-    Raises:
-        InputError: a size below one element (per rank, where it has blocks).
-    """
-    spec, build = get_collective(collective), ProgramBuilder(sum(map(len, groups)))
-    for ranks in groups:
-        elements = buffer_elements(spec, len(ranks), whole_elements(spec, len(ranks), size_bytes, element_bytes))
-        build.communicate(Collective(spec.name, ranks[None, :], elements, element_bytes, root, name=spec.name))
-    return build.build()
 
 
 def simulate_collective(
@@ -162,7 +143,7 @@ def simulate_collective(
         ranks_per_host=cluster.ranks_per_host,
         connections=connections,
     )
-    program = collective_program(collective, size_bytes, groups, element_bytes, root)
+    program = collective_program(collective, size_bytes, groups=groups, element_bytes=element_bytes, root=root)
     traced = keep_trace or jobs is not None
     how = Run(engine=engine, network=network, detail=detail, keep_trace=traced, progress=progress)
     done = simulate(program, cluster, library, how, scenario=scenario)

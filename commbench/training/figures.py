@@ -12,11 +12,11 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from commbench.door import Result
 from commbench.lowering.bind import Bound
 from commbench.program.critical import critical_path
 from commbench.program.flat import FlatProgram
 from commbench.program.operations import NOTHING
-from commbench.simulate import Result
 from commbench.topology.fabric import NODE_KINDS, Fabric
 from commbench.units import PS_PER_S, seconds
 from commbench.workload.pipeline.bubble import Bubble

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from commbench.door import Result
 from commbench.lowering.perturb import Perturbation
 from commbench.program.critical import critical_path
 from commbench.program.flat import FlatProgram
 from commbench.program.operations import NOTHING
-from commbench.simulate import Result
 from commbench.training.folding import FoldedStep
 from commbench.units import format_time, seconds
 from commbench.workload.groups import Degrees, ParallelGroups

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from commbench.cluster import Cluster
+from commbench.door import Result, simulate
 from commbench.engine.engines import Run
 from commbench.libraries.base import Library
 from commbench.libraries.ideal import Ideal
@@ -13,7 +14,6 @@ from commbench.lowering.choose import Choices
 from commbench.lowering.perturb import Perturbation, perturbation
 from commbench.lowering.scenario import Scenario
 from commbench.results.steps import SimulatedStep
-from commbench.simulate import Result, simulate
 from commbench.training.figures import (
     busiest_links,
     communications_of,

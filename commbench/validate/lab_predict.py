@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from commbench.cluster import Cluster
 from commbench.collectives.sizes import buffer_elements
 from commbench.collectives.spec import get_collective
+from commbench.door import Result, simulate
 from commbench.emulate.tables import rails_of
 from commbench.libraries.gloo import GlooLibrary, transport_for
 from commbench.network.transport import Connections, Transport
@@ -27,7 +28,6 @@ from commbench.results.records import Measured
 from commbench.routing.policies import get_policy
 from commbench.routing.router import Router
 from commbench.routing.routes import Flows, Links, Rows, as_flows, once_each, row_starts
-from commbench.simulate import Result, simulate
 from commbench.topology.fabric import Fabric
 from commbench.topology.model import LinkKind
 from commbench.units import seconds

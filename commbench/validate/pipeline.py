@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from commbench.cluster import Cluster
+from commbench.door import simulate
 from commbench.engine.engines import Run
 from commbench.libraries.base import Library
 from commbench.libraries.ideal import Ideal
@@ -26,7 +27,6 @@ from commbench.program.operations import NOTHING
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.spans import RankSpans, Span, busy_s, total_s
 from commbench.routing.wires import Wires
-from commbench.simulate import simulate
 from commbench.units import PS_PER_S, seconds
 from commbench.workload.pipeline.lower import Durations, pipeline_program
 from commbench.workload.pipeline.schedule import Action, PipelineSchedule, Step

@@ -14,6 +14,7 @@ import numpy as np
 from commbench.calibrate.native import NativeMachine, calibrate_native, grouped_s
 from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.sizes import dtype_bytes
+from commbench.door import simulate
 from commbench.engine.engines import Run
 from commbench.errors import InputError
 from commbench.libraries.gloo import GlooLibrary
@@ -25,7 +26,6 @@ from commbench.results.tensor_parallel_records import (
     TensorParallelMeasured,
     TensorParallelSimulated,
 )
-from commbench.simulate import simulate
 from commbench.units import PS_PER_S, seconds
 
 __all__ = ["MAX_ERROR", "Place", "calibrated", "compare_tensor_parallel", "simulate_iteration", "twin"]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from commbench.door import simulate
 from commbench.engine.engines import Run
 from commbench.engine.setting import Change, What
 from commbench.errors import InputError
@@ -14,7 +15,6 @@ from commbench.lowering.bind import Bound, bind
 from commbench.lowering.choose import Choices
 from commbench.lowering.perturb import Perturbation
 from commbench.program.operations import Program, ProgramBuilder
-from commbench.simulate import simulate
 from tests.cases import US, star
 from tests.programs import RING, all_reduce, cluster_of
 

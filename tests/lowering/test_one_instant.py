@@ -3,10 +3,10 @@
 
 import pytest
 
+from commbench.door import simulate
 from commbench.engine.engines import Run
 from commbench.lowering.scenario import Scenario
 from commbench.program.operations import ProgramBuilder
-from commbench.simulate import simulate
 from commbench.topology.faults import Fault, LinkFault, SlowRank
 from tests.cases import US, leaf_spine
 from tests.programs import RING, all_reduce, cluster_of

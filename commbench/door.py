@@ -8,6 +8,7 @@ same); in *collective* detail every communication is one aggregate flow, an esti
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,10 @@ from commbench.lowering.transport import apply_transport, with_way_back
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import Program
+from commbench.units import PS_PER_S, seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Result", "simulate"]
 
@@ -63,6 +68,24 @@ class Result:
     shortcut: str = ""
     paths: Paths | None = None
     bound: Bound | None = None
+
+    @property
+    def time_s(self) -> float:
+        """Seconds that the program took."""
+        return seconds(self.finish_ps)
+
+    def frame(self) -> "pd.DataFrame":
+        """The tasks with their spans, a row each: operation, kind, rank, peer, channel, step, bytes, start and end in
+        seconds. The trace must have been kept.
+        """
+        import pandas as pd
+
+        tasks = self.tasks
+        assert isinstance(tasks, FlatProgram), "a kept trace is of single tasks"
+        columns = {name: getattr(tasks, name) for name in ("operation", "rank", "peer", "channel", "step")}
+        kinds = np.array(["compute", "transfer", "aggregate flow"])[tasks.kind]
+        spans = {"start_s": self.trace.start_ps / PS_PER_S, "end_s": self.trace.end_ps / PS_PER_S}
+        return pd.DataFrame({"kind": kinds, **columns, "bytes": tasks.num_bytes, **spans})
 
     def ends_ps(self) -> IntArray:
         """When each operation of the program ended; the trace must have been kept."""

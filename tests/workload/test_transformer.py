@@ -294,7 +294,7 @@ REFUSED = [
      "model gpt2: layers per stage (5, 6) must be 2 numbers, none negative, that add up to 12"),
     (lambda: split_layers(get_model("gpt2"), 2, (13, -1)),
      "model gpt2: layers per stage (13, -1) must be 2 numbers, none negative, that add up to 12"),
-    (lambda: get_model("gpt5"), f"model 'gpt5' is unknown; known: {', '.join(MODELS)}"),
+    (lambda: get_model("gpt5"), f"model 'gpt5' is unknown; did you mean gpt2? known: {', '.join(MODELS)}"),
     (lambda: bad_llama(num_kv_heads=3), "model bad: num_kv_heads 3 must divide num_heads 8"),
     (lambda: bad_llama(num_heads=7), "model bad: hidden 64 is not divisible by num_heads 7"),
     (lambda: bad_llama(num_layers=0), "model bad: num_layers = 0 must be at least 1"),

@@ -65,4 +65,5 @@ def test_lines_are_no_longer_than_120() -> None:
 def _lines(page: Path) -> list[tuple[int, str]]:
     """Numbered lines, but for those of code, of comments and of tables, which cannot be broken."""
     text = re.sub(r"^```.*?^```", lambda block: "\n" * block[0].count("\n"), page.read_text("utf-8"), flags=re.M | re.S)
-    return [(i, line) for i, line in enumerate(text.splitlines(), start=1) if not line.startswith(("|", "    ", "<!--"))]
+    numbered = enumerate(text.splitlines(), start=1)
+    return [(number, line) for number, line in numbered if not line.startswith(("|", "    ", "<!--"))]

@@ -76,7 +76,7 @@ def sim(
         typer.Option(
             "--detail",
             help="transfer (all of them), folded (the same times from less work where symmetric) or collective "
-            "(an estimate: one coupled flow).",
+            "(an estimate: one aggregate flow).",
         ),
     ] = "transfer",
     engine: Annotated[str, typer.Option("--engine", help="compiled or reference; the same times.")] = "compiled",

@@ -54,7 +54,7 @@ def _obstacle(program: LoopProgram, setting: Setting) -> str:
     if setting.processors.overhead_ps:
         return "messages queue for processors"
     if len(setting.paths.weights):
-        return "flows are coupled already"
+        return "flows are aggregates already"
     return ""
 
 

@@ -23,7 +23,7 @@ GLOO_TCP = Transport(
     segments_per_ack=2,  # RFC 9293, 3.8.6.3: at least every second full segment
     message_bytes=48,  # gloo 70dc3602, transport/tcp/pair.h, Op::preamble; counted in docs/gloo.md
     notice_bytes=48,  # likewise: notifySendReady, notifyRecvReady
-    buffer_bytes=128 * 1024,  # half of tcp_wmem (256 KiB, emulate.kernel.Shaping): the kernel counts its own overhead
+    buffer_bytes=128 * 1024,  # half of tcp_wmem (256 KiB, emulate.kernel.PortShaping): the kernel counts its overhead
 )
 """Gloo's TCP transport on Linux at MTU 1500, as in a lab."""
 

@@ -141,7 +141,7 @@ class ScheduleRunner:
         schedule: the orders of all ranks.
         shape: of activation and weights.
         session: rank, device.
-        channels: from :func:`open_channels`.
+        channels: to the other ranks.
         recorder: told of every pass.
     """
 

@@ -104,7 +104,7 @@ def _drawn(num_bytes: IntArray, x: npt.NDArray[np.uint64], jitter: float) -> Int
 def with_background(program: FlatProgram, flows: Sequence[Background]) -> FlatProgram:
     """The program with two tasks more for each flow, behind its own: a wait until it begins, and the flow.
 
-    Other people's traffic takes links and nothing else: it is a coupled task, so that it needs no processor, and it
+    Other people's traffic takes links and nothing else: it is an aggregate flow, so that it needs no processor, and it
     waits on a rank of its own, the last one, which nothing slows down.
     """
     size, count = program.num_tasks, len(flows)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which groups of a program's patterns are in symmetric positions on a fabric, so that one flow is exact for all.
+"""Which groups of a program's communications are in symmetric positions on a fabric, so that one flow is exact for all.
 
 Colour refinement (engine.colours): flows of one colour must load links of the same colours with the same weights,
 links of one colour must be loaded so by flows of the same colours.
 
 Links that can never hold anything back are left out first, for they would break symmetries that no rate knows of. If
-all groups of a pattern p have one rate x_p, link l carries the sum of w_lp x_p. Where another link m has no more
-bandwidth and w_mp >= w_lp for every p, what m lets through l lets through too, whichever patterns are under way. The
+all groups of a communication p have one rate x_p, link l carries the sum of w_lp x_p. Where another link m has no more
+bandwidth and w_mp >= w_lp for every p, what m lets through l lets through too, whichever are under way. The
 max-min rates under the other links then obey l as well, so they are the rates under all links (a largest point of a set
 is the largest of any part that it lies in). Of links that say the same, those of one kind are enough.
 """
@@ -41,10 +41,10 @@ def kinds_of_links(fabric: Fabric) -> IntArray:
 def positions(
     flows: Sequence[GroupFlows], bandwidths: FloatArray, *, kinds: IntArray | None = None, marks: IntArray | None = None
 ) -> list[IntArray]:
-    """Class of every group of every pattern: all 0 where all groups of the pattern are in symmetric positions.
+    """Class of every group of every communication: all 0 where all of its groups are in symmetric positions.
 
     Args:
-        flows: the groups of every pattern.
+        flows: the groups of every communication.
         bandwidths: of all links, bytes/s.
         kinds: of all links, see :func:`kinds_of_links`; None takes all for one.
         marks: above 0 for links to which something happens, the same number where the same happens; None for none.
@@ -97,7 +97,9 @@ def _binding(
 def _spoken_for(
     profiles: FloatArray, bandwidth: FloatArray, steady: npt.NDArray[np.bool_], counts: IntArray
 ) -> npt.NDArray[np.bool_]:
-    """Per profile (weights by pattern) whether another one allows no more; of equal ones the most frequent is kept."""
+    """Per profile (a weight for each communication) whether another allows no more; of equal ones the most frequent is
+    kept.
+    """
     rank = np.empty(len(counts), dtype=np.int64)
     rank[np.lexsort((np.arange(len(counts)), -counts))] = np.arange(len(counts))
     found = np.zeros(len(profiles), dtype=bool)
@@ -109,7 +111,7 @@ def _spoken_for(
 
 
 def _refined(flows: Sequence[GroupFlows], bandwidths: FloatArray, marks: IntArray) -> list[IntArray]:
-    """Classes of every pattern's groups when nothing splits any more."""
+    """Classes of every communication's groups when nothing splits any more."""
     sizes = [len(one.chain_ps) for one in flows]
     start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     pattern = np.repeat(np.arange(len(flows)), sizes)

@@ -20,8 +20,8 @@ Worked instance (three links in a line, one long flow; the textbook case)::
     shares       A 5, B 2, C 3     ->  B first: x0 = x2 = 2
     left         A 8 for flow 1, C 4 for flow 3   ->  x3 = 4, x1 = 8
 
-A flow of weight 2 counts as two flows of weight 1 on that link: so coupled transfers, and symmetric ones folded into
-one, need no rule of their own.
+A flow of weight 2 counts as two flows of weight 1 on that link: so aggregate flows, and symmetric ones folded into one,
+need no rule of their own.
 
 Source: D. Bertsekas, R. Gallager, "Data Networks", 2nd edition (1992), section 6.5.2.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes two results different things, kind by kind: series, tables and legends all go by this one definition.
+"""What makes two results different things: series, tables and legends all go by this one definition.
 
-A field of a record is either part of its identity or listed in :data:`OUTCOMES`; a test holds every kind to that.
+Which fields of a record do is told kind by kind in :mod:`commbench.report.kinds`.
 """
 
 import re
@@ -9,80 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from commbench.results.device_records import GemmMeasured, OverlapMeasured
-from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
-from commbench.results.records import Compared, Measured, Record, Simulated, Summary
-from commbench.results.steps import SimulatedStep
-from commbench.results.tensor_parallel_records import (
-    TensorParallelCompared,
-    TensorParallelMeasured,
-    TensorParallelSimulated,
-)
+from commbench.report.kinds import FIELDS, LAB
+from commbench.results.records import Compared, Measured, Record, Simulated
 from commbench.units import format_bit_rate, format_bytes
 
-__all__ = ["FIELDS", "LAB", "NOTHING", "OUTCOMES", "base_name", "identity", "labels", "word"]
+__all__ = ["NOTHING", "base_name", "identity", "labels", "word"]
 
-LAB = ("fabric", "rates", "hash_seed", "transport", "faults", "background", "job")
-"""What the environment of a record tells of the emulated fabric that it was measured on."""
-_PASSES = ("schedule", "executor", "ranks", "stages", "microbatches", "activation_bytes", "order", "run")
-_BLOCK = ("method", "sequence_parallel", "backend", "ranks")
-_POINT = ("backend", "channels", "slices", "group", "dtype", "op", "root", "timing")
-FIELDS: Mapping[type[Record], tuple[str, ...]] = {
-    Measured: ("collective", "ranks", "algorithm", *_POINT, "launcher", *LAB, "run"),
-    Simulated: (
-        *("collective", "ranks", "algorithm", "library", "topology", "routing", "placement", "channels", "slices"),
-        *("jobs", "group", "root", "element_bytes", "network", "scenario", "scenario_digest", "jitter"),
-        *("engine", "detail", "seed", "run"),
-    ),
-    Compared: ("collective", "ranks", "algorithm", "topology", *_POINT, "run"),
-    Summary: ("run",),
-    SimulatedStep: (
-        *("model", "topology", "device", "dtype", "ranks", "tp", "cp", "ep", "dp", "pp", "schedule"),
-        *("stages_per_rank", "microbatches", "micro_batch", "global_batch", "sequence", "zero", "recompute"),
-        *("sequence_parallel", "attention", "efficiency", "settings", "slowdown", "routing", "placement", "scenario"),
-        *("scenario_digest", "jitter", "engine", "seed", "run"),
-    ),
-    PipelineMeasured: (*_PASSES, "backend", "compute", "delays_s", "slow", "clock", "launcher", *LAB),
-    PipelineSimulated: (*_PASSES, "engine", "network"),
-    PipelineCompared: (
-        *("schedule", "executor", "compute", "fabric", "ranks", "stages", "microbatches", "activation_bytes", "run"),
-    ),
-    TensorParallelMeasured: (
-        *(*_BLOCK, "hidden", "heads", "ffn", "sequence", "micro_batch", "dtype", "clock", "launcher", *LAB, "run"),
-    ),
-    TensorParallelSimulated: (*_BLOCK, "engine", "run"),
-    TensorParallelCompared: (*_BLOCK, "run"),
-    GemmMeasured: ("device", "dtype", "m", "n", "k", "run"),
-    OverlapMeasured: ("backend", "ranks", "m", "n", "k", "dtype", "size_bytes", "launcher", *LAB, "run"),
-}
-"""Identity of each kind, in the order in which it is told."""
-OUTCOMES: Mapping[type[Record], frozenset[str]] = {
-    kind: frozenset(names.split())
-    for kind, names in {
-        Measured: "size_bytes num_elements samples_s warmup_s phases_s busbw_factor started_at wrong schedule "
-        "environment",
-        Simulated: "size_bytes time_s busbw_factor lower_bound_s transfers shortcut links wall_s",
-        Compared: "size_bytes measured_s spread_s simulated_s set region busbw_factor",
-        Summary: "points median_abs_error p95_abs_error max_median_abs_error max_p95_abs_error ok groups",
-        SimulatedStep: "iteration_s model_flops hardware_flops peak_flops bubble_of_ideal bubble_of_total time_s "
-        "exposed_s critical_s memory_bytes memory_by_position capacity_bytes busiest_links bubble_of_span margin_bytes "
-        "remedy folded notes operations "
-        "wall_s positions spans",
-        PipelineMeasured: "spans walls_s double_walls_s transfers_s sleep_over_s started_at wrong environment",
-        PipelineSimulated: "pass_s transfers_s spans",
-        PipelineCompared: "measured_s spread_s simulated_s measured_bubble simulated_bubble clock_free_bubble idle_s "
-        "max_points max_error",
-        TensorParallelMeasured: "samples_s spans counts formula_bytes_times_ranks starts_s largest_error tolerance "
-        "started_at environment",
-        TensorParallelSimulated: "samples_s spans machine",
-        TensorParallelCompared: "measured_s spread_s simulated_s measured_step_s simulated_step_s calibration "
-        "max_error",
-        GemmMeasured: "samples_s peak_flops peak_source started_at environment",
-        OverlapMeasured: "product_alone_s product_beside_s collective_alone_s collective_beside_s started_at "
-        "environment",
-    }.items()
-}
-"""What was found, follows from the rest, or is the axis that a series goes along; the environment is told by run."""
 _TIES = ("scenario_digest", "order", "hash_seed", "seed", "clock", "launcher", "engine", "run")
 """Told only where nothing else tells two results apart."""
 _RUN_TIME = re.compile(r"^\d{8}T\d{6}Z-(?=[0-9a-f]{8})")

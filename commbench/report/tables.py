@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from commbench.report.identity import FIELDS, NOTHING, base_name, identity, labels
+from commbench.report.identity import NOTHING, base_name, identity, labels
+from commbench.report.kinds import FIELDS
 from commbench.report.text import decimals_for, percent, plural, signed_percent, time_parts
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
 from commbench.tables import Column

@@ -13,13 +13,9 @@ from numpy.typing import NDArray
 from commbench.errors import RoutingError
 from commbench.routing.routes import Links, Rows, row_starts, rows_at
 from commbench.topology.fabric import LINK_KINDS, Fabric
-from commbench.topology.model import LinkKind
+from commbench.topology.model import HOP_COSTS, LinkKind
 
 __all__ = ["InsideHosts"]
-
-# Only the order matters: one hop of a dearer kind must cost more than a detour over cheaper ones, as in NCCL's path
-# classes NVL < PIX/PXB < PHB < SYS (NCCL 2.30.7, src/graph/topo.h).
-_COST = {LinkKind.MEMORY: 1, LinkKind.NVLINK: 1, LinkKind.PCIE: 10, LinkKind.SOCKET: 100, LinkKind.NETWORK: 1000}
 
 
 class _Host(NamedTuple):
@@ -139,7 +135,7 @@ def _cheapest(host: _Host, src: int, dst: int) -> list[int] | None:
         for after, kind, link in host.out.get(here, ()):
             if after in host.endpoints and after != dst:
                 continue
-            total = spent + _COST[kind]
+            total = spent + HOP_COSTS[kind]
             if after not in cost or total < cost[after]:
                 cost[after], came[after] = total, (here, link)
                 heapq.heappush(queue, (total, next(turn), after))

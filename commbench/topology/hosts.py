@@ -223,7 +223,8 @@ def nvswitch_host(host: int, *, gpus: int, nics: int, tree: PcieTree, nvlink: Wi
 def nvlink_rack(host: int, *, trays: int, gpus: int, nics: int, tree: PcieTree, nvlink: Wire) -> Parts:
     """A rack whose GPUs all hang on NVSwitch (GB200 NVL72): trays as in :func:`pcie_host`, which nothing else joins.
 
-    It counts as one host, as NCCL counts an NVLink domain: tray t has GPUs t x gpus and on, and NICs, CPUs alike.
+    It counts as one host: tray t has GPUs t x gpus and on, and NICs, CPUs alike. What NCCL makes of such a rack is not
+    verified.
 
     Args:
         host: host number. trays: of the rack.

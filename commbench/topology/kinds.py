@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kinds of fabric: a schema class each, which knows its builder. Adding one is writing it and registering it."""
+"""Kinds of fabric: a schema class each, which knows its builder. Adding one is writing it and registering it.
+
+Modules of kinds that ship stand in ``schema.SHIPPED``, and what their keys mean in ``keys.KEYS`` and the docs.
+"""
 
 from collections.abc import Callable
 from typing import TypeVar, get_args

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "ENDPOINT_KINDS",
+    "HOP_COSTS",
     "SWITCH_KINDS",
     "EndpointCosts",
     "Link",
@@ -55,13 +56,19 @@ class NodeKind(StrEnum):
 
 
 class LinkKind(StrEnum):
-    """What a directed edge is made of; routing prefers the kinds in this order inside a host."""
+    """What a directed edge is made of."""
 
     NVLINK = "nvlink"
     MEMORY = "memory"
     PCIE = "pcie"
     SOCKET = "socket"
     NETWORK = "network"
+
+
+# Only the order matters: one hop of a dearer kind must cost more than a detour over cheaper ones, as in NCCL's path
+# classes NVL < PIX/PXB < PHB < SYS (NCCL 2.30.7, src/graph/topo.h).
+HOP_COSTS = {LinkKind.MEMORY: 1, LinkKind.NVLINK: 1, LinkKind.PCIE: 10, LinkKind.SOCKET: 100, LinkKind.NETWORK: 1000}
+"""What a route inside a host pays for a hop over each kind."""
 
 
 ENDPOINT_KINDS = frozenset({NodeKind.GPU, NodeKind.CPU})

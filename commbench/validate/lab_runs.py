@@ -183,7 +183,7 @@ def _plan(leg: Leg, number: int, size: int, guess: float, lab: "Testbed") -> "Pl
         collective=leg.collective,
         ranks=ranks,
         sizes_bytes=(rounded,),
-        out=Path("records.jsonl"),  # the crew puts another one in its place
+        out=Path("records.jsonl"),  # the worker pool puts another one in its place
         run=f"{_invocation()} {leg.name}" + (f", job {number}" if len(leg.jobs) > 1 else ""),
         schedule=schedule,
         slices=slices,

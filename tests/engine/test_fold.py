@@ -236,7 +236,7 @@ def test_what_cannot_be_folded() -> None:
         "links or ranks change during the run": (loop, replace(setting, changes=(Change(5, What.SLOWDOWN, 0, 2.0),))),
         "chunks differ in size": ring(star(8), 8, extra_elements=1),
         "messages queue for processors": (loop, replace(setting, processors=Processors(1))),
-        "flows are coupled already": (loop, replace(setting, paths=replace(setting.paths, weights=weights))),
+        "flows are aggregates already": (loop, replace(setting, paths=replace(setting.paths, weights=weights))),
     }
     for why_not, case in obstacles.items():
         result = fold(*case)
@@ -247,4 +247,4 @@ def test_what_cannot_be_folded() -> None:
 
 def test_what_is_folded_is_not_folded_again() -> None:
     result = fold(*ring(star(8), 8))
-    assert fold(result.program, result.setting).why_not == "flows are coupled already"
+    assert fold(result.program, result.setting).why_not == "flows are aggregates already"

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from commbench.cli.main import app
-from commbench.report.identity import FIELDS, LAB, OUTCOMES, identity, labels
+from commbench.report.identity import identity, labels
+from commbench.report.kinds import FIELDS, LAB, OUTCOMES
 from commbench.report.series import curve_panels, error_panels
 from commbench.report.tables import compared_table, measured_table, simulated_table
 from commbench.results.journal import read_records

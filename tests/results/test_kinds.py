@@ -8,8 +8,7 @@ import pytest
 from commbench.cli.run import OTHERS
 from commbench.errors import InputError
 from commbench.live.kinds import KINDS as LIVE
-from commbench.report.identity import FIELDS, OUTCOMES
-from commbench.report.kinds import SECTIONS
+from commbench.report.kinds import FIELDS, OUTCOMES, SECTIONS
 from commbench.report.page import ReportInput, render
 from commbench.results.journal import read_records
 from commbench.results.kinds import KINDS

@@ -133,8 +133,8 @@ def test_peak_activations_of_unequal_stages() -> None:
 
 
 REFUSED = [
-    ("1f2b", 4, 8, None, "pipeline schedule '1f2b' is unknown; did you mean 1f1b? known: gpipe, 1f1b, interleaved-1f1b, "
-     "looped-bfs, zb-h1, zb-h2, zbv, dualpipev"),
+    ("1f2b", 4, 8, None, "pipeline schedule '1f2b' is unknown; did you mean 1f1b? known: gpipe, 1f1b, "
+     "interleaved-1f1b, looped-bfs, zb-h1, zb-h2, zbv, dualpipev"),
     ("interleaved-1f1b", 4, 10, 2, "pipeline schedule interleaved-1f1b: 10 microbatches are not a multiple of 4 ranks, "
      "as 2 stages per rank need"),
     ("zb-h1", 4, 9, 3, "pipeline schedule zb-h1: 9 microbatches are not a multiple of 4 ranks, "

@@ -129,6 +129,19 @@ def test_channels_scenarios_and_second_runs_into_one_file_are_lines_of_their_own
     assert "8 B" in found[12]
 
 
+def test_jobs_of_many_ranks_are_told_in_few_words() -> None:
+    one = _records()[Simulated]
+
+    def told(*jobs: range | list[int]) -> str:
+        return identity(dataclasses.replace(one, jobs=tuple({"ranks": [*j], "time_s": 1.0} for j in jobs)))["jobs"]
+
+    assert told(range(0, 16, 2), range(1, 16, 2)) == "0 2 .. 14; 1 3 .. 15"
+    assert told([0, 1, 4, 5], [9, 3, *range(10, 20)]) == "0 1 4 5; 9 3 10 11 .. 19"
+    odd = [i * i for i in range(100)]
+    assert told(odd, odd[::-1]).startswith("2 of 100 ranks, content ")
+    assert told(odd, odd[::-1]) != told(odd[::-1], odd)
+
+
 def test_only_what_differs_is_told() -> None:
     one = _records()[Simulated]
     assert labels([one, dataclasses.replace(one, channels=4, run="b")]) == [("1 channel",), ("4 channels",)]

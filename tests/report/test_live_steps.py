@@ -117,7 +117,7 @@ def test_traffic_stands_beside_its_twin_and_an_error_too_large_is_marked() -> No
     assert fine is not None
     assert fine.tables[0].rows[0][at + 2].tone == ""
     (note,) = section.notes
-    assert "1 sizes of all-reduces alone, which it explains to 10.0\N{NO-BREAK SPACE}%" in note
+    assert "1 size of all-reduces alone, which it explains to 10.0\N{NO-BREAK SPACE}%" in note
 
 
 def test_a_chart_says_what_it_leaves_out() -> None:

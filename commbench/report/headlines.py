@@ -53,13 +53,19 @@ def _for_their_own_sake(measured: Sequence[Record], records: Sequence[Record]) -
 
 def _validation(summary: Summary) -> Verdict:
     figures = (
-        f"{plural(summary.points, 'test point')}: median |error| {percent(summary.median_abs_error)}, "
+        f"{plural(summary.points, 'test point')}{_where(summary)}: median |error| {percent(summary.median_abs_error)}, "
         f"95th percentile {percent(summary.p95_abs_error)}"
     )
     limits = f"(at most {_round_percent(summary.max_median_abs_error)} and {_round_percent(summary.max_p95_abs_error)})"
     if summary.ok:
         return Verdict("good", "Within thresholds", f"{figures} {limits}.")
     return Verdict("bad", "Fell short", f"{figures} {limits}.")
+
+
+def _where(summary: Summary) -> str:
+    """Whether its points are of flows that share links, where all are or none is: two summaries of a page differ so."""
+    words = {("yes",): " on shared links", ("no",): " without shared links"}
+    return words.get(tuple(summary.groups.get("contended", ())), "")
 
 
 def _round_percent(fraction: float) -> str:

@@ -173,7 +173,8 @@ def _jobs(jobs: Sequence[Sequence[int]]) -> str:
     if len(text) <= _JOBS_LENGTH:
         return text
     sizes = " and ".join(dict.fromkeys(str(len(job)) for job in jobs))
-    return f"{len(jobs)} of {sizes} ranks, content {sha256(repr([list(job) for job in jobs]).encode()).hexdigest()[:12]}"
+    digest = sha256(repr([list(job) for job in jobs]).encode()).hexdigest()
+    return f"{len(jobs)} of {sizes} ranks, content {digest[:12]}"
 
 
 def _steps(ranks: Sequence[int]) -> str:

@@ -117,6 +117,14 @@ def test_a_headline_tells_only_what_tells_its_own_results_apart() -> None:
     assert "0123" not in found.sentence
 
 
+def test_two_summaries_of_a_page_say_what_each_is_of() -> None:
+    figures = {"points": 4, "median_abs_error": 0.01}
+    two = [replace(samples.summary(), groups={"contended": {word: figures}}) for word in ("no", "yes")]
+    alone, shared = verdicts(two)
+    assert "without shared links: median" in alone.sentence
+    assert "on shared links: median" in shared.sentence
+
+
 def test_an_all_reduce_that_calibrates_a_block_is_no_headline() -> None:
     found = verdicts([samples.measured(run="tp"), replace(TRAFFIC, run="tp")])
     assert [verdict.word for verdict in found] == ["Tensor parallelism: within limits"]

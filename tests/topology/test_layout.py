@@ -38,7 +38,8 @@ def test_wide_fabric_is_abbreviated_and_says_so() -> None:
     assert leaves == ["leaf0", "leaf1", "leaf2", "leaf3", "leaf4", "leaf14", "leaf15"]
     assert "… 9 more" in [box.label for box in drawing.boxes if box.gap]
     assert drawing.note == (
-        "Drawn: 7 of 16 spines, 7 of 16 leaves, 14 of 256 hosts, and the links between them; all others are wired alike."
+        "Drawn: 7 of 16 spines, 7 of 16 leaves, 14 of 256 hosts, and the links between them; "
+        "all others are wired alike."
     )
 
 

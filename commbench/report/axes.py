@@ -10,7 +10,15 @@ from commbench.units import format_bytes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["LABEL_COLUMN", "direct_labels", "label_columns", "log_time_axis", "size_axis", "size_ticks", "spread_positions"]
+__all__ = [
+    "LABEL_COLUMN",
+    "direct_labels",
+    "label_columns",
+    "log_time_axis",
+    "size_axis",
+    "size_ticks",
+    "spread_positions",
+]
 
 _LABEL_GAP = 15.0  # pixels between the centres of two labels
 LABEL_COLUMN = 20.0  # pixels from a column of labels to the next, where one column is too low for all

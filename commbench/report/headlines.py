@@ -64,7 +64,7 @@ def _validation(summary: Summary) -> Verdict:
 
 def _where(summary: Summary) -> str:
     """Whether its points are of flows that share links, where all are or none is: two summaries of a page differ so."""
-    words = {("yes",): " on shared links", ("no",): " without shared links"}
+    words: Mapping[tuple[str, ...], str] = {("yes",): " on shared links", ("no",): " without shared links"}
     return words.get(tuple(summary.groups.get("contended", ())), "")
 
 

@@ -168,7 +168,7 @@ def _text(name: str, record: Record) -> str:
 
 
 def _jobs(jobs: Sequence[Sequence[int]]) -> str:
-    """Who is in which job, "0 2 .. 14; 1 3 .. 15"; where that takes too many words, how many are and a digest of who."""
+    """Who is in which job, "0 2 .. 14; 1 3 .. 15"; where that is long, their sizes and a digest."""
     text = "; ".join(map(_steps, jobs))
     if len(text) <= _JOBS_LENGTH:
         return text

@@ -86,7 +86,7 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
 _TIES = ("scenario_digest", "order", "hash_seed", "seed", "clock", "launcher", "engine", "run")
 """Told only where nothing else tells two results apart."""
 _JOBS_LENGTH = 60  # letters of the ranks of all jobs
-_RUN_TIME = re.compile(r"^\d{8}T\d{6}Z-(?=[0-9a-f]{8})")
+_RUN_TIME = re.compile(r"(?:^|(?<= ))\d{8}T\d{6}Z-(?=[0-9a-f]{8})")
 _AS: Mapping[str, str] = {
     "channels": "{} channels",
     "slices": "{} slices",

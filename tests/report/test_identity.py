@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commbench.cli.main import app
-from commbench.report.identity import FIELDS, LAB, OUTCOMES, identity, labels
+from commbench.report.identity import FIELDS, LAB, OUTCOMES, identity, labels, word
 from commbench.report.series import curve_panels, error_panels
 from commbench.report.tables import compared_table, measured_table, simulated_table
 from commbench.results.journal import read_records
@@ -127,6 +127,10 @@ def test_channels_scenarios_and_second_runs_into_one_file_are_lines_of_their_own
     assert records[6].scenario_digest != records[8].scenario_digest
     assert "jitter 0.1" in found[10]
     assert "8 B" in found[12]
+
+
+def test_a_run_that_a_file_named_is_told_without_its_time_too() -> None:
+    assert word("run", "today 20260728T091500Z-0a1b2c3d") == "run today 0a1b2c3d"
 
 
 def test_jobs_of_many_ranks_are_told_in_few_words() -> None:

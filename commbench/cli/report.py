@@ -30,7 +30,7 @@ def report(
         list[str] | None, typer.Option("-t", "--topology", help="Draw this one (name or path); repeat for more.")
     ] = None,
     title: Annotated[
-        str | None, typer.Option("--title", help="Heading of the page [Collective communication].")
+        str | None, typer.Option("--title", help="Heading of the page [what is on it].")
     ] = None,
     form: Annotated[
         Format | None,
@@ -51,6 +51,7 @@ def report(
         typer.echo(page_line(path, "table") if json else str(path))
         return
     from commbench.cli.reading import read_all, this_command
+    from commbench.report.kinds import page_title
     from commbench.report.page import ReportInput, write_report
     from commbench.topology.layout import drawable
     from commbench.topology.load import load_fabric
@@ -63,7 +64,7 @@ def report(
     for note in notes:
         tell(f"left out: {note}")
     page = ReportInput(
-        title="Collective communication" if title is None else title,
+        title=page_title(records) if title is None else title,
         records=records,
         files=[file for file, _ in read],
         topologies=[drawable(load_fabric(name)) for name in topology or ()],

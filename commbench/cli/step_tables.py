@@ -35,9 +35,10 @@ def _header(r: SimulatedStep) -> str:
     degrees = " ".join(f"{axis} {getattr(r, axis)}" for axis in ("tp", "cp", "ep", "dp", "pp") if getattr(r, axis) > 1)
     shares = ", ".join(f"{key} {value}" for key, value in r.efficiency.items())
     disturbed = (f", scenario {r.scenario}" if r.scenario else "") + (f", jitter {r.jitter:g}" if r.jitter else "")
+    stages = f"{r.stages_per_rank} stage{'' if r.stages_per_rank == 1 else 's'} per rank"
     return heading(
         f"simulated training step: {r.model} on {r.topology}, {r.ranks:,} x {r.device} ({r.dtype})",
-        f"{degrees or 'one rank'}; {r.schedule}, {r.stages_per_rank} stage(s) per rank, {r.microbatches} "
+        f"{degrees or 'one rank'}; {r.schedule}, {stages}, {r.microbatches} "
         f"microbatches of {r.micro_batch} x {r.sequence} tokens, global batch {r.global_batch}",
         f"ZeRO {r.zero}, recompute {r.recompute}, sequence parallel {'yes' if r.sequence_parallel else 'no'}, "
         f"{r.attention} attention, precision {r.settings['precision']}",
@@ -56,11 +57,11 @@ def _headline(r: SimulatedStep) -> str:
     rows = [
         ("iteration", format_time(r.iteration_s)),
         ("tokens/s/GPU", f"{r.tokens_per_s_per_gpu:,.1f}"),
-        ("MFU", f"{r.mfu:.2%}   (model FLOP; {reached:.1f} of {peak:,.0f} TFLOP/s per GPU, {r.dtype} peak)"),
+        ("MFU", f"{r.mfu:.2%}   (model FLOP; {reached:.4g} of {peak:,.0f} TFLOP/s a GPU, {r.dtype} peak)"),
         ("HFU", f"{r.hfu:.2%}   (FLOP executed, recomputed ones included)"),
     ]
     if r.pp == 1:
-        rows.append(("bubble", "none: one pipeline stage; waiting for others is exposed or idle, below"))
+        rows.append(("bubble", "none: one pipeline stage; waiting is exposed or idle, below"))
     else:
         of_total = f"{r.bubble_of_total:.2%} of total (/ length)"
         rows.append(("bubble", f"{r.bubble_of_ideal:.2%} of ideal (idle / busy), {of_total}"))

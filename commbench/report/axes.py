@@ -10,9 +10,18 @@ from commbench.units import format_bytes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["direct_labels", "log_time_axis", "size_axis", "size_ticks", "spread_positions"]
+__all__ = [
+    "LABEL_COLUMN",
+    "direct_labels",
+    "label_columns",
+    "log_time_axis",
+    "size_axis",
+    "size_ticks",
+    "spread_positions",
+]
 
 _LABEL_GAP = 15.0  # pixels between the centres of two labels
+LABEL_COLUMN = 20.0  # pixels from a column of labels to the next, where one column is too low for all
 
 
 def size_ticks(low_bytes: float, high_bytes: float, most: int) -> list[int]:
@@ -87,11 +96,22 @@ def _kept(first: float, count: int, gap: float, low: float, high: float) -> floa
 
 
 def direct_labels(axes: "Axes", labels: Sequence[tuple[str, float, str]]) -> None:
-    """Write (text, y in data units, colour) right of the axes, each beside the end of its line."""
+    """Write (text, y in data units, colour) right of the axes, each beside the end of its line.
+
+    Where one column is too low for all of them they stand in several, which only short texts leave room for.
+    """
     to_pixels = axes.transData
     heights = [float(to_pixels.transform((0.0, y))[1]) for _, y, _ in labels]
     box = axes.get_window_extent()
-    placed = spread_positions(heights, _LABEL_GAP, box.y0, box.y1)
-    for (text, _, colour), height in zip(labels, placed, strict=True):
+    columns = label_columns(len(labels), box.height)
+    placed = spread_positions(heights, _LABEL_GAP / columns, box.y0, box.y1)
+    order = {number: place for place, number in enumerate(sorted(range(len(placed)), key=lambda i: placed[i]))}
+    for number, ((text, _, colour), height) in enumerate(zip(labels, placed, strict=True)):
         fraction = (height - box.y0) / box.height
-        axes.text(1.015, fraction, text, transform=axes.transAxes, color=colour, va="center", ha="left")
+        x = 1.015 + order[number] % columns * LABEL_COLUMN / box.width
+        axes.text(x, fraction, text, transform=axes.transAxes, color=colour, va="center", ha="left")
+
+
+def label_columns(count: int, height: float) -> int:
+    """Columns in which this many labels stand beside axes of this height in pixels without sitting on each other."""
+    return max(1, math.ceil((count - 1) * _LABEL_GAP / height))

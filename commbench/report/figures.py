@@ -3,9 +3,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from commbench.report.axes import direct_labels, log_time_axis, size_axis
+from commbench.report.axes import LABEL_COLUMN, direct_labels, label_columns, log_time_axis, size_axis
 from commbench.report.series import CurvePanel, Point, Series, curve_panels, error_panels, series_numbers
 from commbench.report.style import (
     GRID,
@@ -14,6 +15,7 @@ from commbench.report.style import (
     WIDTH,
     Picture,
     bare_axes,
+    css_variable,
     drawing,
     new_figure,
     series_colour,
@@ -26,11 +28,31 @@ from commbench.units import rate_unit
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["BAND", "columns_for", "curve_pictures", "error_pictures"]
+__all__ = ["BAND", "Curves", "LineKey", "columns_for", "curve_pictures", "error_pictures"]
 
 BAND = 0.05  # of the band drawn behind the errors, both ways
 _GUTTER = 28
 _LABEL_WIDTH = 6.6  # pixels that one letter of a direct label may take
+_LABEL_ROOM = 0.4  # of a picture's width, for names beside their lines; where one is longer, letters stand there
+_HEIGHT, _TOP, _BOTTOM = 300, 10, 28
+
+
+@dataclass(frozen=True, slots=True)
+class LineKey:
+    """What a letter beside a line stands for; ``variable`` is the CSS variable of its colour."""
+
+    letter: str
+    name: str
+    variable: str
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """The pictures of one panel; ``key`` tells what letters mean where names have no room, else it is empty."""
+
+    panel: CurvePanel
+    pictures: tuple[Picture, ...]
+    key: tuple[LineKey, ...]
 
 
 def columns_for(count: int) -> int:
@@ -105,27 +127,51 @@ def _percent_tick(value: float, _: object) -> str:
     return "0 %" if abs(value) < 1e-9 else f"{value:+g} %".replace("-", "−")
 
 
-def curve_pictures(records: Sequence[Record]) -> list[tuple[CurvePanel, list[Picture]]]:
+def curve_pictures(records: Sequence[Record]) -> list[Curves]:
     """Per collective and world size: bus bandwidth (where it has a meaning) and time, each by size."""
     numbers = series_numbers(records)
     drawn = []
     with drawing():
         for i, panel in enumerate(curve_panels(records)):
+            letters = _letters(panel)
             pictures = []
             if panel.ranks > 1:
-                pictures.append(_curves(panel, numbers, f"busbw{i}", time=False))
-            pictures.append(_curves(panel, numbers, f"time{i}", time=True))
-            drawn.append((panel, pictures))
+                pictures.append(_curves(panel, numbers, letters, f"busbw{i}", time=False))
+            pictures.append(_curves(panel, numbers, letters, f"time{i}", time=True))
+            colours = {name: css_variable(_colour(name, numbers)) for name in letters}
+            key = tuple(LineKey(letter, name, colours[name]) for name, letter in letters.items())
+            drawn.append(Curves(panel, tuple(pictures), key))
     return drawn
 
 
-def _curves(panel: CurvePanel, numbers: Mapping[str, int], name: str, *, time: bool) -> Picture:
+def _letters(panel: CurvePanel) -> dict[str, str]:
+    """A letter for each name, where names beside the lines would be cut off or sit on each other; else empty."""
+    names = list(dict.fromkeys([*(s.name for s in panel.series), *panel.bounds]))
+    room = _LABEL_ROOM * _panel_width(2) / _LABEL_WIDTH
+    if max(map(len, names)) <= room and label_columns(len(names), _HEIGHT - _TOP - _BOTTOM) == 1:
+        return {}
+    return {name: _letter(number) for number, name in enumerate(names)}
+
+
+def _letter(number: int) -> str:
+    """A to Z, then AA to ZZ and on."""
+    more, last = divmod(number, 26)
+    return (_letter(more - 1) if more else "") + chr(ord("A") + last)
+
+
+def _colour(name: str, numbers: Mapping[str, int]) -> str:
+    """That of its series; bounds, which have no number, are muted."""
+    return series_colour(numbers[name]) if name in numbers else MUTED
+
+
+def _curves(
+    panel: CurvePanel, numbers: Mapping[str, int], letters: Mapping[str, str], name: str, *, time: bool
+) -> Picture:
     width = _panel_width(2)
     lines = [*panel.bounds.values(), *(s.points for s in panel.series)]
-    labels = [*panel.bounds, *(s.name for s in panel.series)]
-    figure = new_figure(width, 300)
-    right = 14 + min(0.4 * width, _LABEL_WIDTH * max(len(label) for label in labels))
-    axes = bare_axes(figure, left=56, right=right, top=10, bottom=28)
+    figure = new_figure(width, _HEIGHT)
+    right = _label_room(panel, letters)
+    axes = bare_axes(figure, left=56, right=right, top=_TOP, bottom=_BOTTOM)
     sizes = [p.size_bytes for points in lines for p in points]
     size_axis(axes, min(sizes), max(sizes), most=max(2, int(width - 56 - right) // 62))
     fastest = max(_busbw(p, p.low_s) for points in lines for p in points)
@@ -142,12 +188,20 @@ def _curves(panel: CurvePanel, numbers: Mapping[str, int], name: str, *, time: b
         axes.plot(_x(points), y, color=MUTED, linewidth=1.6, linestyle=(0, (1, 2)), marker=marker, markersize=18)
     for series in panel.series:
         _draw_series(axes, series, numbers[series.name], unit, time)
-    direct_labels(axes, _labels(panel, numbers, unit, time))
+    found = _labels(panel, numbers, unit, time)
+    direct_labels(axes, [(letters.get(label, label), y, colour) for label, y, colour in found])
     title = "Time" if time else "Bus bandwidth"
     detail = "logarithmic axis" if time else f"{unit_name}, 1 {unit_name[:-2]} = {unit:.0e} bytes".replace("e+0", "e")
     return to_picture(
         figure, name, title=title, detail=detail, label=f"{title} by size: {panel.collective}, {panel.ranks} ranks"
     )
+
+
+def _label_room(panel: CurvePanel, letters: Mapping[str, str]) -> float:
+    """Pixels right of the axes."""
+    names = list(dict.fromkeys([*panel.bounds, *(s.name for s in panel.series)]))
+    columns = label_columns(len(names), _HEIGHT - _TOP - _BOTTOM)
+    return 14 + LABEL_COLUMN * (columns - 1) + _LABEL_WIDTH * max(len(letters.get(name, name)) for name in names)
 
 
 def _draw_series(axes: "Axes", series: Series, number: int, unit: float, time: bool) -> None:

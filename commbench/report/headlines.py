@@ -15,8 +15,10 @@ from commbench.results.steps import SimulatedStep
 from commbench.results.tensor_parallel_records import TensorParallelCompared, TensorParallelMeasured
 from commbench.units import GB, format_bandwidth, format_bytes
 
-__all__ = ["Verdict", "verdicts"]
+__all__ = ["CALIBRATION", "Verdict", "verdicts"]
 
+CALIBRATION = "-calibration"
+"""How the run of collectives ends that a live step was calibrated on, after the step's own."""
 _MOST = 4
 """Groups that one headline names."""
 
@@ -46,18 +48,24 @@ def verdicts(records: Sequence[Record]) -> list[Verdict]:
 def _for_their_own_sake(measured: Sequence[Record], records: Sequence[Record]) -> list[Record]:
     """Without collectives that a pipeline or a transformer block was calibrated on."""
     steps = {r.run for r in records if isinstance(r, TensorParallelMeasured | PipelineMeasured)}
-    return [r for r in measured if r.run.removesuffix("-calibration") not in steps]
+    return [r for r in measured if r.run.removesuffix(CALIBRATION) not in steps]
 
 
 def _validation(summary: Summary) -> Verdict:
     figures = (
-        f"{plural(summary.points, 'test point')}: median |error| {percent(summary.median_abs_error)}, "
+        f"{plural(summary.points, 'test point')}{_where(summary)}: median |error| {percent(summary.median_abs_error)}, "
         f"95th percentile {percent(summary.p95_abs_error)}"
     )
     limits = f"(at most {_round_percent(summary.max_median_abs_error)} and {_round_percent(summary.max_p95_abs_error)})"
     if summary.ok:
         return Verdict("good", "Within thresholds", f"{figures} {limits}.")
     return Verdict("bad", "Fell short", f"{figures} {limits}.")
+
+
+def _where(summary: Summary) -> str:
+    """Whether its points are of flows that share links, where all are or none is: two summaries of a page differ so."""
+    words: Mapping[tuple[str, ...], str] = {("yes",): " on shared links", ("no",): " without shared links"}
+    return words.get(tuple(summary.groups.get("contended", ())), "")
 
 
 def _round_percent(fraction: float) -> str:
@@ -76,31 +84,38 @@ def _collectives(word: str) -> Callable[[Sequence[Any]], Verdict]:
     """A headline of the best bus bandwidth of each collective, on as many ranks, on one fabric, disturbed alike."""
 
     def make(points: Sequence[Any]) -> Verdict:
-        told = labels(points, known=_LIKE)
-        groups: dict[tuple[str, ...], list[tuple[Any, tuple[str, ...]]]] = {}
-        for point, label in zip(points, told, strict=True):
+        groups: dict[tuple[str, ...], list[Any]] = {}
+        for point in points:
             facts = identity(point)
-            groups.setdefault(tuple(facts.get(name, "") for name in _LIKE[:-1]), []).append((point, label))
-        places = {key[2:] for key in groups}
-        parts = [_best(key, members, apart=len(places) > 1) for key, members in groups.items()]
+            groups.setdefault(tuple(facts.get(name, "") for name in _LIKE), []).append(point)
+        shown = [name for i, name in enumerate(_LIKE) if i > 1 and len({key[i] for key in groups}) > 1]
+        if len({key[:-1] for key in groups}) == len(groups):
+            shown = [name for name in shown if name != _LIKE[-1]]
+        parts = [_best(dict(zip(_LIKE, key, strict=True)), shown, members) for key, members in groups.items()]
         return Verdict("plain", word, _listed(parts))
 
     return make
 
 
-_LIKE = ("collective", "ranks", "topology", "fabric", "scenario", "scenario_digest", "jitter", "algorithm")
+_LIKE = (
+    *("collective", "ranks", "topology", "fabric", "jobs", "faults", "background", "scenario", "jitter"),
+    "scenario_digest",
+)
+"""What results have in common that a headline compares; a digest is told only where nothing before it differs."""
 
 
-def _best(key: tuple[str, ...], members: Sequence[tuple[Any, tuple[str, ...]]], *, apart: bool) -> str:
+def _best(key: Mapping[str, str], shown: Sequence[str], points: Sequence[Any]) -> str:
     """What was best among results that can be compared."""
-    parts = zip(_LIKE[2:], key[2:], strict=False)
-    place = ", ".join(word(name, value) for name, value in parts if value) if apart else ""
-    what = f"{key[0]} on {plural(int(key[1]), 'rank')}{f' ({place})' if place else ''}"
-    rated = [member for member in members if member[0].busbw_GBps is not None]
+    place = ", ".join(word(name, key[name]) for name in shown if key[name])
+    what = f"{key['collective']} on {plural(int(key['ranks']), 'rank')}{f' ({place})' if place else ''}"
+    rated = [
+        member for member in zip(points, labels(points, known=("algorithm",)), strict=True)
+        if member[0].busbw_GBps is not None
+    ]  # fmt: skip
     if not rated:
-        return f"{what}: {plural(len(members), 'size')}, bus bandwidth has no meaning"
+        return f"{what}: {plural(len(points), 'size')}, bus bandwidth has no meaning"
     top, label = max(rated, key=lambda member: member[0].busbw_GBps)
-    best = f"best of {len(members)}: " if len(members) > 1 else ""
+    best = f"best of {len(points)}: " if len(points) > 1 else ""
     return (
         f"{what}: {best}{', '.join((base_name(top), *label))} of {format_bytes(top.size_bytes)} in "
         f"{time_text(top.time_s)}, bus bandwidth {format_bandwidth(GB * top.busbw_GBps)}"

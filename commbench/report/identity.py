@@ -17,7 +17,8 @@ __all__ = ["NOTHING", "base_name", "identity", "labels", "word"]
 
 _TIES = ("scenario_digest", "order", "hash_seed", "seed", "clock", "launcher", "engine", "run")
 """Told only where nothing else tells two results apart."""
-_RUN_TIME = re.compile(r"^\d{8}T\d{6}Z-(?=[0-9a-f]{8})")
+_JOBS_LENGTH = 60  # letters of the ranks of all jobs
+_RUN_TIME = re.compile(r"(?:^|(?<= ))\d{8}T\d{6}Z-(?=[0-9a-f]{8})")
 _AS: Mapping[str, str] = {
     "channels": "{} channels",
     "slices": "{} slices",
@@ -92,10 +93,32 @@ def _text(name: str, record: Record) -> str:
     if name == "order":
         return sha256(value.encode()).hexdigest()[:12]
     if name == "jobs":
-        return "; ".join(_plain(job["ranks"]) for job in value)
+        return _jobs([job["ranks"] for job in value])
     if name == "jitter":
         return f"{value:g}" if value else ""
     return format_bytes(value) if name.endswith("_bytes") else _plain(value)
+
+
+def _jobs(jobs: Sequence[Sequence[int]]) -> str:
+    """Who is in which job, "0 2 .. 14; 1 3 .. 15"; where that is long, their sizes and a digest."""
+    text = "; ".join(map(_steps, jobs))
+    if len(text) <= _JOBS_LENGTH:
+        return text
+    sizes = " and ".join(dict.fromkeys(str(len(job)) for job in jobs))
+    digest = sha256(repr([list(job) for job in jobs]).encode()).hexdigest()
+    return f"{len(jobs)} of {sizes} ranks, content {digest[:12]}"
+
+
+def _steps(ranks: Sequence[int]) -> str:
+    """Ranks in words; more than four in equal steps are told by the first two and the last."""
+    parts, rest = [], list(ranks)
+    while rest:
+        step = rest[1] - rest[0] if len(rest) > 1 else 0
+        count = next((i for i in range(1, len(rest)) if rest[i] - rest[i - 1] != step), len(rest))
+        taken = count if count > 4 else 1
+        parts.append(f"{rest[0]} {rest[1]} .. {rest[count - 1]}" if taken > 1 else str(rest[0]))
+        del rest[:taken]
+    return " ".join(parts)
 
 
 def _plain(value: Any) -> str:
@@ -122,7 +145,7 @@ def _lab(lab: Mapping[str, Any]) -> dict[str, str]:
         "transport": _plain({"TCP": shaping.get("congestion", ""), "mtu": lab.get("mtu", "")} | _without(shaping)),
         "faults": "; ".join(map(_plain, lab.get("faults", ()))),
         "background": ", ".join(":".join(map(str, flow)) for flow in lab.get("background", ())),
-        "job": f"job {lab.get('job', 0)} of {'; '.join(map(_plain, jobs))}" if len(jobs) > 1 else "",
+        "job": f"job {lab.get('job', 0)} of {_jobs(jobs)}" if len(jobs) > 1 else "",
     }
 
 

@@ -18,7 +18,7 @@ from commbench.results.tensor_parallel_records import (
     TensorParallelSimulated,
 )
 
-__all__ = ["FIELDS", "LAB", "OUTCOMES", "SECTIONS", "PageSection", "by_section"]
+__all__ = ["FIELDS", "LAB", "OUTCOMES", "SECTIONS", "PageSection", "by_section", "page_title"]
 
 
 class PageSection(Enum):
@@ -114,3 +114,15 @@ def by_section(records: Sequence[Record]) -> dict[PageSection, list[Record]]:
             raise InputError(f"no section of the page shows records of kind {record.kind}; known: {known}")
         found[SECTIONS[record.kind]].append(record)
     return found
+
+
+def page_title(records: Sequence[Record]) -> str:
+    """A heading for a page of these records, where nobody gave one; a live step's own collectives go with it.
+
+    Raises:
+        InputError: a kind that no section shows.
+    """
+    found = by_section(records)
+    if found[PageSection.LIVE]:
+        return "On live ranks"
+    return "Collective communication" if found[PageSection.COLLECTIVES] else "Training steps"

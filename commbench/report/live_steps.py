@@ -55,7 +55,7 @@ def live_steps(records: Sequence[Record]) -> LiveSteps | None:
         pipeline_chart(these, f"live{number}", title=_title(one), detail=_detail(one))
         for number, (one, these) in enumerate(zip(measured, panels, strict=True))
     )
-    tables = (_bubbles(records), _traffic(records), _products(records), _overlap(records))
+    tables = (_bubbles(records), _traffic(records), _twins_alone(records), _products(records), _overlap(records))
     return LiveSteps(
         charts,
         pass_keys([panel for these in panels for panel in these]),
@@ -199,6 +199,22 @@ def _traffic(records: Sequence[Record]) -> Table | None:
     return make_table("traffic", "Tensor parallelism: one transformer block, forward and backward", found, fields)
 
 
+def _twins_alone(records: Sequence[Record]) -> Table | None:
+    """Comparisons whose measurement is not among the records, as in a file of many runs' comparisons."""
+    measured = {_block(r) for r in records if isinstance(r, TensorParallelMeasured)}
+    fields: list[Field] = [
+        *identity_fields(TensorParallelCompared),
+        _seconds("measured", lambda r: r.measured_s, "in collectives"),
+        _seconds("spread", lambda r: r.spread_s, "median deviation"),
+        (Column("simulated", "in collectives"), _simulated),
+        (Column("error", "signed"), _error),
+        _seconds("step", lambda r: r.measured_step_s, "measured"),
+        _seconds("step", lambda r: r.simulated_step_s, "simulated"),
+    ]
+    found = [r for r in records if isinstance(r, TensorParallelCompared) and _block(r) not in measured]
+    return make_table("twins", "Tensor parallelism: comparisons whose measurement is in other files", found, fields)
+
+
 def _block(record: TensorParallelMeasured | TensorParallelCompared) -> tuple[str, str, bool]:
     return record.run, record.method, record.sequence_parallel
 
@@ -227,14 +243,18 @@ def _wrong_by(record: TensorParallelMeasured) -> Cell:
 
 
 def _traffic_notes(records: Sequence[Record]) -> list[str]:
-    """What simulated traffic rests on, run by run."""
-    twins = [record for record in records if isinstance(record, TensorParallelCompared)]
+    """What simulated traffic rests on, a sentence for each number of ranks and of sizes."""
+    alike: dict[tuple[int, int], list[float]] = {}
+    for twin in records:
+        if isinstance(twin, TensorParallelCompared):
+            alike.setdefault((twin.ranks, len(twin.calibration)), []).append(twin.fit_error)
     return [
-        f"Tensor parallelism on {plural(twin.ranks, 'rank')}: computing as measured, collectives simulated on a "
-        f"machine that was calibrated on {len(twin.calibration)} sizes of all-reduces alone, which it explains to "
-        f"{percent(twin.fit_error)} (median). Time in collectives counts waiting for the slowest rank; it is the "
-        "slowest rank's, the median over iterations ± its median deviation."
-        for twin in twins
+        f"Tensor parallelism on {plural(ranks, 'rank')}: computing as measured, collectives simulated on a "
+        f"machine that was calibrated on {plural(sizes, 'size')} of all-reduces alone, which it explains to "
+        f"{' to '.join(dict.fromkeys((percent(min(errors)), percent(max(errors)))))} (median). Time in collectives "
+        "counts waiting for the slowest rank; it is the slowest rank's, the median over iterations ± its median "
+        "deviation."
+        for (ranks, sizes), errors in alike.items()
     ]
 
 

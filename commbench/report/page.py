@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One HTML page from records: it fetches nothing, computes nothing new, and is the same for the same input."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from commbench.report.facts import (
 )
 from commbench.report.figures import BAND, columns_for, curve_pictures, error_pictures
 from commbench.report.gantt import gantt
-from commbench.report.headlines import verdicts
+from commbench.report.headlines import CALIBRATION, verdicts
 from commbench.report.html import fill_page, write_page
 from commbench.report.kinds import PageSection, by_section
 from commbench.report.live_steps import live_steps
@@ -30,7 +31,7 @@ from commbench.report.tables import (
     measured_table,
     simulated_table,
 )
-from commbench.report.text import printable
+from commbench.report.text import plural, printable
 from commbench.report.training import training_section
 from commbench.results.records import Record, Summary
 
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from commbench.topology.model import Quantity
 
 __all__ = ["ReportInput", "render", "write_report"]
+
+_MOST_RUNS = 4
+"""Runs of one file that are named above the page's sections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +145,25 @@ def _by_file(report: ReportInput) -> tuple[list[Record], list[Fact]]:
         for file, name in names.items()
         for run in runs[file]
     }
+    told |= _calibrations(told)
     pairs = zip(report.records, report.files, strict=True)
-    facts = [f"{name} is {', '.join(filter(None, runs[file]))}" for file, name in names.items() if any(runs[file])]
+    facts = [_runs_of(names[file], list(filter(None, found))) for file, found in runs.items() if any(found)]
     return [replace(r, run=told[f, r.run]) for r, f in pairs], [Fact("Runs", "; ".join(facts))] if facts else []
+
+
+def _calibrations(told: Mapping[tuple[Path, str], str]) -> dict[tuple[Path, str], str]:
+    """Runs that a step of one file alone was calibrated on, named after it wherever they lie."""
+    steps = Counter(run for _, run in told)
+    names = {run: name for (_, run), name in told.items() if steps[run] == 1}
+    of = {key: key[1].removesuffix(CALIBRATION) for key in told if key[1].endswith(CALIBRATION)}
+    return {key: f"{names[step]}{CALIBRATION}" for key, step in of.items() if step in names}
+
+
+def _runs_of(name: str, runs: Sequence[str]) -> str:
+    """Which runs a file holds; of many, which the tables name, how many they are."""
+    if len(runs) == 1:
+        return f"{name} is {runs[0]}"
+    return f"{name} holds {', '.join(runs) if len(runs) <= _MOST_RUNS else plural(len(runs), 'run')}"
 
 
 def _topology(topology: "Fabric", name: str) -> Picture:

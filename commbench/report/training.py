@@ -190,6 +190,10 @@ def _key(steps: Sequence[SimulatedStep]) -> tuple[KindKey, ...]:
 # -- tables
 
 
+def _bubble(step: SimulatedStep, share: float) -> Cell:
+    return share_cell(share) if step.pp > 1 else Cell("none", share, tone="muted")
+
+
 def _steps_table(named: Sequence[tuple[str, SimulatedStep]]) -> Table:
     """What was asked for and what came out; what all steps share is told above the table."""
     names = {id(step): name for name, step in named}
@@ -200,8 +204,8 @@ def _steps_table(named: Sequence[tuple[str, SimulatedStep]]) -> Table:
         (Column("tokens/s", "per GPU"), lambda s: Cell(f"{s.tokens_per_s_per_gpu:,.1f}", s.tokens_per_s_per_gpu)),
         (Column("MFU"), lambda s: share_cell(s.mfu)),
         (Column("HFU"), lambda s: share_cell(s.hfu)),
-        (Column("bubble", "of ideal"), lambda s: share_cell(s.bubble_of_ideal)),
-        (Column("bubble", "of total"), lambda s: share_cell(s.bubble_of_total)),
+        (Column("bubble", "of ideal"), lambda s: _bubble(s, s.bubble_of_ideal)),
+        (Column("bubble", "of total"), lambda s: _bubble(s, s.bubble_of_total)),
         (Column("memory", "fullest rank"), lambda s: bytes_cell(sum(s.memory_bytes.values()))),
         (Column("operations", "simulated"), lambda s: count_cell(s.operations)),
         (Column("run time", "of the engine"), lambda s: time_cell(s.wall_s)),

@@ -7,6 +7,7 @@ hosts below them, and one host is opened up underneath. Wide fabrics are abbrevi
 same picture.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -25,6 +26,7 @@ MOST_SHOWN = 8
 MOST_HOSTS = 4096  # a picture shows a few of them; the graph that it is read off would take long to make
 _WIDTH, _LEFT, _RIGHT = 1000.0, 200.0, 980.0
 _TOP, _TIER_STEP, _ROW_STEP, _FOOT = 84.0, 112.0, 62.0, 62.0
+_MOST_CABLES, _CABLE_STEP = 4, 5.0  # parallel cables that are drawn side by side, and how far apart
 _TIERS = (NodeKind.CORE, NodeKind.SPINE, NodeKind.LEAF)
 _ROWS = (
     (NodeKind.NIC,),
@@ -129,7 +131,8 @@ def layout(topology: Fabric) -> Drawing:
         top = hosts_y + 40
     inside = _open_host(topology, top + 48)
     links = list(_drawn(topology, fabric, inside))
-    bottom = 20 + max(box.y + box.height / 2 for box in inside) + max((_arc(a, b) for _, a, b in links), default=0)
+    deepest = max((_arc(a, b) for _, a, b in links if a.kind is NodeKind.GPU), default=0)
+    bottom = 20 + max(box.y + box.height / 2 for box in inside) + deepest
     note = _note(topology, fabric)
     return Drawing(
         title=topology.name,
@@ -254,19 +257,27 @@ def _outer_ends(topology: Fabric, link: Link) -> tuple[str, str]:
 
 
 def _arc(a: Box, b: Box) -> float:
-    """Depth of the arc under two GPUs that are joined directly, deeper if further apart; 0 for a line."""
-    return 14 + 0.11 * abs(a.x - b.x) if a.kind is b.kind is NodeKind.GPU else 0.0
+    """Depth of the arc under two GPUs or switches of a tier that are joined, deeper if further apart; 0 for a line."""
+    apart = abs(a.x - b.x)
+    if a.kind is b.kind is NodeKind.GPU:
+        return 14 + 0.11 * apart
+    return 8 + 0.045 * apart if a.kind is b.kind in _TIERS else 0.0
 
 
 def _strokes(topology: Fabric, links: Sequence[tuple[Link, Box, Box]]) -> Iterator[Stroke]:
     thinnest: dict[LinkKind, float] = {}
     for link, _, _ in links:
         thinnest[link.kind] = min(link.bandwidth, thinnest.get(link.kind, link.bandwidth))
+    cables = Counter((link.src, link.dst) for link in topology.links)
     for link, a, b in links:
-        weight = link.bandwidth / thinnest[link.kind] if _arc(a, b) else 1.0
+        weight = link.bandwidth / thinnest[link.kind] if a.kind is NodeKind.GPU and _arc(a, b) else 1.0
         arrow = not topology.graph.has_edge(link.dst, link.src)
         (x0, y0), (x1, y1) = _ends(a, b)
-        yield Stroke(x0, y0, x1, y1, link.kind, weight, _arc(a, b), arrow)
+        side_by_side, arc = min(cables[link.src, link.dst], _MOST_CABLES), _arc(a, b)
+        for place in range(side_by_side):
+            aside = _CABLE_STEP * (place - (side_by_side - 1) / 2)
+            bend = arc + _CABLE_STEP * place if arc else 0.0
+            yield Stroke(x0 + aside, y0, x1 + aside, y1, link.kind, weight, bend, arrow)
 
 
 def _ends(a: Box, b: Box) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -304,10 +315,13 @@ def _make(topology: Fabric, link: Link) -> tuple[object, ...]:
 
 def _count_makes(topology: Fabric) -> dict[tuple[object, ...], int]:
     """Links of each make in the whole topology; both directions of a full-duplex link count once."""
-    ends: dict[tuple[object, ...], set[frozenset[str]]] = {}
-    for link in topology.links:
-        ends.setdefault(_make(topology, link), set()).add(frozenset((link.src, link.dst)))
-    return {make: len(pairs) for make, pairs in ends.items()}
+    counts: Counter[tuple[object, ...]] = Counter()
+    ways = Counter((_make(topology, link), link.src, link.dst) for link in topology.links)
+    for (make, src, dst), number in ways.items():
+        back = ways[make, dst, src]
+        if number > back or (number == back and src < dst):
+            counts[make] += number
+    return dict(counts)
 
 
 def _between(topology: Fabric, link: Link) -> str:
@@ -342,4 +356,5 @@ def _note(topology: Fabric, fabric: Iterable[Box]) -> str:
     counts = {kind.value + "s": (drawn.count(kind), sum(1 for _ in topology.of_kind(kind))) for kind in _TIERS}
     counts["hosts"] = (drawn.count(None), topology.num_hosts)
     parts = [f"{n} of {total} {what}" for what, (n, total) in counts.items() if 0 < n < total]
-    return f"Drawn: {', '.join(parts).replace('leafs', 'leaves')}; all others are wired alike." if parts else ""
+    shown = ", ".join(parts).replace("leafs", "leaves")
+    return f"Drawn: {shown}, and the links between them; all others are wired alike." if parts else ""

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commbench.cli.main import app
-from commbench.report.identity import identity, labels
+from commbench.report.identity import identity, labels, word
 from commbench.report.kinds import FIELDS, LAB, OUTCOMES
 from commbench.report.series import curve_panels, error_panels
 from commbench.report.tables import compared_table, measured_table, simulated_table
@@ -128,6 +128,23 @@ def test_channels_scenarios_and_second_runs_into_one_file_are_lines_of_their_own
     assert records[6].scenario_digest != records[8].scenario_digest
     assert "jitter 0.1" in found[10]
     assert "8 B" in found[12]
+
+
+def test_a_run_that_a_file_named_is_told_without_its_time_too() -> None:
+    assert word("run", "today 20260728T091500Z-0a1b2c3d") == "run today 0a1b2c3d"
+
+
+def test_jobs_of_many_ranks_are_told_in_few_words() -> None:
+    one = _records()[Simulated]
+
+    def told(*jobs: range | list[int]) -> str:
+        return identity(dataclasses.replace(one, jobs=tuple({"ranks": [*j], "time_s": 1.0} for j in jobs)))["jobs"]
+
+    assert told(range(0, 16, 2), range(1, 16, 2)) == "0 2 .. 14; 1 3 .. 15"
+    assert told([0, 1, 4, 5], [9, 3, *range(10, 20)]) == "0 1 4 5; 9 3 10 11 .. 19"
+    odd = [i * i for i in range(100)]
+    assert told(odd, odd[::-1]).startswith("2 of 100 ranks, content ")
+    assert told(odd, odd[::-1]) != told(odd[::-1], odd)
 
 
 def test_only_what_differs_is_told() -> None:

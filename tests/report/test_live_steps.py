@@ -104,7 +104,8 @@ def test_traffic_stands_beside_its_twin_and_an_error_too_large_is_marked() -> No
     assert alone.notes == ()
     section = live_steps([TRAFFIC, TWIN, replace(TWIN, sequence_parallel=True, simulated_s=0.3)])
     assert section is not None
-    (table,) = section.tables
+    table, without_measurement = section.tables
+    assert len(without_measurement.rows) == 1
     titles = [(column.title, column.under) for column in table.columns]
     at = titles.index(("measured", "in collectives"))
     assert titles[at + 1 : at + 3] == [("simulated", "in collectives"), ("error", "")]
@@ -116,7 +117,7 @@ def test_traffic_stands_beside_its_twin_and_an_error_too_large_is_marked() -> No
     assert fine is not None
     assert fine.tables[0].rows[0][at + 2].tone == ""
     (note,) = section.notes
-    assert "1 sizes of all-reduces alone, which it explains to 10.0\N{NO-BREAK SPACE}%" in note
+    assert "1 size of all-reduces alone, which it explains to 10.0\N{NO-BREAK SPACE}%" in note
 
 
 def test_a_chart_says_what_it_leaves_out() -> None:
@@ -127,3 +128,13 @@ def test_a_chart_says_what_it_leaves_out() -> None:
     assert "rank 31" in chart.svg
     assert "rank 32" not in chart.svg
     assert [key.variable for key in pass_keys([PassPanel("", ("a",), (PassBar(0, 0, 1, "W", ""),))])] == ["--s2"]
+
+
+def test_comparisons_without_their_measurement_have_a_table_and_one_note() -> None:
+    """Forty comparisons of five runs were told by forty equal sentences and no figure."""
+    alone = [replace(TWIN, run=f"r{i}", simulated_s=0.12 + 0.01 * i) for i in range(3)]
+    section = live_steps([TRAFFIC, TWIN, *alone])
+    assert section is not None
+    traffic, twins = section.tables
+    assert (len(traffic.rows), len(twins.rows)) == (1, 3)
+    assert len(section.notes) == 1

@@ -91,6 +91,40 @@ def test_the_files_of_a_page_are_told_apart_and_each_kind_has_a_headline(tmp_pat
     assert "; scatter on 4 ranks: best of 2: ring" in text
 
 
+def test_runs_with_ids_of_their_own_keep_them_and_many_are_counted(tmp_path: Path) -> None:
+    """A page of 28 pipelines in two files began with 20 lines of run ids, and called their calibration its result."""
+    records = [replace(TRAFFIC, run=f"tp-{i}") for i in range(5)]
+    for record in records:
+        Journal(tmp_path / "runs.jsonl").append(record)
+        Journal(tmp_path / "alone.jsonl").append(samples.measured(run=f"{record.run}-calibration"))
+    out = tmp_path / "page.html"
+    files = [str(tmp_path / name) for name in ("runs.jsonl", "alone.jsonl")]
+    CliRunner().invoke(app, [*files, "--out", str(out)], catch_exceptions=False)
+    text = out.read_text("utf-8")
+    assert "runs holds 5 runs; alone holds 5 runs" in text
+    assert text.count('class="verdict') == 1
+    assert "<h1>On live ranks</h1>" in text
+
+
+def test_a_headline_tells_only_what_tells_its_own_results_apart() -> None:
+    one = samples.simulation().record
+    other = replace(one, topology="star-8", routing="ecmp", group=one.group + 1, run="b")
+    (found,) = verdicts([one, other, replace(other, channels=4, time_s=other.time_s / 2)])
+    assert f"({one.topology}): ring of" in found.sentence
+    assert "(star-8): best of 2: ring, 4 channels of" in found.sentence
+    (found,) = verdicts([one, replace(one, scenario="busy", scenario_digest="0123", run="b")])
+    assert "(busy)" in found.sentence
+    assert "0123" not in found.sentence
+
+
+def test_two_summaries_of_a_page_say_what_each_is_of() -> None:
+    figures = {"points": 4, "median_abs_error": 0.01}
+    two = [replace(samples.summary(), groups={"contended": {word: figures}}) for word in ("no", "yes")]
+    alone, shared = verdicts(two)
+    assert "without shared links: median" in alone.sentence
+    assert "on shared links: median" in shared.sentence
+
+
 def test_an_all_reduce_that_calibrates_a_block_is_no_headline() -> None:
     found = verdicts([samples.measured(run="tp"), replace(TRAFFIC, run="tp")])
     assert [verdict.word for verdict in found] == ["Tensor parallelism: within limits"]

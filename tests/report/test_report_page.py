@@ -232,3 +232,9 @@ def test_records_of_one_kind_bring_no_other_section() -> None:
     assert 'id="topology"' not in PAGES["simulated"]
     for name, page in PAGES.items():
         assert 'id="origin"' in page, name
+
+
+def test_definitions_are_of_words_that_the_page_has() -> None:
+    assert "<dt>region</dt>" in PAGES["compared"]
+    assert "<dt>region</dt>" not in PAGES["measured"]
+    assert "<dt>busbw</dt>" not in PAGES["topology"]

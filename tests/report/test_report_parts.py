@@ -132,9 +132,9 @@ def test_columns_that_are_all_alike_are_told_once() -> None:
 
 
 def test_one_rank_has_a_time_and_no_bus_bandwidth() -> None:
-    ((panel, pictures),) = curve_pictures([samples.measured("native", ranks=1)])
-    assert panel.ranks == 1
-    assert [p.title for p in pictures] == ["Time"]
+    (found,) = curve_pictures([samples.measured("native", ranks=1)])
+    assert found.panel.ranks == 1
+    assert [p.title for p in found.pictures] == ["Time"]
 
 
 def test_chart_shows_every_transfer_and_reduction() -> None:
@@ -214,5 +214,36 @@ def test_busiest_links_and_jobs_of_simulations_have_tables() -> None:
 
 def test_the_axis_of_bandwidth_takes_its_unit_by_magnitude() -> None:
     slow = samples.measured(size=65536, true_s=0.16)
-    ((_, pictures),) = curve_pictures([slow])
-    assert pictures[0].detail.startswith(("kB/s", "MB/s"))
+    (found,) = curve_pictures([slow])
+    assert found.pictures[0].detail.startswith(("kB/s", "MB/s"))
+
+
+def test_names_too_long_for_the_picture_stand_in_a_key_by_letter() -> None:
+    """A name beside its line was cut off at the picture's edge, just where two runs differ."""
+    short = [dataclasses.replace(samples.measured(), run=run) for run in ("one", "two")]
+    assert [c.key for c in curve_pictures(short)] == [()]
+    long = [dataclasses.replace(r, run=f"the-measurements-of-{r.run}-monday") for r in short]
+    (found,) = curve_pictures(long)
+    assert [(k.letter, k.name) for k in found.key] == [
+        (letter, f"ring, run the-measurements-of-{run}-monday") for letter, run in (("A", "one"), ("B", "two"))
+    ]
+    assert found.key[0].variable != found.key[1].variable
+    for picture in found.pictures:
+        words = re.findall(r"<text[^>]*>([^<]*)</text>", picture.svg)
+        assert {"A", "B"} <= set(words)
+        assert "monday" not in "".join(words)
+    assert "the-measurements-of-two-monday</li>" in render(ReportInput("p", long))
+
+
+def test_more_names_than_the_picture_is_high_have_places_of_their_own() -> None:
+    records = [dataclasses.replace(samples.measured(), run=f"r{i}") for i in range(40)]
+    (found,) = curve_pictures(records)
+    assert found.key[39].letter == "AN"
+    place = r'<text style="[^"]*" x="([\d.]+)" y="(-?[\d.]+)"[^>]*>([A-Z]{1,2})</text>'
+    for picture in found.pictures:
+        places = [(float(x), float(y)) for x, y, _ in re.findall(place, picture.svg)]
+        assert len(places) == 40
+        top, bottom = min(y for _, y in places), max(y for _, y in places)
+        assert 0 <= top < bottom <= 300
+        for i, (x, y) in enumerate(places):
+            assert all(abs(x - u) >= 17 or abs(y - v) >= 11 for u, v in places[i + 1 :])

@@ -77,6 +77,15 @@ def test_tables_say_what_the_records_say(steps: list[SimulatedStep]) -> None:
     ]  # fmt: skip
 
 
+def test_one_stage_has_no_bubble_in_the_table_either(steps: list[SimulatedStep]) -> None:
+    section = training_section([simulate(plan(tp=4, dp=4)).record, steps[1]])
+    assert section is not None
+    table = next(table for table in section.tables if table.name == "steps")
+    at = [i for i, column in enumerate(table.columns) if column.title == "bubble"]
+    assert [table.rows[0][i].text for i in at] == ["none", "none"]
+    assert all(table.rows[1][i].text.endswith("%") for i in at)
+
+
 def test_a_step_without_spans_or_memory_still_has_a_page(steps: list[SimulatedStep]) -> None:
     full = replace(steps[0].without_spans(), capacity_bytes=1)
     section = training_section([full])

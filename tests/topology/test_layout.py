@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from itertools import combinations
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -36,7 +37,10 @@ def test_wide_fabric_is_abbreviated_and_says_so() -> None:
     leaves = [box.name for box in drawing.boxes if box.kind is NodeKind.LEAF]
     assert leaves == ["leaf0", "leaf1", "leaf2", "leaf3", "leaf4", "leaf14", "leaf15"]
     assert "… 9 more" in [box.label for box in drawing.boxes if box.gap]
-    assert drawing.note == "Drawn: 7 of 16 spines, 7 of 16 leaves, 14 of 256 hosts; all others are wired alike."
+    assert drawing.note == (
+        "Drawn: 7 of 16 spines, 7 of 16 leaves, 14 of 256 hosts, and the links between them; "
+        "all others are wired alike."
+    )
 
 
 def test_small_fabric_is_drawn_whole() -> None:
@@ -58,6 +62,48 @@ def test_labels_carry_count_bandwidth_and_latency() -> None:
 def test_double_nvlinks_are_drawn_twice_as_thick() -> None:
     arcs = [stroke for stroke in layout(load_fabric("dgx-v100")).strokes if stroke.bend]
     assert sorted(stroke.weight for stroke in arcs) == [1.0] * 8 + [2.0] * 8
+
+
+FABRIC = """
+name: mine
+description: Eight hosts.
+routing: ecmp
+host: {wiring: plain, nics: 1, bus: {bandwidth: 400 Gbit/s, latency: 0 us}}
+costs: {message_overhead: 0 us, reduction: line-rate}
+fabric:
+"""
+PARALLEL = """  kind: leaf-spine
+  hosts: 8
+  planes: 2
+  hosts_per_leaf: 4
+  spines: 2
+  oversubscription: 1
+  downlink: {bandwidth: 200 Gbit/s, latency: 1 us}
+  uplink: {latency: 1 us, links: 2}
+"""
+TORUS = """  kind: torus
+  shape: [4, 2]
+  hosts_per_leaf: 1
+  grid_link: {links: 1, bandwidth: 100 Gbit/s, latency: 1 us}
+  downlink: {bandwidth: 400 Gbit/s, latency: 1 us}
+"""
+
+
+def test_parallel_cables_are_counted_and_drawn_one_by_one(tmp_path: Path) -> None:
+    """Two cables between any two switches were told as half of the cables there are."""
+    (tmp_path / "mine.yaml").write_text(FABRIC + PARALLEL, "utf-8")
+    drawing = layout(load_fabric(str(tmp_path / "mine.yaml")))
+    assert {label.title for label in drawing.labels} == {"16 × leaf – spine", "16 × NIC – leaf", "8 × PCIe"}
+    network = [(s.x0, s.y0, s.x1, s.y1) for s in drawing.strokes if s.kind is LinkKind.NETWORK]
+    assert len(network) == len(set(network)) == 32
+
+
+def test_links_within_a_tier_do_not_run_through_what_stands_between(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(FABRIC + TORUS, "utf-8")
+    drawing = layout(load_fabric(str(tmp_path / "mine.yaml")))
+    level = [s for s in drawing.strokes if s.kind is LinkKind.NETWORK and s.y0 == s.y1]
+    assert len(level) == 4 * 2 + 4
+    assert all(stroke.bend > 0 and stroke.weight == 1 for stroke in level)
 
 
 def test_svg_is_self_contained_and_stable() -> None:

@@ -42,6 +42,23 @@ def star(
     return _one_host("star", ranks, ["switch"], links, overhead_ps, reduction_ps_per_byte)
 
 
+def leaf_star(num_ranks: int, *, bandwidth: float = 12.5e9, latency_ps: int = US) -> Fabric:
+    """The same with a host for each rank, whose NIC costs nothing, and a leaf for a switch."""
+    ranks = [Node(f"h{r}/cpu0", NodeKind.CPU, host=r, index=0) for r in range(num_ranks)]
+    nics = [Node(f"h{r}/nic0", NodeKind.NIC, host=r, index=0) for r in range(num_ranks)]
+    leaf = Node("leaf0", NodeKind.LEAF, index=0)
+    links: list[Link] = []
+    for rank, nic in zip(ranks, nics, strict=True):
+        for ends in ((rank.name, nic.name), (nic.name, rank.name)):
+            links.append(Link(len(links), *ends, LinkKind.PCIE, 1e18, 0))
+        for ends in ((nic.name, leaf.name), (leaf.name, nic.name)):
+            links.append(Link(len(links), *ends, LinkKind.NETWORK, bandwidth, latency_ps))
+    near = {rank.name: (nic.name,) for rank, nic in zip(ranks, nics, strict=True)}
+    return fabric_of(
+        "leaf-star", (*ranks, *nics, leaf), links, [rank.name for rank in ranks], "d-mod-k", nics_of=near
+    )
+
+
 def shared_link(num_pairs: int, *, bandwidth: float, latency_ps: int = 0, overhead_ps: int = 0) -> Fabric:
     """Pairs of ranks with one thin link pair between them; the ranks' own links are 1000 times wider.
 

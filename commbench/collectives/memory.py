@@ -6,9 +6,11 @@ from pathlib import Path
 
 from commbench.errors import InputError
 
-__all__ = ["FEWER", "TABLE_BYTES", "memory_bytes", "require_rows", "worded"]
+__all__ = ["FEWER", "TABLE_BYTES", "memory_bytes", "require_rows", "require_table", "worded"]
 
 TABLE_BYTES = 100  # for a row of a schedule while it is made: seven columns of int32, sorted
+MOST_ROWS = 2**25
+"""Rows of a schedule that are listed one by one: minutes, and 1 GiB for each copy."""
 FEWER = "give fewer --ranks, --slices or --channels, or another --algorithm"
 
 
@@ -36,6 +38,20 @@ def require_rows(what: str, rows: int, bytes_per_row: int, instead: str) -> None
         raise InputError(
             f"{what}: {worded(rows // 2)} transfers take about {needed / 2**30:,.0f} GiB of memory, this machine has "
             f"{there / 2**30:,.0f}: {instead}"
+        )
+
+
+def require_table(what: str, rows: int) -> None:
+    """Refuse to list so many rows of a schedule: more than the memory holds, or than anybody waits for.
+
+    Raises:
+        InputError: says how many, and what to give instead.
+    """
+    require_rows(what, rows, TABLE_BYTES, FEWER)
+    if rows > MOST_ROWS:
+        raise InputError(
+            f"{what}: {worded(rows // 2)} transfers, more than the {worded(MOST_ROWS // 2)} that are listed one by "
+            f"one: {FEWER}, or for a ring --detail folded"
         )
 
 

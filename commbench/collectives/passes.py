@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from commbench.collectives.memory import FEWER, TABLE_BYTES, require_rows
+from commbench.collectives.memory import require_table
 from commbench.collectives.schedule import COLUMNS, Kind, Op, Schedule
 from commbench.collectives.spec import Shape, get_collective
 from commbench.errors import ScheduleError
@@ -209,7 +209,7 @@ def _sliced(schedule: Schedule, num_slices: int, *, step_stride: int, channel_st
         raise ScheduleError(f"schedule {schedule.algorithm}: chunks of unequal size cannot be sliced")
     rows = int(schedule.column("count").sum()) * num_slices
     what = f"schedule {schedule.algorithm} in {num_slices} slices or channels"
-    require_rows(what, rows, TABLE_BYTES, FEWER)
+    require_table(what, rows)
     single = _single_chunks(schedule.table)
     copies = []
     for j in range(num_slices):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from commbench.collectives.memory import FEWER, TABLE_BYTES, require_rows
+from commbench.collectives.memory import require_table
 from commbench.collectives.schedule import Kind, Schedule, chunk_offsets
 from commbench.collectives.spec import get_collective
 
@@ -74,7 +74,7 @@ class Rounds:
     def schedule(self) -> Schedule:
         """The schedule that lists all rounds."""
         rows = 2 * self.num_rounds * len(self.sender)
-        require_rows(f"{self.collective} {self.algorithm}", rows, TABLE_BYTES, FEWER)
+        require_table(f"{self.collective} {self.algorithm}", rows)
         step = np.arange(self.num_rounds, dtype=np.int64)[:, None]
         chunk = self.chunk(step)
         kind = np.where(step < self.num_reduces, int(Kind.REDUCE), int(Kind.RECV))

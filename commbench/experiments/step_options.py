@@ -98,7 +98,7 @@ def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:
     if file is not None:
         document = read_yaml(file, InputError, example="model: gpt3-175b", words=_MUST)
         problems: list[tuple[KeyPath, str]] = []
-        values = read_keys(StepOptions, (((key,), value) for key, value in document.data.items()), problems)
+        values = read_keys(StepOptions, (((key,), value) for key, value in document.data.items()), problems, _MUST)
         if problems:
             raise InputError(problems_text(str(file), [(document.line(path), problem) for path, problem in problems]))
     return StepOptions(**(values | {key: value for key, value in given.items() if value is not None}))

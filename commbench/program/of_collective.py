@@ -18,7 +18,7 @@ def collective_program(
     collective: str,
     size: int | str,
     *,
-    ranks: int | None = None,
+    ranks: int,
     groups: Sequence[npt.NDArray[np.int64]] | None = None,
     element_bytes: int = 4,
     root: int = 0,
@@ -28,14 +28,14 @@ def collective_program(
     Args:
         collective: which. size: bytes as nccl-tests defines them, or text such as "64 MiB"; rounded down to whole
             elements. element_bytes: of one. root: in each group.
-        ranks: that have it together; or ``groups``, which hold all ranks of the program.
+        ranks: of the program. groups: of them, that have it each by itself; None: all together.
 
     Raises:
         InputError: a size below one element (per rank, where it has blocks).
     """
     spec, size_bytes = get_collective(collective), parse_size(size) if isinstance(size, str) else size
-    members = [np.arange(ranks or 0)] if groups is None else groups
-    build = ProgramBuilder(sum(map(len, members)))
+    members = [np.arange(ranks)] if groups is None else groups
+    build = ProgramBuilder(ranks)
     for group in members:
         elements = buffer_elements(spec, len(group), whole_elements(spec, len(group), size_bytes, element_bytes))
         build.communicate(Collective(spec.name, group[None, :], elements, element_bytes, root, name=spec.name))

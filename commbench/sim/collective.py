@@ -143,7 +143,9 @@ def simulate_collective(
         ranks_per_host=cluster.ranks_per_host,
         connections=connections,
     )
-    program = collective_program(collective, size_bytes, groups=groups, element_bytes=element_bytes, root=root)
+    program = collective_program(
+        collective, size_bytes, ranks=ranks, groups=groups, element_bytes=element_bytes, root=root
+    )
     traced = keep_trace or jobs is not None
     how = Run(engine=engine, network=network, detail=detail, keep_trace=traced, progress=progress)
     done = simulate(program, cluster, library, how, scenario=scenario)

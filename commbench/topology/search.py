@@ -83,7 +83,7 @@ def not_found(what: str, name: str) -> str:
     """What is said of a name that nothing has: where it was searched, and which names are near."""
     import difflib
 
-    near = difflib.get_close_matches(name, list_names(what), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), list_names(what), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"`commbench {what} list` shows the names"
     if os.path.isfile(f"{name}.yaml"):
         hint = f"did you mean the file {name}.yaml?"

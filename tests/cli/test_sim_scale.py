@@ -92,7 +92,7 @@ def test_a_terminal_sees_a_bar_after_a_second() -> None:
     process.kill()
     process.wait()
     os.close(ours)
-    assert b"all-to-all 64 MiB" in seen
+    assert b"simulating 64 MiB" in seen
     assert b"%" in seen
 
 

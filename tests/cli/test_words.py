@@ -134,7 +134,7 @@ def test_a_slow_rank_that_nothing_slows_is_noted(tmp_path: Path, fabric: str, no
         ("sim train --mbs 1", "No such option: --mbs: give --microbatch"),
         ("sim train --model llama-2-70b", "model 'llama-2-70b' is unknown; did you mean llama2-70b? known: gpt2, "),
         ("sim train --model gpt3-175", "model 'gpt3-175' is unknown; did you mean gpt3-175b? known: "),
-        ("sim train --device H100_SXM", "device 'H100_SXM' is unknown; did you mean h100-"),
+        ("sim train --device H100_SXM", "device 'H100_SXM': not found; did you mean h100-"),
         ("sim all-reduce -t star-8 -a halving_doubling", "did you mean halving-doubling? known: ring, "),
         ("sim all-reduce -t star-8 --routing dmodk", "did you mean d-mod-k? known: ecmp, "),
         ("sim all-reduce -t star-8 -d flot", "--dtype 'flot' is unknown; did you mean float64? known: "),

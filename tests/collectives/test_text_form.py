@@ -157,4 +157,4 @@ def test_a_file_for_another_collective(tmp_path: Path) -> None:
 def test_an_algorithm_that_nobody_knows() -> None:
     with pytest.raises(InputError) as error:
         load_any("all-reduce", "rnig")
-    assert str(error.value).startswith("algorithm 'rnig' is unknown for all-reduce; known: ring, ")
+    assert str(error.value).startswith("algorithm 'rnig' is unknown for all-reduce; did you mean ring? known: ring, ")

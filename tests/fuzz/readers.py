@@ -272,7 +272,7 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
     files = ("star-8", "fat-tree-16", "shared-memory-4", "dgx-h100-x2", "two-rail-8", "oam-mesh")
     devices = [path.read_bytes() for path in sorted((ROOT / "topologies" / "devices").glob("*.yaml"))]
     topologies = [(ROOT / f"topologies/{name}.yaml").read_bytes() for name in files]
-    scripts = [path.read_bytes() for path in sorted((ROOT / "sims").rglob("*.yaml"))]
+    scripts = [path.read_bytes() for path in sorted((ROOT / "sims").glob("*.yaml"))]
     orders = [to_csv(build_pipeline(name, 2, 4)).encode() for name in ("1f1b", "zb-h1")]
     records, schedules = _records(), _schedules()
     return [

@@ -5,7 +5,7 @@ import pytest
 
 from commbench.collectives.registry import ALGORITHMS
 from commbench.sim.collective import simulate_collective
-from tests.cases import US, star
+from tests.cases import US, leaf_star, star
 from tests.oracles.costs import Case
 from tests.oracles.forms import FORMS
 
@@ -48,7 +48,8 @@ def test_form(key: tuple[str, str], case: Case) -> None:
     size = 4 if key[0] == "barrier" else size_of(case.n)
     latencies, share = FORMS[key].cost(case)
     for bandwidth, ps_per_byte, alpha_ps in NETWORKS:
-        topology = star(case.n, bandwidth=bandwidth, latency_ps=alpha_ps // 2)
+        ideal = leaf_star if ALGORITHMS[key].one_leaf else star
+        topology = ideal(case.n, bandwidth=bandwidth, latency_ps=alpha_ps // 2)
         simulated = simulate_collective(topology, *key, size, slices=case.slices, root=case.root, group=case.group)
         assert simulated.record.size_bytes == size
         assert simulated.trace.finish_ps == latencies * alpha_ps + share * size * ps_per_byte

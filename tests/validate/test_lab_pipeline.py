@@ -34,7 +34,8 @@ BARE = Transport(
 def over(plan: TestbedPlan, hosts: Sequence[int], transport: Transport = BARE, burst_bytes: int = 0) -> PipelineNetwork:
     routes = LabRoutes(plan.topology, "d-mod-k", {})
     library = GlooLibrary(connections=Connections(transport, burst_bytes=burst_bytes))
-    return PipelineNetwork(Cluster(np.array(hosts, dtype=np.int64), routes), library, {})
+    cluster = Cluster(fabric=routes.fabric, router=routes, placed=np.array(hosts, dtype=np.int64))
+    return PipelineNetwork(cluster, library, {})
 
 
 def run(schedule: PipelineSchedule, network: PipelineNetwork) -> list[dict[str, int]]:

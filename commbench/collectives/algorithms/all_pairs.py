@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from commbench.collectives.algorithm import Algorithm
 from commbench.collectives.algorithms.messages import as_asked, messages, table
-from commbench.collectives.memory import FEWER, TABLE_BYTES, require_rows
+from commbench.collectives.memory import require_table
 from commbench.collectives.schedule import Kind, Schedule
 
 __all__ = ["ALGORITHMS", "all_pairs_all_gather", "all_pairs_all_reduce", "all_pairs_reduce_scatter"]
@@ -40,7 +40,7 @@ def all_pairs_all_gather(num_ranks: int) -> Schedule:
 
 def _pairs(num_ranks: int) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
     """(sender, receiver) of every two, near distances first."""
-    require_rows(f"a message for every two of {num_ranks} ranks", 2 * num_ranks**2, TABLE_BYTES, FEWER)
+    require_table(f"a message for every two of {num_ranks} ranks", 2 * num_ranks**2)
     rank, distance = np.arange(num_ranks), np.arange(1, num_ranks)[:, None]
     return np.broadcast_to(rank, (num_ranks - 1, num_ranks)), (rank + distance) % num_ranks
 

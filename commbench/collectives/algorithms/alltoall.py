@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from commbench.collectives.algorithm import Algorithm
 from commbench.collectives.algorithms.messages import as_asked, messages, table, whole_hosts
-from commbench.collectives.memory import FEWER, TABLE_BYTES, require_rows
+from commbench.collectives.memory import require_table
 from commbench.collectives.schedule import Schedule
 from commbench.errors import InputError
 
@@ -36,7 +36,7 @@ IntArray = npt.NDArray[np.int_]
 
 def _grid(num_ranks: int) -> tuple[IntArray, IntArray]:
     """(distance, sender) of every pair."""
-    require_rows(f"a message for every two of {num_ranks} ranks", 2 * num_ranks**2, TABLE_BYTES, FEWER)
+    require_table(f"a message for every two of {num_ranks} ranks", 2 * num_ranks**2)
     distance, sender = (grid.ravel() for grid in np.indices((num_ranks, num_ranks)))
     return distance, sender
 

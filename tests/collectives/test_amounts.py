@@ -68,7 +68,7 @@ def test_a_size_that_is_none() -> None:
 
 def test_element_sizes() -> None:
     assert [dtype_bytes(name) for name in ("float16", "float32", "int64")] == [2, 4, 8]
-    with pytest.raises(InputError, match="dtype 'float3' is unknown; did you mean float32? known: float16, bfloat16, float32"):
+    with pytest.raises(InputError, match=r"dtype 'float3' is unknown; did you mean float32\? known: float16, bfloat16"):
         dtype_bytes("float3")
 
 

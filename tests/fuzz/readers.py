@@ -167,7 +167,7 @@ def options(path: Path) -> str:
         raise _Enough
 
     from commbench.cli import run
-    from commbench.collectives import work
+    from commbench.collectives import memory
     from commbench.experiments import simulated
     from commbench.sim import collective, crossover
 
@@ -176,10 +176,10 @@ def options(path: Path) -> str:
         return ""
     shown, said = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
     with (
-        patch.object(simulated, "simulate", once(collective.simulate)),
-        patch.object(crossover, "simulate", once(crossover.simulate)),
+        patch.object(simulated, "simulate_collective", once(collective.simulate_collective)),
+        patch.object(crossover, "simulate_collective", once(crossover.simulate_collective)),
         patch.object(run, "run_here", start),
-        patch.object(work, "memory_bytes", lambda: 2**30),
+        patch.object(memory, "memory_bytes", lambda: 2**30),
         contextlib.redirect_stdout(shown),
         contextlib.redirect_stderr(said),
         contextlib.suppress(_Enough),

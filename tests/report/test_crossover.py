@@ -127,7 +127,7 @@ def test_equal_times_keep_the_order_of_the_registry() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"algorithms": ["rinng"]}, "algorithm 'rinng' is unknown for all-reduce; did you mean ring? known: ring"),
+        ({"algorithms": ["rinng"]}, r"algorithm 'rinng' is unknown for all-reduce; did you mean ring\? known: ring"),
         ({"algorithms": []}, "crossover of all-reduce: no algorithms, no sizes or no world sizes to compare"),
         ({"sizes_bytes": []}, "crossover of all-reduce: no algorithms, no sizes or no world sizes to compare"),
         ({"ranks": [2, 5]}, "5 ranks on topology star: it has 4 endpoints"),

@@ -73,7 +73,7 @@ def test_sizes_that_round_to_the_same_are_measured_once() -> None:
         ({"join_timeout_s": 0.0}, "--join-timeout 0 must be above 0"),
         ({"iters": 10**9}, "--iters 1000000000 must be at most 1000000"),
         ({"warmup": 10**9}, "--warmup 1000000000 must be at most 1000000"),
-        ({"dtype": "float8"}, "--dtype 'float8' is unknown; known: float16"),
+        ({"dtype": "float8"}, r"--dtype 'float8' is unknown; did you mean float64\? known: float16"),
         ({"op": "median"}, "--op 'median' is unknown; known: sum"),
         ({"backend": "mpi"}, "--backend 'mpi' is unknown"),
         ({"timing": "best"}, "--timing 'best' is unknown"),

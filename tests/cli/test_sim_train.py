@@ -333,7 +333,7 @@ def test_all_that_is_wrong_with_a_file_is_said_at_once(tmp_path: Path) -> None:
     done = commbench("sim", "train", "step.yaml", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: step.yaml: 2 errors\n  line 2: key 'colour' is unknown")
-    assert done.stderr.endswith("\n  line 3: zero: 'two' must be a whole number\n")
+    assert done.stderr.endswith("\n  line 3: zero: 'two' must be 0, 1, 2 or 3\n")
 
 
 def test_a_schedule_from_a_file_must_fit_and_not_deadlock(tmp_path: Path) -> None:

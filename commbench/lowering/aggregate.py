@@ -124,6 +124,8 @@ def layouts_of(groups: IntArray, cluster: Cluster) -> tuple[IntArray, list[Layou
         own = [Layout(tuple(row), cluster.ways_of(ranks)) for row, ranks in zip(shape.tolist(), groups, strict=True)]
         each = list(dict.fromkeys(own))
         return np.array([each.index(layout) for layout in own], dtype=np.int64), each
+    if len(groups) == 1:  # to sort one row of a large world takes seconds
+        return np.zeros(1, dtype=np.int64), [Layout(tuple(shape[0].tolist()))]
     found, numbers = np.unique(shape, axis=0, return_inverse=True)
     return numbers.ravel().astype(np.int64), [Layout(tuple(row)) for row in found.tolist()]
 

@@ -222,9 +222,9 @@ def _constraints(bound: Bound, changes: Sequence[Change]) -> tuple[IntArray, Int
     """Links that all flows load alike, kept once: new number of every loaded link (-1: not loaded), links kept."""
     bandwidths = bound.cluster.fabric.bandwidths
     marks = _marks(len(bandwidths), changes)
-    alike = np.unique(np.stack([bandwidths, marks]), axis=1, return_inverse=True)[1].ravel().astype(np.int64)
+    alike = np.unique(bandwidths, return_inverse=True)[1] * (int(marks.max(initial=0)) + 1) + marks
     loaded = np.zeros(len(bandwidths), dtype=bool)
-    count = len(bandwidths)
+    count = int(alike.max(initial=0)) + 1
     for flow in bound.flows:  # of links that were alike so far, those that it loads alike stay so
         weights, number = np.unique(flow.weights, return_inverse=True)
         now = np.unique(alike[flow.link] * len(weights) + number.ravel(), return_inverse=True)[1].ravel()

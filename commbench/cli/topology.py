@@ -112,18 +112,6 @@ def _print_json(facts: dict[str, object]) -> None:
     typer.echo(json.dumps({"kind": "topology", "schema": 1, **facts}))
 
 
-def _table(**columns: str) -> "Table":
-    """A plain table; the last column takes what room is left and wraps."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    last = list(columns)[-1]
-    for title, side in columns.items():
-        table.add_column(title, justify="right" if side == "right" else "left", no_wrap=title != last)
-    return table
-
-
 def _pages(topology: "Fabric") -> "Iterator[str | Table]":
     """What ``show`` prints, from the outline to the sources."""
     from commbench.topology.summary import describe_costs, node_counts
@@ -153,11 +141,4 @@ def _link_table(topology: "Fabric") -> "Table":
         if make.kind is LinkKind.NETWORK:  # as vendors say it, and as nearly every file does
             rate = f"{format_bit_rate(make.bandwidth)} ({rate})"
         table.add_row(make.kind.value, between, str(make.count), rate, latency)
-    return table
-
-
-def _number_table(topology: "Fabric") -> "Table":
-    table = _table(number="left", source="left")
-    for path, number in topology.numbers.items():
-        table.add_row(f"{path}\n  {number.text}, {number.provenance.value}", number.source)
     return table

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What engines run: a program as flat integer arrays, one entry per task, dependencies in compressed rows."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy.typing as npt
 
 from commbench.errors import InputError
 
-__all__ = ["COMPUTE", "COUPLED", "TRANSFER", "FlatProgram", "compress", "together"]
+__all__ = ["COMPUTE", "COUPLED", "TRANSFER", "FlatProgram", "compress"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -88,22 +87,3 @@ def compress(row: IntArray, value: IntArray, num_rows: int) -> tuple[IntArray, I
     first = np.zeros(num_rows + 1, dtype=np.int64)
     np.cumsum(np.bincount(row, minlength=num_rows), out=first[1:])
     return first, value[order].astype(np.int64)
-
-
-def together(programs: Sequence[FlatProgram]) -> FlatProgram:
-    """Programs that start at the same time on ranks of their own, as one; each is an operation of it."""
-    ranks = np.cumsum([0, *(p.num_ranks for p in programs)])
-    tasks = np.cumsum([0, *(p.num_tasks for p in programs)])
-    edges = np.cumsum([0, *(len(p.needs) for p in programs)])
-    names = ("kind", "num_bytes", "duration_ps", "channel", "step")
-    columns = {name: np.concatenate([getattr(p, name) for p in programs]) for name in names}
-    each = list(enumerate(programs))
-    return FlatProgram(
-        num_ranks=int(ranks[-1]),
-        rank=np.concatenate([p.rank + ranks[i] for i, p in each]),
-        peer=np.concatenate([np.where(p.peer < 0, -1, p.peer + ranks[i]) for i, p in each]),
-        operation=np.repeat(np.arange(len(programs)), np.diff(tasks)),
-        first=np.concatenate([*(p.first[:-1] + edges[i] for i, p in each), edges[-1:]]),
-        needs=np.concatenate([p.needs + tasks[i] for i, p in each]),
-        **columns,
-    )

@@ -16,7 +16,8 @@ from commbench.lowering.expand import expand_schedule
 from commbench.lowering.placing import paths_of, triples_of
 from commbench.lowering.transport import Transported, apply_transport, with_way_back
 from commbench.network.transport import Connections, Transport
-from commbench.program.flat import TRANSFER, FlatProgram, together
+from commbench.program.flat import TRANSFER, FlatProgram
+from commbench.program.of_collective import collective_program
 from commbench.results.records import Measured
 from commbench.sim.collective import simulate_collective
 from commbench.topology.fabric import Fabric
@@ -26,7 +27,7 @@ from commbench.validate.lab_predict import LabRoutes, predict
 from commbench.validate.lab_runs import lab_plan_of, schedule_of
 from commbench.validate.legs import CAMPAIGN, SMOKE, EmulatedFabric
 from tests.emulate.fabrics import leaf_spine, topology_of
-from tests.programs import cluster_of
+from tests.programs import cluster_of, tasks_of
 
 RATE = 20e6 / 8  # bytes/s of the links of the small fabrics
 BARE = Transport(
@@ -190,13 +191,16 @@ def test_a_schedule_that_deadlocks_over_a_transport_is_refused() -> None:
 
 
 def test_jobs_together_are_each_their_own() -> None:
-    one = program_of("all-reduce", "ring", 4, 2**16)
-    both = together([one, one])
-    assert (both.num_ranks, both.num_tasks) == (8, 2 * one.num_tasks)
-    assert (both.rank[one.num_tasks :] - both.rank[: one.num_tasks] == 4).all()
-    assert both.operation.tolist() == [0] * one.num_tasks + [1] * one.num_tasks
+    """The same tasks for each, on ranks of its own."""
+    both = tasks_of(collective_program("all-reduce", 2**16, ranks=8, groups=[np.arange(4), np.arange(4, 8)]))
+    one, other = (np.flatnonzero(both.operation == job) for job in (0, 1))
+    assert len(one) == len(other) == both.num_tasks // 2
+    for column in ("kind", "num_bytes", "channel", "step"):
+        assert getattr(both, column)[one].tolist() == getattr(both, column)[other].tolist()
+    assert (both.rank[other] - both.rank[one] == 4).all()
+    moves = both.kind == TRANSFER
+    assert (both.rank[moves] // 4 == both.peer[moves] // 4).all()
     both.check_acyclic()
-    assert sorted(np.unique(both.peer)) == list(range(-1, 8))
 
 
 def test_the_paths_that_the_kernel_chose_are_taken() -> None:

@@ -57,6 +57,7 @@ NEEDS: dict[str, Callable[[], str]] = {"root": why_no_root, "gpu": why_no_gpu, "
 
 _ALONE = {"live", "root"}  # markers, and folders below: what starts ranks or fabrics has the machine to itself
 _ALONE_FOLDERS = {"live", "emulate"}
+_ANEW = 2  # a machine that others disturb for a minute is no fault of the code; one of the code fails each time
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -64,6 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name in _ALONE_FOLDERS or any(map(item.get_closest_marker, _ALONE)):
             item.add_marker("alone")
+        if item.get_closest_marker("measured"):
+            item.add_marker(pytest.mark.flaky(reruns=_ANEW, reruns_delay=2))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo begins with what can be judged: an emulated fabric, or kept records of some where none can be made."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,13 @@ from commbench.report.headlines import verdicts
 from commbench.results.records import Compared, Record, Summary
 from commbench.validate import lab_runs
 from commbench.validate.campaign import Validation
+from tests.validate.remembered import remembering
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _remembering() -> Iterator[None]:
+    with remembering():
+        yield
 
 
 def judged(records: list[Record]) -> dict[bool, int]:
@@ -46,6 +54,7 @@ def test_without_kept_records_nothing_is_shown(tmp_path: Path, monkeypatch: pyte
     assert demo._emulated(tmp_path / "e.jsonl", json=False) == []
 
 
+@pytest.mark.measured
 @pytest.mark.root
 @pytest.mark.live
 def test_with_root_a_star_is_measured_and_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

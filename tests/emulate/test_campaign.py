@@ -30,6 +30,7 @@ def validate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.measured
 def test_the_simulator_agrees_with_real_packets(tmp_path: Path) -> None:
     before = namespaces()
     done = validate(tmp_path, "--part", "smoke")

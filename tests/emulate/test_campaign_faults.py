@@ -68,6 +68,7 @@ def _at_start(fault: Fault) -> Fault:
     return replace(fault, at_ps=0)
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_fault_slows_both_worlds_alike(name: str, tmp_path: Path) -> None:
     (tmp_path / "faults.yaml").write_text(f"faults:\n  - {SCRIPTS[name]}\n", encoding="utf-8")

@@ -40,6 +40,7 @@ def commbench(command: str, folder: Path, code: int) -> subprocess.CompletedProc
     return done
 
 
+@pytest.mark.measured
 @pytest.mark.root
 @pytest.mark.live
 def test_the_command_of_the_docs_agrees_with_its_twin(tmp_path: Path) -> None:

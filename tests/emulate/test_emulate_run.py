@@ -69,6 +69,7 @@ def mbit(record: Measured) -> float:
     return record.busbw_GBps * 8000
 
 
+@pytest.mark.measured
 def test_an_all_reduce_on_a_leaf_spine(tmp_path: Path) -> None:
     """What `run` writes, with the fabric in it; and the ring reaches what TCP leaves of the link's rate."""
     fabric = written(tmp_path, leaf_spine(4, spines=2))
@@ -87,6 +88,7 @@ def test_an_all_reduce_on_a_leaf_spine(tmp_path: Path) -> None:
     assert 0.85 * 20 * PAYLOAD < mbit(records[-1]) < 1.03 * 20 * PAYLOAD
 
 
+@pytest.mark.measured
 def test_two_jobs_share_a_trunk(tmp_path: Path) -> None:
     """Rings 0-2 and 1-3 cross one trunk of a host's rate: each gets half of it, and in the same journal."""
     fabric = written(tmp_path, leaf_spine(4, oversubscription=2.0))
@@ -103,6 +105,7 @@ def test_two_jobs_share_a_trunk(tmp_path: Path) -> None:
         assert 0.85 * 10 * PAYLOAD < mbit(record) < 1.15 * 10 * PAYLOAD
 
 
+@pytest.mark.measured
 def test_a_fault_script_and_a_background_flow(tmp_path: Path) -> None:
     """The link of a ring of two at half its rate from the middle of the run on: iterations take twice as long after."""
     fabric = written(tmp_path, {"kind": "star", "hosts": 3})
@@ -137,6 +140,7 @@ def test_a_rank_killed_by_the_script(tmp_path: Path) -> None:
     assert "error: rank 1 was killed by signal 9 (SIGKILL) at 1 MiB, timed iteration" in done.stderr
 
 
+@pytest.mark.measured
 def test_channels_use_the_rails(tmp_path: Path) -> None:
     """A ring in two channels on hosts with two NICs, each on its own switch: each rail carries half."""
     before = namespaces()

@@ -70,6 +70,7 @@ def test_a_flow_crosses_the_links_of_its_route_and_no_other(tmp_path: Path) -> N
         assert testbed.dropped() == {}
 
 
+@pytest.mark.measured
 def test_ecmp_takes_one_of_the_ways_and_the_lab_tells_which(tmp_path: Path) -> None:
     """Flows differ in their ports, so of several some go by either spine; none is split."""
     plan = plan_of(leaf_spine(4, spines=2), ecmp=True, num_background=8)
@@ -83,6 +84,7 @@ def test_ecmp_takes_one_of_the_ways_and_the_lab_tells_which(tmp_path: Path) -> N
         assert ways == {"spine0", "spine1"}  # all eight alike: 1 in 128
 
 
+@pytest.mark.measured
 def test_two_flows_share_a_trunk_equally_whatever_they_come_from(tmp_path: Path) -> None:
     """Two endless flows over one trunk of the hosts' rate: each gets half of it, within 3 %, and the trunk is full."""
     plan = plan_of(leaf_spine(4, oversubscription=2.0), host="10 Mbit/s", num_background=2)
@@ -102,6 +104,7 @@ def test_two_flows_share_a_trunk_equally_whatever_they_come_from(tmp_path: Path)
         assert sum(rates) == pytest.approx(10 * MBIT, rel=0.05)
 
 
+@pytest.mark.measured
 def test_a_link_slowed_cut_and_mended(tmp_path: Path) -> None:
     """The same bytes take ten times as long at a tenth of the rate, do not arrive while it is cut, and do after."""
     plan = plan_of({"kind": "star", "hosts": 2}, num_background=4)
@@ -263,6 +266,7 @@ def test_root_lacks_nothing() -> None:
     assert privilege.missing() == ""
 
 
+@pytest.mark.measured
 def test_a_slow_rank_has_its_share_of_the_processor_and_no_more() -> None:
     """A process that would take a whole processor gets a fifth of the time, until it runs freely again."""
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])

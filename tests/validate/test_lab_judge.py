@@ -2,6 +2,7 @@
 """The verdict of an emulated campaign: what is fitted, what is tested, and bars that fail, on made-up measurements."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from commbench.report.agreement import render_agreement
 from commbench.results.journal import Journal, read_records
 from commbench.results.records import Measured
 from commbench.validate.lab_judge import Bar, is_fit, judge_labs
-from commbench.validate.lab_predict import predict
 from commbench.validate.legs import CAMPAIGN
+from tests.validate.remembered import remembered, remembering
 from tests.validate.test_lab_predict import measured
 
 LATENCY_PS, OVERHEAD_PS = 500_000_000, 40_000_000
@@ -24,8 +25,14 @@ STRICT = {False: Bar(0.02, 0.03), True: Bar(0.02, 0.03)}
 CHOSEN = ("star-8 50 all-reduce native on 0,1,2,3", "star-8 50 broadcast", "two-rail-8 25 all-reduce ring")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _remembering() -> Iterator[None]:
+    with remembering():
+        yield
+
+
 def as_true(record: Measured, factor: float = 1.0) -> Measured:
-    time_s = factor * predict(record, TRUTH).time_s
+    time_s = factor * remembered(record, TRUTH).time_s
     return replace(record, samples_s=((time_s,),) * record.ranks)
 
 

@@ -68,6 +68,9 @@ def run(
         int | None, typer.Option(help="Ranks per host for hierarchical algorithms [as the launcher says].")
     ] = None,
     timing: Timing = "isolated",
+    place: Annotated[
+        str, typer.Option(help="Results in the input's memory (in), in other (out), or both in turn [as usual].")
+    ] = "",
     timeout: Timeout = 300.0,
     join_timeout: JoinTimeout = 120.0,
     out: Out = None,
@@ -90,6 +93,7 @@ def run(
     run_id = new_run_id()
     out = out or default_out(run_id, collective, Path(algorithm).stem)
     shared = {"op": op, "backend": backend, "iters": iters, "warmup": warmup, "timing": timing, "check": check}
+    shared["place"] = place
     shared |= {"timeout_s": timeout, "join_timeout_s": join_timeout}
 
     def plan(name: str) -> Plan:

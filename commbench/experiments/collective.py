@@ -138,7 +138,7 @@ def require_memory(plan: "Plan") -> None:
     from commbench.units import format_bytes
 
     spec, largest, there = get_collective(plan.collective), max(plan.sizes_bytes, default=0), memory_bytes()
-    per_byte = plan.ranks * buffer_elements(spec, plan.ranks, 1) * (1 if spec.in_place else 2)
+    per_byte = plan.ranks * buffer_elements(spec, plan.ranks, 1) * (1 if all(plan.in_places) else 2)
     if largest * per_byte > there:
         fitting = 1 << max(0, (there // (2 * per_byte)).bit_length() - 1)  # half of the memory stays free
         raise InputError(

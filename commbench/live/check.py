@@ -87,7 +87,12 @@ def layout_of(schedule: Schedule, num_elements: int) -> BufferLayout:
 
 
 def plain_layout(
-    collective: str, num_ranks: int, num_elements: int, root: int = 0, weights: tuple[int, ...] = ()
+    collective: str,
+    num_ranks: int,
+    num_elements: int,
+    root: int = 0,
+    weights: tuple[int, ...] = (),
+    in_place: bool = True,
 ) -> BufferLayout:
     """The layout of a backend's own collective: in place where the collective allows it, else a second buffer.
 
@@ -97,10 +102,11 @@ def plain_layout(
         num_elements: of one buffer.
         root: of rooted collectives.
         weights: relative sizes of the pieces where they may differ (all-to-all-v); empty means equal ones.
+        in_place: False for a second buffer in any case.
     """
     shape = _coarsest(collective, num_ranks, root)
     borders = tuple(chunk_offsets(num_elements, shape.num_chunks, weights).tolist())
-    num_buffers = 1 if get_collective(collective).in_place else 2
+    num_buffers = 1 if in_place and get_collective(collective).in_place else 2
     return BufferLayout(collective, shape, borders, num_buffers, num_buffers - 1)
 
 

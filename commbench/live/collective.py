@@ -37,10 +37,11 @@ def measure_collective(plan: Plan, session: Session, progress: Progress) -> Iter
         progress.size(size_bytes)
         if job_barrier is not None:
             job_barrier.wait(lambda: progress.reach("waiting for the other runs"))
-        session.meet()
-        record = _measure_size(plan, session, size_bytes, progress)
-        if record is not None:
-            yield record
+        for in_place in plan.in_places:
+            session.meet()
+            record = _measure_size(plan, session, size_bytes, in_place, progress)
+            if record is not None:
+                yield record
     if job_barrier is not None:
         job_barrier.leave()
 
@@ -64,15 +65,17 @@ class _CollectiveBench:
 
 
 @contextmanager
-def _bench(plan: Plan, session: Session, size_bytes: int, per_token: int = 1) -> Iterator[_CollectiveBench]:
+def _bench(
+    plan: Plan, session: Session, size_bytes: int, in_place: bool, per_token: int = 1
+) -> Iterator[_CollectiveBench]:
     """The plan's operation on memory for one size; a barrier's chunks are tokens of ``per_token`` elements each."""
-    schedule = plan.schedule_for(size_bytes)
+    schedule = plan.schedule_for(size_bytes, in_place)
     if plan.spec.covers:
         num_elements = per_token * (1 if schedule is None else schedule.num_chunks)
     else:
         num_elements = buffer_elements(plan.spec, plan.ranks, size_bytes // dtype_bytes(plan.dtype))
     if schedule is None:
-        layout = plain_layout(plan.collective, plan.ranks, num_elements, plan.root)
+        layout = plain_layout(plan.collective, plan.ranks, num_elements, plan.root, in_place=in_place)
     else:
         layout = layout_of(schedule, num_elements)
     # zeros: sums that are repeated in place neither overflow nor become denormal
@@ -90,15 +93,17 @@ def _bench(plan: Plan, session: Session, size_bytes: int, per_token: int = 1) ->
         operation.close()
 
 
-def _measure_size(plan: Plan, session: Session, size_bytes: int, progress: Progress) -> Measured | None:
+def _measure_size(
+    plan: Plan, session: Session, size_bytes: int, in_place: bool, progress: Progress
+) -> Measured | None:
     """The record of one size on rank 0, None elsewhere."""
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    with _bench(plan, session, size_bytes) as bench:
+    with _bench(plan, session, size_bytes, in_place) as bench:
         warmup, timed = _time(plan, session, bench.operation, progress)
-        wrong = _check(plan, session, bench, size_bytes, progress) if plan.check else None
+        wrong = _check(plan, session, bench, size_bytes, in_place, progress) if plan.check else None
     progress.reach("gathering samples")
     everyone: list[_CollectiveObserved] = session.gather(_CollectiveObserved(warmup, timed, wrong))
-    return _record(plan, session, size_bytes, started_at, everyone) if everyone else None
+    return _record(plan, session, size_bytes, in_place, started_at, everyone) if everyone else None
 
 
 def _time(plan: Plan, session: Session, operation: Operation, progress: Progress) -> tuple[Timed, Timed]:
@@ -118,13 +123,15 @@ def _time(plan: Plan, session: Session, operation: Operation, progress: Progress
     return timed(plan.warmup, "warm-up iteration"), timed(plan.iters, TIMED)
 
 
-def _check(plan: Plan, session: Session, bench: _CollectiveBench, size_bytes: int, progress: Progress) -> int:
+def _check(
+    plan: Plan, session: Session, bench: _CollectiveBench, size_bytes: int, in_place: bool, progress: Progress
+) -> int:
     """Wrong elements of this rank after one run.
 
     A barrier is checked on tokens of an element per rank, for one element cannot show whom it has heard of.
     """
     progress.reach("correctness run")
-    tokens = _bench(plan, session, size_bytes, per_token=plan.ranks)
+    tokens = _bench(plan, session, size_bytes, in_place, per_token=plan.ranks)
     with tokens if plan.spec.covers else nullcontext(bench) as tested:
         fill_input(tested.memory, tested.layout, session.rank)
         session.barrier()
@@ -134,10 +141,15 @@ def _check(plan: Plan, session: Session, bench: _CollectiveBench, size_bytes: in
 
 
 def _record(
-    plan: Plan, session: Session, size_bytes: int, started_at: str, everyone: list[_CollectiveObserved]
+    plan: Plan,
+    session: Session,
+    size_bytes: int,
+    in_place: bool,
+    started_at: str,
+    everyone: list[_CollectiveObserved],
 ) -> Measured:
     phases = everyone[0].timed.phases_s
-    schedule = plan.schedule_for(size_bytes)
+    schedule = plan.schedule_for(size_bytes, in_place)
     return Measured(
         run=plan.run,
         collective=plan.collective,
@@ -157,6 +169,7 @@ def _record(
         warmup_s=tuple(seen.warmup.samples_s for seen in everyone),
         phases_s={name: tuple(seen.timed.phases_s[name] for seen in everyone) for name in phases},
         timing=plan.timing,
+        in_place=in_place,
         wrong=sum(seen.wrong or 0 for seen in everyone) if plan.check else None,
         busbw_factor=plan.spec.busbw_factor(plan.ranks),
         launcher=session.facts.launcher,

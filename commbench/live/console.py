@@ -19,7 +19,7 @@ from commbench.tables import Column, average_line, head_text, rate_text, row_tex
 from commbench.terminal import put, tell
 from commbench.units import GB, format_bytes, rate_unit
 
-__all__ = ["JsonLines", "RunTable", "header_lines", "row", "session_notes"]
+__all__ = ["JsonLines", "RunTable", "header_lines", "row", "row_of_both", "session_notes"]
 
 _WIDTH = 80
 _NO_ROOT = -1  # as nccl-tests prints it
@@ -31,7 +31,10 @@ def header_lines(plan: Plan, facts: SessionFacts) -> list[str]:
     env = facts.environment
     where = ", ".join(dict.fromkeys(env.get("hosts") or [env["hostname"]]))
     slices = f" in {plan.slices} slices" if plan.slices > 1 else ""
-    place = "in place" if plan.in_place else "out of place"
+    both = plan.place == "both"
+    place = " and ".join("in place" if way else "out of place" for way in plan.in_places)
+    if both and len(plan.in_places) == 1:
+        place += " alone, as there is no other way"
     ranks = f"{facts.ranks} rank{'s' * (facts.ranks > 1)}"
     channels = f", {plan.channels} channels" if plan.channels > 1 else ""
     lines = [
@@ -43,8 +46,17 @@ def header_lines(plan: Plan, facts: SessionFacts) -> list[str]:
         "# time: median over iterations of the slowest rank; spread: median absolute",
         "# deviation of the same; 1 GB = 1e9 B",
     ]
+    if both:
+        lines.append(f"# {plan.dtype}" + (f", {plan.op}" if plan.spec.reduces else "") + _root(plan))
     told = [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="#   ")]
-    return [*told, *head_text(_columns(_unit(facts)[1])).splitlines()]
+    unit = _unit(facts)[1]
+    if both:
+        return [*told, _OVER_BOTH, *head_text(_columns_of_both(unit)).splitlines()]
+    return [*told, *head_text(_columns(unit)).splitlines()]
+
+
+def _root(plan: Plan) -> str:
+    return f", root {plan.root}" if plan.spec.rooted else ""
 
 
 def _columns(unit: str = "GB/s") -> tuple[Column, ...]:
@@ -59,6 +71,18 @@ def _columns(unit: str = "GB/s") -> tuple[Column, ...]:
         Column("spread", "(us)", width=6),
         Column("#wrong", width=6),
     )
+
+
+_OVER_BOTH = f"#{'out of place':>33}{'in place':>31}"
+
+
+def _columns_of_both(unit: str = "GB/s") -> tuple[Column, ...]:
+    once = (
+        Column("time", "(us)", width=8),
+        *(Column(name, f"({unit})", width=7) for name in ("algbw", "busbw")),
+        Column("#wrong", width=6),
+    )
+    return (Column("size", "(B)", width=10), *once, *once)
 
 
 def _unit(facts: SessionFacts) -> tuple[float, str]:
@@ -78,6 +102,19 @@ def row(record: Measured, root: int = _NO_ROOT, unit: float = GB) -> str:
     count = record.num_elements // blocks
     fields = (record.size_bytes, count, *kind, _us(record.time_s, 8), *rates, _us(record.spread_s, 6), record.wrong)
     return row_text(_columns(), fields)
+
+
+def row_of_both(aside: Measured | None, inside: Measured | None, unit: float = GB) -> str:
+    """One line of the table with both ways, of one size at least; "n/a" where there is but one."""
+    fields: list[str | float | None] = []
+    for record in (aside, inside):
+        if record is None:
+            fields += [None] * 4
+            continue
+        rates = (rate_text(rate, unit) for rate in (record.algbw_GBps, record.busbw_GBps))
+        fields += [_us(record.time_s, 8), *rates, record.wrong]
+    (size, *_) = (record.size_bytes for record in (aside, inside) if record is not None)
+    return row_text(_columns_of_both(), (size, *fields))
 
 
 def session_notes(facts: SessionFacts) -> list[str]:
@@ -121,6 +158,7 @@ class RunTable(Observer):
         self._done = 0
         self._busbws: list[float | None] = []  # GB/s
         self._unit = GB
+        self._aside: Measured | None = None  # of the size that is being measured in both ways
 
     def started(self, facts: SessionFacts) -> None:
         """Print the header."""
@@ -135,7 +173,7 @@ class RunTable(Observer):
                 TextColumn("{task.completed}/{task.total} sizes"),
             )
             self._bar = Progress(*columns, console=self._console, auto_refresh=False, transient=True)
-            self._task = self._bar.add_task("", total=len(self._plan.sizes_bytes))
+            self._task = self._bar.add_task("", total=len(self._plan.sizes_bytes) * len(self._plan.in_places))
             self._bar.start()
 
     def moved(self, place: Position) -> None:
@@ -146,11 +184,23 @@ class RunTable(Observer):
         self._bar.update(self._task, description=str(place), completed=self._done, refresh=True)
 
     def measured(self, record: Measured) -> None:
-        """Print the row."""
+        """Print the row, as soon as it is whole."""
         self._done += 1
         self._busbws.append(record.busbw_GBps)
+        if self._plan.place == "both":
+            self._measured_of_both(record)
+            return
         root = self._plan.root if self._plan.spec.rooted else _NO_ROOT
         put(row(record, root, self._unit), bad=bool(record.wrong))
+
+    def _measured_of_both(self, record: Measured) -> None:
+        if record.in_place is False and len(self._plan.in_places) == 2:
+            self._aside = record
+            return
+        aside, inside = (self._aside, record) if record.in_place else (record, None)
+        self._aside = None
+        wrong = any(each.wrong for each in (aside, inside) if each is not None)
+        put(row_of_both(aside, inside, self._unit), bad=wrong)
 
     def close(self) -> None:
         """Take the bar away, and print the line that nccl-tests ends with and scripts look for."""

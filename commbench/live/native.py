@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The backend's own collectives, each bound to one piece of memory before the clock starts.
 
-In place wherever the collective allows it, else from the first buffer into the second
-(:func:`~commbench.live.check.plain_layout`).
+In place, or from the first buffer into the second, as their layout says (:func:`~commbench.live.check.plain_layout`);
+torch has some collectives in one of these ways only (``plan.ASIDE``).
 """
 
 import time
@@ -71,6 +71,10 @@ class _RankMemory:
         """Every rank's block."""
         return [self.block(rank) for rank in self.ranks]
 
+    def outcome(self, rank: int) -> torch.Tensor:
+        """One rank's block of the output buffer."""
+        return self.layout.piece(self.memory, self.layout.output, rank)
+
 
 def _nothing() -> None:
     """Nothing is left to do."""
@@ -95,12 +99,12 @@ def _all_reduce(at: _RankMemory) -> _Bound:
 
 
 def _reduce_scatter(at: _RankMemory) -> _Bound:
-    mine, whole = at.block(at.rank), at.whole
+    mine, whole = at.outcome(at.rank), at.whole
     return _Bound(lambda: _reduce_scatter_single(mine, whole, op=dist.ReduceOp.SUM, group=at.group))
 
 
 def _all_gather(at: _RankMemory) -> _Bound:
-    mine, whole = at.block(at.rank), at.whole
+    mine, whole = at.block(at.rank), at.result
     return _Bound(lambda: _all_gather_single(whole, mine, group=at.group))
 
 
@@ -115,12 +119,13 @@ def _reduce(at: _RankMemory) -> _Bound:
 
 
 def _gather(at: _RankMemory) -> _Bound:
-    mine, root, all_of_them = at.block(at.rank), at.root, at.blocks() if at.is_root else None
+    mine, root = at.block(at.rank), at.root
+    all_of_them = [at.outcome(rank) for rank in at.ranks] if at.is_root else None
     return _Bound(lambda: dist.gather(mine, all_of_them, dst=root, group=at.group))
 
 
 def _scatter(at: _RankMemory) -> _Bound:
-    mine, root, all_of_them = at.block(at.rank), at.root, at.blocks() if at.is_root else None
+    mine, root, all_of_them = at.outcome(at.rank), at.root, at.blocks() if at.is_root else None
     return _Bound(lambda: dist.scatter(mine, all_of_them, src=root, group=at.group))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from commbench.collectives.passes import out_of_place
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.sizes import dtype_bytes, whole_elements
 from commbench.collectives.spec import CollectiveSpec, get_collective
@@ -14,11 +15,14 @@ from commbench.collectives.text import from_text, to_text
 from commbench.errors import InputError
 from commbench.live.job import LiveJob, require_known, require_least
 
-__all__ = ["OPS", "TIMINGS", "Plan", "default_out", "require_ranks_only", "rounded_sizes"]
+__all__ = ["ASIDE", "OPS", "PLACES", "TIMINGS", "Plan", "default_out", "require_ranks_only", "rounded_sizes"]
 
 OPS = ("sum",)
 _OPS_TO_COME = ("prod", "min", "max", "avg", "mulsum", "all")  # what nccl-tests 2.19 takes behind -o too
 TIMINGS = ("isolated", "pipelined")
+PLACES = ("in", "out", "both")
+ASIDE = frozenset({"all-gather", "reduce-scatter", "gather", "scatter"})
+"""Collectives that torch has in place and out of place; others it has in one of the two ways."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,8 @@ class Plan(LiveJob):
             it was built for, for the record.
         dtype, op: of the elements and the reduction (where there is one).
         timing: "isolated" (barrier before each iteration) or "pipelined" (back to back after one barrier).
+        place: where results stand: "in" (where the inputs stood), "out" (in a second buffer), "both" (in turn, as far
+            as there are both) or "", as the schedule has it; the backend's own are in place where they may.
 
     Raises:
         InputError: a value that no run can have; names option, value and rule.
@@ -55,6 +61,7 @@ class Plan(LiveJob):
     iters: int = 20
     warmup: int = 5
     timing: str = "isolated"
+    place: str = ""
 
     def __post_init__(self) -> None:
         LiveJob.__post_init__(self)
@@ -63,6 +70,8 @@ class Plan(LiveJob):
             raise InputError(f"--op {self.op}: not measured yet; known: {', '.join(OPS)}")
         require_known("--op", self.op, OPS)
         require_known("--timing", self.timing, TIMINGS)
+        if self.place:
+            require_known("--place", self.place, PLACES)
         require_least(1, ("--channels", self.channels), ("--slices", self.slices), ("--group", self.group))
         if not 0 <= self.root < self.ranks:
             raise InputError(f"--root {self.root} is outside the ranks 0..{self.ranks - 1}")
@@ -74,6 +83,10 @@ class Plan(LiveJob):
             if rounded_sizes(spec, self.ranks, (size,), item) != (size,):
                 raise InputError(f"size {size} bytes is not as many elements for each of {self.ranks} ranks")
         self._require_fit()
+        if not self.in_places:
+            way = "in place" if self.place == "in" else "out of place"
+            whose = "torch has" if self.schedule is None else f"algorithm {self.algorithm} has"
+            raise InputError(f"--place {self.place}: {whose} no {self.collective} {way}; give --place both or leave it")
 
     def _require_fit(self) -> None:
         if isinstance(self.schedule, tuple) and len(self.schedule) != len(self.sizes_bytes):
@@ -100,11 +113,15 @@ class Plan(LiveJob):
             return ()
         return self.schedule if isinstance(self.schedule, tuple) else (self.schedule,)
 
-    def schedule_for(self, size_bytes: int) -> Schedule | None:
-        """The schedule of one of the sizes; None for the backend's own collective."""
-        if not isinstance(self.schedule, tuple):
-            return self.schedule
-        return self.schedule[self.sizes_bytes.index(size_bytes)]
+    def schedule_for(self, size_bytes: int, in_place: bool | None = None) -> Schedule | None:
+        """The schedule of one of the sizes; None for the backend's own collective.
+
+        Args:
+            in_place: how it is wanted; None takes it as it is.
+        """
+        at = self.sizes_bytes.index(size_bytes) if isinstance(self.schedule, tuple) else 0
+        found = self.schedules[at] if self.schedules else None
+        return out_of_place(found) if found is not None and in_place is False and found.output == 0 else found
 
     @property
     def algorithm(self) -> str:
@@ -112,9 +129,13 @@ class Plan(LiveJob):
         return self.schedules[0].algorithm if self.schedules else "native"
 
     @property
-    def in_place(self) -> bool:
-        """Whether the result stands where the input stood."""
-        return self.schedules[0].output == 0 if self.schedules else self.spec.in_place
+    def in_places(self) -> tuple[bool, ...]:
+        """What every size is measured with, in turn: whether the result stands where the input stood."""
+        usual = self.schedules[0].output == 0 if self.schedules else self.spec.in_place
+        aside = not usual or bool(self.schedules) or self.collective in ASIDE
+        if not self.place:
+            return (usual,)
+        return (False,) * (aside and self.place != "in") + (True,) * (usual and self.place != "out")
 
     def to_json(self) -> str:
         """The plan as text, for a rank in another process."""

@@ -96,6 +96,8 @@ def _text(name: str, record: Record) -> str:
         return _jobs([job["ranks"] for job in value])
     if name == "jitter":
         return f"{value:g}" if value else ""
+    if name == "in_place":
+        return "" if value is None else "in place" if value else "out of place"
     return format_bytes(value) if name.endswith("_bytes") else _plain(value)
 
 

@@ -42,7 +42,7 @@ LAB = ("fabric", "rates", "hash_seed", "transport", "faults", "background", "job
 """What the environment of a record tells of the emulated fabric that it was measured on."""
 _PASSES = ("schedule", "executor", "ranks", "stages", "microbatches", "activation_bytes", "order", "run")
 _BLOCK = ("method", "sequence_parallel", "backend", "ranks")
-_POINT = ("backend", "channels", "slices", "group", "dtype", "op", "root", "timing")
+_POINT = ("backend", "channels", "slices", "group", "dtype", "op", "root", "timing", "in_place")
 FIELDS: Mapping[type[Record], tuple[str, ...]] = {
     Measured: ("collective", "ranks", "algorithm", *_POINT, "launcher", *LAB, "run"),
     Simulated: (

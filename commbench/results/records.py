@@ -73,6 +73,7 @@ class Measured(Record):
         warmup_s: the same for the warm-up iterations, which no statistic uses.
         phases_s: seconds spent per phase ("post", "wait", "reduce"), rank x iteration; empty for native.
         timing: "isolated" (barrier before each iteration) or "pipelined" (back to back).
+        in_place: whether the result stood where the input stood; None in records that do not tell.
         wrong: elements with a wrong value over all ranks after the correctness run; None if it was not run.
         busbw_factor: factor from algbw to busbw for this collective and world size.
         launcher: what started the ranks ("commbench", "torchrun", ...).
@@ -96,6 +97,7 @@ class Measured(Record):
     timing: Annotated[str, OneOf(("isolated", "pipelined"))]
     launcher: str
     started_at: Instant
+    in_place: bool | None = None
     wrong: Whole | None = None
     channels: Count = 1
     slices: Count = 1
@@ -227,7 +229,7 @@ class Compared(Record):
     """One measured point beside its prediction.
 
     Attributes:
-        run: that measured it. channels, slices, group, root, dtype, op, timing: as measured.
+        run: that measured it. channels, slices, group, root, dtype, op, timing, in_place: as measured.
         topology: that it was predicted on, or the lab that it was measured in.
         error: signed, simulated / measured - 1.
         set: "fit" if the calibration saw this point, else "test".
@@ -255,6 +257,7 @@ class Compared(Record):
     dtype: Name = "float32"
     op: str = "sum"
     timing: Annotated[str, OneOf(("isolated", "pipelined"))] = "isolated"
+    in_place: bool | None = None
 
     @property
     def error(self) -> float:

@@ -41,6 +41,7 @@ def compare(machine: Machine, points: Sequence[Measured], fitted: Collection[Mea
             dtype=point.dtype,
             op=point.op,
             timing=point.timing,
+            in_place=point.in_place,
             measured_s=point.time_s,
             spread_s=point.spread_s,
             simulated_s=predict_s(machine, point),

@@ -134,6 +134,7 @@ def _point(record: Measured, transport: Transport) -> LabPoint:
         dtype=record.dtype,
         op=record.op,
         timing=record.timing,
+        in_place=record.in_place,
         measured_s=record.time_s,
         spread_s=record.spread_s,
         simulated_s=found.time_s,

@@ -16,7 +16,7 @@ from commbench.cli.run_tensor_parallel import tensor_parallel_table
 from commbench.cli.tables import compared_table
 from commbench.experiments.pipeline import PipelineTwins
 from commbench.experiments.tensor_parallel import BlockTwins
-from commbench.live.console import header_lines, row
+from commbench.live.console import RunTable, header_lines, row, row_of_both
 from commbench.live.observe import SessionFacts
 from commbench.live.plan import Plan
 from commbench.results.journal import read_records
@@ -126,12 +126,28 @@ def test_link_rates_are_shown_as_networks_are_sold() -> None:
     assert "100 Gbit/s (12.5 GB/s)" in done.stdout
 
 
-@pytest.mark.xfail(strict=True, reason="run measures in place or out of place, not both in turn as nccl-tests does")
-def test_the_run_table_has_columns_in_place_and_out_of_place() -> None:
-    plan = Plan(collective="all-reduce", ranks=2, sizes_bytes=(8,), out=Path("r.jsonl"), run="r")
-    env = {"hostname": "h", "platform": "p", "cores_usable": 2, "torch": "2"}
-    heads = "\n".join(header_lines(plan, SessionFacts("gloo", "commbench", 2, env)))
-    assert heads.count("busbw") == 2
+def test_the_run_table_has_columns_in_place_and_out_of_place(capsys: pytest.CaptureFixture[str]) -> None:
+    """As nccl-tests: a row a size, out of place first; where there is but one way, the other is not available."""
+    plan = Plan(
+        collective="reduce-scatter", ranks=4, sizes_bytes=(2**16, 2**33), out=Path("r"), run="r", place="both"
+    )
+    table = RunTable(plan)
+    table.started(SessionFacts("gloo", "commbench", 4, samples.ENVIRONMENT | {"cores_by_host": {}, "hosts": ["h"] * 4}))
+    for size in plan.sizes_bytes:
+        for in_place, true_s in ((False, 9_000.0), (True, 0.001)):
+            table.measured(replace(samples.measured(size=size, true_s=true_s), in_place=in_place))
+    table.close()
+    shown = capsys.readouterr().out
+    _fits(shown)
+    *_, over, names, _, first, second, average = shown.splitlines()
+    assert over.split() == ["#", "out", "of", "place", "in", "place"]
+    assert names.split() == ["#", "size", *["time", "algbw", "busbw", "#wrong"] * 2]
+    assert [line.split()[0] for line in (first, second)] == [str(size) for size in plan.sizes_bytes]
+    assert first.split()[1] != first.split()[5]
+    assert average.startswith("# Avg bus bandwidth")
+    alone = replace(samples.measured(size=2**16), in_place=True)
+    assert row_of_both(None, alone).split()[:5] == ["65536", *["n/a"] * 4]
+    assert row_of_both(alone, None).split()[-4:] == ["n/a"] * 4
 
 
 def test_a_table_is_columns_and_values() -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run is given: sizes, the plan, and the rank that a launcher gave; no rank is started here."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -50,6 +51,38 @@ def test_each_size_has_its_schedule() -> None:
     assert [by_size.schedule_for(size) for size in (8, 16)] == [TWO, other]
     assert [plan(schedule=TWO).schedule_for(size) for size in (8, 16)] == [TWO, TWO]
     assert plan().schedule_for(8) is None
+
+
+def test_results_stand_in_place_out_of_place_or_both() -> None:
+    """Out of place comes first, as in nccl-tests. torch has some collectives in one way only; a schedule has both."""
+    ways = {
+        (collective, place): plan(collective=collective, place=place).in_places
+        for collective, places in (("all-reduce", ("", "in", "both")), ("all-gather", ("", "in", "out", "both")))
+        for place in places
+    }
+    assert ways["all-reduce", ""] == ways["all-reduce", "in"] == ways["all-reduce", "both"] == (True,)
+    assert ways["all-gather", ""] == ways["all-gather", "in"] == (True,)
+    assert (ways["all-gather", "out"], ways["all-gather", "both"]) == ((False,), (False, True))
+    both = plan(schedule=TWO, place="both")
+    assert both.in_places == (False, True)
+    aside = both.schedule_for(8, in_place=False)
+    assert aside is not None
+    assert (aside.output, aside.num_buffers) == (1, 2)
+    assert both.schedule_for(8, in_place=True) == TWO
+    assert Plan.from_json(both.to_json()) == both
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"place": "out"}, "--place out: torch has no all-reduce out of place; give --place both"),
+        ({"collective": "all-to-all", "place": "in"}, "--place in: torch has no all-to-all in place"),
+        ({"place": "here"}, "--place 'here' is unknown; known: in, out, both"),
+    ],
+)
+def test_a_place_that_there_is_not_is_refused(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        plan(**changes)
 
 
 def test_sizes_that_round_to_the_same_are_measured_once() -> None:

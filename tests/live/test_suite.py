@@ -32,13 +32,18 @@ def test_a_suite_survives_the_way_to_a_rank() -> None:
 
 @pytest.mark.live
 def test_all_measures_every_collective_under_its_own_header(tmp_path: Path) -> None:
-    done = run_all(tmp_path, "--out", "all.jsonl")
+    """Out of place and in place where torch has both ways, else in the one that it has."""
+    done = run_all(tmp_path, "--out", "all.jsonl", "--place", "both")
     assert done.returncode == 0, done.stderr
     headers = [line.split()[1].rstrip(",") for line in done.stdout.splitlines() if ", native: 2 ranks" in line]
     assert headers == list(COLLECTIVES)
     records = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()]
     assert list(dict.fromkeys(record["collective"] for record in records)) == list(COLLECTIVES)
     assert {record["wrong"] for record in records} == {0}
+    ways = {name: {r["in_place"] for r in records if r["collective"] == name} for name in COLLECTIVES}
+    both, aside = {"all-gather", "reduce-scatter", "gather", "scatter"}, {"all-to-all", "all-to-all-v", "send-recv"}
+    assert ways == {name: {False, True} if name in both else {name not in aside} for name in COLLECTIVES}
+    assert done.stdout.count("n/a") >= 4 * (len(COLLECTIVES) - len(both))
 
 
 def test_what_holds_for_all_tables_of_a_run_is_told_once(
@@ -63,10 +68,13 @@ def test_what_holds_for_all_tables_of_a_run_is_told_once(
 
 @pytest.mark.live
 def test_all_with_an_algorithm_takes_the_collectives_that_have_it(tmp_path: Path) -> None:
-    done = run_all(tmp_path, "--algorithm", "binomial", "--root", "1", "--json")
+    done = run_all(tmp_path, "--algorithm", "binomial", "--root", "1", "--json", "--place", "both")
     assert done.returncode == 0, done.stderr
-    found = {(record["collective"], record["root"]) for record in map(json.loads, done.stdout.splitlines())}
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    found = {(record["collective"], record["root"]) for record in records}
     assert found == {(name, 1) for name in ("broadcast", "reduce", "gather", "scatter")}
+    assert {record["wrong"] for record in records} == {0}
+    assert {(r["collective"], r["in_place"]) for r in records} == {(c, way) for c, _ in found for way in (False, True)}
     done = run_all(tmp_path, "--algorithm", "mine.txt")
     assert (done.returncode, done.stdout) == (2, "")
     assert "all --algorithm mine.txt: no collective has it" in done.stderr

@@ -54,6 +54,8 @@ def _records() -> dict[type[Record], Record]:
 def _other(value: Any) -> Any:
     if value == ():
         return ({"ranks": [0, 1], "time_s": 1.0}, {"ranks": [2, 3], "time_s": 1.0})
+    if value is None:
+        return True
     return f"other {value}" if isinstance(value, str) else type(value)(value + 1)
 
 

@@ -8,6 +8,7 @@ grid with a marker.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from commbench.collectives.grid import step_by_rank
@@ -29,11 +30,13 @@ def verify(schedule: Schedule) -> None:
         InputError: its collective is unknown.
     """
     get_collective(schedule.collective)
-    _check_records(schedule)
-    _check_pairs(schedule)
-    _check_overwrites(schedule)
+    ops = list(schedule)
+    _check_records(schedule, ops)
+    pairs = _pairs(ops)
+    _check_pairs(schedule, *pairs)
+    _check_overwrites(schedule, ops)
     _check_outcome(schedule)
-    _check_sizes(schedule)
+    _check_sizes(schedule, *pairs)
 
 
 def _refuse(schedule: Schedule, message: str, mark: Op | None = None) -> NoReturn:
@@ -44,12 +47,12 @@ def _refuse(schedule: Schedule, message: str, mark: Op | None = None) -> NoRetur
     )
 
 
-def _check_records(schedule: Schedule) -> None:
+def _check_records(schedule: Schedule, ops: Sequence[Op]) -> None:
     n, chunks = schedule.num_ranks, schedule.num_chunks
     if get_collective(schedule.collective).blocked and chunks % n:
         _refuse(schedule, f"{chunks} chunks cannot be cut into a block for each of {n} ranks")
     members = n + schedule.num_switches
-    for op in schedule:
+    for op in ops:
         if not (0 <= op.rank < members and 0 <= op.peer < members):
             _refuse(schedule, f"rank {op.rank} or peer {op.peer} is outside the group 0..{members - 1}", op)
         if op.step < 0 or op.channel < 0:
@@ -59,11 +62,11 @@ def _check_records(schedule: Schedule) -> None:
             _refuse(schedule, f"chunks {op.chunk}..{last} are outside the buffer 0..{schedule.num_slots - 1}", op)
 
 
-def _pairs(schedule: Schedule) -> tuple[_ByPair, _ByPair]:
+def _pairs(ops: Iterable[Op]) -> tuple[_ByPair, _ByPair]:
     """Sends and receives by (sender, receiver, channel), each in the order in which they meet."""
     sends: _ByPair = defaultdict(list)
     receives: _ByPair = defaultdict(list)
-    for op in schedule:
+    for op in ops:
         if op.kind is Kind.SEND:
             sends[op.rank, op.peer, op.channel].append(op)
         else:
@@ -71,9 +74,8 @@ def _pairs(schedule: Schedule) -> tuple[_ByPair, _ByPair]:
     return sends, receives
 
 
-def _check_pairs(schedule: Schedule) -> None:
+def _check_pairs(schedule: Schedule, sends: _ByPair, receives: _ByPair) -> None:
     """The k-th send of a pair on a channel must meet a k-th receive, of as many chunks."""
-    sends, receives = _pairs(schedule)
     for pair in sends.keys() | receives.keys():
         here, there = sends[pair], receives[pair]
         if len(here) > len(there):
@@ -88,9 +90,8 @@ def _check_pairs(schedule: Schedule) -> None:
                 _refuse(schedule, f"sends {send.count} chunks {wanted}", send)
 
 
-def _check_sizes(schedule: Schedule) -> None:
+def _check_sizes(schedule: Schedule, sends: _ByPair, receives: _ByPair) -> None:
     """What is sent must fit where it lands, whatever the size of the buffer."""
-    sends, receives = _pairs(schedule)
     for pair, here in sends.items():
         for send, receive in zip(here, receives[pair], strict=True):
             if not _same_sizes(schedule, send, receive):
@@ -117,7 +118,7 @@ def _same_sizes(schedule: Schedule, send: Op, receive: Op) -> bool:
     return here % period == there % period
 
 
-def _check_overwrites(schedule: Schedule) -> None:
+def _check_overwrites(schedule: Schedule, ops: Iterable[Op]) -> None:
     """No chunk of a rank may be written while another operation in flight uses it.
 
     Allowed together: sends; and, on one channel, additions, or a send and an addition of the same step (additions
@@ -125,12 +126,14 @@ def _check_overwrites(schedule: Schedule) -> None:
     of different channels.
     """
     users: dict[tuple[int, int], list[Op]] = defaultdict(list)
-    for op in schedule:
+    for op in ops:
         for chunk in range(op.chunk, op.chunk + op.count):
             users[op.rank, chunk].append(op)
-    for (_, chunk), ops in users.items():
-        for i, first in enumerate(ops):
-            for second in ops[i + 1 :]:
+    for (_, chunk), used in users.items():
+        if all(op.kind is Kind.SEND for op in used):
+            continue
+        for i, first in enumerate(used):
+            for second in used[i + 1 :]:
                 if _clash(first, second, schedule.window):
                     use = f"{first} in step {first.step} on channel {first.channel}"
                     _refuse(schedule, f"{second} overwrites a live chunk: {use} uses chunk {chunk} too", second)

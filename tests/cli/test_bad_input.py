@@ -5,7 +5,6 @@ Bad input that needs live ranks (--nproc 0, NCCL without a GPU, a rank that dies
 """
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,10 @@ from commbench.collectives.text import to_text
 from commbench.results.journal import Journal
 from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
+from tests.cli.commands import commbench
 
 ROOT = Path(__file__).resolve().parents[2]
 FAT_TREE = (ROOT / "topologies" / "fat-tree-16.yaml").read_text(encoding="utf-8")
-
-
-def commbench(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "commbench", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
 
 
 def the_error(done: subprocess.CompletedProcess[str]) -> str:

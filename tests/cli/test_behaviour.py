@@ -14,12 +14,9 @@ import pytest
 from commbench.collectives.spec import COLLECTIVES
 from commbench.results.journal import Journal
 from tests.calibrate.test_fit import SIZES, measured
+from tests.cli.commands import commbench
 
 COMMBENCH = [sys.executable, "-m", "commbench"]
-
-
-def commbench(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMBENCH, *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
 
 
 def journal(folder: Path, **changes: object) -> str:

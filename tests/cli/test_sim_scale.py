@@ -8,15 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from tests.cli.commands import commbench
+
 COMMBENCH = [sys.executable, "-m", "commbench"]
-SIM = [*COMMBENCH, "sim", "all-reduce", "--algorithm", "ring"]
 
 
 def sim(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*SIM, *words], capture_output=True, text=True, timeout=120, check=False)
+    return commbench("sim", "all-reduce", "--algorithm", "ring", *words, folder=Path())
 
 
 def test_folded_says_what_was_folded_and_gives_the_same_time() -> None:

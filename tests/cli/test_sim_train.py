@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_bad_input import commbench, the_error
+from tests.cli.commands import commbench
+from tests.cli.test_bad_input import the_error
 
 HOSTS = Path(__file__).resolve().parents[2] / "topologies" / "dgx-h100.yaml"
 COMPUTE = "--device h100 --matrix-efficiency 0.6 --attention-efficiency 0.5 --memory-efficiency 0.8"

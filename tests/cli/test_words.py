@@ -12,7 +12,8 @@ from commbench.collectives.sizes import dtype_name, fitting_sizes, sweep
 from commbench.collectives.spec import COLLECTIVES, get_collective
 from commbench.errors import InputError
 from commbench.topology.jobs import deal
-from tests.cli.test_bad_input import commbench, the_error
+from tests.cli.commands import commbench
+from tests.cli.test_bad_input import the_error
 
 
 def simulated(*arguments: str, folder: Path) -> list[dict[str, object]]:

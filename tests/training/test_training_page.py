@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_bad_input import ROOT, commbench
+from tests.cli.commands import commbench
+from tests.cli.test_bad_input import ROOT
 
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$ commbench (sim train .*)$", PAGE, re.MULTILINE)

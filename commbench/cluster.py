@@ -7,6 +7,7 @@ A :class:`Cluster` is made once for a sweep, a crossover or a plan, and passed a
 import random
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import exists
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +146,7 @@ def place(
 
 def _listed(fabric: Fabric, placement: str, ranks_per_host: int | None) -> list[int]:
     path = Path(placement)
-    if not (path.exists() or len(path.parts) > 1 or path.suffix):
+    if not (exists(path) or len(path.parts) > 1 or path.suffix):
         raise InputError(f"placement {placement!r} {unknown(placement, PLACEMENTS)}, or a host file's path")
     return read_host_file(path, fabric, ranks_per_host)
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from math import prod
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,8 @@ def _wrong_in_cluster(names: list[str]) -> str:
 
 
 def _beside(folder: Path, value: object) -> object:
-    """A file's name from the folder of the experiment, where it is there."""
-    return str(folder / value) if isinstance(value, str) and (folder / value).is_file() else value
+    """A file's name from the folder of the experiment, where it is there (os.path: no name is an error)."""
+    return str(folder / value) if isinstance(value, str) and isfile(folder / value) else value
 
 
 def _noted(problems: list[tuple[KeyPath, str]], path: KeyPath, work: Callable[[], object]) -> None:

@@ -9,11 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from commbench.cli.main import app
+from commbench.cluster import make_cluster
 from commbench.errors import InputError
 from commbench.experiments.file import read_experiment
 from commbench.experiments.simulated import CollectiveOptions
 from commbench.experiments.step_options import StepOptions
 from commbench.results.journal import read_records
+from commbench.topology.load import load_fabric
 
 ROOT = Path(__file__).parents[2]
 COLLECTIVE = """\
@@ -127,3 +129,16 @@ def test_what_cannot_run_names_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", sorted((ROOT / "sims" / "experiments").glob("*.yaml")), ids=lambda file: file.stem)
 def test_shipped_experiments_are_read(file: Path) -> None:
     assert len(read_experiment(file)) > 1
+
+
+def test_a_name_too_long_for_a_file_is_no_file(tmp_path: Path) -> None:
+    """The file system raises an error of its own for it, which no reader may pass on."""
+    name = "x" * 300
+    workload = f"{{collective: all-reduce, algorithm: {name}}}"
+    path = written(tmp_path, f"cluster: star-8\nlibrary: ideal\nworkload: {workload}\nsizes: 1M\n")
+    (run,) = read_experiment(path)
+    assert isinstance(run.options, CollectiveOptions)
+    assert run.options.algorithm == name
+    star = load_fabric("star-8")
+    with pytest.raises(InputError, match=r"placement 'xxx.* is unknown"):
+        make_cluster(star, placement=name)

@@ -94,6 +94,15 @@ def step(path: Path) -> str:
     return _wrong("ranks, batch, sequence", counts, 1, _MOST) or _wrong("seconds", times, -1e-9, 1e9)
 
 
+def experiment(path: Path) -> str:
+    """What a file asks for; each run of it is then a step or a collective as other options are."""
+    from commbench.experiments.file import MOST_RUNS, read_experiment
+
+    runs = read_experiment(path)
+    kinds = {type(run.options).__name__ for run in runs} - {"CollectiveOptions", "StepOptions"}
+    return f"runs of {kinds}" if kinds else _wrong("runs", [len(runs)], 1, MOST_RUNS)
+
+
 def _algorithm(path: Path) -> str:
     from commbench.collectives.algorithms.load import load_file
 
@@ -273,6 +282,7 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
     devices = [path.read_bytes() for path in sorted((ROOT / "topologies" / "devices").glob("*.yaml"))]
     topologies = [(ROOT / f"topologies/{name}.yaml").read_bytes() for name in files]
     scripts = [path.read_bytes() for path in sorted((ROOT / "sims").glob("*.yaml"))]
+    experiments = [path.read_bytes() for path in sorted((ROOT / "sims" / "experiments").glob("*.yaml"))]
     orders = [to_csv(build_pipeline(name, 2, 4)).encode() for name in ("1f1b", "zb-h1")]
     records, schedules = _records(), _schedules()
     return [
@@ -282,6 +292,7 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
         ("device", "input.yaml", device, devices),
         ("scenario", "input.yaml", scenario, scripts),
         ("step", "input.yaml", step, [_STEP]),
+        ("experiment", "input.yaml", experiment, experiments),
         ("schedule", "input.txt", _algorithm, schedules["text"]),
         ("msccl", "input.xml", _algorithm, schedules["xml"]),
         ("pipeline", "input.csv", pipeline, orders),

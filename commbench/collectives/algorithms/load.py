@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import lru_cache
+from os.path import isfile
 from pathlib import Path
 from types import ModuleType
 
@@ -135,7 +136,7 @@ def _python(collective: str, path: Path) -> Algorithm:
 
 
 def _module(path: Path) -> ModuleType:
-    if not path.is_file():
+    if not isfile(path):
         raise ScheduleError(f"{path}: cannot be read: there is no such file")
     name = f"commbench_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)

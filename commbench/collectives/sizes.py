@@ -7,7 +7,8 @@ from commbench.collectives.spec import CollectiveSpec
 from commbench.errors import InputError, did_you_mean
 from commbench.units import parse_size
 
-__all__ = ["DTYPE_BYTES", "buffer_elements", "dtype_bytes", "dtype_name", "fitting_sizes", "sweep", "whole_elements"]
+__all__ = ["DTYPE_BYTES", "buffer_elements", "dtype_bytes", "dtype_name", "fitting_sizes", "plain_dtype", "sweep",
+           "whole_elements"]  # fmt: skip
 
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int32": 4, "int64": 8}
 
@@ -27,13 +28,18 @@ def dtype_name(dtype: str) -> str:
     Raises:
         InputError: unknown type, or one that commbench does not have yet.
     """
-    name = _SPELLINGS.get(dtype.lower(), dtype.lower())
+    name = plain_dtype(dtype)
     if name not in DTYPE_BYTES:
         same = "is not supported yet: sizes are in bytes, so another type moves as many"
         why = same if name in _NOT_YET else "is unknown"
         near = "" if name in _NOT_YET else did_you_mean(name, DTYPE_BYTES)
         raise InputError(f"--dtype {dtype!r} {why}; {near}known: {', '.join(DTYPE_BYTES)}")
     return name
+
+
+def plain_dtype(dtype: str) -> str:
+    """torch's name of an element type, whether commbench has the type or not; what is not known stays as it is."""
+    return _SPELLINGS.get(dtype.lower(), dtype.lower())
 
 
 def dtype_bytes(dtype: str) -> int:

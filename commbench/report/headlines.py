@@ -11,6 +11,7 @@ from commbench.report.training import step_names
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
+from commbench.results.reported import Reported
 from commbench.results.steps import SimulatedStep
 from commbench.results.tensor_parallel_records import TensorParallelCompared, TensorParallelMeasured
 from commbench.units import GB, format_bandwidth, format_bytes
@@ -40,7 +41,7 @@ def verdicts(records: Sequence[Record]) -> list[Verdict]:
         members = [r for r in records if isinstance(r, kind)]
         if kind is Measured:
             members = _for_their_own_sake(members, records)
-        if members and not (judged and kind in (Measured, Simulated, Compared)):
+        if members and not (judged and kind in (Measured, Simulated, Reported, Compared)):
             found.append(make(members))
     return found or [Verdict("plain", "Records", "Nothing on this page was measured, simulated or compared.")]
 
@@ -73,7 +74,7 @@ def _round_percent(fraction: float) -> str:
 
 
 def _wrong_values(records: Sequence[Record]) -> Iterable[Verdict]:
-    bad = [r for r in records if isinstance(r, Measured) and r.wrong]
+    bad = [r for r in records if isinstance(r, Measured | Reported) and r.wrong]
     if bad:
         total = sum(r.wrong or 0 for r in bad)
         values, sizes = plural(total, "wrong value"), plural(len(bad), "measured size")
@@ -213,6 +214,7 @@ _HEADLINES: Mapping[type[Record], Callable[[Sequence[Any]], Verdict]] = {
     Compared: _compared,
     Measured: _collectives("Measured"),
     Simulated: _collectives("Simulated"),
+    Reported: _collectives("Reported"),
     PipelineMeasured: _pipelines_alone,
     PipelineCompared: _pipelines,
     TensorParallelMeasured: _blocks,

@@ -11,6 +11,7 @@ from typing import Any
 
 from commbench.report.kinds import FIELDS, LAB
 from commbench.results.records import Compared, Measured, Record, Simulated
+from commbench.results.reported import Reported
 from commbench.units import format_bit_rate, format_bytes
 
 __all__ = ["NOTHING", "base_name", "identity", "labels", "word"]
@@ -27,6 +28,7 @@ _AS: Mapping[str, str] = {
     "root": "root {}",
     "seed": "seed {}",
     "hash_seed": "hash seed {}",
+    "hosts": "{} hosts",
     "jitter": "jitter {}",
     "run": "run {}",
     "ranks": "{} ranks",
@@ -38,8 +40,13 @@ NOTHING: Mapping[str, str] = {"scenario": "healthy", "faults": "no faults", "bac
 """What an empty part says where others have something."""
 
 
-def base_name(record: Measured | Simulated | Compared) -> str:
-    """The algorithm; "native" alone says nothing, so the backend whose own collective it is goes with it."""
+def base_name(record: Measured | Simulated | Reported | Compared) -> str:
+    """The algorithm; "native" alone says nothing, so the backend whose own collective it is goes with it.
+
+    Logs of others seldom know the algorithm: there it is the library, or "reported".
+    """
+    if isinstance(record, Reported):
+        return " ".join(filter(None, (record.library or "reported", record.algorithm)))
     backend = getattr(record, "backend", "")
     return f"{backend} native" if record.algorithm == "native" and backend else record.algorithm
 

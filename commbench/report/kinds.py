@@ -11,6 +11,7 @@ from commbench.errors import InputError
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
+from commbench.results.reported import Reported
 from commbench.results.steps import SimulatedStep
 from commbench.results.tensor_parallel_records import (
     TensorParallelCompared,
@@ -30,7 +31,7 @@ class PageSection(Enum):
 
 
 SECTIONS: Mapping[str, PageSection] = {
-    **dict.fromkeys(("measured", "simulated", "compared", "summary"), PageSection.COLLECTIVES),
+    **dict.fromkeys(("measured", "simulated", "reported", "compared", "summary"), PageSection.COLLECTIVES),
     "simulated-step": PageSection.TRAINING,
     **dict.fromkeys(("pipeline-measured", "pipeline-simulated", "pipeline-compared"), PageSection.LIVE),
     **dict.fromkeys(("tensor-parallel", "tensor-parallel-simulated", "tensor-parallel-compared"), PageSection.LIVE),
@@ -49,6 +50,10 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
         *("collective", "ranks", "algorithm", "library", "topology", "routing", "placement", "channels", "slices"),
         *("jobs", "group", "root", "element_bytes", "network", "scenario", "scenario_digest", "jitter"),
         *("engine", "detail", "seed", "run"),
+    ),
+    Reported: (
+        *("collective", "ranks", "library", "version", "algorithm", "protocol", "channels", "dtype", "op", "root"),
+        *("in_place", "device", "hosts", "run"),
     ),
     Compared: ("collective", "ranks", "algorithm", "topology", *_POINT, "run"),
     Summary: ("run",),
@@ -78,6 +83,7 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         Measured: "size_bytes num_elements samples_s warmup_s phases_s busbw_factor started_at wrong schedule "
         "environment",
         Simulated: "size_bytes time_s busbw_factor lower_bound_s transfers shortcut links wall_s",
+        Reported: "size_bytes num_elements time_s busbw_factor wrong problem source line",
         Compared: "size_bytes measured_s spread_s simulated_s set region busbw_factor",
         Summary: "points median_abs_error p95_abs_error max_median_abs_error max_p95_abs_error ok groups",
         SimulatedStep: "iteration_s model_flops hardware_flops peak_flops bubble_of_ideal bubble_of_total time_s "

@@ -29,6 +29,7 @@ from commbench.report.tables import (
     job_table,
     link_table,
     measured_table,
+    reported_table,
     simulated_table,
 )
 from commbench.report.text import plural, printable
@@ -113,6 +114,7 @@ def _context(report: ReportInput) -> dict[str, Any]:
         "groups": [t for i, s in enumerate(summaries) if (t := group_table(s, f"groups{i}"))],
         "curves": curve_pictures(records),
         "measured": measured_table(records),
+        "reported": reported_table(records),
         "simulated": simulated_table(records),
         "details": [t for t in (job_table(records), link_table(records)) if t],
         "gantt": gantt(report.simulation) if report.simulation else None,

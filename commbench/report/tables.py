@@ -9,6 +9,7 @@ from commbench.report.identity import NOTHING, base_name, identity, labels
 from commbench.report.kinds import FIELDS
 from commbench.report.text import decimals_for, percent, plural, signed_percent, time_parts
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
+from commbench.results.reported import Reported
 from commbench.tables import Column
 from commbench.units import GB, format_bytes, rate_unit
 
@@ -27,6 +28,7 @@ __all__ = [
     "link_table",
     "make_table",
     "measured_table",
+    "reported_table",
     "share_cell",
     "simulated_table",
     "time_cell",
@@ -106,7 +108,7 @@ def make_table(name: str, title: str, records: Sequence[Record], fields: Sequenc
     return Table(name, title, common, tuple(column for column, _ in kept), tuple(rows))
 
 
-def _rates(points: Sequence[Measured] | Sequence[Simulated]) -> list[Field]:
+def _rates(points: Sequence[Measured] | Sequence[Reported] | Sequence[Simulated]) -> list[Field]:
     """Both bandwidths, in the unit in which the fastest reads well."""
     found = [rate for p in points for rate in (p.algbw_GBps, p.busbw_GBps) if rate is not None]
     factor, unit = rate_unit(GB * max(found, default=0.0))
@@ -184,6 +186,21 @@ def measured_table(records: Sequence[Record]) -> Table | None:
         (Column("wrong", "values"), lambda p: _wrong(p.wrong)),
     ]
     return make_table("measured", plural(len(points), "measured size"), points, fields)
+
+
+def reported_table(records: Sequence[Record]) -> Table | None:
+    """Every row of somebody else's log."""
+    points = [r for r in records if isinstance(r, Reported)]
+    fields: list[Field] = [
+        *identity_fields(Reported),
+        _SIZE,
+        (Column("time"), lambda p: time_cell(p.time_s)),
+        *_rates(points),
+        (Column("wrong", "values"), lambda p: _wrong(p.wrong)),
+        (Column("odd", numeric=False, folds=True), lambda p: Cell(p.problem, p.problem, tone="bad" * bool(p.problem))),
+        (Column("line"), lambda p: Cell(f"{p.line}", p.line)),
+    ]
+    return make_table("reported", plural(len(points), "reported size"), points, fields)
 
 
 def _wrong(count: int | None) -> Cell:

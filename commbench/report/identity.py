@@ -97,6 +97,10 @@ def _rank(name: str) -> int:
 
 def _text(name: str, record: Record) -> str:
     value = getattr(record, name)
+    if value is None:
+        return ""
+    if name == "in_place":
+        return "in place" if value else "out of place"
     if name == "order":
         return sha256(value.encode()).hexdigest()[:12]
     if name == "jobs":

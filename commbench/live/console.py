@@ -14,12 +14,13 @@ from commbench.live.backend import BACKENDS
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
 from commbench.live.progress import Position
+from commbench.results.log_write import log_foot, log_head, log_row
 from commbench.results.records import Measured
 from commbench.tables import Column, average_line, head_text, rate_text, row_text
 from commbench.terminal import put, tell
 from commbench.units import GB, format_bytes, rate_unit
 
-__all__ = ["JsonLines", "RunTable", "header_lines", "row", "session_notes"]
+__all__ = ["JsonLines", "NcclTestsText", "RunTable", "header_lines", "row", "session_notes"]
 
 _WIDTH = 80
 _NO_ROOT = -1  # as nccl-tests prints it
@@ -105,6 +106,38 @@ class JsonLines(Observer):
     def measured(self, record: Measured) -> None:
         """Print the record."""
         print(record.to_json(), flush=True)
+
+
+class NcclTestsText(Observer):
+    """The text that nccl-tests prints on stdout, for programs that read it; notes on stderr."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._shown: list[Measured] = []
+
+    def started(self, facts: SessionFacts) -> None:
+        """Print what stands above the rows."""
+        plan, env = self._plan, facts.environment
+        hosts = env.get("hosts") or [env["hostname"]] * facts.ranks
+        members = [(host, hosts[:rank].count(host), env.get("gpu", "CPU")) for rank, host in enumerate(hosts)]
+        notes = [f"measured: {plan.algorithm} on {facts.backend}; time: median over iterations of the slowest rank"]
+        put(log_head(plan.collective, members, plan.sizes_bytes, notes, warmup=plan.warmup, iters=plan.iters))
+        for note in session_notes(facts):
+            tell(f"note: {note}")
+
+    def measured(self, record: Measured) -> None:
+        """Print the row; the placement that was not measured reads N/A."""
+        self._shown.append(record)
+        times = (None, record.time_s) if self._plan.in_place else (record.time_s, None)
+        amount = (record.ranks, record.size_bytes, record.num_elements, record.dtype)
+        rest = {"op": record.op, "root": record.root, "wrong": record.wrong}
+        put(log_row(record.collective, *amount, times, **rest), bad=bool(record.wrong))  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Print what stands below the rows."""
+        if self._shown:
+            wrong = sum(record.wrong or 0 for record in self._shown)
+            put(log_foot(self._plan.collective, [record.busbw_GBps for record in self._shown], wrong))
 
 
 class RunTable(Observer):

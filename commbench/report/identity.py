@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from commbench.report.kinds import FIELDS, LAB
+from commbench.results.judged import Judged
 from commbench.results.records import Compared, Measured, Record, Simulated
 from commbench.results.reported import Reported
 from commbench.units import format_bit_rate, format_bytes
@@ -29,6 +30,7 @@ _AS: Mapping[str, str] = {
     "seed": "seed {}",
     "hash_seed": "hash seed {}",
     "hosts": "{} hosts",
+    "gpus_per_process": "{} GPUs a process",
     "jitter": "jitter {}",
     "run": "run {}",
     "ranks": "{} ranks",
@@ -40,11 +42,13 @@ NOTHING: Mapping[str, str] = {"scenario": "healthy", "faults": "no faults", "bac
 """What an empty part says where others have something."""
 
 
-def base_name(record: Measured | Simulated | Reported | Compared) -> str:
+def base_name(record: Measured | Simulated | Reported | Judged | Compared) -> str:
     """The algorithm; "native" alone says nothing, so the backend whose own collective it is goes with it.
 
     Logs of others seldom know the algorithm: there it is the library, or "reported".
     """
+    if isinstance(record, Judged):
+        return f"predicted by {record.library}"
     if isinstance(record, Reported):
         return " ".join(filter(None, (record.library or "reported", record.algorithm)))
     backend = getattr(record, "backend", "")

@@ -8,6 +8,7 @@ from typing import Any
 from commbench.report.identity import NOTHING, base_name, identity, labels
 from commbench.report.kinds import FIELDS
 from commbench.report.text import decimals_for, percent, plural, signed_percent, time_parts
+from commbench.results.judged import FAST, OK, UNKNOWN, Judged
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
 from commbench.results.reported import Reported
 from commbench.tables import Column
@@ -25,6 +26,7 @@ __all__ = [
     "group_table",
     "identity_fields",
     "job_table",
+    "judged_table",
     "link_table",
     "make_table",
     "measured_table",
@@ -201,6 +203,29 @@ def reported_table(records: Sequence[Record]) -> Table | None:
         (Column("line"), lambda p: Cell(f"{p.line}", p.line)),
     ]
     return make_table("reported", plural(len(points), "reported size"), points, fields)
+
+
+def judged_table(records: Sequence[Record]) -> Table | None:
+    """Every size of a log beside its prediction, with the verdict."""
+    points = [r for r in records if isinstance(r, Judged)]
+    fields: list[Field] = [
+        *identity_fields(Judged),
+        _SIZE,
+        (Column("measured"), lambda p: time_cell(p.measured_s)),
+        (Column("predicted"), lambda p: Cell("unknown", -1) if p.ratio is None else time_cell(p.predicted_s)),
+        (Column("ratio", "measured / predicted"), lambda p: _ratio(p.ratio)),
+        (Column("verdict", numeric=False), lambda p: Cell(p.verdict, p.verdict, tone=_TONES.get(p.verdict, "bad"))),
+        (Column("takes", numeric=False, folds=True), lambda p: word_cell(f"{p.algorithm} {p.protocol}".strip())),
+        (Column("note", numeric=False, folds=True), lambda p: word_cell(p.note)),
+    ]
+    return make_table("judged", plural(len(points), "judged size"), points, fields)
+
+
+_TONES = {OK: "", FAST: "", UNKNOWN: "muted"}
+
+
+def _ratio(ratio: float | None) -> Cell:
+    return Cell("n/a", -1, tone="muted") if ratio is None else Cell(f"{ratio:.2f}", ratio)
 
 
 def _wrong(count: int | None) -> Cell:

@@ -104,6 +104,7 @@ def _fill_ranks(table: Table, config: Mapping[str, Any]) -> None:
     """A process lists its first device alone: the others are as many more ranks on the same host."""
     each = [config.get(key) for key in ("nthreads", "ngpus")]
     share = each[0] * each[1] if all(type(n) is int and 0 < n <= 1024 for n in each) else 1  # type: ignore[operator]
+    table.each = share
     listed = list(table.members.values())
     if share > 1 and len(listed) * share <= 2**20:
         table.members = {i * share + k: one for i, one in enumerate(listed) for k in range(share)}

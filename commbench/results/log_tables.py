@@ -32,7 +32,8 @@ class Table:
     Attributes:
         line: where it begins. program: such as "all_reduce_perf". library, version: of NCCL or RCCL.
         members: by rank, its group, host and device. ranks: as the log says outright.
-        step: factor, or bytes with ``additive``, between two sizes. header: its columns, once they came.
+        each: ranks of one process. step: factor, or bytes with ``additive``, between two sizes.
+        header: its columns, once they came.
         rows: (line, row). problems: what could not be read. average: that the footer tells. ended: it has a footer.
     """
 
@@ -42,6 +43,7 @@ class Table:
     version: str = ""
     members: dict[int, tuple[int, str, str]] = field(default_factory=dict)
     ranks: int | None = None
+    each: int | None = None
     step: float = 2.0
     additive: bool = False
     header: Header | None = None
@@ -216,6 +218,7 @@ def _record(
         algorithm=row.extras.get("algorithm", ""),
         protocol=row.extras.get("protocol", ""),
         channels=int(channels) if channels.isdigit() and 0 < int(channels) < 2**16 else None,
+        gpus_per_process=table.each,
         hosts=len(hosts) or None,
         device=", ".join(dict.fromkeys(device for _, _, device in table.members.values() if device)),
         source=place,

@@ -20,7 +20,7 @@ _TAG = re.compile(
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ROW = re.compile(r"\s*\d+\s+\d+(\s|$)")
 _PROGRAM = re.compile(r"\b([a-z_]+(?:_[a-z]+)*)_perf(?:_mpi)?\b")
-_RUN = re.compile(r"#\s*nThread\s+(\d+)\s+nGpus\s+(\d+)\b(.*)")
+_RUN = re.compile(r"#\s*nThread\s+(\d{1,7})\s+nGpus\s+(\d{1,7})\b(.*)")
 _STEP = re.compile(r"step:\s*(\d{1,18}(?:\.\d{0,9})?)\b\s*\((factor|bytes)\)")
 _RANK = re.compile(
     r"#?\s*Rank\s+(\d{1,7})(?:\s+Group\s+(\d{1,7}))?\s+Pid\s+-?\d+\s+on\s+(\S+)\s+device\s+\d+\s*(?:\[[^\]]*\])?\s*(.*)"
@@ -135,6 +135,8 @@ class _Reader:
 
     def _run(self, number: int, match: re.Match[str]) -> None:
         table = self._fresh(number, "run")
+        each = int(match[1]) * int(match[2])
+        table.each = each if 0 < each <= 2**20 else None
         step = _STEP.search(match[3])
         if step and float(step[1]) > 0:
             table.step, table.additive = float(step[1]), step[2] == "bytes"

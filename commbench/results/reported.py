@@ -25,6 +25,7 @@ class Reported(Record):
         wrong: elements with a wrong value; None if the log does not say.
         problem: what is odd about the row, for example a bandwidth that its time does not give; "" if nothing is.
         algorithm, protocol, channels: what ran, as rccl-tests may append to a row; "" and None where not told.
+        gpus_per_process: that one process drove (nccl-tests -t and -g); None where not told.
         hosts: how many the ranks sat on; None where not told. device: what they are, "" likewise.
         source: the file; line: the row in it.
     """
@@ -51,6 +52,7 @@ class Reported(Record):
     algorithm: str = ""
     protocol: str = ""
     channels: Count | None = None
+    gpus_per_process: Count | None = None
     hosts: Count | None = None
     device: str = ""
 

@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "tables": set(),
     "topology": set(),
     "collectives": set(),
-    "results": set(),
+    "results": {"collectives"},
     "routing": {"topology"},
     "cluster": {"topology", "routing"},
     "program": {"collectives"},

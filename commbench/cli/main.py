@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from commbench import __version__
-from commbench.cli import algorithm, calibrate, demo, device, emulate, report, run, sim, topology, validate
+from commbench.cli import algorithm, calibrate, demo, device, emulate, import_log, report, run, sim, topology, validate
 from commbench.cli.first_word import by_first_word
 from commbench.cli.verbs import Verbs, option_hint
 from commbench.errors import CommbenchError, ScheduleError
@@ -33,6 +33,7 @@ app.command("run", cls=by_first_word(run.OTHERS.get), epilog=run.EPILOG)(run.run
 app.command("sim", cls=by_first_word(sim.other), epilog=sim.EPILOG)(sim.sim)
 app.command("calibrate")(calibrate.calibrate)
 app.command("validate")(validate.validate)
+app.command("import")(import_log.import_log)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.add_typer(topology.app, name="topology")

@@ -2,7 +2,7 @@
 """Options that several verbs share, so that a flag means the same everywhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ __all__ = [
     "Jsonl",
     "MaxBytes",
     "MinBytes",
+    "NcclTests",
     "Out",
     "Root",
     "Salvage",
@@ -29,6 +30,7 @@ __all__ = [
     "Timing",
     "WarmupPerSize",
     "require_collective",
+    "require_one_format",
     "writable",
     "writable_folder",
 ]
@@ -45,6 +47,10 @@ StepBytes = Annotated[
     str | None, typer.Option("-i", "--stepbytes", help="Add this to the size each time, instead of -f.")
 ]
 Jsonl = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, nothing else there.")]
+NcclTests = Annotated[
+    Literal["table", "nccl-tests"],
+    typer.Option("--format", help="table, or nccl-tests: the text that it prints, for programs that read that."),
+]
 Salvage = Annotated[bool, typer.Option("--salvage", help="Read the whole records of a file that was cut.")]
 ItersPerSize = Annotated[int, typer.Option("--iters", "-n", help="Timed iterations per size.")]
 WarmupPerSize = Annotated[int, typer.Option("--warmup", "-w", help="Warm-up iterations per size.")]
@@ -75,6 +81,16 @@ def writable_folder(out: Path | None) -> Path | None:
     if out is not None:
         require_folder(out)
     return out
+
+
+def require_one_format(form: str, json: bool) -> None:
+    """Refuse two formats at once.
+
+    Raises:
+        InputError: ``--json`` and another one.
+    """
+    if json and form != "table":
+        raise InputError(f"--json and --format {form}: give one of them")
 
 
 Out = Annotated[Path | None, typer.Option(callback=writable, help="Journal to append to [runs/<time>-...jsonl].")]

@@ -16,6 +16,7 @@ from commbench.cli.options import (
     Jsonl,
     MaxBytes,
     MinBytes,
+    NcclTests,
     Out,
     Root,
     Slices,
@@ -25,6 +26,7 @@ from commbench.cli.options import (
     Timing,
     WarmupPerSize,
     require_collective,
+    require_one_format,
 )
 from commbench.cli.running import ranks_of, run_here
 from commbench.experiments.collective import EVERY, NATIVE, Asked, every_collective, require_memory, root_of
@@ -76,16 +78,19 @@ def run(
     out: Out = None,
     json: Jsonl = False,
     check: CheckValues = True,
+    form: NcclTests = "table",
 ) -> None:
     """Measure a collective: nccl-tests' table on stdout, every sample in a journal."""
     from commbench.live.backend import may_find_gpus
-    from commbench.live.console import JsonLines, RunTable
+    from commbench.live.console import JsonLines, NcclTestsText, RunTable
     from commbench.live.measure import require_right
+    from commbench.live.observe import Observer
     from commbench.live.plan import Plan, default_out
     from commbench.live.suite import InTurn, Suite
     from commbench.results.records import Measured
     from commbench.results.run_id import new_run_id
 
+    require_one_format(form, json)
     others = ", ".join((EVERY, *OTHERS))
     names = every_collective(algorithm) if collective == EVERY else [require_collective(collective, others)]
     info, ranks = ranks_of(nproc, _DEFAULT_RANKS)
@@ -105,13 +110,13 @@ def run(
     if info is None and not may_find_gpus(backend):
         for each in plans:
             require_memory(each)
-    if json:
-        found = run_here(plans[0] if len(plans) == 1 else Suite.of(plans), info, JsonLines())
-    elif len(plans) == 1:
-        found = run_here(plans[0], info, RunTable(plans[0]))
-    else:
-        tables = {each.collective: RunTable(each, notes=each is plans[0]) for each in plans}
-        found = run_here(Suite.of(plans), info, InTurn(tables))
+    tables: dict[str, Observer] = (
+        {each.collective: NcclTestsText(each) for each in plans}
+        if form == "nccl-tests"
+        else {each.collective: RunTable(each, notes=each is plans[0]) for each in plans}
+    )
+    shown = JsonLines() if json else tables[plans[0].collective] if len(plans) == 1 else InTurn(tables)
+    found = run_here(plans[0] if len(plans) == 1 else Suite.of(plans), info, shown)
     require_right([record for record in found if isinstance(record, Measured)])
 
 

@@ -11,9 +11,11 @@ from commbench.cli.options import (
     Jsonl,
     MaxBytes,
     MinBytes,
+    NcclTests,
     StepBytes,
     StepFactor,
     require_collective,
+    require_one_format,
     writable,
 )
 from commbench.tables import average_line
@@ -22,6 +24,7 @@ from commbench.terminal import put, tell
 if TYPE_CHECKING:
     from commbench.experiments.simulated import CollectiveCase
     from commbench.results.journal import Journal
+    from commbench.results.records import Simulated
     from commbench.sim.collective import Simulation
 
 __all__ = ["EPILOG", "other", "show_case", "sim"]
@@ -92,23 +95,26 @@ def sim(
         Path | None, typer.Option("--out", callback=writable, help="Append the records to this JSON Lines file.")
     ] = None,
     json: Jsonl = False,
+    form: NcclTests = "table",
 ) -> None:
     """Simulate COLLECTIVE on a topology, one line per size."""
     given = {k: v for k, v in locals().items() if k not in _NOT_PASSED}
     from commbench.experiments.simulated import CollectiveOptions, prepare
     from commbench.results.journal import Journal
 
+    require_one_format(form, json)
     given |= {"collective": require_collective(collective, "train"), "scenario": scenario and str(scenario)}
     case = prepare(CollectiveOptions(**given), [(min_bytes, max_bytes, factor, step)], tell)
-    show_case(case, None if out is None else Journal(out), json)
+    show_case(case, None if out is None else Journal(out), json, form)
 
 
-_NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json")
+_NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json", "form")
 
 
-def show_case(case: "CollectiveCase", journal: "Journal | None", json: bool) -> None:
+def show_case(case: "CollectiveCase", journal: "Journal | None", json: bool, form: str = "table") -> None:
     """Simulate every size of a collective, show each as it is done, and keep its record."""
     from commbench.cli.progress import progress_bar
+    from commbench.results.log_write import log_foot
     from commbench.units import format_bytes
 
     shown = list[float | None]()
@@ -117,10 +123,28 @@ def show_case(case: "CollectiveCase", journal: "Journal | None", json: bool) -> 
             done = case.run(size, hints=number == 0, progress=progress)
         if journal is not None:
             journal.append(done.record)
-        _show(done, case.element_bytes, case.unit, header=number == 0, json=json)
         shown.append(done.record.busbw_GBps)
-    if shown and not json:
+        if form == "nccl-tests":
+            _show_log(done.record, case, number == 0)
+        else:
+            _show(done, case.element_bytes, case.unit, header=number == 0, json=json)
+    if shown and form == "nccl-tests":
+        put(log_foot(done.record.collective, shown))
+    elif shown and not json:
         put(average_line(shown, case.unit[0]))
+
+
+def _show_log(record: "Simulated", case: "CollectiveCase", header: bool) -> None:
+    """One size as nccl-tests prints it; what was simulated once stands in the columns of both placements."""
+    from commbench.results.log_write import log_head, log_row
+
+    if header:
+        where = f"simulated on {record.topology} by {record.algorithm}, library {record.library}"
+        notes = [where, "simulated once: in-place is as out-of-place"]
+        put(log_head(record.collective, case.members(), case.sizes_bytes, notes))
+    elements = record.size_bytes // record.element_bytes
+    times = (record.time_s, record.time_s)
+    put(log_row(record.collective, record.ranks, record.size_bytes, elements, case.dtype, times, root=record.root))
 
 
 def _show(done: "Simulation", element_bytes: int, unit: tuple[float, str], *, header: bool, json: bool) -> None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commbench.cli.import_log import LogCollective, LogRanks
 from commbench.cli.options import Jsonl, Salvage, writable_folder
+from commbench.cli.validate_log import validate_logs
 from commbench.errors import CheckFailedError, InputError
 from commbench.experiments.validation import Part, circumstances, keep, measure_here, measure_in_fabrics
 from commbench.terminal import put, tell
@@ -50,13 +52,29 @@ def validate(
     part: Annotated[
         Part | None, typer.Option(help="Of the emulated campaign: all of it, or what fits into a test [all].")
     ] = None,
+    topology: Annotated[
+        str | None, typer.Option("-t", "--topology", help="Judge logs of nccl-tests by this machine (name or path).")
+    ] = None,
+    library: Annotated[str | None, typer.Option(help="Whose times logs are held against [ideal].")] = None,
+    collective: LogCollective = None,
+    ranks: LogRanks = None,
+    ranks_per_host: Annotated[
+        int | None, typer.Option(help="Ranks on each host, where a log does not name hosts; all if left out.")
+    ] = None,
     json: Jsonl = False,
     salvage: Salvage = False,
 ) -> None:
     """Fit on ring at 4 ranks, every second size; predict the other sizes, the double binary tree, and 3 ranks.
 
     With --emulated: fit on one star, gloo's own all-reduce; predict all other fabrics, collectives and algorithms.
+    LOG --topology NAME holds a log of nccl-tests against what that machine should do, size by size.
     """
+    if topology is not None:
+        measuring = {"--emulated": emulated or None, "--part": part, "-b": min_bytes, "-e": max_bytes, "-f": factor}
+        _refuse(measuring | {"-n": iters, "--max-median": max_median, "--max-p95": max_p95}, "with --topology")
+        return validate_logs(files or [], topology, library, collective, ranks, ranks_per_host, out, json)
+    logs = {"--library": library, "--collective": collective, "--ranks": ranks, "--ranks-per-host": ranks_per_host}
+    _refuse(logs, "without --topology")
     if emulated:
         loopback = {"-b": min_bytes, "-e": max_bytes, "-f": factor, "-n": iters}
         _refuse(loopback | {"--max-median": max_median, "--max-p95": max_p95}, "with --emulated")
@@ -90,13 +108,13 @@ def validate(
         typer.echo("\n".join(r.to_json() for r in verdict))
     else:
         put(compared_table(found.compared, found.summary))
-    topology = found.machine.topology(4)
+    machine = found.machine.topology(4)
     page = ReportInput(
         title="commbench validate",
         records=[*records, *verdict],
-        topologies=[topology],
+        topologies=[machine],
         command=this_command(),
-        calibration=topology.numbers,
+        calibration=machine.numbers,
     )
     tell(f"records: {journal}\nreport: {write_report(page, out / f'{name}-report.html')}")
     if not found.summary.ok:

@@ -7,13 +7,24 @@ from commbench.collectives.spec import CollectiveSpec
 from commbench.errors import InputError, did_you_mean
 from commbench.units import parse_size
 
-__all__ = ["DTYPE_BYTES", "buffer_elements", "dtype_bytes", "dtype_name", "fitting_sizes", "sweep", "whole_elements"]
+__all__ = [
+    "DTYPE_BYTES",
+    "buffer_elements",
+    "dtype_bytes",
+    "dtype_name",
+    "fitting_sizes",
+    "plain_dtype",
+    "short_dtype",
+    "sweep",
+    "whole_elements",
+]
 
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int32": 4, "int64": 8}
 
 _SPELLINGS = {"half": "float16", "fp16": "float16", "bf16": "bfloat16", "float": "float32", "fp32": "float32",
               "double": "float64", "fp64": "float64", "int": "int32", "long": "int64"}  # fmt: skip
 """Names of nccl-tests (-d) and of torch for the same types."""
+_ALSO = ("fp16", "bf16", "fp32", "fp64", "int", "long")  # that nccl-tests does not print today
 _NOT_YET = ("int8", "char", "uint8", "uint32", "uint64", "f8e4m3", "f8e5m2", "fp8", "all")
 """What nccl-tests 2.19 takes behind -d and commbench has not."""
 
@@ -27,13 +38,23 @@ def dtype_name(dtype: str) -> str:
     Raises:
         InputError: unknown type, or one that commbench does not have yet.
     """
-    name = _SPELLINGS.get(dtype.lower(), dtype.lower())
+    name = plain_dtype(dtype)
     if name not in DTYPE_BYTES:
         same = "is not supported yet: sizes are in bytes, so another type moves as many"
         why = same if name in _NOT_YET else "is unknown"
         near = "" if name in _NOT_YET else did_you_mean(name, DTYPE_BYTES)
         raise InputError(f"--dtype {dtype!r} {why}; {near}known: {', '.join(DTYPE_BYTES)}")
     return name
+
+
+def plain_dtype(dtype: str) -> str:
+    """torch's name of an element type, whether commbench has the type or not; what is not known stays as it is."""
+    return _SPELLINGS.get(dtype.lower(), dtype.lower())
+
+
+def short_dtype(dtype: str) -> str:
+    """nccl-tests' name of an element type that is called as torch does: "half" for float16."""
+    return next((name for name, known in _SPELLINGS.items() if known == dtype and name not in _ALSO), dtype)
 
 
 def dtype_bytes(dtype: str) -> int:

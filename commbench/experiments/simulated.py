@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from commbench.cluster import make_cluster
+from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.algorithms.load import load_any
 from commbench.collectives.registry import DEFAULTS
-from commbench.collectives.sizes import dtype_bytes
+from commbench.collectives.sizes import dtype_bytes, dtype_name
 from commbench.experiments.collective import Sizes, sizes_of
 from commbench.lowering.scenario import Scenario
 from commbench.results.run_id import new_run_id
@@ -60,15 +60,19 @@ class CollectiveCase:
     """A collective that can be simulated at some sizes.
 
     Attributes:
-        sizes_bytes: that were asked for and can be had. element_bytes: of one element.
+        sizes_bytes: that were asked for and can be had.
+        dtype: of the elements, as torch calls it. element_bytes: of one.
         unit: bytes/s and name of the unit in which the bandwidths of this fabric read well.
+        members: host, number on it and device of every rank.
         run: simulates one size; takes ``hints`` and ``progress`` of
             :func:`commbench.sim.collective.simulate_collective`.
     """
 
     sizes_bytes: tuple[int, ...]
+    dtype: str
     element_bytes: int
     unit: tuple[float, str]
+    members: Callable[[], list[tuple[str, int, str]]]
     run: Callable[..., Simulation]
 
 
@@ -101,7 +105,15 @@ def prepare(
             fabric, options.collective, algorithm, size_bytes, cluster=cluster, **given, **how
         )
 
-    return CollectiveCase(tuple(dict.fromkeys(found)), element_bytes, rate_unit(network_rate(fabric)), run)
+    sizes_bytes, unit = tuple(dict.fromkeys(found)), rate_unit(network_rate(fabric))
+    return CollectiveCase(sizes_bytes, dtype_name(options.dtype), element_bytes, unit, lambda: _members(cluster), run)
+
+
+def _members(cluster: Cluster) -> list[tuple[str, int, str]]:
+    """Of every rank its host, the number that its endpoint has there, and the device."""
+    names = (cluster.fabric.ranks[place] for place in cluster.placed.tolist())
+    parts = (name.split("/") for name in names)
+    return [(host, int("".join(filter(str.isdigit, end))), cluster.fabric.device or "CPU") for host, end in parts]
 
 
 def _scenario(options: CollectiveOptions, fabric: Fabric, tell: Callable[[str], None]) -> Scenario | None:

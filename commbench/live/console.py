@@ -14,12 +14,13 @@ from commbench.live.backend import BACKENDS
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
 from commbench.live.progress import Position
+from commbench.results.log_write import log_foot, log_head, log_row
 from commbench.results.records import Measured
 from commbench.tables import Column, average_line, head_text, rate_text, row_text
 from commbench.terminal import put, tell
 from commbench.units import GB, format_bytes, rate_unit
 
-__all__ = ["JsonLines", "RunTable", "header_lines", "row", "row_of_both", "session_notes"]
+__all__ = ["JsonLines", "NcclTestsText", "RunTable", "header_lines", "row", "row_of_both", "session_notes"]
 
 _WIDTH = 80
 _NO_ROOT = -1  # as nccl-tests prints it
@@ -144,6 +145,56 @@ class JsonLines(Observer):
         print(record.to_json(), flush=True)
 
 
+class _Ways:
+    """Records of a size, put together as far as it is measured in both ways."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._both = len(plan.in_places) == 2
+        self._aside: Measured | None = None
+
+    def of(self, record: Measured) -> tuple[Measured | None, Measured | None] | None:
+        """Out of place and in place, once the size is done."""
+        if not record.in_place:
+            self._aside = record
+            return None if self._both else (record, None)
+        return (self._aside if self._both else None), record
+
+
+class NcclTestsText(Observer):
+    """The text that nccl-tests prints on stdout, for programs that read it; notes on stderr."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._ways = _Ways(plan)
+        self._shown: list[Measured] = []
+
+    def started(self, facts: SessionFacts) -> None:
+        """Print what stands above the rows."""
+        plan, env = self._plan, facts.environment
+        hosts = env.get("hosts") or [env["hostname"]] * facts.ranks
+        members = [(host, hosts[:rank].count(host), env.get("gpu", "CPU")) for rank, host in enumerate(hosts)]
+        notes = [f"measured: {plan.algorithm} on {facts.backend}; time: median over iterations of the slowest rank"]
+        put(log_head(plan.collective, members, plan.sizes_bytes, notes, warmup=plan.warmup, iters=plan.iters))
+        for note in session_notes(facts):
+            tell(f"note: {note}")
+
+    def measured(self, record: Measured) -> None:
+        """Print the row; the placement that was not measured reads N/A."""
+        self._shown.append(record)
+        if (ways := self._ways.of(record)) is None:
+            return
+        times = [None if way is None else way.time_s for way in ways]
+        wrong = [None if way is None else way.wrong for way in ways]
+        amount = (record.ranks, record.size_bytes, record.num_elements, record.dtype)
+        put(log_row(record.collective, *amount, times, op=record.op, root=record.root, wrong=wrong), bad=any(wrong))
+
+    def close(self) -> None:
+        """Print what stands below the rows."""
+        if self._shown:
+            wrong = sum(record.wrong or 0 for record in self._shown)
+            put(log_foot(self._plan.collective, [record.busbw_GBps for record in self._shown], wrong))
+
+
 class RunTable(Observer):
     """A table on stdout, row by row, with a bar on stderr when a terminal watches."""
 
@@ -158,7 +209,7 @@ class RunTable(Observer):
         self._done = 0
         self._busbws: list[float | None] = []  # GB/s
         self._unit = GB
-        self._aside: Measured | None = None  # of the size that is being measured in both ways
+        self._ways = _Ways(plan)
 
     def started(self, facts: SessionFacts) -> None:
         """Print the header."""
@@ -188,19 +239,11 @@ class RunTable(Observer):
         self._done += 1
         self._busbws.append(record.busbw_GBps)
         if self._plan.place == "both":
-            self._measured_of_both(record)
+            if ways := self._ways.of(record):
+                put(row_of_both(*ways, self._unit), bad=any(way and way.wrong for way in ways))
             return
         root = self._plan.root if self._plan.spec.rooted else _NO_ROOT
         put(row(record, root, self._unit), bad=bool(record.wrong))
-
-    def _measured_of_both(self, record: Measured) -> None:
-        if record.in_place is False and len(self._plan.in_places) == 2:
-            self._aside = record
-            return
-        aside, inside = (self._aside, record) if record.in_place else (record, None)
-        self._aside = None
-        wrong = any(each.wrong for each in (aside, inside) if each is not None)
-        put(row_of_both(aside, inside, self._unit), bad=wrong)
 
     def close(self) -> None:
         """Take the bar away, and print the line that nccl-tests ends with and scripts look for."""

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from commbench.report.identity import base_name
 from commbench.report.text import plural, size_range
 from commbench.results.records import Compared, Measured, Record, Simulated
+from commbench.results.reported import Reported
 from commbench.units import format_bytes
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class RunFacts:
 
 def run_facts(records: Sequence[Record]) -> list[Fact]:
     """What was run, where and when."""
-    kinds = ((Measured, "Measured"), (Simulated, "Simulated"), (Compared, "Compared"))
+    kinds = ((Measured, "Measured"), (Simulated, "Simulated"), (Reported, "Reported"), (Compared, "Compared"))
     points = {name: [r for r in records if isinstance(r, kind)] for kind, name in kinds}
     facts = _merged([Fact(name, _what(members)) for name, members in points.items() if members])
     measured = [r for r in records if isinstance(r, Measured)]
@@ -102,9 +104,9 @@ def _when(first: str, last: str) -> str:
     return f"{begin:%Y-%m-%d %H:%M} ({zone}) to {end:%Y-%m-%d %H:%M} ({end.strftime('%Z') or 'zone not told'})"
 
 
-def _what(points: Sequence[Measured | Simulated | Compared]) -> str:
+def _what(points: Sequence[Any]) -> str:
     collectives = ", ".join(_distinct(p.collective for p in points))
-    algorithms = ", ".join(_distinct(p.algorithm for p in points))
+    algorithms = ", ".join(_distinct(base_name(p) if isinstance(p, Reported) else p.algorithm for p in points))
     ranks = ", ".join(str(n) for n in sorted({p.ranks for p in points}))
     return f"{collectives} ({algorithms}); {ranks} ranks; {size_range([p.size_bytes for p in points])}"
 

@@ -9,8 +9,10 @@ from commbench.report.identity import base_name, identity, labels, word
 from commbench.report.text import percent, plural, signed_percent, time_text
 from commbench.report.training import step_names
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
+from commbench.results.judged import OK, UNKNOWN, Health
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
+from commbench.results.reported import Reported
 from commbench.results.steps import SimulatedStep
 from commbench.results.tensor_parallel_records import TensorParallelCompared, TensorParallelMeasured
 from commbench.units import GB, format_bandwidth, format_bytes
@@ -35,12 +37,13 @@ class Verdict:
 def verdicts(records: Sequence[Record]) -> list[Verdict]:
     """Wrong values first, then every validation's end, then a headline for each other kind that there is."""
     found = [*_wrong_values(records), *(_validation(r) for r in records if isinstance(r, Summary))]
-    judged = any(isinstance(r, Summary) for r in records)
+    found += [_health(r) for r in records if isinstance(r, Health)]
+    judged = any(isinstance(r, Summary | Health) for r in records)
     for kind, make in _HEADLINES.items():
         members = [r for r in records if isinstance(r, kind)]
         if kind is Measured:
             members = _for_their_own_sake(members, records)
-        if members and not (judged and kind in (Measured, Simulated, Compared)):
+        if members and not (judged and kind in (Measured, Simulated, Reported, Compared)):
             found.append(make(members))
     return found or [Verdict("plain", "Records", "Nothing on this page was measured, simulated or compared.")]
 
@@ -49,6 +52,13 @@ def _for_their_own_sake(measured: Sequence[Record], records: Sequence[Record]) -
     """Without collectives that a pipeline or a transformer block was calibrated on."""
     steps = {r.run for r in records if isinstance(r, TensorParallelMeasured | PipelineMeasured)}
     return [r for r in measured if r.run.removesuffix(CALIBRATION) not in steps]
+
+
+def _health(found: Health) -> Verdict:
+    tone = "good" if found.verdict == OK else "plain" if found.verdict == UNKNOWN else "bad"
+    what = f"{found.collective} on {plural(found.ranks, 'rank')} against {found.topology} by {found.library}"
+    word = "As it should be" if found.verdict == OK else found.verdict.capitalize()
+    return Verdict(tone, word, f"{what}: {found.reason}.")
 
 
 def _validation(summary: Summary) -> Verdict:
@@ -73,7 +83,7 @@ def _round_percent(fraction: float) -> str:
 
 
 def _wrong_values(records: Sequence[Record]) -> Iterable[Verdict]:
-    bad = [r for r in records if isinstance(r, Measured) and r.wrong]
+    bad = [r for r in records if isinstance(r, Measured | Reported) and r.wrong]
     if bad:
         total = sum(r.wrong or 0 for r in bad)
         values, sizes = plural(total, "wrong value"), plural(len(bad), "measured size")
@@ -213,6 +223,7 @@ _HEADLINES: Mapping[type[Record], Callable[[Sequence[Any]], Verdict]] = {
     Compared: _compared,
     Measured: _collectives("Measured"),
     Simulated: _collectives("Simulated"),
+    Reported: _collectives("Reported"),
     PipelineMeasured: _pipelines_alone,
     PipelineCompared: _pipelines,
     TensorParallelMeasured: _blocks,

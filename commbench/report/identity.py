@@ -10,7 +10,9 @@ from hashlib import sha256
 from typing import Any
 
 from commbench.report.kinds import FIELDS, LAB
+from commbench.results.judged import Judged
 from commbench.results.records import Compared, Measured, Record, Simulated
+from commbench.results.reported import Reported
 from commbench.units import format_bit_rate, format_bytes
 
 __all__ = ["NOTHING", "base_name", "identity", "labels", "word"]
@@ -27,6 +29,8 @@ _AS: Mapping[str, str] = {
     "root": "root {}",
     "seed": "seed {}",
     "hash_seed": "hash seed {}",
+    "hosts": "{} hosts",
+    "gpus_per_process": "{} GPUs a process",
     "jitter": "jitter {}",
     "run": "run {}",
     "ranks": "{} ranks",
@@ -38,8 +42,15 @@ NOTHING: Mapping[str, str] = {"scenario": "healthy", "faults": "no faults", "bac
 """What an empty part says where others have something."""
 
 
-def base_name(record: Measured | Simulated | Compared) -> str:
-    """The algorithm; "native" alone says nothing, so the backend whose own collective it is goes with it."""
+def base_name(record: Measured | Simulated | Reported | Judged | Compared) -> str:
+    """The algorithm; "native" alone says nothing, so the backend whose own collective it is goes with it.
+
+    Logs of others seldom know the algorithm: there it is the library, or "reported".
+    """
+    if isinstance(record, Judged):
+        return f"predicted by {record.library}"
+    if isinstance(record, Reported):
+        return " ".join(filter(None, (record.library or "reported", record.algorithm)))
     backend = getattr(record, "backend", "")
     return f"{backend} native" if record.algorithm == "native" and backend else record.algorithm
 
@@ -90,14 +101,16 @@ def _rank(name: str) -> int:
 
 def _text(name: str, record: Record) -> str:
     value = getattr(record, name)
+    if value is None:
+        return ""
+    if name == "in_place":
+        return "in place" if value else "out of place"
     if name == "order":
         return sha256(value.encode()).hexdigest()[:12]
     if name == "jobs":
         return _jobs([job["ranks"] for job in value])
     if name == "jitter":
         return f"{value:g}" if value else ""
-    if name == "in_place":
-        return "" if value is None else "in place" if value else "out of place"
     return format_bytes(value) if name.endswith("_bytes") else _plain(value)
 
 

@@ -9,8 +9,10 @@ from enum import Enum
 
 from commbench.errors import InputError
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
+from commbench.results.judged import Health, Judged
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
+from commbench.results.reported import Reported
 from commbench.results.steps import SimulatedStep
 from commbench.results.tensor_parallel_records import (
     TensorParallelCompared,
@@ -31,6 +33,7 @@ class PageSection(Enum):
 
 SECTIONS: Mapping[str, PageSection] = {
     **dict.fromkeys(("measured", "simulated", "compared", "summary"), PageSection.COLLECTIVES),
+    **dict.fromkeys(("reported", "judged", "health"), PageSection.COLLECTIVES),
     "simulated-step": PageSection.TRAINING,
     **dict.fromkeys(("pipeline-measured", "pipeline-simulated", "pipeline-compared"), PageSection.LIVE),
     **dict.fromkeys(("tensor-parallel", "tensor-parallel-simulated", "tensor-parallel-compared"), PageSection.LIVE),
@@ -50,8 +53,14 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
         *("jobs", "group", "root", "element_bytes", "network", "scenario", "scenario_digest", "jitter"),
         *("engine", "detail", "seed", "run"),
     ),
+    Reported: (
+        *("collective", "ranks", "library", "version", "algorithm", "protocol", "channels", "dtype", "op", "root"),
+        *("in_place", "device", "hosts", "gpus_per_process", "run"),
+    ),
     Compared: ("collective", "ranks", "algorithm", "topology", *_POINT, "run"),
     Summary: ("run",),
+    Judged: ("collective", "ranks", "topology", "library", "run"),
+    Health: ("collective", "ranks", "topology", "library", "run"),
     SimulatedStep: (
         *("model", "topology", "device", "dtype", "ranks", "tp", "cp", "ep", "dp", "pp", "schedule"),
         *("stages_per_rank", "microbatches", "micro_batch", "global_batch", "sequence", "zero", "recompute"),
@@ -78,6 +87,9 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         Measured: "size_bytes num_elements samples_s warmup_s phases_s busbw_factor started_at wrong schedule "
         "environment",
         Simulated: "size_bytes time_s busbw_factor lower_bound_s transfers shortcut links wall_s",
+        Reported: "size_bytes num_elements time_s busbw_factor wrong problem source line",
+        Judged: "size_bytes in_place busbw_factor measured_s predicted_s verdict algorithm protocol note",
+        Health: "verdict points plateau_ratio worst_ratio reason",
         Compared: "size_bytes measured_s spread_s simulated_s set region busbw_factor",
         Summary: "points median_abs_error p95_abs_error max_median_abs_error max_p95_abs_error ok groups",
         SimulatedStep: "iteration_s model_flops hardware_flops peak_flops bubble_of_ideal bubble_of_total time_s "

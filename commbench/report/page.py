@@ -27,12 +27,15 @@ from commbench.report.tables import (
     compared_table,
     group_table,
     job_table,
+    judged_table,
     link_table,
     measured_table,
+    reported_table,
     simulated_table,
 )
 from commbench.report.text import plural, printable
 from commbench.report.training import training_section
+from commbench.results.judged import Health
 from commbench.results.records import Record, Summary
 
 if TYPE_CHECKING:
@@ -113,6 +116,8 @@ def _context(report: ReportInput) -> dict[str, Any]:
         "groups": [t for i, s in enumerate(summaries) if (t := group_table(s, f"groups{i}"))],
         "curves": curve_pictures(records),
         "measured": measured_table(records),
+        "judged": judged_table(records),
+        "reported": reported_table(records),
         "simulated": simulated_table(records),
         "details": [t for t in (job_table(records), link_table(records)) if t],
         "gantt": gantt(report.simulation) if report.simulation else None,
@@ -177,7 +182,7 @@ def _factors(records: Sequence[Record]) -> list[tuple[str, int, str]]:
     """(collective, ranks, busbw factor) of every pair on the page."""
     found: dict[tuple[str, int], float] = {}
     for record in records:
-        if not isinstance(record, Summary):
+        if not isinstance(record, Summary | Health):
             rated: Any = record
             found.setdefault((rated.collective, rated.ranks), rated.busbw_factor)
     return [(collective, ranks, f"{factor:.4g}") for (collective, ranks), factor in sorted(found.items())]

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from commbench.report.identity import base_name, identity, labels
+from commbench.results.judged import Judged
 from commbench.results.records import Compared, Measured, Record, Simulated
+from commbench.results.reported import Reported
 
 __all__ = ["CurvePanel", "Point", "Series", "curve_panels", "error_panels", "series_numbers"]
 
@@ -46,12 +48,15 @@ class CurvePanel:
 
 def curve_panels(records: Sequence[Record]) -> list[CurvePanel]:
     """Panels in order of first appearance; points of zero bytes or zero time have no place on these axes."""
-    drawn = [r for r in records if isinstance(r, Measured | Simulated) and r.size_bytes > 0 and r.time_s > 0]
+    timed = [r for r in records if isinstance(r, Measured | Reported | Judged | Simulated)]
+    drawn = [r for r in timed if r.size_bytes > 0 and r.time_s > 0]
     panels = []
     for (collective, ranks), members in _grouped(drawn, lambda r: (r.collective, r.ranks)).items():
         measured = [r for r in members if isinstance(r, Measured)]
         simulated = [r for r in members if isinstance(r, Simulated)]
-        series = (*_series(measured), *_series(simulated))
+        reported = [r for r in members if isinstance(r, Reported)]
+        judged = [r for r in members if isinstance(r, Judged)]
+        series = (*_series(measured), *_series(reported), *_series(judged), *_series(simulated))
         panels.append(CurvePanel(collective, ranks, series, _bounds(simulated)))
     return panels
 
@@ -78,8 +83,8 @@ def series_numbers(records: Sequence[Record]) -> dict[str, int]:
     return {name: number for number, name in enumerate(dict.fromkeys(names))}
 
 
-def _series(records: Sequence[Measured | Simulated]) -> list[Series]:
-    """The lines of one panel's measurements, or of its simulations: one for each identity.
+def _series(records: Sequence[Measured | Reported | Judged | Simulated]) -> list[Series]:
+    """The lines of one panel's measurements, log rows, predictions or simulations: one for each identity.
 
     Where one identity has a size twice (records of before runs had names), the second starts a line of its own.
     """
@@ -93,11 +98,11 @@ def _series(records: Sequence[Measured | Simulated]) -> list[Series]:
             again = seen[same, record.size_bytes]
             title = ", ".join((name, *label, *([f"again ({again})"] if again > 1 else [])))
             lines.setdefault((name, same, again), (title, []))[1].append(_point(record))
-    measured = isinstance(records[0], Measured) if records else False
+    measured = isinstance(records[0], Measured | Reported) if records else False
     return [Series(title, measured, tuple(sorted(p, key=lambda p: p.size_bytes))) for title, p in lines.values()]
 
 
-def _point(record: Measured | Simulated) -> Point:
+def _point(record: Measured | Reported | Judged | Simulated) -> Point:
     ends = record.slowest_s if isinstance(record, Measured) else (record.time_s,)
     return Point(record.size_bytes, record.time_s, min(ends), max(ends), record.busbw_factor)
 

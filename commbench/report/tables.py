@@ -8,7 +8,9 @@ from typing import Any
 from commbench.report.identity import NOTHING, base_name, identity, labels
 from commbench.report.kinds import FIELDS
 from commbench.report.text import decimals_for, percent, plural, signed_percent, time_parts
+from commbench.results.judged import FAST, OK, UNKNOWN, Judged
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
+from commbench.results.reported import Reported
 from commbench.tables import Column
 from commbench.units import GB, format_bytes, rate_unit
 
@@ -24,9 +26,11 @@ __all__ = [
     "group_table",
     "identity_fields",
     "job_table",
+    "judged_table",
     "link_table",
     "make_table",
     "measured_table",
+    "reported_table",
     "share_cell",
     "simulated_table",
     "time_cell",
@@ -106,7 +110,7 @@ def make_table(name: str, title: str, records: Sequence[Record], fields: Sequenc
     return Table(name, title, common, tuple(column for column, _ in kept), tuple(rows))
 
 
-def _rates(points: Sequence[Measured] | Sequence[Simulated]) -> list[Field]:
+def _rates(points: Sequence[Measured] | Sequence[Reported] | Sequence[Simulated]) -> list[Field]:
     """Both bandwidths, in the unit in which the fastest reads well."""
     found = [rate for p in points for rate in (p.algbw_GBps, p.busbw_GBps) if rate is not None]
     factor, unit = rate_unit(GB * max(found, default=0.0))
@@ -184,6 +188,44 @@ def measured_table(records: Sequence[Record]) -> Table | None:
         (Column("wrong", "values"), lambda p: _wrong(p.wrong)),
     ]
     return make_table("measured", plural(len(points), "measured size"), points, fields)
+
+
+def reported_table(records: Sequence[Record]) -> Table | None:
+    """Every row of somebody else's log."""
+    points = [r for r in records if isinstance(r, Reported)]
+    fields: list[Field] = [
+        *identity_fields(Reported),
+        _SIZE,
+        (Column("time"), lambda p: time_cell(p.time_s)),
+        *_rates(points),
+        (Column("wrong", "values"), lambda p: _wrong(p.wrong)),
+        (Column("odd", numeric=False, folds=True), lambda p: Cell(p.problem, p.problem, tone="bad" * bool(p.problem))),
+        (Column("line"), lambda p: Cell(f"{p.line}", p.line)),
+    ]
+    return make_table("reported", plural(len(points), "reported size"), points, fields)
+
+
+def judged_table(records: Sequence[Record]) -> Table | None:
+    """Every size of a log beside its prediction, with the verdict."""
+    points = [r for r in records if isinstance(r, Judged)]
+    fields: list[Field] = [
+        *identity_fields(Judged),
+        _SIZE,
+        (Column("measured"), lambda p: time_cell(p.measured_s)),
+        (Column("predicted"), lambda p: Cell("unknown", -1) if p.ratio is None else time_cell(p.predicted_s)),
+        (Column("ratio", "measured / predicted"), lambda p: _ratio(p.ratio)),
+        (Column("verdict", numeric=False), lambda p: Cell(p.verdict, p.verdict, tone=_TONES.get(p.verdict, "bad"))),
+        (Column("takes", numeric=False, folds=True), lambda p: word_cell(f"{p.algorithm} {p.protocol}".strip())),
+        (Column("note", numeric=False, folds=True), lambda p: word_cell(p.note)),
+    ]
+    return make_table("judged", plural(len(points), "judged size"), points, fields)
+
+
+_TONES = {OK: "", FAST: "", UNKNOWN: "muted"}
+
+
+def _ratio(ratio: float | None) -> Cell:
+    return Cell("n/a", -1, tone="muted") if ratio is None else Cell(f"{ratio:.2f}", ratio)
 
 
 def _wrong(count: int | None) -> Cell:

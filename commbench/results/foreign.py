@@ -17,7 +17,7 @@ _BINARY: Sequence[tuple[bytes, str]] = (
 )
 _TEXT: Sequence[tuple[str, str]] = (
     (r"# nccl-tests|# nThread \d+ nGpus|#\s+Avg bus bandwidth|(?i:out-of-place)[^\n]*in-place",
-     "the log of an nccl-tests program; no command of commbench reads it yet"),
+     "the log of an nccl-tests program: commbench import FILE --out FILE.jsonl"),
     (r"NCCL (?:INFO|WARN|version)", "a debug log of NCCL; no command of commbench reads it yet"),
     (r"# OSU ", "the output of an OSU micro-benchmark; no command of commbench reads it yet"),
     (r"(?i)\A\s*(?:<!doctype html|<html)",

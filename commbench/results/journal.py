@@ -8,7 +8,7 @@ stays where it is; the next record starts on a line of its own.
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,7 +47,15 @@ class Journal:
         Raises:
             ResultsError: the file cannot be written.
         """
-        line = record.to_json().encode() + _NEWLINE
+        self.extend([record])
+
+    def extend(self, records: Sequence[Record]) -> None:
+        """Write several at once.
+
+        Raises:
+            ResultsError: as :meth:`append`.
+        """
+        line = b"".join(record.to_json().encode() + _NEWLINE for record in records)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as file:

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 
 from commbench.errors import ResultsError
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
+from commbench.results.judged import Health, Judged
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.records import SCHEMA, Compared, Measured, Record, Simulated, Summary
+from commbench.results.reported import Reported
 from commbench.results.steps import SimulatedStep
 from commbench.results.strict import built, decoded, finite_figures
 from commbench.results.tensor_parallel_records import (
@@ -20,10 +22,11 @@ __all__ = ["KINDS", "record_from_json"]
 KINDS: Mapping[str, type[Record]] = {
     cls.kind: cls
     for cls in (
-        *(Measured, Simulated, Compared, Summary, SimulatedStep),
+        *(Measured, Simulated, Reported, Compared, Summary, SimulatedStep),
         *(PipelineMeasured, PipelineSimulated, PipelineCompared),
         *(TensorParallelMeasured, TensorParallelSimulated, TensorParallelCompared),
         *(GemmMeasured, OverlapMeasured),
+        *(Judged, Health),
     )
 }
 

@@ -30,12 +30,12 @@ from commbench.results.values import (
 )
 from commbench.units import GB
 
-__all__ = ["SCHEMA", "Compared", "Measured", "Record", "Simulated", "Summary", "require_rows"]
+__all__ = ["SCHEMA", "Compared", "Measured", "Record", "Simulated", "Summary", "bandwidth_GBps", "require_rows"]
 
 SCHEMA = 1
 
 
-def _bandwidth_GBps(size_bytes: int, time_s: float) -> float | None:  # noqa: N802  the unit is spelled as in the output
+def bandwidth_GBps(size_bytes: int, time_s: float) -> float | None:  # noqa: N802  the unit is spelled as in the output
     """Algorithm bandwidth in GB/s, or None where it has no meaning (no bytes, no time)."""
     return size_bytes / time_s / GB if size_bytes and time_s > 0 else None
 
@@ -137,7 +137,7 @@ class Measured(Record):
     @property
     def algbw_GBps(self) -> float | None:  # noqa: N802
         """size / time in GB/s."""
-        return _bandwidth_GBps(self.size_bytes, self.time_s)
+        return bandwidth_GBps(self.size_bytes, self.time_s)
 
     @property
     def busbw_GBps(self) -> float | None:  # noqa: N802
@@ -211,7 +211,7 @@ class Simulated(Record):
     @property
     def algbw_GBps(self) -> float | None:  # noqa: N802
         """size / time in GB/s."""
-        return _bandwidth_GBps(self.size_bytes, self.time_s)
+        return bandwidth_GBps(self.size_bytes, self.time_s)
 
     @property
     def busbw_GBps(self) -> float | None:  # noqa: N802

@@ -48,6 +48,8 @@ def build_fabric(document: TopologyFile, origin: str) -> Fabric:
         numbers=dict(quantities(document)),
         origin=origin,
         device=getattr(document.host, "device", None) or "",  # hosts of several kinds name none for all
+        cpu=getattr(document.host, "cpu", None) or "",
+        network=document.network or "",
     )
     if not stages:
         require_connected(fabric)

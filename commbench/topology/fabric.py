@@ -242,6 +242,7 @@ class Fabric(Graph):
         numbers: every number that went in, by its key path, with origin; shown by ``topology show`` and the report.
         origin: file or builder call that made it.
         device: what computes in its hosts, as its file names it; "" where nobody says.
+        cpu: their maker, network: what their NICs speak, in the words of ``schema``; "" likewise.
         stages: the links above the NICs, where they form a tree; routes then need no search.
 
     Raises:
@@ -255,6 +256,8 @@ class Fabric(Graph):
     numbers: Mapping[str, Quantity] = field(default_factory=dict)
     origin: str = ""
     device: str = ""
+    cpu: str = ""
+    network: str = ""
     stages: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:

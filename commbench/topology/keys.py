@@ -25,6 +25,8 @@ KEYS = {
     "wiring": Key("wiring: plain", "which make of host"),
     "kind": Key("kind: leaf-spine", "which make of fabric"),
     "device": Key("device: h100-sxm5-80gb", "what computes, of `commbench device list`; may be left out"),
+    "cpu": Key("cpu: intel", "maker of the CPUs: intel, amd, arm or power; may be left out"),
+    "network": Key("network: roce", "ib, roce, efa, efa2, tcpx, tcpxo, slingshot or socket; may be left out"),
     "gpus": Key("gpus: 8", "GPUs of a host, each a rank"),
     "ranks": Key("ranks: 4", "CPU ranks of the host"),
     "cores": Key("cores: 8", "host: processors that its ranks share; fabric: core switches in all"),

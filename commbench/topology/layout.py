@@ -23,6 +23,7 @@ T = TypeVar("T")
 Place = Mapping[str, "Box"]
 
 MOST_SHOWN = 8
+_MOST_INSIDE = 12  # of a kind in the opened host
 MOST_HOSTS = 4096  # a picture shows a few of them; the graph that it is read off would take long to make
 _WIDTH, _LEFT, _RIGHT = 1000.0, 200.0, 980.0
 _TOP, _TIER_STEP, _ROW_STEP, _FOOT = 84.0, 112.0, 62.0, 62.0
@@ -221,15 +222,20 @@ def _host_boxes(topology: Fabric, leaves: list[Box], y: float) -> list[Box]:
 
 
 def _open_host(topology: Fabric, y: float) -> list[Box]:
-    """Every node of host 0 (rows from the NICs down), each under what it hangs on."""
+    """The nodes of host 0 (rows from the NICs down), each under what it hangs on; of long rows the ends."""
     nodes = [node for node in topology.nodes if node.host == 0]
     place: dict[str, Box] = {}
     rows = [row for kinds in _ROWS if (row := [node for node in nodes if node.kind in kinds])]
     for level, row in enumerate(rows):
-        for node, x in zip(row, _spread(len(row)), strict=True):
+        shown, here = _shown(row, _MOST_INSIDE), y + level * _ROW_STEP
+        for node, x in zip(shown, _spread(len(shown)), strict=True):
+            if node is None:
+                missing = f"\N{HORIZONTAL ELLIPSIS} {len(row) - len(shown) + 1} more"
+                place[f"gap {here:.0f}"] = Box(f"gap {here:.0f}", missing, None, x, here, 62.0, gap=True)
+                continue
             wide = node.kind is NodeKind.NVSWITCH
             width = _RIGHT - _LEFT - 24 if wide else 110.0 if node.kind is NodeKind.MEMORY else 62.0
-            place[node.name] = Box(node.name, node.name.split("/")[1], node.kind, x, y + level * _ROW_STEP, width)
+            place[node.name] = Box(node.name, node.name.split("/")[1], node.kind, x, here, width)
     return list(place.values())
 
 

@@ -60,6 +60,11 @@ DeviceName = Annotated[Text, AfterValidator(_known_device)]
 """A device, or how the names of those begin that such hosts are sold with."""
 
 
+Network = Literal["ib", "roce", "efa", "efa2", "tcpx", "tcpxo", "slingshot", "socket"]
+"""What NICs speak, as communication libraries tell them apart: efa2 from p5 on, tcpx and tcpxo of Google's A3."""
+Cpu = Literal["intel", "amd", "arm", "power"]
+
+
 class PlainHost(Section):
     """``wiring: plain``: one CPU rank and its NICs."""
 
@@ -91,6 +96,7 @@ class GpuHost(Section):
     pcie: LinkSection
     socket: LinkSection
     device: DeviceName | None = None
+    cpu: Cpu | None = None
 
     @property
     def tree(self) -> hosts.PcieTree:
@@ -195,6 +201,7 @@ class TopologyFile(Section):
     host: Annotated[HostSection, Field(discriminator="wiring")]
     fabric: FabricKind
     costs: Costs
+    network: Network | None = None
 
     def check(self) -> None:
         """What host and fabric together must obey."""

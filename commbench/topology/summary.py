@@ -94,6 +94,8 @@ def details(topology: Fabric) -> dict[str, object]:
     costs = topology.costs
     return headline(topology) | {
         "device": topology.device,
+        "cpu": topology.cpu,
+        "network": topology.network,
         "nodes": {kind.value: count for kind, count in node_counts(topology).items()},
         "links": [
             {

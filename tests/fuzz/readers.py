@@ -4,6 +4,7 @@
 A reader takes the path of a file, raises a CommbenchError or returns "", or what is nonsense in what it accepted.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -150,6 +151,17 @@ def quantity(path: Path) -> str:
     return ""
 
 
+def log(path: Path) -> str:
+    """Logs of nccl-tests: what is accepted can be kept and read again."""
+    from commbench.results.kinds import record_from_json
+    from commbench.results.logs import read_log
+
+    found = read_log(path, None, None)
+    same = all(record_from_json(one.to_json(), "x") == one for one in found.records)
+    rates = [one.algbw_GBps or 0.0 for one in found.records]
+    return ("" if same else "a record that is not read back") or _wrong("algbw", rates, 0, 1e18)
+
+
 class _Enough(Exception):  # noqa: N818
     """The first piece of work was allowed and done; what follows is more of the same."""
 
@@ -273,6 +285,13 @@ def _schedules() -> dict[str, list[bytes]]:
     return {"text": [to_text(one).encode() for one in made], "xml": [to_msccl(one).encode() for one in made]}
 
 
+def _logs() -> list[bytes]:
+    from tests.results.test_logs import LAYOUTS, POINTS, nccl_json
+    from tests.results.test_logs import log as made
+
+    return [made(one, POINTS).encode() for one in LAYOUTS.values()] + [json.dumps(nccl_json()).encode()]
+
+
 def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
     """(name, name of the file, reader, whole inputs); a topology file is also what ``calibrate`` writes."""
     from commbench.workload.pipeline.registry import build_pipeline
@@ -299,5 +318,6 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
         ("gemm", "input.jsonl", gemm, [_GEMM.encode(), b"device,dtype,m,n,k,seconds\nh100-sxm5-80gb,bf16,64,64,64,1e-3\n"]),  # noqa: E501
         ("lab-state", "cb12.json", lab_state, [_STATE]),
         ("options", "input.txt", options, [command.replace(" ", "\n").encode() for command in _COMMANDS]),
+        ("log", "input.log", log, _logs()),
         ("quantity", "input.txt", quantity, [b"100 Gbit/s", b"20 us", b"64K", b"1.5 GB/s"]),
     ]

@@ -4,6 +4,7 @@
 import dataclasses
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +15,12 @@ from commbench.report.gantt import MOST_BARS, MOST_RANKS, gantt, pack
 from commbench.report.page import ReportInput, render
 from commbench.report.series import curve_panels
 from commbench.report.style import embed
-from commbench.report.tables import job_table, link_table, measured_table
+from commbench.report.tables import job_table, link_table, measured_table, reported_table
 from commbench.report.text import decimals_for, percent, signed_percent, size_range, time_parts
+from commbench.results.logs import read_log
 from tests.report import samples
+from tests.results.log_text import Layout, log
+from tests.results.test_logs import POINTS
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -247,3 +251,17 @@ def test_more_names_than_the_picture_is_high_have_places_of_their_own() -> None:
         assert 0 <= top < bottom <= 300
         for i, (x, y) in enumerate(places):
             assert all(abs(x - u) >= 17 or abs(y - v) >= 11 for u, v in places[i + 1 :])
+
+
+def test_rows_of_a_log_are_lines_named_by_library_and_place(tmp_path: Path) -> None:
+    source = tmp_path / "a.log"
+    source.write_text(log(Layout(), POINTS), encoding="utf-8")
+    records = read_log(source).records
+    (panel,) = curve_panels(records)
+    assert [(line.name, line.measured, len(line.points)) for line in panel.series] == [
+        ("NCCL, out of place", True, 3), ("NCCL, in place", True, 3)
+    ]  # fmt: skip
+    table = reported_table(records)
+    assert table is not None
+    assert dict(table.common)["device"] == "NVIDIA X1"
+    assert "None" not in dict(table.common).values()

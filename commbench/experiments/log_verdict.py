@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A log held against a machine: the ranks of the log on a topology, and what a library would do there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commbench.cluster import Cluster, make_cluster
+from commbench.collectives.registry import DEFAULTS
+from commbench.errors import InputError, unknown
+from commbench.results.reported import Reported
+from commbench.topology import LinkKind, NodeKind, load_fabric
+from commbench.topology.fabric import LINK_KINDS, NODE_KINDS, Fabric
+from commbench.validate.verdict import Answer, Line, Predictor, judge_log
+
+if TYPE_CHECKING:
+    from commbench.results.judged import Health, Judged
+
+__all__ = ["LIBRARIES", "judged_runs"]
+
+LIBRARIES = ("ideal",)
+_NVLS = ("h100", "h200", "h20", "h800", "gh200", "b200", "b300", "gb200", "gb300")  # whose NVSwitches add
+
+
+def judged_runs(
+    records: Sequence[Reported], topology: str, library: str, ranks_per_host: int | None = None
+) -> "tuple[list[Judged], list[Health]]":
+    """Every run of the records, each with its verdicts.
+
+    Args:
+        records: rows of logs. topology: a name or a path. library: one of :data:`LIBRARIES`.
+        ranks_per_host: None takes it from the hosts that the log names, else fills hosts.
+
+    Raises:
+        InputError: an unknown library, or ranks that the topology does not hold.
+    """
+    if library not in LIBRARIES:
+        raise InputError(f"--library {library!r} {unknown(library, LIBRARIES)}")
+    fabric = load_fabric(topology)
+    judged, health = list["Judged"](), list["Health"]()
+    for run in dict.fromkeys(map(_run, records)):
+        rows = [record for record in records if _run(record) == run]
+        cluster = _cluster(fabric, rows[0], ranks_per_host)
+        predict = _ideal(cluster, rows[0])
+        found, verdict = judge_log(rows, predict, _line(cluster), topology=fabric.name, library=library)
+        judged += found
+        health.append(verdict)
+    return judged, health
+
+
+def _run(record: Reported) -> tuple[object, ...]:
+    """What the rows of one curve have in common."""
+    return record.run, record.collective, record.dtype, record.op, record.root
+
+
+def _cluster(fabric: Fabric, row: Reported, ranks_per_host: int | None) -> Cluster:
+    """The ranks of a log, on as many hosts as it names."""
+    hosts = min(row.hosts or fabric.num_hosts, fabric.num_hosts)
+    if ranks_per_host is None and row.hosts and row.ranks % hosts == 0:
+        ranks_per_host = row.ranks // hosts
+    if row.ranks > fabric.num_ranks:
+        raise InputError(
+            f"{Path(row.source).name}: {row.ranks} ranks, but topology {fabric.name} has {fabric.num_ranks}; give one "
+            "that is as large"
+        )
+    return make_cluster(fabric, num_ranks=row.ranks, ranks_per_host=ranks_per_host)
+
+
+def _ideal(cluster: Cluster, row: Reported) -> Predictor:
+    """What rings at wire speed would take: no library's overheads, so small sizes look slow."""
+    from commbench.sim.collective import simulate_collective
+
+    element = max(1, row.size_bytes // row.num_elements) if row.num_elements else 4
+    several = len(set(cluster.hosts.tolist())) > 1
+    channels = cluster.ranks_per_host if several and DEFAULTS[row.collective] == "ring" else 1
+
+    def one(size_bytes: int) -> Answer:
+        try:
+            done = simulate_collective(
+                cluster.fabric,
+                row.collective,
+                DEFAULTS[row.collective],
+                size_bytes,
+                cluster=cluster,
+                element_bytes=element,
+                channels=channels,
+                root=row.root or 0,
+                detail="collective",
+                keep_trace=False,
+            )
+        except InputError as error:
+            return Answer(None, reason=str(error))
+        return Answer(done.record.time_s or None, done.record.algorithm)
+
+    return lambda sizes: [one(size) for size in sizes]
+
+
+def _line(cluster: Cluster) -> Line:
+    """The rate that bounds a ring: out of a GPU, and out of a host if there are several."""
+    fabric, first = cluster.fabric, int(cluster.placed[0])
+    rank = fabric.endpoints[first]
+    kinds = [LINK_KINDS[kind] for kind in fabric.link_kinds[fabric.src == rank].tolist()]
+    rates = fabric.bandwidths[fabric.src == rank].tolist()
+    direct = sum(rate for rate, kind in zip(rates, kinds, strict=True) if kind is LinkKind.NVLINK) or max(rates)
+    hosts = len(set(cluster.hosts.tolist()))
+    ends = {NODE_KINDS[fabric.node_kinds[node]] for node in fabric.dst[fabric.src == rank].tolist()}
+    nvls = NodeKind.NVSWITCH in ends and fabric.device.split("-")[0] in _NVLS
+    if hosts > 1:
+        host = fabric.node_hosts[rank]
+        nics = sum(fabric.bandwidths[link] for link in fabric.to_network.tolist()
+                   if fabric.node_hosts[fabric.src[link]] == host)  # fmt: skip
+        share = min(1.0, cluster.ranks_per_host / max(1, int((fabric.host_of == host).sum())))
+        direct = min(direct, float(nics) * share) if nics else direct
+    return Line(direct / 1e9, hosts, nvls)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verdicts on logs: the rule, what is corrupt, what explains a bandwidth above the line rate, exit codes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from commbench.cli.main import outcome
+from commbench.results.journal import read_records
+from commbench.results.judged import Health, Judged
+from commbench.results.logs import read_log
+from commbench.validate.verdict import Answer, Line, judge_log
+from tests.results.log_text import Layout, log
+
+SIZES = tuple(2**k for k in range(10, 32))
+NO_LINE = Line(None, 1, False)
+
+
+def machine(sizes: Sequence[int]) -> list[Answer]:
+    """30 us and 100 GB/s."""
+    return [Answer(30e-6 + size / 1e11, "Ring", "Simple") for size in sizes]
+
+
+def judged(tmp_path: Path, slower: dict[int, float], text: str = "") -> tuple[list[Judged], Health]:
+    """The verdicts on that machine where sizes are slower by these factors."""
+    points = [
+        (size, 1e6 * one.time_s * slower.get(size, 1.0), 1e6 * one.time_s * slower.get(size, 1.0))
+        for size, one in zip(SIZES, machine(SIZES), strict=True)
+        if one.time_s
+    ]
+    file = tmp_path / "a.log"
+    file.write_text(text or log(Layout(), points), encoding="utf-8")
+    return judge_log(read_log(file).records, machine, NO_LINE, topology="t", library="l")
+
+
+def test_a_machine_that_does_as_predicted_is_ok(tmp_path: Path) -> None:
+    found, health = judged(tmp_path, {})
+    assert {one.verdict for one in found} == {"ok"}
+    assert [one.size_bytes for one in found] == list(SIZES)
+    assert (health.verdict, health.points) == ("ok", len(SIZES))
+    assert health.plateau_ratio == pytest.approx(1.0, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("slower", "verdict"),
+    [
+        ({2**k: 1.3 for k in range(28, 32)}, "ok"),  # the plateau, below its threshold
+        ({2**k: 1.4 for k in range(28, 32)}, "slow"),
+        ({2**k: 1.4 for k in range(30, 32)}, "ok"),  # half of the plateau
+        ({2**k: 1.9 for k in range(20, 24)}, "ok"),
+        ({2**k: 2.1 for k in range(20, 23)}, "slow"),
+        ({2**k: 2.1 for k in (20, 22)}, "slow"),  # the median of three neighbours
+        ({2**22: 9.0}, "ok"),  # one size alone
+        ({2**k: 9.0 for k in range(10, 20)}, "ok"),  # below 1 MiB nothing tells health
+    ],
+)
+def test_the_rule_of_three_neighbours_and_the_plateau(tmp_path: Path, slower: dict[int, float], verdict: str) -> None:
+    assert judged(tmp_path, slower)[1].verdict == verdict
+
+
+def test_sizes_have_verdicts_of_their_own(tmp_path: Path) -> None:
+    words = {one.size_bytes: one.verdict for one in judged(tmp_path, {2**12: 3, 2**24: 0.4, 2**30: 1.4, 2**31: 0.7})[0]}
+    assert [words[2**k] for k in (12, 24, 30, 31, 20)] == ["slow", "fast", "slow", "fast", "ok"]
+
+
+def test_out_of_place_that_copies_is_not_held_against_a_machine(tmp_path: Path) -> None:
+    points = [(2**k, 2e-5 * 2**k + 60, 1e-5 * 2**k + 30) for k in range(20, 32)]
+    found, health = judged(tmp_path, {}, log(Layout(), points))
+    assert health.verdict == "ok"
+    assert all(one.in_place for one in found)
+
+
+def test_wrong_values_and_rows_that_contradict_themselves_are_corrupt(tmp_path: Path) -> None:
+    points = [(size, 30 + size / 1e5, 30 + size / 1e5) for size in SIZES]
+    found, health = judged(tmp_path, {}, log(Layout(), points).replace("58.30", "21.43", 1))
+    (bad,) = [one for one in found if one.verdict == "corrupt"]
+    assert bad.note.startswith("algbw 21.43 GB/s does not follow from its time")
+    assert (health.verdict, health.reason) == (
+        "corrupt", f"1 of {len(SIZES)} sizes have wrong values or contradict themselves"
+    )  # fmt: skip
+    found, health = judged(tmp_path, {}, log(Layout(wrong="7"), points))
+    assert {one.note for one in found} == {"7 wrong values"}
+
+
+def test_a_class_without_constants_is_unknown_with_what_to_measure(tmp_path: Path) -> None:
+    file = tmp_path / "a.log"
+    file.write_text(log(Layout(), [(2**20, 40.0, 40.0)]), encoding="utf-8")
+
+    def dark(sizes: Sequence[int]) -> list[Answer]:
+        return [Answer(None, reason="no constants for X: measure three points") for _ in sizes]
+
+    found, health = judge_log(read_log(file).records, dark, NO_LINE, topology="t", library="l")
+    assert [(one.verdict, one.ratio, one.predicted_s) for one in found] == [("unknown", None, None)]
+    assert (health.verdict, health.reason) == ("unknown", "no constants for X: measure three points")
+
+
+@pytest.mark.parametrize(
+    ("line", "collective", "algorithm", "words"),
+    [
+        (Line(400, 1, True), "all-reduce", "NVLS", "NVLS adds inside the switch"),
+        (Line(400, 1, True), "all-reduce", "", "NVLS adds inside the switch"),
+        (Line(400, 4, True), "all-reduce", "CollNetDirect", "SHARP adds inside the network"),
+        (Line(400, 2, True), "all-reduce", "Tree", "a tree on two hosts moves S"),
+        (Line(400, 2, False), "all-to-all", "SendRecv", "what stays inside a host does not cross its NICs"),
+        (Line(400, 4, False), "all-gather", "Ring", "no link carries so much"),
+    ],
+)
+def test_a_bandwidth_above_the_line_rate_is_explained(line: Line, collective: str, algorithm: str, words: str) -> None:
+    assert words in line.explained(480.0, collective, algorithm)
+    assert not line.explained(390.0, collective, algorithm)
+
+
+def test_the_command_judges_a_log_and_its_exit_code_says_how(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.log"
+    points = [(2**k, 2**k / 2.6e5 + 9, 2**k / 2.6e5 + 9) for k in range(20, 33)]
+    file.write_text(log(Layout(), points), encoding="utf-8")
+    command = ["validate", str(file), "--topology", "dgx-h100", "--out", str(tmp_path / "out"), "--library", "ideal"]
+    assert outcome([*command, "--json"]) in (0, None)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["kind"] for row in rows] == ["judged"] * 13 + ["health"]
+    assert rows[-1]["verdict"] == "ok"
+    assert "above the line rate of 450 GB/s: NVLS" in rows[-2]["note"]
+    assert outcome(command) in (0, None)
+    assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines())
+    file.write_text(log(Layout(), [(size, 2 * out, 2 * into) for size, out, into in points]), encoding="utf-8")
+    assert outcome(command) == 1
+    captured = capsys.readouterr()
+    assert "# SLOW: from 256 MiB on it takes" in captured.out
+    assert "slow, from 256 MiB on it takes" in captured.err
+    assert outcome([*command[:3], "star-8", *command[4:]]) in (1, 2)
+    (page, *_) = sorted((tmp_path / "out").glob("*-report.html"))
+    assert "predicted by ideal" in page.read_text(encoding="utf-8")
+    (kept, *_) = sorted((tmp_path / "out").glob("*-verdict.jsonl"))
+    assert {record.kind for record in read_records(kept)} == {"reported", "judged", "health"}
+
+
+def test_a_topology_without_a_log_or_a_smaller_one_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert outcome(["validate", "--topology", "dgx-h100"]) == 2
+    assert "give the log of nccl-tests" in capsys.readouterr().err
+    assert outcome(["validate", "x.jsonl", "--library", "ideal"]) == 2
+    assert "--library ideal has no meaning without --topology" in capsys.readouterr().err
+    file = tmp_path / "a.log"
+    file.write_text(log(Layout(), [(2**20, 40.0, 40.0)], ranks=16), encoding="utf-8")
+    assert outcome(["validate", str(file), "--topology", "dgx-h100"]) == 2
+    assert "16 ranks, but topology dgx-h100 has 8" in capsys.readouterr().err

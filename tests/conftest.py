@@ -55,8 +55,8 @@ def why_no_browser() -> str:
 NEEDS: dict[str, Callable[[], str]] = {"root": why_no_root, "gpu": why_no_gpu, "browser": why_no_browser}
 
 
-_ALONE = {"live", "root"}  # markers, and folders below: what starts ranks or fabrics has the machine to itself
-_ALONE_FOLDERS = {"live", "emulate"}
+_ALONE = {"root", "measured"}  # markers, and folders below: fabrics, and what is timed, have the machine to themselves
+_ALONE_FOLDERS = {"emulate"}
 _ANEW = 2  # a machine that others disturb for a minute is no fault of the code; one of the code fails each time
 
 

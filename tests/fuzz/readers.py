@@ -153,6 +153,20 @@ def log(path: Path) -> str:
     return ("" if same else "a record that is not read back") or _wrong("algbw", rates, 0, 1e18)
 
 
+def imported(path: Path) -> str:
+    """Files of NCCL, ibnetdiscover, Slurm and nvidia-smi: a topology that they give loads."""
+    from commbench.topology.imports import import_topology
+    from commbench.topology.load import load_fabric
+
+    found = import_topology(path, bandwidth="100 Gbit/s")
+    if not found.text:
+        return "" if found.why_none else "neither a topology nor why there is none"
+    made = path.with_suffix(".yaml")
+    made.write_text(found.text, encoding="utf-8")
+    fabric = load_fabric(made)
+    return _wrong("ranks", [fabric.num_ranks], 1, _MOST) or _wrong("bandwidth", fabric.bandwidths.tolist(), 1e-3, 1e18)
+
+
 class _Enough(Exception):  # noqa: N818
     """The first piece of work was allowed and done; what follows is more of the same."""
 
@@ -283,6 +297,12 @@ def _logs() -> list[bytes]:
     return [made(one, POINTS).encode() for one in LAYOUTS.values()] + [json.dumps(nccl_json()).encode()]
 
 
+def _imports() -> list[bytes]:
+    from tests.topology.test_imports import WHOLE
+
+    return [text.encode() for text in WHOLE]
+
+
 def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
     """(name, name of the file, reader, whole inputs); a topology file is also what ``calibrate`` writes."""
     from commbench.workload.pipeline.registry import build_pipeline
@@ -308,5 +328,6 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
         ("lab-state", "cb12.json", lab_state, [_STATE]),
         ("options", "input.txt", options, [command.replace(" ", "\n").encode() for command in _COMMANDS]),
         ("log", "input.log", log, _logs()),
+        ("imported", "input.txt", imported, _imports()),
         ("quantity", "input.txt", quantity, [b"100 Gbit/s", b"20 us", b"64K", b"1.5 GB/s"]),
     ]

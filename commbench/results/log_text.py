@@ -67,6 +67,8 @@ class _Reader:
             self._row(number, line)
         elif line.lstrip().startswith("#"):
             self._comment(number, line.strip())
+        elif line.startswith("rccl-tests:"):
+            self._known(number).library = "RCCL"
         elif match := _VERSION.search(line):
             self._known(number).library, self._known(number).version = match[1], match[2]
         elif not table.program and (match := _PROGRAM.search(line)) and match[1] != "perf":

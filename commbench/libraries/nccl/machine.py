@@ -50,7 +50,7 @@ GPUS = {
     "gb300": Gpu("blackwell", 103, 50, 18),
     "rtx-3090": Gpu("ampere-pcie", 86),
     "rtx-4090": Gpu("ada", 89),
-    "l40s": Gpu("ada", 89),
+    "l40s": Gpu("ada-server", 89),
     "rtx-pro": Gpu("blackwell-pcie", 120),
     "rtx-5090": Gpu("blackwell-pcie", 120),
     "rtx-6000d": Gpu("blackwell-pcie", 120),

@@ -104,6 +104,8 @@ def _bandwidth(algorithm: str, protocol: int, machine: Machine, graphs: Graphs, 
     many = min(machine.nodes, 3) - 1
     if algorithm in ("NVLS", "NVLSTree"):
         bus = _nvls_bus(algorithm, machine, graphs, tables, kind)
+        if tables.nvls["rule"] != "efficiency":  # of the size already
+            return bus
     else:
         graph = graphs.tree if algorithm == "Tree" else graphs.ring
         count = graph.channels
@@ -120,8 +122,8 @@ def _bandwidth(algorithm: str, protocol: int, machine: Machine, graphs: Graphs, 
             bus *= tables.ratios["tree-pattern"] if graph.pattern == 3 else 1.0
         if algorithm == "PAT":
             bus *= tables.ratios["pat"]
-    if kind in _GATHERS and algorithm not in ("Ring",):
-        return bus if algorithm in ("NVLS", "NVLSTree") or algorithm != "PAT" else bus
+    if kind in _GATHERS and algorithm != "Ring":
+        return bus
     if algorithm in ("Ring", "NVLS", "NVLSTree"):
         steps = _steps(machine, kind)
         return bus * machine.ranks / steps if steps else 0.0
@@ -151,7 +153,7 @@ def _ring_low(protocol: int, bus: float, count: int, machine: Machine, tables: T
 
 
 def _nvls_bus(algorithm: str, machine: Machine, graphs: Graphs, tables: Tables, kind: str) -> float:
-    """GB/s of the bus of NVLS, by the rule of the version; 0 where it is off."""
+    """GB/s of the bus of NVLS, or by the rules of older versions of the size; 0 where it is off."""
     graph, rule = graphs.nvls, tables.nvls["rule"]
     assert graph is not None
     count, many = graph.channels, min(machine.nodes, 3) - 1
@@ -169,8 +171,7 @@ def _nvls_bus(algorithm: str, machine: Machine, graphs: Graphs, tables: Tables, 
     if algorithm == "NVLS" or rule == "ratio":
         inter = graph.inter if machine.nodes <= 2 else graph.inter / 2
         return count * min(graph.intra, inter if algorithm == "NVLSTree" else graph.inter) * 5 / 6
-    ranks = machine.ranks
-    return count * min(graph.intra, graph.inter) * 0.70 * machine.nodes / (2 * (machine.nodes - 1)) * 2 * (ranks - 1) / ranks
+    return count * min(graph.intra, graph.inter) * 0.70 * machine.nodes / (2 * (machine.nodes - 1))
 
 
 def _hops(

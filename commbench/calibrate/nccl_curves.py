@@ -106,7 +106,7 @@ def _machine(row: dict[str, str], library: str) -> Machine:
     nics = int(float(row["nics_per_node"] or 0))
     rate = float(row["nic_Gbps"] or 0)
     if gpu.lower().startswith(_NVL72) and "nvl72" in row["intra_link"].lower():
-        racks = 2 if "2 " in row["fabric"] else 1
+        racks = 2 if re.search(r"\b2 (NVL72 )?racks|\b2 NVL72", row["fabric"]) else 1
         local, nodes, nics = local * nodes // racks, racks, (nics or 4) * nodes // racks
         rate = rate or 800.0  # ConnectX-8
     text = row["intra_link"].lower()

@@ -6,6 +6,7 @@ constants of the timing belong to a GPU generation, a kind of link or a kind of 
 """
 
 from commbench.libraries.nccl.machine import Machine
+from commbench.libraries.nccl.predict import Adapted, Point, adapt, predict, predict_sizes
 from commbench.libraries.nccl.prediction import Candidate, Prediction
 
-__all__ = ["Candidate", "Machine", "Prediction"]
+__all__ = ["Adapted", "Candidate", "Machine", "Point", "Prediction", "adapt", "predict", "predict_sizes"]

@@ -164,7 +164,8 @@ def _nvls(machine: Machine, tables: Tables, total: float) -> Graph | None:
     kind = "intra" if machine.nodes == 1 else "inter"
     speeds = tables.speeds[kind][row]
     if machine.nodes > 1:  # the rate of the NICs, and inside what is left
-        inter = max((s for s in speeds if s <= min(_nic(machine), 96.0)), default=speeds[-1])
+        each = min(_nic(machine) * max(1, machine.nics // heads), 48.0 if row == "hopper" else 96.0)
+        inter = max((s for s in speeds if s <= each), default=speeds[-1])
         fits = max((s for s in speeds if s * (heads + 1) <= total and s <= inter), default=speeds[-1])
         return Graph(channels=heads, intra=fits, inter=inter, pattern=5)
     fits = max((s for s in speeds if s * (heads + 1) <= total), default=speeds[-1])

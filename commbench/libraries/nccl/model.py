@@ -67,11 +67,8 @@ def call_of(machine: Machine, kind: str, sizes: Sequence[float], dtype: str = "f
 def chosen(call: Call, constants: Mapping[str, float]) -> npt.NDArray[np.int64]:
     """Number of the option that is taken at each size: NCCL's formula decides, with a plugin the time itself."""
     if call.machine.nodes > 1 and call.machine.network in PLUGINS:
-        return np.argmin([sum(terms_of(option.shape, constants).values()) for option in call.options], axis=0)
+        known = [o for o in call.options if all(name in constants for name in names_of(o.shape))]
+        if len(known) == len(call.options):
+            return np.argmin([sum(terms_of(option.shape, constants).values()) for option in known], axis=0)
     return np.argmin([option.formula_us for option in call.options], axis=0)
 
-
-def missing(call: Call, constants: Mapping[str, float]) -> tuple[str, ...]:
-    """Constants that would be needed and are not known."""
-    needed = (name for option in call.options for name in names_of(option.shape))
-    return tuple(dict.fromkeys(name for name in needed if name not in constants))

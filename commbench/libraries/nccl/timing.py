@@ -16,6 +16,7 @@ are in us, sizes in bytes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log2
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ PLUGINS = ("efa", "efa2", "tcpx", "tcpxo")
 _BASES = {"LL": 0.0, "LL128": 7.4, "Simple": 1.8}
 """us that a kernel takes longer to begin than in LL (NCCL 2.30.7, baseLat); what LL takes is in the floor."""
 _CHUNK = 128 * 1024
-_HEADS = 8  # of a box; NCCL lays NVLS over all GPUs of an NVLink domain
+_TREE_CHUNK = 512 * 1024  # bytes of a channel's step in Simple; with NCCL_BUFFSIZE=8M, as TCPX wants it, twice as many
 P2P_LOW = 16 * 1024
 """Bytes to each peer up to which sends go in LL."""
 
@@ -85,7 +86,7 @@ def terms_of(shape: Shape, constants: Mapping[str, float]) -> dict[str, FloatArr
     fill = np.zeros_like(wire)
     if shape.small is not None:
         share, scale = (constants[f"small.{what}.{shape.spread}"] for what in ("share", "scale"))
-        fill = wire * share / (1 + (shape.small / scale) ** 2)
+        fill = wire * share / (1 + (shape.small / scale) ** 1.4)
     moved = wire + copy + fill
     power = constants[shape.power] if shape.power else 1.0
     whole = (latency**power + moved**power) ** (1 / power)
@@ -127,16 +128,18 @@ def shape_of(cost: Cost | None, machine: Machine, graphs: Graphs, kind: str, siz
         latency.append((each * cost.inter_hops * cost.inter_us, f"net.{protocol}.{network}"))
     if cost.algorithm == "PAT":
         latency.append((each * (cost.base_us - 8), f"hop.{protocol}.{generation}"))
-    wire = _wire(cost, machine, graphs, sizes)
+    wire = _wire(cost, machine, graphs, sizes, kind)
     name = f"wire.{protocol}.{_inside(machine)}" if machine.nodes == 1 else f"netwire.{protocol}.{network}"
     parts: list[tuple[FloatArray, str]] = [(wire, name)]
+    if cost.algorithm == "Tree" and protocol == "Simple" and machine.nodes > 1:
+        parts.append((_tree_fill(cost, machine, graphs, sizes), f"treefill.{network}"))
     if protocol == "LL":
         alone = np.minimum(sizes, 4096.0 * (machine.ranks if cost.algorithm == "Ring" else 1))
         parts.append((alone * graphs.channels / (1000 * cost.bandwidth), f"join.{generation}" if machine.nodes == 1 else "join.net"))
     copy: Parts = ()
     if cost.algorithm in ("Ring", "PAT") and protocol == "Simple" and kind in ("all-gather", "reduce-scatter", "all-reduce"):
         bare = sizes / machine.ranks / (1000 * graphs.channels * 40)
-        copy = ((bare, f"copy.{'adds' if kind == 'all-reduce' else 'own'}.{generation}"),)
+        copy = ((bare, f"copy.{kind}.{generation}"),)
         if element == 1 and kind != "all-gather":
             copy = (*copy, (bare, f"bytes.{generation}"))
     power = "" if protocol != "Simple" else f"overlap.{generation}" if machine.nodes == 1 else f"overlap.net.{network}"
@@ -153,21 +156,33 @@ def _inside(machine: Machine) -> str:
 
 
 def _network(machine: Machine) -> str:
-    return machine.network if machine.library == "nccl" else f"{machine.network}-{machine.library}"
+    """The network, apart for RCCL and for a single GPU a node, which one NIC's proxy serves."""
+    name = machine.network if machine.library == "nccl" else f"{machine.network}-{machine.library}"
+    return name if machine.gpus_per_node > 1 else f"{name}-alone"
 
 
-def _wire(cost: Cost, machine: Machine, graphs: Graphs, sizes: FloatArray) -> FloatArray:
-    """us of bytes over NCCL's bandwidth; on two nodes a tree's rate is that of the NICs (each sends the size once)."""
+def _wire(cost: Cost, machine: Machine, graphs: Graphs, sizes: FloatArray, kind: str) -> FloatArray:
+    """us of bytes over NCCL's bandwidth. On two nodes a tree's rate is that of the NICs (each sends the size once); in LL
+    a rank of one node handles each byte as often whatever the number of ranks."""
     bandwidth = cost.bandwidth
     if cost.algorithm == "Tree" and machine.nodes == 2 and cost.protocol == "Simple":
         bandwidth = max(bandwidth, 0.92 * graphs.tree.channels * graphs.tree.inter)
+    if cost.algorithm == "Ring" and cost.protocol == "LL" and machine.nodes == 1 and machine.link != "pcie":
+        bandwidth *= 2 * (machine.ranks - 1) / machine.ranks
     return sizes / (1000 * bandwidth)
+
+
+def _tree_fill(cost: Cost, machine: Machine, graphs: Graphs, sizes: FloatArray) -> FloatArray:
+    """us until the first chunks have gone down a tree: depth times a chunk of every channel."""
+    depth = machine.gpus_per_node - 1 + log2(machine.nodes)
+    most = graphs.channels * _TREE_CHUNK * (2 if machine.network in ("tcpx", "tcpxo") else 1)
+    return depth * _wire(cost, machine, graphs, np.minimum(sizes, most), "all-reduce")
 
 
 def _nvls(head: tuple[str, str, int], cost: Cost, machine: Machine, graphs: Graphs, sizes: FloatArray) -> Shape:
     generation, each = machine.kind.generation, np.ones_like(sizes)
     latency = [(each * cost.intra_us, f"nvls.{generation}")]
-    name = f"wire.NVLS.{generation}"
+    name = f"wire.NVLS.sm{machine.kind.compute_capability}"
     if machine.nodes > 1:
         latency.append((each * cost.inter_hops * cost.inter_us, f"net.Simple.{_network(machine)}"))
         name = f"netwire.NVLSTree.{_network(machine)}"
@@ -189,7 +204,7 @@ def _point_to_point(head: tuple[str, str, int], machine: Machine, graphs: Graphs
     ]
     per_gpu = graphs.ring.channels * graphs.ring.intra
     wire = [(block * (machine.gpus_per_node - 1) / (1000 * per_gpu), f"p2p.wire.{_inside(machine)}")]
-    copy = ((block / (1000 * graphs.channels * 40), f"copy.own.{generation}"),)
+    copy = ((block / (1000 * graphs.channels * 40), f"copy.all-gather.{generation}"),)
     if machine.nodes > 1:
         network = _network(machine)
         rate = machine.nics * min(machine.nic_Gbps / 8, graphs.ring.inter * graphs.ring.channels)

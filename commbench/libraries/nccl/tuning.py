@@ -24,6 +24,7 @@ ALGORITHMS = ("Tree", "Ring", "NVLS", "NVLSTree", "PAT")
 """In the order in which NCCL weighs them; of equal ones the earlier is taken."""
 _GATHERS = ("all-gather", "reduce-scatter")
 _KEYS = {"Tree": "tree", "Ring": "ring", "NVLS": "nvls", "NVLSTree": "nvls-tree", "PAT": "pat"}
+_NO_NVLS = ("tcpx", "tcpxo")  # whose guides set NCCL_NVLS_ENABLE=0 and NCCL_ALGO=Ring or Ring,Tree
 _REDUCES = {"int8": (), "uint8": (), "float8_e4m3fn": (), "float8_e5m2": (), "float32": ("sum",), "float64": ("sum",)}
 """Element types for which NVLS adds less than sums, minima and maxima."""
 
@@ -80,7 +81,9 @@ def _allowed(
     if algorithm == "PAT":
         alone = machine.gpus_per_node == 1 and machine.nodes > 1
         return bool(tables.rules["pat"]) and kind in _GATHERS and alone and redop != "avg"
-    if graphs.nvls is None or (algorithm == "NVLS") != (machine.nodes == 1) or kind not in (*_GATHERS, "all-reduce"):
+    if graphs.nvls is None or (machine.nodes > 1 and machine.network in _NO_NVLS):
+        return False
+    if (algorithm == "NVLS") != (machine.nodes == 1) or kind not in (*_GATHERS, "all-reduce"):
         return False
     adds = kind == "all-gather" or redop in _REDUCES.get(dtype, ("sum", "min", "max"))
     return adds and (algorithm == "NVLS" or kind == "all-reduce")

@@ -20,7 +20,12 @@ __all__ = ["Curve", "clusters_in", "nodes_in"]
 
 FloatArray = npt.NDArray[np.float64]
 
-_KINDS = {"allreduce": "all-reduce", "allgather": "all-gather", "reducescatter": "reduce-scatter", "alltoall": "all-to-all"}
+_KINDS = {
+    "allreduce": "all-reduce",
+    "allgather": "all-gather",
+    "reducescatter": "reduce-scatter",
+    "alltoall": "all-to-all",
+}
 _NETWORKS = (  # words of the columns nic and fabric, and the network that they mean
     ("tcpxo", "tcpxo"),
     ("a3 mega", "tcpxo"),
@@ -110,9 +115,14 @@ def _machine(row: dict[str, str], library: str) -> Machine:
         local, nodes, nics = local * nodes // racks, racks, (nics or 4) * nodes // racks
         rate = rate or 800.0  # ConnectX-8
     text = row["intra_link"].lower()
-    kinds = (("cube", "cube-mesh"), ("nvlink2", "cube-mesh"), ("nvswitch", "nvswitch"), ("nvl72", "nvswitch"))
-    kinds += (("xgmi", "xgmi"), ("nvlink", "nvlink"), ("pcie", "pcie"))
-    link = next((found for word, found in kinds if word in text), "nvlink" if float(row["intra_link_GBps_per_gpu"] or 0) > 100 else "pcie")
+    kinds = (
+        *(("cube", "cube-mesh"), ("nvlink2", "cube-mesh"), ("nvswitch", "nvswitch"), ("nvl72", "nvswitch")),
+        *(("xgmi", "xgmi"), ("nvlink", "nvlink"), ("pcie", "pcie")),
+    )
+    link = next(
+        (found for word, found in kinds if word in text),
+        "nvlink" if float(row["intra_link_GBps_per_gpu"] or 0) > 100 else "pcie",
+    )
     if nodes > 1 and not nics * rate:
         raise InputError("no rate of NICs")
     algorithm, protocol = re.search(r"NCCL_ALGO=(\w+)", env), re.search(r"NCCL_PROTO=(\w+)", env)
@@ -136,7 +146,13 @@ def _machine(row: dict[str, str], library: str) -> Machine:
 
 def _points(path: Path, kind: str, ranks: int) -> tuple[FloatArray, FloatArray]:
     """Out-of-place times in seconds; in-place where they exceed it by a quarter, or where there are no others."""
-    factor = 2 * (ranks - 1) / ranks if kind == "all-reduce" else (ranks - 1) / ranks if kind.startswith("all-to") or kind in ("all-gather", "reduce-scatter") else 1.0
+    factor = (
+        2 * (ranks - 1) / ranks
+        if kind == "all-reduce"
+        else (ranks - 1) / ranks
+        if kind.startswith("all-to") or kind in ("all-gather", "reduce-scatter")
+        else 1.0
+    )
     found = []
     with path.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):

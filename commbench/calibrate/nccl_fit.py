@@ -15,7 +15,7 @@ from commbench.calibrate.nccl_curves import Curve
 from commbench.libraries.nccl.model import Call, call_of, chosen
 from commbench.libraries.nccl.timing import Shape, names_of, terms_of
 
-__all__ = ["PRIORS", "Sample", "fit", "predicted", "samples_of"]
+__all__ = ["PRIORS", "Sample", "complete", "fit", "predicted", "samples_of"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -27,7 +27,7 @@ PRIORS = {  # by stem: the constant, and how far (in logarithms) a fit may go fo
     "base.LL": (1.0, 0.01, 0.01),
     "hop": (1.0, 0.5, 0.4),
     "nvls": (1.0, 0.3, 0.3),
-    "net": (1.0, 0.2, 0.5),
+    "net": (1.0, 0.1, 0.5),
     "treefill": (0.8, 0.3, 0.4),
     "wire": (1.0, 0.1, 0.2),
     "netwire": (1.0, 0.05, 0.2),
@@ -78,7 +78,11 @@ class Sample:
 def samples_of(curves: Sequence[Curve], most: float = 20.0) -> list[Sample]:
     """Curves made ready; long ones weigh no more than ``most`` points."""
     return [
-        Sample(curve, call_of(curve.machine, curve.kind, curve.sizes, curve.dtype), min(1.0, (most / len(curve.sizes)) ** 0.5))
+        Sample(
+            curve,
+            call_of(curve.machine, curve.kind, curve.sizes, curve.dtype),
+            min(1.0, (most / len(curve.sizes)) ** 0.5),
+        )
         for curve in curves
         if len(curve.sizes)
     ]
@@ -118,14 +122,17 @@ def _pieces(samples: Sequence[Sample], constants: Mapping[str, float]) -> list[_
     return found
 
 
-def _residuals(piece: _Piece, constants: Mapping[str, float]) -> FloatArray:
+def _residuals(piece: _Piece, constants: Mapping[str, float], soft: float) -> FloatArray:
     total = sum(terms_of(piece.shape, constants).values())
     error: FloatArray = np.log(np.broadcast_to(total, piece.at.shape)[piece.at]) - piece.logs
-    soft = np.sign(error) * _SOFT * np.sqrt(2 * (np.sqrt(1 + (error / _SOFT) ** 2) - 1))
-    return piece.weight * soft / _NOISE
+    less = np.sign(error) * soft * np.sqrt(2 * (np.sqrt(1 + (error / soft) ** 2) - 1))
+    found: FloatArray = piece.weight * less / _NOISE
+    return found
 
 
-def fit(samples: Sequence[Sample], rounds: int = 12, start: Mapping[str, float] | None = None) -> dict[str, float]:
+def fit(
+    samples: Sequence[Sample], rounds: int = 15, start: Mapping[str, float] | None = None, enough: float = 1e-4
+) -> dict[str, float]:
     """Constants that fit best, by Gauss-Newton steps with damping."""
     names = sorted({n for sample in samples for option in sample.call.options for n in names_of(option.shape)})
     constants = {name: prior_of(name)[0] for name in names} | {k: v for k, v in (start or {}).items() if k in names}
@@ -133,16 +140,19 @@ def fit(samples: Sequence[Sample], rounds: int = 12, start: Mapping[str, float] 
     columns = {name: number for number, name in enumerate(names)}
     common = {stem: len(names) + number for number, stem in enumerate(stems)}
     width = len(names) + len(stems)
-    scale = np.array([prior_of(name)[2] for name in names] + [prior_of(stem if stem in PRIORS else stem + ".x")[1] for stem in stems])
+    scale = np.array(
+        [prior_of(name)[2] for name in names] + [prior_of(stem if stem in PRIORS else stem + ".x")[1] for stem in stems]
+    )
     theta = np.zeros(width)
     for name in names:
         theta[columns[name]] = np.log(constants[name] / prior_of(name)[0])
-    damping = 1e-2
+    damping = 1e-3
     pieces = _pieces(samples, constants)
     used: set[str] = set()
     cost = np.inf
-    for _ in range(rounds):
-        hessian, gradient, value = _normal(pieces, constants, columns, common, width)
+    for number in range(rounds):
+        soft = _SOFT * max(1, 16 // 2**number)  # at first all points pull, so that none is given up too early
+        hessian, gradient, value = _normal(pieces, constants, columns, common, width, soft)
         used = {name for piece in pieces for name in piece.names}
         hessian[np.diag_indices(width)] += 1 / scale**2
         gradient += theta / scale**2
@@ -151,7 +161,7 @@ def fit(samples: Sequence[Sample], rounds: int = 12, start: Mapping[str, float] 
             step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), -gradient)
             trial = theta + np.clip(step, -0.5, 0.5)
             values = _values(trial, names, columns, common)
-            new = sum(float(_residuals(p, values) @ _residuals(p, values)) for p in pieces) + float(np.sum((trial / scale) ** 2))
+            new = _squares(pieces, values, soft) + float(np.sum((trial / scale) ** 2))
             if new < cost:
                 gain, theta, constants, damping = cost - new, trial, values, damping / 3
                 break
@@ -159,28 +169,73 @@ def fit(samples: Sequence[Sample], rounds: int = 12, start: Mapping[str, float] 
         else:
             break
         pieces = _pieces(samples, constants)
-        if gain < 1e-4 * cost:
+        if gain < enough * cost and soft == _SOFT:
             break
     return {name: constants[name] for name in names if name in used}
+
+
+_OF_GPUS = (
+    *("host", "hop.LL", "hop.LL128", "hop.Simple", "join", "bytes", "overlap", "overlap.p2p", "peers", "p2p.Simple"),
+    *("p2p.floor", "copy.all-gather", "copy.reduce-scatter", "copy.all-reduce"),
+)
+_OF_LINKS = ("wire.LL", "wire.LL128", "p2p.wire")
+_OF_NETWORKS = ("treefill", "overlap.net")
+_SIBLINGS = {"sm103": "sm100", "sm100": "sm103"}  # of one generation
+_LIKE = {  # networks, and what they are taken for in what no curve of theirs shows
+    **{"verbs-rccl": "verbs", "verbs-alone": "verbs", "slingshot": "verbs", "verbs": "verbs-alone"},
+    **{"verbs-alone-rccl": "verbs-alone", "slingshot-alone": "verbs-alone", "efa2": "efa"},
+}
+
+
+def complete(known: Mapping[str, float]) -> dict[str, tuple[float, str]]:
+    """Constants of classes that are known in the main, which no curve shows: those of a near class, or the median of
+    all others; each with where it is from. A generation without a floor, a link or network without a rate stays
+    unknown, but for EFA of the second kind, which no healthy curve shows: it is taken for the first.
+    """
+    found: dict[str, tuple[float, str]] = {}
+    for here, there in (*_SIBLINGS.items(), *_LIKE.items()):
+        if here not in ("sm100", "sm103", "efa2") and f"netwire.Simple.{here}" not in known:
+            continue
+        for name in known:
+            stem, _, of = name.rpartition(".")
+            if of == there and f"{stem}.{here}" not in known:
+                found[f"{stem}.{here}"] = (known[name], f"as {name}")
+    have = {**known, **{name: value for name, (value, _) in found.items()}}
+    for main, stems in (("floor", _OF_GPUS), ("wire.Simple", _OF_LINKS), ("netwire.Simple", _OF_NETWORKS)):
+        for of in [name.rpartition(".")[2] for name in have if stem_of(name) == main]:
+            for stem in stems:
+                others = [value for name, value in known.items() if stem_of(name) == stem]
+                if f"{stem}.{of}" not in have and others:
+                    found[f"{stem}.{of}"] = (float(np.median(others)), f"the median of {len(others)} other classes")
+    return found
 
 
 def _values(theta: FloatArray, names: list[str], columns: dict[str, int], common: dict[str, int]) -> dict[str, float]:
     return {n: prior_of(n)[0] * float(np.exp(theta[columns[n]] + theta[common[stem_of(n)]])) for n in names}
 
 
+def _squares(pieces: Sequence[_Piece], constants: Mapping[str, float], soft: float) -> float:
+    return sum(float(np.sum(_residuals(piece, constants, soft) ** 2)) for piece in pieces)
+
+
 def _normal(
-    pieces: Sequence[_Piece], constants: dict[str, float], columns: dict[str, int], common: dict[str, int], width: int
+    pieces: Sequence[_Piece],
+    constants: dict[str, float],
+    columns: dict[str, int],
+    common: dict[str, int],
+    width: int,
+    soft: float,
 ) -> tuple[FloatArray, FloatArray, float]:
     """Hessian and gradient of half the squares, and the squares."""
     hessian, gradient, value, move = np.zeros((width, width)), np.zeros(width), 0.0, 1e-4
     for piece in pieces:
-        base = _residuals(piece, constants)
+        base = _residuals(piece, constants, soft)
         value += float(base @ base)
         rows = []
         for name in piece.names:
             moved = dict(constants)
             moved[name] *= np.exp(move)
-            rows.append((_residuals(piece, moved) - base) / move)
+            rows.append((_residuals(piece, moved, soft) - base) / move)
         slope = np.array(rows)
         at = np.array([columns[name] for name in piece.names])
         shared = np.array([common[stem_of(name)] for name in piece.names])

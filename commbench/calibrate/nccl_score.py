@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.calibrate.nccl_curves import Curve
-from commbench.calibrate.nccl_fit import Sample, fit, predicted, samples_of
+from commbench.calibrate.nccl_fit import Sample, complete, fit
 from commbench.libraries.nccl.model import chosen
-from commbench.libraries.nccl.predict import Adapted, solve
+from commbench.libraries.nccl.predictor import Adapted, solve
 from commbench.libraries.nccl.timing import terms_of
 
-__all__ = ["REGIONS", "adapted", "baselines", "gather", "left_out", "row", "usable"]
+__all__ = ["REGIONS", "Errors", "adapted", "baselines", "gather", "left_out", "row", "usable"]
 
 FloatArray = npt.NDArray[np.float64]
 Errors = dict[str, FloatArray]
@@ -29,19 +29,22 @@ REGIONS: dict[str, Callable[[FloatArray], npt.NDArray[np.bool_]]] = {
 }
 
 
-def left_out(samples: Sequence[Sample], others: Sequence[Sample], start: Mapping[str, float]) -> Iterable[tuple[Sample, FloatArray]]:
-    """Predictions of every sample (us) by constants fitted without its cluster.
+def left_out(
+    samples: Sequence[Sample], others: Sequence[Sample], start: Mapping[str, float]
+) -> Iterable[tuple[Sample, dict[str, float]]]:
+    """Every sample with constants fitted without its cluster.
 
     Args:
-        samples: whose clusters are left out in turn. others: that are always fitted, unless of that cluster.
+        samples: whose clusters are left out in turn. others: that are always fitted.
         start: of the fit; what it ends at does not depend on it.
     """
     for cluster in dict.fromkeys(sample.curve.cluster for sample in samples):
         kept = [s for s in (*samples, *others) if s.curve.cluster != cluster]
-        known = fit(kept, rounds=6, start=start)
+        known = fit(kept, rounds=9, start=start, enough=1e-3)
+        known |= {name: value for name, (value, _) in complete(known).items()}
         for sample in samples:
             if sample.curve.cluster == cluster:
-                yield sample, predicted(sample, known)
+                yield sample, known
 
 
 def errors_of(curve: Curve, times_us: FloatArray, skip: Sequence[int] = ()) -> Errors:
@@ -70,7 +73,9 @@ def row(errors: Errors) -> list[str]:
     for name in REGIONS:
         of = errors.get(name, np.zeros(0))
         size = np.abs(of) * 100
-        cells.append(f"{np.median(size):.1f} / {np.percentile(size, 95):.0f} ({np.median(of) * 100:+.1f})" if len(of) else "-")
+        cells.append(
+            f"{np.median(size):.1f} / {np.percentile(size, 95):.0f} ({np.median(of) * 100:+.1f})" if len(of) else "-"
+        )
     return cells
 
 
@@ -85,20 +90,18 @@ def _points(curve: Curve, count: int) -> list[int]:
     return near[:count]
 
 
-def adapted(sample: Sample, known: Mapping[str, float], count: int) -> Errors | None:
-    """Errors after two or three of the curve's own points, which are not scored; None where the class is unknown."""
+def adapted(sample: Sample, known: Mapping[str, float], count: int) -> Errors:
+    """Errors after two or three of the curve's own points, which are not scored."""
     curve = sample.curve
     which = chosen(sample.call, known)
     terms: dict[str, FloatArray] = {}
     for number in np.unique(which).tolist():
-        try:
-            part = terms_of(sample.call.options[number].shape, known)
-        except KeyError:
-            return None
-        for name, value in part.items():
+        for name, value in terms_of(sample.call.options[number].shape, known).items():
             terms[name] = np.where(which == number, np.broadcast_to(value, which.shape), terms.get(name, 0.0))
     points = _points(curve, count)
-    own: Adapted = solve([{n: v[i : i + 1] for n, v in terms.items()} for i in points], np.log(curve.times[points] * 1e6))
+    own: Adapted = solve(
+        [{n: v[i : i + 1] for n, v in terms.items()} for i in points], np.log(curve.times[points] * 1e6)
+    )
     return errors_of(curve, np.asarray(sum(own.apply(terms).values())), points)
 
 
@@ -115,8 +118,3 @@ def baselines(sample: Sample) -> dict[str, Errors]:
     bend = np.linalg.lstsq(basis[three], time[three], rcond=None)[0]
     found["t0 + b S + K sqrt(S) through three"] = errors_of(curve, basis @ bend, three)
     return found
-
-
-def fresh(curves: Sequence[Curve], most: float) -> list[Sample]:
-    """Curves made ready for a fit."""
-    return samples_of(curves, most)

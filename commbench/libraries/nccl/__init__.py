@@ -5,8 +5,20 @@
 constants of the timing belong to a GPU generation, a kind of link or a kind of network, never to one curve.
 """
 
+from commbench.libraries.nccl.library import NcclLibrary, machine_of
 from commbench.libraries.nccl.machine import Machine
-from commbench.libraries.nccl.predict import Adapted, Point, adapt, predict, predict_sizes
 from commbench.libraries.nccl.prediction import Candidate, Prediction
+from commbench.libraries.nccl.predictor import Adapted, Point, adapt, predict, predict_sizes
 
-__all__ = ["Adapted", "Candidate", "Machine", "Point", "Prediction", "adapt", "predict", "predict_sizes"]
+__all__ = [
+    "Adapted",
+    "Candidate",
+    "Machine",
+    "NcclLibrary",
+    "Point",
+    "Prediction",
+    "adapt",
+    "machine_of",
+    "predict",
+    "predict_sizes",
+]

@@ -147,14 +147,13 @@ def _lay(speeds: list[float], ways: list[float], total: float, most: int) -> tup
 def _tree(machine: Machine, ring: Graph) -> Graph:
     """Trees use the channels of rings; from Hopper on all of a node's traffic enters by one GPU (pattern 3)."""
     pattern = 3 if machine.kind.compute_capability >= 90 and machine.gpus_per_node > 1 else 1
-    return Graph(
-        channels=ring.channels, intra=ring.intra, inter=ring.inter, nvlink=ring.nvlink, pattern=pattern
-    )
+    return Graph(channels=ring.channels, intra=ring.intra, inter=ring.inter, nvlink=ring.nvlink, pattern=pattern)
 
 
 def _nvls(machine: Machine, tables: Tables, total: float) -> Graph | None:
     able = machine.link == "nvswitch" and machine.kind.generation in ("hopper", "blackwell")
-    if not able or machine.gpus_per_node < 2 or machine.nvls is False:
+    wanted = machine.kind.nvls if machine.nvls is None else machine.nvls
+    if not (able and wanted) or machine.gpus_per_node < 2:
         return None
     row = speeds_row(machine.kind.compute_capability)
     many = machine.gpus_per_node if machine.nodes == 1 else min(machine.nics, machine.gpus_per_node)

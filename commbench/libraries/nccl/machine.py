@@ -26,28 +26,29 @@ class Gpu:
     Attributes:
         generation: volta, ampere, hopper, blackwell, consumer, cdna3, ...; keys of the constants.
         compute_capability: 70 is sm_70. nvlink_GBps: of one link in one direction, by data sheet; 0: it has none.
-        links: NVLinks of one GPU.
+        links: NVLinks of one GPU. nvls: whether its NVSwitches add, where nobody says.
     """
 
     generation: str
     compute_capability: int
     nvlink_GBps: float = 0.0  # noqa: N815
     links: int = 0
+    nvls: bool = False
 
 
 GPUS = {
     "v100": Gpu("volta", 70, 25, 6),
     "a100": Gpu("ampere", 80, 25, 12),
     "a800": Gpu("ampere", 80, 25, 8),
-    "h100": Gpu("hopper", 90, 25, 18),
-    "h200": Gpu("hopper", 90, 25, 18),
-    "h20": Gpu("hopper", 90, 25, 18),
-    "h800": Gpu("hopper", 90, 25, 8),
-    "gh200": Gpu("hopper", 90, 25, 18),
-    "b200": Gpu("blackwell", 100, 50, 18),
-    "b300": Gpu("blackwell", 103, 50, 18),
-    "gb200": Gpu("blackwell", 100, 50, 18),
-    "gb300": Gpu("blackwell", 103, 50, 18),
+    "h100": Gpu("hopper", 90, 25, 18, nvls=True),
+    "h200": Gpu("hopper", 90, 25, 18, nvls=True),
+    "h20": Gpu("hopper", 90, 25, 18),  # the public curve (nccl-tests#306) is that of rings
+    "h800": Gpu("hopper", 90, 25, 8, nvls=True),
+    "gh200": Gpu("hopper", 90, 25, 18, nvls=True),
+    "b200": Gpu("blackwell", 100, 50, 18, nvls=True),
+    "b300": Gpu("blackwell", 103, 50, 18, nvls=True),
+    "gb200": Gpu("blackwell", 100, 50, 18, nvls=True),
+    "gb300": Gpu("blackwell", 103, 50, 18, nvls=True),
     "rtx-3090": Gpu("ampere-pcie", 86),
     "rtx-4090": Gpu("ada", 89),
     "l40s": Gpu("ada-server", 89),

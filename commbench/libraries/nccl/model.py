@@ -43,7 +43,9 @@ def _graphs(machine: Machine) -> tuple[Graphs, Tables]:
     return graphs_of(machine, tables), tables
 
 
-def call_of(machine: Machine, kind: str, sizes: Sequence[float], dtype: str = "float32", redop: str = "sum") -> Call:
+def call_of(
+    machine: Machine, kind: str, sizes: Sequence[float] | FloatArray, dtype: str = "float32", redop: str = "sum"
+) -> Call:
     """All candidates of a collective."""
     graphs, tables = _graphs(machine)
     at = np.asarray(sizes, dtype=np.float64)
@@ -51,13 +53,14 @@ def call_of(machine: Machine, kind: str, sizes: Sequence[float], dtype: str = "f
     if kind.startswith("all-to-all"):
         return Call(machine, graphs, (Option(None, np.zeros_like(at), shape_of(None, machine, graphs, kind, at, 4)),))
     costs = costs_of(machine, graphs, tables, kind, dtype, redop)
+    newest = {(c.algorithm, c.protocol): c for c in costs_of(machine, graphs, tables_of("2.30"), kind, dtype, redop)}
     if machine.nodes > 1 and machine.network in PLUGINS:
         costs = tuple(cost for cost in costs if cost.protocol == "Simple")
     options = tuple(
         Option(
             cost,
             formula_us(cost, at, machine, graphs, tables, kind),
-            shape_of(cost, machine, graphs, kind, at, element),
+            shape_of(newest.get((cost.algorithm, cost.protocol), cost), machine, graphs, kind, at, element),
         )
         for cost in costs
     )
@@ -67,8 +70,8 @@ def call_of(machine: Machine, kind: str, sizes: Sequence[float], dtype: str = "f
 def chosen(call: Call, constants: Mapping[str, float]) -> npt.NDArray[np.int64]:
     """Number of the option that is taken at each size: NCCL's formula decides, with a plugin the time itself."""
     if call.machine.nodes > 1 and call.machine.network in PLUGINS:
-        known = [o for o in call.options if all(name in constants for name in names_of(o.shape))]
-        if len(known) == len(call.options):
-            return np.argmin([sum(terms_of(option.shape, constants).values()) for option in known], axis=0)
-    return np.argmin([option.formula_us for option in call.options], axis=0)
-
+        shapes = [option.shape for option in call.options]
+        if all(name in constants for shape in shapes for name in names_of(shape)):
+            times = [np.sum(list(terms_of(shape, constants).values()), axis=0) for shape in shapes]
+            return np.asarray(np.argmin(times, axis=0))
+    return np.asarray(np.argmin([option.formula_us for option in call.options], axis=0))

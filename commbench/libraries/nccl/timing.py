@@ -6,8 +6,8 @@
 - launch: the floor of the GPU's generation; one process that starts k GPUs adds their host times to it as a root of
   squares.
 - latency: NCCL's own hops, times a constant for protocol and generation or network.
-- wire: bytes over NCCL's own bandwidth, times a constant for protocol and generation or network. NVLS moves small chunks
-  below some MiB a channel and head, which costs a share of it; rings copy the rank's own block beside it.
+- wire: bytes over NCCL's own bandwidth, times a constant for protocol and generation or network. NVLS moves small
+  chunks below some MiB a channel and head, which costs a share of it; rings copy the rank's own block beside it.
 - p: how far steps hide behind the wire; 1 adds them up.
 
 Constants belong to a generation, a kind of link or a kind of network (``constants.yaml``), never to one curve. Times
@@ -23,7 +23,6 @@ import numpy.typing as npt
 
 from commbench.libraries.nccl.graph import Graphs
 from commbench.libraries.nccl.machine import Machine
-from commbench.libraries.nccl.tables import PROTOCOLS
 from commbench.libraries.nccl.tuning import Cost
 
 __all__ = ["PLUGINS", "Shape", "names_of", "shape_of", "terms_of"]
@@ -48,7 +47,7 @@ class Shape:
     Attributes:
         floor, host: names; the second with the number of GPUs that one process starts, or 0.
         latency, wire, copy: parts in us at the sizes asked for.
-        small: bytes over those of one large chunk for every channel and head of NVLS; None: not NVLS. spread: which NVLS.
+        small: bytes over those of one large chunk for every channel and head of NVLS; None: not NVLS. spread: which.
         power: name of the exponent, "" for 1.
     """
 
@@ -125,7 +124,7 @@ def shape_of(cost: Cost | None, machine: Machine, graphs: Graphs, kind: str, siz
     latency: list[tuple[FloatArray, str]] = [(each * _BASES[protocol], f"base.{protocol}")]
     latency.append((each * cost.intra_hops * cost.intra_us, f"hop.{protocol}.{generation}"))
     if machine.nodes > 1:
-        latency.append((each * cost.inter_hops * cost.inter_us, f"net.{protocol}.{network}"))
+        latency.append((each * cost.inter_hops * cost.inter_us, f"net.{cost.algorithm}.{protocol}.{network}"))
     if cost.algorithm == "PAT":
         latency.append((each * (cost.base_us - 8), f"hop.{protocol}.{generation}"))
     wire = _wire(cost, machine, graphs, sizes, kind)
@@ -135,9 +134,18 @@ def shape_of(cost: Cost | None, machine: Machine, graphs: Graphs, kind: str, siz
         parts.append((_tree_fill(cost, machine, graphs, sizes), f"treefill.{network}"))
     if protocol == "LL":
         alone = np.minimum(sizes, 4096.0 * (machine.ranks if cost.algorithm == "Ring" else 1))
-        parts.append((alone * graphs.channels / (1000 * cost.bandwidth), f"join.{generation}" if machine.nodes == 1 else "join.net"))
+        parts.append(
+            (
+                alone * graphs.channels / (1000 * cost.bandwidth),
+                f"join.{generation}" if machine.nodes == 1 else "join.net",
+            )
+        )
     copy: Parts = ()
-    if cost.algorithm in ("Ring", "PAT") and protocol == "Simple" and kind in ("all-gather", "reduce-scatter", "all-reduce"):
+    if (
+        cost.algorithm in ("Ring", "PAT")
+        and protocol == "Simple"
+        and kind in ("all-gather", "reduce-scatter", "all-reduce")
+    ):
         bare = sizes / machine.ranks / (1000 * graphs.channels * 40)
         copy = ((bare, f"copy.{kind}.{generation}"),)
         if element == 1 and kind != "all-gather":
@@ -147,23 +155,26 @@ def shape_of(cost: Cost | None, machine: Machine, graphs: Graphs, kind: str, siz
 
 
 def _inside(machine: Machine) -> str:
-    """What the rate inside a node belongs to: the generation, and on GPUs without peer access the way that they share:
-    a PCIe switch (2), a socket (4), both sockets."""
-    generation, count = machine.kind.generation, machine.gpus_per_node
-    if generation != "ada-server":
-        return generation
-    return f"{generation}-{'switch' if count <= 2 else 'socket' if count <= 4 else 'sockets'}"
+    """What the rate inside a node belongs to: the GPU's compute capability, and on GPUs without peer access the way
+    that they share: a PCIe switch (2), a socket (4), both sockets."""
+    kind, count = machine.kind, machine.gpus_per_node
+    name = kind.generation if kind.generation.startswith("cdna") else f"sm{kind.compute_capability}"
+    if kind.generation != "ada-server":
+        return name
+    return f"{name}-{'switch' if count <= 2 else 'socket' if count <= 4 else 'sockets'}"
 
 
 def _network(machine: Machine) -> str:
-    """The network, apart for RCCL and for a single GPU a node, which one NIC's proxy serves."""
-    name = machine.network if machine.library == "nccl" else f"{machine.network}-{machine.library}"
+    """The network, apart for RCCL and for a single GPU a node, which one NIC's proxy serves. InfiniBand and RoCE are
+    one: NCCL drives both by verbs, and their curves are alike."""
+    name = "verbs" if machine.network in ("ib", "roce") else machine.network
+    name = name if machine.library == "nccl" else f"{name}-{machine.library}"
     return name if machine.gpus_per_node > 1 else f"{name}-alone"
 
 
 def _wire(cost: Cost, machine: Machine, graphs: Graphs, sizes: FloatArray, kind: str) -> FloatArray:
-    """us of bytes over NCCL's bandwidth. On two nodes a tree's rate is that of the NICs (each sends the size once); in LL
-    a rank of one node handles each byte as often whatever the number of ranks."""
+    """us of bytes over NCCL's bandwidth. On two nodes a tree's rate is that of the NICs (each sends the size once); in
+    LL a rank of one node handles each byte as often whatever the number of ranks."""
     bandwidth = cost.bandwidth
     if cost.algorithm == "Tree" and machine.nodes == 2 and cost.protocol == "Simple":
         bandwidth = max(bandwidth, 0.92 * graphs.tree.channels * graphs.tree.inter)
@@ -182,10 +193,9 @@ def _tree_fill(cost: Cost, machine: Machine, graphs: Graphs, sizes: FloatArray) 
 def _nvls(head: tuple[str, str, int], cost: Cost, machine: Machine, graphs: Graphs, sizes: FloatArray) -> Shape:
     generation, each = machine.kind.generation, np.ones_like(sizes)
     latency = [(each * cost.intra_us, f"nvls.{generation}")]
-    name = f"wire.NVLS.sm{machine.kind.compute_capability}"
+    name = f"wire.{cost.algorithm}.{_inside(machine)}"
     if machine.nodes > 1:
-        latency.append((each * cost.inter_hops * cost.inter_us, f"net.Simple.{_network(machine)}"))
-        name = f"netwire.NVLSTree.{_network(machine)}"
+        latency.append((each * cost.inter_hops * cost.inter_us, f"net.NVLSTree.Simple.{_network(machine)}"))
     assert graphs.nvls is not None
     heads = machine.gpus_per_node if machine.nodes == 1 else graphs.nvls.channels
     small = sizes / (graphs.nvls_channels * heads * _CHUNK)
@@ -211,9 +221,6 @@ def _point_to_point(head: tuple[str, str, int], machine: Machine, graphs: Graphs
         crossing = block * (ranks - machine.gpus_per_node) * machine.gpus_per_node
         wire = [(crossing / (1000 * rate), f"p2p.netwire.{network}")]
         latency = [(each, f"p2p.net.{network}"), (each * machine.nodes, f"p2p.nodes.{network}")]
-    return Shape(*head, tuple(latency), tuple(wire), copy, None, "", f"overlap.p2p.{generation}" if machine.nodes == 1 else "")
-
-
-def is_protocol(word: str) -> bool:
-    """Whether NCCL_PROTO has it."""
-    return word in PROTOCOLS
+    return Shape(
+        *head, tuple(latency), tuple(wire), copy, None, "", f"overlap.p2p.{generation}" if machine.nodes == 1 else ""
+    )

@@ -5,7 +5,6 @@ The formula is ``latency + bytes / bandwidth`` for each candidate; the smallest 
 docs/nccl-accuracy.md); how long things take is :mod:`commbench.libraries.nccl.timing`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import floor, log2
 
@@ -65,7 +64,9 @@ def costs_of(
                 continue
             bandwidth = _bandwidth(algorithm, number, machine, graphs, tables, kind)
             if bandwidth > 0:
-                found.append(Cost(algorithm, protocol, bandwidth, *_hops(algorithm, number, machine, graphs, tables, kind)))
+                found.append(
+                    Cost(algorithm, protocol, bandwidth, *_hops(algorithm, number, machine, graphs, tables, kind))
+                )
     return tuple(found)
 
 
@@ -99,7 +100,15 @@ def _protocol_allowed(algorithm: str, protocol: str, machine: Machine, graphs: G
 
 def _row(machine: Machine) -> str:
     capability = machine.kind.compute_capability
-    return "blackwell" if capability >= 100 else "hopper" if capability >= 90 else "ampere" if capability >= 80 else "volta"
+    return (
+        "blackwell"
+        if capability >= 100
+        else "hopper"
+        if capability >= 90
+        else "ampere"
+        if capability >= 80
+        else "volta"
+    )
 
 
 def _bandwidth(algorithm: str, protocol: int, machine: Machine, graphs: Graphs, tables: Tables, kind: str) -> float:
@@ -170,7 +179,7 @@ def _nvls_bus(algorithm: str, machine: Machine, graphs: Graphs, tables: Tables, 
         each = min(intra, inter)
         if algorithm == "NVLSTree":
             each = min(each, tables.channel_max["nvls-tree"][_row(machine)][many])
-        return count * each
+        return float(count * each)
     if algorithm == "NVLS" or rule == "ratio":
         inter = graph.inter if machine.nodes <= 2 else graph.inter / 2
         return count * min(graph.intra, inter if algorithm == "NVLSTree" else graph.inter) * 5 / 6
@@ -182,7 +191,9 @@ def _hops(
 ) -> tuple[float, float, float, float, float]:
     """Base, then number and us of hops inside and between nodes (see :class:`Cost`)."""
     key, nodes, local = _KEYS[algorithm], machine.nodes, machine.gpus_per_node
-    graph = {"Tree": graphs.tree, "NVLS": graphs.nvls, "NVLSTree": graphs.nvls}.get(algorithm, graphs.ring) or graphs.ring
+    graph = {"Tree": graphs.tree, "NVLS": graphs.nvls, "NVLSTree": graphs.nvls}.get(
+        algorithm, graphs.ring
+    ) or graphs.ring
     hops = tables.hop_us
     base = tables.base_us[key][protocol]
     link = "nvlink" if graph.nvlink else "pci"
@@ -242,7 +253,8 @@ def formula_us(
     if between:
         dear = tables.plateau["new" if machine.kind.compute_capability >= 80 else "old"]
         latency = np.where(sizes / (graphs.channels * machine.ranks) >= 64, latency * dear, latency)
-    return latency + sizes / (1000 * bandwidth)
+    found: FloatArray = latency + sizes / (1000 * bandwidth)
+    return found
 
 
 def _factor(cost: Cost, machine: Machine, tables: Tables, kind: str) -> FloatArray | None:
@@ -274,7 +286,3 @@ def channels_of(cost: Cost, size: float, machine: Machine, graphs: Graphs) -> tu
         threads += 32
     return channels, max(threads, 96)
 
-
-def cheapest(times: Mapping[int, FloatArray]) -> npt.NDArray[np.int64]:
-    """Of every size, the number of the candidate with the smallest estimate; of equal ones the first."""
-    return np.argmin(np.stack([times[number] for number in sorted(times)]), axis=0)

@@ -77,9 +77,7 @@ def switches(machine: Machine, kind: str = "all-reduce") -> list[tuple[int, str]
     ],
     ids=["a100", "h100", "h100 without nvls", "2 h100", "4 h100", "16 h100", "4 a100"],
 )
-def test_the_first_size_of_each_choice_is_that_of_the_source(
-    machine: Machine, expected: list[tuple[int, str]]
-) -> None:
+def test_the_first_size_of_each_choice_is_that_of_the_source(machine: Machine, expected: list[tuple[int, str]]) -> None:
     assert switches(machine) == expected
 
 

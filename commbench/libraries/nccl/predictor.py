@@ -15,7 +15,7 @@ from commbench.libraries.nccl.prediction import Candidate, Prediction
 from commbench.libraries.nccl.timing import names_of, terms_of
 from commbench.libraries.nccl.tuning import channels_of
 
-__all__ = ["Adapted", "KINDS", "Point", "adapt", "predict", "predict_sizes"]
+__all__ = ["KINDS", "Adapted", "Point", "adapt", "predict", "predict_sizes"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -100,7 +100,9 @@ def predict_sizes(
     call = call_of(machine, kind, sizes, dtype, redop)
     if not call.options:
         given = ", ".join((*machine.algorithms, *machine.protocols))
-        raise InputError(f"{kind} on {machine.nodes} x {machine.gpus_per_node} {machine.gpu}: nothing is left of {given}")
+        raise InputError(
+            f"{kind} on {machine.nodes} x {machine.gpus_per_node} {machine.gpu}: nothing is left of {given}"
+        )
     known = values()
     which = chosen(call, known)
     times = [_terms(option, known, own, len(which)) for option in call.options]
@@ -123,9 +125,7 @@ def _one(
     machine, best = call.machine, int(which[number])
     cost = call.options[best].cost
     terms = {name: float(value[number]) for name, value in times[best].items()}
-    channels, threads = (
-        (call.graphs.channels, 640) if cost is None else channels_of(cost, size, machine, call.graphs)
-    )
+    channels, threads = (call.graphs.channels, 640) if cost is None else channels_of(cost, size, machine, call.graphs)
     order = sorted(range(len(call.options)), key=lambda n: (n != best, float(call.options[n].formula_us[number])))
     reason = "" if terms else _reason(call, best)
     return Prediction(

@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "program": {"collectives"},
     "network": {"topology", "routing"},
     "engine": {"program", "network"},
-    "libraries": {"collectives", "network"},
+    "libraries": {"cluster", "collectives", "network"},
     "workload": {"program", "collectives", "topology"},
     "lowering": {"cluster", "libraries", "program", "network", "engine"},
     "door": {"lowering", "engine"},

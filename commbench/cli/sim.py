@@ -156,7 +156,8 @@ def _show_log(record: "Simulated", case: "CollectiveCase", header: bool) -> None
     from commbench.results.log_write import log_head, log_row
 
     if header:
-        where = f"simulated on {record.topology} by {record.algorithm}, library {record.library}"
+        by = "" if record.library in ("nccl", "rccl") else f" by {record.algorithm}"  # which differ from size to size
+        where = f"simulated on {record.topology}{by}, library {record.library}"
         notes = [where, "simulated once: in-place is as out-of-place"]
         put(log_head(record.collective, case.members(), case.sizes_bytes, notes))
     elements = record.size_bytes // record.element_bytes

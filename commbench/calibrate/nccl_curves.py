@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.errors import InputError
-from commbench.libraries.nccl.machine import Machine
+from commbench.libraries.nccl.machine import NcclMachine
 
 __all__ = ["Curve", "clusters_in", "nodes_in"]
 
@@ -58,7 +58,7 @@ class Curve:
 
     name: str
     cluster: str
-    machine: Machine
+    machine: NcclMachine
     kind: str
     dtype: str
     sizes: FloatArray
@@ -105,7 +105,7 @@ def _curve(row: dict[str, str], folder: Path) -> Curve | None:
     )
 
 
-def _machine(row: dict[str, str], library: str) -> Machine:
+def _machine(row: dict[str, str], library: str) -> NcclMachine:
     gpu, env, wires = row["gpu"], row["env"], f"{row['nic']} {row['fabric']}".lower()
     local, nodes = int(row["gpus_per_node"]), int(row["nodes"])
     nics = int(float(row["nics_per_node"] or 0))
@@ -127,7 +127,7 @@ def _machine(row: dict[str, str], library: str) -> Machine:
         raise InputError("no rate of NICs")
     algorithm, protocol = re.search(r"NCCL_ALGO=(\w+)", env), re.search(r"NCCL_PROTO=(\w+)", env)
     version = re.match(r"\d+\.\d+(\.\d+)?", row["library_version"])
-    return Machine(
+    return NcclMachine(
         gpu=gpu,
         gpus_per_node=local,
         nodes=nodes,
@@ -201,7 +201,7 @@ def nodes_in(folder: Path) -> Iterator[Curve]:
             yield Curve(
                 name=f"{path.stem} {filed} {collective} {dtype} {gpus}",
                 cluster=f"{path.stem} {filed}",
-                machine=Machine(gpu=gpu, gpus_per_node=int(gpus), link=link, link_GBps=rate, version=version),
+                machine=NcclMachine(gpu=gpu, gpus_per_node=int(gpus), link=link, link_GBps=rate, version=version),
                 kind=_KINDS[collective.replace("_", "")],
                 dtype={"half": "float16"}.get(dtype, dtype),
                 sizes=points[:, 0],

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.calibrate.nccl_curves import Curve
-from commbench.libraries.nccl.model import Call, call_of, chosen
-from commbench.libraries.nccl.timing import Shape, names_of, terms_of
+from commbench.libraries.nccl.model import NcclCall, call_of, chosen
+from commbench.libraries.nccl.timing import CallShape, names_of, terms_of
 
 __all__ = ["PRIORS", "Sample", "complete", "fit", "predicted", "samples_of"]
 
@@ -71,7 +71,7 @@ class Sample:
     """
 
     curve: Curve
-    call: Call
+    call: NcclCall
     weight: float
 
 
@@ -104,7 +104,7 @@ def predicted(sample: Sample, constants: Mapping[str, float]) -> FloatArray:
 class _Piece:
     """A shape at some points of a sample."""
 
-    shape: Shape
+    shape: CallShape
     at: npt.NDArray[np.bool_]
     logs: FloatArray
     weight: float

@@ -138,8 +138,7 @@ def simulate_collective(
             routing=routing,
             seed=seed,
         )
-    ranks = cluster.num_ranks
-    groups = [np.arange(ranks)] if jobs is None else [np.array(job) for job in deal(jobs, ranks)]
+    groups = [np.array(job) for job in (deal(jobs, cluster.num_ranks) if jobs else [range(cluster.num_ranks)])]
     if jobs is not None:
         cluster = replace(cluster, whole_hosts=False)
     if library is None:
@@ -152,7 +151,7 @@ def simulate_collective(
             connections=connections,
         )
     program = collective_program(
-        collective, size_bytes, ranks=ranks, groups=groups, element_bytes=element_bytes, root=root
+        collective, size_bytes, ranks=cluster.num_ranks, groups=groups, element_bytes=element_bytes, root=root
     )
     traced = keep_trace or jobs is not None
     how = Run(engine=engine, network=network, detail=detail, keep_trace=traced, progress=progress)
@@ -177,8 +176,7 @@ def simulate_collective(
         seed=seed,
     )
     hint = _hint(chosen, cluster) if hints and jobs is None else ""
-    timing = chosen.choice.timing
-    return Simulation(record, done.tasks, done.trace, hint, timing.candidates if timing else ())
+    return Simulation(record, done.tasks, done.trace, hint, getattr(chosen.choice.timing, "candidates", ()))
 
 
 def _check_detail(

@@ -6,16 +6,16 @@ constants of the timing belong to a GPU generation, a kind of link or a kind of 
 """
 
 from commbench.libraries.nccl.library import NcclLibrary, machine_of
-from commbench.libraries.nccl.machine import Machine
+from commbench.libraries.nccl.machine import NcclMachine as Machine
 from commbench.libraries.nccl.prediction import Candidate, Prediction
-from commbench.libraries.nccl.predictor import Adapted, Point, adapt, predict, predict_sizes
+from commbench.libraries.nccl.predictor import Adapted, MachinePoint, adapt, predict, predict_sizes
 
 __all__ = [
     "Adapted",
     "Candidate",
     "Machine",
+    "MachinePoint",
     "NcclLibrary",
-    "Point",
     "Prediction",
     "adapt",
     "machine_of",

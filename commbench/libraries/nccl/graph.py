@@ -10,10 +10,10 @@ from math import floor
 
 import numpy as np
 
-from commbench.libraries.nccl.machine import Machine
+from commbench.libraries.nccl.machine import NcclMachine
 from commbench.libraries.nccl.tables import Tables
 
-__all__ = ["Graph", "Graphs", "graphs_of", "speeds_row"]
+__all__ = ["ChannelGraph", "Graphs", "graphs_of", "speeds_row"]
 
 CUBE_MESH_RINGS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 2, 6: 2, 7: 4, 8: 6}
 """Rings of one link each among the first GPUs of a hybrid cube mesh (DGX-1V), which share no link."""
@@ -21,7 +21,7 @@ _NEXT_BEST = 0.49  # of the best rate found, below which the search stops (src/g
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Graph:
+class ChannelGraph:
     """One of NCCL's graphs, as ``NCCL_DEBUG_SUBSYS=GRAPH`` prints it.
 
     Attributes:
@@ -47,9 +47,9 @@ class Graphs:
         ll128: whether the protocol is allowed on its links.
     """
 
-    ring: Graph
-    tree: Graph
-    nvls: Graph | None = None
+    ring: ChannelGraph
+    tree: ChannelGraph
+    nvls: ChannelGraph | None = None
     channels: int = 1
     nvls_channels: int = 0
     ll128: bool = True
@@ -60,7 +60,7 @@ def speeds_row(capability: int) -> str:
     return "old" if capability < 90 else "hopper" if capability < 100 else "blackwell"
 
 
-def graphs_of(machine: Machine, tables: Tables) -> Graphs:
+def graphs_of(machine: NcclMachine, tables: Tables) -> Graphs:
     """What the search would find."""
     intra = _intra_total(machine, tables)
     nvlink = machine.link in ("nvswitch", "cube-mesh", "nvlink") and machine.gpus_per_node > 1
@@ -80,7 +80,7 @@ def graphs_of(machine: Machine, tables: Tables) -> Graphs:
     )
 
 
-def _intra_total(machine: Machine, tables: Tables) -> float:
+def _intra_total(machine: NcclMachine, tables: Tables) -> float:
     """GB/s of one GPU to the others of its node, as NCCL counts it."""
     gpu = machine.kind
     if machine.link in ("nvswitch", "cube-mesh", "nvlink") and gpu.nvlink_GBps:
@@ -90,7 +90,7 @@ def _intra_total(machine: Machine, tables: Tables) -> float:
     return machine.link_GBps
 
 
-def _per_nvlink(machine: Machine, tables: Tables) -> float:
+def _per_nvlink(machine: NcclMachine, tables: Tables) -> float:
     """GB/s that NCCL counts for one NVLink: that of the newest compute capability that is not above the GPU's."""
     known = [int(capability) for capability in tables.nvlink]
     return tables.nvlink[str(max(c for c in known if c <= machine.kind.compute_capability))]
@@ -101,17 +101,17 @@ def _pcie(line_GBps: float) -> float:  # noqa: N803
     return min((rate for rate in (3.0, 6.0, 12.0, 24.0, 48.0, 96.0)), key=lambda rate: abs(rate * 1.3125 - line_GBps))
 
 
-def _nic(machine: Machine) -> float:
+def _nic(machine: NcclMachine) -> float:
     """GB/s of one NIC as NCCL counts it, behind PCIe as fast as needed."""
     return machine.nic_Gbps / 8
 
 
-def _ring(machine: Machine, tables: Tables, total: float, nvlink: bool) -> Graph:
+def _ring(machine: NcclMachine, tables: Tables, total: float, nvlink: bool) -> ChannelGraph:
     capability = machine.kind.compute_capability
     if machine.link == "cube-mesh" and machine.nodes == 1:
         rings = CUBE_MESH_RINGS.get(machine.gpus_per_node, 1)
         per_link = _per_nvlink(machine, tables)
-        return Graph(channels=rings, intra=per_link, inter=per_link)
+        return ChannelGraph(channels=rings, intra=per_link, inter=per_link)
     row, most = speeds_row(capability), tables.channels["most"] // 2
     if machine.nodes == 1:
         count, speed = _lay(tables.speeds["intra"][row], [total], total, most)
@@ -124,7 +124,7 @@ def _ring(machine: Machine, tables: Tables, total: float, nvlink: bool) -> Graph
     doubled = speed >= 25 and not (capability > 80 and speed < 50 and count > 4)
     if doubled:
         count, speed = min(2 * count, most), speed / 2
-    return Graph(channels=count, intra=speed, inter=speed, nvlink=nvlink)
+    return ChannelGraph(channels=count, intra=speed, inter=speed, nvlink=nvlink)
 
 
 def _lay(speeds: list[float], ways: list[float], total: float, most: int) -> tuple[int, float]:
@@ -144,13 +144,13 @@ def _lay(speeds: list[float], ways: list[float], total: float, most: int) -> tup
     return best
 
 
-def _tree(machine: Machine, ring: Graph) -> Graph:
+def _tree(machine: NcclMachine, ring: ChannelGraph) -> ChannelGraph:
     """Trees use the channels of rings; from Hopper on all of a node's traffic enters by one GPU (pattern 3)."""
     pattern = 3 if machine.kind.compute_capability >= 90 and machine.gpus_per_node > 1 else 1
-    return Graph(channels=ring.channels, intra=ring.intra, inter=ring.inter, nvlink=ring.nvlink, pattern=pattern)
+    return ChannelGraph(channels=ring.channels, intra=ring.intra, inter=ring.inter, nvlink=ring.nvlink, pattern=pattern)
 
 
-def _nvls(machine: Machine, tables: Tables, total: float) -> Graph | None:
+def _nvls(machine: NcclMachine, tables: Tables, total: float) -> ChannelGraph | None:
     able = machine.link == "nvswitch" and machine.kind.generation in ("hopper", "blackwell")
     wanted = machine.kind.nvls if machine.nvls is None else machine.nvls
     if not (able and wanted) or machine.gpus_per_node < 2:
@@ -166,19 +166,19 @@ def _nvls(machine: Machine, tables: Tables, total: float) -> Graph | None:
         each = min(_nic(machine) * max(1, machine.nics // heads), 48.0 if row == "hopper" else 96.0)
         inter = max((s for s in speeds if s <= each), default=speeds[-1])
         fits = max((s for s in speeds if s * (heads + 1) <= total and s <= inter), default=speeds[-1])
-        return Graph(channels=heads, intra=fits, inter=inter, pattern=5)
+        return ChannelGraph(channels=heads, intra=fits, inter=inter, pattern=5)
     fits = max((s for s in speeds if s * (heads + 1) <= total), default=speeds[-1])
     inter = max(s for s in speeds if s <= 2 * fits)
-    return Graph(channels=heads, intra=fits, inter=inter, pattern=5)
+    return ChannelGraph(channels=heads, intra=fits, inter=inter, pattern=5)
 
 
-def _nvls_channels(machine: Machine, tables: Tables) -> int:
+def _nvls_channels(machine: NcclMachine, tables: Tables) -> int:
     if machine.kind.generation == "hopper":
         return tables.channels["nvls"]
     return tables.channels["nvls-blackwell" if machine.nodes == 1 else "nvls-blackwell-nodes"]
 
 
-def _ll128(machine: Machine, tables: Tables, nvlink: bool) -> bool:
+def _ll128(machine: NcclMachine, tables: Tables, nvlink: bool) -> bool:
     """Needs NVLinks inside a node, and a way to the NIC over PCIe switches alone."""
     inside = nvlink or machine.gpus_per_node == 1
     return machine.kind.compute_capability >= tables.rules["ll128-from"] and inside and machine.link != "pcie"

@@ -9,7 +9,7 @@ from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import DEFAULTS, get_algorithm
 from commbench.errors import InputError
 from commbench.libraries.base import Choice, Layout, Timing, Wanted
-from commbench.libraries.nccl.machine import Machine
+from commbench.libraries.nccl.machine import NcclMachine
 from commbench.libraries.nccl.prediction import Prediction
 from commbench.libraries.nccl.predictor import KINDS, Adapted, predict
 from commbench.network.transport import Connections
@@ -34,7 +34,7 @@ class NcclLibrary:
         connections: none; what messages cost is in the model.
     """
 
-    machine: Machine
+    machine: NcclMachine
     dtype: str = "float32"
     redop: str = "sum"
     own: Adapted | None = None
@@ -111,11 +111,11 @@ def machine_of(
     nvls: bool | None = None,
     network: str | None = None,
     cpu: str = "intel",
-) -> Machine:
+) -> NcclMachine:
     """A cluster as NCCL sees it: its GPUs and links from the fabric, and what a fabric does not say.
 
     Args:
-        cluster: where. version, launch, nvls, cpu: as :class:`Machine` has them.
+        cluster: where. version, launch, nvls, cpu: as :class:`NcclMachine` has them.
         network: None reads it from the words of the topology.
 
     Raises:
@@ -132,7 +132,7 @@ def machine_of(
     count = len(set(hosts.tolist()))
     link, line = _inside(fabric)
     amd = fabric.device.lower().startswith("mi")
-    return Machine(
+    return NcclMachine(
         gpu=fabric.device,
         gpus_per_node=max(1, -(-len(hosts) // count)),
         nodes=count,

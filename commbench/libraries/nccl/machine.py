@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from commbench.errors import InputError
 
-__all__ = ["GPUS", "LAUNCHES", "LINKS", "NETWORKS", "VERSIONS", "Gpu", "Machine", "gpu_named"]
+__all__ = ["GPUS", "LAUNCHES", "LINKS", "NETWORKS", "VERSIONS", "Gpu", "NcclMachine", "gpu_named"]
 
 LINKS = ("nvswitch", "cube-mesh", "nvlink", "pcie", "xgmi")
 """How the GPUs of a node reach each other: through NVSwitches, NVLinks of a hybrid cube mesh, NVLinks between every
@@ -78,7 +78,7 @@ def gpu_named(name: str) -> Gpu:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class NcclMachine:
     """The machine, as many nodes and GPUs of it as take part.
 
     Attributes:

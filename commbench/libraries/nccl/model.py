@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.libraries.nccl.graph import Graphs, graphs_of
-from commbench.libraries.nccl.machine import Machine
+from commbench.libraries.nccl.machine import NcclMachine
 from commbench.libraries.nccl.tables import Tables, tables_of
-from commbench.libraries.nccl.timing import PLUGINS, Shape, names_of, shape_of, terms_of
+from commbench.libraries.nccl.timing import PLUGINS, CallShape, names_of, shape_of, terms_of
 from commbench.libraries.nccl.tuning import Cost, costs_of, formula_us
 
-__all__ = ["Call", "Option", "call_of", "chosen"]
+__all__ = ["NcclCall", "Option", "call_of", "chosen"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -25,33 +25,35 @@ class Option:
 
     cost: Cost | None
     formula_us: FloatArray
-    shape: Shape
+    shape: CallShape
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class NcclCall:
     """A collective at some sizes on a machine, before any constant is known."""
 
-    machine: Machine
+    machine: NcclMachine
     graphs: Graphs
     options: tuple[Option, ...]
 
 
 @lru_cache(maxsize=256)
-def _graphs(machine: Machine) -> tuple[Graphs, Tables]:
+def _graphs(machine: NcclMachine) -> tuple[Graphs, Tables]:
     tables = tables_of(machine.version)
     return graphs_of(machine, tables), tables
 
 
 def call_of(
-    machine: Machine, kind: str, sizes: Sequence[float] | FloatArray, dtype: str = "float32", redop: str = "sum"
-) -> Call:
+    machine: NcclMachine, kind: str, sizes: Sequence[float] | FloatArray, dtype: str = "float32", redop: str = "sum"
+) -> NcclCall:
     """All candidates of a collective."""
     graphs, tables = _graphs(machine)
     at = np.asarray(sizes, dtype=np.float64)
     element = 1 if dtype in ("int8", "uint8") else 4
     if kind.startswith("all-to-all"):
-        return Call(machine, graphs, (Option(None, np.zeros_like(at), shape_of(None, machine, graphs, kind, at, 4)),))
+        return NcclCall(
+            machine, graphs, (Option(None, np.zeros_like(at), shape_of(None, machine, graphs, kind, at, 4)),)
+        )
     costs = costs_of(machine, graphs, tables, kind, dtype, redop)
     newest = {(c.algorithm, c.protocol): c for c in costs_of(machine, graphs, tables_of("2.30"), kind, dtype, redop)}
     if machine.nodes > 1 and machine.network in PLUGINS:
@@ -64,10 +66,10 @@ def call_of(
         )
         for cost in costs
     )
-    return Call(machine, graphs, options)
+    return NcclCall(machine, graphs, options)
 
 
-def chosen(call: Call, constants: Mapping[str, float]) -> npt.NDArray[np.int64]:
+def chosen(call: NcclCall, constants: Mapping[str, float]) -> npt.NDArray[np.int64]:
     """Number of the option that is taken at each size: NCCL's formula decides, with a plugin the time itself."""
     if call.machine.nodes > 1 and call.machine.network in PLUGINS:
         shapes = [option.shape for option in call.options]

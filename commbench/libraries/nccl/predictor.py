@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from commbench.errors import InputError
 from commbench.libraries.nccl.constants import values
-from commbench.libraries.nccl.machine import Machine
-from commbench.libraries.nccl.model import Call, Option, call_of, chosen
+from commbench.libraries.nccl.machine import NcclMachine
+from commbench.libraries.nccl.model import NcclCall, Option, call_of, chosen
 from commbench.libraries.nccl.prediction import Candidate, Prediction
 from commbench.libraries.nccl.timing import names_of, terms_of
 from commbench.libraries.nccl.tuning import channels_of
 
-__all__ = ["KINDS", "Adapted", "Point", "adapt", "predict", "predict_sizes"]
+__all__ = ["KINDS", "Adapted", "MachinePoint", "adapt", "predict", "predict_sizes"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,7 +26,7 @@ _TRUST = 0.02  # in logarithms, of a point that the user measured
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class MachinePoint:
     """A measured time: bytes and seconds, of a collective."""
 
     size_bytes: float
@@ -61,7 +61,7 @@ class Adapted:
 
 
 def predict(
-    machine: Machine,
+    machine: NcclMachine,
     kind: str,
     size_bytes: float,
     dtype: str = "float32",
@@ -86,7 +86,7 @@ def predict(
 
 
 def predict_sizes(
-    machine: Machine,
+    machine: NcclMachine,
     kind: str,
     sizes: Sequence[float],
     dtype: str = "float32",
@@ -120,7 +120,7 @@ def _terms(option: Option, known: Mapping[str, float], own: Adapted | None, coun
 
 
 def _one(
-    call: Call, which: npt.NDArray[np.int64], times: list[dict[str, FloatArray]], number: int, size: float
+    call: NcclCall, which: npt.NDArray[np.int64], times: list[dict[str, FloatArray]], number: int, size: float
 ) -> Prediction:
     machine, best = call.machine, int(which[number])
     cost = call.options[best].cost
@@ -151,7 +151,7 @@ def _candidate(option: Option, terms: dict[str, FloatArray], number: int) -> Can
     )
 
 
-def _reason(call: Call, best: int) -> str:
+def _reason(call: NcclCall, best: int) -> str:
     machine, known = call.machine, values()
     lacking = [name for name in names_of(call.options[best].shape) if name not in known]
     what = f"{machine.gpu} over {machine.link}" + (f" and {machine.network}" if machine.nodes > 1 else "")
@@ -161,7 +161,7 @@ def _reason(call: Call, best: int) -> str:
     )
 
 
-def adapt(machine: Machine, points: Sequence[Point], dtype: str = "float32") -> Adapted:
+def adapt(machine: NcclMachine, points: Sequence[MachinePoint], dtype: str = "float32") -> Adapted:
     """What points of a machine say beside the constants of its class: one scales the wire or the latency, whichever it
     shows, two both, a third the knee between.
 

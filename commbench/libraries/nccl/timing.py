@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.libraries.nccl.graph import Graphs
-from commbench.libraries.nccl.machine import Machine
+from commbench.libraries.nccl.machine import NcclMachine
 from commbench.libraries.nccl.tuning import Cost
 
-__all__ = ["PLUGINS", "Shape", "names_of", "shape_of", "terms_of"]
+__all__ = ["PLUGINS", "CallShape", "names_of", "shape_of", "terms_of"]
 
 FloatArray = npt.NDArray[np.float64]
 Parts = tuple[tuple[FloatArray, str], ...]
@@ -41,7 +41,7 @@ P2P_LOW = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class CallShape:
     """What a call consists of, each part with the name of the constant that multiplies it.
 
     Attributes:
@@ -62,7 +62,7 @@ class Shape:
     power: str = ""
 
 
-def names_of(shape: Shape) -> tuple[str, ...]:
+def names_of(shape: CallShape) -> tuple[str, ...]:
     """Names of the constants that a shape needs."""
     found = [shape.floor, *(name for part in (shape.latency, shape.wire, shape.copy) for _, name in part if name)]
     found += [shape.host] if shape.started else []
@@ -72,7 +72,7 @@ def names_of(shape: Shape) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def terms_of(shape: Shape, constants: Mapping[str, float]) -> dict[str, FloatArray]:
+def terms_of(shape: CallShape, constants: Mapping[str, float]) -> dict[str, FloatArray]:
     """us by what they go to; they add up to the time. Latency is what the wire does not hide.
 
     Raises:
@@ -105,7 +105,9 @@ def _sum(parts: Parts, constants: Mapping[str, float]) -> FloatArray:
     return total
 
 
-def shape_of(cost: Cost | None, machine: Machine, graphs: Graphs, kind: str, sizes: FloatArray, element: int) -> Shape:
+def shape_of(
+    cost: Cost | None, machine: NcclMachine, graphs: Graphs, kind: str, sizes: FloatArray, element: int
+) -> CallShape:
     """The parts of a candidate (None: sends and receives) at sizes.
 
     Args:
@@ -151,10 +153,10 @@ def shape_of(cost: Cost | None, machine: Machine, graphs: Graphs, kind: str, siz
         if element == 1 and kind != "all-gather":
             copy = (*copy, (bare, f"bytes.{generation}"))
     power = "" if protocol != "Simple" else f"overlap.{generation}" if machine.nodes == 1 else f"overlap.net.{network}"
-    return Shape(*head, tuple(latency), tuple(parts), copy, None, "", power)
+    return CallShape(*head, tuple(latency), tuple(parts), copy, None, "", power)
 
 
-def _inside(machine: Machine) -> str:
+def _inside(machine: NcclMachine) -> str:
     """What the rate inside a node belongs to: the GPU's compute capability, and on GPUs without peer access the way
     that they share: a PCIe switch (2), a socket (4), both sockets."""
     kind, count = machine.kind, machine.gpus_per_node
@@ -164,7 +166,7 @@ def _inside(machine: Machine) -> str:
     return f"{name}-{'switch' if count <= 2 else 'socket' if count <= 4 else 'sockets'}"
 
 
-def _network(machine: Machine) -> str:
+def _network(machine: NcclMachine) -> str:
     """The network, apart for RCCL and for a single GPU a node, which one NIC's proxy serves. InfiniBand and RoCE are
     one: NCCL drives both by verbs, and their curves are alike."""
     name = "verbs" if machine.network in ("ib", "roce") else machine.network
@@ -172,7 +174,7 @@ def _network(machine: Machine) -> str:
     return name if machine.gpus_per_node > 1 else f"{name}-alone"
 
 
-def _wire(cost: Cost, machine: Machine, graphs: Graphs, sizes: FloatArray, kind: str) -> FloatArray:
+def _wire(cost: Cost, machine: NcclMachine, graphs: Graphs, sizes: FloatArray, kind: str) -> FloatArray:
     """us of bytes over NCCL's bandwidth. On two nodes a tree's rate is that of the NICs (each sends the size once); in
     LL a rank of one node handles each byte as often whatever the number of ranks."""
     bandwidth = cost.bandwidth
@@ -183,14 +185,14 @@ def _wire(cost: Cost, machine: Machine, graphs: Graphs, sizes: FloatArray, kind:
     return sizes / (1000 * bandwidth)
 
 
-def _tree_fill(cost: Cost, machine: Machine, graphs: Graphs, sizes: FloatArray) -> FloatArray:
+def _tree_fill(cost: Cost, machine: NcclMachine, graphs: Graphs, sizes: FloatArray) -> FloatArray:
     """us until the first chunks have gone down a tree: depth times a chunk of every channel."""
     depth = machine.gpus_per_node - 1 + log2(machine.nodes)
     most = graphs.channels * _TREE_CHUNK * (2 if machine.network in ("tcpx", "tcpxo") else 1)
     return depth * _wire(cost, machine, graphs, np.minimum(sizes, most), "all-reduce")
 
 
-def _nvls(head: tuple[str, str, int], cost: Cost, machine: Machine, graphs: Graphs, sizes: FloatArray) -> Shape:
+def _nvls(head: tuple[str, str, int], cost: Cost, machine: NcclMachine, graphs: Graphs, sizes: FloatArray) -> CallShape:
     generation, each = machine.kind.generation, np.ones_like(sizes)
     latency = [(each * cost.intra_us, f"nvls.{generation}")]
     name = f"wire.{cost.algorithm}.{_inside(machine)}"
@@ -200,10 +202,10 @@ def _nvls(head: tuple[str, str, int], cost: Cost, machine: Machine, graphs: Grap
     heads = machine.gpus_per_node if machine.nodes == 1 else graphs.nvls.channels
     small = sizes / (graphs.nvls_channels * heads * _CHUNK)
     wire = sizes / (1000 * cost.bandwidth)
-    return Shape(*head, tuple(latency), ((wire, name),), (), small, cost.algorithm)
+    return CallShape(*head, tuple(latency), ((wire, name),), (), small, cost.algorithm)
 
 
-def _point_to_point(head: tuple[str, str, int], machine: Machine, graphs: Graphs, sizes: FloatArray) -> Shape:
+def _point_to_point(head: tuple[str, str, int], machine: NcclMachine, graphs: Graphs, sizes: FloatArray) -> CallShape:
     """All-to-all: every rank sends a block to each other one."""
     generation, ranks, each = machine.kind.generation, machine.ranks, np.ones_like(sizes)
     block = sizes / ranks
@@ -221,6 +223,6 @@ def _point_to_point(head: tuple[str, str, int], machine: Machine, graphs: Graphs
         crossing = block * (ranks - machine.gpus_per_node) * machine.gpus_per_node
         wire = [(crossing / (1000 * rate), f"p2p.netwire.{network}")]
         latency = [(each, f"p2p.net.{network}"), (each * machine.nodes, f"p2p.nodes.{network}")]
-    return Shape(
+    return CallShape(
         *head, tuple(latency), tuple(wire), copy, None, "", f"overlap.p2p.{generation}" if machine.nodes == 1 else ""
     )

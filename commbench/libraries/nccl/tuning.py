@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.libraries.nccl.graph import Graphs
-from commbench.libraries.nccl.machine import Machine
+from commbench.libraries.nccl.machine import NcclMachine
 from commbench.libraries.nccl.tables import PROTOCOLS, Tables
 
 __all__ = ["ALGORITHMS", "Cost", "channels_of", "costs_of", "formula_us"]
@@ -52,7 +52,7 @@ class Cost:
 
 
 def costs_of(
-    machine: Machine, graphs: Graphs, tables: Tables, kind: str, dtype: str = "float32", redop: str = "sum"
+    machine: NcclMachine, graphs: Graphs, tables: Tables, kind: str, dtype: str = "float32", redop: str = "sum"
 ) -> tuple[Cost, ...]:
     """All candidates of a collective, in the order in which NCCL weighs them."""
     found = []
@@ -71,7 +71,7 @@ def costs_of(
 
 
 def _allowed(
-    algorithm: str, machine: Machine, graphs: Graphs, tables: Tables, kind: str, dtype: str, redop: str
+    algorithm: str, machine: NcclMachine, graphs: Graphs, tables: Tables, kind: str, dtype: str, redop: str
 ) -> bool:
     if machine.algorithms and algorithm not in machine.algorithms:
         return False
@@ -90,7 +90,7 @@ def _allowed(
     return adds and (algorithm == "NVLS" or kind == "all-reduce")
 
 
-def _protocol_allowed(algorithm: str, protocol: str, machine: Machine, graphs: Graphs) -> bool:
+def _protocol_allowed(algorithm: str, protocol: str, machine: NcclMachine, graphs: Graphs) -> bool:
     if machine.protocols and protocol not in machine.protocols:
         return False
     if algorithm not in ("Tree", "Ring"):
@@ -98,7 +98,7 @@ def _protocol_allowed(algorithm: str, protocol: str, machine: Machine, graphs: G
     return protocol != "LL128" or graphs.ll128
 
 
-def _row(machine: Machine) -> str:
+def _row(machine: NcclMachine) -> str:
     capability = machine.kind.compute_capability
     return (
         "blackwell"
@@ -111,7 +111,7 @@ def _row(machine: Machine) -> str:
     )
 
 
-def _bandwidth(algorithm: str, protocol: int, machine: Machine, graphs: Graphs, tables: Tables, kind: str) -> float:
+def _bandwidth(algorithm: str, protocol: int, machine: NcclMachine, graphs: Graphs, tables: Tables, kind: str) -> float:
     """GB/s of the size."""
     many = min(machine.nodes, 3) - 1
     if algorithm in ("NVLS", "NVLSTree"):
@@ -142,18 +142,18 @@ def _bandwidth(algorithm: str, protocol: int, machine: Machine, graphs: Graphs, 
     return bus * 0.5
 
 
-def _steps(machine: Machine, kind: str) -> int:
+def _steps(machine: NcclMachine, kind: str) -> int:
     ranks = machine.ranks
     return 2 * (ranks - 1) if kind == "all-reduce" else ranks - 1 if kind in _GATHERS else ranks
 
 
-def _ll_max(machine: Machine, tables: Tables) -> float:
+def _ll_max(machine: NcclMachine, tables: Tables) -> float:
     many = min(machine.nodes, 3) - 1
     row = _row(machine) if machine.nodes == 1 else "ampere" if machine.cpu == "amd" else "volta"
     return tables.ll_max[row][many]
 
 
-def _ring_low(protocol: int, bus: float, count: int, machine: Machine, tables: Tables, kind: str) -> float:
+def _ring_low(protocol: int, bus: float, count: int, machine: NcclMachine, tables: Tables, kind: str) -> float:
     """GB/s of a ring's bus in LL and LL128."""
     ratios = tables.ratios
     if protocol == 0:
@@ -164,7 +164,7 @@ def _ring_low(protocol: int, bus: float, count: int, machine: Machine, tables: T
     return min(bus * ratios["ring-ll128-alone" if alone else "ring-ll128"], count * cap)
 
 
-def _nvls_bus(algorithm: str, machine: Machine, graphs: Graphs, tables: Tables, kind: str) -> float:
+def _nvls_bus(algorithm: str, machine: NcclMachine, graphs: Graphs, tables: Tables, kind: str) -> float:
     """GB/s of the bus of NVLS, or by the rules of older versions of the size; 0 where it is off."""
     graph, rule = graphs.nvls, tables.nvls["rule"]
     assert graph is not None
@@ -187,7 +187,7 @@ def _nvls_bus(algorithm: str, machine: Machine, graphs: Graphs, tables: Tables, 
 
 
 def _hops(
-    algorithm: str, protocol: int, machine: Machine, graphs: Graphs, tables: Tables, kind: str
+    algorithm: str, protocol: int, machine: NcclMachine, graphs: Graphs, tables: Tables, kind: str
 ) -> tuple[float, float, float, float, float]:
     """Base, then number and us of hops inside and between nodes (see :class:`Cost`)."""
     key, nodes, local = _KEYS[algorithm], machine.nodes, machine.gpus_per_node
@@ -220,7 +220,7 @@ def _ring_hops(
     base: float,
     intra: float,
     inter: float,
-    machine: Machine,
+    machine: NcclMachine,
     nvlink: bool,
     tables: Tables,
     kind: str,
@@ -240,7 +240,7 @@ def _ring_hops(
 
 
 def formula_us(
-    cost: Cost, sizes: FloatArray, machine: Machine, graphs: Graphs, tables: Tables, kind: str
+    cost: Cost, sizes: FloatArray, machine: NcclMachine, graphs: Graphs, tables: Tables, kind: str
 ) -> FloatArray:
     """NCCL's estimate of a candidate at sizes in bytes."""
     bandwidth = np.full(len(sizes), cost.bandwidth)
@@ -257,7 +257,7 @@ def formula_us(
     return found
 
 
-def _factor(cost: Cost, machine: Machine, tables: Tables, kind: str) -> FloatArray | None:
+def _factor(cost: Cost, machine: NcclMachine, tables: Tables, kind: str) -> FloatArray | None:
     if kind != "all-reduce":
         return None
     if cost.algorithm == "Tree":
@@ -268,7 +268,7 @@ def _factor(cost: Cost, machine: Machine, tables: Tables, kind: str) -> FloatArr
     return None
 
 
-def channels_of(cost: Cost, size: float, machine: Machine, graphs: Graphs) -> tuple[int, int]:
+def channels_of(cost: Cost, size: float, machine: NcclMachine, graphs: Graphs) -> tuple[int, int]:
     """Channels and threads that a call of so many bytes gets."""
     if cost.algorithm in ("NVLS", "NVLSTree"):
         return graphs.nvls_channels, 640
@@ -285,4 +285,3 @@ def channels_of(cost: Cost, size: float, machine: Machine, graphs: Graphs) -> tu
     elif cost.protocol == "Simple":
         threads += 32
     return channels, max(threads, 96)
-

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from commbench.errors import InputError
-from commbench.libraries.nccl import Machine, Point, adapt, predict, predict_sizes
+from commbench.libraries.nccl import Machine, MachinePoint, adapt, predict, predict_sizes
 from commbench.libraries.nccl.constants import constants, read_constants
 
 K, M, G = 2**10, 2**20, 2**30
@@ -103,12 +103,12 @@ def test_what_is_no_collective_of_nccl_is_refused() -> None:
 
 
 def test_own_points_move_floor_and_plateau() -> None:
-    two = adapt(H100, [Point(8, 20e-6), Point(G, 4.6e-3)])
+    two = adapt(H100, [MachinePoint(8, 20e-6), MachinePoint(G, 4.6e-3)])
     assert two.points == 2
     assert two.knee == pytest.approx(0, abs=1e-6)
     assert predict(H100, "all-reduce", 8, own=two).time_s == pytest.approx(20e-6, rel=0.02)
     assert predict(H100, "all-reduce", G, own=two).time_s == pytest.approx(4.6e-3, rel=0.02)
-    three = adapt(H100, [Point(8, 20e-6), Point(G, 4.6e-3), Point(8 * M, 130e-6)])
+    three = adapt(H100, [MachinePoint(8, 20e-6), MachinePoint(G, 4.6e-3), MachinePoint(8 * M, 130e-6)])
     assert three.knee > 0.1
     found = predict(H100, "all-reduce", 8 * M, own=three)
     assert found.time_s == pytest.approx(130e-6, rel=0.05)
@@ -117,13 +117,15 @@ def test_own_points_move_floor_and_plateau() -> None:
 
 def test_points_that_agree_change_nothing() -> None:
     sizes = (8.0, float(8 * M), float(G))
-    points = [Point(size, predict(H100, "all-reduce", size).time_s) for size in sizes]
+    points = [MachinePoint(size, predict(H100, "all-reduce", size).time_s) for size in sizes]
     own = adapt(H100, points)
     assert (own.latency, own.wire, own.knee) == pytest.approx((1, 1, 0), abs=1e-3)
 
 
-@pytest.mark.parametrize("points", [[], [Point(8, 0.0)], [Point(0, 1.0)], [Point(8, float("nan"))]])
-def test_points_that_are_none_are_refused(points: list[Point]) -> None:
+@pytest.mark.parametrize(
+    "points", [[], [MachinePoint(8, 0.0)], [MachinePoint(0, 1.0)], [MachinePoint(8, float("nan"))]]
+)
+def test_points_that_are_none_are_refused(points: list[MachinePoint]) -> None:
     with pytest.raises(InputError, match=r"points|point"):
         adapt(H100, points)
 

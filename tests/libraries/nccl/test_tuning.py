@@ -9,23 +9,23 @@ import pytest
 from commbench.errors import InputError
 from commbench.libraries.nccl import tables
 from commbench.libraries.nccl.graph import graphs_of
-from commbench.libraries.nccl.machine import VERSIONS, Machine
+from commbench.libraries.nccl.machine import VERSIONS, NcclMachine
 from commbench.libraries.nccl.tables import tables_of
 from commbench.libraries.nccl.tuning import channels_of, costs_of, formula_us
 
 K, M, G = 2**10, 2**20, 2**30
 
 
-def h100(nodes: int = 1, **other: object) -> Machine:
+def h100(nodes: int = 1, **other: object) -> NcclMachine:
     network = {"nics": 8, "nic_Gbps": 400.0} if nodes > 1 else {}
     given = {"gpu": "h100", "gpus_per_node": 8, "nodes": nodes, "link": "nvswitch", "link_GBps": 450.0}
-    return Machine(**{**given, **network, "version": "2.30", **other})  # type: ignore[arg-type]
+    return NcclMachine(**{**given, **network, "version": "2.30", **other})  # type: ignore[arg-type]
 
 
-def a100(nodes: int = 1, **other: object) -> Machine:
+def a100(nodes: int = 1, **other: object) -> NcclMachine:
     network = {"nics": 8, "nic_Gbps": 200.0, "cpu": "amd"} if nodes > 1 else {}
     given = {"gpu": "a100", "gpus_per_node": 8, "nodes": nodes, "link": "nvswitch", "link_GBps": 300.0}
-    return Machine(**{**given, **network, "version": "2.30", **other})  # type: ignore[arg-type]
+    return NcclMachine(**{**given, **network, "version": "2.30", **other})  # type: ignore[arg-type]
 
 
 GOLDEN = {  # us/GB/s of all-reduce: Tree LL, LL128, Simple; Ring LL, LL128, Simple; NVLS or NVLSTree
@@ -39,7 +39,7 @@ GOLDEN = {  # us/GB/s of all-reduce: Tree LL, LL128, Simple; Ring LL, LL128, Sim
 
 
 @pytest.mark.parametrize(("machine", "expected"), GOLDEN.items(), ids=lambda value: str(value)[:24])
-def test_latencies_and_bandwidths_are_those_of_the_source(machine: Machine, expected: str) -> None:
+def test_latencies_and_bandwidths_are_those_of_the_source(machine: NcclMachine, expected: str) -> None:
     known = tables_of("2.30.7")
     costs = costs_of(machine, graphs_of(machine, known), known, "all-reduce")
     pairs = [tuple(map(float, pair.split("/"))) for pair in expected.split()]
@@ -49,7 +49,7 @@ def test_latencies_and_bandwidths_are_those_of_the_source(machine: Machine, expe
         assert cost.bandwidth == pytest.approx(bandwidth, abs=0.051)
 
 
-def switches(machine: Machine, kind: str = "all-reduce") -> list[tuple[int, str]]:
+def switches(machine: NcclMachine, kind: str = "all-reduce") -> list[tuple[int, str]]:
     """First power of two at which each candidate is taken."""
     known = tables_of(machine.version)
     graphs = graphs_of(machine, known)
@@ -77,7 +77,9 @@ def switches(machine: Machine, kind: str = "all-reduce") -> list[tuple[int, str]
     ],
     ids=["a100", "h100", "h100 without nvls", "2 h100", "4 h100", "16 h100", "4 a100"],
 )
-def test_the_first_size_of_each_choice_is_that_of_the_source(machine: Machine, expected: list[tuple[int, str]]) -> None:
+def test_the_first_size_of_each_choice_is_that_of_the_source(
+    machine: NcclMachine, expected: list[tuple[int, str]]
+) -> None:
     assert switches(machine) == expected
 
 
@@ -96,7 +98,7 @@ def test_the_first_size_of_each_choice_is_that_of_the_source(machine: Machine, e
     ids=["a100", "h100", "2 h100", "4 a100", "b200", "v100", "a100 bridge", "a800"],
 )
 def test_graphs_are_those_that_the_search_finds(
-    machine: Machine, ring: tuple[int, ...], nvls: tuple[int, ...] | None, channels: tuple[int, int]
+    machine: NcclMachine, ring: tuple[int, ...], nvls: tuple[int, ...] | None, channels: tuple[int, int]
 ) -> None:
     found = graphs_of(machine, tables_of("2.30"))
     assert (found.ring.channels, found.ring.intra, found.ring.inter) == ring

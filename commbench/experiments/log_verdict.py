@@ -2,6 +2,7 @@
 """A log held against a machine: the ranks of the log on a topology, and what a library would do there."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,7 @@ def _nccl(cluster: Cluster, row: Reported) -> Predictor:
         network=fabric.network or None,
         cpu=fabric.cpu or "intel",
     )
+    machine = replace(machine, nics=max(min(1, machine.nics), round(machine.nics * _share(cluster))))
 
     def all_of(sizes: Sequence[int]) -> list[Answer]:
         found = predict_sizes(machine, row.collective, sizes, row.dtype or "float32", redop=row.op or "sum")
@@ -136,6 +138,11 @@ def _line(cluster: Cluster) -> Line:
         host = fabric.node_hosts[rank]
         nics = sum(fabric.bandwidths[link] for link in fabric.to_network.tolist()
                    if fabric.node_hosts[fabric.src[link]] == host)  # fmt: skip
-        share = min(1.0, cluster.ranks_per_host / max(1, int((fabric.host_of == host).sum())))
-        direct = min(direct, float(nics) * share) if nics else direct
+        direct = min(direct, float(nics) * _share(cluster)) if nics else direct
     return Line(direct / 1e9, hosts, nvls)
+
+
+def _share(cluster: Cluster) -> float:
+    """The part of a host's GPUs that takes part, and so of its NICs: a GPU has those that are its own."""
+    hosts = cluster.fabric.host_of
+    return min(1.0, int((cluster.hosts == cluster.hosts[0]).sum()) / int((hosts == cluster.hosts[0]).sum()))

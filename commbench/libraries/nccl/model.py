@@ -74,6 +74,6 @@ def chosen(call: NcclCall, constants: Mapping[str, float]) -> npt.NDArray[np.int
     if call.machine.nodes > 1 and call.machine.network in PLUGINS:
         shapes = [option.shape for option in call.options]
         if all(name in constants for shape in shapes for name in names_of(shape)):
-            times = [np.sum(list(terms_of(shape, constants).values()), axis=0) for shape in shapes]
-            return np.asarray(np.argmin(times, axis=0))
+            times = [sum(terms_of(shape, constants).values()) for shape in shapes]  # some terms have one value for all
+            return np.asarray(np.argmin(np.broadcast_arrays(*times), axis=0))
     return np.asarray(np.argmin([option.formula_us for option in call.options], axis=0))

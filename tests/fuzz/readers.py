@@ -148,7 +148,10 @@ def log(path: Path) -> str:
     from commbench.results.logs import read_log
 
     found = read_log(path, None, None)
-    same = all(record_from_json(one.to_json(), "x") == one for one in found.records)
+    try:
+        same = all(record_from_json(one.to_json(), "x") == one for one in found.records)
+    except InputError as error:
+        return f"a record that is refused: {error}"
     rates = [one.algbw_GBps or 0.0 for one in found.records]
     return ("" if same else "a record that is not read back") or _wrong("algbw", rates, 0, 1e18)
 

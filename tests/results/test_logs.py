@@ -158,6 +158,34 @@ def test_several_whole_runs_in_a_file_are_runs_of_their_own(tmp_path: Path) -> N
         read(tmp_path, log(Layout(), POINTS, named=False) * 2, collective="all-reduce")
 
 
+def test_a_program_named_between_rows_starts_no_second_table(tmp_path: Path) -> None:
+    lines = log(Layout(), POINTS, named=False).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.strip().startswith(str(2 * MIB)))
+    found = read(tmp_path, "\n".join([*lines[:at], "node0: all_reduce_perf is late", *lines[at:]]))
+    assert len(found.records) == 6
+    assert {r.collective for r in found.records} == {"all-reduce"}
+
+
+def test_rows_behind_the_last_line_of_a_table_are_named(tmp_path: Path) -> None:
+    text = log(Layout(), POINTS)
+    row = next(line for line in text.splitlines() if line.strip().startswith(str(MIB)))
+    assert any("a row behind the last line of its table; left out" in note for note in read(tmp_path, text + row).notes)
+    late = read(tmp_path, f"{text}NCCL version 2.20.3+cuda12.3\n{row}\n")
+    assert any("a row before the header of its table; left out" in note for note in late.notes)
+
+
+def test_control_characters_of_a_log_come_into_no_record(tmp_path: Path) -> None:
+    found = read(tmp_path, log(Layout(), POINTS).replace("NVIDIA X1", "NVIDIA\x07 X1"))
+    Journal(tmp_path / "r.jsonl").extend(found.records)
+    assert read_records(tmp_path / "r.jsonl")[0] == found.records[0]
+    data = nccl_json()
+    for device in data["config"]["devices"]:
+        device["device_info"] = "X\ud800\u0000"
+    found = read(tmp_path, json.dumps(data))
+    Journal(tmp_path / "s.jsonl").extend(found.records)
+    assert read_records(tmp_path / "s.jsonl")[0] == found.records[0]
+
+
 def test_cycles_of_one_run_are_no_second_run(tmp_path: Path) -> None:
     lines = log(Layout(), POINTS).splitlines()
     rows = [line for line in lines if line.strip()[:1].isdigit()]

@@ -32,7 +32,7 @@ class Imported:
 
 def listed(names: Iterable[object]) -> str:
     """The first names and how many more."""
-    found = list(map(str, names))
+    found = [re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]|[\ud800-\udfff]", "?", str(name)) for name in names]
     more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
     return ", ".join(found[:_MOST_LISTED]) + more
 

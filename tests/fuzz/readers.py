@@ -294,10 +294,11 @@ def _schedules() -> dict[str, list[bytes]]:
 
 
 def _logs() -> list[bytes]:
-    from tests.results.test_logs import LAYOUTS, POINTS, nccl_json
+    from tests.results.test_logs import LAYOUTS, POINTS, nccl_json, rccl_rows
     from tests.results.test_logs import log as made
 
-    return [made(one, POINTS).encode() for one in LAYOUTS.values()] + [json.dumps(nccl_json()).encode()]
+    texts = [*(made(one, POINTS) for one in LAYOUTS.values()), json.dumps(nccl_json()), rccl_rows()]
+    return [text.encode() for text in texts]
 
 
 def _imports() -> list[bytes]:

@@ -303,6 +303,44 @@ def test_records_of_a_log_survive_a_journal(tmp_path: Path) -> None:
     assert not is_log(tmp_path / "r.jsonl")
 
 
+def rccl_rows(separator: str = ",\n", **changes: Any) -> str:
+    """As rccl-tests writes them: an object for each placement."""
+    rows = [
+        {"numCycle": 0, "name": "AllReduce", "nodes": 2, "ranks": 8, "ranksPerNode": 4, "gpusPerRank": 1, "size": size,
+         "type": "float", "redop": "sum", "inPlace": place, "time": time, "algBw": round(size / time / 1e3, 6),
+         "busBw": round(size / time / 1e3 * 1.75, 6), "wrong": "0"} | changes
+        for size, *times in POINTS for place, time in enumerate(times)
+    ]  # fmt: skip
+    return f"[\n{separator.join(map(json.dumps, rows))}\n]\n"
+
+
+@pytest.mark.parametrize("separator", [",\n", "\n", ""])  # before its pull request 140 there was none
+def test_the_rows_of_rccl_tests_give_the_same_figures(tmp_path: Path, separator: str) -> None:
+    from_text = read(tmp_path, log(Layout(), POINTS)).records
+    found = read(tmp_path, rccl_rows(separator))
+    assert found.notes == ()
+    assert {(r.library, r.ranks, r.hosts) for r in found.records} == {("RCCL", 8, 2)}
+    for one, two in zip(from_text, found.records, strict=True):
+        same = {"run": "", "line": 0, "version": "", "library": "", "device": "", "hosts": 1, "gpus_per_process": 1}
+        assert replace(one, **same) == replace(two, **same)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ranks": "8"}, "row 1: ranks '8' is no number of ranks"),
+        ({"size": 1.5}, "row 1: size '1.5' is no whole number"),
+        ({"time": "inf"}, "row 1: time 'inf' is no number"),
+        ({"wrong": "x"}, "row 1: wrong 'x' is no number"),
+        ({"name": "AllThings"}, "collective 'AllThings' is unknown"),
+        ({"ranks": 16}, "another collective, or rows of another run"),
+    ],
+)
+def test_rows_of_rccl_tests_that_are_wrong_are_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        read(tmp_path, rccl_rows(**changes))
+
+
 SIZES = st.lists(st.integers(6, 33), min_size=1, max_size=8, unique=True).map(sorted)
 COLLECTIVES = st.sampled_from(["all_reduce", "all_gather", "reduce_scatter", "alltoall", "broadcast", "reduce"])
 

@@ -74,14 +74,29 @@ def sim(
         typer.Option("--jobs", "--groups", help="Groups at once: a number, or ranks such as 0,1,4,5/2,3,6,7."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the ECMP hash, random placement and jitter.")] = 0,
+    library: Annotated[
+        str, typer.Option("--library", help="Who decides: ideal (you, at wire speed), nccl or rccl (their model).")
+    ] = "ideal",
+    nccl_version: Annotated[
+        str | None, typer.Option("--nccl-version", help="Whose tables choose, such as 2.21; the newest if left out.")
+    ] = None,
+    launch_mode: Annotated[
+        str | None, typer.Option("--launch-mode", help="process (one a GPU), threads (nccl-tests -g), graph [process].")
+    ] = None,
+    nvls: Annotated[
+        str | None, typer.Option("--nvls", help="on or off: whether NVSwitches may add; as the GPUs if left out.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="With a library's model: what it weighed, and where the time goes.")
+    ] = False,
     detail: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--detail",
             help="transfer (all of them), folded (the same times from less work where symmetric) or collective "
-            "(an estimate: one aggregate flow).",
+            "(an estimate: one aggregate flow) [transfer; collective with nccl].",
         ),
-    ] = "transfer",
+    ] = None,
     engine: Annotated[str, typer.Option("--engine", help="compiled or reference; the same times.")] = "compiled",
     network: Annotated[str, typer.Option("--network", help="How long flows take: fluid (max-min shares).")] = "fluid",
     scenario: Annotated[
@@ -105,13 +120,15 @@ def sim(
     require_one_format(form, json)
     given |= {"collective": require_collective(collective, "train"), "scenario": scenario and str(scenario)}
     case = prepare(CollectiveOptions(**given), [(min_bytes, max_bytes, factor, step)], tell)
-    show_case(case, None if out is None else Journal(out), json, form)
+    show_case(case, None if out is None else Journal(out), json, form, explain=explain)
 
 
-_NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json", "form")
+_NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json", "form", "explain")
 
 
-def show_case(case: "CollectiveCase", journal: "Journal | None", json: bool, form: str = "table") -> None:
+def show_case(
+    case: "CollectiveCase", journal: "Journal | None", json: bool, form: str = "table", *, explain: bool = False
+) -> None:
     """Simulate every size of a collective, show each as it is done, and keep its record."""
     from commbench.cli.progress import progress_bar
     from commbench.results.log_write import log_foot
@@ -127,7 +144,7 @@ def show_case(case: "CollectiveCase", journal: "Journal | None", json: bool, for
         if form == "nccl-tests":
             _show_log(done.record, case, number == 0)
         else:
-            _show(done, case.element_bytes, case.unit, header=number == 0, json=json)
+            _show(done, case.element_bytes, case.unit, header=number == 0, json=json, explain=explain)
     if shown and form == "nccl-tests":
         put(log_foot(done.record.collective, shown))
     elif shown and not json:
@@ -139,7 +156,8 @@ def _show_log(record: "Simulated", case: "CollectiveCase", header: bool) -> None
     from commbench.results.log_write import log_head, log_row
 
     if header:
-        where = f"simulated on {record.topology} by {record.algorithm}, library {record.library}"
+        by = "" if record.library in ("nccl", "rccl") else f" by {record.algorithm}"  # which differ from size to size
+        where = f"simulated on {record.topology}{by}, library {record.library}"
         notes = [where, "simulated once: in-place is as out-of-place"]
         put(log_head(record.collective, case.members(), case.sizes_bytes, notes))
     elements = record.size_bytes // record.element_bytes
@@ -147,9 +165,11 @@ def _show_log(record: "Simulated", case: "CollectiveCase", header: bool) -> None
     put(log_row(record.collective, record.ranks, record.size_bytes, elements, case.dtype, times, root=record.root))
 
 
-def _show(done: "Simulation", element_bytes: int, unit: tuple[float, str], *, header: bool, json: bool) -> None:
+def _show(
+    done: "Simulation", element_bytes: int, unit: tuple[float, str], *, header: bool, json: bool, explain: bool
+) -> None:
     """One size: its line on stdout, what was folded or skipped and what would be faster on stderr."""
-    from commbench.cli.tables import simulated_header, simulated_row
+    from commbench.cli.tables import explained, simulated_header, simulated_row
     from commbench.units import format_bytes
 
     record = done.record
@@ -163,3 +183,5 @@ def _show(done: "Simulation", element_bytes: int, unit: tuple[float, str], *, he
     if header:
         put(simulated_header(record, unit[1]))
     put(simulated_row(record, element_bytes, unit[0]))
+    if explain:
+        put("\n".join(explained(record, done.candidates)))

@@ -17,6 +17,7 @@ __all__ = [
     "compared_points",
     "compared_row",
     "compared_table",
+    "explained",
     "heading",
     "number_table",
     "plain",
@@ -84,24 +85,28 @@ def simulated_header(record: Simulated, unit: str = "GB/s") -> str:
     """Where it is simulated and what tells it from others, and the column names; bandwidths in ``unit``."""
     scenario = f", scenario {record.scenario}" if record.scenario else ""
     scenario += f", jitter {record.jitter:g}" if record.jitter else ""
+    modelled = bool(record.terms)
+    what = f"as {record.library} {record.library_version}" if modelled else record.algorithm
+    how = f"channels {record.channels}, slices {record.slices}, groups of {record.group}, "
     told = heading(
-        f"simulated {record.collective} {record.algorithm} on {record.topology}: {record.ranks} ranks, "
+        f"simulated {record.collective} {what} on {record.topology}: {record.ranks} ranks, "
         f"routing {record.routing}, placement {record.placement}{scenario}",
-        f"engine {record.engine}, detail {record.detail}, channels {record.channels}, slices {record.slices}, "
-        f"groups of {record.group}, seed {record.seed}",
+        f"engine {record.engine}, detail {record.detail}, {'' if modelled else how}seed {record.seed}",
     )
-    return f"{told}\n{head_text(_simulated(unit))}"
+    return f"{told}\n{head_text(_simulated(unit, modelled=modelled))}"
 
 
-def _simulated(unit: str = "GB/s") -> tuple[Column, ...]:
+def _simulated(unit: str = "GB/s", *, modelled: bool = False) -> tuple[Column, ...]:
+    """Columns of a table; where a library's model told the time, what it chose instead of the transfers."""
+    chose = (Column("algo", width=8), Column("proto", width=6), Column("ch", width=3))
+    last = chose if modelled else (Column("transfers", width=10), Column("wall", "(s)", width=7, form=".3f"))
     return (
         Column("size", "(B)", width=11),
         Column("count", "(elements)", width=10),
         Column("time", "(us)", width=10),
         *(Column(name, f"({unit})", width=7) for name in ("algbw", "busbw")),
         Column("bound", "(us)", width=10),
-        Column("transfers", width=10),
-        Column("wall", "(s)", width=7, form=".3f"),
+        *last,
     )
 
 
@@ -110,8 +115,26 @@ def simulated_row(record: Simulated, element_bytes: int, unit: float = GB) -> st
     times = (_fixed(1e6 * time_s, 10) for time_s in (record.time_s, record.lower_bound_s))
     rates = (rate_text(rate, unit) for rate in (record.algbw_GBps, record.busbw_GBps))
     count, (time, bound) = record.size_bytes // element_bytes, times
-    fields = (record.size_bytes, count, time, *rates, bound, record.transfers, record.wall_s)
-    return "\n".join([row_text(_simulated(), fields), *_job_lines(record), *_busiest_lines(record)])
+    modelled = bool(record.terms)
+    last = (record.algorithm, record.protocol, record.channels) if modelled else (record.transfers, record.wall_s)
+    fields = (record.size_bytes, count, time, *rates, bound, *last)
+    line = row_text(_simulated(modelled=modelled), fields)
+    return "\n".join([line, *_job_lines(record), *_busiest_lines(record)])
+
+
+def explained(record: Simulated, candidates: Sequence[tuple[str, float, float]]) -> list[str]:
+    """What a library weighed, with the margin of its choice, and where the time goes; under the row of a size."""
+    if not record.terms:
+        return ["# --explain tells of a library's model: give --library nccl"]
+    parts = ", ".join(f"{name} {value * 1e6:.2f}" for name, value in record.terms.items())
+    lines = [f"# {record.time_s * 1e6:.2f} us = {parts}"]
+    if len(candidates) > 1:
+        first, second = candidates[0], candidates[1]
+        margin = second[1] / first[1] - 1 if first[1] else 0.0
+        lines.append(f"# {first[0]} is {margin:.0%} before {second[0]} by the library's own estimate (us; would take):")
+        told = ((name, own, f"{time * 1e6:.1f}" if time == time else "not known") for name, own, time in candidates)
+        lines += [f"#   {name:16} {own * 1e6:12.1f} {time:>12}" for name, own, time in told]
+    return lines
 
 
 def _job_lines(record: Simulated) -> list[str]:

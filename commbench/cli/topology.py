@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from commbench.topology import Fabric
+    from commbench.topology.imports import Imported
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, show, draw and begin topologies.", no_args_is_help=True)
+app = typer.Typer(help="List, show, draw, begin and import topologies.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="A name that `topology list` shows, or the path of a .yaml file.")]
 Out = Annotated[Path, typer.Option("--out", callback=writable, help="The SVG file to write.")]
@@ -94,6 +95,54 @@ def new(
         raise InputError(f"--oversubscription: {error}") from None
     made = new_topology(hosts=hosts, gpus=gpus, rails=rails, tiers=tiers, oversubscription=ratio, name=name)
     typer.echo(made, nl=False)
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="NCCL XML, ibnetdiscover, topology.conf, nvidia-smi topo -m.")],
+    name: Annotated[str | None, typer.Option("--name", help="What users call it [as the file is called].")] = None,
+    bandwidth: Annotated[
+        str | None, typer.Option("--bandwidth", help="Of a NIC, for files that have no rates: '400 Gbit/s'.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=writable, help="Write the topology that it gives to this file.")
+    ] = None,
+    json: Jsonl = False,
+) -> None:
+    """What a file of NCCL, ibnetdiscover, Slurm or nvidia-smi describes, what is odd about it, and a topology of it."""
+    from commbench.results.outfile import write_whole
+    from commbench.topology import load_fabric
+    from commbench.topology.imports import import_topology
+    from commbench.units import parse_bandwidth
+
+    try:
+        parse_bandwidth(bandwidth or "1 GB/s")
+    except UnitError as error:
+        raise InputError(f"--bandwidth: {error}") from None
+    found = import_topology(file, name, bandwidth)
+    if out is not None and not found.text:
+        raise InputError(f"--out {out}: {file} gives no topology: {found.why_none}")
+    if json:
+        _print_json({"import": found.what, "facts": dict(found.facts), "odd": list(found.odd), "text": found.text})
+    else:
+        put(_imported_text(found))
+    if out is not None:
+        write_whole(out, found.text)
+        load_fabric(out)
+        tell(f"wrote {out}; `commbench topology show {out}` has its numbers")
+
+
+def _imported_text(found: "Imported") -> str:
+    """What was found, then what is odd, then whether it gives a topology."""
+    import textwrap
+
+    def item(lead: str, text: str) -> str:
+        return textwrap.fill(text, 80, initial_indent=lead, subsequent_indent=" " * 4, break_on_hyphens=False)
+
+    lines = [found.what, *(item(f"  {name}: ", text) for name, text in found.facts)]
+    lines += [item("  odd: ", text) for text in found.odd] or ["  nothing odd about it"]
+    lines.append(item("  topology: ", "--out FILE.yaml writes it" if found.text else f"none, {found.why_none}"))
+    return "\n".join(lines)
 
 
 @app.command("schema")

@@ -55,7 +55,9 @@ def validate(
     topology: Annotated[
         str | None, typer.Option("-t", "--topology", help="Judge logs of nccl-tests by this machine (name or path).")
     ] = None,
-    library: Annotated[str | None, typer.Option(help="Whose times logs are held against [ideal].")] = None,
+    library: Annotated[
+        str | None, typer.Option(help="Whose times logs are held against: nccl or ideal [nccl on GPUs].")
+    ] = None,
     collective: LogCollective = None,
     ranks: LogRanks = None,
     ranks_per_host: Annotated[

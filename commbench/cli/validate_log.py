@@ -36,7 +36,7 @@ def validate_logs(
         CheckFailedError: a run is slow or corrupt.
     """
     from commbench.cli.reading import this_command
-    from commbench.experiments.log_verdict import LIBRARIES, judged_runs
+    from commbench.experiments.log_verdict import judged_runs
     from commbench.report.page import ReportInput, write_report
     from commbench.results.journal import Journal
     from commbench.results.run_id import new_run_id
@@ -45,7 +45,7 @@ def validate_logs(
 
     if not files:
         raise InputError("--topology: give the log of nccl-tests that is to be judged: validate LOG --topology NAME")
-    library, out = library or LIBRARIES[0], out or Path("runs/validate")
+    out = out or Path("runs/validate")
     records = _reported(files, collective, ranks)
     judged, health = judged_runs(records, topology, library, ranks_per_host)
     found = [*judged, *health]
@@ -62,10 +62,10 @@ def validate_logs(
         records=[*records, *found],
         topologies=[drawable(fabric)],
         command=this_command(),
-        notes=[_IDEAL] if library == "ideal" else [],
+        notes=[_IDEAL] if judged and judged[0].library == "ideal" else [],
     )
-    if library == "ideal":
-        tell(f"note: {_IDEAL}")
+    for note in page.notes:
+        tell(f"note: {note}")
     tell(f"records: {journal.path}\nreport: {write_report(page, out / f'{name}-report.html')}")
     _end(health)
 

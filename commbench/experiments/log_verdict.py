@@ -2,6 +2,7 @@
 """A log held against a machine: the ranks of the log on a topology, and what a library would do there."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,30 +19,33 @@ if TYPE_CHECKING:
 
 __all__ = ["LIBRARIES", "judged_runs"]
 
-LIBRARIES = ("ideal",)
+LIBRARIES = ("nccl", "ideal")
+_VERSION = "2.27"  # of NCCL, where a log does not say
 _NVLS = ("h100", "h200", "h20", "h800", "gh200", "b200", "b300", "gb200", "gb300")  # whose NVSwitches add
 
 
 def judged_runs(
-    records: Sequence[Reported], topology: str, library: str, ranks_per_host: int | None = None
+    records: Sequence[Reported], topology: str, library: str | None, ranks_per_host: int | None = None
 ) -> "tuple[list[Judged], list[Health]]":
     """Every run of the records, each with its verdicts.
 
     Args:
-        records: rows of logs. topology: a name or a path. library: one of :data:`LIBRARIES`.
+        records: rows of logs. topology: a name or a path. library: one of :data:`LIBRARIES`; None takes what such
+            ranks would use: nccl (rccl on AMD's GPUs) where the topology names its GPUs, else ideal.
         ranks_per_host: None takes it from the hosts that the log names, else fills hosts.
 
     Raises:
         InputError: an unknown library, or ranks that the topology does not hold.
     """
+    fabric = load_fabric(topology)
+    library = library or (LIBRARIES[0] if fabric.device else "ideal")
     if library not in LIBRARIES:
         raise InputError(f"--library {library!r} {unknown(library, LIBRARIES)}")
-    fabric = load_fabric(topology)
     judged, health = list["Judged"](), list["Health"]()
     for run in dict.fromkeys(map(_run, records)):
         rows = [record for record in records if _run(record) == run]
         cluster = _cluster(fabric, rows[0], ranks_per_host)
-        predict = _ideal(cluster, rows[0])
+        predict = (_ideal if library == "ideal" else _nccl)(cluster, rows[0])
         found, verdict = judge_log(rows, predict, _line(cluster), topology=fabric.name, library=library)
         judged += found
         health.append(verdict)
@@ -64,6 +68,31 @@ def _cluster(fabric: Fabric, row: Reported, ranks_per_host: int | None) -> Clust
             "that is as large"
         )
     return make_cluster(fabric, num_ranks=row.ranks, ranks_per_host=ranks_per_host)
+
+
+def _nccl(cluster: Cluster, row: Reported) -> Predictor:
+    """What NCCL of the log's version takes, launched as the log says."""
+    from commbench.libraries.nccl.library import machine_of
+    from commbench.libraries.nccl.predictor import predict_sizes
+
+    fabric = cluster.fabric
+    machine = machine_of(
+        cluster,
+        version=row.version or _VERSION,
+        launch="threads" if (row.gpus_per_process or 1) > 1 else "process",
+        network=fabric.network or None,
+        cpu=fabric.cpu or "intel",
+    )
+    machine = replace(machine, nics=max(min(1, machine.nics), round(machine.nics * _share(cluster))))
+
+    def all_of(sizes: Sequence[int]) -> list[Answer]:
+        found = predict_sizes(machine, row.collective, sizes, row.dtype or "float32", redop=row.op or "sum")
+        return [
+            Answer(None if one.status == "unknown" else one.time_s, one.algorithm, one.protocol, one.reason)
+            for one in found
+        ]
+
+    return all_of
 
 
 def _ideal(cluster: Cluster, row: Reported) -> Predictor:
@@ -109,6 +138,11 @@ def _line(cluster: Cluster) -> Line:
         host = fabric.node_hosts[rank]
         nics = sum(fabric.bandwidths[link] for link in fabric.to_network.tolist()
                    if fabric.node_hosts[fabric.src[link]] == host)  # fmt: skip
-        share = min(1.0, cluster.ranks_per_host / max(1, int((fabric.host_of == host).sum())))
-        direct = min(direct, float(nics) * share) if nics else direct
+        direct = min(direct, float(nics) * _share(cluster)) if nics else direct
     return Line(direct / 1e9, hosts, nvls)
+
+
+def _share(cluster: Cluster) -> float:
+    """The part of a host's GPUs that takes part, and so of its NICs: a GPU has those that are its own."""
+    hosts = cluster.fabric.host_of
+    return min(1.0, int((cluster.hosts == cluster.hosts[0]).sum()) / int((hosts == cluster.hosts[0]).sum()))

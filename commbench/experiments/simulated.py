@@ -9,7 +9,11 @@ from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.algorithms.load import load_any
 from commbench.collectives.registry import DEFAULTS
 from commbench.collectives.sizes import dtype_bytes, dtype_name
+from commbench.errors import InputError
 from commbench.experiments.collective import Sizes, sizes_of
+from commbench.libraries.base import Library
+from commbench.libraries.nccl.library import NcclLibrary, machine_of
+from commbench.libraries.nccl.machine import VERSIONS
 from commbench.lowering.scenario import Scenario
 from commbench.results.run_id import new_run_id
 from commbench.sim.collective import Simulation, simulate_collective
@@ -25,7 +29,10 @@ __all__ = ["CollectiveCase", "CollectiveOptions", "prepare", "scenario_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveOptions:
-    """As ``commbench sim --help`` has them, but for the sizes; ``collective`` as it is spelt there."""
+    """As ``commbench sim --help`` has them, but for the sizes; ``collective`` as it is spelt there.
+
+    ``detail`` is "transfer" if left out, "collective" with a library that has a model.
+    """
 
     collective: str
     topology: str
@@ -41,7 +48,11 @@ class CollectiveOptions:
     ranks_per_host: int | None = None
     jobs: str | None = None
     seed: int = 0
-    detail: str = "transfer"
+    detail: str | None = None
+    library: str = "ideal"
+    nccl_version: str | None = None
+    launch_mode: str | None = None
+    nvls: str | None = None
     engine: str = "compiled"
     network: str = "fluid"
     scenario: str | None = None
@@ -51,7 +62,7 @@ class CollectiveOptions:
 
 _PASSED_ON = (
     *("slices", "channels", "root", "group", "routing", "placement", "ranks_per_host", "jobs", "seed"),
-    *("detail", "engine", "network", "links"),
+    *("engine", "network", "links"),
 )
 
 
@@ -96,6 +107,8 @@ def prepare(
         routing=options.routing,
         seed=options.seed,
     )
+    library = _library(options, cluster)
+    given |= {"library": library, "detail": options.detail or ("transfer" if library is None else "collective")}
     world = cluster.num_ranks if options.jobs is None else max(map(len, deal(options.jobs, cluster.num_ranks)))
     found = (size for each in sizes for size in sizes_of(options.collective, world, element_bytes, each, tell))
     algorithm = load_any(options.collective, options.algorithm or DEFAULTS[options.collective])
@@ -114,6 +127,38 @@ def _members(cluster: Cluster) -> list[tuple[str, int, str]]:
     names = (cluster.fabric.ranks[place] for place in cluster.placed.tolist())
     parts = (name.split("/") for name in names)
     return [(host, int("".join(filter(str.isdigit, end))), cluster.fabric.device or "CPU") for host, end in parts]
+
+
+def _library(options: CollectiveOptions, cluster: Cluster) -> Library | None:
+    """That was asked for; None: ideal, which does what the other options say.
+
+    Raises:
+        InputError: an unknown library, or options of one beside another.
+    """
+    modelled = {"nccl_version": "--nccl-version", "launch_mode": "--launch-mode", "nvls": "--nvls"}
+    chosen = {"algorithm": "-a", "slices": "--slices", "group": "--group"}
+    if options.library == "ideal":
+        for name, flag in modelled.items():
+            if getattr(options, name) is not None:
+                raise InputError(f"{flag} goes with --library nccl, not with {options.library}")
+        return None
+    if options.library not in ("nccl", "rccl"):
+        raise InputError(f"--library {options.library!r} is unknown; known: ideal, nccl, rccl")
+    for name, flag in chosen.items():
+        if getattr(options, name) is not None:
+            raise InputError(f"{flag} goes with --library ideal: {options.library} chooses by itself")
+    if options.nvls not in (None, "on", "off"):
+        raise InputError(f"--nvls {options.nvls!r}: give on or off")
+    machine = machine_of(
+        cluster,
+        version=options.nccl_version or VERSIONS[-1],
+        launch=options.launch_mode or "process",
+        nvls=None if options.nvls is None else options.nvls == "on",
+    )
+    if machine.library != options.library:
+        place = cluster.fabric.name
+        raise InputError(f"--library {options.library} on topology {place}: its GPUs take {machine.library}")
+    return NcclLibrary(machine=machine, dtype=options.dtype)
 
 
 def _scenario(options: CollectiveOptions, fabric: Fabric, tell: Callable[[str], None]) -> Scenario | None:

@@ -6,7 +6,8 @@ it meets; what it answers is turned into messages by :mod:`commbench.lowering`.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from commbench.collectives.algorithm import Algorithm, Request
@@ -16,7 +17,7 @@ from commbench.collectives.schedule import Schedule
 from commbench.errors import InputError
 from commbench.network.transport import Connections
 
-__all__ = ["Choice", "Layout", "Library", "Wanted", "form_of"]
+__all__ = ["Choice", "Layout", "Library", "Timing", "Wanted", "form_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,30 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long a library's model says that a collective takes on a fabric in health; the messages then say only which
+    links it loads.
+
+    Attributes:
+        called: the algorithm as the library names it. channels: that it takes.
+        delay_s: seconds that are the same on any fabric. wire_s: seconds of the flow behind them.
+        share: bytes on links, to those of the messages.
+        in_switch: whether switches add, so that less crosses links than any schedule of ranks needs.
+        terms: both together by what they go to. candidates: what was weighed: name, the library's own estimate and the
+            model's, in seconds.
+    """
+
+    called: str
+    channels: int
+    delay_s: float
+    wire_s: float
+    share: float = 1.0
+    in_switch: bool = False
+    terms: Mapping[str, float] = field(default_factory=dict)
+    candidates: tuple[tuple[str, float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """How a collective goes.
 
@@ -65,15 +90,19 @@ class Choice:
         algorithm: what is built, or a schedule as it is. request: for what; it holds channels and slices (pipeline
             depth).
         protocol: of the library, "" where it has but one.
+        timing: None where the messages say how long it takes.
     """
 
     algorithm: Algorithm | Schedule
     request: Request
     protocol: str = ""
+    timing: Timing | None = None
 
     @property
     def name(self) -> str:
         """Of the algorithm."""
+        if self.timing is not None:
+            return self.timing.called
         return self.algorithm.algorithm if isinstance(self.algorithm, Schedule) else self.algorithm.name
 
 

@@ -21,7 +21,7 @@ link, and the slowest of their chains and own links. That is exact where the gro
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +30,12 @@ from commbench.cluster import Cluster
 from commbench.collectives.traffic import Traffic
 from commbench.engine.setting import Processors
 from commbench.errors import InputError
-from commbench.libraries.base import Layout
+from commbench.libraries.base import Layout, Timing
 from commbench.lowering.choose import Choices
 from commbench.network.maxmin import WEIGHT_UNIT
 from commbench.program.operations import Communication, Transfer
 from commbench.routing.routes import route_latencies_ps
+from commbench.units import PS_PER_S
 
 __all__ = ["AggregateFlow", "GroupFlows", "aggregate", "group_flows", "layouts_of", "together"]
 
@@ -97,8 +98,30 @@ def aggregate(what: Communication, cluster: Cluster, choices: Choices, processor
         if chosen.num_switches:
             raise InputError(f"algorithm {chosen.choice.name}: switches that add need --detail transfer")
         rows = np.flatnonzero(numbers == number)
-        parts.append((rows, group_flows(what.groups[rows], chosen.traffic, cluster, processors)))
+        flows = group_flows(what.groups[rows], chosen.traffic, cluster, processors)
+        timing = chosen.choice.timing
+        parts.append((rows, flows if timing is None else _timed(flows, timing, cluster)))
     return parts[0][1] if len(parts) == 1 else _merged(parts)
+
+
+def _timed(flows: GroupFlows, timing: Timing, cluster: Cluster) -> GroupFlows:
+    """Flows as long as a library's model says; they load links as their messages do.
+
+    The model knows hosts and their NICs: in health these never hold it back, whatever the messages would load them
+    with, and a link that has lost half its bandwidth makes a flow that filled it twice as long.
+    """
+    fabric, carries = cluster.fabric, float(flows.num_bytes[0])
+    wire_s = max(timing.wire_s, 1 / PS_PER_S)
+    loads = flows.loads * timing.share
+    known = (fabric.node_hosts[fabric.src] >= 0) | (fabric.node_hosts[fabric.dst] >= 0)
+    held = np.where(known[flows.link], np.minimum(loads, fabric.bandwidths[flows.link] * wire_s), loads)
+    return replace(
+        flows,
+        chain_ps=np.full_like(flows.chain_ps, round(timing.delay_s * PS_PER_S)),
+        own_bandwidth=np.full_like(flows.own_bandwidth, carries / wire_s),
+        weights=_weights_below(held / carries),
+        loads=loads,
+    )
 
 
 def _one_message(num_bytes: int) -> Traffic:

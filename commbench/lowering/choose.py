@@ -61,6 +61,11 @@ class Choices:
 
     def _ask(self, wanted: Wanted, layout: Layout) -> Chosen:
         choice = self.library.choose(wanted, layout)
+        if choice.timing is not None and self._how is not None and self._how.detail != "collective":
+            raise InputError(
+                f"library {self.library.name} says how long a collective takes, not its messages: give "
+                f"--detail collective instead of {self._how.detail}"
+            )
         if not isinstance(choice.algorithm, Schedule):
             if self._how is not None:
                 require_bounded(choice.algorithm, choice.request, self._how)

@@ -24,6 +24,7 @@ _TEXT: Sequence[tuple[str, str]] = (
      "an HTML page; give the records that it was made from (report's pages name them below their tables)"),
     (r"<svg\b", "an SVG picture"),
     (r"<algo\b", "an MSCCL algorithm: commbench algorithm verify FILE; sim and run take it as --algorithm FILE"),
+    (r"<system\b|<graphs\b", "an XML of NCCL: commbench topology import FILE"),
     (r"\A\s*<", "an XML or HTML file; no command of commbench takes it"),
     (r"(?m)\Acommbench-schedule ",
      "a schedule: commbench algorithm verify FILE; sim and run take it as --algorithm FILE"),

@@ -14,6 +14,7 @@ __all__ = ["Figures", "Header", "Row", "RowError", "factor_range", "read_header"
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _NUMBER = re.compile(r"[+-]?\d{1,18}(?:\.\d{0,9})?(?:[eE][+-]?\d{1,2})?")
+_PLAIN = re.compile(r"[A-Za-z0-9_.+-]{1,40}")
 _WORD = re.compile(r"[A-Za-z]\w*")
 _BODY = {"time", "cputime", "algbw", "busbw", "#wrong", "error", "i_min", "i_max", "i_p99", "i_cv%"}
 _TRAILERS = {"algo": "algorithm", "algorithm": "algorithm", "proto": "protocol", "protocol": "protocol",
@@ -174,7 +175,7 @@ def _extras(rest: Sequence[str], header: Header) -> dict[str, str]:
     """What rccl-tests appends: by the header's names, or a word, a word and a number."""
     names = [_TRAILERS.get(name.lower(), "") for name in header.trailers]
     if any(names) and len(rest) >= len(names):
-        return {name: text for name, text in zip(names, rest, strict=False) if name}
+        return {name: text for name, text in zip(names, rest, strict=False) if name and _PLAIN.fullmatch(text)}
     if not names and len(rest) == 3 and _WORD.fullmatch(rest[0]) and _WORD.fullmatch(rest[1]) and rest[2].isdigit():
         return dict(zip(("algorithm", "protocol", "channels"), rest, strict=True))
     return {}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of a log: which collective on how many ranks they are of, which rows hold, and their records."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ __all__ = ["Log", "LogTable", "log_of"]
 
 _BLOCK = 16  # bytes: nccl-tests makes each rank's block a multiple of it
 _MOST_RANKS = 2**20
+_UNPRINTABLE = re.compile("[^ -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ENOUGH = 0.01  # GB/s: a bandwidth below it is printed with too few digits to tell anything
 
 
@@ -81,7 +83,7 @@ def log_of(tables: Sequence[LogTable], place: str, run: str, collective: str | N
                 for at, row in table.rows for part in row.figures if part.time_us > 0]  # fmt: skip
         records += made
         notes += [f"{where}: {text}" for text in (note, *_notes(table, made)) if text]
-        notes += [f"{place}, {text}" for text in table.problems]
+    notes += [f"{place}, {text}" for table in tables for text in table.problems]
     if not records:
         raise InputError(f"{place}: no row has a time")
     return Log(tuple(records), tuple(notes))
@@ -200,15 +202,15 @@ def _record(
     hosts = {host for _, host, _ in table.members.values()}
     channels = row.extras.get("channels", "")
     return Reported(
-        run=run,
+        run=printable(run),
         collective=spec.name,
         library=table.library,
         version=table.version,
         ranks=ranks,
         size_bytes=row.size_bytes,
         num_elements=row.count * by_rank,
-        dtype=plain_dtype(row.dtype),
-        op="" if row.op == "none" else row.op,
+        dtype=plain_dtype(printable(row.dtype)),
+        op="" if row.op == "none" else printable(row.op),
         root=row.root if spec.rooted else None,
         in_place=part.in_place,
         time_s=part.time_us / 1e6,
@@ -220,10 +222,15 @@ def _record(
         channels=int(channels) if channels.isdigit() and 0 < int(channels) < 2**16 else None,
         gpus_per_process=table.each,
         hosts=len(hosts) or None,
-        device=", ".join(dict.fromkeys(device for _, _, device in table.members.values() if device)),
-        source=place,
+        device=printable(", ".join(dict.fromkeys(device for _, _, device in table.members.values() if device))),
+        source=printable(place),
         line=line,
     )
+
+
+def printable(text: str) -> str:
+    """The text without what no record may hold: control characters and halves of surrogate pairs."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)[:1000]
 
 
 def _problem(spec: CollectiveSpec, ranks: int, row: Row, part: Figures) -> str:
@@ -252,7 +259,7 @@ def _notes(table: LogTable, records: Sequence[Reported]) -> list[str]:
     if not table.ended:
         notes.append("its last lines (Out of bounds values, Avg bus bandwidth) are missing: it was cut, or is a part")
     told = [float(part.busbw) for _, row in table.rows for part in row.figures]
-    mean = sum(told) / len(told)
+    mean = sum(told) / max(1, len(told))
     if table.average is not None and abs(table.average - mean) > 0.01 * mean + 0.01:
         notes.append(f"its last line has an average of {table.average:g} GB/s, its rows {mean:.4g}: some are missing")
     return notes

@@ -19,7 +19,10 @@ _TAG = re.compile(
 )
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ROW = re.compile(r"\s*\d+\s+\d+(\s|$)")
-_PROGRAM = re.compile(r"\b([a-z_]+(?:_[a-z]+)*)_perf(?:_mpi)?\b")
+_STARTING = re.compile(r"# *Collective test starting: *([a-z_]{1,40})_perf")
+_PROGRAM = re.compile(
+    r"(all_reduce|all_gather|reduce_scatter|broadcast|reduce|alltoallv|alltoall|gather|scatter|sendrecv|hypercube)_perf"
+)
 _RUN = re.compile(r"#\s*nThread\s+(\d{1,7})\s+nGpus\s+(\d{1,7})\b(.*)")
 _STEP = re.compile(r"step:\s*(\d{1,18}(?:\.\d{0,9})?)\b\s*\((factor|bytes)\)")
 _RANK = re.compile(
@@ -32,6 +35,7 @@ _WRONG = re.compile(r"#\s*Out of bounds values\s*:\s*\d+\s+(OK|FAILED)")
 _UNITS = frozenset({"(B)", "(elements)", "(us)", "(GB/s)", "(%)"})
 _OWN_RANKS = re.compile(r"# commbench \S+: .*\b(\d{1,7}) ranks\b")
 _MOST_PROBLEMS = 20
+_LEAST_FIELDS = 7  # of a row: size, count, type, and a time with what goes with it
 
 
 def looks_like_text(text: str) -> bool:
@@ -67,10 +71,12 @@ class _Reader:
             self._row(number, line)
         elif line.lstrip().startswith("#"):
             self._comment(number, line.strip())
+        elif line.startswith("rccl-tests:"):
+            self._known(number).library = "RCCL"
         elif match := _VERSION.search(line):
             self._known(number).library, self._known(number).version = match[1], match[2]
-        elif not table.program and (match := _PROGRAM.search(line)) and match[1] != "perf":
-            self._fresh(number, "program").program = match[1]
+        elif (match := _PROGRAM.search(line)) and (table.ended or not table.program):
+            self._known(number).program = match[1]
         if line.strip():
             self._above = line
 
@@ -90,6 +96,8 @@ class _Reader:
     def _row(self, number: int, line: str) -> None:
         table = self.tables[-1]
         if table.header is None:
+            if len(self.tables) > 1 and len(line.split()) >= _LEAST_FIELDS:
+                table.problems.append(f"line {number}: a row before the header of its table; left out")
             return
         if table.ended:
             table.problems.append(f"line {number}: a row behind the last line of its table; left out")
@@ -107,9 +115,8 @@ class _Reader:
             self._require_units(number, names)
         if match := _RUN.match(line):
             self._run(number, match)
-        elif "Collective test starting:" in line:
-            if match := _PROGRAM.search(line):
-                self._fresh(number, "run").program = match[1]
+        elif match := _STARTING.match(line):
+            self._fresh(number, "run").program = match[1]
         elif match := _RANK.match(line):
             self._fresh(number, "rank").members[int(match[1])] = (int(match[2] or 0), match[3], match[4].strip())
         elif {"size", "count", "busbw"} <= set(names):
@@ -128,7 +135,7 @@ class _Reader:
 
     def _require_units(self, number: int, names: list[str]) -> None:
         odd = [name for name in names if name.startswith("(") and name not in _UNITS]
-        if odd:
+        if odd and "(B)" in names:
             raise InputError(
                 f"{self._place}, line {number}: a column is in {odd[0]}; nccl-tests prints bytes, us and GB/s"
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 from commbench.errors import InputError, ResultsError
 from commbench.results.foreign import looks_like
 from commbench.results.log_json import looks_like_json, tables_of_json
+from commbench.results.log_rccl import looks_like_rccl, tables_of_rccl
 from commbench.results.log_tables import Log, log_of
 from commbench.results.log_text import looks_like_text, tables_of_text
 
@@ -19,7 +20,7 @@ _MOST_BYTES = 2**30
 def is_log(path: Path) -> bool:
     """Whether a file is such a log rather than one of records."""
     text = _text(path)
-    return looks_like_text(text) or looks_like_json(text)
+    return looks_like_text(text) or looks_like_json(text) or looks_like_rccl(text)
 
 
 def read_log(path: Path, collective: str | None = None, ranks: int | None = None) -> Log:
@@ -35,6 +36,8 @@ def read_log(path: Path, collective: str | None = None, ranks: int | None = None
     text = _text(path)
     if looks_like_json(text):
         tables = tables_of_json(text, str(path))
+    elif looks_like_rccl(text):
+        tables = tables_of_rccl(text, str(path))
     elif looks_like_text(text):
         tables = tables_of_text(text, str(path))
     else:

@@ -173,6 +173,7 @@ class Simulated(Record):
         jitter: share by which the bytes of transfers vary.
         wall_s: real seconds that it took. seed: of routing hash, placement and jitter.
         jobs: where several ran at once, ``ranks`` and ``time_s`` of each; the record's own time is that of the slowest.
+        library_version, protocol: of a library with a model, else "". terms: seconds by what they go to, from there.
         links: the busiest, if asked for: ``link``, ``bytes``, ``utilisation`` over the time, ``bound_share`` (time of
             these bytes on that link / lower bound).
     """
@@ -207,6 +208,9 @@ class Simulated(Record):
     jitter: Share = 0.0
     jobs: tuple[Mapping[str, Any], ...] = ()
     links: tuple[Mapping[str, Any], ...] = ()
+    library_version: str = ""
+    protocol: str = ""
+    terms: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def algbw_GBps(self) -> float | None:  # noqa: N802

@@ -17,6 +17,7 @@ from commbench.door import Result, simulate
 from commbench.engine.engines import DETAILS, Run
 from commbench.engine.trace import Trace
 from commbench.errors import InputError
+from commbench.libraries.base import Library
 from commbench.libraries.ideal import Ideal
 from commbench.lowering.aggregate import layouts_of
 from commbench.lowering.choose import Chosen
@@ -30,6 +31,7 @@ from commbench.results.records import Simulated
 from commbench.sim.links import busiest_links, link_bytes
 from commbench.sim.nics import unused_nics
 from commbench.topology.fabric import Fabric
+from commbench.topology.faults import LinkFault
 from commbench.topology.jobs import deal
 from commbench.units import seconds
 
@@ -45,13 +47,15 @@ IntArray = npt.NDArray[np.int64]
 class Simulation:
     """What came out: the record, and for pictures the tasks and their trace (see ``keep_trace``).
 
-    ``hint`` is a line for people on what would be faster, "" if there is none or none was asked for.
+    ``hint`` is a line for people on what would be faster, "" if there is none or none was asked for. ``candidates`` are
+    what a library with a model weighed: name, its own estimate and the model's in seconds, the chosen one first.
     """
 
     record: Simulated
     program: FlatProgram | LoopProgram
     trace: Trace
     hint: str = ""
+    candidates: tuple[tuple[str, float, float], ...] = ()
 
     @property
     def flat(self) -> FlatProgram:
@@ -82,6 +86,7 @@ def simulate_collective(
     detail: str = "transfer",
     scenario: "Scenario | None" = None,
     connections: Connections | None = None,
+    library: Library | None = None,
     keep_trace: bool = True,
     links: bool = False,
     hints: bool = False,
@@ -110,6 +115,8 @@ def simulate_collective(
         engine, network, detail: see :mod:`commbench.engine.engines`.
         scenario: what goes wrong while it runs; None means nothing.
         connections: what messages go over, and cost beside their payload; None: what the topology says alone.
+        library: that chooses instead of ``algorithm``, ``slices``, ``channels`` and ``group``; one whose model says how
+            long collectives take goes with collective detail alone.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
         links: whether the record names the busiest links. hints: whether unused NICs are looked for.
         cluster: of the fabric and the options above, for callers that simulate often; None makes one.
@@ -121,7 +128,7 @@ def simulate_collective(
         RunError: the scenario cuts off a rank that has something to send.
     """
     began = time.perf_counter()
-    _check_detail(detail, scenario, jobs, connections)
+    _check_detail(detail, scenario, jobs, connections, models=library is not None)
     if cluster is None:
         cluster = make_cluster(
             fabric,
@@ -131,20 +138,20 @@ def simulate_collective(
             routing=routing,
             seed=seed,
         )
-    ranks = cluster.num_ranks
-    groups = [np.arange(ranks)] if jobs is None else [np.array(job) for job in deal(jobs, ranks)]
+    groups = [np.array(job) for job in (deal(jobs, cluster.num_ranks) if jobs else [range(cluster.num_ranks)])]
     if jobs is not None:
         cluster = replace(cluster, whole_hosts=False)
-    library = Ideal(
-        algorithms={get_collective(collective).name: algorithm},
-        slices=slices,
-        channels=channels,
-        group=group,
-        ranks_per_host=cluster.ranks_per_host,
-        connections=connections,
-    )
+    if library is None:
+        library = Ideal(
+            algorithms={get_collective(collective).name: algorithm},
+            slices=slices,
+            channels=channels,
+            group=group,
+            ranks_per_host=cluster.ranks_per_host,
+            connections=connections,
+        )
     program = collective_program(
-        collective, size_bytes, ranks=ranks, groups=groups, element_bytes=element_bytes, root=root
+        collective, size_bytes, ranks=cluster.num_ranks, groups=groups, element_bytes=element_bytes, root=root
     )
     traced = keep_trace or jobs is not None
     how = Run(engine=engine, network=network, detail=detail, keep_trace=traced, progress=progress)
@@ -161,7 +168,7 @@ def simulate_collective(
         placement=placement if ranks_per_host is None else f"{placement}, {ranks_per_host} per host",
         engine=engine,
         detail=detail,
-        **_found(chosen, done, what, ends_ps[slowest]),
+        **(_found(chosen, done, what, ends_ps[slowest]) | _modelled(chosen, library, ends_ps[slowest])),
         jobs=() if jobs is None else _each(groups, ends_ps),
         links=_links(done, bound_s) if links else (),
         **_told(network, connections, scenario),
@@ -169,21 +176,44 @@ def simulate_collective(
         seed=seed,
     )
     hint = _hint(chosen, cluster) if hints and jobs is None else ""
-    return Simulation(record, done.tasks, done.trace, hint)
+    return Simulation(record, done.tasks, done.trace, hint, getattr(chosen.choice.timing, "candidates", ()))
 
 
 def _check_detail(
-    detail: str, scenario: "Scenario | None", jobs: str | None, connections: Connections | None
+    detail: str, scenario: "Scenario | None", jobs: str | None, connections: Connections | None, *, models: bool
 ) -> None:
-    """Refuse what a detail cannot have."""
+    """Refuse what a detail cannot have. ``models``: a library's model says how long collectives take."""
     if detail not in DETAILS:
         raise InputError(f"--detail {detail!r} is unknown; known: {', '.join(DETAILS)}")
+    if models:
+        if scenario is not None and (scenario.jitter or not all(isinstance(f, LinkFault) for f in scenario.faults)):
+            raise InputError("a library's model knows no transfers: of a --scenario it takes faults of links alone")
+        return
     if detail == "collective" and scenario is not None:
         raise InputError(
             "--detail collective knows no single transfers, so no --scenario or --jitter: give --detail transfer"
         )
     if jobs is not None and (detail != "transfer" or connections is not None):
         raise InputError(f"--jobs {jobs} knows single transfers alone: give --detail transfer, and no transport")
+
+
+def _modelled(chosen: Chosen, library: Library, end_ps: int) -> dict[str, Any]:
+    """What the record says where a library's model told the time; nothing otherwise."""
+    timing = chosen.choice.timing
+    if timing is None:
+        return {}
+    time_s = seconds(end_ps)
+    over_s = time_s - sum(timing.terms.values())
+    terms = {**timing.terms, "contention": over_s if over_s > 1e-3 * time_s else 0.0}
+    return {
+        "algorithm": timing.called,
+        "library": library.name,
+        "library_version": getattr(library, "version", ""),
+        "protocol": chosen.choice.protocol,
+        "channels": timing.channels,
+        "terms": terms,
+        "shortcut": "",
+    }
 
 
 def _size_bytes(what: Collective) -> int:
@@ -205,7 +235,7 @@ def _lower_bound_s(chosen: Chosen, cluster: Cluster, what: Collective) -> float:
         cluster.placed[what.groups[0]],
         _size_bytes(what),
         root=what.root,
-        in_switch=chosen.num_switches > 0,
+        in_switch=chosen.num_switches > 0 or (chosen.choice.timing is not None and chosen.choice.timing.in_switch),
     )
 
 

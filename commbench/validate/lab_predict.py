@@ -34,7 +34,7 @@ from commbench.units import seconds
 from commbench.validate.lab_runs import lab_plan_of
 from commbench.validate.legs import EmulatedFabric
 
-__all__ = ["LabRoutes", "Prediction", "lab_network", "predict"]
+__all__ = ["LabPrediction", "LabRoutes", "lab_network", "predict"]
 
 ETHERNET_BYTES = 14  # of header, which queues count with every packet
 DRAWS = 7  # simulations of what is left to chance; the median counts
@@ -42,14 +42,14 @@ _CONTENDED = 0.01  # of the time, that two flows must be on one link at once
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class LabPrediction:
     """Simulated seconds of one job, and whether its fabric was contended: flows of two pairs shared a link."""
 
     time_s: float
     contended: bool
 
 
-def predict(record: Measured, transport: Transport, topology: Fabric | None = None) -> Prediction:
+def predict(record: Measured, transport: Transport, topology: Fabric | None = None) -> LabPrediction:
     """Simulate what a record was measured on.
 
     Args:
@@ -68,7 +68,7 @@ def predict(record: Measured, transport: Transport, topology: Fabric | None = No
     draws = range(DRAWS if chance.answers_late else 1)
     done = [simulate(program, cluster, library, seed=seed) for seed in draws]
     ends = [int(each.ends_ps()[lab["job"]]) for each in done]
-    return Prediction(seconds(round(median(ends))), _contended(done[0], cluster.fabric))
+    return LabPrediction(seconds(round(median(ends))), _contended(done[0], cluster.fabric))
 
 
 def lab_network(

@@ -21,6 +21,7 @@ __all__ = ["PLATEAU", "THREE", "Answer", "Line", "Predictor", "judge_log"]
 
 PLATEAU, THREE = 1.35, 2.0
 _NEIGHBOURS, _FROM_BYTES = 3, 2**20
+_MOST_GAIN = 2.1  # NVLS and SHARP save 2 (n-1)/(n+1) at most, a tree on two hosts 2 (n-1)/n
 _STAGED = 1.25  # out of place may cost a copy; from so much on, in place is the better witness
 
 
@@ -56,6 +57,8 @@ class Line:
         if self.rate_GBps is None or busbw_GBps is None or busbw_GBps <= self.rate_GBps * 1.01:
             return ""
         above = f"above the line rate of {self.rate_GBps:.4g} GB/s: "
+        if busbw_GBps > _MOST_GAIN * self.rate_GBps:
+            return above + "too far for reduction in switches or a tree to explain; is it this machine, and in GB/s?"
         if algorithm.startswith("NVLS") or (self.nvls and self.hosts == 1):
             return above + "NVLS adds inside the switch, so that a GPU moves S (1 + 1/n) and not 2 S (n-1)/n"
         if algorithm.startswith("CollNet"):

@@ -157,9 +157,26 @@ def log(path: Path) -> str:
     from commbench.results.logs import read_log
 
     found = read_log(path, None, None)
-    same = all(record_from_json(one.to_json(), "x") == one for one in found.records)
+    try:
+        same = all(record_from_json(one.to_json(), "x") == one for one in found.records)
+    except InputError as error:
+        return f"a record that is refused: {error}"
     rates = [one.algbw_GBps or 0.0 for one in found.records]
     return ("" if same else "a record that is not read back") or _wrong("algbw", rates, 0, 1e18)
+
+
+def imported(path: Path) -> str:
+    """Files of NCCL, ibnetdiscover, Slurm and nvidia-smi: a topology that they give loads."""
+    from commbench.topology.imports import import_topology
+    from commbench.topology.load import load_fabric
+
+    found = import_topology(path, bandwidth="100 Gbit/s")
+    if not found.text:
+        return "" if found.why_none else "neither a topology nor why there is none"
+    made = path.with_suffix(".yaml")
+    made.write_text(found.text, encoding="utf-8")
+    fabric = load_fabric(made)
+    return _wrong("ranks", [fabric.num_ranks], 1, _MOST) or _wrong("bandwidth", fabric.bandwidths.tolist(), 1e-3, 1e18)
 
 
 class _Enough(Exception):  # noqa: N818
@@ -286,10 +303,17 @@ def _schedules() -> dict[str, list[bytes]]:
 
 
 def _logs() -> list[bytes]:
-    from tests.results.test_logs import LAYOUTS, POINTS, nccl_json
+    from tests.results.test_logs import LAYOUTS, POINTS, nccl_json, rccl_rows
     from tests.results.test_logs import log as made
 
-    return [made(one, POINTS).encode() for one in LAYOUTS.values()] + [json.dumps(nccl_json()).encode()]
+    texts = [*(made(one, POINTS) for one in LAYOUTS.values()), json.dumps(nccl_json()), rccl_rows()]
+    return [text.encode() for text in texts]
+
+
+def _imports() -> list[bytes]:
+    from tests.topology.test_imports import WHOLE
+
+    return [text.encode() for text in WHOLE]
 
 
 def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
@@ -319,5 +343,6 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
         ("lab-state", "cb12.json", lab_state, [_STATE]),
         ("options", "input.txt", options, [command.replace(" ", "\n").encode() for command in _COMMANDS]),
         ("log", "input.log", log, _logs()),
+        ("imported", "input.txt", imported, _imports()),
         ("quantity", "input.txt", quantity, [b"100 Gbit/s", b"20 us", b"64K", b"1.5 GB/s"]),
     ]

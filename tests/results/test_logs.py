@@ -158,6 +158,34 @@ def test_several_whole_runs_in_a_file_are_runs_of_their_own(tmp_path: Path) -> N
         read(tmp_path, log(Layout(), POINTS, named=False) * 2, collective="all-reduce")
 
 
+def test_a_program_named_between_rows_starts_no_second_table(tmp_path: Path) -> None:
+    lines = log(Layout(), POINTS, named=False).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.strip().startswith(str(2 * MIB)))
+    found = read(tmp_path, "\n".join([*lines[:at], "node0: all_reduce_perf is late", *lines[at:]]))
+    assert len(found.records) == 6
+    assert {r.collective for r in found.records} == {"all-reduce"}
+
+
+def test_rows_behind_the_last_line_of_a_table_are_named(tmp_path: Path) -> None:
+    text = log(Layout(), POINTS)
+    row = next(line for line in text.splitlines() if line.strip().startswith(str(MIB)))
+    assert any("a row behind the last line of its table; left out" in note for note in read(tmp_path, text + row).notes)
+    late = read(tmp_path, f"{text}NCCL version 2.20.3+cuda12.3\n{row}\n")
+    assert any("a row before the header of its table; left out" in note for note in late.notes)
+
+
+def test_control_characters_of_a_log_come_into_no_record(tmp_path: Path) -> None:
+    found = read(tmp_path, log(Layout(), POINTS).replace("NVIDIA X1", "NVIDIA\x07 X1"))
+    Journal(tmp_path / "r.jsonl").extend(found.records)
+    assert read_records(tmp_path / "r.jsonl")[0] == found.records[0]
+    data = nccl_json()
+    for device in data["config"]["devices"]:
+        device["device_info"] = "X\ud800\u0000"
+    found = read(tmp_path, json.dumps(data))
+    Journal(tmp_path / "s.jsonl").extend(found.records)
+    assert read_records(tmp_path / "s.jsonl")[0] == found.records[0]
+
+
 def test_cycles_of_one_run_are_no_second_run(tmp_path: Path) -> None:
     lines = log(Layout(), POINTS).splitlines()
     rows = [line for line in lines if line.strip()[:1].isdigit()]
@@ -273,6 +301,44 @@ def test_records_of_a_log_survive_a_journal(tmp_path: Path) -> None:
     assert tuple(read_records(tmp_path / "r.jsonl")) == records
     assert is_log(tmp_path / "a.log")
     assert not is_log(tmp_path / "r.jsonl")
+
+
+def rccl_rows(separator: str = ",\n", **changes: Any) -> str:
+    """As rccl-tests writes them: an object for each placement."""
+    rows = [
+        {"numCycle": 0, "name": "AllReduce", "nodes": 2, "ranks": 8, "ranksPerNode": 4, "gpusPerRank": 1, "size": size,
+         "type": "float", "redop": "sum", "inPlace": place, "time": time, "algBw": round(size / time / 1e3, 6),
+         "busBw": round(size / time / 1e3 * 1.75, 6), "wrong": "0"} | changes
+        for size, *times in POINTS for place, time in enumerate(times)
+    ]  # fmt: skip
+    return f"[\n{separator.join(map(json.dumps, rows))}\n]\n"
+
+
+@pytest.mark.parametrize("separator", [",\n", "\n", ""])  # before its pull request 140 there was none
+def test_the_rows_of_rccl_tests_give_the_same_figures(tmp_path: Path, separator: str) -> None:
+    from_text = read(tmp_path, log(Layout(), POINTS)).records
+    found = read(tmp_path, rccl_rows(separator))
+    assert found.notes == ()
+    assert {(r.library, r.ranks, r.hosts) for r in found.records} == {("RCCL", 8, 2)}
+    for one, two in zip(from_text, found.records, strict=True):
+        same = {"run": "", "line": 0, "version": "", "library": "", "device": "", "hosts": 1, "gpus_per_process": 1}
+        assert replace(one, **same) == replace(two, **same)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ranks": "8"}, "row 1: ranks '8' is no number of ranks"),
+        ({"size": 1.5}, "row 1: size '1.5' is no whole number"),
+        ({"time": "inf"}, "row 1: time 'inf' is no number"),
+        ({"wrong": "x"}, "row 1: wrong 'x' is no number"),
+        ({"name": "AllThings"}, "collective 'AllThings' is unknown"),
+        ({"ranks": 16}, "another collective, or rows of another run"),
+    ],
+)
+def test_rows_of_rccl_tests_that_are_wrong_are_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        read(tmp_path, rccl_rows(**changes))
 
 
 SIZES = st.lists(st.integers(6, 33), min_size=1, max_size=8, unique=True).map(sorted)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from commbench.cli.main import outcome
+from commbench.experiments.log_verdict import judged_runs
 from commbench.results.journal import read_records
 from commbench.results.judged import Health, Judged
 from commbench.results.logs import read_log
@@ -110,6 +111,7 @@ def test_a_class_without_constants_is_unknown_with_what_to_measure(tmp_path: Pat
 def test_a_bandwidth_above_the_line_rate_is_explained(line: Line, collective: str, algorithm: str, words: str) -> None:
     assert words in line.explained(480.0, collective, algorithm)
     assert not line.explained(390.0, collective, algorithm)
+    assert "too far" in line.explained(900.0, collective, algorithm)
 
 
 def test_the_command_judges_a_log_and_its_exit_code_says_how(
@@ -136,6 +138,42 @@ def test_the_command_judges_a_log_and_its_exit_code_says_how(
     assert "predicted by ideal" in page.read_text(encoding="utf-8")
     (kept, *_) = sorted((tmp_path / "out").glob("*-verdict.jsonl"))
     assert {record.kind for record in read_records(kept)} == {"reported", "judged", "health"}
+
+
+def test_nccl_is_asked_as_the_log_says_it_ran(tmp_path: Path) -> None:
+    """Its version, one process or several, and the NICs of the GPUs that take part."""
+    file = tmp_path / "a.log"
+    sizes = (8, 2**30)
+
+    def predicted(nodes: int, change: tuple[str, str] = ("", ""), **options: int) -> list[float]:
+        text = log(Layout(), [(size, 50.0, 50.0) for size in sizes], ranks=nodes * 8)
+        file.write_text(text.replace(*change) if change[0] else text, encoding="utf-8")
+        found, _ = judged_runs(read_log(file).records, "a3-ultra-x2", None, **options)
+        assert {one.library for one in found} == {"nccl"}
+        return [one.time_s for one in found]
+
+    several, one = predicted(1), predicted(1, ("nGpus 1", "nGpus 8"))
+    assert one[0] > several[0]  # a process that starts eight kernels
+    assert one[1] == pytest.approx(several[1], rel=0.05)
+    whole = predicted(2)
+    text = log(Layout(), [(size, 50.0, 50.0) for size in sizes], ranks=2).replace("n0 device  1", "n1 device  0")
+    file.write_text(text, encoding="utf-8")
+    found, _ = judged_runs(read_log(file).records, "a3-ultra-x2", None)
+    alone = found[-1].time_s
+    assert 2**30 / alone == pytest.approx(50e9, rel=0.2)  # one NIC, not eight
+    assert alone > 4 * whole[1]
+
+
+def test_a_class_of_machine_that_nccl_has_no_constants_of_ends_with_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.log"
+    points = [(2**k, 900.0 + 2**k / 1e4, 900.0 + 2**k / 1e4) for k in range(20, 30)]
+    file.write_text(log(Layout(), points, ranks=16), encoding="utf-8")
+    assert outcome(["validate", str(file), "-t", "p5-x2", "--out", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert "# UNKNOWN: no constants for h100-sxm5-80gb over nvswitch and efa2" in " ".join(captured.out.split())
+    assert "measure two or three points" in captured.err
 
 
 def test_a_topology_without_a_log_or_a_smaller_one_is_refused(

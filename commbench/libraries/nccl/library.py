@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NCCL as a library of the simulator: its choice, and the model's time as a delay and a flow on the fabric."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from commbench.cluster import Cluster
+from commbench.collectives.algorithm import Request
+from commbench.collectives.registry import DEFAULTS, get_algorithm
+from commbench.errors import InputError
+from commbench.libraries.base import Choice, Layout, Timing, Wanted
+from commbench.libraries.nccl.machine import NcclMachine
+from commbench.libraries.nccl.prediction import Prediction
+from commbench.libraries.nccl.predictor import KINDS, Adapted, predict
+from commbench.network.transport import Connections
+from commbench.topology.fabric import LINK_KINDS, NODE_KINDS, Fabric
+from commbench.topology.model import LinkKind, NodeKind
+
+__all__ = ["NcclLibrary", "machine_of", "network_of"]
+
+_WORDS = (  # in a topology's description or the sources of its numbers, and the network that they mean
+    *(("tcpxo", "tcpxo"), ("tcpx", "tcpx"), ("efa v2", "efa2"), ("efav2", "efa2"), ("efa", "efa")),
+    *(("slingshot", "slingshot"), ("infiniband", "ib"), ("roce", "roce"), ("ethernet", "roce")),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NcclLibrary:
+    """NCCL, or RCCL on AMD's GPUs.
+
+    Attributes:
+        machine: of the whole cluster; every group is as many nodes and GPUs of it as its ranks lie on.
+        dtype, redop: of what is sent. own: what points of the machine itself say.
+        connections: none; what messages cost is in the model.
+    """
+
+    machine: NcclMachine
+    dtype: str = "float32"
+    redop: str = "sum"
+    own: Adapted | None = None
+    connections: Connections | None = None
+
+    @property
+    def name(self) -> str:
+        """As records have it."""
+        return self.machine.library
+
+    @property
+    def version(self) -> str:
+        """As the user gave it."""
+        return self.machine.version
+
+    def prediction(self, wanted: Wanted, layout: Layout) -> Prediction:
+        """What the model says.
+
+        Raises:
+            InputError: NCCL has no such collective, or the class of machine has no constants.
+        """
+        machine = replace(self.machine, nodes=layout.num_hosts, gpus_per_node=layout.ranks_per_host)
+        if wanted.kind not in KINDS:
+            raise InputError(f"library {self.name} has no {wanted.kind}; it has {', '.join(KINDS)}")
+        size = wanted.num_elements * wanted.element_bytes
+        found = predict(machine, wanted.kind, size, self.dtype, redop=self.redop, own=self.own)
+        if found.status == "unknown":
+            raise InputError(f"library {self.name}: {found.reason}; or give --library ideal")
+        return found
+
+    def choose(self, wanted: Wanted, layout: Layout) -> Choice:
+        """See :class:`commbench.libraries.base.Library`; the messages are those of rings, or of all pairs."""
+        found = self.prediction(wanted, layout)
+        entry = get_algorithm(wanted.kind, DEFAULTS[wanted.kind])
+        rings = entry.name == "ring" and layout.num_hosts > 1
+        request = Request(
+            num_ranks=len(layout.hosts),
+            slices=1,
+            channels=layout.ranks_per_host if rings else 1,
+            root=wanted.root,
+            group=layout.ranks_per_host,
+            hosts=layout.hosts,
+            ways=layout.ways,
+            num_elements=wanted.num_elements,
+            element_bytes=wanted.element_bytes,
+        )
+        wire_s = found.terms["wire"]
+        trees = found.algorithm in ("Tree", "NVLSTree") and layout.num_hosts == 2
+        ranks = len(layout.hosts)
+        return Choice(
+            algorithm=entry,
+            request=request,
+            protocol=found.protocol,
+            timing=Timing(
+                called=found.algorithm,
+                channels=found.channels,
+                delay_s=found.time_s - wire_s,
+                wire_s=wire_s,
+                share=ranks / (2 * (ranks - 1)) if trees else 1.0,
+                in_switch=found.algorithm.startswith("NVLS"),
+                terms=found.terms,
+                candidates=tuple(
+                    (f"{one.algorithm} {one.protocol}", one.formula_s, one.time_s) for one in found.candidates
+                ),
+            ),
+        )
+
+
+def machine_of(
+    cluster: Cluster,
+    *,
+    version: str = "2.27",
+    launch: str = "process",
+    nvls: bool | None = None,
+    network: str | None = None,
+    cpu: str = "intel",
+) -> NcclMachine:
+    """A cluster as NCCL sees it: its GPUs and links from the fabric, and what a fabric does not say.
+
+    Args:
+        cluster: where. version, launch, nvls, cpu: as :class:`NcclMachine` has them.
+        network: None reads it from the words of the topology.
+
+    Raises:
+        InputError: the topology has no device, or a device or network that the model does not know.
+    """
+    fabric = cluster.fabric
+    if not fabric.device:
+        raise InputError(
+            f"--library nccl on topology {fabric.name}, which names no GPU: add `device` to its host, "
+            "or give --library ideal"
+        )
+    nodes, rate = _nics(fabric)
+    hosts = cluster.hosts
+    count = len(set(hosts.tolist()))
+    link, line = _inside(fabric)
+    amd = fabric.device.lower().startswith("mi")
+    return NcclMachine(
+        gpu=fabric.device,
+        gpus_per_node=max(1, -(-len(hosts) // count)),
+        nodes=count,
+        link="xgmi" if amd and link == "nvlink" else link,
+        link_GBps=line,
+        nics=nodes,
+        nic_Gbps=rate,
+        network=network or (network_of(fabric) if fabric.num_hosts > 1 else "ib"),
+        cpu=cpu,
+        version=version,
+        launch=launch,
+        nvls=nvls,
+        library="rccl" if amd else "nccl",
+    )
+
+
+def network_of(fabric: Fabric) -> str:
+    """The kind of network, by the words of a topology's description and sources.
+
+    Raises:
+        InputError: none of the words that are known.
+    """
+    told: Mapping[str, object] = fabric.numbers
+    text = " ".join([fabric.description, *(str(getattr(number, "source", "")) for number in told.values())]).lower()
+    found = [(text.find(word), network) for word, network in _WORDS if word in text]
+    if not found:
+        words = ", ".join(word for word, _ in _WORDS)
+        raise InputError(
+            f"--library nccl on topology {fabric.name}: nothing says what network it is; its description or a source "
+            f"must have one of the words {words}"
+        )
+    return next(network for word, network in _WORDS if word in text)
+
+
+def _nics(fabric: Fabric) -> tuple[int, float]:
+    """NICs of the first host that lead to the network, and the Gbit/s of one."""
+    own = [link for link in fabric.to_network.tolist() if fabric.node_hosts[fabric.src[link]] == 0]
+    if not own:
+        return 0, 0.0
+    return len({int(fabric.src[link]) for link in own}), float(fabric.bandwidths[own[0]]) * 8 / 1e9
+
+
+def _inside(fabric: Fabric) -> tuple[str, float]:
+    """Kind of link of the first GPU to others of its node, and GB/s of all of them."""
+    first = fabric.endpoints[0]
+    kinds = [LINK_KINDS[kind] for kind in fabric.link_kinds[fabric.src == first].tolist()]
+    rates = fabric.bandwidths[fabric.src == first].tolist()
+    ends = [NODE_KINDS[fabric.node_kinds[node]] for node in fabric.dst[fabric.src == first].tolist()]
+    direct = [rate for kind, rate in zip(kinds, rates, strict=True) if kind is LinkKind.NVLINK]
+    if not direct:
+        pcie = [rate for kind, rate in zip(kinds, rates, strict=True) if kind is LinkKind.PCIE]
+        return "pcie", (max(pcie) if pcie else 0.0) / 1e9
+    if NodeKind.NVSWITCH in ends:
+        return "nvswitch", sum(direct) / 1e9
+    return "cube-mesh" if len(set(direct)) > 1 else "nvlink", sum(direct) / 1e9

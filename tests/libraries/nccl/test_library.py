@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NCCL as a library of the simulator: the model's time where the fabric is in health, a longer one where it is not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from commbench.cluster import make_cluster
+from commbench.errors import InputError
+from commbench.libraries.nccl import NcclLibrary, machine_of, predict
+from commbench.lowering.scenario import Scenario
+from commbench.sim.collective import simulate_collective
+from commbench.topology.load import load_fabric
+
+K, M, G = 2**10, 2**20, 2**30
+
+
+def simulated(name: str, size: int, kind: str = "all-reduce", **other: object):  # type: ignore[no-untyped-def]
+    fabric = load_fabric(name)
+    cluster = make_cluster(fabric, num_ranks=other.pop("ranks", None))  # type: ignore[arg-type]
+    library = NcclLibrary(machine=machine_of(cluster, version="2.21"))
+    done = simulate_collective(
+        fabric, kind, "ring", size, detail="collective", library=library, cluster=cluster, **other
+    )  # type: ignore[arg-type]
+    return done.record, library.machine
+
+
+@pytest.mark.parametrize(
+    "name", ["dgx-h100", "dgx-a100", "dgx-v100", "oam-mesh", "dgx-h100-x2", "dgx-h100-x4", "dgx-a100-x4"]
+)
+@pytest.mark.parametrize("kind", ["all-reduce", "all-gather"])
+@pytest.mark.parametrize("size", [K, 256 * K, 16 * M, G])
+def test_a_fabric_in_health_gives_what_the_model_says(name: str, kind: str, size: int) -> None:
+    record, machine = simulated(name, size, kind)
+    expected = predict(machine, kind, record.size_bytes)
+    assert record.time_s == pytest.approx(expected.time_s, rel=0.01)
+    assert (record.algorithm, record.protocol) == (expected.algorithm, expected.protocol)
+    assert (record.library, record.library_version) == (machine.library, "2.21")
+    assert sum(record.terms.values()) == pytest.approx(record.time_s)
+
+
+def test_an_oversubscribed_fabric_takes_longer(tmp_path: Path) -> None:
+    text = Path("topologies/dgx-h100-x4.yaml").read_text()
+    thin = text.replace("hosts_per_leaf: 4", "hosts_per_leaf: 2").replace("oversubscription: 1", "oversubscription: 4")
+    file = tmp_path / "thin.yaml"
+    file.write_text(thin.replace("name: dgx-h100-x4", "name: thin"))
+    slow, machine = simulated(str(file), G)
+    assert slow.time_s > 1.5 * predict(machine, "all-reduce", G).time_s
+    assert slow.terms["contention"] > 0.3 * slow.time_s
+    assert simulated(str(file), 8)[0].time_s == pytest.approx(predict(machine, "all-reduce", 8).time_s, rel=0.01)
+
+
+def test_a_sick_link_takes_longer(tmp_path: Path) -> None:
+    file = tmp_path / "sick.yaml"
+    file.write_text("faults:\n  - {kind: link, src: h0/nic3, dst: leaf3, direction: both, at: 0 us, factor: 0.5}\n")
+    whole = simulated("dgx-h100-x4", G)[0]
+    sick = simulated("dgx-h100-x4", G, scenario=Scenario.load(str(file)))[0]
+    assert sick.time_s == pytest.approx(2 * whole.time_s, rel=0.15)
+
+
+def test_two_jobs_on_one_fabric_take_longer_than_one(tmp_path: Path) -> None:
+    text = Path("topologies/dgx-h100-x4.yaml").read_text()
+    thin = text.replace("hosts_per_leaf: 4", "hosts_per_leaf: 2").replace("oversubscription: 1", "oversubscription: 2")
+    thin = thin.replace("spines: 4", "spines: 1")
+    file = tmp_path / "thin.yaml"
+    file.write_text(thin.replace("name: dgx-h100-x4", "name: thin"))
+    hosts = [",".join(str(8 * host + gpu) for gpu in range(8)) for host in range(4)]
+    alone = simulated(str(file), G, jobs=f"{hosts[0]},{hosts[2]}")[0]
+    both = simulated(str(file), G, jobs=f"{hosts[0]},{hosts[2]}/{hosts[1]},{hosts[3]}")[0]
+    assert both.time_s > 1.2 * alone.time_s
+
+
+def test_machines_are_read_from_topologies() -> None:
+    def machine(name: str):  # type: ignore[no-untyped-def]
+        return machine_of(make_cluster(load_fabric(name)))
+
+    h100 = machine("dgx-h100-x4")
+    assert (h100.gpu, h100.gpus_per_node, h100.nodes, h100.link) == ("h100-sxm5-80gb", 8, 4, "nvswitch")
+    assert (h100.link_GBps, h100.nics, h100.nic_Gbps, h100.network) == (450, 8, 400, "ib")
+    v100, mesh = machine("dgx-v100"), machine("oam-mesh")
+    assert (v100.link, v100.link_GBps) == ("cube-mesh", 150)
+    assert (mesh.link, mesh.link_GBps, mesh.library) == ("xgmi", 448, "rccl")
+    assert machine("pcie-4090").link == "pcie"
+
+
+def test_a_topology_without_gpus_is_refused() -> None:
+    with pytest.raises(InputError, match="names no GPU: add `device`"):
+        machine_of(make_cluster(load_fabric("fat-tree-16")))
+
+
+def test_transfer_detail_is_refused() -> None:
+    fabric = load_fabric("dgx-h100")
+    cluster = make_cluster(fabric)
+    library = NcclLibrary(machine=machine_of(cluster))
+    with pytest.raises(InputError, match="give --detail collective"):
+        simulate_collective(fabric, "all-reduce", "ring", M, library=library, cluster=cluster)
+
+
+def test_what_the_library_has_not_is_refused() -> None:
+    with pytest.raises(InputError, match="has no barrier"):
+        simulated("dgx-h100", 4, "barrier")
+
+
+def test_a_slow_rank_is_refused() -> None:
+    scenario = Scenario(jitter=0.1, seed=1)
+    with pytest.raises(InputError, match="faults of links alone"):
+        simulated("dgx-h100", M, scenario=scenario)
+
+
+def test_groups_of_part_of_a_host_are_machines_of_their_own() -> None:
+    record, machine = simulated("dgx-h100", 64 * M, jobs="0,1/2,3")
+    expected = predict(replace(machine, gpus_per_node=2), "all-reduce", 64 * M)
+    assert record.time_s == pytest.approx(expected.time_s, rel=0.01)

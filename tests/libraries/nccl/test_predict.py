@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long NCCL takes: parts that add up, what they depend on, what is not known, and a machine's own points."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from commbench.errors import InputError
+from commbench.libraries.nccl import Machine, MachinePoint, adapt, predict, predict_sizes
+from commbench.libraries.nccl.constants import constants, read_constants
+
+K, M, G = 2**10, 2**20, 2**30
+H100 = Machine(gpu="h100-sxm5-80gb", gpus_per_node=8, link="nvswitch", link_GBps=450.0, version="2.27")
+A100 = Machine(gpu="A100-SXM4-80GB", gpus_per_node=8, link="nvswitch", link_GBps=300.0, version="2.27")
+V100 = Machine(gpu="v100-sxm2", gpus_per_node=8, link="cube-mesh", link_GBps=150.0, version="2.19")
+H100_X2 = replace(H100, nodes=2, nics=8, nic_Gbps=400.0)
+MI300X = Machine(gpu="mi300x", gpus_per_node=8, link="xgmi", link_GBps=448.0, library="rccl")
+EVERYWHERE = [H100, A100, V100, H100_X2, MI300X]
+
+
+def busbw(machine: Machine, kind: str, size: int, dtype: str = "float32") -> float:
+    ranks = machine.ranks
+    factor = 2 * (ranks - 1) / ranks if kind == "all-reduce" else (ranks - 1) / ranks
+    return size * factor / predict(machine, kind, size, dtype).time_s / 1e9
+
+
+@pytest.mark.parametrize("machine", EVERYWHERE, ids=lambda m: f"{m.nodes}x{m.gpu}")
+@pytest.mark.parametrize("kind", ["all-reduce", "all-gather", "all-to-all"])
+def test_parts_add_up_and_time_grows(machine: Machine, kind: str) -> None:
+    sizes = [2**n for n in range(3, 34)]
+    found = predict_sizes(machine, kind, sizes)
+    for one in found:
+        assert one.status == "known", one.reason
+        assert sum(one.terms.values()) == pytest.approx(one.time_s)
+        assert all(value >= -1e-12 for value in one.terms.values())
+    assert found[0].time_s < 250e-6
+    assert found[-1].time_s > 10 * found[-10].time_s
+
+
+@pytest.mark.parametrize(
+    ("machine", "kind", "expected"),  # GB/s at 1 GiB, from public curves
+    [
+        (V100, "all-reduce", 134),
+        (A100, "all-reduce", 230),
+        (H100, "all-reduce", 466),
+        (replace(H100, nvls=False), "all-reduce", 360),
+        (H100_X2, "all-gather", 360),
+        (MI300X, "all-reduce", 314),
+    ],
+    ids=["v100", "a100", "h100", "h100 rings", "2 h100", "mi300x"],
+)
+def test_the_plateau_is_that_of_public_curves(machine: Machine, kind: str, expected: float) -> None:
+    assert busbw(machine, kind, G) == pytest.approx(expected, rel=0.1)
+
+
+def test_two_nodes_exceed_the_rate_of_their_nics() -> None:
+    assert busbw(H100_X2, "all-reduce", 8 * G) > 8 * 50 * 1.05
+
+
+def test_what_is_added_decides_the_algorithm() -> None:
+    assert predict(H100, "all-reduce", 64 * M, "float16").algorithm == "NVLS"
+    assert predict(H100, "all-reduce", 64 * M, "int8").algorithm == "Ring"
+    assert predict(H100, "all-reduce", 64 * M, "float16", redop="avg").algorithm == "Ring"
+
+
+def test_one_process_for_all_gpus_starts_them_one_by_one() -> None:
+    one_each, all_in_one = (
+        predict(replace(A100, launch=how), "all-reduce", 8).time_s for how in ("process", "threads")
+    )
+    assert one_each < 26e-6
+    assert all_in_one == pytest.approx(37e-6, rel=0.15)
+
+
+def test_candidates_begin_with_the_choice_and_carry_both_estimates() -> None:
+    found = predict(H100, "all-reduce", 8 * M, "float16")
+    names = [(one.algorithm, one.protocol) for one in found.candidates]
+    assert names[0] == (found.algorithm, found.protocol) == ("NVLS", "Simple")
+    assert len(names) == 7
+    assert found.candidates[0].time_s == pytest.approx(found.time_s)
+    assert all(a.formula_s <= b.formula_s for a, b in zip(found.candidates[1:], found.candidates[2:], strict=False))
+
+
+def test_a_plugin_goes_in_simple_alone() -> None:
+    efa = replace(A100, nodes=2, nics=4, nic_Gbps=100.0, network="efa")
+    assert {predict(efa, "all-reduce", size).protocol for size in (8, M, G)} == {"Simple"}
+    assert predict(efa, "all-reduce", 8).time_s == pytest.approx(165e-6, rel=0.15)
+
+
+def test_a_class_without_constants_is_unknown_and_asks_for_points() -> None:
+    strange = Machine(gpu="rtx-3090", gpus_per_node=4, link="pcie", link_GBps=31.5)
+    found = predict(strange, "all-reduce", G)
+    assert (found.status, found.time_s == found.time_s) == ("unknown", False)
+    assert "no constants for rtx-3090 over pcie" in found.reason
+    assert "measure two or three points" in found.reason
+
+
+def test_what_is_no_collective_of_nccl_is_refused() -> None:
+    with pytest.raises(InputError, match="none that the model of NCCL knows"):
+        predict(H100, "barrier", 8)
+    with pytest.raises(InputError, match="nothing is left of PAT"):
+        predict(replace(H100, algorithms=("PAT",)), "all-reduce", 8)
+
+
+def test_own_points_move_floor_and_plateau() -> None:
+    two = adapt(H100, [MachinePoint(8, 20e-6), MachinePoint(G, 4.6e-3)])
+    assert two.points == 2
+    assert two.knee == pytest.approx(0, abs=1e-6)
+    assert predict(H100, "all-reduce", 8, own=two).time_s == pytest.approx(20e-6, rel=0.02)
+    assert predict(H100, "all-reduce", G, own=two).time_s == pytest.approx(4.6e-3, rel=0.02)
+    three = adapt(H100, [MachinePoint(8, 20e-6), MachinePoint(G, 4.6e-3), MachinePoint(8 * M, 130e-6)])
+    assert three.knee > 0.1
+    found = predict(H100, "all-reduce", 8 * M, own=three)
+    assert found.time_s == pytest.approx(130e-6, rel=0.05)
+    assert sum(found.terms.values()) == pytest.approx(found.time_s)
+
+
+def test_points_that_agree_change_nothing() -> None:
+    sizes = (8.0, float(8 * M), float(G))
+    points = [MachinePoint(size, predict(H100, "all-reduce", size).time_s) for size in sizes]
+    own = adapt(H100, points)
+    assert (own.latency, own.wire, own.knee) == pytest.approx((1, 1, 0), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "points", [[], [MachinePoint(8, 0.0)], [MachinePoint(0, 1.0)], [MachinePoint(8, float("nan"))]]
+)
+def test_points_that_are_none_are_refused(points: list[MachinePoint]) -> None:
+    with pytest.raises(InputError, match=r"points|point"):
+        adapt(H100, points)
+
+
+def test_every_constant_says_where_it_is_from() -> None:
+    for name, constant in constants().items():
+        assert constant.provenance in ("fitted", "assumed"), name
+        assert constant.source, name
+        assert constant.value > 0, name
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("constants:\n  floor.hopper: 3\n", "floor.hopper needs value, provenance and source"),
+        ("constants:\n  floor.hopper: {value: 0, provenance: fitted, source: s}\n", "must be a number above 0"),
+    ],
+)
+def test_a_constant_without_origin_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=complaint):
+        read_constants(file)

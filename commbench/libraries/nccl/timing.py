@@ -25,7 +25,7 @@ from commbench.libraries.nccl.graph import Graphs
 from commbench.libraries.nccl.machine import NcclMachine
 from commbench.libraries.nccl.tuning import Cost
 
-__all__ = ["PLUGINS", "CallShape", "names_of", "shape_of", "terms_of"]
+__all__ = ["PLUGINS", "CallShape", "names_of", "shape_of", "terms_of", "time_of"]
 
 FloatArray = npt.NDArray[np.float64]
 Parts = tuple[tuple[FloatArray, str], ...]
@@ -96,6 +96,15 @@ def terms_of(shape: CallShape, constants: Mapping[str, float]) -> dict[str, Floa
         "wire": wire,
         "copy": copy,
     }
+
+
+def time_of(shape: CallShape, constants: Mapping[str, float]) -> FloatArray:
+    """us of the whole."""
+    terms = iter(terms_of(shape, constants).values())
+    total: FloatArray = next(terms)
+    for each in terms:
+        total = total + each
+    return total
 
 
 def _sum(parts: Parts, constants: Mapping[str, float]) -> FloatArray:

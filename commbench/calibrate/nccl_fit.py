@@ -203,6 +203,8 @@ def complete(known: Mapping[str, float], *, rates: bool = True) -> dict[str, tup
             stem, _, of = name.rpartition(".")
             if of == there and f"{stem}.{here}" not in known and (rates or "wire." not in name):
                 found[f"{stem}.{here}"] = (known[name], f"as {name}")
+    if "net.Tree.Simple.efa2" in found:
+        found["net.NVLSTree.Simple.efa2"] = (found["net.Tree.Simple.efa2"][0], "as net.Tree.Simple.efa")
     have = {**known, **{name: value for name, (value, _) in found.items()}}
     for main, stems in (("floor", _OF_GPUS), ("wire.Simple", _OF_LINKS), ("netwire.Simple", _OF_NETWORKS)):
         for of in [name.rpartition(".")[2] for name in have if stem_of(name) == main]:

@@ -69,6 +69,8 @@ def test_options_of_the_library_change_the_time() -> None:
         (["-t", "dgx-h100", "--library", "mpi"], "known: ideal, nccl, rccl"),
         (["-t", "dgx-h100", "--nccl-version", "2.21"], "--nccl-version goes with --library nccl"),
         (["-t", "dgx-h100", "--library", "nccl", "-a", "ring"], "-a goes with --library ideal"),
+        (["-t", "dgx-h100", "--library", "nccl", "--channels", "8"], "--channels goes with --library ideal"),
+        (["-t", "dgx-a100", "--library", "nccl", "--nvls", "on"], "has no NVLS"),
         (["-t", "dgx-h100", "--library", "nccl", "--nvls", "maybe"], "give on or off"),
         (["-t", "dgx-h100", "--library", "nccl", "--launch-mode", "mpi"], "is none of process, threads, graph"),
         (["-t", "dgx-h100", "--library", "nccl", "--nccl-version", "new"], "give it as 2.21"),

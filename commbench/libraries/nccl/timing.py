@@ -227,7 +227,7 @@ def _point_to_point(head: tuple[str, str, int], machine: NcclMachine, graphs: Gr
     wire = [(block * (machine.gpus_per_node - 1) / (1000 * per_gpu), f"p2p.wire.{_inside(machine)}")]
     copy = ((block / (1000 * graphs.channels * 40), f"copy.all-gather.{generation}"),)
     if machine.nodes > 1:
-        network = _network(machine)
+        network = _network(machine) + ("-pcie" if machine.link == "pcie" else "")
         rate = machine.nics * min(machine.nic_Gbps / 8, graphs.ring.inter * graphs.ring.channels)
         crossing = block * (ranks - machine.gpus_per_node) * machine.gpus_per_node
         wire = [(crossing / (1000 * rate), f"p2p.netwire.{network}")]

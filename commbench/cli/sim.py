@@ -86,6 +86,9 @@ def sim(
     nvls: Annotated[
         str | None, typer.Option("--nvls", help="on or off: whether NVSwitches may add; as the GPUs if left out.")
     ] = None,
+    constants: Annotated[
+        str | None, typer.Option("--constants", help="The machine's own, as calibrate --library wrote them.")
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="With a library's model: what it weighed, and where the time goes.")
     ] = False,

@@ -35,12 +35,12 @@ from commbench.yaml_reader import problems_text, read_yaml
 
 __all__ = ["LIBRARIES", "MOST_RUNS", "ExperimentRun", "read_experiment"]
 
-LIBRARIES = ("ideal",)
+LIBRARIES = ("ideal", "nccl", "rccl")
 MOST_RUNS = 10_000
 _KEYS = ("cluster", "library", "workload", "scenario", "jitter", "seed", "sizes", "engine", "detail")
 _CLUSTER = ("topology", "ranks", "routing", "placement", "ranks_per_host")
 _NEEDED = ("cluster", "library", "workload")
-_FILES = ("topology", "scenario", "algorithm", "schedule", "gemm_table")
+_FILES = ("topology", "scenario", "algorithm", "schedule", "gemm_table", "constants")
 
 _Leaves = dict[KeyPath, Any]
 """Values that are no mapping and no sweep, by where they stand."""
@@ -111,6 +111,10 @@ def _run(leaves: _Leaves, folder: Path, problems: list[tuple[KeyPath, str]]) -> 
         if names == ["library"]:
             if value not in LIBRARIES:
                 problems.append((path, f"library {value!r} is unknown; known: {', '.join(LIBRARIES)}"))
+            elif not is_step:
+                found[path] = value
+            elif value != LIBRARIES[0]:
+                problems.append((path, f"library {value} has no meaning for a training step yet; give {LIBRARIES[0]}"))
         elif names == ["sizes"]:
             size = str(value)
             _noted(problems, path, partial(parse_size, size))

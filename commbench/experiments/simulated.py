@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from commbench.cluster import Cluster, make_cluster
@@ -11,9 +12,10 @@ from commbench.collectives.registry import DEFAULTS
 from commbench.collectives.sizes import dtype_bytes, dtype_name
 from commbench.errors import InputError
 from commbench.experiments.collective import Sizes, sizes_of
+from commbench.experiments.own_points import read_own
 from commbench.libraries.base import Library
 from commbench.libraries.nccl.library import NcclLibrary, machine_of
-from commbench.libraries.nccl.machine import VERSIONS
+from commbench.libraries.nccl.machine import VERSIONS, NcclMachine
 from commbench.lowering.scenario import Scenario
 from commbench.results.run_id import new_run_id
 from commbench.sim.collective import Simulation, simulate_collective
@@ -24,7 +26,7 @@ from commbench.topology.load import load_fabric
 from commbench.topology.summary import network_rate
 from commbench.units import rate_unit
 
-__all__ = ["CollectiveCase", "CollectiveOptions", "prepare", "scenario_of"]
+__all__ = ["CollectiveCase", "CollectiveOptions", "cluster_of", "machine_for", "prepare", "scenario_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class CollectiveOptions:
     nccl_version: str | None = None
     launch_mode: str | None = None
     nvls: str | None = None
+    constants: str | None = None
     engine: str = "compiled"
     network: str = "fluid"
     scenario: str | None = None
@@ -99,14 +102,7 @@ def prepare(
     given: dict[str, Any] = {name: getattr(options, name) for name in _PASSED_ON}
     given |= {"num_ranks": options.ranks, "element_bytes": element_bytes, "keep_trace": False}
     given |= {"scenario": _scenario(options, fabric, tell), "run_id": run_id or new_run_id()}
-    cluster = make_cluster(
-        fabric,
-        num_ranks=options.ranks,
-        placement=options.placement,
-        ranks_per_host=options.ranks_per_host,
-        routing=options.routing,
-        seed=options.seed,
-    )
+    cluster = cluster_of(options, fabric)
     library = _library(options, cluster)
     given |= {"library": library, "detail": options.detail or ("transfer" if library is None else "collective")}
     world = cluster.num_ranks if options.jobs is None else max(map(len, deal(options.jobs, cluster.num_ranks)))
@@ -120,6 +116,18 @@ def prepare(
 
     sizes_bytes, unit = tuple(dict.fromkeys(found)), rate_unit(network_rate(fabric))
     return CollectiveCase(sizes_bytes, dtype_name(options.dtype), element_bytes, unit, lambda: _members(cluster), run)
+
+
+def cluster_of(options: CollectiveOptions, fabric: Fabric) -> Cluster:
+    """Where the options place their ranks."""
+    return make_cluster(
+        fabric,
+        num_ranks=options.ranks,
+        placement=options.placement,
+        ranks_per_host=options.ranks_per_host,
+        routing=options.routing,
+        seed=options.seed,
+    )
 
 
 def _members(cluster: Cluster) -> list[tuple[str, int, str]]:
@@ -136,6 +144,7 @@ def _library(options: CollectiveOptions, cluster: Cluster) -> Library | None:
         InputError: an unknown library, or options of one beside another.
     """
     modelled = {"nccl_version": "--nccl-version", "launch_mode": "--launch-mode", "nvls": "--nvls"}
+    modelled |= {"constants": "--constants"}
     chosen = {"algorithm": "-a", "slices": "--slices", "group": "--group"}
     if options.library == "ideal":
         for name, flag in modelled.items():
@@ -149,6 +158,17 @@ def _library(options: CollectiveOptions, cluster: Cluster) -> Library | None:
             raise InputError(f"{flag} goes with --library ideal: {options.library} chooses by itself")
     if options.channels != 1:
         raise InputError(f"--channels goes with --library ideal: {options.library} chooses by itself")
+    machine = machine_for(options, cluster)
+    own = None if options.constants is None else read_own(Path(options.constants), machine.library)
+    return NcclLibrary(machine=machine, dtype=options.dtype, own=own)
+
+
+def machine_for(options: CollectiveOptions, cluster: Cluster) -> NcclMachine:
+    """The cluster as the model of its library sees it.
+
+    Raises:
+        InputError: another library's, or a machine that the model does not know.
+    """
     if options.nvls not in (None, "on", "off"):
         raise InputError(f"--nvls {options.nvls!r}: give on or off")
     machine = machine_of(
@@ -160,7 +180,7 @@ def _library(options: CollectiveOptions, cluster: Cluster) -> Library | None:
     if machine.library != options.library:
         place = cluster.fabric.name
         raise InputError(f"--library {options.library} on topology {place}: its GPUs take {machine.library}")
-    return NcclLibrary(machine=machine, dtype=options.dtype)
+    return machine
 
 
 def _scenario(options: CollectiveOptions, fabric: Fabric, tell: Callable[[str], None]) -> Scenario | None:

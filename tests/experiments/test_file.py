@@ -64,7 +64,7 @@ def test_a_training_step_is_a_workload_and_its_layers_are_no_sweep(tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("library: ideal", "library: nccl"), "line 2: library 'nccl' is unknown; known: ideal"),
+        (("library: ideal", "library: mpi"), "line 2: library 'mpi' is unknown; known: ideal, nccl, rccl"),
         (("library: ideal\n", ""), "library must be given"),
         (("seed: 3", "sed: 3"), "line 4: key 'sed' is unknown; did you mean seed?"),
         (("ranks: [2, 4]", "rank: 2"), "line 1: cluster.rank is no key of a cluster; known: topology, ranks"),
@@ -142,3 +142,13 @@ def test_a_name_too_long_for_a_file_is_no_file(tmp_path: Path) -> None:
     star = load_fabric("star-8")
     with pytest.raises(InputError, match=r"placement 'xxx.* is unknown"):
         make_cluster(star, placement=name)
+
+
+def test_a_library_with_a_model_is_one_of_those_that_are_swept(tmp_path: Path) -> None:
+    text = "cluster: dgx-h100-x2\nlibrary: [ideal, nccl]\nworkload: {collective: all-reduce}\nsizes: 1M\n"
+    found = [run.options for run in read_experiment(written(tmp_path, text))]
+    assert [each.library for each in found if isinstance(each, CollectiveOptions)] == ["ideal", "nccl"]
+    step = "{model: gpt3-125m, device: h100, tp: 8, microbatch: 1, global-batch: 8, assume-efficiencies: true}"
+    text = f"cluster: dgx-h100-x2\nlibrary: nccl\nworkload: {step}\n"
+    with pytest.raises(InputError, match="line 2: library nccl has no meaning for a training step yet; give ideal"):
+        read_experiment(written(tmp_path, text))

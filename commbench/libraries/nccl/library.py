@@ -47,8 +47,10 @@ class NcclLibrary:
 
     @property
     def version(self) -> str:
-        """As the user gave it."""
-        return self.machine.version
+        """As the user gave it, and how far the machine's own points are in the answer."""
+        if self.own is None:
+            return self.machine.version
+        return f"{self.machine.version}, calibrated on {self.own.points} point{'s' * (self.own.points > 1)}"
 
     def prediction(self, wanted: Wanted, layout: Layout) -> Prediction:
         """What the model says.

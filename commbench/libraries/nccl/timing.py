@@ -36,6 +36,7 @@ _BASES = {"LL": 0.0, "LL128": 7.4, "Simple": 1.8}
 """us that a kernel takes longer to begin than in LL (NCCL 2.30.7, baseLat); what LL takes is in the floor."""
 _CHUNK = 128 * 1024
 _TREE_CHUNK = 512 * 1024  # bytes of a channel's step in Simple; with NCCL_BUFFSIZE=8M, as TCPX wants it, twice as many
+_USABLE = 0.8  # of an NVLink: 128 bytes of payload at a time (nccl-tests#149)
 P2P_LOW = 16 * 1024
 """Bytes to each peer up to which sends go in LL."""
 
@@ -188,7 +189,8 @@ def _wire(cost: Cost, machine: NcclMachine, graphs: Graphs, sizes: FloatArray, k
     LL a rank of one node handles each byte as often whatever the number of ranks."""
     bandwidth = cost.bandwidth
     if cost.algorithm == "Tree" and machine.nodes == 2 and cost.protocol == "Simple":
-        bandwidth = max(bandwidth, 0.92 * graphs.tree.channels * graphs.tree.inter)
+        inside = _USABLE * machine.link_GBps / 2  # a GPU sends all of it up and down its chain
+        bandwidth = max(bandwidth, min(0.92 * graphs.tree.channels * graphs.tree.inter, inside))
     if cost.algorithm == "Ring" and cost.protocol == "LL" and machine.nodes == 1 and machine.link != "pcie":
         bandwidth *= 2 * (machine.ranks - 1) / machine.ranks
     return sizes / (1000 * bandwidth)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from commbench.calibrate.nccl_curves import Curve
 from commbench.libraries.nccl.model import NcclCall, call_of, chosen
-from commbench.libraries.nccl.timing import CallShape, names_of, terms_of
+from commbench.libraries.nccl.timing import CallShape, names_of, time_of
 
 __all__ = ["PRIORS", "Sample", "complete", "fit", "predicted", "samples_of"]
 
@@ -96,7 +96,7 @@ def predicted(sample: Sample, constants: Mapping[str, float]) -> FloatArray:
         shape = sample.call.options[number].shape
         if all(name in constants for name in names_of(shape)):
             at = which == number
-            found[at] = np.broadcast_to(sum(terms_of(shape, constants).values()), found.shape)[at]
+            found[at] = time_of(shape, constants)[at]
     return found
 
 
@@ -123,8 +123,8 @@ def _pieces(samples: Sequence[Sample], constants: Mapping[str, float]) -> list[_
 
 
 def _residuals(piece: _Piece, constants: Mapping[str, float], soft: float) -> FloatArray:
-    total = sum(terms_of(piece.shape, constants).values())
-    error: FloatArray = np.log(np.broadcast_to(total, piece.at.shape)[piece.at]) - piece.logs
+    total = time_of(piece.shape, constants)
+    error: FloatArray = np.log(total[piece.at]) - piece.logs
     less = np.sign(error) * soft * np.sqrt(2 * (np.sqrt(1 + (error / soft) ** 2) - 1))
     found: FloatArray = piece.weight * less / _NOISE
     return found
@@ -187,10 +187,13 @@ _LIKE = {  # networks, and what they are taken for in what no curve of theirs sh
 }
 
 
-def complete(known: Mapping[str, float]) -> dict[str, tuple[float, str]]:
+def complete(known: Mapping[str, float], *, rates: bool = True) -> dict[str, tuple[float, str]]:
     """Constants of classes that are known in the main, which no curve shows: those of a near class, or the median of
     all others; each with where it is from. A generation without a floor, a link or network without a rate stays
     unknown, but for EFA of the second kind, which no healthy curve shows: it is taken for the first.
+
+    Args:
+        known: fitted. rates: whether rates of near classes are taken, too.
     """
     found: dict[str, tuple[float, str]] = {}
     for here, there in (*_SIBLINGS.items(), *_LIKE.items()):
@@ -198,8 +201,10 @@ def complete(known: Mapping[str, float]) -> dict[str, tuple[float, str]]:
             continue
         for name in known:
             stem, _, of = name.rpartition(".")
-            if of == there and f"{stem}.{here}" not in known:
+            if of == there and f"{stem}.{here}" not in known and (rates or "wire." not in name):
                 found[f"{stem}.{here}"] = (known[name], f"as {name}")
+    if "net.Tree.Simple.efa2" in found:
+        found["net.NVLSTree.Simple.efa2"] = (found["net.Tree.Simple.efa2"][0], "as net.Tree.Simple.efa")
     have = {**known, **{name: value for name, (value, _) in found.items()}}
     for main, stems in (("floor", _OF_GPUS), ("wire.Simple", _OF_LINKS), ("netwire.Simple", _OF_NETWORKS)):
         for of in [name.rpartition(".")[2] for name in have if stem_of(name) == main]:

@@ -41,7 +41,7 @@ def left_out(
     for cluster in dict.fromkeys(sample.curve.cluster for sample in samples):
         kept = [s for s in (*samples, *others) if s.curve.cluster != cluster]
         known = fit(kept, rounds=9, start=start, enough=1e-3)
-        known |= {name: value for name, (value, _) in complete(known).items()}
+        known |= {name: value for name, (value, _) in complete(known, rates=False).items()}
         for sample in samples:
             if sample.curve.cluster == cluster:
                 yield sample, known

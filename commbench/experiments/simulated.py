@@ -147,6 +147,8 @@ def _library(options: CollectiveOptions, cluster: Cluster) -> Library | None:
     for name, flag in chosen.items():
         if getattr(options, name) is not None:
             raise InputError(f"{flag} goes with --library ideal: {options.library} chooses by itself")
+    if options.channels != 1:
+        raise InputError(f"--channels goes with --library ideal: {options.library} chooses by itself")
     if options.nvls not in (None, "on", "off"):
         raise InputError(f"--nvls {options.nvls!r}: give on or off")
     machine = machine_of(

@@ -50,8 +50,8 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
     Measured: ("collective", "ranks", "algorithm", *_POINT, "launcher", *LAB, "run"),
     Simulated: (
         *("collective", "ranks", "algorithm", "library", "library_version", "topology", "routing", "placement"),
-        *("channels", "slices", "jobs", "group", "root", "element_bytes", "network", "scenario", "scenario_digest", "jitter"),
-        *("engine", "detail", "seed", "run"),
+        *("channels", "slices", "jobs", "group", "root", "element_bytes", "network", "scenario", "scenario_digest"),
+        *("jitter", "engine", "detail", "seed", "run"),
     ),
     Reported: (
         *("collective", "ranks", "library", "version", "algorithm", "protocol", "channels", "dtype", "op", "root"),

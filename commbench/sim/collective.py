@@ -264,7 +264,7 @@ def _found(chosen: Chosen, done: Result, what: Collective, end_ps: int) -> dict[
 
 def _hint(chosen: Chosen, cluster: Cluster) -> str:
     choice = chosen.choice
-    if isinstance(choice.algorithm, Schedule):
+    if isinstance(choice.algorithm, Schedule) or choice.timing is not None:
         return ""
     return unused_nics(choice.algorithm, choice.request, cluster.router, cluster.placed)
 

@@ -176,8 +176,9 @@ def test_element_types_of_one_run_are_judged_apart(tmp_path: Path) -> None:
 
 
 def test_a_class_of_machine_that_nccl_has_no_constants_of_ends_with_exit_code_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("commbench.libraries.nccl.predictor.values", dict)
     file = tmp_path / "a.log"
     points = [(2**k, 900.0 + 2**k / 1e4, 900.0 + 2**k / 1e4) for k in range(20, 30)]
     file.write_text(log(Layout(), points, ranks=16), encoding="utf-8")

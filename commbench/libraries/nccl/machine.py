@@ -14,7 +14,8 @@ NETWORKS = ("ib", "roce", "efa", "efa2", "tcpx", "tcpxo", "slingshot", "socket")
 """Between nodes; what stands behind ``roce`` is a plugin's, each of which has times of its own (``efa``: p3dn and p4d,
 ``efa2``: from p5 on)."""
 LAUNCHES = ("process", "threads", "graph")
-"""A process for each GPU; one process for all GPUs of a node (nccl-tests ``-g k``); a replayed CUDA graph."""
+"""A process for each GPU; one process for all GPUs of a node (nccl-tests ``-g k``); a replayed CUDA graph, whose floor
+is assumed to be that of a process for each GPU."""
 VERSIONS = tuple(f"2.{minor}" for minor in range(18, 31))
 """Versions that have tables."""
 
@@ -118,7 +119,9 @@ class NcclMachine:
             raise InputError(f"machine: {self.nodes} nodes of {self.gpus_per_node} GPUs: give at least one of each")
         if self.nodes > 1 and not self.nics * self.nic_Gbps > 0:
             raise InputError(f"machine: {self.nodes} nodes need nics and nic_Gbps")
-        gpu_named(self.gpu)
+        generation = self.kind.generation
+        if self.nvls and (self.link != "nvswitch" or generation not in ("hopper", "blackwell")):
+            raise InputError(f"machine: {self.gpu} over {self.link} has no NVLS: its switches do not add")
 
     @property
     def ranks(self) -> int:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from commbench.libraries.nccl.graph import Graphs, graphs_of
 from commbench.libraries.nccl.machine import NcclMachine
 from commbench.libraries.nccl.tables import Tables, tables_of
-from commbench.libraries.nccl.timing import PLUGINS, CallShape, names_of, shape_of, terms_of
+from commbench.libraries.nccl.timing import PLUGINS, CallShape, names_of, shape_of, time_of
 from commbench.libraries.nccl.tuning import Cost, costs_of, formula_us
 
 __all__ = ["NcclCall", "Option", "call_of", "chosen"]
@@ -74,6 +74,5 @@ def chosen(call: NcclCall, constants: Mapping[str, float]) -> npt.NDArray[np.int
     if call.machine.nodes > 1 and call.machine.network in PLUGINS:
         shapes = [option.shape for option in call.options]
         if all(name in constants for shape in shapes for name in names_of(shape)):
-            times = [sum(terms_of(shape, constants).values()) for shape in shapes]  # some terms have one value for all
-            return np.asarray(np.argmin(np.broadcast_arrays(*times), axis=0))
+            return np.asarray(np.argmin([time_of(shape, constants) for shape in shapes], axis=0))
     return np.asarray(np.argmin([option.formula_us for option in call.options], axis=0))

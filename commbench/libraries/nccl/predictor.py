@@ -40,7 +40,7 @@ class Adapted:
 
     Attributes:
         latency, wire: factors of what does not and of what does grow with the size.
-        knee: times the root of both, added between.
+        knee: share that is added where both are alike, less to either side.
         points: how many it was made from.
     """
 
@@ -55,7 +55,8 @@ class Adapted:
             return dict(terms)
         fixed = sum(terms[name] for name in _LATENCY)
         moved = sum(terms[name] for name in terms if name not in _LATENCY)
-        between = self.knee * np.sqrt(np.maximum(fixed * moved, 0.0)) * np.sqrt(self.latency * self.wire)
+        both = np.maximum(fixed * self.latency + moved * self.wire, 1e-12)
+        between = 4 * self.knee * fixed * self.latency * moved * self.wire / both
         found = {name: value * (self.latency if name in _LATENCY else self.wire) for name, value in terms.items()}
         return found | {"fill": found["fill"] + between}
 

@@ -25,7 +25,7 @@ from commbench.libraries.nccl.graph import Graphs
 from commbench.libraries.nccl.machine import NcclMachine
 from commbench.libraries.nccl.tuning import Cost
 
-__all__ = ["PLUGINS", "CallShape", "names_of", "shape_of", "terms_of"]
+__all__ = ["PLUGINS", "CallShape", "names_of", "shape_of", "terms_of", "time_of"]
 
 FloatArray = npt.NDArray[np.float64]
 Parts = tuple[tuple[FloatArray, str], ...]
@@ -96,6 +96,15 @@ def terms_of(shape: CallShape, constants: Mapping[str, float]) -> dict[str, Floa
         "wire": wire,
         "copy": copy,
     }
+
+
+def time_of(shape: CallShape, constants: Mapping[str, float]) -> FloatArray:
+    """us of the whole."""
+    terms = iter(terms_of(shape, constants).values())
+    total: FloatArray = next(terms)
+    for each in terms:
+        total = total + each
+    return total
 
 
 def _sum(parts: Parts, constants: Mapping[str, float]) -> FloatArray:
@@ -218,7 +227,7 @@ def _point_to_point(head: tuple[str, str, int], machine: NcclMachine, graphs: Gr
     wire = [(block * (machine.gpus_per_node - 1) / (1000 * per_gpu), f"p2p.wire.{_inside(machine)}")]
     copy = ((block / (1000 * graphs.channels * 40), f"copy.all-gather.{generation}"),)
     if machine.nodes > 1:
-        network = _network(machine)
+        network = _network(machine) + ("-pcie" if machine.link == "pcie" else "")
         rate = machine.nics * min(machine.nic_Gbps / 8, graphs.ring.inter * graphs.ring.channels)
         crossing = block * (ranks - machine.gpus_per_node) * machine.gpus_per_node
         wire = [(crossing / (1000 * rate), f"p2p.netwire.{network}")]

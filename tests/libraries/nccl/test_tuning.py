@@ -188,5 +188,7 @@ def test_a_machine_that_cannot_be_is_refused() -> None:
         h100(link="copper")
     with pytest.raises(InputError, match="is not known to the model"):
         h100(gpu="tpu")
+    with pytest.raises(InputError, match="has no NVLS"):
+        a100(nvls=True)
     with pytest.raises(InputError, match="need nics"):
         h100(2, nics=0)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``commbench sim --library nccl``: what it prints, what it records, and what it refuses."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from commbench.cli.main import app
+
+
+def sim(*words: str, code: int = 0) -> str:
+    done = CliRunner().invoke(app, ["sim", *words])
+    assert done.exit_code == code, done.output
+    return done.output if code == 0 else str(done.exception)
+
+
+def test_every_size_shows_what_the_library_takes() -> None:
+    given = ["all-reduce", "--topology", "dgx-h100-x4", "--library", "nccl", "--nccl-version", "2.21"]
+    lines = sim(*given, "-b", "8", "-e", "8G", "-f", "2").splitlines()
+    rows = [line.split() for line in lines if line.strip()[:1].isdigit() and len(line.split()) == 9]
+    assert lines[0].startswith("# simulated all-reduce as nccl 2.21 on dgx-h100-x4: 32 ranks")
+    assert [int(row[0]) for row in rows] == [2**n for n in range(3, 34)]
+    assert rows[0][6:] == ["Tree", "LL", "1"]
+    assert {"NVLSTree"} <= {row[6] for row in rows}
+    assert float(rows[-1][4]) == pytest.approx(385, rel=0.1)
+
+
+def test_the_record_says_library_version_protocol_and_where_the_time_goes() -> None:
+    given = ["all-reduce", "-t", "dgx-a100", "--library", "nccl", "--nccl-version", "2.19.3"]
+    line = sim(*given, "-b", "8M", "-e", "8M", "--json")
+    record = json.loads(line.splitlines()[-1])
+    told = {key: record[key] for key in ("library", "library_version", "algorithm", "protocol", "detail", "channels")}
+    assert told == {
+        **{"library": "nccl", "library_version": "2.19.3", "algorithm": "Ring", "protocol": "LL128"},
+        **{"detail": "collective", "channels": 24},
+    }
+    assert sum(record["terms"].values()) == pytest.approx(record["time_s"])
+
+
+def test_explain_adds_up_and_names_the_candidates() -> None:
+    text = sim("all-reduce", "-t", "dgx-h100", "--library", "nccl", "-b", "8M", "-e", "8M", "--explain")
+    parts = next(line for line in text.splitlines() if " us = " in line)
+    total, rest = parts.removeprefix("# ").split(" us = ")
+    assert sum(float(part.split()[1]) for part in rest.split(", ")) == pytest.approx(float(total), abs=0.05)
+    assert "NVLS Simple is " in text
+    assert "Ring LL128" in text
+
+
+def test_explain_without_a_model_says_so() -> None:
+    assert "give --library nccl" in sim("all-reduce", "-t", "dgx-h100", "-b", "8M", "-e", "8M", "--explain")
+
+
+def test_options_of_the_library_change_the_time() -> None:
+    def row(*more: str) -> list[str]:
+        given = ["all-reduce", "-t", "dgx-h100", "--library", "nccl", "-b", "1G", "-e", "1G", *more]
+        return next(line.split() for line in sim(*given).splitlines() if line.strip().startswith("1073741824"))
+
+    assert row()[6] == "NVLS"
+    assert row("--nvls", "off")[6] == "Ring"
+    small = ["all-reduce", "-t", "dgx-a100", "--library", "nccl", "-b", "8", "-e", "8"]
+    one, all_in_one = (sim(*small, "--launch-mode", how).splitlines()[-2].split() for how in ("process", "threads"))
+    assert float(all_in_one[2]) > 1.3 * float(one[2])
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["-t", "dgx-h100", "--library", "mpi"], "known: ideal, nccl, rccl"),
+        (["-t", "dgx-h100", "--nccl-version", "2.21"], "--nccl-version goes with --library nccl"),
+        (["-t", "dgx-h100", "--library", "nccl", "-a", "ring"], "-a goes with --library ideal"),
+        (["-t", "dgx-h100", "--library", "nccl", "--channels", "8"], "--channels goes with --library ideal"),
+        (["-t", "dgx-a100", "--library", "nccl", "--nvls", "on"], "has no NVLS"),
+        (["-t", "dgx-h100", "--library", "nccl", "--nvls", "maybe"], "give on or off"),
+        (["-t", "dgx-h100", "--library", "nccl", "--launch-mode", "mpi"], "is none of process, threads, graph"),
+        (["-t", "dgx-h100", "--library", "nccl", "--nccl-version", "new"], "give it as 2.21"),
+        (["-t", "dgx-h100", "--library", "nccl", "--detail", "transfer"], "give --detail collective"),
+        (["-t", "dgx-h100", "--library", "rccl"], "its GPUs take nccl"),
+        (["-t", "fat-tree-16", "--library", "nccl"], "names no GPU"),
+    ],
+)
+def test_what_does_not_fit_is_refused(words: list[str], complaint: str) -> None:
+    assert complaint in sim("all-reduce", *words, "-b", "1M", "-e", "1M", code=1)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A log held against a machine: the ranks of the log on a topology, and what a library would do there."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,8 +43,11 @@ def judged_runs(
     if library not in LIBRARIES:
         raise InputError(f"--library {library!r} {unknown(library, LIBRARIES)}")
     judged, health = list["Judged"](), list["Health"]()
-    for run in dict.fromkeys(map(_run, records)):
-        rows = [record for record in records if _run(record) == run]
+    curves = list(dict.fromkeys(map(_curve, records)))
+    shared = Counter(curve[:2] for curve in curves)
+    for curve in curves:
+        name = str(curve[0]) if shared[curve[:2]] == 1 else " ".join(str(part) for part in curve if part is not None)
+        rows = [replace(record, run=name) for record in records if _curve(record) == curve]
         cluster = _cluster(fabric, rows[0], ranks_per_host)
         predict = (_ideal if library == "ideal" else _nccl)(cluster, rows[0])
         found, verdict = judge_log(rows, predict, _line(cluster), topology=fabric.name, library=library)
@@ -52,7 +56,7 @@ def judged_runs(
     return judged, health
 
 
-def _run(record: Reported) -> tuple[object, ...]:
+def _curve(record: Reported) -> tuple[object, ...]:
     """What the rows of one curve have in common."""
     return record.run, record.collective, record.dtype, record.op, record.root
 

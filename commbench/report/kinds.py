@@ -49,9 +49,9 @@ _POINT = ("backend", "channels", "slices", "group", "dtype", "op", "root", "timi
 FIELDS: Mapping[type[Record], tuple[str, ...]] = {
     Measured: ("collective", "ranks", "algorithm", *_POINT, "launcher", *LAB, "run"),
     Simulated: (
-        *("collective", "ranks", "algorithm", "library", "topology", "routing", "placement", "channels", "slices"),
-        *("jobs", "group", "root", "element_bytes", "network", "scenario", "scenario_digest", "jitter"),
-        *("library_version", "protocol", "engine", "detail", "seed", "run"),
+        *("collective", "ranks", "algorithm", "library", "library_version", "topology", "routing", "placement"),
+        *("channels", "slices", "jobs", "group", "root", "element_bytes", "network", "scenario", "scenario_digest"),
+        *("jitter", "engine", "detail", "seed", "run"),
     ),
     Reported: (
         *("collective", "ranks", "library", "version", "algorithm", "protocol", "channels", "dtype", "op", "root"),
@@ -86,7 +86,7 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
     for kind, names in {
         Measured: "size_bytes num_elements samples_s warmup_s phases_s busbw_factor started_at wrong schedule "
         "environment",
-        Simulated: "size_bytes time_s busbw_factor lower_bound_s transfers shortcut links wall_s terms",
+        Simulated: "size_bytes protocol terms time_s busbw_factor lower_bound_s transfers shortcut links wall_s",
         Reported: "size_bytes num_elements time_s busbw_factor wrong problem source line",
         Judged: "size_bytes in_place busbw_factor measured_s predicted_s verdict algorithm protocol note",
         Health: "verdict points plateau_ratio worst_ratio reason",

@@ -164,9 +164,21 @@ def test_nccl_is_asked_as_the_log_says_it_ran(tmp_path: Path) -> None:
     assert alone > 4 * whole[1]
 
 
+def test_element_types_of_one_run_are_judged_apart(tmp_path: Path) -> None:
+    text = log(Layout(), [(2**k, 9.0 + 2**k / 2e5, 9.0 + 2**k / 2e5) for k in range(20, 31)])
+    rows = [line for line in text.splitlines() if line.strip()[:1].isdigit()]
+    more = "\n".join([*rows, *(row.replace("float", " half") for row in rows)])
+    file = tmp_path / "a.log"
+    file.write_text(text.replace("\n".join(rows), more), encoding="utf-8")
+    found, health = judged_runs(read_log(file).records, "dgx-h100", None)
+    assert len({one.run for one in health}) == 2
+    assert [sum(one.run == each.run for one in found) for each in health] == [11, 11]
+
+
 def test_a_class_of_machine_that_nccl_has_no_constants_of_ends_with_exit_code_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("commbench.libraries.nccl.predictor.values", dict)
     file = tmp_path / "a.log"
     points = [(2**k, 900.0 + 2**k / 1e4, 900.0 + 2**k / 1e4) for k in range(20, 30)]
     file.write_text(log(Layout(), points, ranks=16), encoding="utf-8")

@@ -189,7 +189,8 @@ def _wire(cost: Cost, machine: NcclMachine, graphs: Graphs, sizes: FloatArray, k
     LL a rank of one node handles each byte as often whatever the number of ranks."""
     bandwidth = cost.bandwidth
     if cost.algorithm == "Tree" and machine.nodes == 2 and cost.protocol == "Simple":
-        inside = _USABLE * machine.link_GBps / 2  # a GPU sends all of it up and down its chain
+        held = machine.link == "nvswitch"  # where a GPU sends all of it up and down its chain
+        inside = _USABLE * machine.link_GBps / 2 if held else np.inf
         bandwidth = max(bandwidth, min(0.92 * graphs.tree.channels * graphs.tree.inter, inside))
     if cost.algorithm == "Ring" and cost.protocol == "LL" and machine.nodes == 1 and machine.link != "pcie":
         bandwidth *= 2 * (machine.ranks - 1) / machine.ranks

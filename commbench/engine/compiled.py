@@ -53,11 +53,14 @@ def run(
     return _trace(model)
 
 
-def run_steady(program: LoopProgram, setting: Setting, *, progress: Progress | None = None) -> tuple[Trace, int]:
-    """The same on the fluid model without spans, rounds that repeat fast-forwarded; also returns how many were."""
-    model = build_model(program, setting, keep_trace=False)
+def run_steady(
+    program: LoopProgram, setting: Setting, *, network: NetworkModel = FLUID, progress: Progress | None = None
+) -> tuple[Trace, int]:
+    """The same without spans, rounds that repeat fast-forwarded; also returns how many were."""
+    kernel = network.kernel()
+    model = build_model(program, setting, keep_trace=False, network=kernel)
     steady = Steady(model, program) if alike(program) else None
-    _run(model, FLUID.kernel(), program.num_tasks, progress, steady)
+    _run(model, kernel, program.num_tasks, progress, steady)
     return _trace(model), steady.skipped if steady else 0
 
 

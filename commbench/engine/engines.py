@@ -121,12 +121,14 @@ def _folded(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> D
     from commbench.engine import compiled
     from commbench.engine.fold import fold
 
+    network = get_network(how.network)
     if not isinstance(program, LoopProgram):
-        trace = compiled.run(program, setting, keep_trace=how.num_foreground is not None, progress=how.progress)
+        keep = how.num_foreground is not None
+        trace = compiled.run(program, setting, network=network, keep_trace=keep, progress=how.progress)
         words = "simulated whole: its steps are not repetitions of one round"
         return replace(_done(program, trace, how, setting), shortcut=words)
     folded = fold(program, setting)
-    trace, skipped = compiled.run_steady(folded.program, folded.setting, progress=how.progress)
+    trace, skipped = compiled.run_steady(folded.program, folded.setting, network=network, progress=how.progress)
     tasks = f"{len(program.kind):,} tasks of a round folded to {len(folded.program.kind):,}"
     rounds = f"{skipped:,} of {program.num_rounds:,} rounds skipped as repetitions"
     words = f"{f'ranks not folded: {folded.why_not}' if folded.why_not else tasks}; {rounds}"

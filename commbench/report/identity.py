@@ -45,8 +45,11 @@ NOTHING: Mapping[str, str] = {"scenario": "healthy", "faults": "no faults", "bac
 def base_name(record: Measured | Simulated | Reported | Judged | Compared) -> str:
     """The algorithm; "native" alone says nothing, so the backend whose own collective it is goes with it.
 
-    Logs of others seldom know the algorithm: there it is the library, or "reported".
+    Logs of others seldom know the algorithm: there it is the library, or "reported". A library with a model chooses
+    one for each size: there it is the library too.
     """
+    if _chooses(record):
+        return f"{record.library} {record.library_version}"  # type: ignore[union-attr]
     if isinstance(record, Judged):
         return f"predicted by {record.library}"
     if isinstance(record, Reported):
@@ -99,9 +102,14 @@ def _rank(name: str) -> int:
     return _TIES.index(name) if name in _TIES else -1
 
 
+def _chooses(record: Record) -> bool:
+    """Whether algorithm and channels are what a library found best at this size: an outcome, not what was asked for."""
+    return isinstance(record, Simulated) and bool(record.library_version)
+
+
 def _text(name: str, record: Record) -> str:
     value = getattr(record, name)
-    if value is None:
+    if value is None or (name in ("algorithm", "channels") and _chooses(record)):
         return ""
     if name == "in_place":
         return "in place" if value else "out of place"

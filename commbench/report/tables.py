@@ -134,7 +134,7 @@ def identity_fields(kind: type[Record], *, without: Sequence[str] = ()) -> list[
 def _identity_field(name: str) -> Field:
     def cell(record: Any) -> Cell:
         value, text = getattr(record, name, None), identity(record)[name]
-        if name in _NUMBERS and isinstance(value, int):
+        if name in _NUMBERS and isinstance(value, int) and text:
             return Cell(f"{value:,}" if text == str(value) else text, value)
         shown = base_name(record) if name == "algorithm" else text
         return Cell(shown or NOTHING.get(name, "\N{EN DASH}"), shown, tone="" if shown else "muted")
@@ -243,10 +243,17 @@ def simulated_table(records: Sequence[Record]) -> Table | None:
         (Column("time"), lambda p: time_cell(p.time_s)),
         (Column("lower bound"), lambda p: time_cell(p.lower_bound_s)),
         *_rates(points),
+        (Column("takes", numeric=False, folds=True), _taken),
         (Column("transfers"), lambda p: count_cell(p.transfers)),
         (Column("run time", "of the engine"), lambda p: time_cell(p.wall_s)),
     ]
     return make_table("simulated", plural(len(points), "simulated size"), points, fields)
+
+
+def _taken(point: Simulated) -> Cell:
+    """What a library chose; nothing where the user did."""
+    what = f"{point.algorithm} {point.protocol}, {plural(point.channels, 'channel')}"
+    return word_cell(what if point.library_version else "")
 
 
 def link_table(records: Sequence[Record]) -> Table | None:

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from typer.testing import CliRunner
 
 from commbench.cli.main import app
+from commbench.collectives.registry import DEFAULTS
 from commbench.engine import compiled, reference
 from commbench.engine.setting import CUT_OFF, Paths, Setting, What
 from commbench.errors import InputError
-from commbench.network.base import NetworkModel, Wiring
+from commbench.network.base import NetworkKernel, NetworkModel, Wiring
 from commbench.network.fluid import FluidNetwork
 from commbench.network.models import NETWORKS, get_network
 from commbench.program.flat import TRANSFER
@@ -70,6 +71,26 @@ def test_a_model_is_named_and_gets_the_links_latencies(monkeypatch: pytest.Monke
     for detail in ("folded", "collective"):
         with pytest.raises(InputError, match="--network mine simulates every transfer: give --detail transfer"):
             simulate_collective(fabric, "all-reduce", "ring", 8192, network="mine", detail=detail, keep_trace=False)
+
+
+@pytest.mark.parametrize("collective", ["all-reduce", "all-to-all"])  # rounds that fold, and what is simulated whole
+def test_what_is_folded_asks_the_named_model_too(collective: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    fluid = NETWORKS["fluid"]
+
+    def kernel() -> NetworkKernel:
+        asked.append("other")
+        return fluid.kernel()
+
+    other = NetworkModel("other", fluid.make, kernel, weighted=True)
+    monkeypatch.setattr("commbench.network.models.NETWORKS", {**NETWORKS, "other": other})
+    given = {"size_bytes": 2**20, "detail": "folded", "keep_trace": False}
+    done = [
+        simulate_collective(load_fabric("star-8"), collective, DEFAULTS[collective], network=name, **given).record
+        for name in ("fluid", "other")
+    ]
+    assert asked == ["other"]
+    assert done[0].time_s == done[1].time_s
 
 
 def test_an_unknown_model_is_refused_with_a_list() -> None:

@@ -160,3 +160,20 @@ def test_a_run_is_told_by_what_no_other_run_shares() -> None:
     ids = ("20260728T091500Z-0a1b2c3d", "20260728T091500Z-4e5f6071")
     assert labels([samples.measured(run=run) for run in ids]) == [("run 0a1b2c3d",), ("run 4e5f6071",)]
     assert re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{8}", new_run_id())
+
+
+def test_what_a_library_chooses_from_size_to_size_breaks_no_line() -> None:
+    """One curve, as nccl-tests prints one: algorithm, protocol and channels stand in the rows."""
+    one = samples.simulation(size=samples.MIB).record
+    base = dataclasses.replace(one, library="nccl", library_version="2.21", algorithm="Tree", protocol="LL", channels=1)
+    other = dataclasses.replace(base, size_bytes=2**30, algorithm="Ring", protocol="Simple", channels=16)
+    assert identity(base) == identity(other)
+    (panel,) = curve_panels([base, other])
+    assert [(line.name, len(line.points)) for line in panel.series] == [("nccl 2.21", 2)]
+    table = simulated_table([base, other])
+    assert table is not None
+    takes = [column.title for column in table.columns].index("takes")
+    assert [row[takes].text for row in table.rows] == ["Tree LL, 1 channel", "Ring Simple, 16 channels"]
+    plain = simulated_table([one])
+    assert plain is not None
+    assert "takes" not in {*(column.title for column in plain.columns), *dict(plain.common)}

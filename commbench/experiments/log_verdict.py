@@ -79,15 +79,11 @@ def _nccl(cluster: Cluster, row: Reported) -> Predictor:
     from commbench.libraries.nccl.library import machine_of
     from commbench.libraries.nccl.predictor import predict_sizes
 
-    fabric = cluster.fabric
     machine = machine_of(
         cluster,
         version=row.version or _VERSION,
         launch="threads" if (row.gpus_per_process or 1) > 1 else "process",
-        network=fabric.network or None,
-        cpu=fabric.cpu or "intel",
     )
-    machine = replace(machine, nics=max(min(1, machine.nics), round(machine.nics * _share(cluster))))
 
     def all_of(sizes: Sequence[int]) -> list[Answer]:
         found = predict_sizes(machine, row.collective, sizes, row.dtype or "float32", redop=row.op or "sum")

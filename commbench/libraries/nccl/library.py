@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """NCCL as a library of the simulator: its choice, and the model's time as a delay and a flow on the fabric."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from commbench.cluster import Cluster
@@ -9,20 +8,14 @@ from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import DEFAULTS, get_algorithm
 from commbench.errors import InputError
 from commbench.libraries.base import Choice, Layout, Timing, Wanted
-from commbench.libraries.nccl.machine import NcclMachine
+from commbench.libraries.nccl.machine import NETWORKS, NcclMachine
 from commbench.libraries.nccl.prediction import Prediction
 from commbench.libraries.nccl.predictor import KINDS, Adapted, predict
 from commbench.network.transport import Connections
 from commbench.topology.fabric import LINK_KINDS, NODE_KINDS, Fabric
 from commbench.topology.model import LinkKind, NodeKind
 
-__all__ = ["NcclLibrary", "machine_of", "network_of"]
-
-_WORDS = (  # in a topology's description or the sources of its numbers, and the network that they mean
-    *(("tcpxo", "tcpxo"), ("tcpx", "tcpx"), ("efa v2", "efa2"), ("efav2", "efa2"), ("efa", "efa")),
-    *(("slingshot", "slingshot"), ("infiniband", "ib"), ("roce", "roce"), ("ethernet", "roce")),
-)
-
+__all__ = ["NcclLibrary", "machine_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NcclLibrary:
@@ -58,7 +51,9 @@ class NcclLibrary:
         Raises:
             InputError: NCCL has no such collective, or the class of machine has no constants.
         """
-        machine = replace(self.machine, nodes=layout.num_hosts, gpus_per_node=layout.ranks_per_host)
+        part = layout.ranks_per_host
+        nics = _share(self.machine.nics, part, self.machine.gpus_per_node)
+        machine = replace(self.machine, nodes=layout.num_hosts, gpus_per_node=part, nics=nics)
         if wanted.kind not in KINDS:
             raise InputError(f"library {self.name} has no {wanted.kind}; it has {', '.join(KINDS)}")
         size = wanted.num_elements * wanted.element_bytes
@@ -111,17 +106,16 @@ def machine_of(
     version: str = "2.27",
     launch: str = "process",
     nvls: bool | None = None,
-    network: str | None = None,
-    cpu: str = "intel",
 ) -> NcclMachine:
     """A cluster as NCCL sees it: its GPUs and links from the fabric, and what a fabric does not say.
 
+    Of a host's NICs count those of the GPUs that take part, for a GPU has those that are its own.
+
     Args:
-        cluster: where. version, launch, nvls, cpu: as :class:`NcclMachine` has them.
-        network: None reads it from the words of the topology.
+        cluster: where. version, launch, nvls: as :class:`NcclMachine` has them.
 
     Raises:
-        InputError: the topology has no device, or a device or network that the model does not know.
+        InputError: the topology names no device, or no network between its hosts, or one that the model does not know.
     """
     fabric = cluster.fabric
     if not fabric.device:
@@ -129,21 +123,27 @@ def machine_of(
             f"--library nccl on topology {fabric.name}, which names no GPU: add `device` to its host, "
             "or give --library ideal"
         )
-    nodes, rate = _nics(fabric)
     hosts = cluster.hosts
     count = len(set(hosts.tolist()))
+    if count > 1 and not fabric.network:
+        raise InputError(
+            f"--library nccl on topology {fabric.name}, which does not say what its NICs speak: add `network` "
+            f"({', '.join(NETWORKS)}), or give --library ideal"
+        )
+    nics, rate = _nics(fabric)
+    part, whole = -(-len(hosts) // count), int((fabric.host_of == hosts[0]).sum())
     link, line = _inside(fabric)
     amd = fabric.device.lower().startswith("mi")
     return NcclMachine(
         gpu=fabric.device,
-        gpus_per_node=max(1, -(-len(hosts) // count)),
+        gpus_per_node=part,
         nodes=count,
         link="xgmi" if amd and link == "nvlink" else link,
         link_GBps=line,
-        nics=nodes,
+        nics=_share(nics, part, whole),
         nic_Gbps=rate,
-        network=network or (network_of(fabric) if fabric.num_hosts > 1 else "ib"),
-        cpu=cpu,
+        network=fabric.network or NETWORKS[0],
+        cpu=fabric.cpu or "intel",
         version=version,
         launch=launch,
         nvls=nvls,
@@ -151,22 +151,9 @@ def machine_of(
     )
 
 
-def network_of(fabric: Fabric) -> str:
-    """The kind of network, by the words of a topology's description and sources.
-
-    Raises:
-        InputError: none of the words that are known.
-    """
-    told: Mapping[str, object] = fabric.numbers
-    text = " ".join([fabric.description, *(str(getattr(number, "source", "")) for number in told.values())]).lower()
-    found = [(text.find(word), network) for word, network in _WORDS if word in text]
-    if not found:
-        words = ", ".join(word for word, _ in _WORDS)
-        raise InputError(
-            f"--library nccl on topology {fabric.name}: nothing says what network it is; its description or a source "
-            f"must have one of the words {words}"
-        )
-    return next(network for word, network in _WORDS if word in text)
+def _share(nics: int, part: int, whole: int) -> int:
+    """NICs of so many of a host's GPUs; one that has any has at least one."""
+    return max(min(1, nics), round(nics * min(1.0, part / whole)))
 
 
 def _nics(fabric: Fabric) -> tuple[int, float]:

@@ -50,13 +50,25 @@ def validate(
     part: Annotated[
         Part | None, typer.Option(help="Of the emulated campaign: all of it, or what fits into a test [all].")
     ] = None,
+    steps: Annotated[
+        list[Path] | None, typer.Option("--steps", help="CSV of measured training steps, held against the closed form.")
+    ] = None,
+    step_costs: Annotated[
+        Path | None, typer.Option("--step-costs", help="Constants of your own (commbench calibrate --steps).")
+    ] = None,
     json: Jsonl = False,
     salvage: Salvage = False,
 ) -> None:
     """Fit on ring at 4 ranks, every second size; predict the other sizes, the double binary tree, and 3 ranks.
 
     With --emulated: fit on one star, gloo's own all-reduce; predict all other fabrics, collectives and algorithms.
+    With --steps: predict training steps, nothing is fitted.
     """
+    if steps:
+        _refuse({"--part": part, "-b": min_bytes, "-e": max_bytes, "-f": factor, "-n": iters}, "with --steps")
+        _steps([*steps, *(files or [])], step_costs, json)
+        return
+    _refuse({"--step-costs": step_costs}, "without --steps")
     if emulated:
         loopback = {"-b": min_bytes, "-e": max_bytes, "-f": factor, "-n": iters}
         _refuse(loopback | {"--max-median": max_median, "--max-p95": max_p95}, "with --emulated")
@@ -101,6 +113,40 @@ def validate(
     tell(f"records: {journal}\nreport: {write_report(page, out / f'{name}-report.html')}")
     if not found.summary.ok:
         raise CheckFailedError("validation fell short of its thresholds; the table and the report show where")
+
+
+def _steps(files: list[Path], step_costs: Path | None, json: bool) -> None:
+    """Predict measured steps, and print signed errors."""
+    import json as jsonlib
+
+    from commbench.experiments.step_accuracy import judge
+    from commbench.experiments.step_rows import predict, read_rows
+    from commbench.workload.step_costs import read_step_costs
+
+    costs, rows = read_step_costs(step_costs), []
+    for file in files:
+        found, left = read_rows(file)
+        rows += found
+        for name, why in left:
+            tell(f"left out: {name}: {why}")
+    if not rows:
+        raise InputError(f"{files[0]}: no step that can be predicted")
+    if json:
+        for row in rows:
+            step = predict(row, costs)
+            what = {"id": row.name, "source": row.source, "tier": row.tier, "stack": row.stack, "cell": row.cell}
+            times = {"measured_s": row.measured_s, "simulated_s": step.iteration_s, "terms_s": step.terms}
+            error = step.iteration_s / row.measured_s - 1
+            typer.echo(jsonlib.dumps({"kind": "compared-step", "schema": 1, **what, **times, "error": error}))
+        return
+    lines = [f"#{'source':<16} {'steps':>6} {'mean error':>11} {'mean |error|':>13}  worst"]
+    for one in judge([row for row in rows if row.tier != "C"], costs):
+        name, worst = one.worst
+        means = f"{len(one.errors):>6} {one.bias:>+11.1%} {one.mean:>13.1%}"
+        lines.append(f" {one.source:<16} {means} {worst:>+7.1%} {name}")
+    if uncertain := sum(row.tier == "C" for row in rows):
+        tell(f"left out: {uncertain} of tier C, read from figures or at odds with themselves (--json has them)")
+    put("\n".join(lines))
 
 
 def _refuse(options: Mapping[str, object], where: str) -> None:

@@ -12,7 +12,7 @@ from commbench.cli.main import app
 from commbench.errors import InputError
 from commbench.experiments.file import read_experiment
 from commbench.experiments.simulated import CollectiveOptions
-from commbench.experiments.step_options import StepOptions
+from commbench.experiments.step_given import StepOptions
 from commbench.results.journal import read_records
 
 ROOT = Path(__file__).parents[2]

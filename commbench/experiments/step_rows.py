@@ -289,7 +289,7 @@ def _measured(row: Row) -> float:
 def _between(row: Row) -> float:
     """Bytes/s that a host sends, from the words about its NICs; where there are none, what such hosts usually have."""
     text = row.get("interconnect", "")
-    if match := re.search(r"(\d+)x (?:HDR|NDR|Omni-Path|CX)?[- ]?(\d{2,3})\b", text):
+    if match := re.search(r"(\d+)x (?:HDR|NDR|Omni-Path|CX)?[- ]?(\d{2,3})(?!\d)", text):
         return int(match[1]) * int(match[2]) * 1e9 / 8
     if match := re.search(r"(\d{2,4}) ?Gb/s[^,;]* per GPU", text):
         return int(match[1]) * 1e9

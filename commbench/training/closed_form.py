@@ -8,7 +8,7 @@ stages block both sides, as Megatron's and torch's do.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from commbench.collectives.spec import get_collective
@@ -134,10 +134,10 @@ class _StageTimes:
 class _Form:
     def __init__(self, plan: StepPlan, stack: StackCosts, machine: Machine, zero_ranks: int, shapes: Shapes) -> None:
         self._shapes = shapes
+        plan = plan if plan.stack == stack else replace(plan, stack=stack)
         self.plan, self.stack, self.machine, self.zero_ranks = plan, stack, machine, zero_ranks
         self._memory = plan.device.memory_bytes_per_s * plan.efficiency.memory
         self._known: dict[tuple[Cost, bool], int] = {}
-        self._kinds: dict[object, tuple[float, float, int]] = {}
         degrees = plan.degrees
         self._strides = {
             "tp": (degrees.tp, 1),
@@ -168,7 +168,7 @@ class _Form:
             self._known[key] = round(work_seconds(work, plan.device, dtype, plan.efficiency, core=core) * PS_PER_S)
         return self._known[key]
 
-    def _pass(self, layer: Layer, kind: Pass) -> tuple[float, float, int]:
+    def _pass(self, layer: Layer, kind: Pass) -> tuple[float, float]:
         """Seconds on the device, seconds of the host, of one layer's pass."""
         device = beside = begun = 0.0
         calls = 0
@@ -186,8 +186,7 @@ class _Form:
                 under = min(beside, device - begun)
                 device = max(device, begun + beside) + self.stack.hidden_tensor * under
                 beside = 0.0
-        launches = 2 if kind is Pass.BACKWARD and self.plan.run.recompute == "full" else 1
-        return device, self.stack.host_pass_s * launches + self.stack.host_call_s * calls, calls
+        return device, self.plan.host_s(1, calls, kind)
 
     def stage(self, number: int) -> _StageTimes:
         """Times of a stage."""
@@ -203,12 +202,12 @@ class _Form:
     def _stage(self, shape: Shape, count: int) -> _StageTimes:
         plan, traffic = self.plan, shape.traffic
         dense, expert = shape.dense, shape.expert
-        adding = self.stack.accumulation_bytes * (dense + expert) / self._memory
+        adding = plan.adding_s(dense + expert)
         times: dict[Pass, float] = {}
         for kind in self._passes:
             device = host = 0.0
             for layer in shape.layers:
-                own_device, own_host, _ = self._pass(layer, kind)
+                own_device, own_host = self._pass(layer, kind)
                 many = count if 0 <= layer.number < 1 else 1
                 if plan.zero == 3:
                     own_device = self._sharded(own_device, layer.number, kind, traffic, count)

@@ -85,7 +85,8 @@ class StackCosts:
     """What the software adds.
 
     Attributes:
-        host_pass_s: host's time to launch one pass of one layer. host_call_s: the same of a collective in it.
+        host_pass_s: host's time to launch one pass of one layer. host_call_s: of a collective in it, for each rank
+            beyond the first that has to meet.
         host_step_s: once a step: data, loss, optimizer's launches.
         memory_passes: how many times the bytes of unweighted operators are moved; 1: as operators count them.
         accumulation_bytes: moved per parameter and microbatch to add its gradients up.

@@ -127,7 +127,7 @@ class StepPlan:
         if self.stack is None:
             return 0.0
         launches = 2 if kind is Pass.BACKWARD and self.run.recompute == "full" else 1
-        return layers * launches * self.stack.host_pass_s + calls * self.stack.host_call_s
+        return layers * launches * self.stack.host_pass_s + calls * (self.degrees.tp - 1) * self.stack.host_call_s
 
     def adding_s(self, parameters: int) -> float:
         """Seconds in which one microbatch's gradients of so many parameters are added to those before."""

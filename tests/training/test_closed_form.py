@@ -50,8 +50,8 @@ def test_gradients_of_every_microbatch_are_added_up() -> None:
     "step",
     [
         plan(), plan(recompute="full"), plan(tp=4), plan(tp=2, sequence_parallel=True, recompute="selective"),
-        plan(pp=4), plan(pp=4, batch=2), plan(pp=2, stages=2, schedule="interleaved-1f1b"), plan(pp=4, schedule="zb-h1"),
-        plan(dp=8), plan(dp=8, zero=1), plan(tp=2, pp=2, dp=2), plan(recompute="per-op"),
+        plan(pp=4), plan(pp=4, batch=2), plan(pp=2, stages=2, schedule="interleaved-1f1b"),
+        plan(pp=4, schedule="zb-h1"), plan(dp=8), plan(dp=8, zero=1), plan(tp=2, pp=2, dp=2), plan(recompute="per-op"),
     ],
 )  # fmt: skip
 def test_the_closed_form_is_near_the_simulator(step: StepPlan) -> None:

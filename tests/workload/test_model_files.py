@@ -38,6 +38,18 @@ def test_published_parameter_counts_come_out(tmp_path: Path, given: dict[str, ob
 
 
 @pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("mistral-7b", 7.24), ("qwen2.5-7b", 7.62), ("qwen2.5-72b", 72.7), ("qwen3-8b", 8.19), ("qwen3-32b", 32.8),
+        ("gemma-2b", 2.51), ("gemma-7b", 8.54), ("bloom-176b", 176.2), ("opt-175b", 175), ("opt-66b", 66),
+        ("mt-nlg-530b", 530), ("falcon-40b", 41.8), ("falcon-180b", 179), ("glm-130b", 130),
+    ],
+)  # fmt: skip
+def test_presets_have_the_published_number_of_parameters(name: str, billions: float) -> None:
+    assert num_parameters(get_model(name)) / 1e9 == pytest.approx(billions, rel=0.012)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"model_type": "deepseek_v3"}, "latent attention (MLA) and shared experts, which no shape here has"),
@@ -56,7 +68,7 @@ def test_a_config_that_does_not_serve_is_refused(tmp_path: Path, changes: dict[s
 
 def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="is no config.json"):
+    with pytest.raises(InputError, match=r"is no config\.json"):
         read_config(tmp_path / "config.json")
 
 

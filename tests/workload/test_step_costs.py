@@ -54,13 +54,13 @@ def test_products_go_by_measured_shape_and_far_ones_by_the_nearest() -> None:
         ("stacks: {megatron: {host_pass: 1}}", "stacks.megatron.host_pass = 1: "),
         ("stacks: {megatron: {memory_passes: -1}}", "must be 0 or more"),
         ("stacks: {mine: {host_pass: 1 ms}}", "stacks.mine has no host_call, host_step"),
-        ("stacks: {megatron: {host_pass: {value: 1 ms}}}", "give value, provenance (measured, fitted, vendor, assumed)"),
+        ("stacks: {megatron: {host_pass: {value: 1 ms}}}", "give value, provenance (measured, fitted,"),
         ("stacks: {megatron: 1 ms}", "stacks.megatron must be a mapping"),
     ],
 )
 def test_a_file_that_breaks_a_rule_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(InputError, match="mine.yaml, line 1: ") as caught:
+    with pytest.raises(InputError, match=r"mine\.yaml, line 1: ") as caught:
         read_step_costs(tmp_path / "mine.yaml")
     assert message in str(caught.value)
 

@@ -3,7 +3,7 @@
 
 Predicts every usable row of ``sims/published`` (or of the files that are named) and prints signed errors by source.
 ``--page`` writes them to docs/training-accuracy.md, with each source left out of the fit in turn and then calibrated on
-1, 3 and 6 of its own steps; ``--fit`` first fits the constants of ``commbench/workload/tables/steps.yaml`` anew, from
+1, 3 and 6 of its own steps; ``--fit`` first fits the constants of ``commbench/workload/tables/steps.yaml`` anew, about
 the prior in ``sims/published/prior.yaml``.
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
         found, unusable = read_rows(file)
         rows += [row for row in found if row.tier != "C"]
         left.update([*(why for _, why in unusable), *("of tier C" for row in found if row.tier == "C")])
-    fit = fit_all(rows, read_step_costs(PRIOR)) if given.fit or given.page else None
+    fit = fit_all(rows, read_step_costs(PRIOR), read_step_costs()) if given.fit or given.page else None
     if given.fit and fit is not None:
         write_costs(fit, CONSTANTS, SOURCE)
         read_step_costs.cache_clear()

@@ -68,16 +68,20 @@ def _by_source(rows: Iterable[StepRow]) -> dict[str, list[StepRow]]:
     return dict(found)
 
 
-def fit_all(rows: Sequence[StepRow], prior: StepCosts) -> Fit:
-    """All constants, fitted to all rows; of vTrain's single-node cells every third, by its smallest batch."""
+def fit_all(rows: Sequence[StepRow], prior: StepCosts, start: StepCosts) -> Fit:
+    """All constants, fitted to all rows; of vTrain's single-node cells every third, by its smallest batch, twice.
+
+    Args:
+        rows: measured steps. prior: the middle of the prior. start: where to begin, such as the last fit.
+    """
     smallest: dict[str, StepRow] = {}
     for row in sorted(rows, key=lambda row: row.plan.global_batch):
         smallest.setdefault(row.cell, row)
     single = [row for row in smallest.values() if row.source == VTRAIN]
     own = [row for row in smallest.values() if row.source != VTRAIN] + single[::3]
     many = Counter(row.source for row in own)
-    weights = [min(1.0, _HEAVY / many[row.source]) ** 0.5 for row in own]
-    return fit_steps(own, prior, priors_of(own, prior), weights=weights, noise=0.04, rounds=5)
+    weights = [2.0 if row.source == VTRAIN else min(1.0, _HEAVY / many[row.source]) ** 0.5 for row in own]
+    return fit_steps(own, prior, priors_of(own, prior), start=start, weights=weights, noise=0.04, rounds=3)
 
 
 _HEAVY = 100  # rows of a source that count in full; of more, each counts less

@@ -56,6 +56,8 @@ def calibrate_steps(path: Path, out: Path) -> StepCalibration:
         why = "; ".join(f"{name}: {reason}" for name, reason in unusable[:3]) or "it has no rows"
         raise InputError(f"{path}: no step that can be used: {why}")
     prior = read_step_costs()
+    for row in rows:
+        prior.stack(row.stack)
     fit = fit_steps(rows, prior, local_priors(rows))
     _write(fit, path, out)
     return StepCalibration(

@@ -56,7 +56,7 @@ def priors_of(rows: Sequence[StepRow], costs: StepCosts) -> dict[Key, float]:
         found |= {("links", "nvlink", key): sigma for key, sigma in _NVLINK.items()}
         if plan.degrees.num_ranks > row.gpus:
             found |= {("links", row.fabric, key): sigma for key, sigma in _BETWEEN.items()}
-    return found
+    return {key: sigma for key, sigma in found.items() if _value(costs, key)}  # what is 0 is not there
 
 
 _NVLINK = {"share": 0.3, "half_bytes": 0.7, "latency_s": 0.3}
@@ -148,6 +148,7 @@ def fit_steps(
     prior: StepCosts,
     priors: Mapping[Key, float],
     *,
+    start: StepCosts | None = None,
     weights: Sequence[float] | None = None,
     noise: float = NOISE,
     rounds: int = 6,
@@ -156,11 +157,13 @@ def fit_steps(
 
     Args:
         rows: measured steps. prior: the middle. priors: what is fitted, and its spread as a logarithm.
+        start: where to begin; at the prior if left out.
         weights: of the rows; 1 each if left out. noise: of a measurement, as a share. rounds: of Gauss and Newton.
     """
     sigma = np.array(list(priors.values()))
     weight = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
-    best = Fit(rows, prior, prior, tuple(priors), np.zeros(len(priors)), sigma, weight, noise)
+    at = np.array([0.0 if start is None else np.log(_value(start, key) / _value(prior, key)) for key in priors])
+    best = Fit(rows, prior, _moved(prior, tuple(priors), at), tuple(priors), at, sigma, weight, noise)
     damping = 1e-3
     for _ in range(rounds):
         before = best.loss
@@ -173,6 +176,11 @@ def fit_steps(
         if before - best.loss <= 1e-3 * before:
             break
     return best
+
+
+def _value(costs: StepCosts, key: Key) -> float:
+    kind, name, own = key
+    return costs.constants[kind][name][own].value
 
 
 def _logs(rows: Sequence[StepRow], costs: StepCosts) -> FloatArray:

@@ -16,7 +16,7 @@ from typing import Any
 
 from commbench.errors import InputError
 from commbench.topology.devices import Device, load_device
-from commbench.training.closed_form import Estimate, Machine, Shapes, closed_form
+from commbench.training.closed_form import Estimate, Shapes, StepHosts, closed_form
 from commbench.workload.compute import Efficiency
 from commbench.workload.formats import get_formats
 from commbench.workload.groups import Degrees
@@ -59,7 +59,7 @@ class StepRow:
         tier: A best. measured_s: of a step.
         plan: with efficiencies of no meaning; :func:`predict` puts those of the constants in.
         stack, attention: software stack and attention kernel.
-        gpus, inside, between, fabric: see ``closed_form.Machine``; ``fabric`` names the links between hosts.
+        gpus, inside, between, fabric: see ``closed_form.StepHosts``; ``fabric`` names the links between hosts.
         overlap_data: whether gradients are sent beside backward. zero_ranks: over which ZeRO 1 divides.
         shapes: of the plan's stages, once made.
     """
@@ -313,7 +313,7 @@ def predict(row: StepRow, costs: StepCosts) -> Estimate:
     if device is None:
         raise InputError(f"device {row.plan.device.name} has no constants of training steps")
     efficiency = step_efficiency(device, row.plan.device.name, row.plan.run.formats.name, row.attention, stack)
-    machine = Machine(
+    machine = StepHosts(
         gpus=row.gpus, inside=row.inside, between=row.between, links_inside=costs.links("nvlink"),
         links_between=costs.links(row.fabric),
     )  # fmt: skip

@@ -22,11 +22,11 @@ from commbench.workload.step_passes import Call, Join, Layer, Work, pass_items, 
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.traffic import Traffic, boundary_bytes
 
-__all__ = ["Estimate", "Machine", "closed_form"]
+__all__ = ["Estimate", "Shapes", "StepHosts", "closed_form"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class StepHosts:
     """Hosts, as far as collectives of a step see them.
 
     Attributes:
@@ -71,7 +71,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class StageParts:
     """What a stage consists of: one of its layers with embedding and head, what it sends, its weights."""
 
     layers: tuple[Layer, ...]
@@ -80,21 +80,21 @@ class Shape:
     expert: int
 
 
-def shape_of(plan: StepPlan, number: int) -> Shape:
+def shape_of(plan: StepPlan, number: int) -> StageParts:
     """The shape of a stage; nothing of it depends on any constant."""
     first, last, count = number == 0, number == len(plan.layers) - 1, plan.layers[number]
     operators = stage_operators(plan.model, plan.run, count, first=first, last=last)
     dense, expert = (sum(op.parameters for op in operators if op.expert is which) for which in (False, True))
     layers = stage_layers(plan.model, plan.run, 1, first=first, last=last)
-    return Shape(layers, plan.traffic(number), dense, expert)
+    return StageParts(layers, plan.traffic(number), dense, expert)
 
 
-Shapes = dict[tuple[bool, bool, int], Shape]
+Shapes = dict[tuple[bool, bool, int], StageParts]
 """Shapes that were made, by whether a stage is the first, whether it is the last, and its layers."""
 
 
 def closed_form(
-    plan: StepPlan, stack: StackCosts, machine: Machine, *, overlap_data: bool = True, zero_ranks: int = 0,
+    plan: StepPlan, stack: StackCosts, machine: StepHosts, *, overlap_data: bool = True, zero_ranks: int = 0,
     shapes: Shapes | None = None,
 ) -> Estimate:
     """The time of a step.
@@ -132,7 +132,7 @@ class _StageTimes:
 
 
 class _Form:
-    def __init__(self, plan: StepPlan, stack: StackCosts, machine: Machine, zero_ranks: int, shapes: Shapes) -> None:
+    def __init__(self, plan: StepPlan, stack: StackCosts, machine: StepHosts, zero_ranks: int, shapes: Shapes) -> None:
         self._shapes = shapes
         plan = plan if plan.stack == stack else replace(plan, stack=stack)
         self.plan, self.stack, self.machine, self.zero_ranks = plan, stack, machine, zero_ranks
@@ -199,7 +199,7 @@ class _Form:
             self._stages[key] = self._stage(self._shapes[key], plan.layers[number])
         return self._stages[key]
 
-    def _stage(self, shape: Shape, count: int) -> _StageTimes:
+    def _stage(self, shape: StageParts, count: int) -> _StageTimes:
         plan, traffic = self.plan, shape.traffic
         dense, expert = shape.dense, shape.expert
         adding = plan.adding_s(dense + expert)

@@ -262,16 +262,16 @@ def _short(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class Written:
     """How files write a constant: its key there, and its unit ("s", "bytes" or "")."""
 
     short: str
     unit: str
 
 
-def field_of_key(kind: str, name: str) -> Key:
+def field_of_key(kind: str, name: str) -> Written:
     """How files write the constant of that name (an attribute of the kind's class)."""
-    return Key(_short(name), KINDS[kind].UNITS.get(name, ""))
+    return Written(_short(name), KINDS[kind].UNITS.get(name, ""))
 
 
 def _constant(given: Any, unit: str, place: str) -> Constant:
@@ -297,7 +297,7 @@ _PARSERS: Mapping[str, Callable[[Any], float]] = {"s": _seconds, "bytes": parse_
 
 
 @dataclass(frozen=True)
-class _Products:
+class _MeasuredProducts:
     """Efficiency of products by shape: the shipped table's, times a share; a shape outside it is taken at its edge."""
 
     gpu: str
@@ -357,9 +357,10 @@ def step_efficiency(
         generation: of the attention kernel, one of ATTENTION.
         stack: which moves some bytes several times.
     """
-    matrix: float | _Products = min(1.0, costs.products_fp8 / (costs.rowwise if dtype == "fp8-rowwise" else 1.0))
+    eight_bit = costs.products_fp8 / (costs.rowwise if dtype == "fp8-rowwise" else 1.0)
+    matrix: float | _MeasuredProducts = min(1.0, eight_bit)
     if not dtype.startswith("fp8"):
         gpu = next((gpu for gpu in ("a100", "h100", "b200", "l40s") if gpu in device), "")
-        matrix = _Products(gpu, costs.products) if gpu else min(1.0, costs.products)
+        matrix = _MeasuredProducts(gpu, costs.products) if gpu else min(1.0, costs.products)
     memory = min(1.0, costs.memory / (stack.memory_passes if stack else 1.0))
     return Efficiency(matrix=matrix, attention=_Cores(costs, generation), memory=memory)

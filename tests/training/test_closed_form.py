@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from commbench.training.closed_form import Machine, closed_form
+from commbench.training.closed_form import StepHosts, closed_form
 from commbench.workload.step_costs import LinkCosts, StackCosts
 from commbench.workload.step_plan import StepPlan
 from tests.training.plans import plan, simulate
@@ -15,7 +15,7 @@ STACK = StackCosts(
     hidden_sharded=0, hidden_tensor=0, zero_rank_s=0, sharded_share=1,
 )  # fmt: skip
 WIRE = LinkCosts(share=1, half_bytes=0, latency_s=1e-6, transfer=1)
-MACHINE = Machine(gpus=8, inside=450e9, between=400e9, links_inside=WIRE, links_between=WIRE)
+MACHINE = StepHosts(gpus=8, inside=450e9, between=400e9, links_inside=WIRE, links_between=WIRE)
 
 
 def seconds(step: StepPlan) -> float:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from commbench.workload.pipeline.schedule import PipelineSchedule
     from commbench.workload.step_costs import StackCosts, StepCosts
     from commbench.workload.step_plan import StepPlan
-    from commbench.workload.transformer import Transformer
+    from commbench.workload.transformer import Execution, Transformer
 
 T = TypeVar("T")
 
@@ -192,6 +192,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         ep=options.ep,
         sequence_parallel=options.sequence_parallel,
     )
+    remarks = (*remarks, *_far_products(model, run, efficiency))
     return StepPlan(
         model=model,
         run=run,
@@ -208,6 +209,16 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         stack=stack,
         remarks=remarks,
     )
+
+
+def _far_products(model: "Transformer", run: "Execution", efficiency: "Efficiency") -> tuple[str, ...]:
+    """What is to be said of products whose shape is far from all measured ones."""
+    from commbench.workload.operators import layer_operators
+
+    is_far = getattr(efficiency.matrix, "far", lambda matmul: False)
+    shapes = {op.name: op.forward.matmul for op in layer_operators(model, run) if op.weight.layer_product}
+    far = [f"{name} {one.m} x {one.n} x {one.k}" for name, one in shapes.items() if one is not None and is_far(one)]
+    return (f"far from all measured products, and taken like the nearest: {', '.join(far)}",) if far else ()
 
 
 def _model(options: StepOptions) -> "Transformer":

@@ -308,6 +308,14 @@ class _MeasuredProducts:
         """For records."""
         return f"measured products of {self.gpu} x {self.share:g}"
 
+    def far(self, matmul: Matmul) -> bool:
+        """Whether a side of a shape is more than twice or less than half of all that were measured."""
+        found = _products(self.gpu)
+        sizes = (matmul.m, matmul.n, matmul.k)
+        return found is not None and any(
+            not low / 2 <= size <= high * 2 for size, (low, high) in zip(sizes, found[1], strict=True)
+        )
+
     def __call__(self, matmul: Matmul) -> float:
         return min(1.0, self.share * _measured(self.gpu, matmul))
 
@@ -362,5 +370,5 @@ def step_efficiency(
     if not dtype.startswith("fp8"):
         gpu = next((gpu for gpu in ("a100", "h100", "b200", "l40s") if gpu in device), "")
         matrix = _MeasuredProducts(gpu, costs.products) if gpu else min(1.0, costs.products)
-    memory = min(1.0, costs.memory / (stack.memory_passes if stack else 1.0))
+    memory = round(min(1.0, costs.memory / (stack.memory_passes if stack else 1.0)), 4)
     return Efficiency(matrix=matrix, attention=_Cores(costs, generation), memory=memory)

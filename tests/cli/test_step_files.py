@@ -50,6 +50,17 @@ def test_a_calibration_shows_before_and_after_and_its_file_serves(tmp_path: Path
     assert "software stack megatron, assumed" in commbench("sim", "train", *step.split(), folder=tmp_path).stdout
 
 
+def test_defaults_say_where_they_come_from_and_which_products_are_far(tmp_path: Path) -> None:
+    shape = "--num-layers 2 --hidden 256 --num-heads 8 --vocab 1000 --sequence 64"
+    step = f"{shape} --topology dgx-h100 --tp 8 --microbatch 1 --global-batch 4 --stack fsdp --attention-kernel flash-3"
+    done = commbench("sim", "train", *step.split(), "--json", folder=tmp_path)
+    notes = " ".join(json.loads(done.stdout)["notes"])
+    assert "software stack fsdp: host pass" in notes
+    assert "efficiencies of h100-sxm5-80gb, none were given: products 0." in notes
+    assert "flash 3 backward 0.5 (assumed)" in notes
+    assert "far from all measured products, and taken like the nearest: qkv 64 x 96 x 256" in notes
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

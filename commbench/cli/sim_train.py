@@ -10,7 +10,8 @@ import typer
 
 from commbench.cli.options import Jsonl, writable
 from commbench.cli.running import command_app
-from commbench.experiments.step_options import StepOptions, read_options, simulate_options
+from commbench.experiments.step_given import StepOptions, read_options
+from commbench.experiments.step_options import simulate_options
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:

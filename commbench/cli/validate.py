@@ -63,6 +63,12 @@ def validate(
     ranks_per_host: Annotated[
         int | None, typer.Option(help="Ranks on each host, where a log does not name hosts; all if left out.")
     ] = None,
+    steps: Annotated[
+        list[Path] | None, typer.Option("--steps", help="CSV of measured training steps, held against the closed form.")
+    ] = None,
+    step_costs: Annotated[
+        Path | None, typer.Option("--step-costs", help="Constants of your own (commbench calibrate --steps).")
+    ] = None,
     json: Jsonl = False,
     salvage: Salvage = False,
 ) -> None:
@@ -70,6 +76,7 @@ def validate(
 
     With --emulated: fit on one star, gloo's own all-reduce; predict all other fabrics, collectives and algorithms.
     LOG --topology NAME holds a log of nccl-tests against what that machine should do, size by size.
+    With --steps: predict training steps, nothing is fitted.
     """
     if topology is not None:
         measuring = {"--emulated": emulated or None, "--part": part, "-b": min_bytes, "-e": max_bytes, "-f": factor}
@@ -77,6 +84,11 @@ def validate(
         return validate_logs(files or [], topology, library, collective, ranks, ranks_per_host, out, json)
     logs = {"--library": library, "--collective": collective, "--ranks": ranks, "--ranks-per-host": ranks_per_host}
     _refuse(logs, "without --topology")
+    if steps:
+        _refuse({"--part": part, "-b": min_bytes, "-e": max_bytes, "-f": factor, "-n": iters}, "with --steps")
+        _steps([*steps, *(files or [])], step_costs, json)
+        return
+    _refuse({"--step-costs": step_costs}, "without --steps")
     if emulated:
         loopback = {"-b": min_bytes, "-e": max_bytes, "-f": factor, "-n": iters}
         _refuse(loopback | {"--max-median": max_median, "--max-p95": max_p95}, "with --emulated")
@@ -84,7 +96,20 @@ def validate(
         _emulated(files, part or Part.ALL, out or Path("runs/emulated"), json, salvage)
         return
     _refuse({"--part": part}, "without --emulated")
-    out = out or Path("runs/validate")
+    sizes = (min_bytes, max_bytes, factor, iters)
+    bars = MAX_MEDIAN if max_median is None else max_median, MAX_P95 if max_p95 is None else max_p95
+    _loopback(files, sizes, bars, out or Path("runs/validate"), json, salvage)
+
+
+def _loopback(
+    files: list[Path] | None,
+    sizes: tuple[str | None, str | None, float | None, int | None],
+    bars: tuple[float, float],
+    out: Path,
+    json: bool,
+    salvage: bool,
+) -> None:
+    """Fit and judge runs on this machine: those of the files, or new ones of these sizes."""
     from commbench.cli.reading import read_measured, this_command
     from commbench.cli.tables import compared_table
     from commbench.report.page import ReportInput, write_report
@@ -93,15 +118,15 @@ def validate(
 
     name = new_run_id()
     if files:
-        if any(option is not None for option in (min_bytes, max_bytes, factor, iters)):
+        if any(option is not None for option in sizes):
             raise InputError("-b, -e, -f and -n say what to measure; they have no meaning with files of runs")
         records = read_measured(files, salvage)
     else:
         runs = out / f"{name}-runs.jsonl"
-        records = measure_here(min_bytes or "64K", max_bytes or "16M", factor or 2, iters or 20, runs, tell)
+        first, last, factor, iters = sizes
+        records = measure_here(first or "64K", last or "16M", factor or 2, iters or 20, runs, tell)
     source = f"commbench validate, ring on 4 ranks, every second size, {records[0].started_at}"
     journal = out / f"{name}-validation.jsonl"
-    bars = MAX_MEDIAN if max_median is None else max_median, MAX_P95 if max_p95 is None else max_p95
     found = judge(records, max_median=bars[0], max_p95=bars[1], source=source, out=journal)
     if found.num_native:
         tell(f"not compared: {found.num_native} records of the backend's own collectives")
@@ -121,6 +146,40 @@ def validate(
     tell(f"records: {journal}\nreport: {write_report(page, out / f'{name}-report.html')}")
     if not found.summary.ok:
         raise CheckFailedError("validation fell short of its thresholds; the table and the report show where")
+
+
+def _steps(files: list[Path], step_costs: Path | None, json: bool) -> None:
+    """Predict measured steps, and print signed errors."""
+    import json as jsonlib
+
+    from commbench.experiments.step_accuracy import judge
+    from commbench.experiments.step_rows import predict, read_rows
+    from commbench.workload.step_costs import read_step_costs
+
+    costs, rows = read_step_costs(step_costs), []
+    for file in files:
+        found, left = read_rows(file)
+        rows += found
+        for name, why in left:
+            tell(f"left out: {name}: {why}")
+    if not rows:
+        raise InputError(f"{files[0]}: no step that can be predicted")
+    if json:
+        for row in rows:
+            step = predict(row, costs)
+            what = {"id": row.name, "source": row.source, "tier": row.tier, "stack": row.stack, "cell": row.cell}
+            times = {"measured_s": row.measured_s, "simulated_s": step.iteration_s, "terms_s": step.terms}
+            error = step.iteration_s / row.measured_s - 1
+            typer.echo(jsonlib.dumps({"kind": "compared-step", "schema": 1, **what, **times, "error": error}))
+        return
+    lines = [f"#{'source':<16} {'steps':>6} {'mean error':>11} {'mean |error|':>13}  worst"]
+    for one in judge([row for row in rows if row.tier != "C"], costs):
+        name, worst = one.worst
+        means = f"{len(one.errors):>6} {one.bias:>+11.1%} {one.mean:>13.1%}"
+        lines.append(f" {one.source:<16} {means} {worst:>+7.1%} {name}")
+    if uncertain := sum(row.tier == "C" for row in rows):
+        tell(f"left out: {uncertain} of tier C, read from figures or at odds with themselves (--json has them)")
+    put("\n".join(lines))
 
 
 def _refuse(options: Mapping[str, object], where: str) -> None:

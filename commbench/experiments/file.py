@@ -29,7 +29,7 @@ from commbench.errors import InputError
 from commbench.experiments.collective import DEFAULT_SIZE, Sizes
 from commbench.experiments.reader import KeyPath, read_keys, refuse_unknown
 from commbench.experiments.simulated import CollectiveOptions
-from commbench.experiments.step_options import StepOptions
+from commbench.experiments.step_given import StepOptions
 from commbench.units import parse_size
 from commbench.yaml_reader import problems_text, read_yaml
 

@@ -90,7 +90,7 @@ def prior_and_posterior(own: Adapted) -> list[tuple[str, float, float, str]]:
     return [
         ("latency", 1.0, own.latency, "launch and latency steps"),
         ("wire", 1.0, own.wire, "what grows with the size"),
-        ("knee", 0.0, own.knee, "the root of both, added between them"),
+        ("knee", 0.0, round(own.knee, 6), "the root of both, added between them"),
     ]
 
 
@@ -103,7 +103,7 @@ def write_own(path: Path, own: Adapted, source: OwnPoints, machine: NcclMachine,
         f"topology: {topology}",
         f"points: {own.points}",
         *(
-            f"{name}: {{value: {value:.6g}, provenance: fitted, source: \"{told}\"}} # {prior:g} before: {what}"
+            f"{name}: {{value: {round(value, 6):.6g}, provenance: fitted, source: \"{told}\"}} # {prior:g} before: {what}"
             for name, prior, value, what in prior_and_posterior(own)
         ),
     ]

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of ``sim train``: from the command line and a file to a plan."""
+"""From the options of ``sim train`` to a plan, and its simulation."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from commbench.errors import InputError
-from commbench.experiments.reader import KeyPath, read_keys
+from commbench.experiments.step_given import StepOptions
 
 if TYPE_CHECKING:
     from commbench.results.steps import SimulatedStep
@@ -16,60 +15,13 @@ if TYPE_CHECKING:
     from commbench.workload.compute import Efficiency
     from commbench.workload.groups import Degrees
     from commbench.workload.pipeline.schedule import PipelineSchedule
+    from commbench.workload.step_costs import StackCosts, StepCosts
     from commbench.workload.step_plan import StepPlan
-    from commbench.workload.transformer import Transformer
+    from commbench.workload.transformer import Execution, Transformer
 
 T = TypeVar("T")
 
-__all__ = ["StepOptions", "plan_of", "read_options", "simulate_options"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepOptions:
-    """The options of ``sim train`` with their help; None where nothing is given and nothing is assumed."""
-
-    model: Annotated[str | None, "A preset, for example gpt3-175b."] = None
-    topology: Annotated[str | None, "A name from topologies/ or a path."] = None
-    ranks: Annotated[int | None, "World size; all endpoints if left out."] = None
-    tp: Annotated[int, "Tensor-parallel degree [1]."] = 1
-    cp: Annotated[int, "Context-parallel degree [1]."] = 1
-    ep: Annotated[int, "Expert-parallel degree, within cp x dp [1]."] = 1
-    dp: Annotated[int, "Data-parallel degree [1]."] = 1
-    pp: Annotated[int, "Pipeline-parallel degree [1]."] = 1
-    rank_order: Annotated[str, "Axes, nearest ranks first [tp-cp-ep-dp-pp]."] = "tp-cp-ep-dp-pp"
-    microbatch: Annotated[int | None, "Sequences of a microbatch."] = None
-    global_batch: Annotated[int | None, "Sequences of a step."] = None
-    sequence: Annotated[int | None, "Tokens of a sequence; the model's own if left out."] = None
-    positions: Annotated[int | None, "Learned positions of a model that has them; its own if left out."] = None
-    schedule: Annotated[str, "Pipeline schedule: a name, or a .csv file of torch's [1f1b]."] = "1f1b"
-    stages_per_rank: Annotated[int | None, "Pipeline stages on every rank; the schedule's own if left out."] = None
-    layers: Annotated[str, "Layers of every stage, by commas; evenly if left out."] = ""
-    device: Annotated[str | None, "For example h100-sxm5-80gb, its beginning or a file; the hosts' own."] = None
-    dtype: Annotated[str, "Of products: bf16, fp16, fp8 ... [bf16]."] = "bf16"
-    matrix_efficiency: Annotated[float | None, "Share of peak FLOP/s that products with weights reach."] = None
-    gemm_table: Annotated[str | None, "The same by shape, from measured products (commbench run gemm)."] = None
-    attention_efficiency: Annotated[float | None, "Share of peak FLOP/s that attention cores reach."] = None
-    memory_efficiency: Annotated[float | None, "Share of memory bandwidth that everything else reaches."] = None
-    assume_efficiencies: Annotated[bool, "Usual ones of GPUs where none are given."] = False
-    memory_margin: Annotated[str | None, "For context, buffers and fragments; the device's own if left out."] = None
-    attention: Annotated[str, "causal or full [causal]."] = "causal"
-    flash: Annotated[bool, "Attention as one kernel [flash]."] = True
-    recompute: Annotated[str, "none, selective or full [none]."] = "none"
-    sequence_parallel: Annotated[bool, "Norms and residuals split over tp too."] = False
-    zero: Annotated[int, "ZeRO stage, 0 to 3 [0]."] = 0
-    precision: Annotated[str, "Bytes per parameter [megatron-bf16]."] = "megatron-bf16"
-    bucket: Annotated[str, "Least size of a bucket of gradients [25M, as torch]."] = "25M"
-    overlap_tensor: Annotated[bool, "Tensor collectives run beside the gradients of their product."] = False
-    scatter_gather: Annotated[bool, "Tensor ranks send shares of a stage's output and gather them."] = False
-    ring: Annotated[str, "Algorithm of all-reduce, reduce-scatter and all-gather [ring]."] = "ring"
-    slowdown: Annotated[float, "Compute beside a collective takes this many times as long [1: no slower]."] = 1.0
-    routing: Annotated[str | None, "ecmp, d-mod-k or rail-aware; the topology's own."] = None
-    placement: Annotated[str, "linear or random [linear]."] = "linear"
-    seed: Annotated[int, "Of ECMP, random placement and jitter [0]."] = 0
-    engine: Annotated[str, "compiled or reference [compiled]."] = "compiled"
-    scenario: Annotated[str | None, "YAML file of slow ranks and slower links."] = None
-    jitter: Annotated[float, "Compute varies by up to this share, by the seed [0]."] = 0.0
-    unfolded: Annotated[bool, "Simulate every rank by itself."] = False
+__all__ = ["plan_of", "simulate_options"]
 
 
 _HOW_TO_GIVE = {
@@ -85,42 +37,19 @@ _HOW_TO_GIVE = {
 }
 
 
-def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:
-    """Options from a file, if there is one, and those given beside it, which win.
-
-    Raises:
-        InputError: the file cannot be read or is no mapping, or has a key that is unknown or of another type; all of
-            them, with their lines.
-    """
-    from commbench.yaml_reader import problems_text, read_yaml
-
-    values: dict[str, Any] = {}
-    if file is not None:
-        document = read_yaml(file, InputError, example="model: gpt3-175b", words=_MUST)
-        problems: list[tuple[KeyPath, str]] = []
-        values = read_keys(StepOptions, (((key,), value) for key, value in document.data.items()), problems, _MUST)
-        if problems:
-            raise InputError(problems_text(str(file), [(document.line(path), problem) for path, problem in problems]))
-    return StepOptions(**(values | {key: value for key, value in given.items() if value is not None}))
-
-
-_MUST = {
-    "recompute": "none, selective or full",
-    "attention": "causal or full",
-    "zero": "0, 1, 2 or 3",
-}
-"""Of options with few values: what they may be, where something of another type stands."""
 _SEVERAL_STAGES = ("interleaved-1f1b", "looped-bfs")  # pointless with one stage per rank
 
 
 def _check_given(options: StepOptions, device: str) -> None:
     """Raise for everything at once that must be given and is not, with a command that works; ``device``: the hosts'."""
     there = {name for name in _HOW_TO_GIVE if getattr(options, name) is not None}
+    if _shape(options):
+        there.add("model")
     if device:
         there.add("device")
     if options.gemm_table is not None:
         there.add("matrix_efficiency")
-    if options.assume_efficiencies:
+    if options.assume_efficiencies or _has_costs(options, device):
         there.update(name for name in _HOW_TO_GIVE if name.endswith("_efficiency"))
     missing = [name for name in _HOW_TO_GIVE if name not in there]
     if not missing:
@@ -134,13 +63,27 @@ def _check_given(options: StepOptions, device: str) -> None:
     raise InputError(f"{words}{usual}. A command that works: {_EXAMPLE}")
 
 
+def _has_costs(options: StepOptions, device: str) -> bool:
+    """Whether constants of training steps are known of the device that computes."""
+    name = options.device or device
+    return bool(name) and _step_costs(options).device_key(name) is not None
+
+
+def _step_costs(options: StepOptions) -> "StepCosts":
+    from commbench.workload.step_costs import read_step_costs
+
+    return read_step_costs(None if options.step_costs is None else Path(options.step_costs))
+
+
 _EXAMPLE = (
     "commbench sim train --model gpt3-1.3b --topology dgx-h100 --tp 2 --dp 4 --microbatch 1 --global-batch 32 "
     "--device h100-sxm5-80gb --assume-efficiencies"
 )
 _MOST = {
     "ranks": 2**20, "tp": 2**12, "cp": 2**12, "ep": 2**16, "dp": 2**20, "pp": 2**12, "microbatch": 2**16,
-    "global_batch": 2**24, "sequence": 2**24, "positions": 2**24, "stages_per_rank": 2**10,
+    "num_layers": 2**12, "hidden": 2**20, "num_heads": 2**14, "num_kv_heads": 2**14, "head_size": 2**14,
+    "ffn": 2**22, "vocab": 2**24, "global_batch": 2**24, "sequence": 2**24, "positions": 2**24,
+    "stages_per_rank": 2**10,
 }  # fmt: skip
 _MOST_PASSES = 200_000
 
@@ -175,8 +118,10 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
 
     fabric = None if options.topology is None else load_fabric(options.topology)
     _check_given(options, "" if fabric is None else fabric.device)
-    _check_bounds(options)
     assert fabric is not None
+    if options.dp is None:
+        options = replace(options, dp=_rest(options, fabric))
+    _check_bounds(options)
     plan = plan_of(options, fabric)
     if options.memory_margin is not None:
         margin = _size("--memory-margin", options.memory_margin)
@@ -204,6 +149,12 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     ).record
 
 
+def _rest(options: StepOptions, fabric: "Fabric") -> int:
+    """The data-parallel degree that uses all ranks; 1 where none does, which the check of the degrees will tell."""
+    ranks, rest = options.ranks or fabric.num_ranks, max(1, options.tp * options.cp * options.pp)
+    return 1 if ranks % rest else max(1, ranks // rest)
+
+
 def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     """The plan that the options ask for.
 
@@ -217,13 +168,14 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     from commbench.workload.transformer import Execution, split_layers
 
     model = _model(options)
+    kernel = _kernel(options)
     degrees = Degrees(
-        tp=options.tp, cp=options.cp, ep=options.ep, dp=options.dp, pp=options.pp, order=options.rank_order
+        tp=options.tp, cp=options.cp, ep=options.ep, dp=_given(options.dp), pp=options.pp, order=options.rank_order
     )
     _check_ranks(degrees, fabric, options.ranks)
     schedule = _schedule(options)
     device = _device(options.device, fabric)
-    efficiency, remarks = _compute(options, device)
+    efficiency, stack, remarks = _compute(options, device, kernel)
     formats, precision = get_formats(options.dtype), get_precision(options.precision)
     if precision.parameter_bytes < formats.activations:
         kept = f"weights are kept in {precision.parameter_bytes} bytes ({precision.name})"
@@ -233,13 +185,14 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         sequence=model.sequence,
         formats=formats,
         attention=options.attention,
-        flash=options.flash,
+        flash=kernel != "unfused",
         recompute=options.recompute,
         tp=options.tp,
         cp=options.cp,
         ep=options.ep,
         sequence_parallel=options.sequence_parallel,
     )
+    remarks = (*remarks, *_far_products(model, run, efficiency))
     return StepPlan(
         model=model,
         run=run,
@@ -253,21 +206,46 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         bucket_bytes=_size("--bucket", options.bucket),
         overlap_tensor=options.overlap_tensor,
         scatter_gather=options.scatter_gather,
+        stack=stack,
         remarks=remarks,
     )
 
 
+def _far_products(model: "Transformer", run: "Execution", efficiency: "Efficiency") -> tuple[str, ...]:
+    """What is to be said of products whose shape is far from all measured ones."""
+    from commbench.workload.operators import layer_operators
+
+    is_far = getattr(efficiency.matrix, "far", lambda matmul: False)
+    shapes = {op.name: op.forward.matmul for op in layer_operators(model, run) if op.weight.layer_product}
+    far = [f"{name} {one.m} x {one.n} x {one.k}" for name, one in shapes.items() if one is not None and is_far(one)]
+    return (f"far from all measured products, and taken like the nearest: {', '.join(far)}",) if far else ()
+
+
 def _model(options: StepOptions) -> "Transformer":
+    from commbench.workload.model_files import model_from_shape, read_config
     from commbench.workload.presets import get_model
 
-    model = get_model(_given(options.model))
-    if options.sequence is not None:
-        model = replace(model, sequence=options.sequence)
+    name, shape = options.model, _shape(options)
+    if name is None:
+        model = model_from_shape(shape | {"sequence": options.sequence, "gated": options.gated}, None)
+    else:
+        model = read_config(Path(name)) if name.endswith(".json") else get_model(name)
+        if options.gated is not None:
+            raise InputError("--gated: is for a model by its numbers; --model names one that is built as it is")
+        model = model_from_shape(shape | {"sequence": options.sequence}, model)
     if options.positions is not None and not model.positions:
         raise InputError(f"--positions {options.positions}: model {model.name} has rotary positions, none are learned")
     if options.positions is not None:
         model = replace(model, positions=options.positions, name=f"{model.name} of {options.positions} positions")
     return model
+
+
+def _shape(options: StepOptions) -> dict[str, int | bool | None]:
+    """The model's numbers that are given."""
+    return {key: getattr(options, key) for key in _SHAPE if getattr(options, key) is not None}
+
+
+_SHAPE = ("num_layers", "hidden", "num_heads", "num_kv_heads", "head_size", "ffn", "vocab")
 
 
 def _check_ranks(degrees: "Degrees", fabric: "Fabric", ranks: int | None) -> None:
@@ -293,7 +271,7 @@ def _schedule(options: StepOptions) -> "PipelineSchedule":
     from commbench.workload.step_plan import num_microbatches
 
     batch, micro = _given(options.global_batch), _given(options.microbatch)
-    count = num_microbatches(batch, micro, options.dp)
+    count = num_microbatches(batch, micro, _given(options.dp))
     passes = 2 * count * options.pp * (options.stages_per_rank or 1)
     if passes > _MOST_PASSES:
         raise InputError(
@@ -347,11 +325,29 @@ def _device(asked: str | None, fabric: "Fabric") -> "Device":
     return device or load_device(fitting[0])
 
 
-def _compute(options: StepOptions, device: "Device") -> "tuple[Efficiency, tuple[str, ...]]":
-    """The device's efficiencies, and which of them are assumed, in words."""
+def _kernel(options: StepOptions) -> str:
+    """The attention kernel's generation; "unfused" where ``--no-flash`` says so."""
+    from commbench.errors import unknown
+    from commbench.workload.step_costs import ATTENTION
+
+    if options.attention_kernel is None:
+        return "flash-2" if options.flash else "unfused"
+    if options.attention_kernel not in ATTENTION:
+        named = options.attention_kernel
+        raise InputError(f"--attention-kernel {named!r} {unknown(named, ATTENTION)}")
+    if not options.flash and options.attention_kernel != "unfused":
+        raise InputError(f"--attention-kernel {options.attention_kernel} is one kernel, --no-flash several: give one")
+    return options.attention_kernel
+
+
+def _compute(
+    options: StepOptions, device: "Device", kernel: str
+) -> "tuple[Efficiency, StackCosts | None, tuple[str, ...]]":
+    """The device's efficiencies, what the software stack adds, and in words what of them was not given."""
     from commbench.workload.compute import USUAL, Efficiency
     from commbench.workload.formats import get_formats
     from commbench.workload.gemm_table import read_gemm_table
+    from commbench.workload.step_costs import step_efficiency
 
     if options.gemm_table is not None and options.matrix_efficiency is not None:
         raise InputError("--matrix-efficiency and --gemm-table: give one of them, not both")
@@ -362,7 +358,22 @@ def _compute(options: StepOptions, device: "Device") -> "tuple[Efficiency, tuple
     }
     if options.gemm_table is not None:
         shares["matrix"] = read_gemm_table(Path(options.gemm_table), device, get_formats(options.dtype).name)
-    assumed = {name: USUAL[name] for name, share in shares.items() if share is None}
-    words = ", ".join(f"{name} {share:g}" for name, share in assumed.items())
-    remarks = (f"assumed, as usual on GPUs (--assume-efficiencies): {words}",) if assumed else ()
-    return Efficiency(**(shares | assumed)), remarks
+    left = [name for name, share in shares.items() if share is None]
+    costs = _step_costs(options)
+    known = None if options.assume_efficiencies else costs.device(device.name)
+    named = options.stack or ("megatron" if known is not None and left else "none")
+    stack = None if named == "none" else costs.stack(named)
+    remarks = []
+    if stack is not None:
+        remarks.append(f"software stack {named}{'' if options.stack else ', assumed'}: {costs.words('stacks', named)}")
+    own: dict[str, Any] = dict(USUAL)
+    if left and known is not None:
+        formats = get_formats(options.dtype)
+        found = step_efficiency(known, device.name, formats.name, kernel, stack)
+        own = {name: getattr(found, name) for name in left}
+        words = costs.device_words(device.name, kernel, left)
+        remarks.append(f"efficiencies of {device.name}, none were given: {words}")
+    elif left:
+        words = ", ".join(f"{name} {own[name]:g}" for name in left)
+        remarks.append(f"assumed, as usual on GPUs (--assume-efficiencies): {words}")
+    return Efficiency(**(shares | {name: own[name] for name in left})), stack, tuple(remarks)

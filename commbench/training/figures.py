@@ -2,8 +2,8 @@
 """What the spans of a training step add up to: where its time goes, exposed communication, bubble, critical path.
 
 Definitions. A unit *computes* while one of its passes or its optimizer works; collectives inside a pass are not
-computing. Communication of a kind is *exposed* on a unit while it is under way there and the unit does not compute;
-a transfer between stages counts on the unit that waits for it. Means are over ranks.
+computing, nor is the host that launches one. Communication of a kind is *exposed* on a unit while it is under way there
+and the unit does not compute; a transfer between stages counts on the unit that waits for it. Means are over ranks.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from commbench.program.operations import NOTHING
 from commbench.topology.fabric import NODE_KINDS, Fabric
 from commbench.units import PS_PER_S, seconds
 from commbench.workload.pipeline.bubble import Bubble
-from commbench.workload.step import COMMUNICATION, COMPUTING, Step
+from commbench.workload.step import COMMUNICATION, COMPUTING, HOST, Step
 
 __all__ = [
     "IDLE",
@@ -36,15 +36,15 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 IDLE = "idle"
-_KINDS = (*COMPUTING, *COMMUNICATION)
+_KINDS = (*COMPUTING, *COMMUNICATION, HOST)
 
 
 def time_by_kind(step: Step, ran: Result) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds of a rank's step by what it does, and exposed seconds of every kind of communication.
 
     The first adds up to the step: computing by kind; exposed communication, where several kinds are exposed at once the
-    first in the order of COMMUNICATION; and "idle", where nothing is under way. In the second each kind stands for
-    itself. Both are means over ranks; kinds that do not occur are left out.
+    first in the order of COMMUNICATION; "host", where only the host works; and "idle", where nothing is under way. In
+    the second each kind stands for itself. Both are means over ranks; kinds that do not occur are left out.
     """
     spent, exposed = np.zeros(len(_KINDS) + 1), np.zeros(len(COMMUNICATION))
     total = 0
@@ -101,7 +101,7 @@ def _of_unit(step: Step, ran: Result, operations: IntArray) -> tuple[FloatArray,
     which = np.where(under_way.any(axis=0), under_way.argmax(axis=0), len(_KINDS))
     spent = np.bincount(which, weights=lasts, minlength=len(_KINDS) + 1).astype(np.float64)
     waits = ~under_way[: len(COMPUTING)].any(axis=0)
-    exposed: FloatArray = (under_way[len(COMPUTING) :] & waits).astype(np.float64) @ lasts
+    exposed: FloatArray = (under_way[len(COMPUTING) : len(_KINDS) - 1] & waits).astype(np.float64) @ lasts
     return spent, exposed
 
 

@@ -139,7 +139,7 @@ def _record(
 
 def _facts(plan: StepPlan, library: Library) -> dict[str, Any]:
     """What the record says of the plan."""
-    matrix = plan.efficiency.matrix
+    matrix, attention = plan.efficiency.matrix, plan.efficiency.attention
     return {
         **{axis: getattr(plan.degrees, axis) for axis in ("tp", "cp", "ep", "dp", "pp")},
         "model": plan.model.name,
@@ -166,8 +166,8 @@ def _facts(plan: StepPlan, library: Library) -> dict[str, Any]:
             "algorithms": dict(library.algorithms) if isinstance(library, Ideal) else {},
         },
         "efficiency": {
-            "matrix": matrix if isinstance(matrix, float | int) else str(getattr(matrix, "place", "a table")),
-            "attention": plan.efficiency.attention,
+            "matrix": _share(matrix, "place"),
+            "attention": _share(attention, "generation"),
             "memory": plan.efficiency.memory,
         },
         "model_flops": plan.model_flops,
@@ -175,3 +175,8 @@ def _facts(plan: StepPlan, library: Library) -> dict[str, Any]:
         "peak_flops": plan.device.peak(plan.dtype),
         "capacity_bytes": plan.device.memory_bytes,
     }
+
+
+def _share(efficiency: Any, name: str) -> float | str:
+    """An efficiency for the record: the number, or what the table or kernel calls itself."""
+    return efficiency if isinstance(efficiency, float | int) else str(getattr(efficiency, name, "a table"))

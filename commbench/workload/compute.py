@@ -7,8 +7,9 @@ The time of a pass of an operator is the longer of
 * bytes / (memory bandwidth x memory efficiency).
 
 The matrix efficiency is one number, or a table of measured products (``gemm_table``); attention cores, whose shapes no
-table of plain products covers, have a number of their own. Nothing has a default: a device, a dtype or an efficiency
-that is not given is an error. Casts of operands come before their product and take their bytes' time more.
+table of plain products covers, have a number of their own, or one for each kernel (``step_costs``). Nothing has a
+default here: a device, a dtype or an efficiency that is not given is an error. Casts of operands come before their
+product and take their bytes' time more.
 """
 
 from collections.abc import Mapping
@@ -20,13 +21,21 @@ from commbench.errors import InputError
 from commbench.topology.devices import Device
 from commbench.workload.operators import Matmul, Work
 
-__all__ = ["USUAL", "Efficiency", "MatrixEfficiency", "work_seconds"]
+__all__ = ["USUAL", "AttentionEfficiency", "Efficiency", "MatrixEfficiency", "work_seconds"]
 
 USUAL: Mapping[str, float] = MappingProxyType({"matrix": 0.7, "attention": 0.4, "memory": 0.8})
 """Efficiencies that GPUs reach in published training steps, in round numbers: for who has none of his own."""
 
 
 _LEAST = 1e-6  # of a promise: less would only make times that have no meaning
+
+
+class AttentionEfficiency(Protocol):
+    """Anything that knows the share of peak FLOP/s that a pass of an attention core reaches."""
+
+    def __call__(self, work: Work) -> float:
+        """Above 0."""
+        ...
 
 
 class MatrixEfficiency(Protocol):
@@ -43,7 +52,7 @@ class Efficiency:
 
     Attributes:
         matrix: of peak FLOP/s, in products with weights; a number or a function of the shape.
-        attention: of peak FLOP/s, in attention cores.
+        attention: of peak FLOP/s, in attention cores; a number or a function of their work.
         memory: of memory bandwidth.
 
     Raises:
@@ -51,7 +60,7 @@ class Efficiency:
     """
 
     matrix: float | MatrixEfficiency
-    attention: float
+    attention: float | AttentionEfficiency
     memory: float
 
     def __post_init__(self) -> None:
@@ -63,7 +72,7 @@ class Efficiency:
     def of(self, work: Work, *, core: bool) -> float:
         """Share of peak FLOP/s that a pass reaches."""
         if core or work.matmul is None:
-            return self.attention
+            return self.attention(work) if callable(self.attention) else self.attention
         return self.matrix(work.matmul) if callable(self.matrix) else self.matrix
 
 

@@ -77,6 +77,9 @@ def hardware_flops(model: Transformer, run: Execution) -> int:
 def recomputed(operator: Operator, run: Execution) -> Work:
     """What of an operator's forward pass is run again in backward."""
     in_layer = operator.block in ("attention", "mlp")
+    if run.recompute == "per-op" and in_layer and not operator.core:
+        work, parts = operator.forward, 2 if operator.forward.flops else 1  # of two products, one
+        return replace(work, flops=work.flops // parts, num_bytes=work.num_bytes // parts)
     again = (run.recompute == "full" and in_layer) or (run.recompute == "selective" and operator.core)
     return operator.forward if again else Work()
 
@@ -85,6 +88,10 @@ def layer_activation_bytes(model: Transformer, run: Execution, layer: Iterable[O
     """What one layer keeps for the backward pass of one microbatch; all of it, part of it, or its input alone."""
     if run.recompute == "full":
         return run.element_bytes * run.local_tokens * model.hidden
+    if run.recompute == "per-op":  # the layer's input, the core's own, and the input of every second product
+        products = sum(op.saved_bytes for op in layer if op.forward.flops and not op.core)
+        core = sum(op.saved_bytes for op in layer if op.core)
+        return run.element_bytes * run.local_tokens * model.hidden + core + products // 2
     return sum(op.kept_bytes if run.recompute == "selective" else op.saved_bytes for op in layer)
 
 

@@ -56,6 +56,7 @@ _ALL = (
     _all_in("fp32", 4),
     _all_in("tf32", 4),
     Formats(name="fp8", products="fp8", others="bf16", operands=1, activations=2, boundaries=2, experts=2),
+    Formats(name="fp8-rowwise", products="fp8", others="bf16", operands=1, activations=2, boundaries=2, experts=2),
 )
 FORMATS: Mapping[str, Formats] = MappingProxyType({formats.name: formats for formats in _ALL})
 _SPELLINGS = {"bfloat16": "bf16", "half": "fp16", "float16": "fp16", "float": "fp32", "float32": "fp32"}

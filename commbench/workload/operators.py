@@ -45,6 +45,7 @@ class Work:
         matmul: shape of the products, for a table of measured ones; None where there are none.
         layer_product: whether they are those of a layer with its weights, ``Formats.products``, or ``others``.
         cast_bytes: moved in memory before the products to bring their operands into their format.
+        kernel: of an attention core: "flash", "flash-backward", or "batched" for products that keep the scores.
     """
 
     flops: int = 0
@@ -52,6 +53,7 @@ class Work:
     matmul: Matmul | None = None
     layer_product: bool = False
     cast_bytes: int = 0
+    kernel: str = ""
 
 
 NOTHING = Work()
@@ -261,8 +263,10 @@ def _flash(model: Transformer, run: Execution, width: int, kv_width: int) -> Ite
     yield Operator(
         name="attention-core",
         block="attention",
-        forward=Work(flops=flops, num_bytes=inputs + output, matmul=shape),
-        input=Work(flops=flops * 5 // 2, num_bytes=2 * (inputs + output), matmul=shape),
+        forward=Work(flops=flops, num_bytes=inputs + output, matmul=shape, kernel="flash"),
+        input=Work(
+            flops=flops * 5 // 2, num_bytes=2 * (inputs + output), matmul=shape, kernel="flash-backward"
+        ),
         saved_bytes=inputs + 4 * run.tokens * model.num_heads // run.tp,
         core=True,
         kept_bytes=inputs,
@@ -281,8 +285,8 @@ def _plain_core(model: Transformer, run: Execution, width: int, kv_width: int) -
         yield Operator(
             name=name,
             block="attention",
-            forward=Work(flops=flops, num_bytes=moved, matmul=shape),
-            input=Work(flops=2 * flops, num_bytes=2 * moved, matmul=shape),
+            forward=Work(flops=flops, num_bytes=moved, matmul=shape, kernel="batched"),
+            input=Work(flops=2 * flops, num_bytes=2 * moved, matmul=shape, kernel="batched"),
             saved_bytes=kept + (e * square if context and model.dropout else 0),
             core=True,
             kept_bytes=kept,

@@ -2,7 +2,9 @@
 """Published model shapes, each with its source; tests hold them against published parameter counts."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from commbench.errors import InputError, unknown
 from commbench.workload.transformer import Transformer
@@ -101,6 +103,16 @@ _LLAMA32 = "huggingface.co/meta-llama/Llama-3.2-1B and -3B, config.json"
 _MIXTRAL = "arXiv 2401.04088, table 1"
 _MIXTRAL22 = "huggingface.co/mistralai/Mixtral-8x22B-v0.1, config.json"
 
+_MISTRAL = "huggingface.co/mistralai/Mistral-7B-v0.1, config.json; its sliding window is not modelled"
+_QWEN25 = "arXiv 2412.15115; huggingface.co/Qwen config.json; sequences of the first stage; QKV biases left out"
+_QWEN3 = "arXiv 2505.09388; huggingface.co/Qwen config.json; sequences of the first stage"
+_GEMMA = "arXiv 2403.08295, table 1"
+_BLOOM = "arXiv 2211.05100, table 3; vocabulary padded to 250880"
+_OPT = "arXiv 2205.01068, table 1; vocabulary 50272 (huggingface.co/facebook config.json)"
+_MTNLG = "arXiv 2201.11990, section 2; vocabulary padded to 51200"
+_FALCON = "arXiv 2311.16867, table 16; huggingface.co/tiiuae config.json"
+_GLM = "arXiv 2210.02414, table 11"
+
 _GPT_ROWS = (  # name, source, layers, hidden, heads, vocabulary, sequence
     ("gpt2", _GPT2, 12, 768, 12, 50257, 1024),
     ("gpt2-medium", _GPT2, 24, 1024, 16, 50257, 1024),
@@ -118,6 +130,16 @@ _GPT_ROWS = (  # name, source, layers, hidden, heads, vocabulary, sequence
     ("megatron-175b", _KORTHIKANTI, 96, 12288, 96, 51200, 2048),
     ("megatron-530b", _KORTHIKANTI, 105, 20480, 128, 51200, 2048),
     ("megatron-1t", _KORTHIKANTI, 128, 25600, 160, 51200, 2048),
+    ("mt-nlg-530b", _MTNLG, 105, 20480, 128, 51200, 2048),
+    ("opt-6.7b", _OPT, 32, 4096, 32, 50272, 2048),
+    ("opt-13b", _OPT, 40, 5120, 40, 50272, 2048),
+    ("opt-30b", _OPT, 48, 7168, 56, 50272, 2048),
+    ("opt-66b", _OPT, 64, 9216, 72, 50272, 2048),
+    ("opt-175b", _OPT, 96, 12288, 96, 50272, 2048),
+    ("bloom-176b", _BLOOM, 70, 14336, 112, 250880, 2048),
+    ("falcon-7b", _FALCON, 32, 4544, 71, 65024, 2048),
+    ("falcon-40b", _FALCON, 60, 8192, 128, 65024, 2048),
+    ("falcon-180b", _FALCON, 80, 14848, 232, 65024, 2048),
 )
 _LLAMA_ROWS = (  # name, source, layers, hidden, heads, key-value heads, MLP width, vocabulary, sequence
     ("llama-7b", _LLAMA1, 32, 4096, 32, 32, 11008, 32000, 2048),
@@ -130,6 +152,17 @@ _LLAMA_ROWS = (  # name, source, layers, hidden, heads, key-value heads, MLP wid
     ("llama3-8b", _LLAMA3, 32, 4096, 32, 8, 14336, 128256, 8192),
     ("llama3-70b", _LLAMA3, 80, 8192, 64, 8, 28672, 128256, 8192),
     ("llama3-405b", _LLAMA3, 126, 16384, 128, 8, 53248, 128256, 8192),
+    ("mistral-7b", _MISTRAL, 32, 4096, 32, 8, 14336, 32000, 8192),
+    ("qwen2.5-7b", _QWEN25, 28, 3584, 28, 4, 18944, 152064, 4096),
+    ("qwen2.5-14b", _QWEN25, 48, 5120, 40, 8, 13824, 152064, 4096),
+    ("qwen2.5-32b", _QWEN25, 64, 5120, 40, 8, 27648, 152064, 4096),
+    ("qwen2.5-72b", _QWEN25, 80, 8192, 64, 8, 29568, 152064, 4096),
+    ("qwen3-8b", _QWEN3, 36, 4096, 32, 8, 12288, 151936, 4096),
+    ("qwen3-14b", _QWEN3, 40, 5120, 40, 8, 17408, 151936, 4096),
+    ("qwen3-32b", _QWEN3, 64, 5120, 64, 8, 25600, 151936, 4096),
+    ("gemma-2b", _GEMMA, 18, 2048, 8, 1, 16384, 256000, 8192),
+    ("gemma-7b", _GEMMA, 28, 3072, 16, 16, 24576, 256000, 8192),
+    ("glm-130b", _GLM, 70, 12288, 96, 96, 32768, 150528, 2048),
 )
 _OTHERS = (
     llama(
@@ -151,6 +184,20 @@ _OTHERS = (
 )  # fmt: skip
 
 
+_CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {  # where a model is not built like the others of its table
+        "qwen3-32b": {"head_size": 128},
+        "gemma-2b": {"head_size": 256, "tied": True},
+        "gemma-7b": {"head_size": 256, "tied": True},
+        "glm-130b": {"biases": True, "tied": True},
+        "bloom-176b": {"positions": 0, "dropout": False},
+        "falcon-7b": {"positions": 0, "dropout": False, "biases": False, "num_kv_heads": 1},
+        "falcon-40b": {"positions": 0, "dropout": False, "biases": False, "num_kv_heads": 8},
+        "falcon-180b": {"positions": 0, "dropout": False, "biases": False, "num_kv_heads": 8},
+    }
+)
+
+
 def _all() -> dict[str, Transformer]:
     gpts = [
         gpt(name, source, num_layers=layers, hidden=hidden, num_heads=heads, vocab=vocab, sequence=sequence)
@@ -163,7 +210,8 @@ def _all() -> dict[str, Transformer]:
         )
         for name, source, layers, hidden, heads, kv_heads, ffn, vocab, sequence in _LLAMA_ROWS
     ]  # fmt: skip
-    return {model.name: model for model in (*gpts, *llamas, *_OTHERS)}
+    models = (*gpts, *llamas, *_OTHERS)
+    return {model.name: replace(model, **_CHANGES.get(model.name, {})) for model in models}
 
 
 MODELS: Mapping[str, Transformer] = MappingProxyType(_all())

@@ -4,6 +4,8 @@
 Rules, beside those of the pipeline schedule and of ``step_passes``:
 
 * A pass runs on (unit, "compute"), and so do the collectives that nothing runs beside: a unit does one thing at a time.
+* Where the host takes longer to launch a pass than its work lasts, it does so on (unit, "host"), and the pass ends when
+  both are through.
 * A stage's output goes to the neighbouring stage on a stream of its own (``pipeline.lower``).
 * Gradients of a bucket are sent on (unit, "data") when the last pass that adds to them has left the layer that the
   bucket waits for. They run beside the backward pass of the layers before it. Under ZeRO 2 and 3, which keep no more
@@ -31,9 +33,10 @@ from commbench.workload.step_plan import StepPlan
 from commbench.workload.step_units import Communications, Folding, Units
 from commbench.workload.traffic import Traffic, boundary_bytes
 
-__all__ = ["COMMUNICATION", "COMPUTING", "MOST_OPERATIONS", "Step", "build_step"]
+__all__ = ["COMMUNICATION", "COMPUTING", "HOST", "MOST_OPERATIONS", "Step", "build_step"]
 
 COMPUTING = ("forward", "recompute", "backward", "optimizer")
+HOST = "host"
 COMMUNICATION = ("tensor", "context", "expert", "pipeline", "data", "zero")
 
 
@@ -44,7 +47,7 @@ class Step:
     Attributes:
         plan: what it was made from.
         units: what the ranks of the program stand for.
-        program: its operations; the purpose of each is one of COMPUTING or COMMUNICATION.
+        program: its operations; the purpose of each is one of COMPUTING, COMMUNICATION or HOST.
         passes: where the passes of the pipeline schedule are.
     """
 
@@ -202,15 +205,20 @@ class _Stage:
         first, last, count = stage == 0, stage == len(plan.layers) - 1, plan.layers[stage]
         self.layers = stage_layers(plan.model, plan.run, count, first=first, last=last)
         self.traffic = plan.traffic(stage)
-        moved = 0.0
+        self.parameters, moved = 0, 0.0
         per_parameter = (
             plan.precision.gradient_bytes + 2 * plan.precision.optimizer_bytes + plan.precision.parameter_bytes
         )
         for op in stage_operators(plan.model, plan.run, count, first=first, last=last):
+            self.parameters += op.parameters
             shards = plan.degrees.edp if op.expert else plan.degrees.dp * plan.degrees.cp
             moved += op.parameters * per_parameter / (shards if plan.zero else 1)
         bandwidth = plan.device.memory_bytes_per_s * plan.efficiency.memory
-        self.optimizer_ps = round(moved / bandwidth * PS_PER_S)
+        host_s = 0.0
+        if plan.stack is not None:
+            shared = plan.degrees.dp * plan.degrees.cp if plan.zero in (1, 2) else 0
+            host_s = plan.stack.host_step_s / len(plan.schedule.stages_of(0)) + plan.stack.zero_rank_s * shared
+        self.optimizer_ps = round((moved / bandwidth + host_s) * PS_PER_S)
 
     def gathers(self, when: str, layer: int) -> list[Traffic]:
         """What ZeRO 3 fetches before a layer."""

@@ -41,6 +41,7 @@ class Stage(Protocol):
     """What a block is made from."""
 
     layers: tuple[Layer, ...]
+    parameters: int
 
     def gathers(self, when: str, layer: int) -> list[Traffic]:
         """What ZeRO 3 fetches before a layer."""
@@ -221,7 +222,8 @@ class BlockMaker:
         rows, units, passes = _Rows(), self._units.at(position), list[tuple[int, int, int, int]]()
         for part, (action, final) in enumerate(zip(step.parts, finals, strict=True)):
             add = _PassAdder(self, rows, state, position, action, part, final=final)
-            passes += [(part, *span) for span in add.add(self.items_of(action, final))]
+            items = self.items_of(action, final)
+            passes += [(part, *span) for span in add.add(items, self.host_ps(action, items))]
         block, entries = rows.block()
         return PlacedBlock(block, entries, tuple(passes), units, state)
 
@@ -233,8 +235,17 @@ class BlockMaker:
         key = (id(layers), action.kind, marks)
         if key not in self._items:
             items = pass_items(layers, plan.run, action.kind, self._lasts, overlap=plan.overlap_tensor)
+            if action.kind in (Pass.BACKWARD, Pass.WEIGHT):
+                adding = plan.adding_s(self._stages[action.stage].parameters)
+                items = (*items, Work("backward", round(adding * PS_PER_S)))
             self._items[key] = merged(items, marks=marks)
         return self._items[key]
+
+    def host_ps(self, action: Action, items: Sequence[Item]) -> int:
+        """Picoseconds in which the host launches a pass, where it may be slower than the device; else 0."""
+        layers, calls = self._stages[action.stage].layers, sum(isinstance(item, Call) for item in items)
+        host_ps = round(self._plan.host_s(len(layers), calls, action.kind) * PS_PER_S)
+        return host_ps if host_ps > sum(item.duration_ps for item in items if isinstance(item, Work)) else 0
 
     def _lasts(self, work: Cost, core: bool) -> int:
         key = (work, core)
@@ -259,15 +270,24 @@ class _PassAdder:
         self._action, self._part, self._final = action, part, final
         self._first: dict[int, int] = {}  # unit -> its first operation of the pass on the compute stream
 
-    def add(self, items: Iterable[Item]) -> list[tuple[int, int, int]]:
-        """Add it; returns (unit, first, last) of every unit."""
+    def add(self, items: Iterable[Item], host_ps: int) -> list[tuple[int, int, int]]:
+        """Add it; returns (unit, first, last) of every unit. It is over when the host has launched it, too."""
         state, begin = self._state, len(self._rows.rows)
+        hosts = [self._launch(unit, host_ps) for unit in self._units] if host_ps else []
         for item in items:
             self._add_item(item)
+        for unit, number in zip(self._units, hosts, strict=False):
+            state.wait[unit] = [*state.wait[unit], number]
         for unit in self._units:
             if state.wait[unit] or state.last.get(unit, -1) < begin:  # nothing to compute, or something still beside
                 self._compute(unit, Work(_PURPOSE[self._action.kind], 0))
         return [(unit, self._first[unit], state.last[unit]) for unit in self._units]
+
+    def _launch(self, unit: int, host_ps: int) -> int:
+        """The host's work of the pass, from where its unit stands now."""
+        program, state = self._program, self._state
+        row = (unit, host_ps, NOTHING, program.streams["host"], -1 - self._part, program.purposes["host"])
+        return self._rows.add(row, [*state.wait[unit], *self._stands(unit)])
 
     def _compute(self, unit: int, work: Work) -> None:
         program, state = self._program, self._state

@@ -156,8 +156,10 @@ def _forward(layer: Layer, kind: str, when: str, operators: Iterable[Operator], 
 
 def _backward(layer: Layer, run: Execution, lasts: Picoseconds, *, whole: bool, overlap: bool) -> Iterator[Item]:
     again = [op for op in layer.operators if recomputed(op, run) != NOTHING and not op.core]
-    if again:  # full: the layer from its beginning
+    if again and run.recompute == "full":  # the layer from its beginning
         yield from _forward(layer, "recompute", "recompute", layer.operators, lasts)
+    elif again:
+        yield from (Work("recompute", lasts(recomputed(op, run), False)) for op in again)
     overlap = overlap and whole
     for op in reversed(layer.operators):
         if op.core and not again and recomputed(op, run) != NOTHING:

@@ -10,7 +10,8 @@ from commbench.workload.cost import hardware_flops, model_flops
 from commbench.workload.gradient_traffic import data_traffic, unreduced_gradient_bytes
 from commbench.workload.groups import Degrees
 from commbench.workload.memory import MemoryUse, Precision, memory_per_rank
-from commbench.workload.pipeline.schedule import PipelineSchedule
+from commbench.workload.pipeline.schedule import Pass, PipelineSchedule
+from commbench.workload.step_costs import StackCosts
 from commbench.workload.traffic import Traffic
 from commbench.workload.transformer import Execution, Transformer
 
@@ -45,6 +46,7 @@ class StepPlan:
         overlap_tensor: whether tensor collectives run beside the gradients of their product (step_passes).
         scatter_gather: whether each tensor rank sends its share of a stage's output and they gather it behind
             (arXiv 2104.04473, section 4.1); without sequence parallelism every tensor rank has the whole.
+        stack: what the software adds (workload.step_costs); None: nothing, kernels follow each other at once.
         remarks: what was assumed, for the reader of the result.
 
     Raises:
@@ -63,6 +65,7 @@ class StepPlan:
     bucket_bytes: int
     overlap_tensor: bool = False
     scatter_gather: bool = False
+    stack: StackCosts | None = None
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -118,6 +121,20 @@ class StepPlan:
             replace(use, workspace=use.workspace + max(unreduced[stage] for stage in self.schedule.stages_of(rank)))
             for rank, use in enumerate(uses)
         )
+
+    def host_s(self, layers: int, calls: int, kind: Pass) -> float:
+        """Seconds in which a host launches a pass of so many layers with so many collectives."""
+        if self.stack is None:
+            return 0.0
+        launches = 2 if kind is Pass.BACKWARD and self.run.recompute == "full" else 1
+        return layers * launches * self.stack.host_pass_s + calls * (self.degrees.tp - 1) * self.stack.host_call_s
+
+    def adding_s(self, parameters: int) -> float:
+        """Seconds in which one microbatch's gradients of so many parameters are added to those before."""
+        if self.stack is None:
+            return 0.0
+        bandwidth = self.device.memory_bytes_per_s * self.efficiency.memory
+        return self.stack.accumulation_bytes * parameters / bandwidth
 
     def traffic(self, stage: int) -> tuple[Traffic, ...]:
         """What data parallelism sends of one stage in a step."""

@@ -71,7 +71,7 @@ def layer_traffic(model: Transformer, run: Execution) -> tuple[Traffic, ...]:
     """
     run.check_model(model)
     forward = [*_attention(model, run, "forward"), *_mlp(model, run, "forward")]
-    repeated = {"full": forward, "selective": _keys(model, run, "forward"), "none": []}[run.recompute]
+    repeated = {"full": forward, "selective": _keys(model, run, "forward"), "none": [], "per-op": []}[run.recompute]
     again = [replace(one, when="recompute") for one in repeated]
     return (*forward, *again, *_mlp(model, run, "backward"), *_attention(model, run, "backward"))
 

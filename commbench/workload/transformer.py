@@ -8,7 +8,7 @@ from commbench.workload.formats import Formats
 
 __all__ = ["RECOMPUTE", "Execution", "Transformer", "split_layers"]
 
-RECOMPUTE = ("none", "selective", "full")
+RECOMPUTE = ("none", "selective", "per-op", "full")
 ATTENTION = ("causal", "full")
 
 
@@ -75,7 +75,8 @@ class Execution:
         attention: "causal" counts and executes half of the scores, "full" all of them.
         flash: whether attention is one kernel that keeps no scores (FlashAttention, arXiv 2205.14135).
         recompute: "none"; "selective" runs the attention core again in backward; "full" runs each layer again
-            (arXiv 2205.05198, section 5).
+            (arXiv 2205.05198, section 5); "per-op" all but the core and every second product, whose outputs are kept
+            (torchtitan, selective activation checkpointing by operators).
         tp, cp, ep: tensor-, context- and expert-parallel degree.
         sequence_parallel: whether norms, dropouts and residuals are split over tp too (arXiv 2205.05198, section 4.2).
         keep_gathered: with sequence parallelism, whether the gathered inputs of column-parallel products are kept for

@@ -253,7 +253,13 @@ def test_sim_of_a_collective_stays_as_it_was(tmp_path: Path) -> None:
         (STEP + " --tp 99999999999", "--tp 99999999999: must be 1 to 4096"),
         (STEP + " --memory-margin lots", "--memory-margin: 'lots' is not a size"),
         (STEP + " --out .", "--out .: is a folder; give the name of a file"),
-        (STEP.replace("--matrix-efficiency 0.6", ""), "--matrix-efficiency is missing: the share of the device's peak"),
+        (STEP.replace("--matrix-efficiency 0.6", "").replace("--device h100", "--device rtx-3090")
+         .replace("dgx-h100", "fat-tree-16 --ranks 8"), "--matrix-efficiency is missing: the share of the device's"),
+        (STEP + " --stack megatorn", "--stack 'megatorn' is unknown; did you mean megatron?"),
+        (STEP + " --attention-kernel flash-4", "--attention-kernel 'flash-4' is unknown"),
+        (STEP + " --attention-kernel flash-2 --no-flash", "is one kernel, --no-flash several: give one"),
+        (STEP.replace("--model gpt3-125m", "--hidden 768"), "a model by its numbers lacks --num-layers, --num-heads"),
+        (STEP + " --gated", "--gated: is for a model by its numbers"),
         (STEP.replace("--device h100", "").replace("dgx-h100", "fat-tree-16 --ranks 8"), "--device is missing: what "
          "computes, where the topology does not name it"),
         (STEP.replace("--pp 4", "--pp 3"), "tp 2 x cp 1 x dp 1 x pp 3 = 6 ranks, but there are 8; the degrees must "

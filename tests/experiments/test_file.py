@@ -13,7 +13,7 @@ from commbench.cluster import make_cluster
 from commbench.errors import InputError
 from commbench.experiments.file import read_experiment
 from commbench.experiments.simulated import CollectiveOptions
-from commbench.experiments.step_options import StepOptions
+from commbench.experiments.step_given import StepOptions
 from commbench.results.journal import read_records
 from commbench.topology.load import load_fabric
 

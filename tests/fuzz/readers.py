@@ -87,7 +87,8 @@ def scenario(path: Path) -> str:
 
 
 def step(path: Path) -> str:
-    from commbench.experiments.step_options import read_options, simulate_options
+    from commbench.experiments.step_given import read_options
+    from commbench.experiments.step_options import simulate_options
 
     record = simulate_options(read_options(path, {}))
     times = [record.iteration_s, *record.time_s.values(), *record.exposed_s.values()]

@@ -10,13 +10,13 @@ from types import MappingProxyType
 from commbench.errors import InputError
 from commbench.yaml_reader import read_yaml
 
-__all__ = ["FILE", "Constant", "constants", "read_constants", "values"]
+__all__ = ["FILE", "NcclConstant", "constants", "read_constants", "values"]
 
 FILE = Path(__file__).parent / "constants.yaml"
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class NcclConstant:
     """A constant with where it is from: ``fitted`` to the curves that ``source`` counts, or ``assumed``."""
 
     value: float
@@ -25,7 +25,7 @@ class Constant:
 
 
 @cache
-def constants() -> Mapping[str, Constant]:
+def constants() -> Mapping[str, NcclConstant]:
     """Those that are shipped."""
     return MappingProxyType(read_constants(FILE))
 
@@ -36,7 +36,7 @@ def values() -> Mapping[str, float]:
     return MappingProxyType({name: constant.value for name, constant in constants().items()})
 
 
-def read_constants(path: Path) -> dict[str, Constant]:
+def read_constants(path: Path) -> dict[str, NcclConstant]:
     """Those of a file.
 
     Raises:
@@ -49,5 +49,5 @@ def read_constants(path: Path) -> dict[str, Constant]:
             raise InputError(f"{path.name}: {name} needs value, provenance and source, nothing else")
         if not (isinstance(entry["value"], (int, float)) and entry["value"] > 0):
             raise InputError(f"{path.name}: {name}: value {entry['value']!r} must be a number above 0")
-        found[name] = Constant(float(entry["value"]), entry["provenance"], entry["source"])
+        found[name] = NcclConstant(float(entry["value"]), entry["provenance"], entry["source"])
     return found

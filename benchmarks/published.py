@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published training steps against the closed form: ``python -m benchmarks.published [--fit] [FILE.csv ...]``.
+
+Predicts every usable row of ``sims/published`` (or of the files that are named) and prints signed errors by source.
+``--page`` writes them to docs/training-accuracy.md, with each source left out of the fit in turn and then calibrated on
+1, 3 and 6 of its own steps; ``--fit`` first fits the constants of ``commbench/workload/tables/steps.yaml`` anew, about
+the prior in ``sims/published/prior.yaml``.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from commbench.experiments.step_accuracy import Accuracy, calibrated, errors_of, fit_all, judge, left_out, write_costs
+from commbench.experiments.step_fit import Fit
+from commbench.experiments.step_rows import StepRow, read_rows
+from commbench.workload.step_costs import read_step_costs
+
+ROOT = Path(__file__).parents[1]
+ROWS = (ROOT / "sims/published/steps.csv", ROOT / "sims/published/steps-vtrain-single.csv")
+CONSTANTS = ROOT / "commbench/workload/tables/steps.yaml"
+PRIOR = ROOT / "sims/published/prior.yaml"
+PAGE = ROOT / "docs/training-accuracy.md"
+SINGLE = "vtrain-single"
+SOURCE = "sims/published, least squares of log errors (python -m benchmarks.published --fit)"
+
+
+def main() -> None:
+    """See the module docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, help="CSV files of steps [those of sims/published]")
+    parser.add_argument("--fit", action="store_true", help="fit the constants anew")
+    parser.add_argument("--page", action="store_true", help="write docs/training-accuracy.md (some minutes)")
+    given = parser.parse_args()
+    rows, left = list[StepRow](), Counter[str]()
+    for file in given.files or ROWS:
+        found, unusable = read_rows(file)
+        rows += [row for row in found if row.tier != "C"]
+        left.update([*(why for _, why in unusable), *("of tier C" for row in found if row.tier == "C")])
+    fit = fit_all(rows, read_step_costs(PRIOR), read_step_costs()) if given.fit or given.page else None
+    if given.fit and fit is not None:
+        write_costs(fit, CONSTANTS, SOURCE)
+        read_step_costs.cache_clear()
+    accuracy = judge(rows, read_step_costs())
+    text = "\n".join([*_table(accuracy), "", *_worst(accuracy)])
+    print(text)
+    for why, count in left.most_common():
+        print(f"left out: {count} {why}")
+    if given.page and fit is not None:
+        PAGE.write_text(_page(text, _generality(rows, fit)), encoding="utf-8")
+
+
+def _table(accuracy: Sequence[Accuracy]) -> list[str]:
+    lines = ["| source | steps | mean error | mean \\|error\\| | worst |", "|---|---|---|---|---|"]
+    for one in accuracy:
+        name, worst = one.worst
+        lines.append(f"| {one.source} | {len(one.errors)} | {one.bias:+.1%} | {one.mean:.1%} | {worst:+.1%} {name} |")
+    several = [one for one in accuracy if one.source != SINGLE]
+    each = [abs(error) for one in several for error in one.errors.values()]
+    if each:
+        lines.append(f"| **all but {SINGLE}** | {len(each)} | | **{fmean(each):.1%}** | |")
+        lines.append(f"| mean over sources | {len(several)} | | {fmean(one.mean for one in several):.1%} | |")
+    return lines
+
+
+def _worst(accuracy: Sequence[Accuracy]) -> list[str]:
+    each = [(error, name) for one in accuracy if one.source != SINGLE for name, error in one.errors.items()]
+    named = sorted((one for one in each if abs(one[0]) > 0.15), key=lambda one: -abs(one[0]))
+    return [f"- {error:+.1%} {name}" for error, name in named]
+
+
+def _generality(rows: Sequence[StepRow], fit: Fit) -> list[str]:
+    lines = ["| source left out | none of it | 1 step | 3 steps | 6 steps |", "|---|---|---|---|---|"]
+    columns: list[list[float]] = [[], [], [], []]
+    for source in sorted({row.source for row in rows} - {SINGLE}):
+        own = [row for row in rows if row.source == source]
+        costs = left_out(fit, source)
+        found = [fmean(map(abs, errors_of(own, costs).values()))]
+        found += [calibrated(own, costs, steps) for steps in (1, 3, 6) if steps < len(own)]
+        for column, value in zip(columns, found, strict=False):
+            column.append(value)
+        lines.append(f"| {source} | {' | '.join([*(f'{value:.1%}' for value in found), *['-'] * (4 - len(found))])} |")
+    return [*lines, f"| **mean over sources** | {' | '.join(f'**{fmean(column):.1%}**' for column in columns)} |"]
+
+
+def _page(table: str, generality: Sequence[str]) -> str:
+    head = (ROOT / "benchmarks/published.md").read_text(encoding="utf-8")
+    return head.format(table=table, generality="\n".join(generality))
+
+
+if __name__ == "__main__":
+    main()

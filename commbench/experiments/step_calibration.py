@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The user's own steps: what they say of the machine and its software, and how far a new step may be off."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import yaml
+
+from commbench.errors import InputError
+from commbench.experiments.step_accuracy import shown_value
+from commbench.experiments.step_fit import Fit, Key, fit_steps, local_priors
+from commbench.experiments.step_rows import StepRow, predict, read_rows
+from commbench.workload.step_costs import Constant, field_of_key, read_step_costs
+
+__all__ = ["Moved", "StepCalibration", "calibrate_steps"]
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One constant: ``name`` as its file has it, before and after, and one standard deviation as a share."""
+
+    name: str
+    before: str
+    after: str
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepCalibration:
+    """What came out.
+
+    Attributes:
+        constants: that were fitted. steps: (name, measured, predicted before, predicted after) in seconds.
+        unusable: (name, why) of rows that do not say enough.
+        next_step: how far a new step like these may be off, one standard deviation as a share.
+    """
+
+    constants: tuple[Moved, ...]
+    steps: tuple[tuple[str, float, float, float], ...]
+    unusable: tuple[tuple[str, str], ...]
+    next_step: float
+
+
+def calibrate_steps(path: Path, out: Path) -> StepCalibration:
+    """Fit the local constants (host, collective curve, memory passes) to measured steps, and write them.
+
+    Args:
+        path: CSV of steps, see ``step_rows``. out: the file to write; ``sim train --step-costs`` takes it.
+
+    Raises:
+        InputError: no row is usable, or the file cannot be read; names the row and what it lacks.
+    """
+    rows, unusable = read_rows(path)
+    if not rows:
+        why = "; ".join(f"{name}: {reason}" for name, reason in unusable[:3]) or "it has no rows"
+        raise InputError(f"{path}: no step that can be used: {why}")
+    prior = read_step_costs()
+    for row in rows:
+        prior.stack(row.stack)
+    fit = fit_steps(rows, prior, local_priors(rows))
+    _write(fit, path, out)
+    return StepCalibration(
+        constants=tuple(_moved(fit, key) for key in fit.keys),
+        steps=tuple(_step(row, fit) for row in rows),
+        unusable=tuple(unusable),
+        next_step=fmean(fit.uncertainty(row) for row in rows),
+    )
+
+
+def _step(row: StepRow, fit: Fit) -> tuple[str, float, float, float]:
+    before, after = (predict(row, costs).iteration_s for costs in (fit.prior, fit.costs))
+    return row.name, row.measured_s, before, after
+
+
+def _constant(fit: Fit, key: Key, after: bool) -> Constant:
+    kind, name, own = key
+    return (fit.costs if after else fit.prior).constants[kind][name][own]
+
+
+def _moved(fit: Fit, key: Key) -> Moved:
+    kind, name, own = key
+    shown = field_of_key(kind, own)
+    before, after = (str(shown_value(_constant(fit, key, which), shown.unit)) for which in (False, True))
+    return Moved(f"{kind}.{name}.{shown.short}", before, after, fit.spread[key])
+
+
+def _write(fit: Fit, path: Path, out: Path) -> None:
+    found: dict[str, dict[str, dict[str, object]]] = {}
+    for key in fit.keys:
+        kind, name, own = key
+        shown = field_of_key(kind, own)
+        found.setdefault(kind, {}).setdefault(name, {})[shown.short] = {
+            "value": shown_value(_constant(fit, key, True), shown.unit),
+            "provenance": "fitted",
+            "source": f"commbench calibrate --steps {path.name}, {len(fit.rows)} steps, within {fit.spread[key]:.0%}",
+        }
+    out.write_text(yaml.safe_dump(found, sort_keys=False, width=120), encoding="utf-8")

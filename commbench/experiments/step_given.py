@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of ``sim train``, from the command line and a file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from commbench.errors import InputError
+from commbench.experiments.reader import KeyPath, read_keys
+
+__all__ = ["StepOptions", "read_options"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOptions:
+    """The options of ``sim train`` with their help; None where nothing is given and nothing is assumed."""
+
+    model: Annotated[str | None, "A preset, for example gpt3-175b, or a config.json of Hugging Face."] = None
+    topology: Annotated[str | None, "A name from topologies/ or a path."] = None
+    ranks: Annotated[int | None, "World size; all endpoints if left out."] = None
+    tp: Annotated[int, "Tensor-parallel degree [1]."] = 1
+    cp: Annotated[int, "Context-parallel degree [1]."] = 1
+    ep: Annotated[int, "Expert-parallel degree, within cp x dp [1]."] = 1
+    dp: Annotated[int | None, "Data-parallel degree; what the ranks leave if left out."] = None
+    pp: Annotated[int, "Pipeline-parallel degree [1]."] = 1
+    rank_order: Annotated[str, "Axes, nearest ranks first [tp-cp-ep-dp-pp]."] = "tp-cp-ep-dp-pp"
+    microbatch: Annotated[int | None, "Sequences of a microbatch."] = None
+    global_batch: Annotated[int | None, "Sequences of a step."] = None
+    stack: Annotated[str | None, "Software that trains: megatron, fsdp ... or none; its host time and passes."] = None
+    step_costs: Annotated[str | None, "YAML file of constants of your own (commbench calibrate --steps)."] = None
+    num_layers: Annotated[int | None, "Of a model by its numbers, or instead of the named one's."] = None
+    hidden: Annotated[int | None, "Width of the residual stream; the same."] = None
+    num_heads: Annotated[int | None, "Attention heads; the same."] = None
+    num_kv_heads: Annotated[int | None, "Heads of keys and values; the same [num_heads]."] = None
+    head_size: Annotated[int | None, "Width of a head; the same [hidden / num_heads]."] = None
+    ffn: Annotated[int | None, "Width inside the MLP; the same [4 hidden]."] = None
+    vocab: Annotated[int | None, "Rows of the embedding; the same."] = None
+    gated: Annotated[bool | None, "A model by its numbers is built like a LLaMA, not like a GPT."] = None
+    sequence: Annotated[int | None, "Tokens of a sequence; the model's own if left out."] = None
+    positions: Annotated[int | None, "Learned positions of a model that has them; its own if left out."] = None
+    schedule: Annotated[str, "Pipeline schedule: a name, or a .csv file of torch's [1f1b]."] = "1f1b"
+    stages_per_rank: Annotated[int | None, "Pipeline stages on every rank; the schedule's own if left out."] = None
+    layers: Annotated[str, "Layers of every stage, by commas; evenly if left out."] = ""
+    device: Annotated[str | None, "For example h100-sxm5-80gb, its beginning or a file; the hosts' own."] = None
+    dtype: Annotated[str, "Of products: bf16, fp16, fp8 ... [bf16]."] = "bf16"
+    matrix_efficiency: Annotated[float | None, "Share of peak FLOP/s that products with weights reach."] = None
+    gemm_table: Annotated[str | None, "The same by shape, from measured products (commbench run gemm)."] = None
+    attention_efficiency: Annotated[float | None, "Share of peak FLOP/s that attention cores reach."] = None
+    memory_efficiency: Annotated[float | None, "Share of memory bandwidth that everything else reaches."] = None
+    assume_efficiencies: Annotated[bool, "Usual ones of GPUs where none are given."] = False
+    memory_margin: Annotated[str | None, "For context, buffers and fragments; the device's own if left out."] = None
+    attention: Annotated[str, "causal or full [causal]."] = "causal"
+    flash: Annotated[bool, "Attention as one kernel [flash]."] = True
+    attention_kernel: Annotated[str | None, "unfused, flash-1, flash-2 or flash-3 [flash-2]."] = None
+    recompute: Annotated[str, "none, selective, per-op or full [none]."] = "none"
+    sequence_parallel: Annotated[bool, "Norms and residuals split over tp too."] = False
+    zero: Annotated[int, "ZeRO stage, 0 to 3 [0]."] = 0
+    precision: Annotated[str, "Bytes per parameter [megatron-bf16]."] = "megatron-bf16"
+    bucket: Annotated[str, "Least size of a bucket of gradients [25M, as torch]."] = "25M"
+    overlap_tensor: Annotated[bool, "Tensor collectives run beside the gradients of their product."] = False
+    scatter_gather: Annotated[bool, "Tensor ranks send shares of a stage's output and gather them."] = False
+    ring: Annotated[str, "Algorithm of all-reduce, reduce-scatter and all-gather [ring]."] = "ring"
+    slowdown: Annotated[float, "Compute beside a collective takes this many times as long [1: no slower]."] = 1.0
+    routing: Annotated[str | None, "ecmp, d-mod-k or rail-aware; the topology's own."] = None
+    placement: Annotated[str, "linear or random [linear]."] = "linear"
+    seed: Annotated[int, "Of ECMP, random placement and jitter [0]."] = 0
+    engine: Annotated[str, "compiled or reference [compiled]."] = "compiled"
+    scenario: Annotated[str | None, "YAML file of slow ranks and slower links."] = None
+    jitter: Annotated[float, "Compute varies by up to this share, by the seed [0]."] = 0.0
+    unfolded: Annotated[bool, "Simulate every rank by itself."] = False
+
+
+def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:
+    """Options from a file, if there is one, and those given beside it, which win.
+
+    Raises:
+        InputError: the file cannot be read or is no mapping, or has a key that is unknown or of another type; all of
+            them, with their lines.
+    """
+    from commbench.yaml_reader import problems_text, read_yaml
+
+    values: dict[str, Any] = {}
+    if file is not None:
+        document = read_yaml(file, InputError, example="model: gpt3-175b", words=_MUST)
+        problems: list[tuple[KeyPath, str]] = []
+        values = read_keys(StepOptions, (((key,), value) for key, value in document.data.items()), problems, _MUST)
+        if problems:
+            raise InputError(problems_text(str(file), [(document.line(path), problem) for path, problem in problems]))
+    return StepOptions(**(values | {key: value for key, value in given.items() if value is not None}))
+
+
+_MUST = {
+    "recompute": "none, selective, per-op or full",
+    "attention": "causal or full",
+    "zero": "0, 1, 2 or 3",
+}
+"""Of options with few values: what they may be, where something of another type stands."""

@@ -100,6 +100,8 @@ class FaultClock:
                     self._slow.pop(rank).close()
                 if factor < 1:
                     self._slow[rank] = Throttle(self._pid(rank), factor)
+            case _:
+                raise RunError(f"{type(fault).__name__}: no emulated fabric can have this fault")
 
     def _pid(self, rank: int) -> int:
         pid = self._pid_of(rank)
@@ -144,3 +146,5 @@ def _said(fault: Fault) -> str:
             return f"rank {rank} killed"
         case SlowRank(_, rank, factor):
             return f"rank {rank} runs {factor:.0%} of the time"
+        case _:
+            return type(fault).__name__

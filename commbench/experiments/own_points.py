@@ -103,7 +103,7 @@ def write_own(path: Path, own: Adapted, source: OwnPoints, machine: NcclMachine,
         f"topology: {topology}",
         f"points: {own.points}",
         *(
-            f"{name}: {{value: {round(value, 6):.6g}, provenance: fitted, source: \"{told}\"}} # {prior:g} before: {what}"
+            f'{name}: {{value: {round(value, 6):.6g}, provenance: fitted, source: "{told}"}} # {prior:g} before: {what}'
             for name, prior, value, what in prior_and_posterior(own)
         ),
     ]

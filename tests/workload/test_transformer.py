@@ -52,6 +52,11 @@ ROUNDED = {  # in units of 1e9, as the papers print them (2005.14165 table 2.1, 
     "gpt3-125m": 0.125, "gpt3-350m": 0.350, "gpt3-760m": 0.760, "gpt3-1.3b": 1.3, "gpt3-2.7b": 2.7, "gpt3-6.7b": 6.7,
     "gpt3-13b": 13.0, "gpt3-175b": 175.0, "megatron-22b": 22, "megatron-175b": 174.6, "megatron-530b": 529.6,
     "megatron-1t": 1008.0,
+    # arXiv 2201.11990, 2205.01068 (table 1), 2211.05100 (table 3), 2210.02414, 2311.16867; the model cards of others
+    "mt-nlg-530b": 530, "opt-6.7b": 6.7, "opt-13b": 13, "opt-30b": 30, "opt-66b": 66, "opt-175b": 175,
+    "bloom-176b": 176.25, "glm-130b": 130, "falcon-7b": 6.92, "falcon-40b": 41.8, "falcon-180b": 179.5,
+    "mistral-7b": 7.24, "qwen2.5-7b": 7.62, "qwen2.5-14b": 14.77, "qwen2.5-32b": 32.76, "qwen2.5-72b": 72.71,
+    "qwen3-8b": 8.19, "qwen3-14b": 14.77, "qwen3-32b": 32.76, "gemma-2b": 2.51, "gemma-7b": 8.54,
 }  # fmt: skip
 
 
@@ -300,7 +305,7 @@ REFUSED = [
     (lambda: bad_llama(num_layers=0), "model bad: num_layers = 0 must be at least 1"),
     (lambda: bad_llama(num_experts=4, experts_per_token=5),
      "model bad: experts_per_token 5 must be 1..4, the number of experts"),
-    (lambda: execution(bad_llama(), recompute="some"), "recompute = 'some' is unknown; known: none, selective, full"),
+    (lambda: execution(bad_llama(), recompute="some"), "recompute = 'some' is unknown; known: none, selective, per-op, full"),
     (lambda: execution(bad_llama(), attention="half"), "attention = 'half' is unknown; known: causal, full"),
     (lambda: execution(bad_llama(), micro_batch=0), "micro_batch = 0 must be at least 1"),
     (lambda: execution(bad_llama(), cp=5), "sequence 32 is not a multiple of cp 5"),

@@ -38,7 +38,8 @@ def unused_nics(algorithm: Algorithm, request: Request, router: Routes, placed: 
         return ""
     if not 0 < now < then:
         return ""
-    return f"{now} of the {len(out)} NICs of a host used; --channels {len(out)} uses {then}"
+    chooses = "; --library nccl (on AMD rccl) chooses as the library does" if fabric.device else ""
+    return f"{now} of the {len(out)} NICs of a host used; --channels {len(out)} uses {then}{chooses}"
 
 
 def _host(fabric: Fabric, endpoint: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:

@@ -6,14 +6,15 @@ import pytest
 from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 
-USES_ALL = "1 of the 8 NICs of a host used; --channels 8 uses 8"
+MODEL = "; --library nccl (on AMD rccl) chooses as the library does"
+USES_ALL = "1 of the 8 NICs of a host used; --channels 8 uses 8" + MODEL
 
 
 @pytest.mark.parametrize(
     ("fabric", "algorithm", "options", "hint"),
     [
         ("dgx-h100-x2", "ring", {}, USES_ALL),
-        ("dgx-h100-x2", "ring", {"channels": 2}, "2 of the 8 NICs of a host used; --channels 8 uses 8"),
+        ("dgx-h100-x2", "ring", {"channels": 2}, "2 of the 8 NICs of a host used; --channels 8 uses 8" + MODEL),
         ("dgx-h100-x2", "ring", {"channels": 8}, ""),
         ("dgx-h100-x2", "halving-doubling", {}, ""),  # every GPU sends to its twin
         ("dgx-h100-x2", "ring", {"num_ranks": 8}, ""),  # one host: none is used

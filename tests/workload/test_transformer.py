@@ -53,6 +53,7 @@ ROUNDED = {  # in units of 1e9, as the papers print them (2005.14165 table 2.1, 
     "gpt3-13b": 13.0, "gpt3-175b": 175.0, "megatron-22b": 22, "megatron-175b": 174.6, "megatron-530b": 529.6,
     "megatron-1t": 1008.0,
     # arXiv 2201.11990, 2205.01068 (table 1), 2211.05100 (table 3), 2210.02414, 2311.16867; the model cards of others
+    # (that of falcon-7b counts its tied embedding twice: 7.22)
     "mt-nlg-530b": 530, "opt-6.7b": 6.7, "opt-13b": 13, "opt-30b": 30, "opt-66b": 66, "opt-175b": 175,
     "bloom-176b": 176.25, "glm-130b": 130, "falcon-7b": 6.92, "falcon-40b": 41.8, "falcon-180b": 179.5,
     "mistral-7b": 7.24, "qwen2.5-7b": 7.62, "qwen2.5-14b": 14.77, "qwen2.5-32b": 32.76, "qwen2.5-72b": 72.71,

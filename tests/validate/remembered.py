@@ -10,12 +10,12 @@ import pytest
 from commbench.network.transport import Transport
 from commbench.results.records import Measured
 from commbench.validate import lab_judge
-from commbench.validate.lab_predict import Prediction, predict
+from commbench.validate.lab_predict import LabPrediction, predict
 
-_KNOWN: dict[tuple[object, ...], Prediction] = {}
+_KNOWN: dict[tuple[object, ...], LabPrediction] = {}
 
 
-def remembered(record: Measured, transport: Transport) -> Prediction:
+def remembered(record: Measured, transport: Transport) -> LabPrediction:
     """What ``predict`` gives; it depends on all of a record but on what was measured."""
     what = (record.collective, record.algorithm, record.ranks, record.size_bytes, record.num_elements)
     where = json.dumps(dict(record.environment["emulated"]), sort_keys=True), record.environment["cores_usable"]

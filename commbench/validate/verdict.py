@@ -24,6 +24,7 @@ __all__ = ["PLATEAU", "THREE", "Answer", "Line", "Predictor", "judge_log"]
 PLATEAU, THREE = 1.35, 2.0
 _NEIGHBOURS, _FROM_BYTES = 3, 2**20
 _MOST_GAIN = 2.1  # NVLS and SHARP save 2 (n-1)/(n+1) at most, a tree on two hosts 2 (n-1)/n
+_MOST_NAMED = 6  # sizes in one sentence
 _STAGED = 1.25  # out of place may cost a copy; from so much on, in place is the better witness
 
 
@@ -196,7 +197,8 @@ def _beside(sound: Sequence[tuple[int, float]]) -> list[str]:
     dragging = [part for part in parts if all(ratio > THREE for _, ratio in part)]
     said = [] if any(region(size) == PLATEAU_REGION for size, _ in sound) else ["plateau (from 256 MiB) not measured"]
     if late:
-        said.append(f"slower than predicted at {', '.join(late)}")
+        more = f" and {len(late) - _MOST_NAMED} more sizes" if len(late) > _MOST_NAMED else ""
+        said.append(f"slower than predicted at {', '.join(late[:_MOST_NAMED])}{more}")
     if dragging:
         ends = f"{format_bytes(dragging[0][0][0])} to {format_bytes(dragging[-1][-1][0])}"
         said.append(f"small sizes, {ends}, take over {THREE:g} times as long as predicted")

@@ -114,6 +114,8 @@ def test_a_size_of_the_plateau_faster_than_any_machine_makes_the_run_unknown(tmp
 def test_what_does_not_make_a_machine_slow_is_named_beside_ok(tmp_path: Path) -> None:
     assert judged(tmp_path, {})[1].reason == "as fast as predicted, within the thresholds"
     assert "slower than predicted at 4 MiB (9.00 times)" in judged(tmp_path, {2**22: 9.0})[1].reason
+    many = judged(tmp_path, {2**k: 1.5 for k in range(20, 28)})[1]
+    assert (many.verdict, many.reason.endswith("32 MiB (1.50 times) and 2 more sizes")) == ("ok", True)
     small = judged(tmp_path, {2**k: 3.0 for k in range(12, 16)})[1]
     assert (small.verdict, "small sizes, 4 KiB to 32 KiB, take over 2 times" in small.reason) == ("ok", True)
     text = log(Layout(), [(size, 30 + size / 1e5, 30 + size / 1e5) for size in SIZES if size < 2**28])

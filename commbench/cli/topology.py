@@ -125,15 +125,15 @@ def import_file(
     if json:
         _print_json({"import": found.what, "facts": dict(found.facts), "odd": list(found.odd), "text": found.text})
     else:
-        put(_imported_text(found))
+        put(_imported_text(found, out))
     if out is not None:
         write_whole(out, found.text)
         load_fabric(out)
         tell(f"wrote {out}; `commbench topology show {out}` has its numbers")
 
 
-def _imported_text(found: "Imported") -> str:
-    """What was found, then what is odd, then whether it gives a topology."""
+def _imported_text(found: "Imported", out: Path | None) -> str:
+    """What was found, then what is odd, then whether it gives a topology, and that ``out`` gets it."""
     import textwrap
 
     def item(lead: str, text: str) -> str:
@@ -141,7 +141,8 @@ def _imported_text(found: "Imported") -> str:
 
     lines = [found.what, *(item(f"  {name}: ", text) for name, text in found.facts)]
     lines += [item("  odd: ", text) for text in found.odd] or ["  nothing odd about it"]
-    lines.append(item("  topology: ", "--out FILE.yaml writes it" if found.text else f"none, {found.why_none}"))
+    given = f"in {out}" if out is not None else "--out FILE.yaml writes it"
+    lines.append(item("  topology: ", given if found.text else f"none, {found.why_none}"))
     return "\n".join(lines)
 
 

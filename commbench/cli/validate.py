@@ -56,7 +56,7 @@ def validate(
         str | None, typer.Option("-t", "--topology", help="Judge logs of nccl-tests by this machine (name or path).")
     ] = None,
     library: Annotated[
-        str | None, typer.Option(help="Whose times logs are held against: nccl or ideal [nccl on GPUs].")
+        str | None, typer.Option(help="Whose times logs are held against: nccl, rccl or ideal [what the GPUs take].")
     ] = None,
     collective: LogCollective = None,
     ranks: LogRanks = None,

@@ -40,7 +40,8 @@ def dtype_name(dtype: str) -> str:
     """
     name = plain_dtype(dtype)
     if name not in DTYPE_BYTES:
-        same = "is not supported yet: sizes are in bytes, so another type moves as many"
+        same = "is not supported yet: sizes are in bytes, so another type moves as many, but for what the "
+        same += "switches add (NVLS), which not every type has"
         why = same if name in _NOT_YET else "is unknown"
         near = "" if name in _NOT_YET else did_you_mean(name, DTYPE_BYTES)
         raise InputError(f"--dtype {dtype!r} {why}; {near}known: {', '.join(DTYPE_BYTES)}")

@@ -16,11 +16,12 @@ from commbench.topology.fabric import LINK_KINDS, NODE_KINDS, Fabric
 from commbench.validate.verdict import Answer, Line, Predictor, judge_log
 
 if TYPE_CHECKING:
+    from commbench.libraries.nccl.machine import Gpu
     from commbench.results.judged import Health, Judged
 
 __all__ = ["LIBRARIES", "judged_runs"]
 
-LIBRARIES = ("nccl", "ideal")
+LIBRARIES = ("nccl", "rccl", "ideal")
 _VERSION = "2.27"  # of NCCL, where a log does not say
 _NVLS = ("h100", "h200", "h20", "h800", "gh200", "b200", "b300", "gb200", "gb300")  # whose NVSwitches add
 
@@ -39,9 +40,7 @@ def judged_runs(
         InputError: an unknown library, or ranks that the topology does not hold.
     """
     fabric = load_fabric(topology)
-    library = library or (LIBRARIES[0] if fabric.device else "ideal")
-    if library not in LIBRARIES:
-        raise InputError(f"--library {library!r} {unknown(library, LIBRARIES)}")
+    library = _library(fabric, library)
     judged, health = list["Judged"](), list["Health"]()
     curves = list(dict.fromkeys(map(_curve, records)))
     shared = Counter(curve[:2] for curve in curves)
@@ -52,8 +51,47 @@ def judged_runs(
         predict = (_ideal if library == "ideal" else _nccl)(cluster, rows[0])
         found, verdict = judge_log(rows, predict, _line(cluster), topology=fabric.name, library=library)
         judged += found
-        health.append(verdict)
+        health.append(_of_this_machine(verdict, rows[0].device, fabric))
     return judged, health
+
+
+def _library(fabric: Fabric, asked: str | None) -> str:
+    """That was asked for, else what such ranks would use."""
+    from commbench.libraries.nccl.library import library_of
+
+    if asked is not None and asked not in LIBRARIES:
+        raise InputError(f"--library {asked!r} {unknown(asked, LIBRARIES)}")
+    own = library_of(fabric.device) if fabric.device else "ideal"
+    if asked not in (None, "ideal", own) and fabric.device:
+        raise InputError(f"--library {asked} on topology {fabric.name}: its GPUs take {own}")
+    return asked or own
+
+
+def _of_this_machine(verdict: "Health", devices: str, fabric: Fabric) -> "Health":
+    """The verdict; unknown where the log's GPUs are of another kind than the topology's."""
+    from commbench.results.judged import CORRUPT, UNKNOWN
+
+    if not devices or not fabric.device:
+        return verdict
+    told = [_kind(name) for name in devices.split(", ")]
+    expected = _kind(fabric.device)
+    if expected is None or all(kind is None for kind in told):
+        return replace(verdict, reason=f"{verdict.reason}; whether its GPUs ({devices}) are those of {fabric.name} "
+                       f"({fabric.device}) is not known")  # fmt: skip
+    if verdict.verdict == CORRUPT or all(kind in (None, expected) for kind in told):
+        return verdict
+    reason = f"the log is of {devices}, but topology {fabric.name} has {fabric.device}: give the machine it was run on"
+    return replace(verdict, verdict=UNKNOWN, reason=reason)
+
+
+def _kind(name: str) -> "Gpu | None":
+    """The GPU as NCCL sees it; None where its model does not know it."""
+    from commbench.libraries.nccl.machine import gpu_named
+
+    try:
+        return gpu_named(name)
+    except InputError:
+        return None
 
 
 def _curve(record: Reported) -> tuple[object, ...]:

@@ -59,8 +59,8 @@ class Perturbation:
         return varied
 
 
-def perturbation(scenario: Scenario, cluster: Cluster) -> Perturbation:
-    """A scenario for the ranks of a cluster.
+def perturbation(scenario: Scenario, cluster: Cluster, *, step: bool = False) -> Perturbation:
+    """A scenario for the ranks of a cluster; ``step``: of a training step, which has collective detail alone.
 
     Raises:
         InputError: a fault that collective detail cannot have (a link that is down, a killed rank, background flows),
@@ -81,10 +81,11 @@ def perturbation(scenario: Scenario, cluster: Cluster) -> Perturbation:
                     bandwidth = float(fabric.bandwidths[link]) * factor
                     links.append(Change(fault.at_ps, What.BANDWIDTH, link, bandwidth))
             case _:
+                who, way = ("a training step", "`sim COLLECTIVE`") if step else (
+                    "collective detail", "--library ideal with --detail transfer")  # fmt: skip
                 raise InputError(
-                    f"{place}{fault}: a training step can have slow ranks and slower links (kind slow-rank or "
-                    "link, factor above 0), not this: its collectives have no single transfers to be cut or moved; "
-                    "`sim COLLECTIVE` takes it"
+                    f"{place}{fault}: {who} can have slow ranks and slower links (kind slow-rank or link, factor above "
+                    f"0), not this: its collectives have no single transfers to be cut or moved; {way} takes it"
                 )
     links.sort(key=lambda change: change.time_ps)  # stable: of one instant the last line of the script counts
     return Perturbation(tuple(slow), tuple(links), scenario.jitter, scenario.seed, scenario.name, scenario.digest)

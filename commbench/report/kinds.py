@@ -87,7 +87,7 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         Measured: "size_bytes num_elements samples_s warmup_s phases_s busbw_factor started_at wrong schedule "
         "environment",
         Simulated: "size_bytes protocol terms time_s busbw_factor lower_bound_s transfers shortcut links wall_s",
-        Reported: "size_bytes num_elements time_s busbw_factor wrong problem source line",
+        Reported: "size_bytes num_elements time_s busbw_factor wrong failed problem source line",
         Judged: "size_bytes in_place busbw_factor measured_s predicted_s verdict algorithm protocol note",
         Health: "verdict points plateau_ratio worst_ratio reason",
         Compared: "size_bytes measured_s spread_s simulated_s set region busbw_factor",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Figures", "Header", "Row", "RowError", "factor_range", "read_header", "read_row", "sound"]
+__all__ = ["Figures", "Header", "Row", "RowError", "factor_range", "read_header", "read_row", "rounding", "sound"]
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _NUMBER = re.compile(r"[+-]?\d{1,18}(?:\.\d{0,9})?(?:[eE][+-]?\d{1,2})?")
@@ -197,8 +197,11 @@ def sound(size: int, part: Figures) -> bool:
     return abs(float(part.algbw) - exact) <= rounding(part.algbw) + exact * rounding(part.time) / time
 
 
-def factor_range(size: int, part: Figures) -> tuple[float, float]:
+def factor_range(size: int, part: Figures, *, slip: bool = False) -> tuple[float, float]:
     """The least and the most that busbw / algbw may be, as rounded as they are printed.
+
+    Args:
+        slip: whether a last digit may be off by one, and busbw be that of a rounded algbw.
 
     Returns:
         0 and infinity where the row says nothing about it.
@@ -207,4 +210,6 @@ def factor_range(size: int, part: Figures) -> tuple[float, float]:
     slack, late = rounding(part.busbw), rounding(part.time)
     if not size or time <= late:
         return 0.0, float("inf")
+    if slip:
+        slack += rounding(part.busbw) + busbw * rounding(part.algbw) * time * 1e3 / size
     return max(0.0, busbw - slack) * (time - late) * 1e3 / size, (busbw + slack) * (time + late) * 1e3 / size

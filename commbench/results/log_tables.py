@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from commbench.collectives.sizes import plain_dtype
 from commbench.collectives.spec import CollectiveSpec, get_collective
 from commbench.errors import InputError
-from commbench.results.log_rows import Figures, Header, Row, factor_range, sound
+from commbench.results.log_rows import Figures, Header, Row, factor_range, rounding, sound
 from commbench.results.reported import Reported
 
 __all__ = ["Log", "LogTable", "log_of"]
@@ -37,6 +37,7 @@ class LogTable:
         each: ranks of one process. step: factor, or bytes with ``additive``, between two sizes.
         header: its columns, once they came.
         rows: (line, row). problems: what could not be read. average: that the footer tells. ended: it has a footer.
+        failed: the footer says that values were wrong; slow: that the average is below what was demanded.
     """
 
     line: int
@@ -54,6 +55,7 @@ class LogTable:
     cycles: list[int] = field(default_factory=list)
     average: float | None = None
     failed: bool = False
+    slow: bool = False
     ended: bool = False
 
 
@@ -123,12 +125,13 @@ def _ranks(table: LogTable, where: str, spec: CollectiveSpec, asked: int | None)
     """World size, and where it is from if the log does not say; held against busbw / algbw of all rows."""
     groups = {group for group, _, _ in table.members.values()}
     listed = max(1, len(table.members) // len(groups)) if groups else table.ranks or None
-    telling = [factor_range(row.size_bytes, part) for _, row in table.rows for part in row.figures
-               if sound(row.size_bytes, part) and float(part.busbw) >= _ENOUGH]  # fmt: skip
+    sure = [(row.size_bytes, part) for _, row in table.rows for part in row.figures
+            if sound(row.size_bytes, part) and float(part.busbw) >= _ENOUGH]  # fmt: skip
+    telling = [factor_range(size, part) for size, part in sure]
     if asked is not None or listed is not None:
         known = asked if asked is not None else listed
         assert known is not None
-        if _misses(telling, spec, known):
+        if _misses([factor_range(size, part, slip=True) for size, part in sure], spec, known):
             _refuse_factor(telling, spec, known, "--ranks" if asked is not None else "the log's devices", where)
         return known, ""
     found = _inferred(telling, spec)
@@ -217,6 +220,7 @@ def _record(
         busbw_factor=spec.busbw_factor(ranks),
         wrong=wrong,
         problem=_problem(spec, ranks, row, part),
+        failed=table.failed,
         algorithm=row.extras.get("algorithm", ""),
         protocol=row.extras.get("protocol", ""),
         channels=int(channels) if channels.isdigit() and 0 < int(channels) < 2**16 else None,
@@ -234,15 +238,17 @@ def printable(text: str) -> str:
 
 
 def _problem(spec: CollectiveSpec, ranks: int, row: Row, part: Figures) -> str:
-    """What does not follow from the row's own time; "" if all does."""
+    """What does not follow from the row's own time; "" if all does, but for a slip of a last digit."""
     size, time = row.size_bytes, part.time_us
-    if not sound(size, part):
-        rate = size / time / 1e3
+    if not size or time <= rounding(part.time):
+        return ""
+    rate, late = size / time / 1e3, rounding(part.time) / time
+    if abs(float(part.algbw) - rate) > rate * late + 2 * rounding(part.algbw):
         return f"algbw {part.algbw} GB/s does not follow from its time: {size} B / {part.time} us is {rate:.4g}"
-    lo, hi = factor_range(size, part)
     factor = spec.busbw_factor(ranks)
+    lo, hi = factor_range(size, part, slip=True)
     if not lo <= factor * (1 + 1e-9) or not factor <= hi * (1 + 1e-9):
-        return f"busbw {part.busbw} GB/s does not follow from its time: it would be {size / time / 1e3 * factor:.4g}"
+        return f"busbw {part.busbw} GB/s does not follow from its time: it would be {rate * factor:.4g}"
     return ""
 
 
@@ -255,7 +261,9 @@ def _notes(table: LogTable, records: Sequence[Reported]) -> list[str]:
     if bad:
         notes.append(f"wrong values in {len(bad)} of {len(records)} figures, the first in line {bad[0].line}")
     elif table.failed:
-        notes.append("nccl-tests itself says FAILED: values were wrong, or the bandwidth too low")
+        notes.append("nccl-tests itself says FAILED: values were wrong")
+    if table.slow:
+        notes.append("nccl-tests itself says FAILED: the average bandwidth is below the one that it was to have")
     if not table.ended:
         notes.append("its last lines (Out of bounds values, Avg bus bandwidth) are missing: it was cut, or is a part")
     told = [float(part.busbw) for _, row in table.rows for part in row.figures]

@@ -161,7 +161,7 @@ class _Reader:
         if match := _WRONG.match(line):
             table.ended, table.failed = True, table.failed or match[1] == "FAILED"
         elif match := _AVERAGE.match(line):
-            table.ended, table.failed = True, table.failed or bool(match[2])
+            table.ended, table.slow = True, table.slow or bool(match[2])
             try:
                 table.average = float(match[1])
             except ValueError:

@@ -23,6 +23,7 @@ class Reported(Record):
         time_s: what the log tells; nccl-tests': mean over iterations and ranks.
         busbw_factor: factor from algbw to busbw for this collective and world size.
         wrong: elements with a wrong value; None if the log does not say.
+        failed: whether the log's last lines say that values were wrong in some row of its table.
         problem: what is odd about the row, for example a bandwidth that its time does not give; "" if nothing is.
         algorithm, protocol, channels: what ran, as rccl-tests may append to a row; "" and None where not told.
         gpus_per_process: that one process drove (nccl-tests -t and -g); None where not told.
@@ -49,6 +50,7 @@ class Reported(Record):
     root: Whole | None = None
     wrong: Whole | None = None
     problem: str = ""
+    failed: bool = False
     algorithm: str = ""
     protocol: str = ""
     channels: Count | None = None

@@ -71,7 +71,7 @@ def simulate_step(
         InputError: more ranks than endpoints, an unfolded program that is too large, or whatever does not fit.
     """
     began = time.perf_counter()
-    perturbed = perturbation(scenario, cluster) if scenario is not None else Perturbation()
+    perturbed = perturbation(scenario, cluster, step=True) if scenario is not None else Perturbation()
     folded = fold_step(plan, cluster, Choices(library, cluster.fabric.name), perturbed, unfolded=unfolded)
     step = folded.step
     ran = simulate(

@@ -2,7 +2,8 @@
 """Is this number good? Each size of a log against its prediction, and the machine as a whole by a fixed rule.
 
 A machine is slow when the median of measured / predicted from 256 MiB on is above :data:`PLATEAU`, or that of three
-neighbouring sizes from 1 MiB on above :data:`THREE`. The rule found all of the machines with a known fault among public
+neighbouring sizes from 1 MiB on above :data:`THREE`. Nothing is said of one where a size of the plateau is faster than
+reduction in switches or a tree could make it. The rule found all of the machines with a known fault among public
 curves, and accused 3 of 31 healthy ones, all of classes without constants.
 """
 
@@ -16,12 +17,14 @@ from commbench.results.records import Measured
 from commbench.results.regions import PLATEAU as PLATEAU_REGION
 from commbench.results.regions import region
 from commbench.results.reported import Reported
+from commbench.units import format_bytes
 
 __all__ = ["PLATEAU", "THREE", "Answer", "Line", "Predictor", "judge_log"]
 
 PLATEAU, THREE = 1.35, 2.0
 _NEIGHBOURS, _FROM_BYTES = 3, 2**20
 _MOST_GAIN = 2.1  # NVLS and SHARP save 2 (n-1)/(n+1) at most, a tree on two hosts 2 (n-1)/n
+_MOST_NAMED = 6  # sizes in one sentence
 _STAGED = 1.25  # out of place may cost a copy; from so much on, in place is the better witness
 
 
@@ -85,7 +88,8 @@ def judge_log(
     found = [
         _judged(record, answer, line, topology, library) for record, answer in zip(witnesses, answers, strict=True)
     ]
-    return found, _health(found, records[0], topology, library)
+    failed = any(isinstance(record, Reported) and record.failed for record in records)
+    return found, _health(found, failed, records[0], topology, library)
 
 
 def _by_size(record: Reported | Measured) -> tuple[int, bool]:
@@ -142,18 +146,23 @@ def _word(ratio: float, size_bytes: int) -> str:
     return SLOW if ratio > most else FAST if ratio < 1 / most else OK
 
 
-def _health(found: Sequence[Judged], record: Reported | Measured, topology: str, library: str) -> Health:
-    """The verdict on the machine."""
+def _health(
+    found: Sequence[Judged], failed: bool, record: Reported | Measured, topology: str, library: str
+) -> Health:
+    """The verdict on the machine; ``failed``: the log itself says so."""
     sound = [(one.size_bytes, one.ratio) for one in found if one.verdict != CORRUPT and one.ratio is not None]
     plateau = [ratio for size, ratio in sound if region(size) == PLATEAU_REGION]
     large = [(size, ratio) for size, ratio in sound if size >= _FROM_BYTES]
-    threes = [
-        (median(ratio for _, ratio in large[i : i + _NEIGHBOURS]), large[i][0], large[i + _NEIGHBOURS - 1][0])
-        for i in range(len(large) - _NEIGHBOURS + 1)
-    ]
+    threes = _threes(large)
     corrupt = sum(one.verdict == CORRUPT for one in found)
     worst = max(threes, default=None)
     verdict, reason = _reason(corrupt, found, median(plateau) if plateau else None, worst, bool(sound))
+    if failed and verdict != CORRUPT:
+        verdict, reason = CORRUPT, "its own last lines say that values were wrong (Out of bounds values: FAILED)"
+    elif verdict != CORRUPT and (size := next((size for size, ratio in sound if _impossible(size, ratio)), None)):
+        verdict, reason = UNKNOWN, f"{format_bytes(size)} is faster than this machine can be: is it this machine?"
+    elif verdict == OK:
+        reason = "; ".join([reason, *_beside(sound)])
     return Health(
         run=record.run,
         collective=record.collective,
@@ -168,12 +177,38 @@ def _health(found: Sequence[Judged], record: Reported | Measured, topology: str,
     )
 
 
+def _threes(rows: Sequence[tuple[int, float]]) -> list[tuple[float, int, int]]:
+    """Median ratio of every three neighbours, and the sizes at their ends."""
+    parts = [rows[i : i + _NEIGHBOURS] for i in range(len(rows) - _NEIGHBOURS + 1)]
+    return [(median(ratio for _, ratio in part), part[0][0], part[-1][0]) for part in parts]
+
+
+def _impossible(size_bytes: int, ratio: float) -> bool:
+    """Whether no gain that is known makes a size of the plateau so fast."""
+    return region(size_bytes) == PLATEAU_REGION and ratio * _MOST_GAIN < 1
+
+
+def _beside(sound: Sequence[tuple[int, float]]) -> list[str]:
+    """What does not make a machine slow, but is to be known of one that is ok."""
+    late = [f"{format_bytes(size)} ({ratio:.2f} times)" for size, ratio in sound
+            if size >= _FROM_BYTES and ratio > PLATEAU]  # fmt: skip
+    small = [row for row in sound if row[0] < _FROM_BYTES]
+    parts = [small[i : i + _NEIGHBOURS] for i in range(len(small) - _NEIGHBOURS + 1)]
+    dragging = [part for part in parts if all(ratio > THREE for _, ratio in part)]
+    said = [] if any(region(size) == PLATEAU_REGION for size, _ in sound) else ["plateau (from 256 MiB) not measured"]
+    if late:
+        more = f" and {len(late) - _MOST_NAMED} more sizes" if len(late) > _MOST_NAMED else ""
+        said.append(f"slower than predicted at {', '.join(late[:_MOST_NAMED])}{more}")
+    if dragging:
+        ends = f"{format_bytes(dragging[0][0][0])} to {format_bytes(dragging[-1][-1][0])}"
+        said.append(f"small sizes, {ends}, take over {THREE:g} times as long as predicted")
+    return said
+
+
 def _reason(
     corrupt: int, found: Sequence[Judged], plateau: float | None, worst: tuple[float, int, int] | None, known: bool
 ) -> tuple[str, str]:
     """Verdict and words, the worst first."""
-    from commbench.units import format_bytes
-
     if corrupt:
         return CORRUPT, f"{corrupt} of {len(found)} sizes have wrong values or contradict themselves"
     if not known:

@@ -2,6 +2,7 @@
 """``commbench sim --library nccl``: what it prints, what it records, and what it refuses."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -24,6 +25,20 @@ def test_every_size_shows_what_the_library_takes() -> None:
     assert rows[0][6:] == ["Tree", "LL", "1"]
     assert {"NVLSTree"} <= {row[6] for row in rows}
     assert float(rows[-1][4]) == pytest.approx(385, rel=0.1)
+
+
+def test_a_fault_that_a_model_cannot_have_is_refused_with_what_takes_it(tmp_path: Path) -> None:
+    file = tmp_path / "dead.yaml"
+    file.write_text("faults:\n  - {kind: link, at: 0 s, src: h0/gpu0, dst: h0/nvswitch0, direction: both, factor: 0}\n")
+    said = sim("all-reduce", "-t", "dgx-h100", "--library", "nccl", "-b", "1M", "--scenario", str(file), code=1)
+    assert "factor 0: collective detail can have slow ranks and slower links" in said
+    assert said.endswith("--library ideal with --detail transfer takes it")
+    assert "sim COLLECTIVE" not in said
+
+
+def test_a_type_that_is_not_there_yet_is_not_called_as_fast() -> None:
+    said = sim("all-reduce", "-t", "dgx-h100", "--library", "nccl", "-d", "int8", code=1)
+    assert "another type moves as many, but for what the switches add (NVLS), which not every type has" in said
 
 
 def test_the_record_says_library_version_protocol_and_where_the_time_goes() -> None:

@@ -91,11 +91,23 @@ def test_an_nccl_topology_gives_the_host_that_it_describes(
         (system().replace("16.0 GT/s", "8.0 GT/s", 2), "PCIe link of GPU 0 is slower than that of the other GPUs"),
         (system().replace('"0000:11:00.0"', '"0000:10:00.0"', 1), "bus 0000:10:00.0 stands twice"),
         (system("mesh").replace("0000:17:00.0", "0000:99:00.0", 1), "lead to 0000:99:00.0, which is no GPU"),
+        (system().replace('sm="80"', 'sm="xx"', 1), "not used: sm='xx' of <gpu> at bus 0000:10:00.0"),
+        (system(sm=999), "sm='999' of <gpu> at bus 0000:10:00.0 (a100-sxm4-80gb has 80)"),
+        (system(sm=999, device="0x1"), "sm='999' of <gpu> at bus 0000:10:00.0 (from 30 to 199)"),
+        (system(link='link_speed="16.0 GT/s" link_width="-4"'), "link_width='-4' of <pci> at bus 0000:10:00.0"),
         (system().replace("<nic><net", "<nic></nic><nic><net", 1), "adapter 0000:20:00.0 has no network interface"),
     ],
 )
 def test_what_is_odd_about_an_nccl_topology_is_said(tmp_path: Path, text: str, words: str) -> None:
     assert any(words in one for one in read(tmp_path, text).odd)
+
+
+def test_a_compute_capability_that_cannot_be_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert read(tmp_path, system(sm=999)).text == read(tmp_path, system()).text
+    assert "without a compute capability" in read(tmp_path, system(sm=999, device="0x1")).why_none
+    (tmp_path / "a.xml").write_text(system(), encoding="utf-8")
+    assert outcome(["topology", "import", str(tmp_path / "a.xml"), "--out", str(tmp_path / "a.yaml")]) in (0, None)
+    assert "--out FILE.yaml" not in capsys.readouterr().out
 
 
 BOMB = "<!DOCTYPE x [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;&a;&a;'>]><system>&b;</system>"

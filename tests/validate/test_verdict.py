@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from commbench.cli.main import outcome
+from commbench.errors import InputError
 from commbench.experiments.log_verdict import judged_runs
 from commbench.results.journal import read_records
 from commbench.results.judged import Health, Judged
@@ -83,6 +84,73 @@ def test_wrong_values_and_rows_that_contradict_themselves_are_corrupt(tmp_path: 
     )  # fmt: skip
     found, health = judged(tmp_path, {}, log(Layout(wrong="7"), points))
     assert {one.note for one in found} == {"7 wrong values"}
+
+
+def test_a_log_that_says_failed_itself_is_corrupt(tmp_path: Path) -> None:
+    points = [(size, 30 + size / 1e5, 30 + size / 1e5) for size in SIZES]
+    text = log(Layout(wrong="N/A"), points)
+    assert judged(tmp_path, {}, text)[1].verdict == "ok"
+    _, health = judged(tmp_path, {}, text.replace("values : 0 OK", "values : 3 FAILED"))
+    assert (health.verdict, "Out of bounds values: FAILED" in health.reason) == ("corrupt", True)
+
+
+def test_a_slip_of_a_last_digit_is_no_corruption(tmp_path: Path) -> None:
+    points = [(2**k, t, t) for k, t in ((26, 700), (27, 1300), (28, 2600), (30, 1e4))]
+    text = log(Layout(), points)  # algbw 107.37, busbw 187.90
+    for figure, other, verdict in (("187.90", "187.89", "ok"), ("187.90", "187.91", "ok"), ("107.37", "107.38", "ok"),
+                                   ("187.90", "187.80", "corrupt"), ("107.37", "107.40", "corrupt")):  # fmt: skip
+        assert figure in text
+        assert (judged(tmp_path, {}, text.replace(figure, other))[1].verdict == "corrupt") == (verdict == "corrupt")
+
+
+def test_a_size_of_the_plateau_faster_than_any_machine_makes_the_run_unknown(tmp_path: Path) -> None:
+    _, health = judged(tmp_path, {2**30: 1 / 56})
+    assert (health.verdict, health.reason) == (
+        "unknown", "1 GiB is faster than this machine can be: is it this machine?"
+    )  # fmt: skip
+    assert judged(tmp_path, {2**k: 0.5 for k in range(28, 32)})[1].verdict == "ok"  # switches or a tree can
+
+
+def test_what_does_not_make_a_machine_slow_is_named_beside_ok(tmp_path: Path) -> None:
+    assert judged(tmp_path, {})[1].reason == "as fast as predicted, within the thresholds"
+    assert "slower than predicted at 4 MiB (9.00 times)" in judged(tmp_path, {2**22: 9.0})[1].reason
+    many = judged(tmp_path, {2**k: 1.5 for k in range(20, 28)})[1]
+    assert (many.verdict, many.reason.endswith("32 MiB (1.50 times) and 2 more sizes")) == ("ok", True)
+    small = judged(tmp_path, {2**k: 3.0 for k in range(12, 16)})[1]
+    assert (small.verdict, "small sizes, 4 KiB to 32 KiB, take over 2 times" in small.reason) == ("ok", True)
+    text = log(Layout(), [(size, 30 + size / 1e5, 30 + size / 1e5) for size in SIZES if size < 2**28])
+    assert "plateau (from 256 MiB) not measured" in judged(tmp_path, {}, text)[1].reason
+
+
+@pytest.mark.parametrize(
+    ("topology", "device", "verdict"),
+    [
+        ("mi300x-x2", "NVIDIA H100 80GB HBM3", "unknown"),
+        ("dgx-a100-x2", "NVIDIA H100 80GB HBM3", "unknown"),
+        ("dgx-h100-x4", "NVIDIA H100 80GB HBM3", ""),
+        ("dgx-h100-x4", "NVIDIA X1", ""),
+        ("mi300x-x2", "AMD Instinct MI300X", ""),
+    ],
+)
+def test_a_log_of_other_gpus_is_not_judged(tmp_path: Path, topology: str, device: str, verdict: str) -> None:
+    file = tmp_path / "a.log"
+    points = [(2**k, 9.0 + 2**k / 3e5, 9.0 + 2**k / 3e5) for k in range(20, 31)]
+    file.write_text(log(Layout(), points, ranks=16).replace("NVIDIA X1", device), encoding="utf-8")
+    _, (health,) = judged_runs(read_log(file).records, topology, "ideal")
+    assert (f"the log is of {device}" in health.reason) == bool(verdict)
+    assert ("is not known" in health.reason) == (device == "NVIDIA X1")
+    assert not verdict or health.verdict == verdict
+
+
+def test_amd_gpus_are_judged_by_rccl_and_not_by_nccl(tmp_path: Path) -> None:
+    file = tmp_path / "a.log"
+    points = [(2**k, 9.0 + 2**k / 3e5, 9.0 + 2**k / 3e5) for k in range(20, 31)]
+    file.write_text(log(Layout(), points), encoding="utf-8")
+    records = read_log(file).records
+    for asked in (None, "rccl"):
+        assert {one.library for one in judged_runs(records, "mi300x-x2", asked)[0]} == {"rccl"}
+    with pytest.raises(InputError, match="--library nccl on topology mi300x-x2: its GPUs take rccl"):
+        judged_runs(records, "mi300x-x2", "nccl")
 
 
 def test_a_class_without_constants_is_unknown_with_what_to_measure(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from commbench.network.transport import Connections
 from commbench.topology.fabric import LINK_KINDS, NODE_KINDS, Fabric
 from commbench.topology.model import LinkKind, NodeKind
 
-__all__ = ["NcclLibrary", "machine_of"]
+__all__ = ["NcclLibrary", "library_of", "machine_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NcclLibrary:
@@ -100,6 +100,11 @@ class NcclLibrary:
         )
 
 
+def library_of(device: str) -> str:
+    """ "rccl" for AMD's GPUs, else "nccl"."""
+    return "rccl" if device.lower().startswith("mi") else "nccl"
+
+
 def machine_of(
     cluster: Cluster,
     *,
@@ -133,7 +138,8 @@ def machine_of(
     nics, rate = _nics(fabric)
     part, whole = -(-len(hosts) // count), int((fabric.host_of == hosts[0]).sum())
     link, line = _inside(fabric)
-    amd = fabric.device.lower().startswith("mi")
+    library = library_of(fabric.device)
+    amd = library == "rccl"
     return NcclMachine(
         gpu=fabric.device,
         gpus_per_node=part,
@@ -147,7 +153,7 @@ def machine_of(
         version=version,
         launch=launch,
         nvls=nvls,
-        library="rccl" if amd else "nccl",
+        library=library,
     )
 
 

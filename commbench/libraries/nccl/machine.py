@@ -71,7 +71,9 @@ def gpu_named(name: str) -> Gpu:
     Raises:
         InputError: it is none of GPUS.
     """
-    plain = name.lower().replace(" ", "-").replace("_", "-").removeprefix("nvidia-").removeprefix("amd-")
+    plain = name.lower().replace(" ", "-").replace("_", "-")
+    for word in ("nvidia-", "amd-", "tesla-", "geforce-", "instinct-"):  # in which drivers call it so
+        plain = plain.removeprefix(word)
     found = [key for key in GPUS if plain.startswith(key)]
     if not found:
         raise InputError(f"GPU {name!r} is not known to the model of NCCL; known: {', '.join(GPUS)}")

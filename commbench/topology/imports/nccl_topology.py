@@ -23,11 +23,16 @@ _DEVICES = {
     "0x2204": "rtx-3090-24gb", "0x74a1": "mi300x-192gb",
 }  # fmt: skip
 """By PCI device."""
+_SM = {"v100": 70, "a100": 80, "h800": 90, "h100": 90, "h200": 90, "b200": 100, "rtx-4090": 89, "l40s": 89,
+       "rtx-3090": 86}  # fmt: skip
+"""Compute capability, by how their names begin."""
 _NVLINK = ((100, 50.0), (70, 25.0), (60, 20.0))  # compute capability from, GB/s of one link by data sheet
 _GENERATION = ((90, "32.0 GT/s"), (80, "16.0 GT/s"), (0, "8.0 GT/s"))  # likewise, of PCIe
+_NUMBER = re.compile(r"\d{1,12}|0x[0-9a-fA-F]{1,12}", re.ASCII)
 _SPEED = re.compile(r"(\d{1,3}(?:\.\d{1,2})?) ?GT/s")
 _XGMI = {"0x74a1": 64.0}  # GB/s of one link, by PCI device of AMD's GPUs
 _MOST_DEPTH, _MOST = 40, 4096
+_SMS = range(30, 200)  # compute capabilities that there may be
 
 
 @dataclass(slots=True)
@@ -55,6 +60,7 @@ class _Found:
     odd: list[str] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
     stray: list[str] = field(default_factory=list)
+    junk: list[str] = field(default_factory=list)  # values that cannot be
     empty_links: list[str] = field(default_factory=list)
     busids: Counter[str] = field(default_factory=Counter)
 
@@ -94,6 +100,7 @@ def _take(element: Element, path: tuple[Element, ...], found: _Found) -> None:
     if element.tag not in _TAGS:
         found.unknown[element.tag[:40]] += 1
         return
+    _judge_numbers(element, path, found)
     if element.tag == "cpu":
         found.cpus.append(dict(element.attrib))
     if element.tag == "pci":
@@ -101,7 +108,7 @@ def _take(element: Element, path: tuple[Element, ...], found: _Found) -> None:
         if _is_device(element) and _rate(element) is None:
             found.empty_links.append(element.get("busid", "?"))
     if element.tag == "gpu":
-        found.gpus.append(_gpu(element, path, len(found.cpus) - 1))
+        found.gpus.append(_gpu(element, path, len(found.cpus) - 1, found))
     if element.tag in ("nvlink", "xgmi") and found.gpus and path[-1].tag == "gpu":
         count = _whole(element.get("count"))
         found.gpus[-1].links.append((element.get("target", ""), count, element.get("tclass", "")))
@@ -117,12 +124,33 @@ def _is_device(element: Element) -> bool:
     return element.get("class", "").startswith(("0x03", "0x02"))
 
 
-def _gpu(element: Element, path: tuple[Element, ...], cpu: int) -> _Gpu:
+def _judge_numbers(element: Element, path: tuple[Element, ...], found: _Found) -> None:
+    """Keep which of its numbers are none; they count as not told."""
+    bus = next((one.get("busid", "?") for one in (element, *reversed(path)) if one.tag == "pci"), "?")
+    for key in ("sm", "link_width", "count", "speed"):
+        text = element.get(key)
+        if text and not _NUMBER.fullmatch(text.strip()):
+            found.junk.append(f"{key}={text[:20]!r} of <{element.tag}> at bus {bus}")
+
+
+def _sm(element: Element, device: str, bus: str, found: _Found) -> int:
+    """The compute capability of a GPU: of the device that it names, where the file has none or another."""
+    text = element.get("sm")
+    told, name = _whole(text), _DEVICES.get(device, "")
+    own = next((sm for key, sm in _SM.items() if name.startswith(key)), 0)
+    if told and (told not in _SMS or (own and told != own)):
+        why = f"{name} has {own}" if own else f"from {_SMS[0]} to {_SMS[-1]}"
+        found.junk.append(f"sm={text!r} of <gpu> at bus {bus} ({why})")
+    return own or (told if told in _SMS else 0)
+
+
+def _gpu(element: Element, path: tuple[Element, ...], cpu: int, found: _Found) -> _Gpu:
     own = path[-1]
     name = f"GPU {element.get('dev', '?')}"[:20]
     rate = _rate(own)
     ids = own.get("device", ""), own.get("vendor", "")
-    return _Gpu(name, own.get("busid", ""), _whole(element.get("sm")), *ids, cpu, _topmost(path[:-1]), rate)
+    sm = _sm(element, ids[0], own.get("busid", "?"), found)
+    return _Gpu(name, own.get("busid", ""), sm, *ids, cpu, _topmost(path[:-1]), rate)
 
 
 def _topmost(path: Sequence[Element]) -> str:
@@ -133,9 +161,7 @@ def _topmost(path: Sequence[Element]) -> str:
 def _whole(text: str | None) -> int:
     """A whole number, decimal or hexadecimal; 0 for anything else."""
     text = (text or "").strip()
-    if re.fullmatch(r"\d{1,12}", text):
-        return int(text)
-    return int(text, 16) if re.fullmatch(r"0x[0-9a-fA-F]{1,12}", text) else 0
+    return int(text, 16 if text.startswith("0x") else 10) if _NUMBER.fullmatch(text) else 0
 
 
 def _rate(element: Element) -> float | None:
@@ -167,6 +193,8 @@ def _judge(found: _Found) -> None:
         usual = most_common(list(totals.values()))
         short = [f"{name} {total}" for name, total in totals.items() if total != usual]
         odd.append(f"GPUs have {usual} NVLinks, but {listed(short)}")
+    if found.junk:
+        odd.append(f"values that cannot be, not used: {listed(found.junk)}")
     if found.empty_links:
         odd.append(f"empty link speed or width at {listed(found.empty_links)}; NCCL then assumes gen3 x16")
     rates = [gpu.pcie_GBps for gpu in gpus if gpu.pcie_GBps]
@@ -235,6 +263,8 @@ def _text(found: _Found, name: str) -> tuple[str, str]:
     maker, device, sm = _maker(found), _DEVICES.get(gpus[0].device, ""), gpus[0].sm
     if links and gpus[0].vendor == "0x1002" and gpus[0].device not in _XGMI:
         return "", f"the rate of an xGMI link of PCI device {gpus[0].device} is not known"
+    if links and not sm and gpus[0].device not in _XGMI:
+        return "", "the rate of an NVLink is not known of GPUs without a compute capability (sm)"
     host: dict[str, Any] = {"wiring": wiring, **({"device": device} if device else {}), "gpus": len(gpus)}
     host |= {"nics": len(near), "pcie_switches": count, "sockets": sockets}
     if links:

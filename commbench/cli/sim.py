@@ -18,6 +18,7 @@ from commbench.cli.options import (
     require_one_format,
     writable,
 )
+from commbench.errors import InputError
 from commbench.tables import average_line
 from commbench.terminal import put, tell
 
@@ -121,6 +122,8 @@ def sim(
     from commbench.results.journal import Journal
 
     require_one_format(form, json)
+    if explain and library == "ideal":
+        raise InputError("--explain goes with --library nccl, not with ideal")
     given |= {"collective": require_collective(collective, "train"), "scenario": scenario and str(scenario)}
     case = prepare(CollectiveOptions(**given), [(min_bytes, max_bytes, factor, step)], tell)
     show_case(case, None if out is None else Journal(out), json, form, explain=explain)
@@ -162,6 +165,8 @@ def _show_log(record: "Simulated", case: "CollectiveCase", header: bool) -> None
         by = "" if record.library in ("nccl", "rccl") else f" by {record.algorithm}"  # which differ from size to size
         where = f"simulated on {record.topology}{by}, library {record.library}"
         notes = [where, "simulated once: in-place is as out-of-place"]
+        if record.terms:  # as the library itself says it
+            put(f"{record.library.upper()} version {record.library_version.split(',')[0]}")
         put(log_head(record.collective, case.members(), case.sizes_bytes, notes))
     elements = record.size_bytes // record.element_bytes
     times = (record.time_s, record.time_s)

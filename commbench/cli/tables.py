@@ -124,8 +124,6 @@ def simulated_row(record: Simulated, element_bytes: int, unit: float = GB) -> st
 
 def explained(record: Simulated, candidates: Sequence[tuple[str, float, float]]) -> list[str]:
     """What a library weighed, with the margin of its choice, and where the time goes; under the row of a size."""
-    if not record.terms:
-        return ["# --explain tells of a library's model: give --library nccl"]
     parts = ", ".join(f"{name} {value * 1e6:.2f}" for name, value in record.terms.items())
     lines = [f"# {record.time_s * 1e6:.2f} us = {parts}"]
     if len(candidates) > 1:

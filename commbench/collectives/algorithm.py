@@ -24,6 +24,7 @@ class Request:
             host r div ``group``.
         ways: where ranks of a host are linked to each other directly, orders of the host's ranks that share no link
             (closed to rings if there is one host); channel c takes number c of its host.
+        by_host: whether rings go host by host, in the order of their first ranks, where ranks lie on hosts in no order.
         num_elements: elements of the full buffer, for algorithms whose chunks depend on the size; else None.
         element_bytes: bytes of one element, for the same.
     """
@@ -35,6 +36,7 @@ class Request:
     group: int = 1
     hosts: tuple[int, ...] | None = None
     ways: tuple[tuple[int, ...], ...] = ()
+    by_host: bool = False
     num_elements: int | None = None
     element_bytes: int = 4
 

@@ -22,8 +22,9 @@ IntArray = npt.NDArray[np.int64]
 def orders_of(request: Request, lanes: int = 1, *, ring: bool = False) -> IntArray:
     """Shape (channels, ranks): the rank that has the role of rank p on each channel of the request.
 
-    Every row is a permutation that keeps each host's roles on that host; the first one, without ways, is the ranks
-    themselves. Ranks on one host without ways stay as they are: behind a switch all orders are alike.
+    Every row is a permutation that keeps each host's roles on that host, unless rings go by host; the first one,
+    without ways, is the ranks themselves. Ranks on one host without ways stay as they are: behind a switch all orders
+    are alike.
 
     Args:
         request: what is asked for.
@@ -48,7 +49,7 @@ def orders_of(request: Request, lanes: int = 1, *, ring: bool = False) -> IntArr
         for channel in range(request.channels):
             way = found[channel % len(found)]
             orders[channel, places] = way[::-1] if ring and turn % 2 else way
-    return orders
+    return orders[:, by_host] if ring and request.by_host else orders
 
 
 def with_root(orders: IntArray, request: Request) -> IntArray:

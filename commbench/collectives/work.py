@@ -27,9 +27,10 @@ def rows_of(algorithm: Algorithm, request: Request) -> int:
         rounds = algorithm.rounds(replace(request, slices=1, channels=1))
         return 2 * rounds.num_rounds * len(rounds.sender) * pieces
     for world in (_WORLD, 4 * request.group):
-        worlds = [replace(request, num_ranks=k * world, slices=1, channels=1, root=0) for k in (1, 2)]
+        whole = replace(request, slices=1, channels=1, root=0)
+        worlds = [replace(whole, num_ranks=k * world, hosts=None, ways=()) for k in (1, 2)]  # hosts are those of n
         if 2 * world >= n:
-            worlds = [replace(worlds[0], num_ranks=n)]
+            worlds = [whole]
         if not any(map(algorithm.refuses, worlds)):
             try:
                 counts = [len(algorithm.build(each).table) for each in worlds]

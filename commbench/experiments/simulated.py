@@ -104,6 +104,8 @@ def prepare(
     given |= {"scenario": _scenario(options, fabric, tell), "run_id": run_id or new_run_id()}
     cluster = cluster_of(options, fabric)
     library = _library(options, cluster)
+    if library is not None and options.launch_mode == "graph":
+        tell("note: no floor of --launch-mode graph is known; that of --launch-mode process is assumed")
     given |= {"library": library, "detail": options.detail or ("transfer" if library is None else "collective")}
     world = cluster.num_ranks if options.jobs is None else max(map(len, deal(options.jobs, cluster.num_ranks)))
     found = (size for each in sizes for size in sizes_of(options.collective, world, element_bytes, each, tell))

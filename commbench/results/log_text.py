@@ -28,7 +28,7 @@ _STEP = re.compile(r"step:\s*(\d{1,18}(?:\.\d{0,9})?)\b\s*\((factor|bytes)\)")
 _RANK = re.compile(
     r"#?\s*Rank\s+(\d{1,7})(?:\s+Group\s+(\d{1,7}))?\s+Pid\s+-?\d+\s+on\s+(\S+)\s+device\s+\d+\s*(?:\[[^\]]*\])?\s*(.*)"
 )
-_VERSION = re.compile(r"\b(R?NCCL) version\s*:?\s*(\d+(?:\.\d+){1,3})")
+_VERSION = re.compile(r"\b([NR]CCL) version\s*:?\s*(\d+(?:\.\d+){1,3})")
 _LIBRARY = re.compile(r"nccl-library=(\d{4,6})\b")
 _AVERAGE = re.compile(r"#\s*Avg bus bandwidth\s*:\s*([-+\d.eE]+)\s*(FAILED)?")
 _WRONG = re.compile(r"#\s*Out of bounds values\s*:\s*\d+\s+(OK|FAILED)")

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commbench.cli.main import app
+from commbench.results.log_text import tables_of_text
 
 
 def sim(*words: str, code: int = 0) -> str:
@@ -62,8 +63,26 @@ def test_explain_adds_up_and_names_the_candidates() -> None:
     assert "Ring LL128" in text
 
 
-def test_explain_without_a_model_says_so() -> None:
-    assert "give --library nccl" in sim("all-reduce", "-t", "dgx-h100", "-b", "8M", "-e", "8M", "--explain")
+def test_a_graph_says_whose_floor_it_takes() -> None:
+    given = ["all-reduce", "-t", "dgx-h100", "--library", "nccl", "-b", "1M", "-e", "1M", "--launch-mode", "graph"]
+    assert "that of --launch-mode process is assumed" in CliRunner().invoke(app, ["sim", *given]).stderr
+
+
+@pytest.mark.parametrize(
+    ("topology", "library", "told"), [("dgx-h100", "nccl", ("NCCL", "2.21")), ("mi300x", "rccl", ("RCCL", "2.21"))]
+)
+def test_the_version_stands_in_the_log_of_nccl_tests(topology: str, library: str, told: tuple[str, str]) -> None:
+    given = ["all-reduce", "-t", topology, "--library", library, "--nccl-version", "2.21", "-b", "1G", "-e", "1G"]
+    (table,) = tables_of_text(sim(*given, "--format", "nccl-tests"), "log")
+    assert (table.library, table.version) == told
+    assert len(table.rows) == 1
+
+
+def test_tcpx_goes_in_rings_at_every_size() -> None:
+    text = sim("all-reduce", "-t", "a3-high-x2", "--library", "nccl", "-b", "8", "-e", "1G", "-f", "8")
+    rows = [line.split() for line in text.splitlines() if line.strip()[:1].isdigit()]
+    assert {row[6] for row in rows} == {"Ring"}
+    assert len(rows) == 10
 
 
 def test_options_of_the_library_change_the_time() -> None:
@@ -83,6 +102,9 @@ def test_options_of_the_library_change_the_time() -> None:
     [
         (["-t", "dgx-h100", "--library", "mpi"], "known: ideal, nccl, rccl"),
         (["-t", "dgx-h100", "--nccl-version", "2.21"], "--nccl-version goes with --library nccl"),
+        (["-t", "dgx-h100", "--explain"], "--explain goes with --library nccl"),
+        (["-t", "dgx-h100-x4", "--library", "nccl", "-g", "9"], "9 ranks lie on 2 hosts, 1 to 8 on each"),
+        (["-t", "gb200-nvl72-x2", "--library", "nccl", "-g", "80"], "80 ranks lie on 2 hosts, 8 to 72 on each"),
         (["-t", "dgx-h100", "--library", "nccl", "-a", "ring"], "-a goes with --library ideal"),
         (["-t", "dgx-h100", "--library", "nccl", "--channels", "8"], "--channels goes with --library ideal"),
         (["-t", "dgx-a100", "--library", "nccl", "--nvls", "on"], "has no NVLS"),

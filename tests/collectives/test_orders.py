@@ -39,12 +39,13 @@ def across(schedule: Schedule, hosts: tuple[int, ...]) -> set[int]:
 
 @pytest.mark.parametrize("algorithm", ALGORITHM_LIST, ids=lambda a: f"{a.collective}/{a.name}")
 @pytest.mark.parametrize("hosts", [UNEVEN, MIXED])
-def test_right_on_hosts_of_any_size_and_order(algorithm: Algorithm, hosts: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("by_host", [False, True])
+def test_right_on_hosts_of_any_size_and_order(algorithm: Algorithm, hosts: tuple[int, ...], by_host: bool) -> None:
     ways = ((0, 2, 1), (1, 0, 2), (7, 5, 6)) if hosts == UNEVEN else ()
     for channels, root in ((2, 0), (3, 5)):
         request = Request(
             num_ranks=8, channels=channels, group=4, hosts=hosts, ways=ways, num_elements=800,
-            root=root if get_collective(algorithm.collective).rooted else 0,
+            by_host=by_host, root=root if get_collective(algorithm.collective).rooted else 0,
         )
         if algorithm.refuses(request):
             continue

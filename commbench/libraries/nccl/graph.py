@@ -106,6 +106,11 @@ def _nic(machine: NcclMachine) -> float:
     return machine.nic_Gbps / 8
 
 
+def _to_nic(capability: int) -> float:
+    """GB/s of a GPU's PCIe as NCCL counts it: gen6 with data-centre Blackwell, whose workstation cards have gen5."""
+    return 96.0 if 100 <= capability < 120 else 48.0 if capability >= 90 else 24.0 if capability >= 80 else 12.0
+
+
 def _ring(machine: NcclMachine, tables: Tables, total: float, nvlink: bool) -> ChannelGraph:
     capability = machine.kind.compute_capability
     if machine.link == "cube-mesh" and machine.nodes == 1:
@@ -116,8 +121,7 @@ def _ring(machine: NcclMachine, tables: Tables, total: float, nvlink: bool) -> C
     if machine.nodes == 1:
         count, speed = _lay(tables.speeds["intra"][row], [total], total, most)
     else:
-        pcie = 48.0 if capability >= 90 else 24.0 if capability >= 80 else 12.0
-        top = min(_nic(machine), pcie)
+        top = min(_nic(machine), _to_nic(capability))
         local = machine.gpus_per_node  # of whose GPUs each channel leaves one by the network
         inside = total * local / (local - 1) if local > 1 else np.inf
         count, speed = _lay(tables.speeds["inter"][row], [top] * machine.nics, inside, most)

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """NCCL as a library of the simulator: its choice, and the model's time as a delay and a flow on the fabric."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from commbench.cluster import Cluster
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import DEFAULTS, get_algorithm
+from commbench.collectives.spec import get_collective
 from commbench.errors import InputError
 from commbench.libraries.base import Choice, Layout, Timing, Wanted
 from commbench.libraries.nccl.machine import NETWORKS, NcclMachine
@@ -49,14 +51,22 @@ class NcclLibrary:
         """What the model says.
 
         Raises:
-            InputError: NCCL has no such collective, or the class of machine has no constants.
+            InputError: NCCL has no such collective, the class of machine has no constants, or hosts hold unequal
+                numbers of the ranks.
         """
-        part = layout.ranks_per_host
-        nics = _share(self.machine.nics, part, self.machine.gpus_per_node)
-        machine = replace(self.machine, nodes=layout.num_hosts, gpus_per_node=part, nics=nics)
         if wanted.kind not in KINDS:
             raise InputError(f"library {self.name} has no {wanted.kind}; it has {', '.join(KINDS)}")
+        held = Counter(layout.hosts).values()
+        if len(set(held)) > 1:
+            raise InputError(
+                f"library {self.name}: {len(layout.hosts)} ranks lie on {len(held)} hosts, {min(held)} to {max(held)} "
+                "on each; its model knows hosts of equally many: give -g or --jobs that fill them alike, "
+                "--ranks-per-host, or --library ideal"
+            )
+        machine = _part_of(self.machine, layout.num_hosts, layout.ranks_per_host)
         size = wanted.num_elements * wanted.element_bytes
+        if get_collective(wanted.kind).rows:  # counted as what one rank sends
+            size //= len(layout.hosts)
         found = predict(machine, wanted.kind, size, self.dtype, redop=self.redop, own=self.own)
         if found.status == "unknown":
             raise InputError(f"library {self.name}: {found.reason}; or give --library ideal")
@@ -75,6 +85,7 @@ class NcclLibrary:
             group=layout.ranks_per_host,
             hosts=layout.hosts,
             ways=layout.ways,
+            by_host=True,
             num_elements=wanted.num_elements,
             element_bytes=wanted.element_bytes,
         )
@@ -140,13 +151,13 @@ def machine_of(
     link, line = _inside(fabric)
     library = library_of(fabric.device)
     amd = library == "rccl"
-    return NcclMachine(
+    machine = NcclMachine(
         gpu=fabric.device,
-        gpus_per_node=part,
+        gpus_per_node=whole,
         nodes=count,
         link="xgmi" if amd and link == "nvlink" else link,
         link_GBps=line,
-        nics=_share(nics, part, whole),
+        nics=nics,
         nic_Gbps=rate,
         network=fabric.network or NETWORKS[0],
         cpu=fabric.cpu or "intel",
@@ -155,6 +166,7 @@ def machine_of(
         nvls=nvls,
         library=library,
     )
+    return _part_of(machine, count, part)
 
 
 def _share(nics: int, part: int, whole: int) -> int:
@@ -168,6 +180,15 @@ def _nics(fabric: Fabric) -> tuple[int, float]:
     if not own:
         return 0, 0.0
     return len({int(fabric.src[link]) for link in own}), float(fabric.bandwidths[own[0]]) * 8 / 1e9
+
+
+def _part_of(machine: NcclMachine, nodes: int, gpus: int) -> NcclMachine:
+    """So many nodes and GPUs of each; where GPUs are linked one to one, links to others are of no use."""
+    line = machine.link_GBps
+    if machine.link in ("nvlink", "xgmi") and 1 < gpus < machine.gpus_per_node:
+        line *= (gpus - 1) / (machine.gpus_per_node - 1)
+    nics = _share(machine.nics, gpus, machine.gpus_per_node)
+    return replace(machine, nodes=nodes, gpus_per_node=gpus, nics=nics, link_GBps=line)
 
 
 def _inside(fabric: Fabric) -> tuple[str, float]:

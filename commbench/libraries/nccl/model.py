@@ -12,7 +12,7 @@ from commbench.libraries.nccl.graph import Graphs, graphs_of
 from commbench.libraries.nccl.machine import NcclMachine
 from commbench.libraries.nccl.tables import Tables, tables_of
 from commbench.libraries.nccl.timing import PLUGINS, CallShape, names_of, shape_of, time_of
-from commbench.libraries.nccl.tuning import Cost, costs_of, formula_us
+from commbench.libraries.nccl.tuning import Cost, costs_of, formula_us, passed_on
 
 __all__ = ["NcclCall", "Option", "call_of", "chosen"]
 
@@ -55,16 +55,18 @@ def call_of(
             machine, graphs, (Option(None, np.zeros_like(at), shape_of(None, machine, graphs, kind, at, 4)),)
         )
     costs = costs_of(machine, graphs, tables, kind, dtype, redop)
-    newest = {(c.algorithm, c.protocol): c for c in costs_of(machine, graphs, tables_of("2.30"), kind, dtype, redop)}
+    new = tables_of("2.30")
+    newest = {(c.algorithm, c.protocol): c for c in costs_of(machine, graphs, new, kind, dtype, redop)}
     if machine.nodes > 1 and machine.network in PLUGINS:
         costs = tuple(cost for cost in costs if cost.protocol == "Simple")
+    clocks = [newest.get((cost.algorithm, cost.protocol), cost) for cost in costs]
     options = tuple(
         Option(
             cost,
             formula_us(cost, at, machine, graphs, tables, kind),
-            shape_of(newest.get((cost.algorithm, cost.protocol), cost), machine, graphs, kind, at, element),
+            shape_of(passed_on(clock, machine, graphs, new, kind), machine, graphs, kind, at, element),
         )
-        for cost in costs
+        for cost, clock in zip(costs, clocks, strict=True)
     )
     return NcclCall(machine, graphs, options)
 

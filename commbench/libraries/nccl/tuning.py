@@ -5,7 +5,7 @@ The formula is ``latency + bytes / bandwidth`` for each candidate; the smallest 
 docs/nccl-accuracy.md); how long things take is :mod:`commbench.libraries.nccl.timing`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, log2
 
 import numpy as np
@@ -15,7 +15,7 @@ from commbench.libraries.nccl.graph import Graphs
 from commbench.libraries.nccl.machine import NcclMachine
 from commbench.libraries.nccl.tables import PROTOCOLS, Tables
 
-__all__ = ["ALGORITHMS", "Cost", "channels_of", "costs_of", "formula_us"]
+__all__ = ["ALGORITHMS", "Cost", "channels_of", "costs_of", "formula_us", "passed_on"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -23,7 +23,7 @@ ALGORITHMS = ("Tree", "Ring", "NVLS", "NVLSTree", "PAT")
 """In the order in which NCCL weighs them; of equal ones the earlier is taken."""
 _GATHERS = ("all-gather", "reduce-scatter")
 _KEYS = {"Tree": "tree", "Ring": "ring", "NVLS": "nvls", "NVLSTree": "nvls-tree", "PAT": "pat"}
-_NO_NVLS = ("tcpx", "tcpxo")  # whose guides set NCCL_NVLS_ENABLE=0 and NCCL_ALGO=Ring or Ring,Tree
+_NO_NVLS = ("tcpx", "tcpxo")  # whose guides set NCCL_NVLS_ENABLE=0, and NCCL_ALGO=Ring for tcpx, Ring,Tree for tcpxo
 _REDUCES = {"int8": (), "uint8": (), "float8_e4m3fn": (), "float8_e5m2": (), "float32": ("sum",), "float64": ("sum",)}
 """Element types for which NVLS adds less than sums, minima and maxima."""
 
@@ -77,6 +77,8 @@ def _allowed(
         return False
     if algorithm == "Ring":
         return True
+    if machine.nodes > 1 and machine.network == "tcpx":
+        return False
     if algorithm == "Tree":
         return kind == "all-reduce"
     if algorithm == "PAT":
@@ -237,6 +239,17 @@ def _ring_hops(
         overhead = tables.net_overhead_us.get(machine.cpu, 1.0) * (3 if protocol == 2 else 1)
         intra = max(intra, overhead)
     return base, max(steps - crossings, 0), intra, crossings, inter
+
+
+def passed_on(cost: Cost, machine: NcclMachine, graphs: Graphs, tables: Tables, kind: str) -> Cost:
+    """The candidate with the hops that data take: NCCL's formula has a ring from a root cross the network at every
+    rank, yet it leaves each node but the last once."""
+    if machine.nodes == 1 or cost.algorithm != "Ring" or kind not in ("broadcast", "reduce"):
+        return cost
+    number = PROTOCOLS.index(cost.protocol)
+    hops = tables.hop_us["nvlink" if graphs.ring.nvlink else "pci"]
+    each = hops["tree"][2] if number == 2 else hops["ring"][number]
+    return replace(cost, intra_hops=machine.ranks - machine.nodes, intra_us=each, inter_hops=machine.nodes - 1)
 
 
 def formula_us(

@@ -18,7 +18,8 @@ K, M, G = 2**10, 2**20, 2**30
 
 def simulated(name: str, size: int, kind: str = "all-reduce", **other: object):  # type: ignore[no-untyped-def]
     fabric = load_fabric(name)
-    cluster = make_cluster(fabric, num_ranks=other.pop("ranks", None))  # type: ignore[arg-type]
+    placement = str(other.get("placement", "linear"))
+    cluster = make_cluster(fabric, num_ranks=other.pop("ranks", None), placement=placement)  # type: ignore[arg-type]
     library = NcclLibrary(machine=machine_of(cluster, version="2.21"))
     done = simulate_collective(
         fabric, kind, "ring", size, detail="collective", library=library, cluster=cluster, **other
@@ -112,3 +113,36 @@ def test_groups_of_part_of_a_host_are_machines_of_their_own() -> None:
     record, machine = simulated("dgx-h100", 64 * M, jobs="0,1/2,3")
     expected = predict(replace(machine, gpus_per_node=2), "all-reduce", 64 * M)
     assert record.time_s == pytest.approx(expected.time_s, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["broadcast", "reduce"])
+def test_a_thousand_ranks_are_served_from_a_root(kind: str) -> None:
+    record, machine = simulated("dgx-h100-x128", G, kind)
+    assert record.time_s == pytest.approx(predict(machine, kind, G).time_s, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "ranks", "line"), [("mi300x", 2, 64), ("mi300x", 4, 192), ("gh200-quad", 2, 150), ("dgx-h100", 2, 450)]
+)
+def test_links_to_gpus_that_take_no_part_do_not_count(name: str, ranks: int, line: float) -> None:
+    record, machine = simulated(name, G, ranks=ranks)
+    assert machine.link_GBps == pytest.approx(line)
+    assert record.busbw_GBps < line
+
+
+def test_groups_have_the_links_among_them_alone() -> None:
+    groups, _ = simulated("mi300x", G, jobs="0,1,2,3/4,5,6,7")
+    assert groups.busbw_GBps < 3 * 64
+    assert groups.time_s == pytest.approx(simulated("mi300x", G, ranks=4)[0].time_s, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["all-reduce", "all-gather", "broadcast"])
+def test_rings_go_host_by_host_wherever_ranks_are_placed(kind: str) -> None:
+    linear = simulated("dgx-h100-x16", G, kind)[0]
+    assert simulated("dgx-h100-x16", G, kind, placement="random")[0].time_s == pytest.approx(linear.time_s, rel=0.01)
+
+
+def test_all_to_all_v_is_sized_as_one_rank_sends() -> None:
+    even, uneven = (simulated("dgx-h100", G, kind)[0] for kind in ("all-to-all", "all-to-all-v"))
+    assert uneven.size_bytes == even.size_bytes
+    assert uneven.time_s == pytest.approx(even.time_s, rel=0.01)

@@ -153,3 +153,19 @@ def test_a_constant_without_origin_is_refused(tmp_path: Path, text: str, complai
     file.write_text(text)
     with pytest.raises(InputError, match=complaint):
         read_constants(file)
+
+
+@pytest.mark.parametrize("kind", ["broadcast", "reduce"])
+def test_a_ring_from_a_root_leaves_each_node_once(kind: str) -> None:
+    sizes = [M * 2**n for n in range(14)]
+    times = [one.time_s for one in predict_sizes(replace(H100_X2, nodes=4), kind, sizes)]
+    assert times == sorted(times)
+    assert times[0] < 400e-6
+    assert times[-1] > G / 400e9
+
+
+def test_faster_nics_carry_more_on_pcie_of_gen6() -> None:
+    b300 = replace(H100_X2, gpu="b300", link_GBps=900.0, nic_Gbps=800.0)
+    assert busbw(b300, "all-gather", 4 * G) > 1.7 * busbw(replace(b300, nic_Gbps=400.0), "all-gather", 4 * G)
+    h100 = replace(H100_X2, nic_Gbps=800.0)
+    assert busbw(h100, "all-gather", 4 * G) == pytest.approx(busbw(H100_X2, "all-gather", 4 * G), rel=0.01)

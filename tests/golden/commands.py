@@ -114,8 +114,31 @@ def _steps() -> Iterator[str]:
     yield f"{large} -t dgx-h100-x128 --pp 8 --dp 16 --global-batch 256"
 
 
+_NVIDIA = (
+    "dgx-v100", "dgx-a100", "dgx-a100-x4", "p4de-x2", "dgx-h100", "dgx-h100-x4", "dgx-h100-x16", "p5-x2", "a3-mega-x2",
+    "a3-high-x2", "dgx-b200", "dgx-b200-x2", "gb200-nvl72", "gh200-quad-x2", "pcie-4090",
+)  # fmt: skip
+_AMD = ("mi300x", "mi300x-x2", "mi325x-x4", "mi355x-x2", "oam-mesh")
+
+
+def _libraries() -> Iterator[str]:
+    """What NCCL and RCCL would take, by their models."""
+    for place in (*_NVIDIA, *_AMD):
+        library = f"-t {place} --library {'rccl' if place in _AMD else 'nccl'}"
+        yield from (f"sim all-reduce {library} -b {size} -e {size}" for size in ("8", "64K", "1M", "16M", "1G"))
+        for collective in ("all-gather", "reduce-scatter", "broadcast"):
+            yield f"sim {collective} {library} -b 64M"
+    for version, size in product(("2.18", "2.21", "2.24", "2.27", "2.29"), ("256K", "2M", "8M")):
+        yield f"sim all-reduce -t dgx-h100-x4 --library nccl --nccl-version {version} -b {size} -e {size}"
+    for option in ("--nvls off", "--launch-mode threads", "--ranks 4", "-d float16"):
+        yield f"sim all-reduce -t dgx-h100 --library nccl -b 4M -e 4M {option}"
+    for option in ("--placement random --seed 3", "--ranks-per-host 2", "--jobs 2"):
+        yield f"sim all-reduce -t dgx-h100-x4 --library nccl -b 256M {option}"
+    yield "sim all-to-all -t dgx-h100 --library nccl -b 64M"
+
+
 SIMULATED: tuple[str, ...] = tuple(
-    dict.fromkeys((*_every_algorithm(), *_every_fabric(), *_options(), *_disturbed(), *_steps()))
+    dict.fromkeys((*_every_algorithm(), *_every_fabric(), *_options(), *_disturbed(), *_steps(), *_libraries()))
 )
 """Commands without ``--json``, run from the root of the repository; several hundred."""
 

@@ -50,6 +50,13 @@ def test_the_validation_figures_are_those_of_the_records_that_are_kept() -> None
     assert not summary.ok
 
 
+def test_the_error_of_the_library_is_that_of_its_page() -> None:
+    page = (ROOT / "docs/nccl-accuracy.md").read_text(encoding="utf-8")
+    row = re.search(r"^\| left out \|(?:[^|]*\|){3} ([\d.]+) / ", page, re.MULTILINE)
+    assert row is not None
+    assert f"from 1 MiB up is {row[1]} % in the median" in " ".join(README.split())
+
+
 def test_the_emulated_figures_are_those_of_the_records_that_are_kept() -> None:
     alone, shared = (r for r in read_records(ROOT / "reports/emulated/validation.jsonl") if isinstance(r, Summary))
     first = f"{alone.points + shared.points} test points, median error {alone.median_abs_error * 100:.1f} %"

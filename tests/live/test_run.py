@@ -271,7 +271,7 @@ def test_a_reader_that_goes_ends_the_run_and_leaves_nothing(tmp_path: Path) -> N
     process.stdout.close()
     stderr = process.stderr.read()
     assert process.wait(20) == -signal.SIGPIPE, stderr
-    assert list(tmp_path.iterdir()) == [tmp_path / "r.jsonl"]
+    assert set(tmp_path.iterdir()) <= {tmp_path / "r.jsonl"}  # which is there once a size was done
     assert "Traceback" not in stderr
     assert "Exception" not in stderr
 

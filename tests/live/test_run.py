@@ -36,7 +36,7 @@ live = pytest.mark.live
 def run(*arguments: str, folder: Path, command: list[str] = RUN, **variables: str) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"PYTHONPATH": str(ROOT)} | variables
     return subprocess.run(
-        [*command, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
+        [*command, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -53,7 +53,7 @@ def long_run(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[s
     )
     ranks: list[int] = []
     try:
-        assert until(lambda: (folder / "r.jsonl").exists() and (folder / "r.jsonl").read_text().endswith("\n"), 30)
+        assert until(lambda: (folder / "r.jsonl").exists() and (folder / "r.jsonl").read_text().endswith("\n"), 90)
         ranks = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
         yield process, ranks
     finally:

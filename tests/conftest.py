@@ -57,7 +57,7 @@ NEEDS: dict[str, Callable[[], str]] = {"root": why_no_root, "gpu": why_no_gpu, "
 
 _ALONE = {"root", "measured"}  # markers, and folders below: fabrics, and what is timed, have the machine to themselves
 _ALONE_FOLDERS = {"emulate"}
-_ANEW = 2  # a machine that others disturb for a minute is no fault of the code; one of the code fails each time
+_ANEW = 5  # a machine that others disturb for a minute is no fault of the code; one of the code fails each time
 
 
 @pytest.hookimpl(tryfirst=True)

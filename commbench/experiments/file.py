@@ -28,14 +28,13 @@ from commbench.collectives.spec import get_collective
 from commbench.errors import InputError
 from commbench.experiments.collective import DEFAULT_SIZE, Sizes
 from commbench.experiments.reader import KeyPath, read_keys, refuse_unknown
-from commbench.experiments.simulated import CollectiveOptions
+from commbench.experiments.simulated import LIBRARIES, CollectiveOptions
 from commbench.experiments.step_given import StepOptions
 from commbench.units import parse_size
 from commbench.yaml_reader import problems_text, read_yaml
 
-__all__ = ["LIBRARIES", "MOST_RUNS", "ExperimentRun", "read_experiment"]
+__all__ = ["MOST_RUNS", "ExperimentRun", "read_experiment"]
 
-LIBRARIES = ("ideal", "nccl", "rccl")
 MOST_RUNS = 10_000
 _KEYS = ("cluster", "library", "workload", "scenario", "jitter", "seed", "sizes", "engine", "detail")
 _CLUSTER = ("topology", "ranks", "routing", "placement", "ranks_per_host")

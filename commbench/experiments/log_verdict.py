@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.registry import DEFAULTS
 from commbench.errors import InputError, unknown
+from commbench.experiments.simulated import LIBRARIES
 from commbench.results.reported import Reported
 from commbench.topology import LinkKind, NodeKind, load_fabric
 from commbench.topology.fabric import LINK_KINDS, NODE_KINDS, Fabric
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
     from commbench.libraries.nccl.machine import Gpu
     from commbench.results.judged import Health, Judged
 
-__all__ = ["LIBRARIES", "judged_runs"]
+__all__ = ["judged_runs"]
 
-LIBRARIES = ("nccl", "rccl", "ideal")
 _VERSION = "2.27"  # of NCCL, where a log does not say
 _NVLS = ("h100", "h200", "h20", "h800", "gh200", "b200", "b300", "gb200", "gb300")  # whose NVSwitches add
 
@@ -32,7 +32,7 @@ def judged_runs(
     """Every run of the records, each with its verdicts.
 
     Args:
-        records: rows of logs. topology: a name or a path. library: one of :data:`LIBRARIES`; None takes what such
+        records: rows of logs. topology: a name or a path. library: one of ``simulated.LIBRARIES``; None takes what such
             ranks would use: nccl (rccl on AMD's GPUs) where the topology names its GPUs, else ideal.
         ranks_per_host: None takes it from the hosts that the log names, else fills hosts.
 

@@ -26,7 +26,10 @@ from commbench.topology.load import load_fabric
 from commbench.topology.summary import network_rate
 from commbench.units import rate_unit
 
-__all__ = ["CollectiveCase", "CollectiveOptions", "cluster_of", "machine_for", "prepare", "scenario_of"]
+__all__ = ["LIBRARIES", "CollectiveCase", "CollectiveOptions", "cluster_of", "machine_for", "prepare", "scenario_of"]
+
+LIBRARIES = ("ideal", "nccl", "rccl")
+"""That ``--library`` takes; all but the first have a model of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,13 +151,13 @@ def _library(options: CollectiveOptions, cluster: Cluster) -> Library | None:
     modelled = {"nccl_version": "--nccl-version", "launch_mode": "--launch-mode", "nvls": "--nvls"}
     modelled |= {"constants": "--constants"}
     chosen = {"algorithm": "-a", "slices": "--slices", "group": "--group"}
-    if options.library == "ideal":
+    if options.library == LIBRARIES[0]:
         for name, flag in modelled.items():
             if getattr(options, name) is not None:
                 raise InputError(f"{flag} goes with --library nccl, not with {options.library}")
         return None
-    if options.library not in ("nccl", "rccl"):
-        raise InputError(f"--library {options.library!r} is unknown; known: ideal, nccl, rccl")
+    if options.library not in LIBRARIES:
+        raise InputError(f"--library {options.library!r} is unknown; known: {', '.join(LIBRARIES)}")
     for name, flag in chosen.items():
         if getattr(options, name) is not None:
             raise InputError(f"{flag} goes with --library ideal: {options.library} chooses by itself")

@@ -28,7 +28,8 @@ Written by `python -m commbench.calibrate.nccl DATA` from public curves (measure
 where out of place takes 1.25 times as long). Each cell: median / 95th percentile of the size of the error in percent
 (signed median). A prediction's constants belong to a GPU generation, a kind of link or a kind of network, never to one
 curve; left out means that they were fitted without the whole cluster or machine. What the others say nothing of is a
-class without constants: the model answers `unknown` there, and it is not scored.
+class without constants: the model answers `unknown` there, and it is not scored. The form of the model, its classes and
+priors were chosen with these curves and the left-out errors in sight: on curves of others it will do somewhat worse.
 """
 
 

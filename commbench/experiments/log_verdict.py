@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["judged_runs"]
 
 _VERSION = "2.27"  # of NCCL, where a log does not say
-_NVLS = ("h100", "h200", "h20", "h800", "gh200", "b200", "b300", "gb200", "gb300")  # whose NVSwitches add
 
 
 def judged_runs(
@@ -171,7 +170,8 @@ def _line(cluster: Cluster) -> Line:
     direct = sum(rate for rate, kind in zip(rates, kinds, strict=True) if kind is LinkKind.NVLINK) or max(rates)
     hosts = len(set(cluster.hosts.tolist()))
     ends = {NODE_KINDS[fabric.node_kinds[node]] for node in fabric.dst[fabric.src == rank].tolist()}
-    nvls = NodeKind.NVSWITCH in ends and fabric.device.split("-")[0] in _NVLS
+    kind = _kind(fabric.device)
+    nvls = NodeKind.NVSWITCH in ends and kind is not None and kind.nvls
     if hosts > 1:
         host = fabric.node_hosts[rank]
         nics = sum(fabric.bandwidths[link] for link in fabric.to_network.tolist()

@@ -9,7 +9,8 @@
     │   ├── TopologyError         a topology that is malformed or disconnected
     │   ├── RoutingError          no route between two endpoints under this policy
     │   ├── ScheduleError         a schedule that is not the collective it claims to be
-    │   └── ResultsError          a results file that cannot be read whole
+    │   ├── ResultsError          a results file that cannot be read whole
+    │   └── UnknownTimeError      a library's model has no constants for this
     ├── CheckFailedError      exit code 1: it ran, and a check fell short
     └── RunError              exit code 3: a live run died, hung or could not start
 
@@ -29,6 +30,7 @@ __all__ = [
     "ScheduleError",
     "TopologyError",
     "UnitError",
+    "UnknownTimeError",
     "did_you_mean",
     "unknown",
 ]
@@ -48,6 +50,10 @@ class InputError(CommbenchError):
 
 class UnitError(InputError):
     """A quantity without a unit, with an unknown unit, or outside its range."""
+
+
+class UnknownTimeError(InputError):
+    """A size that a library's model cannot time on this class of machine; says what to measure."""
 
 
 class TopologyError(InputError):

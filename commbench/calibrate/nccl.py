@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from commbench.calibrate.nccl_curves import Curve, clusters_in, nodes_in
+from commbench.calibrate.nccl_detect import detection, points_in
 from commbench.calibrate.nccl_fit import Sample, complete, fit, predicted, samples_of
 from commbench.calibrate.nccl_score import REGIONS, Errors, adapted, baselines, errors_of, gather, left_out, row, usable
 from commbench.libraries.nccl.constants import FILE
@@ -45,7 +46,12 @@ def main() -> None:
     nodes = samples_of(list(nodes_in(given.data / "collectives_single_node")), _OF_A_NODE)
     known = fit([*healthy, *nodes])
     given.constants.write_text(_constants(known, [*healthy, *nodes]), encoding="utf-8")
-    text = [_HEAD, *_clusters(healthy, nodes, known), *_nodes(nodes, healthy, known)]
+    own = [s for s in healthy if not s.curve.apart]
+    out = list(left_out(own, [*nodes, *(s for s in healthy if s.curve.apart)], known))
+    ill = [curve for curve in curves if curve.health == "no"]
+    points = points_in(given.data / "measurements" / "points.csv")
+    text = [_HEAD, *_clusters(healthy, out, known), *detection(out, ill, points, {**known, **_rest(known)})]
+    text += _nodes(nodes, healthy, known)
     given.docs.write_text("\n".join(text) + "\n", encoding="utf-8")
     print(f"wrote {given.constants} and {given.docs}")
 
@@ -87,10 +93,16 @@ def _all(curve: Curve) -> str:
     return "all"
 
 
-def _clusters(healthy: Sequence[Sample], nodes: Sequence[Sample], known: Mapping[str, float]) -> list[str]:
+def _rest(known: Mapping[str, float]) -> dict[str, float]:
+    """What no curve shows, without its source."""
+    return {name: value for name, (value, _) in complete(known).items()}
+
+
+def _clusters(
+    healthy: Sequence[Sample], out: Sequence[tuple[Sample, Mapping[str, float]]], known: Mapping[str, float]
+) -> list[str]:
     """Clusters and boxes from the index."""
-    own = [s for s in healthy if not s.curve.apart]
-    out = list(left_out(own, [*nodes, *(s for s in healthy if s.curve.apart)], known))
+    own = [s for s, _ in out]
     missed = [(s, errors_of(s.curve, predicted(s, other))) for s, other in out]
     pairs = [(s.curve, errors) for s, errors in missed]
     inside = [(s.curve, errors_of(s.curve, predicted(s, known))) for s in own]

@@ -16,17 +16,17 @@ import numpy.typing as npt
 from commbench.errors import InputError
 from commbench.libraries.nccl.machine import NcclMachine
 
-__all__ = ["Curve", "clusters_in", "nodes_in"]
+__all__ = ["KINDS", "NETWORKS", "Curve", "clusters_in", "nodes_in"]
 
 FloatArray = npt.NDArray[np.float64]
 
-_KINDS = {
+KINDS = {
     "allreduce": "all-reduce",
     "allgather": "all-gather",
     "reducescatter": "reduce-scatter",
     "alltoall": "all-to-all",
 }
-_NETWORKS = (  # words of the columns nic and fabric, and the network that they mean
+NETWORKS = (  # words of the columns nic and fabric, and the network that they mean
     ("tcpxo", "tcpxo"),
     ("a3 mega", "tcpxo"),
     ("a3 high", "tcpx"),
@@ -76,7 +76,7 @@ def clusters_in(folder: Path) -> list[Curve]:
 
 
 def _curve(row: dict[str, str], folder: Path) -> Curve | None:
-    kind, library = _KINDS.get(row["collective"], row["collective"]), row["library"].split(" ")[0].lower()
+    kind, library = KINDS.get(row["collective"], row["collective"]), row["library"].split(" ")[0].lower()
     if library not in ("nccl", "rccl"):
         return None
     try:
@@ -135,7 +135,7 @@ def _machine(row: dict[str, str], library: str) -> NcclMachine:
         link_GBps=float(row["intra_link_GBps_per_gpu"] or 64),
         nics=nics if nodes > 1 else 0,
         nic_Gbps=rate if nodes > 1 else 0.0,
-        network=next((found for word, found in _NETWORKS if word in wires), "ib"),
+        network=next((found for word, found in NETWORKS if word in wires), "ib"),
         version=version.group() if version else "2.27",
         launch="threads" if re.search(r"-g [2-9]", env) else "process",
         library=library,
@@ -202,7 +202,7 @@ def nodes_in(folder: Path) -> Iterator[Curve]:
                 name=f"{path.stem} {filed} {collective} {dtype} {gpus}",
                 cluster=f"{path.stem} {filed}",
                 machine=NcclMachine(gpu=gpu, gpus_per_node=int(gpus), link=link, link_GBps=rate, version=version),
-                kind=_KINDS[collective.replace("_", "")],
+                kind=KINDS[collective.replace("_", "")],
                 dtype={"half": "float16"}.get(dtype, dtype),
                 sizes=points[:, 0],
                 times=points[:, 1],

@@ -22,6 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 PRIORS = {  # by stem: the constant, and how far (in logarithms) a fit may go for all and for one
     "floor": (5.0, 0.5, 0.5),
     "host": (3.0, 0.3, 0.3),
+    "host.power": (2.5, 0.01, 0.01),
+    "blocks": (0.2, 0.4, 0.4),
     "base.LL128": (1.0, 0.5, 0.5),
     "base.Simple": (1.0, 0.3, 0.3),
     "base.LL": (1.0, 0.01, 0.01),
@@ -175,8 +177,8 @@ def fit(
 
 
 _OF_GPUS = (
-    *("host", "hop.LL", "hop.LL128", "hop.Simple", "join", "bytes", "overlap", "overlap.p2p", "peers", "p2p.Simple"),
-    *("p2p.floor", "copy.all-gather", "copy.reduce-scatter", "copy.all-reduce"),
+    *("host", "blocks", "hop.LL", "hop.LL128", "hop.Simple", "join", "bytes", "overlap", "overlap.p2p", "peers"),
+    *("p2p.Simple", "p2p.floor", "copy.all-gather", "copy.reduce-scatter", "copy.all-reduce"),
 )
 _OF_LINKS = ("wire.LL", "wire.LL128", "p2p.wire")
 _OF_NETWORKS = ("treefill", "overlap.net")

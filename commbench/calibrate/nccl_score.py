@@ -12,7 +12,7 @@ import numpy.typing as npt
 from commbench.calibrate.nccl_curves import Curve
 from commbench.calibrate.nccl_fit import Sample, complete, fit
 from commbench.libraries.nccl.model import chosen
-from commbench.libraries.nccl.predictor import Adapted, solve
+from commbench.libraries.nccl.predictor import solve
 from commbench.libraries.nccl.timing import terms_of
 
 __all__ = ["REGIONS", "Errors", "adapted", "baselines", "gather", "left_out", "row", "usable"]
@@ -99,10 +99,9 @@ def adapted(sample: Sample, known: Mapping[str, float], count: int) -> Errors:
         for name, value in terms_of(sample.call.options[number].shape, known).items():
             terms[name] = np.where(which == number, np.broadcast_to(value, which.shape), terms.get(name, 0.0))
     points = _points(curve, count)
-    own: Adapted = solve(
-        [{n: v[i : i + 1] for n, v in terms.items()} for i in points], np.log(curve.times[points] * 1e6)
-    )
-    return errors_of(curve, np.asarray(sum(own.apply(terms).values())), points)
+    own = solve([{n: v[i : i + 1] for n, v in terms.items()} for i in points], curve.sizes[points],
+        curve.times[points] * 1e6)
+    return errors_of(curve, np.asarray(sum(own.apply(terms, curve.sizes).values())), points)
 
 
 def baselines(sample: Sample) -> dict[str, Errors]:

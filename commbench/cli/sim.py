@@ -18,7 +18,7 @@ from commbench.cli.options import (
     require_one_format,
     writable,
 )
-from commbench.errors import InputError
+from commbench.errors import InputError, UnknownTimeError
 from commbench.tables import average_line
 from commbench.terminal import put, tell
 
@@ -76,8 +76,13 @@ def sim(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the ECMP hash, random placement and jitter.")] = 0,
     library: Annotated[
-        str, typer.Option("--library", help="Who decides: ideal (you, at wire speed), nccl or rccl (their model).")
-    ] = "ideal",
+        str | None,
+        typer.Option(
+            "--library",
+            help="Who decides: ideal (you, at wire speed), nccl or rccl (their model) [the GPUs' own; ideal with "
+            "--algorithm, --channels, --slices, --group or --detail transfer].",
+        ),
+    ] = None,
     nccl_version: Annotated[
         str | None, typer.Option("--nccl-version", help="Whose tables choose, such as 2.21; the newest if left out.")
     ] = None,
@@ -122,10 +127,10 @@ def sim(
     from commbench.results.journal import Journal
 
     require_one_format(form, json)
-    if explain and library == "ideal":
-        raise InputError("--explain goes with --library nccl, not with ideal")
     given |= {"collective": require_collective(collective, "train"), "scenario": scenario and str(scenario)}
     case = prepare(CollectiveOptions(**given), [(min_bytes, max_bytes, factor, step)], tell)
+    if explain and not case.modelled:
+        raise InputError("--explain goes with --library nccl, not with ideal")
     show_case(case, None if out is None else Journal(out), json, form, explain=explain)
 
 
@@ -141,23 +146,31 @@ def show_case(
     from commbench.units import format_bytes
 
     shown = list[float | None]()
-    for number, size in enumerate(case.sizes_bytes):
+    unknown: UnknownTimeError | None = None
+    for size in case.sizes_bytes:
         with progress_bar(f"simulating {format_bytes(size)}") as progress:
-            done = case.run(size, hints=number == 0, progress=progress)
+            try:
+                done = case.run(size, hints=not shown, progress=progress)
+            except UnknownTimeError as error:  # others may be known
+                unknown = error
+                tell(f"{format_bytes(size)}: n/a: {error}")
+                continue
         if journal is not None:
             journal.append(done.record)
         shown.append(done.record.busbw_GBps)
         if form == "nccl-tests":
-            _show_log(done.record, case, number == 0)
+            _show_log(done.record, case, header=len(shown) == 1)
         else:
-            _show(done, case.element_bytes, case.unit, header=number == 0, json=json, explain=explain)
+            _show(done, case.element_bytes, case.unit, header=len(shown) == 1, json=json, explain=explain)
+    if not shown and unknown is not None:
+        raise unknown
     if shown and form == "nccl-tests":
         put(log_foot(done.record.collective, shown))
     elif shown and not json:
         put(average_line(shown, case.unit[0]))
 
 
-def _show_log(record: "Simulated", case: "CollectiveCase", header: bool) -> None:
+def _show_log(record: "Simulated", case: "CollectiveCase", *, header: bool) -> None:
     """One size as nccl-tests prints it; what was simulated once stands in the columns of both placements."""
     from commbench.results.log_write import log_head, log_row
 

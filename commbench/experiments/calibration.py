@@ -10,6 +10,7 @@ from commbench.calibrate.machine import Machine
 from commbench.collectives.sizes import dtype_name
 from commbench.errors import InputError
 from commbench.experiments.collective import NATIVE
+from commbench.experiments.library_choice import machine_for
 from commbench.experiments.own_points import (
     OwnPoints,
     adapted_to,
@@ -18,7 +19,7 @@ from commbench.experiments.own_points import (
     prior_and_posterior,
     write_own,
 )
-from commbench.experiments.simulated import CollectiveOptions, cluster_of, machine_for
+from commbench.experiments.simulated import CollectiveOptions, cluster_of
 from commbench.results.records import Measured
 from commbench.results.statistics import median
 from commbench.topology.load import load_fabric

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.registry import DEFAULTS
 from commbench.errors import InputError, unknown
-from commbench.experiments.simulated import LIBRARIES
+from commbench.experiments.library_choice import LIBRARIES
 from commbench.results.reported import Reported
 from commbench.topology import LinkKind, NodeKind, load_fabric
 from commbench.topology.fabric import LINK_KINDS, NODE_KINDS, Fabric

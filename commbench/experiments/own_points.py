@@ -19,7 +19,7 @@ __all__ = ["MOST_POINTS", "OwnPoints", "adapted_to", "parse_point", "points_of_l
 MOST_POINTS = 3
 _MIDDLE = 8 * 2**20  # bytes: between latency and wire, where the knee shows
 _EXAMPLE = "8:13us, 8M:80us or 1G:391GB/s (bus bandwidth)"
-_FACTORS = {"latency": (1e-3, 1e3), "wire": (1e-3, 1e3), "knee": (-10.0, 10.0)}
+_FACTORS = {"latency": (1e-3, 1e3), "wire": (1e-3, 1e3), "knee": (1e-3, 1e3), "knee_bytes": (1.0, 2.0**60)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def prior_and_posterior(own: Adapted) -> list[tuple[str, float, float, str]]:
     return [
         ("latency", 1.0, own.latency, "launch and latency steps"),
         ("wire", 1.0, own.wire, "what grows with the size"),
-        ("knee", 0.0, round(own.knee, 6), "the root of both, added between them"),
+        ("knee", 1.0, own.knee, f"all, about {format_bytes(own.knee_bytes)}"),
     ]
 
 
@@ -106,6 +106,7 @@ def write_own(path: Path, own: Adapted, source: OwnPoints, machine: NcclMachine,
             f'{name}: {{value: {round(value, 6):.6g}, provenance: fitted, source: "{told}"}} # {prior:g} before: {what}'
             for name, prior, value, what in prior_and_posterior(own)
         ),
+        f"knee_bytes: {own.knee_bytes:.10g}",
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -129,9 +130,10 @@ def read_own(path: Path, library: str) -> Adapted:
     values = {}
     for name, (least, most) in _FACTORS.items():
         entry = document.data[name]
-        value = entry.get("value") if isinstance(entry, dict) else None
+        value = entry.get("value") if isinstance(entry, dict) else entry if name == "knee_bytes" else None
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
             line = document.line((name,))
-            raise InputError(f"{path}: line {line}: {name}.value {value!r} must be a number from {least:g} to {most:g}")
+            key = name if name == "knee_bytes" else f"{name}.value"
+            raise InputError(f"{path}: line {line}: {key} {value!r} must be a number from {least:g} to {most:g}")
         values[name] = float(value)
     return Adapted(**values, points=int(count))

@@ -3,19 +3,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.algorithms.load import load_any
 from commbench.collectives.registry import DEFAULTS
 from commbench.collectives.sizes import dtype_bytes, dtype_name
-from commbench.errors import InputError
 from commbench.experiments.collective import Sizes, sizes_of
-from commbench.experiments.own_points import read_own
-from commbench.libraries.base import Library
-from commbench.libraries.nccl.library import NcclLibrary, machine_of
-from commbench.libraries.nccl.machine import VERSIONS, NcclMachine
+from commbench.experiments.library_choice import library_for
 from commbench.lowering.scenario import Scenario
 from commbench.results.run_id import new_run_id
 from commbench.sim.collective import Simulation, simulate_collective
@@ -26,17 +21,14 @@ from commbench.topology.load import load_fabric
 from commbench.topology.summary import network_rate
 from commbench.units import rate_unit
 
-__all__ = ["LIBRARIES", "CollectiveCase", "CollectiveOptions", "cluster_of", "machine_for", "prepare", "scenario_of"]
-
-LIBRARIES = ("ideal", "nccl", "rccl")
-"""That ``--library`` takes; all but the first have a model of their own."""
-
+__all__ = ["CollectiveCase", "CollectiveOptions", "cluster_of", "prepare", "scenario_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveOptions:
     """As ``commbench sim --help`` has them, but for the sizes; ``collective`` as it is spelt there.
 
-    ``detail`` is "transfer" if left out, "collective" with a library that has a model.
+    ``library`` left out is what the hosts' GPUs take (:mod:`commbench.experiments.library_choice`). ``detail`` is
+    "transfer" if left out, "collective" with a library that has a model.
     """
 
     collective: str
@@ -54,7 +46,7 @@ class CollectiveOptions:
     jobs: str | None = None
     seed: int = 0
     detail: str | None = None
-    library: str = "ideal"
+    library: str | None = None
     nccl_version: str | None = None
     launch_mode: str | None = None
     nvls: str | None = None
@@ -80,6 +72,7 @@ class CollectiveCase:
         sizes_bytes: that were asked for and can be had.
         dtype: of the elements, as torch calls it. element_bytes: of one.
         unit: bytes/s and name of the unit in which the bandwidths of this fabric read well.
+        modelled: whether a library with a model decides.
         members: host, number on it and device of every rank.
         run: simulates one size; takes ``hints`` and ``progress`` of
             :func:`commbench.sim.collective.simulate_collective`.
@@ -89,6 +82,7 @@ class CollectiveCase:
     dtype: str
     element_bytes: int
     unit: tuple[float, str]
+    modelled: bool
     members: Callable[[], list[tuple[str, int, str]]]
     run: Callable[..., Simulation]
 
@@ -106,12 +100,11 @@ def prepare(
     given |= {"num_ranks": options.ranks, "element_bytes": element_bytes, "keep_trace": False}
     given |= {"scenario": _scenario(options, fabric, tell), "run_id": run_id or new_run_id()}
     cluster = cluster_of(options, fabric)
-    library = _library(options, cluster)
-    if library is not None and options.launch_mode == "graph":
-        tell("note: no floor of --launch-mode graph is known; that of --launch-mode process is assumed")
-    given |= {"library": library, "detail": options.detail or ("transfer" if library is None else "collective")}
     world = cluster.num_ranks if options.jobs is None else max(map(len, deal(options.jobs, cluster.num_ranks)))
     found = (size for each in sizes for size in sizes_of(options.collective, world, element_bytes, each, tell))
+    sizes_bytes, unit = tuple(dict.fromkeys(found)), rate_unit(network_rate(fabric))
+    library = library_for(options, cluster, sizes_bytes, given["scenario"], tell)
+    given |= {"library": library, "detail": options.detail or ("transfer" if library is None else "collective")}
     algorithm = load_any(options.collective, options.algorithm or DEFAULTS[options.collective])
 
     def run(size_bytes: int, **how: Any) -> Simulation:
@@ -119,8 +112,8 @@ def prepare(
             fabric, options.collective, algorithm, size_bytes, cluster=cluster, **given, **how
         )
 
-    sizes_bytes, unit = tuple(dict.fromkeys(found)), rate_unit(network_rate(fabric))
-    return CollectiveCase(sizes_bytes, dtype_name(options.dtype), element_bytes, unit, lambda: _members(cluster), run)
+    modelled, dtype = library is not None, dtype_name(options.dtype)
+    return CollectiveCase(sizes_bytes, dtype, element_bytes, unit, modelled, lambda: _members(cluster), run)
 
 
 def cluster_of(options: CollectiveOptions, fabric: Fabric) -> Cluster:
@@ -140,52 +133,6 @@ def _members(cluster: Cluster) -> list[tuple[str, int, str]]:
     names = (cluster.fabric.ranks[place] for place in cluster.placed.tolist())
     parts = (name.split("/") for name in names)
     return [(host, int("".join(filter(str.isdigit, end))), cluster.fabric.device or "CPU") for host, end in parts]
-
-
-def _library(options: CollectiveOptions, cluster: Cluster) -> Library | None:
-    """That was asked for; None: ideal, which does what the other options say.
-
-    Raises:
-        InputError: an unknown library, or options of one beside another.
-    """
-    modelled = {"nccl_version": "--nccl-version", "launch_mode": "--launch-mode", "nvls": "--nvls"}
-    modelled |= {"constants": "--constants"}
-    chosen = {"algorithm": "-a", "slices": "--slices", "group": "--group"}
-    if options.library == LIBRARIES[0]:
-        for name, flag in modelled.items():
-            if getattr(options, name) is not None:
-                raise InputError(f"{flag} goes with --library nccl, not with {options.library}")
-        return None
-    if options.library not in LIBRARIES:
-        raise InputError(f"--library {options.library!r} is unknown; known: {', '.join(LIBRARIES)}")
-    for name, flag in chosen.items():
-        if getattr(options, name) is not None:
-            raise InputError(f"{flag} goes with --library ideal: {options.library} chooses by itself")
-    if options.channels != 1:
-        raise InputError(f"--channels goes with --library ideal: {options.library} chooses by itself")
-    machine = machine_for(options, cluster)
-    own = None if options.constants is None else read_own(Path(options.constants), machine.library)
-    return NcclLibrary(machine=machine, dtype=options.dtype, own=own)
-
-
-def machine_for(options: CollectiveOptions, cluster: Cluster) -> NcclMachine:
-    """The cluster as the model of its library sees it.
-
-    Raises:
-        InputError: another library's, or a machine that the model does not know.
-    """
-    if options.nvls not in (None, "on", "off"):
-        raise InputError(f"--nvls {options.nvls!r}: give on or off")
-    machine = machine_of(
-        cluster,
-        version=options.nccl_version or VERSIONS[-1],
-        launch=options.launch_mode or "process",
-        nvls=None if options.nvls is None else options.nvls == "on",
-    )
-    if machine.library != options.library:
-        place = cluster.fabric.name
-        raise InputError(f"--library {options.library} on topology {place}: its GPUs take {machine.library}")
-    return machine
 
 
 def _scenario(options: CollectiveOptions, fabric: Fabric, tell: Callable[[str], None]) -> Scenario | None:

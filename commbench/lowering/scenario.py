@@ -24,6 +24,7 @@ from commbench.topology.faults import (
     Fault,
     FaultScript,
     KilledRank,
+    LinkFault,
     SlowRank,
     load_faults,
     require_fits,
@@ -69,6 +70,11 @@ class Scenario:
         """
         script = load_faults(Path(path))
         return cls(script.faults, jitter, seed, script.origin)
+
+    @property
+    def links_alone(self) -> bool:
+        """Whether nothing goes wrong but links: what can be said of a collective whose messages are not known."""
+        return not self.jitter and all(isinstance(fault, LinkFault) for fault in self.faults)
 
     @property
     def name(self) -> str:

@@ -31,7 +31,6 @@ from commbench.results.records import Simulated
 from commbench.sim.links import busiest_links, link_bytes
 from commbench.sim.nics import unused_nics
 from commbench.topology.fabric import Fabric
-from commbench.topology.faults import LinkFault
 from commbench.topology.jobs import deal
 from commbench.units import seconds
 
@@ -186,7 +185,7 @@ def _check_detail(
     if detail not in DETAILS:
         raise InputError(f"--detail {detail!r} is unknown; known: {', '.join(DETAILS)}")
     if models:
-        if scenario is not None and (scenario.jitter or not all(isinstance(f, LinkFault) for f in scenario.faults)):
+        if scenario is not None and not scenario.links_alone:
             raise InputError("a library's model knows no transfers: of a --scenario it takes faults of links alone")
         return
     if detail == "collective" and scenario is not None:

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is this number good? Each size of a log against its prediction, and the machine as a whole by a fixed rule.
 
-A machine is slow when the median of measured / predicted from 256 MiB on is above :data:`PLATEAU`, or that of three
-neighbouring sizes from 1 MiB on above :data:`THREE`. Nothing is said of one where a size of the plateau is faster than
-reduction in switches or a tree could make it. The rule found all of the machines with a known fault among public
-curves, and accused 3 of 31 healthy ones, all of classes without constants.
+When a machine is slow says :mod:`commbench.results.health_rule`; docs/nccl-accuracy.md has what it finds among public
+curves. Nothing is said of a machine where a size of the plateau is faster than reduction in switches or a tree could
+make it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from statistics import median
 
+from commbench.results.health_rule import FROM_BYTES, NEIGHBOURS, PLATEAU, THREE, Slowness, slowness
 from commbench.results.judged import CORRUPT, FAST, OK, SLOW, UNKNOWN, Health, Judged
 from commbench.results.records import Measured
 from commbench.results.regions import PLATEAU as PLATEAU_REGION
@@ -19,10 +18,8 @@ from commbench.results.regions import region
 from commbench.results.reported import Reported
 from commbench.units import format_bytes
 
-__all__ = ["PLATEAU", "THREE", "Answer", "Line", "Predictor", "judge_log"]
+__all__ = ["Answer", "Line", "Predictor", "judge_log"]
 
-PLATEAU, THREE = 1.35, 2.0
-_NEIGHBOURS, _FROM_BYTES = 3, 2**20
 _MOST_GAIN = 2.1  # NVLS and SHARP save 2 (n-1)/(n+1) at most, a tree on two hosts 2 (n-1)/n
 _MOST_NAMED = 6  # sizes in one sentence
 _STAGED = 1.25  # out of place may cost a copy; from so much on, in place is the better witness
@@ -151,12 +148,9 @@ def _health(
 ) -> Health:
     """The verdict on the machine; ``failed``: the log itself says so."""
     sound = [(one.size_bytes, one.ratio) for one in found if one.verdict != CORRUPT and one.ratio is not None]
-    plateau = [ratio for size, ratio in sound if region(size) == PLATEAU_REGION]
-    large = [(size, ratio) for size, ratio in sound if size >= _FROM_BYTES]
-    threes = _threes(large)
+    how = slowness(sound)
     corrupt = sum(one.verdict == CORRUPT for one in found)
-    worst = max(threes, default=None)
-    verdict, reason = _reason(corrupt, found, median(plateau) if plateau else None, worst, bool(sound))
+    verdict, reason = _reason(corrupt, found, how, bool(sound))
     if failed and verdict != CORRUPT:
         verdict, reason = CORRUPT, "its own last lines say that values were wrong (Out of bounds values: FAILED)"
     elif verdict != CORRUPT and (size := next((size for size, ratio in sound if _impossible(size, ratio)), None)):
@@ -172,15 +166,9 @@ def _health(
         verdict=verdict,
         reason=reason,
         points=len(sound),
-        plateau_ratio=median(plateau) if plateau else None,
-        worst_ratio=worst[0] if worst else None,
+        plateau_ratio=how.plateau,
+        worst_ratio=how.worst[0] if how.worst else None,
     )
-
-
-def _threes(rows: Sequence[tuple[int, float]]) -> list[tuple[float, int, int]]:
-    """Median ratio of every three neighbours, and the sizes at their ends."""
-    parts = [rows[i : i + _NEIGHBOURS] for i in range(len(rows) - _NEIGHBOURS + 1)]
-    return [(median(ratio for _, ratio in part), part[0][0], part[-1][0]) for part in parts]
 
 
 def _impossible(size_bytes: int, ratio: float) -> bool:
@@ -191,9 +179,9 @@ def _impossible(size_bytes: int, ratio: float) -> bool:
 def _beside(sound: Sequence[tuple[int, float]]) -> list[str]:
     """What does not make a machine slow, but is to be known of one that is ok."""
     late = [f"{format_bytes(size)} ({ratio:.2f} times)" for size, ratio in sound
-            if size >= _FROM_BYTES and ratio > PLATEAU]  # fmt: skip
-    small = [row for row in sound if row[0] < _FROM_BYTES]
-    parts = [small[i : i + _NEIGHBOURS] for i in range(len(small) - _NEIGHBOURS + 1)]
+            if size >= FROM_BYTES and ratio > PLATEAU]  # fmt: skip
+    small = [row for row in sound if row[0] < FROM_BYTES]
+    parts = [small[i : i + NEIGHBOURS] for i in range(len(small) - NEIGHBOURS + 1)]
     dragging = [part for part in parts if all(ratio > THREE for _, ratio in part)]
     said = [] if any(region(size) == PLATEAU_REGION for size, _ in sound) else ["plateau (from 256 MiB) not measured"]
     if late:
@@ -205,20 +193,19 @@ def _beside(sound: Sequence[tuple[int, float]]) -> list[str]:
     return said
 
 
-def _reason(
-    corrupt: int, found: Sequence[Judged], plateau: float | None, worst: tuple[float, int, int] | None, known: bool
-) -> tuple[str, str]:
+def _reason(corrupt: int, found: Sequence[Judged], how: Slowness, known: bool) -> tuple[str, str]:
     """Verdict and words, the worst first."""
     if corrupt:
         return CORRUPT, f"{corrupt} of {len(found)} sizes have wrong values or contradict themselves"
     if not known:
         notes = [one.note for one in found if one.note]
         return UNKNOWN, notes[0] if notes else "nothing was predicted"
-    if plateau is not None and plateau > PLATEAU:
-        return SLOW, f"from 256 MiB on it takes {plateau:.2f} times as long as predicted in the median (over {PLATEAU})"
-    if worst is not None and worst[0] > THREE:
-        ends = f"{format_bytes(worst[1])} to {format_bytes(worst[2])}"
-        return SLOW, f"from {ends} it takes {worst[0]:.2f} times as long as predicted in the median (over {THREE})"
-    if plateau is None and worst is None:
-        return UNKNOWN, "fewer than three sizes from 1 MiB on, and none from 256 MiB: too few to tell"
+    if how.plateau is not None and how.plateau > PLATEAU:
+        of = f"from {format_bytes(how.plateau_from)} on it takes {how.plateau:.2f} times as long as predicted"
+        return SLOW, f"{of} in the median (over {PLATEAU})"
+    if how.worst is not None and how.worst[0] > THREE:
+        ends = f"{format_bytes(how.worst[1])} to {format_bytes(how.worst[2])}"
+        return SLOW, f"from {ends} it takes {how.worst[0]:.2f} times as long as predicted in the median (over {THREE})"
+    if not how.known:
+        return UNKNOWN, "fewer than three sizes from 1 MiB on, and none from 64 MiB: too few to tell"
     return OK, "as fast as predicted, within the thresholds"

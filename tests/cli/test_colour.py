@@ -58,7 +58,7 @@ def test_errors_are_red_and_no_color_is_obeyed() -> None:
 
 
 def test_headers_are_dim_notes_yellow_and_json_plain() -> None:
-    shown = _on_a_terminal("sim", "all-reduce", "-t", "dgx-h100-x2", "-b", "64K", "-e", "64K")
+    shown = _on_a_terminal("sim", "all-reduce", "-t", "dgx-h100-x2", "-a", "ring", "-b", "64K", "-e", "64K")
     assert f"{_DIM}# simulated all-reduce" in shown
     assert f"{_YELLOW}note: " in shown
     lines = [line for line in _on_a_terminal(*_SIM, "--json").splitlines() if '"kind"' in line]

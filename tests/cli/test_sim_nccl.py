@@ -98,11 +98,62 @@ def test_options_of_the_library_change_the_time() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "library"),
+    [
+        ("all-reduce -t dgx-h100", "nccl"),
+        ("all-reduce -t mi300x", "rccl"),
+        ("all-reduce -t dgx-h100 --nccl-version 2.19", "nccl"),
+        ("all-reduce -t dgx-h100 --library ideal", "schedule"),
+        ("all-reduce -t dgx-h100 -a ring", "schedule"),
+        ("all-reduce -t dgx-h100 --channels 8", "schedule"),
+        ("all-reduce -t fat-tree-16", "schedule"),
+    ],
+)
+def test_gpus_bring_their_library_unless_a_schedule_is_named(words: str, library: str) -> None:
+    done = CliRunner().invoke(app, ["sim", *words.split(), "-b", "1M", "-e", "1M", "--json"])
+    assert json.loads(done.stdout)["library"] == library
+    assert "library ideal" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("all-to-all -t dgx-h100-x2", "no constants for h100-sxm5-80gb over nvswitch and ib"),
+        ("barrier -t dgx-h100", "the model of nccl has no barrier"),
+        ("all-reduce -t dgx-h100 --jitter 0.1", "of a --scenario it takes faults of links alone"),
+        ("all-reduce -t dgx-h100 --detail transfer", "simulates a schedule, and nccl has a model"),
+        ("all-reduce -t dgx-h100-x2 -g 9", "knows hosts of equally many ranks alone"),
+    ],
+)
+def test_what_the_model_does_not_know_is_ideal_and_says_so(words: str, why: str) -> None:
+    size = [] if words.startswith("barrier") else ["-b", "1M", "-e", "1M"]
+    done = CliRunner().invoke(app, ["sim", *words.split(), *size, "--json"])
+    assert json.loads(done.stdout)["library"] == "schedule"
+    assert why in done.stderr
+    assert "library ideal: links at their rates, no more" in done.stderr
+
+
+def test_a_size_that_the_model_does_not_know_is_na_and_the_others_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    from commbench.libraries.nccl import predictor
+
+    fewer = {name: value for name, value in predictor.values().items() if not name.startswith("wire.NVLS")}
+    monkeypatch.setattr(predictor, "values", lambda: fewer)
+    given = ["sim", "all-reduce", "-t", "dgx-h100", "--library", "nccl"]
+    done = CliRunner().invoke(app, [*given, "-b", "1M", "-e", "8M", "-f", "8"])
+    assert done.exit_code == 0
+    assert "8 MiB: n/a: library nccl: no constants for" in done.stderr
+    assert "\n     1048576 " in done.stdout
+    assert "8388608" not in done.stdout
+    assert "no constants" in str(CliRunner().invoke(app, [*given, "-b", "8M", "-e", "8M"]).exception)
+
+
+@pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (["-t", "dgx-h100", "--library", "mpi"], "known: ideal, nccl, rccl"),
-        (["-t", "dgx-h100", "--nccl-version", "2.21"], "--nccl-version goes with --library nccl"),
-        (["-t", "dgx-h100", "--explain"], "--explain goes with --library nccl"),
+        (["-t", "dgx-h100", "--library", "ideal", "--nccl-version", "2.21"], "--nccl-version goes with --library nccl"),
+        (["-t", "dgx-h100", "-a", "ring", "--nccl-version", "2.21"], "-a goes with --library ideal: nccl chooses"),
+        (["-t", "dgx-h100", "-a", "ring", "--explain"], "--explain goes with --library nccl"),
         (["-t", "dgx-h100-x4", "--library", "nccl", "-g", "9"], "9 ranks lie on 2 hosts, 1 to 8 on each"),
         (["-t", "gb200-nvl72-x2", "--library", "nccl", "-g", "80"], "80 ranks lie on 2 hosts, 8 to 72 on each"),
         (["-t", "dgx-h100", "--library", "nccl", "-a", "ring"], "-a goes with --library ideal"),

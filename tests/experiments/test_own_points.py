@@ -41,7 +41,7 @@ def test_predictions_go_through_the_points_and_say_so(tmp_path: Path) -> None:
     found = calibrate_library(H100, points, None, tmp_path / "o.yaml")
     latency, wire, knee = (posterior for _, _, posterior, _ in found)
     assert (latency, wire) == (pytest.approx(2.0, rel=0.05), pytest.approx(1.1, rel=0.05))
-    assert knee == pytest.approx(0, abs=0.01)  # two points say nothing of it
+    assert knee == pytest.approx(1, abs=0.01)  # two points say nothing of it
     for size, time in wanted.items():
         record = simulated(tmp_path, size, "--constants", "o.yaml")
         assert record["time_s"] == pytest.approx(time, rel=0.03)
@@ -88,6 +88,7 @@ def test_points_that_say_nothing_are_refused(points: list[str], said: str, tmp_p
         (("library: nccl", "library: rccl"), "library 'rccl' is not nccl, which was asked for"),
         (("points: 2", "points: 4"), "line 4: points 4 must be 1 to 3"),
         (("points: 2", "point: 2"), "missing or unknown: point, points"),
+        (("knee_bytes: 8388608", "knee_bytes: 0"), "line 8: knee_bytes 0 must be a number from 1 to"),
         (("wire: {value: ", "wire: {value: -"), r"line 6: wire.value -.* must be a number from 0.001 to 1000"),
     ],
 )

@@ -8,7 +8,7 @@ from commbench.cluster import Cluster
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import DEFAULTS, get_algorithm
 from commbench.collectives.spec import get_collective
-from commbench.errors import InputError
+from commbench.errors import InputError, UnknownTimeError
 from commbench.libraries.base import Choice, Layout, Timing, Wanted
 from commbench.libraries.nccl.machine import NETWORKS, NcclMachine
 from commbench.libraries.nccl.prediction import Prediction
@@ -69,7 +69,7 @@ class NcclLibrary:
             size //= len(layout.hosts)
         found = predict(machine, wanted.kind, size, self.dtype, redop=self.redop, own=self.own)
         if found.status == "unknown":
-            raise InputError(f"library {self.name}: {found.reason}; or give --library ideal")
+            raise UnknownTimeError(f"library {self.name}: {found.reason}; or give --library ideal")
         return found
 
     def choose(self, wanted: Wanted, layout: Layout) -> Choice:

@@ -21,7 +21,9 @@ FloatArray = npt.NDArray[np.float64]
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "broadcast", "reduce", "all-to-all", "all-to-all-v")
 _LATENCY = ("launch", "latency")
-_PRIOR = np.array([0.5, 0.3, 0.5])  # in logarithms, of latency and wire; of the knee as it is
+_PRIOR = np.array([0.5, 0.3, 0.5])  # in logarithms, of latency, wire and knee
+_MIDDLE = 8 * 2.0**20  # bytes: between latency and wire
+_OCTAVES = 1.5  # powers of two within which what a point in the middle says fades to 60 %
 _TRUST = 0.02  # in logarithms, of a point that the user measured
 
 
@@ -36,29 +38,34 @@ class MachinePoint:
 
 @dataclass(frozen=True, slots=True)
 class Adapted:
-    """What a machine's own points say beside the constants of its class; the prior is 1, 1 and 0.
+    """What a machine's own points say beside the constants of its class; the prior is 1, 1 and 1.
 
     Attributes:
         latency, wire: factors of what does not and of what does grow with the size.
-        knee: share that is added where both are alike, less to either side.
+        knee: factor of the whole at ``knee_bytes``, which fades within a few powers of two to either side.
         points: how many it was made from.
     """
 
     latency: float = 1.0
     wire: float = 1.0
-    knee: float = 0.0
+    knee: float = 1.0
+    knee_bytes: float = _MIDDLE
     points: int = 0
 
-    def apply(self, terms: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """The terms as this machine has them."""
+    def apply(self, terms: Mapping[str, FloatArray], sizes: FloatArray) -> dict[str, FloatArray]:
+        """The terms as this machine has them, at sizes in bytes."""
         if not self.points:
             return dict(terms)
-        fixed = sum(terms[name] for name in _LATENCY)
-        moved = sum(terms[name] for name in terms if name not in _LATENCY)
-        both = np.maximum(fixed * self.latency + moved * self.wire, 1e-12)
-        between = 4 * self.knee * fixed * self.latency * moved * self.wire / both
-        found = {name: value * (self.latency if name in _LATENCY else self.wire) for name, value in terms.items()}
-        return found | {"fill": found["fill"] + between}
+        near = self.knee ** _fading(sizes / self.knee_bytes)
+        return {
+            name: value * (self.latency if name in _LATENCY else self.wire) * near for name, value in terms.items()
+        }
+
+
+def _fading(ratio: FloatArray) -> FloatArray:
+    """1 at a ratio of one, less to either side. A knee is local: where protocols change and where chunks fill channels
+    differs from one power of two to the next."""
+    return np.exp(-0.5 * (np.log2(ratio) / _OCTAVES) ** 2)
 
 
 def predict(
@@ -106,18 +113,21 @@ def predict_sizes(
         )
     known = values()
     which = chosen(call, known)
-    times = [_terms(option, known, own, len(which)) for option in call.options]
+    at = np.asarray(sizes, dtype=np.float64)
+    times = [_terms(option, known, own, at) for option in call.options]
     return [_one(call, which, times, number, float(size)) for number, size in enumerate(sizes)]
 
 
-def _terms(option: Option, known: Mapping[str, float], own: Adapted | None, count: int) -> dict[str, FloatArray]:
+def _terms(
+    option: Option, known: Mapping[str, float], own: Adapted | None, sizes: FloatArray
+) -> dict[str, FloatArray]:
     """Seconds by what they go to; none where a constant is not known."""
     if any(name not in known for name in names_of(option.shape)):
         return {}
     terms = terms_of(option.shape, known)
     if own is not None:
-        terms = own.apply(terms)
-    return {name: np.broadcast_to(value, (count,)) * 1e-6 for name, value in terms.items()}
+        terms = own.apply(terms, sizes)
+    return {name: np.broadcast_to(value, sizes.shape) * 1e-6 for name, value in terms.items()}
 
 
 def _one(
@@ -178,24 +188,33 @@ def adapt(machine: NcclMachine, points: Sequence[MachinePoint], dtype: str = "fl
     for one in found:
         if one.status == "unknown":
             raise InputError(one.reason)
-    logs = np.log([point.time_s for point in points])
-    terms = [{name: np.array([value]) for name, value in one.terms.items()} for one in found]
-    return solve(terms, logs)
+    times_us = np.array([point.time_s for point in points]) * 1e6
+    terms = [{name: np.array([value * 1e6]) for name, value in one.terms.items()} for one in found]
+    return solve(terms, np.array([point.size_bytes for point in points]), times_us)
 
 
-def solve(terms: Sequence[Mapping[str, FloatArray]], logs: FloatArray) -> Adapted:
-    """Factors that bring the terms to the logarithms of measured times, near their priors."""
+def solve(terms: Sequence[Mapping[str, FloatArray]], sizes: FloatArray, times_us: FloatArray) -> Adapted:
+    """Factors that bring the terms to measured times, near their priors.
+
+    Args:
+        terms: of each point, in us. sizes: of the points, in bytes. times_us: measured.
+    """
     from scipy.optimize import least_squares
 
-    scale = np.where([True, True, len(logs) > 2], _PRIOR, 1e-3)  # two points say nothing of the knee
+    three = len(sizes) > 2
+    scale = np.where([True, True, three], _PRIOR, 1e-6)  # two points say nothing of the knee
+    middle = float(np.sort(sizes)[1]) if three else _MIDDLE
 
     def made(theta: FloatArray) -> Adapted:
-        return Adapted(float(np.exp(theta[0])), float(np.exp(theta[1])), float(theta[2]), len(logs))
+        latency, wire, knee = np.exp(theta).tolist()
+        return Adapted(latency, wire, knee, middle, len(sizes))
 
     def off(theta: FloatArray) -> FloatArray:
         own = made(theta)
-        times = [max(float(sum(float(v[0]) for v in own.apply(one).values())), 1e-9) for one in terms]
-        missed: FloatArray = np.concatenate([(np.log(times) - logs) / _TRUST, theta / scale])
+        times = [
+            sum(float(value[0]) for value in own.apply(one, sizes[i : i + 1]).values()) for i, one in enumerate(terms)
+        ]
+        missed: FloatArray = np.concatenate([np.log(np.array(times) / times_us) / _TRUST, theta / scale])
         return missed
 
     return made(least_squares(off, np.zeros(3)).x)

@@ -3,8 +3,8 @@
 
     time = launch + (latency^p + wire^p)^(1/p)
 
-- launch: the floor of the GPU's generation; one process that starts k GPUs adds their host times to it as a root of
-  squares.
+- launch: the floor of the GPU's generation. One process that starts k GPUs starts them one after the other while the
+  GPUs are at the call before: the longer of both is what a call takes, and what the host takes longer is launch.
 - latency: NCCL's own hops, times a constant for protocol and generation or network.
 - wire: bytes over NCCL's own bandwidth, times a constant for protocol and generation or network. NVLS moves small
   chunks below some MiB a channel and head, which costs a share of it; rings copy the rank's own block beside it.
@@ -36,6 +36,9 @@ _BASES = {"LL": 0.0, "LL128": 7.4, "Simple": 1.8}
 """us that a kernel takes longer to begin than in LL (NCCL 2.30.7, baseLat); what LL takes is in the floor."""
 _CHUNK = 128 * 1024
 _TREE_CHUNK = 512 * 1024  # bytes of a channel's step in Simple; with NCCL_BUFFSIZE=8M, as TCPX wants it, twice as many
+_BLOCK = 16
+"""Bytes that a ring's blocks are whole multiples of: below 16 bytes a rank some blocks are empty, and steps without
+data do not wait (NCCL 2.30.7, enqueue.cc: cells of 16 bytes)."""
 _USABLE = 0.8  # of an NVLink: 128 bytes of payload at a time (nccl-tests#149)
 P2P_LOW = 16 * 1024
 """Bytes to each peer up to which sends go in LL."""
@@ -66,7 +69,7 @@ class CallShape:
 def names_of(shape: CallShape) -> tuple[str, ...]:
     """Names of the constants that a shape needs."""
     found = [shape.floor, *(name for part in (shape.latency, shape.wire, shape.copy) for _, name in part if name)]
-    found += [shape.host] if shape.started else []
+    found += [shape.host, "host.power"] if shape.started else []
     if shape.small is not None:
         found += [f"small.{what}.{shape.spread}" for what in ("share", "scale")]
     found += [shape.power] if shape.power else []
@@ -79,9 +82,6 @@ def terms_of(shape: CallShape, constants: Mapping[str, float]) -> dict[str, Floa
     Raises:
         KeyError: a constant is not known.
     """
-    launch = constants[shape.floor]
-    if shape.started:
-        launch = float(np.hypot(launch, shape.started * constants[shape.host]))
     latency, wire, copy = (_sum(parts, constants) for parts in (shape.latency, shape.wire, shape.copy))
     fill = np.zeros_like(wire)
     if shape.small is not None:
@@ -90,8 +90,12 @@ def terms_of(shape: CallShape, constants: Mapping[str, float]) -> dict[str, Floa
     moved = wire + copy + fill
     power = constants[shape.power] if shape.power else 1.0
     whole = (latency**power + moved**power) ** (1 / power)
+    launch = np.full_like(wire, constants[shape.floor])
+    if shape.started:
+        device, host, sharp = launch + whole, shape.started * constants[shape.host], constants["host.power"]
+        launch = launch + device * ((1 + (host / device) ** sharp) ** (1 / sharp) - 1)
     return {
-        "launch": np.full_like(wire, launch),
+        "launch": launch,
         "latency": whole - moved,
         "fill": fill,
         "wire": wire,
@@ -137,6 +141,9 @@ def shape_of(
     latency.append((each * cost.intra_hops * cost.intra_us, f"hop.{protocol}.{generation}"))
     if machine.nodes > 1:
         latency.append((each * cost.inter_hops * cost.inter_us, f"net.{cost.algorithm}.{protocol}.{network}"))
+    if protocol == "LL" and cost.algorithm == "Ring" and kind == "all-reduce":
+        empty = 1 - (np.clip(np.ceil(sizes / _BLOCK), 1, machine.ranks) - 1) / (machine.ranks - 1)
+        latency.append((-empty * cost.intra_hops * cost.intra_us, f"blocks.{generation}"))
     if cost.algorithm == "PAT":
         latency.append((each * (cost.base_us - 8), f"hop.{protocol}.{generation}"))
     wire = _wire(cost, machine, graphs, sizes, kind)

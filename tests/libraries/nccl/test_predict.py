@@ -109,11 +109,12 @@ def test_what_is_no_collective_of_nccl_is_refused() -> None:
 def test_own_points_move_floor_and_plateau() -> None:
     two = adapt(H100, [MachinePoint(8, 20e-6), MachinePoint(G, 4.6e-3)])
     assert two.points == 2
-    assert two.knee == pytest.approx(0, abs=1e-6)
+    assert two.knee == pytest.approx(1, abs=1e-6)
     assert predict(H100, "all-reduce", 8, own=two).time_s == pytest.approx(20e-6, rel=0.02)
     assert predict(H100, "all-reduce", G, own=two).time_s == pytest.approx(4.6e-3, rel=0.02)
     three = adapt(H100, [MachinePoint(8, 20e-6), MachinePoint(G, 4.6e-3), MachinePoint(8 * M, 130e-6)])
-    assert three.knee > 0.1
+    assert three.knee > 1.1
+    assert three.knee_bytes == 8 * M
     found = predict(H100, "all-reduce", 8 * M, own=three)
     assert found.time_s == pytest.approx(130e-6, rel=0.05)
     assert sum(found.terms.values()) == pytest.approx(found.time_s)
@@ -123,7 +124,7 @@ def test_points_that_agree_change_nothing() -> None:
     sizes = (8.0, float(8 * M), float(G))
     points = [MachinePoint(size, predict(H100, "all-reduce", size).time_s) for size in sizes]
     own = adapt(H100, points)
-    assert (own.latency, own.wire, own.knee) == pytest.approx((1, 1, 0), abs=1e-3)
+    assert (own.latency, own.wire, own.knee) == pytest.approx((1, 1, 1), abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose decisions a simulated collective follows: the user's own at wire speed, or those of the GPUs' library."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commbench.cluster import Cluster
+from commbench.collectives.sizes import dtype_name
+from commbench.collectives.spec import get_collective
+from commbench.errors import InputError
+from commbench.experiments.own_points import read_own
+from commbench.libraries.base import Library
+from commbench.libraries.nccl.library import NcclLibrary, library_of, machine_of
+from commbench.libraries.nccl.machine import VERSIONS, NcclMachine
+from commbench.libraries.nccl.predictor import KINDS, predict_sizes
+
+if TYPE_CHECKING:
+    from commbench.experiments.simulated import CollectiveOptions
+    from commbench.lowering.scenario import Scenario
+
+__all__ = ["IDEAL", "LIBRARIES", "library_for", "machine_for"]
+
+IDEAL = "ideal"
+LIBRARIES = (IDEAL, "nccl", "rccl")
+"""That ``--library`` takes; all but the first have a model of their own."""
+
+_OF_MODELS = {"nccl_version": "--nccl-version", "launch_mode": "--launch-mode", "nvls": "--nvls",
+    "constants": "--constants"}  # fmt: skip
+_OF_SCHEDULES = {"algorithm": "-a", "slices": "--slices", "group": "--group"}
+
+
+def library_for(
+    options: "CollectiveOptions",
+    cluster: Cluster,
+    sizes: Sequence[int],
+    scenario: "Scenario | None",
+    tell: Callable[[str], None],
+) -> Library | None:
+    """The library that was asked for, else that of the GPUs; None: ideal, which does what the other options say.
+
+    Left out, it is ``ideal`` where the options name a schedule, or where hosts have no GPUs; on hosts of GPUs it is
+    theirs, but where its model does not know what was asked, which is told.
+
+    Args:
+        sizes: of the sweep, in bytes. scenario: of the options. tell: hears notes.
+
+    Raises:
+        InputError: an unknown library, or options of one beside another.
+    """
+    if options.library not in (None, *LIBRARIES):
+        raise InputError(f"--library {options.library!r} is unknown; known: {', '.join(LIBRARIES)}")
+    model = next((flag for name, flag in _OF_MODELS.items() if getattr(options, name) is not None), "")
+    if options.library == IDEAL:
+        if model:
+            raise InputError(f"{model} goes with --library nccl, not with {IDEAL}")
+        return None
+    schedule = _schedule_option(options)
+    if options.library is None and not model:
+        if schedule or not cluster.fabric.device:
+            return None
+        found, why = _own_library(options, cluster, sizes, scenario)
+        if found is None:
+            tell(f"note: {why}; library {IDEAL}: links at their rates, no more")
+            return None
+        return found
+    if schedule:
+        raise InputError(f"{schedule} goes with --library {IDEAL}: {options.library or 'nccl'} chooses by itself")
+    if options.launch_mode == "graph":
+        tell("note: no floor of --launch-mode graph is known; that of --launch-mode process is assumed")
+    return _made(options, cluster)
+
+
+def _schedule_option(options: "CollectiveOptions") -> str:
+    """An option that only a schedule of the user's own understands; "" if none was given."""
+    if options.channels != 1:
+        return "--channels"
+    return next((flag for name, flag in _OF_SCHEDULES.items() if getattr(options, name) is not None), "")
+
+
+def _own_library(
+    options: "CollectiveOptions", cluster: Cluster, sizes: Sequence[int], scenario: "Scenario | None"
+) -> tuple[Library | None, str]:
+    """The library of the hosts' GPUs; else None, and why its model cannot answer."""
+    name = library_of(cluster.fabric.device or "")
+    kind = get_collective(options.collective).name
+    if kind not in KINDS:
+        return None, f"the model of {name} has no {kind}"
+    if options.detail in ("transfer", "folded"):
+        return None, f"--detail {options.detail} simulates a schedule, and {name} has a model"
+    if scenario is not None and not scenario.links_alone:
+        return None, f"the model of {name} knows no transfers: of a --scenario it takes faults of links alone"
+    if len(set(Counter(cluster.hosts.tolist()).values())) > 1:
+        return None, f"the model of {name} knows hosts of equally many ranks alone"
+    try:
+        made = _made(options, cluster)
+    except InputError as error:
+        return None, str(error).replace("; or give --library ideal", "").replace(", or give --library ideal", "")
+    answers = predict_sizes(made.machine, kind, sizes, dtype_name(options.dtype))
+    unknown = next((one.reason for one in answers if one.status == "unknown"), "")
+    return (None, f"library {name}: {unknown}") if unknown else (made, "")
+
+
+def _made(options: "CollectiveOptions", cluster: Cluster) -> NcclLibrary:
+    machine = machine_for(options, cluster)
+    own = None if options.constants is None else read_own(Path(options.constants), machine.library)
+    return NcclLibrary(machine=machine, dtype=options.dtype, own=own)
+
+
+def machine_for(options: "CollectiveOptions", cluster: Cluster) -> NcclMachine:
+    """The cluster as the model of its library sees it.
+
+    Raises:
+        InputError: another library's, or a machine that the model does not know.
+    """
+    if options.nvls not in (None, "on", "off"):
+        raise InputError(f"--nvls {options.nvls!r}: give on or off")
+    machine = machine_of(
+        cluster,
+        version=options.nccl_version or VERSIONS[-1],
+        launch=options.launch_mode or "process",
+        nvls=None if options.nvls is None else options.nvls == "on",
+    )
+    if options.library not in (None, machine.library):
+        place = cluster.fabric.name
+        raise InputError(f"--library {options.library} on topology {place}: its GPUs take {machine.library}")
+    return machine

@@ -56,6 +56,7 @@ class Result:
         paths: that the tasks took; None where that changed during the run.
         choices: how the library had its collectives go.
         bound: the program on the cluster, in collective detail.
+        engine: that ran it, "reference" or "compiled".
     """
 
     program: Program
@@ -68,6 +69,7 @@ class Result:
     shortcut: str = ""
     paths: Paths | None = None
     bound: Bound | None = None
+    engine: str = "compiled"
 
     @property
     def time_s(self) -> float:
@@ -170,6 +172,7 @@ def _aggregate(
         shortcut="one aggregate flow for each communication instead of transfers, an estimate",
         choices=choices,
         bound=bound,
+        engine=done.engine,
     )
 
 

@@ -106,7 +106,9 @@ def sim(
             "(an estimate: one aggregate flow) [transfer; collective with nccl].",
         ),
     ] = None,
-    engine: Annotated[str, typer.Option("--engine", help="compiled or reference; the same times.")] = "compiled",
+    engine: Annotated[
+        str, typer.Option("--engine", help="compiled, reference or auto (the quicker one); the same times.")
+    ] = "auto",
     network: Annotated[str, typer.Option("--network", help="How long flows take: fluid (max-min shares).")] = "fluid",
     scenario: Annotated[
         Path | None, typer.Option("--scenario", help="YAML file of what goes wrong: links, ranks, other traffic.")

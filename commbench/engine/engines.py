@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which engine runs a program, on which network model, and in which detail.
 
-Engines: ``compiled`` (the default) and ``reference``; both give the same times to the picosecond.
+Engines: ``compiled`` and ``reference``; both give the same times to the picosecond. ``auto`` takes the compiled one,
+but for programs so small that the reference engine is through before compiled code is loaded.
 
 Network models: those of :mod:`commbench.network.models`.
 
@@ -22,8 +23,9 @@ from commbench.program.loop import LoopProgram
 
 __all__ = ["DETAILS", "ENGINES", "Done", "Run", "run"]
 
-ENGINES = ("compiled", "reference")
+ENGINES = ("auto", "compiled", "reference")
 DETAILS = ("transfer", "folded", "collective")
+_SMALL = 64  # tasks: milliseconds in the reference engine, where loading compiled code takes some hundred
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ class Run:
         num_foreground: tasks whose end is the end; those behind them (background flows) may go on. None: all.
     """
 
-    engine: str = "compiled"
+    engine: str = "auto"
     network: str = FLUID.name
     detail: str = "transfer"
     keep_trace: bool = True
@@ -55,6 +57,7 @@ class Done:
         transfers: how many the answer stands for.
         shortcut: what was folded or skipped, in words; "" if every transfer was simulated.
         paths: that ``program`` took; None where that changed during the run.
+        engine: that ran it.
     """
 
     program: FlatProgram | LoopProgram
@@ -63,6 +66,7 @@ class Done:
     transfers: int
     shortcut: str = ""
     paths: Paths | None = None
+    engine: str = "compiled"
 
 
 def run(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
@@ -77,7 +81,8 @@ def run(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
     network = get_network(how.network)
     if how.detail != "transfer" and not network.weighted:
         raise InputError(f"--network {network.name} simulates every transfer: give --detail transfer")
-    if how.engine == "reference":
+    small = isinstance(program, FlatProgram) and len(program.kind) <= _SMALL and how.detail != "folded"
+    if how.engine == "reference" or (how.engine == "auto" and small):
         return _reference(program, setting, how)
     from commbench.engine import compiled  # loads numba
 
@@ -113,7 +118,8 @@ def _reference(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -
     if how.detail == "folded":
         raise InputError("--engine reference simulates every transfer: give --detail transfer, or --engine compiled")
     assert isinstance(program, FlatProgram), "the reference engine runs flat programs"
-    return _done(program, reference.run(program, setting, network=get_network(how.network)), how, setting)
+    done = _done(program, reference.run(program, setting, network=get_network(how.network)), how, setting)
+    return replace(done, engine="reference")
 
 
 def _folded(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:

@@ -51,7 +51,7 @@ class CollectiveOptions:
     launch_mode: str | None = None
     nvls: str | None = None
     constants: str | None = None
-    engine: str = "compiled"
+    engine: str = "auto"
     network: str = "fluid"
     scenario: str | None = None
     jitter: float = 0.0

@@ -8,8 +8,8 @@ or rank the last one counts, and a route is its own again as soon as none of its
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +19,9 @@ from commbench.routing.router import Router
 from commbench.routing.routes import Routes
 from commbench.topology.fabric import Fabric
 from commbench.topology.faults import Fault, KilledRank, LinkFault, SlowRank
+
+if TYPE_CHECKING:
+    import networkx as nx  # in functions alone: it takes as long to load as the rest, and few runs have faults
 
 __all__ = ["MOST_LINKS", "State", "Traffic", "changes_of", "cut_between"]
 
@@ -96,6 +99,8 @@ def changes_of(
 
 def cut_between(fabric: Fabric, down: frozenset[int], src: str, dst: str) -> tuple[int, ...]:
     """The links that are down and lead out of what ``src`` still reaches on its way to ``dst``."""
+    import networkx as nx
+
     ways = _ways(fabric, _remains(fabric, down), src, dst)
     reached = nx.descendants(ways, src) | {src}
     ends = {link: (fabric.links[link].src, fabric.links[link].dst) for link in sorted(down)}
@@ -193,6 +198,8 @@ class _Detours:
         if down not in self._routers:
             router = Router(fabric, self._healthy.policy.name, self._healthy.seed, down=down)
             self._routers[down] = router, _remains(fabric, down)
+        import networkx as nx
+
         router, graph = self._routers[down]
         try:
             route = router.route(src, dst, channel)
@@ -208,13 +215,15 @@ class _Detours:
         return tuple(graph.edges[step]["link"] for step in pairwise(path))
 
 
-def _remains(fabric: Fabric, down: frozenset[int]) -> nx.DiGraph:
+def _remains(fabric: Fabric, down: frozenset[int]) -> "nx.DiGraph":
     """The graph without these links; ``link`` is the number of each that is left."""
     if fabric.num_links > MOST_LINKS:
         raise TopologyError(
             f"topology {fabric.name} has {fabric.num_links:,} links; links that are down need the graph of them all, "
             f"which is made for {MOST_LINKS:,} at most: take a smaller fabric of the same kind"
         )
+    import networkx as nx
+
     graph = nx.DiGraph()
     graph.add_nodes_from(fabric.names)
     for link in fabric.links:
@@ -223,7 +232,7 @@ def _remains(fabric: Fabric, down: frozenset[int]) -> nx.DiGraph:
     return graph
 
 
-def _ways(fabric: Fabric, graph: nx.DiGraph, src: str, dst: str) -> nx.DiGraph:
+def _ways(fabric: Fabric, graph: "nx.DiGraph", src: str, dst: str) -> "nx.DiGraph":
     """Where traffic between two nodes may pass: their hosts and the switches, but no other rank."""
     hosts = {fabric.by_name[src].host, fabric.by_name[dst].host, None}
     ranks = set(fabric.ranks) - {src, dst}

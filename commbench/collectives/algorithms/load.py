@@ -19,7 +19,6 @@ from types import ModuleType
 import numpy as np
 
 from commbench.collectives.algorithm import Algorithm, Request
-from commbench.collectives.msccl import read_msccl
 from commbench.collectives.registry import get_algorithm
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import MOST_CONTRIBUTIONS, contributions, get_collective
@@ -63,6 +62,8 @@ def load_file(path: Path, collective: str | None = None) -> Schedule:
     """
     if path.suffix not in (".txt", ".xml"):
         raise InputError(f"{path}: a file of an algorithm ends in {', '.join(FILES)}")
+    from commbench.collectives.msccl import read_msccl  # loads networkx
+
     collective = collective and get_collective(collective).name
     schedule = read_schedule(path) if path.suffix == ".txt" else read_msccl(path, collective)
     if collective not in (None, schedule.collective):

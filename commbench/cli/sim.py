@@ -2,7 +2,7 @@
 """``commbench sim``: simulate a collective on a topology."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,7 +11,6 @@ from commbench.cli.options import (
     Jsonl,
     MaxBytes,
     MinBytes,
-    NcclTests,
     StepBytes,
     StepFactor,
     require_collective,
@@ -121,7 +120,10 @@ def sim(
         Path | None, typer.Option("--out", callback=writable, help="Append the records to this JSON Lines file.")
     ] = None,
     json: Jsonl = False,
-    form: NcclTests = "table",
+    form: Annotated[
+        Literal["table", "nccl-tests", "nccl-tuner"],
+        typer.Option("--format", help="table, nccl-tests (its text), or nccl-tuner (a tuner file of the fastest)."),
+    ] = "table",
 ) -> None:
     """Simulate COLLECTIVE on a topology, one line per size."""
     given = {k: v for k, v in locals().items() if k not in _NOT_PASSED}
@@ -131,8 +133,9 @@ def sim(
     require_one_format(form, json)
     given |= {"collective": require_collective(collective, "train"), "scenario": scenario and str(scenario)}
     case = prepare(CollectiveOptions(**given), [(min_bytes, max_bytes, factor, step)], tell)
-    if explain and not case.modelled:
-        raise InputError("--explain goes with --library nccl, not with ideal")
+    for given_it, flag in ((explain, "--explain"), (form == "nccl-tuner", "--format nccl-tuner")):
+        if given_it and not case.modelled:
+            raise InputError(f"{flag} goes with --library nccl, not with ideal")
     show_case(case, None if out is None else Journal(out), json, form, explain=explain)
 
 
@@ -148,6 +151,7 @@ def show_case(
     from commbench.units import format_bytes
 
     shown = list[float | None]()
+    weighed = list[tuple[int, tuple[tuple[str, float, float], ...]]]()
     unknown: UnknownTimeError | None = None
     for size in case.sizes_bytes:
         with progress_bar(f"simulating {format_bytes(size)}") as progress:
@@ -160,13 +164,21 @@ def show_case(
         if journal is not None:
             journal.append(done.record)
         shown.append(done.record.busbw_GBps)
+        weighed.append((size, done.candidates))
+        if form == "nccl-tuner":
+            continue
         if form == "nccl-tests":
             _show_log(done.record, case, header=len(shown) == 1)
         else:
             _show(done, case.element_bytes, case.unit, header=len(shown) == 1, json=json, explain=explain)
     if not shown and unknown is not None:
         raise unknown
-    if shown and form == "nccl-tests":
+    if shown and form == "nccl-tuner":
+        from commbench.libraries.nccl.tuner_file import tuner_rules
+
+        nodes = len({host for host, _, _ in case.members()})
+        put("\n".join(tuner_rules(done.record.collective, weighed, nodes=nodes, ranks=done.record.ranks)))
+    elif shown and form == "nccl-tests":
         put(log_foot(done.record.collective, shown))
     elif shown and not json:
         put(average_line(shown, case.unit[0]))

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 __all__ = ["plan_of", "simulate_options"]
 
+ASSUMED = "megatron"  # the stack where efficiencies are the device's own and none is named
+
 
 _HOW_TO_GIVE = {
     "model": "name a preset, for example --model gpt3-175b",
@@ -126,7 +128,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     if options.memory_margin is not None:
         margin = _size("--memory-margin", options.memory_margin)
     else:
-        margin = plan.device.other("memory_margin", "or give --memory-margin")
+        margin = plan.memory_margin()
     if not 0 <= options.jitter <= 1:
         raise InputError(f"--jitter {options.jitter:g}: must be from 0 to 1, a share of what compute lasts")
     rings = dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), options.ring)
@@ -164,6 +166,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     from commbench.workload.formats import get_formats
     from commbench.workload.groups import Degrees
     from commbench.workload.memory import get_precision
+    from commbench.workload.stack_memory import memory_words, stack_memories, stack_memory
     from commbench.workload.step_plan import StepPlan
     from commbench.workload.transformer import Execution, split_layers
 
@@ -176,6 +179,10 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     schedule = _schedule(options)
     device = _device(options.device, fabric)
     efficiency, stack, remarks = _compute(options, device, kernel)
+    named = None if stack is None or options.memory_margin is not None else options.stack or ASSUMED
+    memory = None if named is None or named not in stack_memories() else stack_memory(named)
+    if named is not None and memory is not None:
+        remarks = (*remarks, f"memory that {named} needs beside: {memory_words(named)}")
     formats, precision = get_formats(options.dtype), get_precision(options.precision)
     if precision.parameter_bytes < formats.activations:
         kept = f"weights are kept in {precision.parameter_bytes} bytes ({precision.name})"
@@ -207,6 +214,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         overlap_tensor=options.overlap_tensor,
         scatter_gather=options.scatter_gather,
         stack=stack,
+        stack_memory=memory,
         remarks=remarks,
     )
 
@@ -361,7 +369,7 @@ def _compute(
     left = [name for name, share in shares.items() if share is None]
     costs = _step_costs(options)
     known = None if options.assume_efficiencies else costs.device(device.name)
-    named = options.stack or ("megatron" if known is not None and left else "none")
+    named = options.stack or (ASSUMED if known is not None and left else "none")
     stack = None if named == "none" else costs.stack(named)
     remarks = []
     if stack is not None:

@@ -83,7 +83,7 @@ def bubble_table(path: Path = ROWS) -> list[str]:
         means = [fmean(getattr(one, key) for one in own) for key in ("published", "simulated", "theory")]
         off = [abs(one.simulated - one.published) for one in own]
         shown = " | ".join(f"{mean:.1%}" for mean in means)
-        lines.append(f"| {schedule} | {len(own)} | {shown} | {fmean(off) * 100:.1f} points | {max(off) * 100:.1f} points |")
+        lines.append(f"| {schedule} | {len(own)} | {shown} | {fmean(off):.1%} | {max(off):.1%} |")
     return lines
 
 

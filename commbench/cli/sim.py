@@ -134,19 +134,20 @@ _NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json", "form"
 
 def show_case(
     case: "CollectiveCase", journal: "Journal | None", json: bool, form: str = "table", *, explain: bool = False
-) -> None:
-    """Simulate every size of a collective, show each as it is done, and keep its record."""
+) -> "list[Simulated]":
+    """Simulate every size of a collective, show each as it is done, and keep its record; the records."""
     from commbench.cli.progress import progress_bar
     from commbench.results.log_write import log_foot
     from commbench.units import format_bytes
 
-    shown = list[float | None]()
+    shown, records = list[float | None](), list["Simulated"]()
     for number, size in enumerate(case.sizes_bytes):
         with progress_bar(f"simulating {format_bytes(size)}") as progress:
             done = case.run(size, hints=number == 0, progress=progress)
         if journal is not None:
             journal.append(done.record)
         shown.append(done.record.busbw_GBps)
+        records.append(done.record)
         if form == "nccl-tests":
             _show_log(done.record, case, number == 0)
         else:
@@ -155,6 +156,7 @@ def show_case(
         put(log_foot(done.record.collective, shown))
     elif shown and not json:
         put(average_line(shown, case.unit[0]))
+    return records
 
 
 def _show_log(record: "Simulated", case: "CollectiveCase", header: bool) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from commbench.workload.compute import Efficiency
     from commbench.workload.groups import Degrees
     from commbench.workload.pipeline.schedule import PipelineSchedule
+    from commbench.workload.stack_memory import StackMemory
     from commbench.workload.step_costs import StackCosts, StepCosts
     from commbench.workload.step_plan import StepPlan
     from commbench.workload.transformer import Execution, Transformer
@@ -166,7 +167,6 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     from commbench.workload.formats import get_formats
     from commbench.workload.groups import Degrees
     from commbench.workload.memory import get_precision
-    from commbench.workload.stack_memory import memory_words, stack_memories, stack_memory
     from commbench.workload.step_plan import StepPlan
     from commbench.workload.transformer import Execution, split_layers
 
@@ -179,10 +179,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     schedule = _schedule(options)
     device = _device(options.device, fabric)
     efficiency, stack, remarks = _compute(options, device, kernel)
-    named = None if stack is None or options.memory_margin is not None else options.stack or ASSUMED
-    memory = None if named is None or named not in stack_memories() else stack_memory(named)
-    if named is not None and memory is not None:
-        remarks = (*remarks, f"memory that {named} needs beside: {memory_words(named)}")
+    memory, words = _memory(options, stack)
     formats, precision = get_formats(options.dtype), get_precision(options.precision)
     if precision.parameter_bytes < formats.activations:
         kept = f"weights are kept in {precision.parameter_bytes} bytes ({precision.name})"
@@ -215,8 +212,20 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         scatter_gather=options.scatter_gather,
         stack=stack,
         stack_memory=memory,
-        remarks=remarks,
+        remarks=(*remarks, *words),
     )
+
+
+def _memory(
+    options: StepOptions, stack: "StackCosts | None"
+) -> "tuple[StackMemory | None, tuple[str, ...]]":
+    """What the software needs of memory beside, and in words; None where a margin is given, or nothing is known."""
+    from commbench.workload.stack_memory import memory_words, stack_memories, stack_memory
+
+    named = options.stack or ASSUMED
+    if stack is None or options.memory_margin is not None or named not in stack_memories():
+        return None, ()
+    return stack_memory(named), (f"memory that {named} needs beside: {memory_words(named)}",)
 
 
 def _far_products(model: "Transformer", run: "Execution", efficiency: "Efficiency") -> tuple[str, ...]:

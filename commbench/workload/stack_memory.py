@@ -80,4 +80,4 @@ def memory_words(name: str) -> str:
     return ", ".join(f"{_WORDS.get(key, key)} {one.text} ({one.provenance})" for key, one in numbers if one.value)
 
 
-_WORDS = {"fragments": "fragments' share", "loss": "bytes of each logit", "outputs": "outputs kept", "root": "root kept"}
+_WORDS = {"fragments": "fragments' share", "loss": "bytes of each logit", "outputs": "outputs kept", "root": "root"}

@@ -98,8 +98,12 @@ def step(path: Path) -> str:
 
 def experiment(path: Path) -> str:
     """What a file asks for; each run of it is then a step or a collective as other options are."""
+    from commbench.experiments.claim import QUANTITIES, read_claim
     from commbench.experiments.file import MOST_RUNS, read_experiment
 
+    claim = read_claim(path)
+    if claim is not None and claim.quantity not in (*QUANTITIES, "groups"):
+        return f"a claim of {claim.quantity}"
     runs = read_experiment(path)
     kinds = {type(run.options).__name__ for run in runs} - {"CollectiveOptions", "StepOptions"}
     return f"runs of {kinds}" if kinds else _wrong("runs", [len(runs)], 1, MOST_RUNS)
@@ -326,7 +330,8 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
     devices = [path.read_bytes() for path in sorted((ROOT / "topologies" / "devices").glob("*.yaml"))]
     topologies = [(ROOT / f"topologies/{name}.yaml").read_bytes() for name in files]
     scripts = [path.read_bytes() for path in sorted((ROOT / "sims").glob("*.yaml"))]
-    experiments = [path.read_bytes() for path in sorted((ROOT / "sims" / "experiments").glob("*.yaml"))]
+    folders = ("experiments", "claims")
+    experiments = [path.read_bytes() for name in folders for path in sorted((ROOT / "sims" / name).glob("*.yaml"))]
     orders = [to_csv(build_pipeline(name, 2, 4)).encode() for name in ("1f1b", "zb-h1")]
     records, schedules = _records(), _schedules()
     return [

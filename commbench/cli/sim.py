@@ -30,12 +30,16 @@ if TYPE_CHECKING:
 
 __all__ = ["EPILOG", "other", "show_case", "sim"]
 
-EPILOG = "commbench sim train simulates a whole training step, commbench sim FILE.yaml an experiment file."
+EPILOG = (
+    "commbench sim train simulates a whole training step, sim trace FILE a recorded one, sim FILE.yaml an experiment "
+    "file."
+)
 
 
 def other(word: str) -> str | None:
     """The module that the first word means; None for this one, the word being a collective."""
-    return "sim_train" if word == "train" else "sim_file" if word.endswith((".yaml", ".yml")) else None
+    verbs = {"train": "sim_train", "trace": "sim_trace"}
+    return verbs.get(word, "sim_file" if word.endswith((".yaml", ".yml")) else None)
 
 
 def sim(

@@ -109,6 +109,16 @@ def experiment(path: Path) -> str:
     return f"runs of {kinds}" if kinds else _wrong("runs", [len(runs)], 1, MOST_RUNS)
 
 
+def trace(path: Path) -> str:
+    from commbench.workload.traces.read import read_trace
+    from commbench.workload.traces.recorded import program_of
+
+    found = read_trace(path)
+    program = program_of(found, found.world if 0 < found.world < 2**12 else 8)
+    lasts = [duration for one in found.operations for duration in (one.duration_ps, one.delay_ps)]
+    return _wrong("picoseconds", lasts, 0, 2**62) or _wrong("operations", [program.num_operations], 1, _MOST)
+
+
 def _algorithm(path: Path) -> str:
     from commbench.collectives.algorithms.load import load_file
 
@@ -321,6 +331,12 @@ def _imports() -> list[bytes]:
     return [text.encode() for text in WHOLE]
 
 
+def _traces() -> list[bytes]:
+    from tests.workload.test_traces import CHAKRA, STEP, chakra, kineto
+
+    return [json.dumps(kineto(*STEP), indent=1).encode(), chakra(*CHAKRA).encode()]
+
+
 def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
     """(name, name of the file, reader, whole inputs); a topology file is also what ``calibrate`` writes."""
     from commbench.workload.pipeline.registry import build_pipeline
@@ -350,5 +366,6 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
         ("options", "input.txt", options, [command.replace(" ", "\n").encode() for command in _COMMANDS]),
         ("log", "input.log", log, _logs()),
         ("imported", "input.txt", imported, _imports()),
+        ("trace", "input.json", trace, _traces()),
         ("quantity", "input.txt", quantity, [b"100 Gbit/s", b"20 us", b"64K", b"1.5 GB/s"]),
     ]

@@ -2,8 +2,8 @@
 """Execution traces of MLCommons Chakra in their JSON form (``chakra_jsonizer``): nodes with their dependencies.
 
 Compute nodes last as long as they say; a collective's ``comm_size`` is taken as the full buffer's bytes. Memory nodes
-are compute of their duration. Nodes wait for all that they name; of those that compute one runs at a time, the lowest
-number first, and collectives run as soon as they can.
+are compute of their duration. Nodes wait for all that they name. Of those that compute one runs at a time, what waits
+for fewer collectives first, then the lowest number; collectives run as soon as they can.
 """
 
 from collections.abc import Mapping, Sequence
@@ -125,7 +125,11 @@ def _ordered(nodes: Mapping[int, Mapping[str, Any]], source: str) -> list[int]:
     if len(found) < len(nodes):
         stuck = min(number for number, count in open_.items() if count)
         raise InputError(f"{source}: node {stuck} waits for itself in the end, by what its dependencies wait for")
-    return found
+    behind: dict[int, int] = {}  # collectives on the longest way to a node
+    for number in found:
+        before = [behind[other] + (nodes[other]["type"] == _COLLECTIVE) for other in waits[number]]
+        behind[number] = max(before, default=0)
+    return sorted(found, key=behind.__getitem__)
 
 
 def _attributes(node: Mapping[str, Any]) -> dict[str, Any]:

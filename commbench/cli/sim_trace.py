@@ -48,7 +48,7 @@ def trace_table(found: "SimulatedTrace") -> str:
     from commbench.tables import Column, head_text, row_text
     from commbench.units import format_bytes, format_time
 
-    steps = f", {found.steps} steps" if found.steps else ""
+    steps = f", {found.steps} step{'s' * (found.steps > 1)}" if found.steps else ""
     head = heading(
         f"trace {found.trace} ({found.trace_kind}, rank {found.rank}, {found.operations} operations{steps}) on "
         f"{found.topology}: {found.ranks} ranks, library {found.library}",

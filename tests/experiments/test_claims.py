@@ -64,7 +64,7 @@ def test_a_claim_that_needs_faster_gpus_says_how_fast(step: SimulatedStep) -> No
     one = replace(step, iteration_s=step.model_flops / (8 * step.peak_flops * 0.3))
     tokens = 8192 * 86400 / one.iteration_s * 30
     three = verdict(claim(quantity="days", tokens=tokens, at_most=10), [one])
-    assert three.startswith("holds if a GPU reaches 890 of its 990 TFLOP/s (90%; simulated 297): simulated 30 days")
+    assert three.startswith("holds if a GPU reaches 891 of its 990 TFLOP/s (90%; simulated 297): simulated 30 days")
     assert verdict(claim(quantity="days", tokens=tokens, at_most=7.5), [one]).startswith("does not hold: simulated 30")
     slower = verdict(claim(quantity="days", tokens=tokens, at_least=60), [one])
     assert slower.startswith("holds if a GPU reaches 148 of its 990 TFLOP/s (15%;")
@@ -117,13 +117,13 @@ def test_the_verdict_is_the_last_line(tmp_path: Path, json: bool) -> None:
     [
         (("quantity: time", "quantity: tim"), "line 5: quantity 'tim' is unknown; did you mean time?"),
         (("of: growth", "of: all"), "line 5: of 'all' is unknown"),
-        (("at-least: 1.5", "at-least: much"), "line 5: at-least: 'much': must be a number"),
+        (("at-least: 1.5", "at-least: much"), "line 5: at-least: 'much' must be a number"),
         ((", at-least: 1.5", ""), "line 5: at-least or at-most must be given"),
         (("source: here, ", ""), "line 5: source must be given"),
         (("quantity: time", "quantity: days"), "line 5: quantity days needs tokens above 0"),
         (("quantity: time", "quantity: groups, groups: {tp: 3}"), "line 5: groups must have lists of lists of ranks"),
         (("at-least: 1.5", "at-lest: 1.5"), "line 5: key 'at-lest' is unknown; did you mean at-least?"),
-        (("{says: more", "[says: more"), "line 5"),
+        (("claim: {says: more", "claim: more #"), "line 5: claim must be a mapping: says, source, quantity"),
     ],
 )
 def test_wrong_claims_are_refused_with_their_line(tmp_path: Path, change: tuple[str, str], message: str) -> None:

@@ -7,6 +7,7 @@
 import argparse
 from itertools import takewhile
 from pathlib import Path
+from textwrap import fill
 
 from commbench.experiments.claim import Claim, read_claim, verdict
 from commbench.experiments.file import read_experiment
@@ -45,7 +46,8 @@ def section(file: Path, claim: Claim, words: str) -> str:
     head = file.read_text(encoding="utf-8").splitlines()[1:]
     told = "\n".join(line[2:] for line in takewhile(lambda line: line.startswith("#"), head))
     command = f"$ commbench sim sims/claims/{file.name}"
-    return f"## {claim.says}\n\nFrom {claim.source}. {told}\n\n```console\n{command}\n```\n\n**{words}**\n"
+    paragraphs = fill(f"From {claim.source}. {told}", 120), f"```console\n{command}\n```", fill(f"**{words}**", 120)
+    return "\n\n".join([f"## {claim.says}", *paragraphs]) + "\n"
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 
 from benchmarks.bubbles import bubble_table
 from commbench.experiments.step_rows import StepRow, read_rows
@@ -110,7 +111,7 @@ def rows_text(found: Sequence[Compared]) -> list[str]:
 
 def constants() -> list[str]:
     """What each stack needs, as lines of Markdown."""
-    return [f"- {name}: {memory_words(name)}" for name in stack_memories()]
+    return [fill(f"- {name}: {memory_words(name)}", 120, subsequent_indent="  ") for name in stack_memories()]
 
 
 def page(found: Sequence[Compared]) -> str:

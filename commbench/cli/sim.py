@@ -29,12 +29,16 @@ if TYPE_CHECKING:
 
 __all__ = ["EPILOG", "other", "show_case", "sim"]
 
-EPILOG = "commbench sim train simulates a whole training step, commbench sim FILE.yaml an experiment file."
+EPILOG = (
+    "commbench sim train simulates a whole training step, sim trace FILE a recorded one, sim FILE.yaml an experiment "
+    "file."
+)
 
 
 def other(word: str) -> str | None:
     """The module that the first word means; None for this one, the word being a collective."""
-    return "sim_train" if word == "train" else "sim_file" if word.endswith((".yaml", ".yml")) else None
+    verbs = {"train": "sim_train", "trace": "sim_trace"}
+    return verbs.get(word, "sim_file" if word.endswith((".yaml", ".yml")) else None)
 
 
 def sim(
@@ -144,44 +148,51 @@ _NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json", "form"
 
 def show_case(
     case: "CollectiveCase", journal: "Journal | None", json: bool, form: str = "table", *, explain: bool = False
-) -> None:
-    """Simulate every size of a collective, show each as it is done, and keep its record."""
+) -> "list[Simulated]":
+    """Simulate every size of a collective, show each as it is done, and keep its record; the records."""
     from commbench.cli.progress import progress_bar
     from commbench.results.log_write import log_foot
     from commbench.units import format_bytes
 
-    shown = list[float | None]()
+    records = list["Simulated"]()
     weighed = list[tuple[int, tuple[tuple[str, float, float], ...]]]()
     unknown: UnknownTimeError | None = None
     for size in case.sizes_bytes:
         with progress_bar(f"simulating {format_bytes(size)}") as progress:
             try:
-                done = case.run(size, hints=not shown, progress=progress)
+                done = case.run(size, hints=not records, progress=progress)
             except UnknownTimeError as error:  # others may be known
                 unknown = error
                 tell(f"{format_bytes(size)}: n/a: {error}")
                 continue
         if journal is not None:
             journal.append(done.record)
-        shown.append(done.record.busbw_GBps)
+        records.append(done.record)
         weighed.append((size, done.candidates))
-        if form == "nccl-tuner":
-            continue
         if form == "nccl-tests":
-            _show_log(done.record, case, header=len(shown) == 1)
-        else:
-            _show(done, case.element_bytes, case.unit, header=len(shown) == 1, json=json, explain=explain)
-    if not shown and unknown is not None:
+            _show_log(done.record, case, header=len(records) == 1)
+        elif form == "table":
+            _show(done, case.element_bytes, case.unit, header=len(records) == 1, json=json, explain=explain)
+    if not records and unknown is not None:
         raise unknown
-    if shown and form == "nccl-tuner":
-        from commbench.libraries.nccl.tuner_file import tuner_rules
+    if form == "nccl-tuner":
+        _show_tuner_file(case, records, weighed)
+    elif records and not json:
+        busbw = [record.busbw_GBps for record in records]
+        put(log_foot(records[0].collective, busbw) if form == "nccl-tests" else average_line(busbw, case.unit[0]))
+    return records
 
-        nodes = len({host for host, _, _ in case.members()})
-        put("\n".join(tuner_rules(done.record.collective, weighed, nodes=nodes, ranks=done.record.ranks)))
-    elif shown and form == "nccl-tests":
-        put(log_foot(done.record.collective, shown))
-    elif shown and not json:
-        put(average_line(shown, case.unit[0]))
+
+def _show_tuner_file(
+    case: "CollectiveCase",
+    records: "list[Simulated]",
+    weighed: list[tuple[int, tuple[tuple[str, float, float], ...]]],
+) -> None:
+    """The whole sweep as rules of NCCL's tuner plugin."""
+    from commbench.libraries.nccl.tuner_file import tuner_rules
+
+    nodes = len({host for host, _, _ in case.members()})
+    put("\n".join(tuner_rules(records[0].collective, weighed, nodes=nodes, ranks=records[0].ranks)))
 
 
 def _show_log(record: "Simulated", case: "CollectiveCase", *, header: bool) -> None:

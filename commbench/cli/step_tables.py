@@ -97,10 +97,11 @@ _MEMORY = (Column("memory of fullest rank", numeric=False, width=22), Column("by
 def _memory(r: SimulatedStep) -> str:
     total = sum(r.memory_bytes.values()) + r.margin_bytes
     rows = [row_text(_MEMORY, (kind, format_bytes(size))) for kind, size in r.memory_bytes.items()]
-    margin = row_text(_MEMORY, ("margin", format_bytes(r.margin_bytes)))
+    margin = row_text(_MEMORY, ("margin", format_bytes(r.margin_bytes))) + "   context, buffers, ... (--memory-margin)"
     whole = row_text(_MEMORY, ("total", format_bytes(total)))
-    verdict = f"{'fits' if r.fits else 'DOES NOT FIT'} into {format_bytes(r.capacity_bytes)}"
-    told = f"{margin}   context, buffers, ... (--memory-margin)", f"{whole}   {verdict}"
+    left, into = r.capacity_bytes - total, f"into {format_bytes(r.capacity_bytes)}"
+    verdict = f"fits {into}, {format_bytes(left)} left" if r.fits else f"DOES NOT FIT {into}"
+    told = *([margin] if r.margin_bytes else []), f"{whole}   {verdict}"
     return "\n".join([head_text(_MEMORY), *rows, *told])
 
 

@@ -37,10 +37,10 @@ from commbench.yaml_reader import problems_text, read_yaml
 __all__ = ["MOST_RUNS", "ExperimentRun", "read_experiment"]
 
 MOST_RUNS = 10_000
-_KEYS = ("cluster", "library", "workload", "scenario", "jitter", "seed", "sizes", "engine", "detail")
+_KEYS = ("cluster", "library", "workload", "scenario", "jitter", "seed", "sizes", "engine", "detail", "claim")
 _CLUSTER = ("topology", "ranks", "routing", "placement", "ranks_per_host")
 _NEEDED = ("cluster", "library", "workload")
-_FILES = ("topology", "scenario", "algorithm", "schedule", "gemm_table", "constants")
+_FILES = ("topology", "model", "scenario", "algorithm", "schedule", "gemm_table", "constants")
 
 _Leaves = dict[KeyPath, Any]
 """Values that are no mapping and no sweep, by where they stand."""
@@ -75,9 +75,10 @@ def read_experiment(file: Path) -> list[ExperimentRun]:
             _noted(problems, (key,), partial(refuse_unknown, key, _KEYS))
     if missing:
         problems.append(((), f"{', '.join(missing)} must be given, for example `workload: {{collective: all-reduce}}`"))
-    if not 0 < (count := _count(document.data)) <= MOST_RUNS:
+    asked = {key: value for key, value in document.data.items() if key != "claim"}
+    if not 0 < (count := _count(asked)) <= MOST_RUNS:
         problems.append(((), f"its lists make {count:,} runs; must be 1 to {MOST_RUNS:,}"))
-    runs = [] if problems else [_run(leaves, file.parent, problems) for leaves in _variants(document.data, ())]
+    runs = [] if problems else [_run(leaves, file.parent, problems) for leaves in _variants(asked, ())]
     if problems:
         raise InputError(problems_text(str(file), [(document.line(path), problem) for path, problem in problems]))
     return [run for run in runs if run is not None]

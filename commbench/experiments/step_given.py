@@ -49,7 +49,7 @@ class StepOptions:
     attention_efficiency: Annotated[float | None, "Share of peak FLOP/s that attention cores reach."] = None
     memory_efficiency: Annotated[float | None, "Share of memory bandwidth that everything else reaches."] = None
     assume_efficiencies: Annotated[bool, "Usual ones of GPUs where none are given."] = False
-    memory_margin: Annotated[str | None, "For context, buffers and fragments; the device's own if left out."] = None
+    memory_margin: Annotated[str | None, "For context, buffers, fragments, instead of the stack's."] = None
     attention: Annotated[str, "causal or full [causal]."] = "causal"
     flash: Annotated[bool, "Attention as one kernel [flash]."] = True
     attention_kernel: Annotated[str | None, "unfused, flash-1, flash-2 or flash-3 [flash-2]."] = None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from commbench.workload.compute import Efficiency
     from commbench.workload.groups import Degrees
     from commbench.workload.pipeline.schedule import PipelineSchedule
+    from commbench.workload.stack_memory import StackMemory
     from commbench.workload.step_costs import StackCosts, StepCosts
     from commbench.workload.step_plan import StepPlan
     from commbench.workload.transformer import Execution, Transformer
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 __all__ = ["plan_of", "simulate_options"]
+
+ASSUMED = "megatron"  # the stack where efficiencies are the device's own and none is named
 
 
 _HOW_TO_GIVE = {
@@ -126,7 +129,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     if options.memory_margin is not None:
         margin = _size("--memory-margin", options.memory_margin)
     else:
-        margin = plan.device.other("memory_margin", "or give --memory-margin")
+        margin = plan.memory_margin()
     if not 0 <= options.jitter <= 1:
         raise InputError(f"--jitter {options.jitter:g}: must be from 0 to 1, a share of what compute lasts")
     rings = dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), options.ring)
@@ -176,6 +179,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     schedule = _schedule(options)
     device = _device(options.device, fabric)
     efficiency, stack, remarks = _compute(options, device, kernel)
+    memory, words = _memory(options, stack)
     formats, precision = get_formats(options.dtype), get_precision(options.precision)
     if precision.parameter_bytes < formats.activations:
         kept = f"weights are kept in {precision.parameter_bytes} bytes ({precision.name})"
@@ -207,8 +211,21 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         overlap_tensor=options.overlap_tensor,
         scatter_gather=options.scatter_gather,
         stack=stack,
-        remarks=remarks,
+        stack_memory=memory,
+        remarks=(*remarks, *words),
     )
+
+
+def _memory(
+    options: StepOptions, stack: "StackCosts | None"
+) -> "tuple[StackMemory | None, tuple[str, ...]]":
+    """What the software needs of memory beside, and in words; None where a margin is given, or nothing is known."""
+    from commbench.workload.stack_memory import memory_words, stack_memories, stack_memory
+
+    named = options.stack or ASSUMED
+    if stack is None or options.memory_margin is not None or named not in stack_memories():
+        return None, ()
+    return stack_memory(named), (f"memory that {named} needs beside: {memory_words(named)}",)
 
 
 def _far_products(model: "Transformer", run: "Execution", efficiency: "Efficiency") -> tuple[str, ...]:
@@ -361,7 +378,7 @@ def _compute(
     left = [name for name, share in shares.items() if share is None]
     costs = _step_costs(options)
     known = None if options.assume_efficiencies else costs.device(device.name)
-    named = options.stack or ("megatron" if known is not None and left else "none")
+    named = options.stack or (ASSUMED if known is not None and left else "none")
     stack = None if named == "none" else costs.stack(named)
     remarks = []
     if stack is not None:

@@ -7,6 +7,7 @@ A row that does not state what decides its time is left out, with the reason, ne
 """
 
 import csv
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -81,8 +82,11 @@ class StepRow:
     shapes: Shapes = field(default_factory=dict, repr=False, compare=False)
 
 
-def read_rows(path: Path) -> tuple[list[StepRow], list[tuple[str, str]]]:
+def read_rows(path: Path, *, timed: bool = True) -> tuple[list[StepRow], list[tuple[str, str]]]:
     """The rows of a file, and (id, why) of those that do not say enough.
+
+    Args:
+        path: a CSV file. timed: whether a row must say how long its step takes; otherwise that is not a number.
 
     Raises:
         InputError: the file cannot be read, or has no column that every row needs; names file and column.
@@ -90,16 +94,17 @@ def read_rows(path: Path) -> tuple[list[StepRow], list[tuple[str, str]]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            missing = [key for key in _NEEDED if key not in (reader.fieldnames or ())]
+            needed = _NEEDED if timed else _NEEDED[:-1]
+            missing = [key for key in needed if key not in (reader.fieldnames or ())]
             if missing:
-                raise InputError(f"{path}, line 1: column {missing[0]} is missing; rows have {', '.join(_NEEDED)}")
+                raise InputError(f"{path}, line 1: column {missing[0]} is missing; rows have {', '.join(needed)}")
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     found, left = list[StepRow](), list[tuple[str, str]]()
     for number, row in enumerate(rows, start=2):
         try:
-            found.append(_row({key: value or "" for key, value in row.items() if key}))
+            found.append(_row({key: value or "" for key, value in row.items() if key}, timed=timed))
         except InputError as error:
             left.append((row["id"] or f"line {number}", str(error)))
     return found, left
@@ -111,7 +116,7 @@ _NEEDED = (
 )  # fmt: skip
 
 
-def _row(row: Row) -> StepRow:
+def _row(row: Row, *, timed: bool) -> StepRow:
     device, inside, gpus = _gpu(row)
     stack = row.get("stack") or _stack(row)
     attention = row.get("attention") or _attention(row, stack)
@@ -137,9 +142,10 @@ def _row(row: Row) -> StepRow:
         scatter_gather=stack == "megatron" and min(degrees.tp, degrees.pp) > 1 and not run.sequence_parallel,
     )  # fmt: skip
     return StepRow(
-        name=row["id"], source=_source(row), cell=_cell(row), tier=row.get("tier", ""), measured_s=_measured(row),
-        plan=plan, stack=stack, attention=attention, gpus=gpus, inside=inside, between=_between(row),
-        fabric=_fabric(row), overlap_data="no overlap" not in notes and stack != "megatron-deepspeed",
+        name=row["id"], source=_source(row), cell=_cell(row), tier=row.get("tier", ""),
+        measured_s=_measured(row) if timed else math.nan, plan=plan, stack=stack, attention=attention,
+        gpus=gpus, inside=inside, between=_between(row), fabric=_fabric(row),
+        overlap_data="no overlap" not in notes and stack != "megatron-deepspeed",
         zero_ranks=8 if "within 8" in row.get("zero", "") else degrees.dp * degrees.cp,
     )  # fmt: skip
 
@@ -265,7 +271,9 @@ def _precision(row: Row, stack: str) -> str:
         return "mixed-adam"
     if "MP mode PURE" in row.get("overlap_notes", ""):
         return "mixed-adam"
-    return "megatron-fp16" if _format(row) == "fp16" else "megatron-bf16"
+    if _format(row) == "fp16":
+        return "megatron-fp16"
+    return "deepspeed-bf16" if stack == "megatron-deepspeed" else "megatron-bf16"
 
 
 def _overlaps_tensor(row: Row) -> bool:

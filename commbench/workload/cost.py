@@ -88,11 +88,27 @@ def layer_activation_bytes(model: Transformer, run: Execution, layer: Iterable[O
     """What one layer keeps for the backward pass of one microbatch; all of it, part of it, or its input alone."""
     if run.recompute == "full":
         return run.element_bytes * run.local_tokens * model.hidden
-    if run.recompute == "per-op":  # the layer's input, the core's own, and the input of every second product
-        products = sum(op.saved_bytes for op in layer if op.forward.flops and not op.core)
-        core = sum(op.saved_bytes for op in layer if op.core)
-        return run.element_bytes * run.local_tokens * model.hidden + core + products // 2
+    if run.recompute == "per-op":
+        operators = tuple(layer)
+        core = sum(op.saved_bytes - op.kept_bytes for op in operators if op.core)
+        output = sum(op.saved_bytes for op in operators if op.name == "projection")  # which reads the core's output
+        products = sum(_outputs(model, run, operators)[::2])
+        return run.element_bytes * run.local_tokens * model.hidden + core + output + products
     return sum(op.kept_bytes if run.recompute == "selective" else op.saved_bytes for op in layer)
+
+
+def _outputs(model: Transformer, run: Execution, layer: Iterable[Operator]) -> list[int]:
+    """Bytes of the outputs of a layer's products with weights, one for each weight: Q, K and V apart, and the gate."""
+    heads, kv = model.num_heads // run.tp, run.kv_heads(model)
+    found: list[int] = []
+    for op in layer:
+        one = op.forward.matmul
+        if op.core or one is None:
+            continue
+        parts = (heads, kv, kv) if op.name == "qkv" else (1, 1) if model.gated and op.name.endswith("up") else (1,)
+        size = run.element_bytes * one.m * one.n * one.count
+        found += [size * part // sum(parts) for part in parts]
+    return found
 
 
 def activation_bytes(model: Transformer, run: Execution, num_layers: int, *, first: bool, last: bool) -> int:

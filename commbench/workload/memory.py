@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory of a rank by kind: parameters, gradients, optimizer, activations, and what exists for a moment only.
+"""Memory of a rank by kind, at its worst moment.
 
 Bytes per parameter come from a named recipe (:data:`PRECISIONS`). ZeRO (arXiv 1910.02054, section 5) divides, over the
 ranks that hold the same weights, the optimizer's state (1), also the gradients (2), also the parameters (3); Megatron's
 distributed optimizer is ZeRO 1. Dense weights are divided over dp x cp, experts over the expert-data-parallel ranks.
 
-Activations are what the pipeline schedule holds at its worst moment, from the stages' own bytes. Left out: the
-allocator's fragments, the CUDA context and NCCL's buffers.
+Activations are what the pipeline schedule holds at its worst moment, from the stages' own bytes. The worst moment of
+all is in the loss, in a layer's backward pass, or in the optimizer's step, when activations are gone. What the software
+adds (context, communicators, the allocator's fragments) is that of its stack (:mod:`stack_memory`), or left out.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 
 from commbench.errors import InputError, unknown
 from commbench.workload.cost import activation_bytes, layer_activation_bytes
 from commbench.workload.groups import Degrees
-from commbench.workload.operators import Operator, layer_operators, stage_operators
+from commbench.workload.operators import Operator, head_operators, layer_operators, stage_operators
 from commbench.workload.pipeline.check import peak_activations
 from commbench.workload.pipeline.schedule import PipelineSchedule
+from commbench.workload.stack_memory import StackMemory
 from commbench.workload.transformer import Execution, Transformer
 
 __all__ = ["PRECISIONS", "MemoryUse", "Precision", "get_precision", "memory_per_rank"]
@@ -31,7 +33,9 @@ class Precision:
     Attributes:
         name: as users type it. source: where the recipe is described.
         parameter_bytes: weights that passes read. gradient_bytes: gradients between steps.
-        optimizer_bytes: master weights and moments.
+        optimizer_bytes: master weights and moments, and what the step makes.
+        step_bytes: of the optimizer's, what exists during its step only.
+        unsummed_bytes: gradients of a microbatch beside those that are added up in another format.
     """
 
     name: str
@@ -39,6 +43,8 @@ class Precision:
     parameter_bytes: int
     gradient_bytes: int
     optimizer_bytes: int
+    step_bytes: int = 0
+    unsummed_bytes: int = 0
 
 
 _ZERO = "arXiv 1910.02054, section 3.1: FP16 weights and gradients; FP32 weights, momentum and variance"
@@ -58,6 +64,15 @@ _PRECISIONS = (
         parameter_bytes=2,
         gradient_bytes=2,
         optimizer_bytes=16,
+        step_bytes=4,
+    ),
+    Precision(
+        name="deepspeed-bf16",
+        source="DeepSpeed, runtime/bf16_optimizer.py: bf16 parameters and gradients, gradients added up in fp32",
+        parameter_bytes=2,
+        gradient_bytes=4,
+        optimizer_bytes=12,
+        unsummed_bytes=2,
     ),
     Precision(
         name="fp32-adam",
@@ -83,30 +98,58 @@ def get_precision(name: str) -> Precision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryUse:
-    """Bytes on one rank.
+    """Bytes on one rank at its worst moment.
 
     Attributes:
         parameters, gradients, optimizer: see :class:`Precision`, after ZeRO.
         activations: kept for backward at the worst moment of the schedule.
-        workspace: for a moment only: what recomputation brings back of one layer, and under ZeRO 3 the gathered
-            weights of two layers (the one that computes and the next). StepPlan.memory adds the gradients that are
-            being reduced under ZeRO 2 and 3.
+        logits: of the last stage: what the loss keeps of every microbatch in flight, and needs for its own.
+        workspace: for a moment only: what recomputation brings back of one layer; under ZeRO 3 the gathered weights of
+            two layers (the one that computes and the next); under ZeRO 2 and 3 gradients that are being reduced.
+        buffers: of communicators, and flat ones into which is copied what is sent.
+        fragments: what the allocator holds and nothing can use.
+        runtime: CUDA context, kernels, workspaces of libraries.
     """
 
     parameters: int
     gradients: int
     optimizer: int
     activations: int
-    workspace: int
+    logits: int = 0
+    workspace: int = 0
+    buffers: int = 0
+    fragments: int = 0
+    runtime: int = 0
 
     @property
     def total(self) -> int:
         """All kinds together."""
         return sum(getattr(self, f.name) for f in fields(self))
 
+    @property
+    def reserved(self) -> int:
+        """What the framework's allocator has taken from the device, fragments among it."""
+        return self.total - self.buffers - self.runtime
+
+    @property
+    def allocated(self) -> int:
+        """What tensors are in."""
+        return self.reserved - self.fragments
+
     def fits(self, capacity_bytes: int) -> bool:
         """Whether it fits into a device's memory."""
         return self.total <= capacity_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """Bytes of a pipeline rank that come and go."""
+
+    activations: int
+    loss_kept: int
+    loss: int
+    layer: int
+    gathered: int
 
 
 def memory_per_rank(
@@ -118,6 +161,8 @@ def memory_per_rank(
     precision: Precision,
     *,
     zero: int,
+    stack: StackMemory | None = None,
+    unreduced: Sequence[int] = (),
 ) -> tuple[MemoryUse, ...]:
     """Memory of every pipeline rank; the ranks of its tensor and data groups use as much.
 
@@ -128,10 +173,37 @@ def memory_per_rank(
         degrees: how many ranks hold the same weights.
         precision: bytes per parameter.
         zero: ZeRO stage, 0 to 3.
+        stack: what the software adds; None: nothing.
+        unreduced: per stage, gradients that wait to be reduced; none where empty.
 
     Raises:
         InputError: an unknown ZeRO stage, stages or degrees that do not match, or a model that cannot be split so.
     """
+    _check(run, schedule, layers_per_stage, degrees, zero)
+    groups = sum(ranks > 1 for ranks in (degrees.tp, degrees.pp, degrees.dp * degrees.cp, degrees.cp, degrees.ep))
+    uses = []
+    moments = _moments(model, run, schedule, layers_per_stage, precision, zero, stack, unreduced)
+    for rank, moment in enumerate(moments):
+        operators = [
+            operator
+            for stage in schedule.stages_of(rank)
+            for operator in _stage_operators(model, run, layers_per_stage, stage)
+        ]
+        use = _at_worst(moment, operators, degrees, precision, zero)
+        if stack is not None:
+            use = replace(
+                use,
+                buffers=int(stack.communicator * groups + (stack.buckets if groups else 0)),
+                fragments=int(stack.fragments * use.total),
+                runtime=int(stack.context),
+            )
+        uses.append(use)
+    return tuple(uses)
+
+
+def _check(
+    run: Execution, schedule: PipelineSchedule, layers_per_stage: Sequence[int], degrees: Degrees, zero: int
+) -> None:
     if zero not in range(4):
         raise InputError(f"zero = {zero} is unknown; ZeRO stages are 0, 1, 2 and 3")
     if len(layers_per_stage) != schedule.num_stages or degrees.pp != schedule.num_ranks:
@@ -144,31 +216,74 @@ def memory_per_rank(
             f"the execution's tp, cp, ep {run.tp}, {run.cp}, {run.ep} are not those of the degrees "
             f"{degrees.tp}, {degrees.cp}, {degrees.ep}"
         )
+
+
+def _stage_operators(
+    model: Transformer, run: Execution, layers_per_stage: Sequence[int], stage: int
+) -> tuple[Operator, ...]:
+    first, last = stage == 0, stage == len(layers_per_stage) - 1
+    return stage_operators(model, run, layers_per_stage[stage], first=first, last=last)
+
+
+def _moments(
+    model: Transformer, run: Execution, schedule: PipelineSchedule, layers_per_stage: Sequence[int],
+    precision: Precision, zero: int, stack: StackMemory | None, unreduced: Sequence[int],
+) -> list[_Moments]:
+    """Per pipeline rank what comes and goes."""
     last = schedule.num_stages - 1
+    loss_kept = sum(op.saved_bytes for op in head_operators(model, run, own_weights=True) if op.name == "loss")
+    logits = run.tokens * -(-model.vocab // run.tp)
+    loss = 0 if stack is None else max(0, int(stack.loss * logits) - loss_kept)
+    sent = run.element_bytes * run.local_tokens * model.hidden if stack is not None and stack.outputs else 0
     kept = [
         activation_bytes(model, run, layers, first=stage == 0, last=stage == last)
+        + (-loss_kept if stage == last else sent)
         for stage, layers in enumerate(layers_per_stage)
     ]
     peaks = peak_activations(schedule, kept)
-    workspace = _workspace(model, run, precision, zero)
-    uses = []
-    for rank, peak in enumerate(peaks):
-        operators = [
-            operator
-            for stage in schedule.stages_of(rank)
-            for operator in stage_operators(model, run, layers_per_stage[stage], first=stage == 0, last=stage == last)
-        ]
-        parameters, gradients, optimizer = _states(operators, degrees, precision, zero)
-        uses.append(
-            MemoryUse(
-                parameters=parameters,
-                gradients=gradients,
-                optimizer=optimizer,
-                activations=peak,
-                workspace=workspace,
-            )
-        )
-    return tuple(uses)
+    of_loss = [loss_kept * (stage == last) for stage in range(last + 1)]
+    in_flight = peak_activations(schedule, of_loss, for_weights=False)
+    layer = layer_operators(model, run)
+    again = sum(operator.saved_bytes for operator in layer) - layer_activation_bytes(model, run, layer)
+    gathered = 2 * precision.parameter_bytes * sum(operator.parameters for operator in layer) if zero == 3 else 0
+    moments = []
+    for rank, (peak, losses) in enumerate(zip(peaks, in_flight, strict=True)):
+        stages = schedule.stages_of(rank)
+        waiting = max((unreduced[stage] for stage in stages), default=0) if unreduced else 0
+        ends = _ends(model, run, 0 in stages, last in stages) if zero == 3 and stack is not None and stack.root else 0
+        whole = gathered + precision.parameter_bytes * ends
+        moments.append(_Moments(peak, losses, loss if last in stages else 0, again + waiting, whole))
+    return moments
+
+
+def _ends(model: Transformer, run: Execution, first: bool, last: bool) -> int:
+    """Parameters of embedding and head."""
+    return sum(op.parameters for op in stage_operators(model, run, 0, first=first, last=last) if op.block in _ENDS)
+
+
+_ENDS = ("embedding", "head")
+
+
+def _at_worst(
+    moment: _Moments, operators: Sequence[Operator], degrees: Degrees, precision: Precision, zero: int
+) -> MemoryUse:
+    """The worst of the moments: in the loss, in a layer's backward pass, in the optimizer's step."""
+    parameters, gradients, optimizer = _states(operators, degrees, precision, zero)
+    _, _, stepping = _states(operators, degrees, replace(precision, optimizer_bytes=precision.step_bytes), zero)
+    unsummed = precision.unsummed_bytes * sum(operator.parameters for operator in operators) if zero < 2 else 0
+    in_loss = moment.loss > moment.layer
+    logits = moment.loss_kept + (moment.loss if in_loss else 0)
+    workspace = moment.gathered + (0 if in_loss else moment.layer)
+    if stepping > moment.activations + logits + workspace + unsummed:
+        return MemoryUse(parameters=parameters, gradients=gradients, optimizer=optimizer, activations=0)
+    return MemoryUse(
+        parameters=parameters,
+        gradients=gradients + unsummed,
+        optimizer=optimizer - stepping,
+        activations=moment.activations,
+        logits=logits,
+        workspace=workspace,
+    )
 
 
 def _states(operators: Sequence[Operator], degrees: Degrees, precision: Precision, zero: int) -> tuple[int, int, int]:
@@ -180,11 +295,3 @@ def _states(operators: Sequence[Operator], degrees: Degrees, precision: Precisio
         for i, (size, from_stage) in enumerate(zip(per_parameter, (3, 2, 1), strict=True)):
             sums[i] += size * (-(-count // shards) if zero >= from_stage else count)
     return sums[0], sums[1], sums[2]
-
-
-def _workspace(model: Transformer, run: Execution, precision: Precision, zero: int) -> int:
-    """See :class:`MemoryUse`."""
-    layer = layer_operators(model, run)
-    recomputed = sum(operator.saved_bytes for operator in layer) - layer_activation_bytes(model, run, layer)
-    gathered = 2 * precision.parameter_bytes * sum(operator.parameters for operator in layer) if zero == 3 else 0
-    return recomputed + gathered

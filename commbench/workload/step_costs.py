@@ -32,6 +32,7 @@ __all__ = [
     "StackCosts",
     "StepCosts",
     "field_of_key",
+    "read_constant",
     "read_step_costs",
     "step_efficiency",
 ]
@@ -245,7 +246,7 @@ def _read(path: Path, under: StepCosts | None) -> StepCosts:
                 if key not in known:
                     raise InputError(f"{place}.{key} {unknown(key, known)}")
                 full = next(f.name for f in fields(KINDS[kind]) if _short(f.name) == key)
-                own[full] = _constant(value, KINDS[kind].UNITS.get(full, ""), f"{place}.{key}")
+                own[full] = read_constant(value, KINDS[kind].UNITS.get(full, ""), f"{place}.{key}")
             missing = [f.name for f in fields(KINDS[kind]) if f.name not in own and f.default is MISSING]
             if missing:
                 raise InputError(f"{place} has no {', '.join(map(_short, missing))}")
@@ -274,8 +275,12 @@ def field_of_key(kind: str, name: str) -> Written:
     return Written(_short(name), KINDS[kind].UNITS.get(name, ""))
 
 
-def _constant(given: Any, unit: str, place: str) -> Constant:
-    """A number in its long form, or alone, which counts as assumed."""
+def read_constant(given: Any, unit: str, place: str) -> Constant:
+    """A number in its long form, or alone, which counts as assumed; unit: "s", "bytes" or "".
+
+    Raises:
+        InputError: it is neither; names the place.
+    """
     long = given if isinstance(given, dict) else {"value": given, "provenance": "assumed", "source": "a number alone"}
     if set(long) != {"value", "provenance", "source"} or long["provenance"] not in PROVENANCE:
         raise InputError(f"{place}: give value, provenance ({', '.join(PROVENANCE)}) and source, or a value alone")

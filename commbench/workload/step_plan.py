@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training step is: the model, how it is split and executed, and on what; nothing of it is assumed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from commbench.errors import InputError
 from commbench.topology.devices import Device
@@ -11,6 +11,7 @@ from commbench.workload.gradient_traffic import data_traffic, unreduced_gradient
 from commbench.workload.groups import Degrees
 from commbench.workload.memory import MemoryUse, Precision, memory_per_rank
 from commbench.workload.pipeline.schedule import Pass, PipelineSchedule
+from commbench.workload.stack_memory import StackMemory
 from commbench.workload.step_costs import StackCosts
 from commbench.workload.traffic import Traffic
 from commbench.workload.transformer import Execution, Transformer
@@ -47,6 +48,7 @@ class StepPlan:
         scatter_gather: whether each tensor rank sends its share of a stage's output and they gather it behind
             (arXiv 2104.04473, section 4.1); without sequence parallelism every tensor rank has the whole.
         stack: what the software adds (workload.step_costs); None: nothing, kernels follow each other at once.
+        stack_memory: what the software needs of memory beside (workload.stack_memory); None: nothing is known.
         remarks: what was assumed, for the reader of the result.
 
     Raises:
@@ -66,6 +68,7 @@ class StepPlan:
     overlap_tensor: bool = False
     scatter_gather: bool = False
     stack: StackCosts | None = None
+    stack_memory: StackMemory | None = None
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -111,16 +114,22 @@ class StepPlan:
 
     def memory(self) -> tuple[MemoryUse, ...]:
         """Memory of every pipeline position's ranks; of the workspace, what ZeRO 2 and 3 send is part."""
-        uses = memory_per_rank(
-            self.model, self.run, self.schedule, self.layers, self.degrees, self.precision, zero=self.zero
-        )
-        if self.zero < 2 or self.degrees.dp * self.degrees.cp == 1:
-            return uses
-        unreduced = [unreduced_gradient_bytes(self.traffic(stage)) for stage in range(len(self.layers))]
-        return tuple(
-            replace(use, workspace=use.workspace + max(unreduced[stage] for stage in self.schedule.stages_of(rank)))
-            for rank, use in enumerate(uses)
-        )
+        unreduced: list[int] = []
+        if self.zero >= 2 and self.degrees.dp * self.degrees.cp > 1:
+            unreduced = [unreduced_gradient_bytes(self.traffic(stage)) for stage in range(len(self.layers))]
+        return memory_per_rank(
+            self.model, self.run, self.schedule, self.layers, self.degrees, self.precision, zero=self.zero,
+            stack=self.stack_memory, unreduced=unreduced,
+        )  # fmt: skip
+
+    def memory_margin(self) -> int:
+        """Bytes that a step cannot have beside :meth:`memory`: none where the software's needs are known and part of
+        it, the device's own margin where they are not.
+
+        Raises:
+            InputError: the device has none; says what to give.
+        """
+        return self.device.other("memory_margin", "or give --memory-margin") if self.stack_memory is None else 0
 
     def host_s(self, layers: int, calls: int, kind: Pass) -> float:
         """Seconds in which a host launches a pass of so many layers with so many collectives."""

@@ -98,11 +98,25 @@ def step(path: Path) -> str:
 
 def experiment(path: Path) -> str:
     """What a file asks for; each run of it is then a step or a collective as other options are."""
+    from commbench.experiments.claim import QUANTITIES, read_claim
     from commbench.experiments.file import MOST_RUNS, read_experiment
 
+    claim = read_claim(path)
+    if claim is not None and claim.quantity not in (*QUANTITIES, "groups"):
+        return f"a claim of {claim.quantity}"
     runs = read_experiment(path)
     kinds = {type(run.options).__name__ for run in runs} - {"CollectiveOptions", "StepOptions"}
     return f"runs of {kinds}" if kinds else _wrong("runs", [len(runs)], 1, MOST_RUNS)
+
+
+def trace(path: Path) -> str:
+    from commbench.workload.traces.read import read_trace
+    from commbench.workload.traces.recorded import program_of
+
+    found = read_trace(path)
+    program = program_of(found, found.world if 0 < found.world < 2**12 else 8)
+    lasts = [duration for one in found.operations for duration in (one.duration_ps, one.delay_ps)]
+    return _wrong("picoseconds", lasts, 0, 2**62) or _wrong("operations", [program.num_operations], 1, _MOST)
 
 
 def _algorithm(path: Path) -> str:
@@ -317,6 +331,12 @@ def _imports() -> list[bytes]:
     return [text.encode() for text in WHOLE]
 
 
+def _traces() -> list[bytes]:
+    from tests.workload.test_traces import CHAKRA, STEP, chakra, kineto
+
+    return [json.dumps(kineto(*STEP), indent=1).encode(), chakra(*CHAKRA).encode()]
+
+
 def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
     """(name, name of the file, reader, whole inputs); a topology file is also what ``calibrate`` writes."""
     from commbench.workload.pipeline.registry import build_pipeline
@@ -326,7 +346,8 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
     devices = [path.read_bytes() for path in sorted((ROOT / "topologies" / "devices").glob("*.yaml"))]
     topologies = [(ROOT / f"topologies/{name}.yaml").read_bytes() for name in files]
     scripts = [path.read_bytes() for path in sorted((ROOT / "sims").glob("*.yaml"))]
-    experiments = [path.read_bytes() for path in sorted((ROOT / "sims" / "experiments").glob("*.yaml"))]
+    folders = ("experiments", "claims")
+    experiments = [path.read_bytes() for name in folders for path in sorted((ROOT / "sims" / name).glob("*.yaml"))]
     orders = [to_csv(build_pipeline(name, 2, 4)).encode() for name in ("1f1b", "zb-h1")]
     records, schedules = _records(), _schedules()
     return [
@@ -345,5 +366,6 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
         ("options", "input.txt", options, [command.replace(" ", "\n").encode() for command in _COMMANDS]),
         ("log", "input.log", log, _logs()),
         ("imported", "input.txt", imported, _imports()),
+        ("trace", "input.json", trace, _traces()),
         ("quantity", "input.txt", quantity, [b"100 Gbit/s", b"20 us", b"64K", b"1.5 GB/s"]),
     ]

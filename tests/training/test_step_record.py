@@ -2,7 +2,7 @@
 """The record of a simulated step: sums, what stays off standard output, and the way through a file."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from commbench.errors import InputError
 from commbench.results.journal import Journal, read_records
 from commbench.results.steps import SimulatedStep
 from commbench.workload.formats import FORMATS
+from commbench.workload.memory import MemoryUse
 from commbench.workload.step_plan import num_microbatches
 from tests.cases import star
 from tests.training.plans import plan, simulate
@@ -40,7 +41,7 @@ def test_times_and_critical_path_add_up_to_the_step(record: SimulatedStep) -> No
 
 
 def test_memory_is_that_of_the_fullest_position(record: SimulatedStep) -> None:
-    assert list(record.memory_bytes) == ["parameters", "gradients", "optimizer", "activations", "workspace"]
+    assert list(record.memory_bytes) == [f.name for f in fields(MemoryUse)]
     totals = [sum(use.values()) for use in record.memory_by_position]
     assert len(totals) == 2
     assert sum(record.memory_bytes.values()) == max(totals)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory per rank: published figures and the tables of ZeRO and Megatron."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -12,6 +12,8 @@ from commbench.workload.memory import PRECISIONS, MemoryUse, get_precision, memo
 from commbench.workload.operators import layer_operators
 from commbench.workload.pipeline.registry import build_pipeline
 from commbench.workload.presets import get_model
+from commbench.workload.stack_memory import StackMemory, stack_memories, stack_memory
+from commbench.workload.step_costs import read_step_costs
 from commbench.workload.transformer import split_layers
 from tests.workload.shapes import execution
 
@@ -33,8 +35,10 @@ def use(name: str, precision: str, zero: int, *, m: int = 8, v: int = 1, schedul
         ("mixed-adam", 3, 0, 16),
         ("megatron-bf16", 0, 18, 0),  # Megatron's table of its distributed optimizer
         ("megatron-bf16", 1, 6, 12),
-        ("megatron-fp16", 0, 20, 0),
-        ("megatron-fp16", 1, 4, 16),
+        ("megatron-fp16", 0, 16, 0),  # 4 more in the optimizer's step, when the activations are gone
+        ("megatron-fp16", 1, 4, 12),
+        ("deepspeed-bf16", 0, 20, 0),  # gradients in bf16 beside those added up in fp32
+        ("deepspeed-bf16", 1, 8, 12),
         ("fp32-adam", 0, 16, 0),
         ("fp32-adam", 1, 8, 8),
     ],
@@ -72,7 +76,7 @@ def test_activations_of_pipeline_ranks() -> None:
     assert ranks[1].activations == 3 * 12 * layer
     assert ranks[2].activations == 2 * 12 * layer
     assert ranks[0].activations == 4 * (12 * layer + s * h)  # and the embedding's dropout mask
-    assert ranks[3].activations == 12 * layer + 4 * s * (h + 50257)
+    assert (ranks[3].activations, ranks[3].logits) == (12 * layer + 4 * s * h, 4 * s * 50257)
     assert {rank.workspace for rank in ranks} == {0}
 
 
@@ -91,6 +95,79 @@ def test_workspace() -> None:
         run = execution(model, recompute=recompute)
         (rank,) = memory_per_rank(model, run, pipeline, (12,), Degrees(), get_precision("mixed-adam"), zero=zero)
         assert rank.workspace == expected
+
+
+def test_the_optimizer_step_may_be_the_worst_moment() -> None:
+    """Megatron's table: 20 bytes with FP16, an FP32 copy of the gradients among them, which lives in the step alone."""
+    (rank,) = use("llama-7b", "megatron-fp16", 0, m=1)
+    assert (rank.activations, rank.logits, rank.workspace) == (0, 0, 0)
+    assert rank.total == 20 * num_parameters(get_model("llama-7b"))
+
+
+def stacked(name: str, stack: StackMemory | None, *, zero: int = 0, m: int = 1, pp: int = 1, **degrees: int):
+    model = get_model(name)
+    pipeline = build_pipeline("1f1b" if pp > 1 else "gpipe", pp, m)
+    layers = split_layers(model, pp)
+    run = execution(model, recompute="full")
+    given = Degrees(pp=pp, **degrees)
+    return memory_per_rank(model, run, pipeline, layers, given, get_precision("mixed-adam"), zero=zero, stack=stack)
+
+
+NOTHING = {f.name: 0 for f in fields(StackMemory)}
+
+
+def test_a_stack_adds_context_communicators_and_fragments() -> None:
+    stack = StackMemory(**NOTHING | {"context": 1000, "communicator": 100, "buckets": 7, "fragments": 0.5})
+    (alone,), (bare,), (many,) = stacked("gpt2", stack), stacked("gpt2", None), stacked("gpt2", stack, dp=2)
+    assert (alone.runtime, alone.buffers, many.buffers) == (1000, 0, 107)
+    assert alone.allocated == bare.total
+    assert alone.fragments == bare.total // 2
+    assert alone.reserved == alone.total - 1000
+    assert (bare.runtime, bare.buffers, bare.fragments) == (0, 0, 0)
+
+
+def test_the_loss_is_a_moment_of_the_last_stage_and_recomputation_one_of_the_others() -> None:
+    """GPT-2 with 14 bytes a logit: 703 MiB, far more than a recomputed layer; the stage before has the layer."""
+    stack = StackMemory(**NOTHING | {"loss": 14})
+    first, last = stacked("gpt2", stack, pp=2)
+    logits = 1024 * 50257
+    assert (first.logits, last.logits) == (0, 14 * logits)
+    assert (first.workspace, last.workspace) == (32 * 1024 * 768 + 5 * 12 * 1024**2, 0)
+
+
+def test_kept_outputs_and_gathered_ends_are_the_stacks() -> None:
+    model = get_model("gpt2")
+    kept = StackMemory(**NOTHING | {"outputs": 1})
+    first, last = stacked("gpt2", kept, pp=2, m=4)
+    plain = stacked("gpt2", None, pp=2, m=4)
+    assert first.activations - plain[0].activations == 2 * 2 * 1024 * model.hidden
+    assert last.activations == plain[1].activations
+    root = StackMemory(**NOTHING | {"root": 1})
+    (gathered,), (released,) = stacked("gpt2", root, zero=3, dp=2), stacked("gpt2", None, zero=3, dp=2)
+    ends = (50257 + 1024) * 768 + 2 * 768
+    assert gathered.workspace - released.workspace == 2 * ends
+
+
+def test_every_stack_says_where_its_memory_comes_from() -> None:
+    assert set(read_step_costs().constants["stacks"]) <= set(stack_memories())
+    for own in stack_memories().values():
+        for one in own.values():
+            assert one.provenance in ("measured", "fitted", "vendor", "assumed")
+            assert one.source
+    with pytest.raises(InputError, match="memory of stack 'megatorn' is unknown; did you mean megatron"):
+        stack_memory("megatorn")
+
+
+def test_kept_per_operator_are_the_outputs_of_every_second_product() -> None:
+    """torchtitan's policy on Llama 3 8B: the layer's input, the core's output with its FP32 sums, Q, V, gate, down."""
+    model = replace(get_model("llama3-8b"), sequence=8192)
+    run = replace(execution(model, recompute="per-op"), flash=True)
+    (rank,) = memory_per_rank(
+        model, run, build_pipeline("gpipe", 1, 1), (32,), Degrees(), get_precision("mixed-adam"), zero=0
+    )
+    widths = 4096 + 4096 + 4096 + 1024 + 14336 + 4096
+    outside = 4 * 4096  # inputs of the last norm and of the logits' product
+    assert rank.activations == 8192 * (32 * (2 * widths + 4 * 32) + outside)
 
 
 def test_experts_are_sharded_over_their_own_ranks() -> None:

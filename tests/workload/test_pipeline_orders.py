@@ -159,3 +159,11 @@ def test_refused(name: str, p: int, m: int, v: int | None, message: str) -> None
     with pytest.raises(InputError) as error:
         build_pipeline(name, p, m, v)
     assert str(error.value) == message
+
+
+def test_what_no_weight_needs_lives_to_the_end_of_i() -> None:
+    """The last stage of ZB-H1 holds p microbatches for W, but the loss of one alone."""
+    schedule = build_pipeline("zb-h1", 4, 8)
+    assert peak_activations(schedule)[3] > 1
+    assert peak_activations(schedule, for_weights=False)[3] == 1
+    assert peak_activations(build_pipeline("1f1b", 4, 8), for_weights=False) == (4, 3, 2, 1)

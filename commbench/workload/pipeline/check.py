@@ -110,20 +110,24 @@ def _picture(rows: Sequence[Row], num_ranks: int, marked: int | None = None) -> 
     return "\n".join(lines) + "\n"
 
 
-def peak_activations(schedule: PipelineSchedule, stage_sizes: Sequence[int] | None = None) -> tuple[int, ...]:
+def peak_activations(
+    schedule: PipelineSchedule, stage_sizes: Sequence[int] | None = None, *, for_weights: bool = True
+) -> tuple[int, ...]:
     """Per rank the most it holds at once for backward passes: an activation lives from F to the end of B or of W.
 
     Args:
         schedule: the orders.
         stage_sizes: what one microbatch leaves behind on each stage, for example in bytes; None counts each as 1.
+        for_weights: whether W needs it; otherwise it lives to the end of I.
     """
     sizes = [1] * schedule.num_stages if stage_sizes is None else stage_sizes
+    ends = (Pass.BACKWARD, Pass.WEIGHT if for_weights else Pass.INPUT)
     peaks = []
     for order in schedule.orders:
         held = peak = 0
         for step in order:
             held += sum(sizes[a.stage] for a in step.parts if a.kind is Pass.FORWARD)
             peak = max(peak, held)
-            held -= sum(sizes[a.stage] for a in step.parts if a.kind in (Pass.BACKWARD, Pass.WEIGHT))
+            held -= sum(sizes[a.stage] for a in step.parts if a.kind in ends)
         peaks.append(peak)
     return tuple(peaks)

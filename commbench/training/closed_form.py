@@ -22,7 +22,20 @@ from commbench.workload.step_passes import Call, Join, Layer, Work, pass_items, 
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.traffic import Traffic, boundary_bytes
 
-__all__ = ["Estimate", "Shapes", "StepHosts", "closed_form"]
+__all__ = ["Estimate", "LinkTime", "Shapes", "StepHosts", "closed_form"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTime:
+    """Seconds that the links' rate decides, and those that it does not."""
+
+    latency_s: float
+    wire_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Both."""
+        return self.latency_s + self.wire_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,24 +55,38 @@ class StepHosts:
 
     def collective_s(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> float:
         """Seconds of a collective over ``ranks`` ranks that stand ``stride`` apart; each GPU of a host is in one."""
-        if ranks == 1:
-            return 0.0
-        here = min(ranks, max(1, self.gpus // stride))
+        return self.collective(name, size_bytes, ranks, min(ranks, max(1, self.gpus // stride)), share).total_s
+
+    def collective(self, name: str, size_bytes: int, ranks: int, here: int, share: float = 1.0) -> LinkTime:
+        """The same over ``ranks`` ranks, ``here`` of them on a host; ``share``: that it reaches of what others do."""
+        found = LinkTime(0.0, 0.0)
         moved = size_bytes * get_collective(name).busbw_factor(ranks)
-        time_s = 0.0
         if here > 1:
-            time_s = self.links_inside.seconds(moved, self.inside * share, (here - 1).bit_length())
+            found = _link_time(self.links_inside, moved, self.inside * share, here)
         if ranks > here:
-            rate = self.between * here / self.gpus
-            time_s = max(time_s, self.links_between.seconds(moved, rate * share, (-(-ranks // here) - 1).bit_length()))
-        return time_s
+            rate = self.between * here / self.gpus * share
+            found = max(found, _link_time(self.links_between, moved, rate, -(-ranks // here)), key=_total)
+        return found
 
     def transfer_s(self, size_bytes: int, stride: int) -> float:
         """Seconds of a transfer to a rank ``stride`` further, each GPU of the host sending one."""
-        near = stride < self.gpus
+        return self.transfer(size_bytes, near=stride < self.gpus).total_s
+
+    def transfer(self, size_bytes: int, *, near: bool) -> LinkTime:
+        """The same to a rank of the same host, or not."""
         links = self.links_inside if near else self.links_between
         rate = self.inside if near else self.between / self.gpus
-        return links.latency_s + size_bytes / (rate * links.transfer)
+        return LinkTime(links.latency_s, size_bytes / (rate * links.transfer))
+
+
+def _link_time(links: LinkCosts, moved_bytes: float, rate: float, parties: int) -> LinkTime:
+    whole = links.seconds(moved_bytes, rate, (parties - 1).bit_length())
+    wire = moved_bytes / (links.share * rate)
+    return LinkTime(whole - wire, wire)
+
+
+def _total(one: LinkTime) -> float:
+    return one.total_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,30 +121,26 @@ Shapes = dict[tuple[bool, bool, int], StageParts]
 
 
 def closed_form(
-    plan: StepPlan, stack: StackCosts, machine: StepHosts, *, overlap_data: bool = True, zero_ranks: int = 0,
-    shapes: Shapes | None = None,
+    plan: StepPlan, stack: StackCosts, machine: StepHosts, *, shapes: Shapes | None = None
 ) -> Estimate:
     """The time of a step.
 
     Args:
         plan: what is trained. stack: what the software adds. machine: where.
-        overlap_data: whether gradients are sent beside the last backward pass.
-        zero_ranks: over which ZeRO divides, where these are fewer than the data ranks.
         shapes: of this plan's stages; what is missing is added. For who asks again with other constants.
     """
-    zero_ranks = zero_ranks or plan.degrees.dp * plan.degrees.cp
-    form = _Form(plan, stack, machine, zero_ranks, {} if shapes is None else shapes)
+    form = _Form(plan, stack, machine, {} if shapes is None else shapes)
     stages = [form.stage(number) for number in range(len(plan.layers))]
     passes = form.pipeline(stages)
     ranks = [[stages[stage] for stage in plan.schedule.stages_of(rank)] for rank in range(plan.degrees.pp)]
     last = max(ranks, key=lambda own: sum(one.data + one.after for one in own))
     data, beside = sum(one.data for one in last), sum(one.times[Pass.BACKWARD] for one in last)
-    hidden = min(data, beside) * (1 - stack.hidden_data) if overlap_data else 0.0
+    hidden = min(data, beside) * (1 - stack.hidden_data) if plan.overlap_gradients else 0.0
     terms = {
         "passes": passes,
         "data": data - hidden,
         "optimizer": sum(one.after for one in last),
-        "host": stack.host_step_s + (stack.zero_rank_s * zero_ranks if plan.zero in (1, 2) else 0.0),
+        "host": stack.host_step_s + (stack.zero_rank_s * plan.zero_ranks if plan.zero in (1, 2) else 0.0),
     }
     return Estimate(iteration_s=sum(terms.values()), terms=terms)
 
@@ -132,10 +155,10 @@ class _StageTimes:
 
 
 class _Form:
-    def __init__(self, plan: StepPlan, stack: StackCosts, machine: StepHosts, zero_ranks: int, shapes: Shapes) -> None:
+    def __init__(self, plan: StepPlan, stack: StackCosts, machine: StepHosts, shapes: Shapes) -> None:
         self._shapes = shapes
         plan = plan if plan.stack == stack else replace(plan, stack=stack)
-        self.plan, self.stack, self.machine, self.zero_ranks = plan, stack, machine, zero_ranks
+        self.plan, self.stack, self.machine = plan, stack, machine
         self._memory = plan.device.memory_bytes_per_s * plan.efficiency.memory
         self._known: dict[tuple[Cost, bool], int] = {}
         degrees = plan.degrees
@@ -154,10 +177,13 @@ class _Form:
         self._stages: dict[tuple[bool, bool, int], _StageTimes] = {}
 
     def _collective_s(self, one: Traffic) -> float:
-        whole, _, part = one.group.partition("/")
-        ranks, stride = self._strides[whole]
+        ranks, stride = self._strides[one.group.partition("/")[0].partition("%")[0]]
+        if "/" in one.group:
+            ranks = int(one.group.partition("/")[2])
+        elif "%" in one.group:
+            part = int(one.group.partition("%")[2])
+            ranks, stride = ranks // part, stride * part
         share = self.stack.sharded_share if one.kind == "zero" and self.plan.zero == 3 else 1.0
-        ranks = int(part) if part else ranks
         return self.machine.collective_s(one.collective, one.size_bytes, ranks, stride, share)
 
     def _lasts(self, work: Cost, core: bool) -> int:
@@ -224,8 +250,7 @@ class _Form:
             data *= plan.schedule.num_microbatches
         after = sum(self._collective_s(one) for one in traffic if one.when == "step")
         per = plan.precision.gradient_bytes + 2 * plan.precision.optimizer_bytes + plan.precision.parameter_bytes
-        shards = self.zero_ranks if plan.zero else 1
-        moved = per * (dense / shards + expert / (plan.degrees.edp if plan.zero else 1))
+        moved = per * (dense / plan.zero_ranks + expert / (plan.degrees.edp if plan.zero else 1))
         return _StageTimes(times, data, after + moved / self._memory)
 
     def _sharded(self, compute: float, layer: int, kind: Pass, traffic: Sequence[Traffic], count: int) -> float:
@@ -237,9 +262,10 @@ class _Form:
 
     def _sharded_ends(self, kind: Pass, traffic: Sequence[Traffic]) -> float:
         """What nothing runs beside: the first gather, the last reduction."""
-        when, name = ("forward", "all-gather") if kind is Pass.FORWARD else ("backward", "reduce-scatter")
-        ends = [self._collective_s(one) for one in traffic if (one.when, one.collective) == (when, name)]
-        return (ends[0] if kind is Pass.FORWARD else ends[-1]) if ends else 0.0
+        if kind is Pass.FORWARD:
+            return next((self._collective_s(one) for one in traffic if one.when == "forward"), 0.0)
+        sent = [one for one in traffic if one.when == "backward" and one.kind == "zero" and one.collective != "all-gather"]
+        return sum(self._collective_s(one) for one in sent if one.layer == sent[-1].layer)
 
     def pipeline(self, stages: Sequence[_StageTimes]) -> float:
         """Seconds of all passes."""

@@ -118,6 +118,7 @@ def memory_per_rank(
     precision: Precision,
     *,
     zero: int,
+    zero_group: int = 0,
 ) -> tuple[MemoryUse, ...]:
     """Memory of every pipeline rank; the ranks of its tensor and data groups use as much.
 
@@ -127,7 +128,7 @@ def memory_per_rank(
         layers_per_stage: layers of every stage, from ``split_layers``.
         degrees: how many ranks hold the same weights.
         precision: bytes per parameter.
-        zero: ZeRO stage, 0 to 3.
+        zero: ZeRO stage, 0 to 3. zero_group: ranks that it divides dense weights over; 0: all that hold them.
 
     Raises:
         InputError: an unknown ZeRO stage, stages or degrees that do not match, or a model that cannot be split so.
@@ -158,7 +159,7 @@ def memory_per_rank(
             for stage in schedule.stages_of(rank)
             for operator in stage_operators(model, run, layers_per_stage[stage], first=stage == 0, last=stage == last)
         ]
-        parameters, gradients, optimizer = _states(operators, degrees, precision, zero)
+        parameters, gradients, optimizer = _states(operators, degrees, precision, zero, zero_group)
         uses.append(
             MemoryUse(
                 parameters=parameters,
@@ -171,11 +172,13 @@ def memory_per_rank(
     return tuple(uses)
 
 
-def _states(operators: Sequence[Operator], degrees: Degrees, precision: Precision, zero: int) -> tuple[int, int, int]:
+def _states(
+    operators: Sequence[Operator], degrees: Degrees, precision: Precision, zero: int, zero_group: int
+) -> tuple[int, int, int]:
     """Bytes of parameters, gradients and optimizer state."""
     sums = [0, 0, 0]
     per_parameter = (precision.parameter_bytes, precision.gradient_bytes, precision.optimizer_bytes)
-    for expert, shards in ((False, degrees.dp * degrees.cp), (True, degrees.edp)):
+    for expert, shards in ((False, zero_group or degrees.dp * degrees.cp), (True, degrees.edp)):
         count = sum(operator.parameters for operator in operators if operator.expert is expert)
         for i, (size, from_stage) in enumerate(zip(per_parameter, (3, 2, 1), strict=True)):
             sums[i] += size * (-(-count // shards) if zero >= from_stage else count)

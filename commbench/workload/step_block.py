@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from commbench.program.operations import NOTHING, Block, ProgramBuilder
+from commbench.program.operations import COMPUTE_STREAM, HOST_STREAM, NOTHING, Block, ProgramBuilder
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
 from commbench.workload.operators import Work as Cost
@@ -286,13 +286,13 @@ class _PassAdder:
     def _launch(self, unit: int, host_ps: int) -> int:
         """The host's work of the pass, from where its unit stands now."""
         program, state = self._program, self._state
-        row = (unit, host_ps, NOTHING, program.streams["host"], -1 - self._part, program.purposes["host"])
+        row = (unit, host_ps, NOTHING, program.streams[HOST_STREAM], -1 - self._part, program.purposes["host"])
         return self._rows.add(row, [*state.wait[unit], *self._stands(unit)])
 
     def _compute(self, unit: int, work: Work) -> None:
         program, state = self._program, self._state
         label, purpose = -1 - self._part, program.purposes[work.kind]
-        row = (unit, work.duration_ps, NOTHING, program.streams["compute"], label, purpose)
+        row = (unit, work.duration_ps, NOTHING, program.streams[COMPUTE_STREAM], label, purpose)
         self._stand(unit, self._rows.add(row, state.wait[unit]))
 
     def _stand(self, unit: int, number: int) -> None:
@@ -324,7 +324,7 @@ class _PassAdder:
         """On the compute stream, or beside it from where its units stand now."""
         state = self._state
         if not item.beside:
-            for unit, number in self._ways.collectives(item.traffic, self._position, "compute", state.wait).items():
+            for unit, number in self._ways.collectives(item.traffic, self._position, COMPUTE_STREAM, state.wait).items():
                 self._stand(unit, number)
             return
         after = {unit: state.wait[unit] + self._stands(unit) for unit in self._units}
@@ -353,6 +353,8 @@ class _PassAdder:
             if one.group == "pp-ends":
                 if self._final:
                     self._state.ends.update(after)
+                continue
+            if not self._plan.overlap_gradients:
                 continue
             for unit, number in self._ways.collectives(one, self._position, "data", after).items():
                 self._state.data[unit].append(number)

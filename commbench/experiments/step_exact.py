@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A published step by the simulator: on hosts like those that its row names, joined by a network without bottlenecks."""
+
+from functools import lru_cache
+from typing import Any
+
+from commbench.cluster import Cluster, make_cluster
+from commbench.experiments.step_rows import StepRow, hosts_of, with_costs
+from commbench.libraries.base import Library
+from commbench.libraries.ideal import Ideal
+from commbench.libraries.nccl.library import NcclLibrary, machine_of
+from commbench.libraries.nccl.machine import VERSIONS
+from commbench.results.steps import SimulatedStep
+from commbench.topology.build import build_fabric
+from commbench.topology.fabric import Fabric
+from commbench.topology.schema import TopologyFile
+from commbench.training.link_curve import LinkCurve
+from commbench.training.simulate import simulate_step
+from commbench.workload.step_costs import StepCosts
+
+__all__ = ["cluster_of_row", "ideal_of_steps", "simulate_row"]
+
+_NETWORKS = {"infiniband": "ib", "roce": "roce", "omni-path": "ib"}
+
+
+def ideal_of_steps(ring: str = "ring") -> Ideal:
+    """The ideal library as steps take it: rings, as many channels as a host has ranks, and everything at once."""
+    rings = dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), ring)
+    return Ideal(algorithms={**rings, "all-to-all": "direct"}, channels=None)
+
+
+def simulate_row(row: StepRow, costs: StepCosts, library: str = "ideal") -> SimulatedStep:
+    """The step by the simulator, with these constants.
+
+    Args:
+        row: measured. costs: of its device, stack and links.
+        library: "ideal", whose collectives take what the links' constants say, or "nccl".
+
+    Raises:
+        InputError: no constants of the device, stack or links, or a collective that NCCL's model does not know.
+    """
+    plan, cluster = with_costs(row, costs), cluster_of_row(row)
+    assert plan.stack is not None
+    found: Library
+    if library == "ideal":
+        share = plan.stack.sharded_share if plan.zero == 3 else 1.0
+        found = LinkCurve(ideal=ideal_of_steps(), hosts=hosts_of(row, costs), sharded_share=share)
+    else:
+        found = NcclLibrary(machine=machine_of(cluster, version=VERSIONS[-1]), dtype="float16")
+    return simulate_step(plan, cluster, found).record
+
+
+def cluster_of_row(row: StepRow) -> Cluster:
+    """As many hosts as the row's ranks fill; each GPU has a NIC with its share of what the host sends."""
+    ranks = row.plan.degrees.num_ranks
+    hosts = -(-ranks // row.gpus)
+    fabric = _fabric(hosts, row.gpus, row.inside, row.between, _NETWORKS[row.fabric], row.plan.device.name)
+    return make_cluster(fabric, num_ranks=ranks)
+
+
+@lru_cache(maxsize=64)
+def _fabric(hosts: int, gpus: int, inside: float, between: float, network: str, device: str) -> Fabric:
+    def link(rate: float, **more: Any) -> dict[str, Any]:
+        return {"bandwidth": f"{rate:.0f} B/s", "latency": "0.25 us", **more}
+
+    free = link(1e12)
+    host = {
+        "wiring": "nvswitch", "device": device, "gpus": gpus, "nics": gpus, "pcie_switches": gpus, "sockets": 1,
+        "nvlink": link(inside, links=1), "pcie": free, "socket": free,
+    }  # fmt: skip
+    network_of = {
+        "kind": "rail-optimized", "hosts": hosts, "hosts_per_leaf": hosts, "spines": 1, "oversubscription": 1,
+        "downlink": link(between / gpus), "uplink": {"latency": "0.25 us"},
+    }  # fmt: skip
+    document = {
+        "name": f"{hosts} x {gpus} {device}", "description": "hosts of a published step", "routing": "rail-aware",
+        "host": host, "fabric": network_of if hosts > 1 else {"kind": "none"}, "network": network,
+        "costs": {"message_overhead": "0 us", "reduction": "line-rate"},
+    }  # fmt: skip
+    return build_fabric(TopologyFile.model_validate(document), "a published step")

@@ -43,8 +43,14 @@ def _header(r: SimulatedStep) -> str:
         f"ZeRO {r.zero}, recompute {r.recompute}, sequence parallel {'yes' if r.sequence_parallel else 'no'}, "
         f"{r.attention} attention, precision {r.settings['precision']}",
         f"efficiency: {shares}; slowdown of compute beside a collective {r.slowdown:g}",
-        f"routing {r.routing}, placement {r.placement}, engine {r.engine}, seed {r.seed}{disturbed}",
+        f"library {_library(r)}, routing {r.routing}, placement {r.placement}, engine {r.engine}, seed {r.seed}{disturbed}",
     )
+
+
+def _library(r: SimulatedStep) -> str:
+    """Name, version, and what it took."""
+    version = r.settings.get("version", "")
+    return f"{r.library} {version}".rstrip()
 
 
 def _notes(r: SimulatedStep) -> str:

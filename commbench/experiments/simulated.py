@@ -13,7 +13,6 @@ from commbench.collectives.sizes import dtype_bytes, dtype_name
 from commbench.errors import InputError
 from commbench.experiments.collective import Sizes, sizes_of
 from commbench.experiments.own_points import read_own
-from commbench.libraries.base import Library
 from commbench.libraries.nccl.library import NcclLibrary, machine_of
 from commbench.libraries.nccl.machine import VERSIONS, NcclMachine
 from commbench.lowering.scenario import Scenario
@@ -26,7 +25,16 @@ from commbench.topology.load import load_fabric
 from commbench.topology.summary import network_rate
 from commbench.units import rate_unit
 
-__all__ = ["LIBRARIES", "CollectiveCase", "CollectiveOptions", "cluster_of", "machine_for", "prepare", "scenario_of"]
+__all__ = [
+    "LIBRARIES",
+    "CollectiveCase",
+    "CollectiveOptions",
+    "cluster_of",
+    "library_for",
+    "machine_for",
+    "prepare",
+    "scenario_of",
+]
 
 LIBRARIES = ("ideal", "nccl", "rccl")
 """That ``--library`` takes; all but the first have a model of their own."""
@@ -106,7 +114,7 @@ def prepare(
     given |= {"num_ranks": options.ranks, "element_bytes": element_bytes, "keep_trace": False}
     given |= {"scenario": _scenario(options, fabric, tell), "run_id": run_id or new_run_id()}
     cluster = cluster_of(options, fabric)
-    library = _library(options, cluster)
+    library = library_for(options, cluster)
     if library is not None and options.launch_mode == "graph":
         tell("note: no floor of --launch-mode graph is known; that of --launch-mode process is assumed")
     given |= {"library": library, "detail": options.detail or ("transfer" if library is None else "collective")}
@@ -142,7 +150,7 @@ def _members(cluster: Cluster) -> list[tuple[str, int, str]]:
     return [(host, int("".join(filter(str.isdigit, end))), cluster.fabric.device or "CPU") for host, end in parts]
 
 
-def _library(options: CollectiveOptions, cluster: Cluster) -> Library | None:
+def library_for(options: CollectiveOptions, cluster: Cluster) -> NcclLibrary | None:
     """That was asked for; None: ideal, which does what the other options say.
 
     Raises:

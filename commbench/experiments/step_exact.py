@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A published step by the simulator: on hosts like those that its row names, joined by a network without bottlenecks."""
+"""A published step by the simulator: on hosts like those that its row names, on a network without bottlenecks."""
 
 from functools import lru_cache
 from typing import Any
 
 from commbench.cluster import Cluster, make_cluster
+from commbench.experiments.step_library import ideal_of_steps
 from commbench.experiments.step_rows import StepRow, hosts_of, with_costs
 from commbench.libraries.base import Library
-from commbench.libraries.ideal import Ideal
 from commbench.libraries.nccl.library import NcclLibrary, machine_of
 from commbench.libraries.nccl.machine import VERSIONS
 from commbench.results.steps import SimulatedStep
@@ -18,15 +18,9 @@ from commbench.training.link_curve import LinkCurve
 from commbench.training.simulate import simulate_step
 from commbench.workload.step_costs import StepCosts
 
-__all__ = ["cluster_of_row", "ideal_of_steps", "simulate_row"]
+__all__ = ["cluster_of_row", "simulate_row"]
 
 _NETWORKS = {"infiniband": "ib", "roce": "roce", "omni-path": "ib"}
-
-
-def ideal_of_steps(ring: str = "ring") -> Ideal:
-    """The ideal library as steps take it: rings, as many channels as a host has ranks, and everything at once."""
-    rings = dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), ring)
-    return Ideal(algorithms={**rings, "all-to-all": "direct"}, channels=None)
 
 
 def simulate_row(row: StepRow, costs: StepCosts, library: str = "ideal") -> SimulatedStep:
@@ -43,8 +37,7 @@ def simulate_row(row: StepRow, costs: StepCosts, library: str = "ideal") -> Simu
     assert plan.stack is not None
     found: Library
     if library == "ideal":
-        share = plan.stack.sharded_share if plan.zero == 3 else 1.0
-        found = LinkCurve(ideal=ideal_of_steps(), hosts=hosts_of(row, costs), sharded_share=share)
+        found = LinkCurve.of_plan(plan, hosts_of(row, costs), ideal_of_steps())
     else:
         found = NcclLibrary(machine=machine_of(cluster, version=VERSIONS[-1]), dtype="float16")
     return simulate_step(plan, cluster, found).record

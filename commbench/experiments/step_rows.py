@@ -293,7 +293,7 @@ def _between(row: Row) -> float:
         return int(match[1]) * 1e9
     if match := re.search(r"(\d{3,4}) ?Gb/s", text):
         return int(match[1]) * 1e9 / 8
-    return 400e9 if row["gpu"].startswith("H") else 100e9 if "8x A100 SXM" in text else 200e9
+    return 400e9 if row["gpu"].startswith("H") else 200e9
 
 
 def _fabric(row: Row) -> str:

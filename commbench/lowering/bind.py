@@ -9,9 +9,9 @@ memory). Compute beside it then runs at (1 - f) C, so it takes ``slowdown`` time
 itself held back, accordingly less. Work of the stream HOST_STREAM is the host's and takes none of the processor.
 
 Where the collective is slowed too (s times, compute c times), its flow is counted in the processor's units, s/c of C at
-its full speed, and takes c - 1 for each of them. Max-min sharing raises both alike, to C/c, where the processor is full:
-c times slower the one, s times the other. On a stream of compute such a collective is what the unit is busy with, and
-takes the processor whole. Links are then counted in units as fine, so that flows still share them by bytes.
+its full speed, and takes c - 1 for each of them. Max-min sharing raises both alike, to C/c, where the processor is
+full: c times slower the one, s times the other. On a stream of compute such a collective is what the unit is busy with,
+and takes the processor whole. Links are then counted in units as fine, so that flows still share them by bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -183,9 +183,8 @@ class _Wires:
     @classmethod
     def of(cls, bound: Bound, beside: Mapping[int, Slowing]) -> "_Wires":
         """With the processors' units where a collective is slowed beside compute."""
-        whole = frozenset(
-            number for number, how in beside.items() if how.collective > 1 and bound.flows[number].own_bandwidth < np.inf
-        )
+        finite = {number for number, flow in enumerate(bound.flows) if flow.own_bandwidth < np.inf}
+        whole = frozenset(number for number, how in beside.items() if how.collective > 1 and number in finite)
         fine = _FINE if whole else 1.0
         flows, load = [], {}
         for number, flow in enumerate(bound.flows):

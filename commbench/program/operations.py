@@ -19,7 +19,17 @@ import numpy.typing as npt
 from commbench.errors import InputError
 from commbench.program.flat import compress
 
-__all__ = ["COMPUTE_STREAM", "HOST_STREAM", "NOTHING", "Block", "Collective", "Communication", "Program", "ProgramBuilder", "Transfer"]
+__all__ = [
+    "COMPUTE_STREAM",
+    "HOST_STREAM",
+    "NOTHING",
+    "Block",
+    "Collective",
+    "Communication",
+    "Program",
+    "ProgramBuilder",
+    "Transfer",
+]
 
 IntArray = npt.NDArray[np.int64]
 COMPUTE_STREAM, HOST_STREAM = "compute", "host"

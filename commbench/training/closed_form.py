@@ -4,12 +4,13 @@
 A filter and a yardstick, never the simulator's answer: what collectives cost comes from the constants of their links
 (``workload.step_costs``), pipelines are 1F1B's formula or a walk through the schedule with the stages' own times, and
 gradients are sent when the last pass is over, the part of them that is hidden beside it taken off. Transfers between
-stages block both sides, as Megatron's and torch's do.
+stages block their sender, as Megatron's and torch's do, but for schedules of zero bubbles.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 
 from commbench.collectives.spec import get_collective
 from commbench.units import PS_PER_S
@@ -68,12 +69,8 @@ class StepHosts:
             found = max(found, _link_time(self.links_between, moved, rate, -(-ranks // here)), key=_total)
         return found
 
-    def transfer_s(self, size_bytes: int, stride: int) -> float:
-        """Seconds of a transfer to a rank ``stride`` further, each GPU of the host sending one."""
-        return self.transfer(size_bytes, near=stride < self.gpus).total_s
-
     def transfer(self, size_bytes: int, *, near: bool) -> LinkTime:
-        """The same to a rank of the same host, or not."""
+        """Of a transfer to a rank of the same host, or not, each GPU of the host sending one."""
         links = self.links_inside if near else self.links_between
         rate = self.inside if near else self.between / self.gpus
         return LinkTime(links.latency_s, size_bytes / (rate * links.transfer))
@@ -170,10 +167,7 @@ class _Form:
             "dp-cp": (degrees.dp * degrees.cp, degrees.tp),
             "pp-ends": (min(2, degrees.pp), degrees.tp * degrees.cp * degrees.dp),
         }
-        split = plan.schedule.name != "1f1b" and any(
-            action.kind is Pass.WEIGHT for step in plan.schedule.orders[0] for action in step.parts
-        )
-        self._passes = tuple(Pass) if split else (Pass.FORWARD, Pass.BACKWARD)
+        self._passes = tuple(Pass) if plan.schedule.splits else (Pass.FORWARD, Pass.BACKWARD)
         self._stages: dict[tuple[bool, bool, int], _StageTimes] = {}
 
     def _collective_s(self, one: Traffic) -> float:
@@ -264,40 +258,40 @@ class _Form:
         """What nothing runs beside: the first gather, the last reduction."""
         if kind is Pass.FORWARD:
             return next((self._collective_s(one) for one in traffic if one.when == "forward"), 0.0)
-        sent = [one for one in traffic if one.when == "backward" and one.kind == "zero" and one.collective != "all-gather"]
-        return sum(self._collective_s(one) for one in sent if one.layer == sent[-1].layer)
+        sent = [one for one in traffic if (one.when, one.kind) == ("backward", "zero")]
+        ends = [one for one in sent if one.layer == sent[-1].layer and one.collective != "all-gather"]
+        return sum(self._collective_s(one) for one in ends)
 
     def pipeline(self, stages: Sequence[_StageTimes]) -> float:
         """Seconds of all passes."""
-        plan, count = self.plan, self.plan.schedule.num_microbatches
+        schedule, count = self.plan.schedule, self.plan.schedule.num_microbatches
         if len(stages) == 1:
             return count * (stages[0].times[Pass.FORWARD] + stages[0].times[Pass.BACKWARD])
-        sent = self._sent_s()
-        if plan.schedule.name == "1f1b":
+        if schedule.name == "1f1b":
+            sent = [0.0, *(self._sent_s(rank, rank + 1) for rank in range(len(stages) - 1)), 0.0]
             each = [one.times[Pass.FORWARD] + one.times[Pass.BACKWARD] for one in stages]
-            return sum(each) + (count - 1) * max(each) + 2 * sent * (len(each) - 1 + count - 1)
-        lasts = {
-            (number, kind): time_s + (0.0 if kind is Pass.WEIGHT else sent)
-            for number, one in enumerate(stages)
-            for kind, time_s in one.times.items()
-        }
-        return _walk(plan.schedule, lasts)
+            slowest = max(own + before + behind for own, before, behind in zip(each, sent, sent[1:], strict=False))
+            return sum(each) + 2 * sum(sent) + (count - 1) * slowest
+        lasts = {(number, kind): time_s for number, one in enumerate(stages) for kind, time_s in one.times.items()}
+        return _walk(schedule, lasts, self._sent_s)
 
-    def _sent_s(self) -> float:
+    def _sent_s(self, src: int, dst: int) -> float:
+        """Seconds of a stage's output from one pipeline rank to another."""
         plan, degrees = self.plan, self.plan.degrees
-        if degrees.pp == 1:
-            return 0.0
         size, stride = boundary_bytes(plan.model, plan.run), degrees.tp * degrees.cp * degrees.dp
+        near = src * stride // self.machine.gpus == dst * stride // self.machine.gpus
         if plan.scatter_gather:
             gathered = self.machine.collective_s("all-gather", size, degrees.tp, 1)
-            return self.machine.transfer_s(-(-size // degrees.tp), stride) + gathered
-        return self.machine.transfer_s(size, stride)
+            return self.machine.transfer(-(-size // degrees.tp), near=near).total_s + gathered
+        return self.machine.transfer(size, near=near).total_s
 
 
 @lru_cache(maxsize=64)
-def _order(schedule: PipelineSchedule) -> tuple[tuple[int, tuple[Action, ...], tuple[int, ...]], ...]:
-    """Steps in an order in which all that they wait for stands before them: (rank, passes, steps waited for)."""
-    found: list[tuple[int, tuple[Action, ...], tuple[int, ...]]] = []
+def _order(schedule: PipelineSchedule) -> tuple[tuple[int, tuple[Action, ...], tuple[int, ...], tuple[int, ...]], ...]:
+    """Steps in an order in which all that they wait for stands before them: (rank, passes, steps of the same rank and
+    of others that it waits for).
+    """
+    found: list[tuple[int, tuple[Action, ...], tuple[int, ...], tuple[int, ...]]] = []
     where: dict[object, int] = {}
     places, left = [0] * schedule.num_ranks, sum(len(order) for order in schedule.orders)
     while left:
@@ -307,18 +301,37 @@ def _order(schedule: PipelineSchedule) -> tuple[tuple[int, tuple[Action, ...], t
                 wanted = [need for action in parts for need in needs(action, schedule.num_stages)]
                 if any(need not in where for need in wanted):
                     break
+                steps = [where[need] for need in wanted]
+                own = tuple(step for step in steps if found[step][0] == rank)
                 where.update({gives(action): len(found) for action in parts})
-                found.append((rank, parts, tuple(where[need] for need in wanted)))
+                found.append((rank, parts, own, tuple(step for step in steps if found[step][0] != rank)))
                 places[rank] += 1
                 left -= 1
     return tuple(found)
 
 
-def _walk(schedule: PipelineSchedule, lasts: Mapping[tuple[int, Pass], float]) -> float:
-    """When the last pass of a schedule ends; ``lasts``: of every stage's passes."""
-    clocks, ends = [0.0] * schedule.num_ranks, list[float]()
-    for rank, parts, wanted in _order(schedule):
-        start = max([clocks[rank], *[ends[step] for step in wanted]])
-        clocks[rank] = start + sum([lasts[action.stage, action.kind] for action in parts])
-        ends.append(clocks[rank])
+def _walk(
+    schedule: PipelineSchedule, lasts: Mapping[tuple[int, Pass], float], sent_s: Callable[[int, int], float]
+) -> float:
+    """When the last pass of a schedule ends.
+
+    Args:
+        lasts: of every stage's passes. sent_s: seconds of a transfer between two ranks, for which the sender waits,
+            unless the schedule is one of zero bubbles.
+    """
+    ranks, way = schedule.rank_of_stage, {Pass.FORWARD: 1, Pass.BACKWARD: -1, Pass.INPUT: -1}
+    pairs = [(a, b) for a, b in pairwise(ranks) if a != b]
+    between = {pair: sent_s(*pair) for a, b in pairs for pair in ((a, b), (b, a))}
+    clocks, ends, there = [0.0] * schedule.num_ranks, list[float](), list[float]()
+    for rank, parts, own, others in _order(schedule):
+        start = max([clocks[rank], *[ends[step] for step in own], *[there[step] for step in others]])
+        end = start + sum([lasts[action.stage, action.kind] for action in parts])
+        sent = 0.0
+        for action in parts:
+            to = action.stage + way.get(action.kind, 0)
+            if 0 <= to < len(ranks):
+                sent = max(sent, between.get((rank, ranks[to]), 0.0))
+        ends.append(end)
+        there.append(end + sent)
+        clocks[rank] = end if schedule.splits else end + sent
     return max(clocks)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What collectives and transfers of a step reach on a fabric's links: the curve of ``workload.step_costs`` as a library.
+"""What communication of a step reaches on a fabric's links: the curve of ``workload.step_costs`` as a library.
 
 The messages are those of the ideal library, so links are loaded and shared as with it; how long they take alone is the
 curve's, in which synchronisation of the ranks of a step is contained.
@@ -13,6 +13,7 @@ from commbench.libraries.ideal import Ideal
 from commbench.libraries.nccl.library import host_nics, links_inside
 from commbench.training.closed_form import LinkTime, StepHosts
 from commbench.workload.step_costs import LinkCosts, StepCosts
+from commbench.workload.step_plan import StepPlan
 
 if TYPE_CHECKING:
     from commbench.network.transport import Connections
@@ -57,6 +58,12 @@ class LinkCurve:
     sharded_share: float = 1.0
     name: str = "ideal"
     connections: "Connections | None" = None
+
+    @classmethod
+    def of_plan(cls, plan: StepPlan, hosts: StepHosts, ideal: Ideal) -> "LinkCurve":
+        """For a step, whose stack may reach less under ZeRO 3."""
+        sharded = plan.stack.sharded_share if plan.stack is not None and plan.zero == 3 else 1.0
+        return cls(ideal=ideal, hosts=hosts, sharded_share=sharded)
 
     def choose(self, wanted: Wanted, layout: Layout) -> Choice:
         """See :class:`commbench.libraries.base.Library`."""

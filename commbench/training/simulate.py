@@ -9,7 +9,6 @@ from commbench.cluster import Cluster
 from commbench.door import Result, simulate
 from commbench.engine.engines import Run
 from commbench.libraries.base import Library
-from commbench.libraries.ideal import Ideal
 from commbench.lowering.bind import Slowing
 from commbench.lowering.choose import Choices
 from commbench.lowering.perturb import Perturbation, perturbation
@@ -92,7 +91,8 @@ def simulate_step(
     """
     began = time.perf_counter()
     perturbed = perturbation(scenario, cluster, step=True) if scenario is not None else Perturbation()
-    folded = fold_step(plan, cluster, Choices(library, cluster.fabric.name), perturbed, unfolded=unfolded)
+    choices = Choices(library, cluster.fabric.name)
+    folded = fold_step(plan, cluster, choices, perturbed, unfolded=unfolded)
     step, beside = folded.step, _beside(plan, slowdown)
     ran = simulate(
         folded.bound,
@@ -111,19 +111,20 @@ def simulate_step(
         "scenario": perturbed.name,
         "scenario_digest": perturbed.digest,
         "jitter": perturbed.jitter,
+        "library": library.name,
+        "settings": _settings(plan, choices),
         "slowdown": max(how.compute for how in beside.values()),
         "margin_bytes": margin_bytes,
         "remedy": remedy(plan, margin_bytes),
     }
     notes = [*plan.remarks, *notes_of(folded, ran, perturbed)]
-    record = _record(step, ran, library, notes, where, began)
+    record = _record(step, ran, notes, where, began)
     return StepSimulation(record, step, ran)
 
 
 def _record(
     step: Step,
     ran: Result,
-    library: Library,
     notes: list[str],
     where: dict[str, Any],
     began: float,
@@ -134,7 +135,7 @@ def _record(
     time_s, exposed_s = time_by_kind(step, ran)
     memory = tuple(asdict(use) for use in step.plan.memory())
     return SimulatedStep(
-        **_facts(step.plan, library),
+        **_facts(step.plan),
         topology=ran.cluster.fabric.name,
         iteration_s=iteration_s,
         bubble_of_ideal=bubble.of_ideal,
@@ -156,7 +157,24 @@ def _record(
     )
 
 
-def _facts(plan: StepPlan, library: Library) -> dict[str, Any]:
+def _settings(plan: StepPlan, choices: Choices) -> dict[str, Any]:
+    """What else was chosen, by whom ever."""
+    version = getattr(choices.library, "version", "")
+    return {
+        "layers": list(plan.layers),
+        "flash": plan.run.flash,
+        "precision": plan.precision.name,
+        "bucket": plan.bucket_bytes,
+        "overlap_tensor": plan.overlap_tensor,
+        "scatter_gather": plan.scatter_gather,
+        "overlap_gradients": plan.overlap_gradients,
+        "zero_group": plan.zero_group,
+        "algorithms": choices.names,
+        **({"version": version} if version else {}),
+    }
+
+
+def _facts(plan: StepPlan) -> dict[str, Any]:
     """What the record says of the plan."""
     matrix, attention = plan.efficiency.matrix, plan.efficiency.attention
     return {
@@ -175,15 +193,6 @@ def _facts(plan: StepPlan, library: Library) -> dict[str, Any]:
         "recompute": plan.run.recompute,
         "sequence_parallel": plan.run.sequence_parallel,
         "attention": plan.run.attention,
-        "settings": {
-            "layers": list(plan.layers),
-            "flash": plan.run.flash,
-            "precision": plan.precision.name,
-            "bucket": plan.bucket_bytes,
-            "overlap_tensor": plan.overlap_tensor,
-            "scatter_gather": plan.scatter_gather,
-            "algorithms": dict(library.algorithms) if isinstance(library, Ideal) else {},
-        },
         "efficiency": {
             "matrix": _share(matrix, "place"),
             "attention": _share(attention, "generation"),

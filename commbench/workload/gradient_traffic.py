@@ -59,8 +59,8 @@ def data_traffic(
     reduce-scatters its gradients. Gradients are sent after the backward of the layer they wait for: under ZeRO 0 and 1
     the last microbatch's, where they have added up; under 2 and 3 each microbatch's, since a rank keeps only its share
     of them (arXiv 1910.02054, section 5.2; DeepSpeed's stages 2 and 3, and FSDP unless it is told not to).
-    With ``zero_group`` ranks to divide over, of more, each reduce-scatter is followed by the all-reduce of a rank's share
-    over the groups that hold the same (hybrid sharding).
+    With ``zero_group`` ranks to divide over, of more, each reduce-scatter is followed by the all-reduce of a rank's
+    share over the groups that hold the same (hybrid sharding).
     Key-value heads of which neighbouring tensor ranks hold copies are summed over these first, each layer's by itself.
     A tied embedding's gradients are all-reduced between the first and the last stage, where these differ. Groups of
     one rank send nothing; the sizes of groups are not known here, so leaving those calls out is the caller's.

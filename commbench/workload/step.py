@@ -6,12 +6,12 @@ Rules, beside those of the pipeline schedule and of ``step_passes``:
 * A pass runs on (unit, "compute"), and so do the collectives that nothing runs beside: a unit does one thing at a time.
 * Where the host takes longer to launch a pass than its work lasts, it does so on (unit, "host"), and the pass ends when
   both are through.
-* A stage's output goes to the neighbouring stage on a stream of its own (``pipeline.lower``). A software stack's sender
-  waits until it is there, as Megatron's and torch's do.
+* A stage's output goes to the neighbouring stage on a stream of its own (``pipeline.lower``). With a software stack
+  the sender waits until it is there, as Megatron's and torch's do, but for zero-bubble schedules: theirs run beside.
 * Gradients of a bucket are sent on (unit, "data") when the last pass that adds to them has left the layer that the
-  bucket waits for. They run beside the backward pass of the layers before it; where gradients are not overlapped, behind
-  the last pass of the unit. Under ZeRO 2 and 3, which keep no more than a rank's own share of the gradients, every
-  microbatch's are sent.
+  bucket waits for. They run beside the backward pass of the layers before it; where gradients are not overlapped,
+  behind the last pass of the unit. Under ZeRO 2 and 3, which keep no more than a rank's own share of the gradients,
+  every microbatch's are sent.
 * ZeRO 3 gathers a layer on (unit, "gather") once the layer two before it is through: one layer computes, the next is
   fetched, and what is reduced on (unit, "data") goes beside both. What comes after a pass that sent gradients, the
   gathers too, waits until these are reduced, as in FSDP and DeepSpeed: a rank has no room for the gradients of two.
@@ -193,7 +193,7 @@ class _Builder:
             after = [number for unit in of.units for number in ready.get(unit, ())]
             what = self._communications.transfer(f"pipeline {name}", of, size)
             number = self.program.communicate(what, stream=name, after=after, purpose="pipeline")
-            if plan.stack is not None:
+            if plan.stack is not None and not plan.schedule.splits:
                 for unit in set(of.units) - receivers:
                     self._state.wait[unit].append(number)
             arrived.update({unit: [number] for unit in of.units if unit in receivers})

@@ -324,7 +324,8 @@ class _PassAdder:
         """On the compute stream, or beside it from where its units stand now."""
         state = self._state
         if not item.beside:
-            for unit, number in self._ways.collectives(item.traffic, self._position, COMPUTE_STREAM, state.wait).items():
+            done = self._ways.collectives(item.traffic, self._position, COMPUTE_STREAM, state.wait)
+            for unit, number in done.items():
                 self._stand(unit, number)
             return
         after = {unit: state.wait[unit] + self._stands(unit) for unit in self._units}

@@ -97,7 +97,7 @@ class StepPlan:
     def _check_zero_group(self) -> None:
         group, ranks = self.zero_group, self.degrees.dp * self.degrees.cp
         if not 1 <= group <= ranks or ranks % group:
-            raise InputError(f"--zero-group {group}: must divide the {ranks} data ranks (dp x cp) that ZeRO divides over")
+            raise InputError(f"--zero-group {group}: must divide the {ranks} data ranks (dp x cp)")
         if not self.zero or self.degrees.ep > 1:
             why = "--zero 1, 2 or 3" if not self.zero else "--ep 1: experts have data ranks of their own"
             raise InputError(f"--zero-group {group}: goes with {why}")

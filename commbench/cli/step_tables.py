@@ -42,8 +42,9 @@ def _header(r: SimulatedStep) -> str:
         f"microbatches of {r.micro_batch} x {r.sequence} tokens, global batch {r.global_batch}",
         f"ZeRO {r.zero}, recompute {r.recompute}, sequence parallel {'yes' if r.sequence_parallel else 'no'}, "
         f"{r.attention} attention, precision {r.settings['precision']}",
-        f"efficiency: {shares}; slowdown of compute beside a collective {r.slowdown:g}",
-        f"library {_library(r)}, routing {r.routing}, placement {r.placement}, engine {r.engine}, seed {r.seed}{disturbed}",
+        f"efficiency: {shares}",
+        f"library {_library(r)}; slowdown of compute beside a collective {r.slowdown:g}",
+        f"routing {r.routing}, placement {r.placement}, engine {r.engine}, seed {r.seed}{disturbed}",
     )
 
 

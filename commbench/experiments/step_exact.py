@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A published step by the simulator: on hosts like those that its row names, on a network without bottlenecks."""
 
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache, partial
 from typing import Any
 
 from commbench.cluster import Cluster, make_cluster
+from commbench.errors import InputError
 from commbench.experiments.step_library import ideal_of_steps
 from commbench.experiments.step_rows import StepRow, hosts_of, with_costs
 from commbench.libraries.base import Library
@@ -18,7 +21,7 @@ from commbench.training.link_curve import LinkCurve
 from commbench.training.simulate import simulate_step
 from commbench.workload.step_costs import StepCosts
 
-__all__ = ["cluster_of_row", "simulate_row"]
+__all__ = ["cluster_of_row", "simulate_row", "simulate_rows", "smallest_of_cells"]
 
 _NETWORKS = {"infiniband": "ib", "roce": "roce", "omni-path": "ib"}
 
@@ -41,6 +44,37 @@ def simulate_row(row: StepRow, costs: StepCosts, library: str = "ideal") -> Simu
     else:
         found = NcclLibrary(machine=machine_of(cluster, version=VERSIONS[-1]), dtype="float16")
     return simulate_step(plan, cluster, found).record
+
+
+def smallest_of_cells(rows: Iterable[StepRow]) -> list[StepRow]:
+    """Of every cell the row with the smallest batch; a cell's rows are linear in their microbatches."""
+    found: dict[str, StepRow] = {}
+    for row in sorted(rows, key=lambda row: row.plan.global_batch):
+        found.setdefault(row.cell, row)
+    return list(found.values())
+
+
+def simulate_rows(
+    rows: Sequence[StepRow], costs: StepCosts, library: str = "ideal", processes: int | None = None
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Seconds of every row's step, and why others have none, by name; on so many processes (all cores)."""
+    times, left = dict[str, float](), dict[str, str]()
+    with ProcessPoolExecutor(processes) as pool:
+        each = pool.map(partial(_seconds, costs=costs, library=library), rows, chunksize=4)
+        for row, found in zip(rows, each, strict=True):
+            if isinstance(found, str):
+                left[row.name] = found
+            else:
+                times[row.name] = found
+    return times, left
+
+
+def _seconds(row: StepRow, costs: StepCosts, library: str) -> float | str:
+    """Of a step, or why there are none."""
+    try:
+        return simulate_row(row, costs, library).iteration_s
+    except InputError as error:
+        return str(error)
 
 
 def cluster_of_row(row: StepRow) -> Cluster:

@@ -132,7 +132,7 @@ def _row(row: Row) -> StepRow:
         device=device, efficiency=_NONE, precision=get_precision(_precision(row, stack)), zero=_zero(row),
         bucket_bytes=25 * 2**20, overlap_tensor=_overlaps_tensor(row) and degrees.tp > 1,
         scatter_gather=stack == "megatron" and min(degrees.tp, degrees.pp) > 1 and not run.sequence_parallel,
-        overlap_gradients=_zero(row) > 1 or ("no overlap" not in notes and stack != "megatron-deepspeed"),
+        overlap_gradients=_zero(row) > 1 or not stack.startswith("megatron") or "overlapped" in notes,
         zero_group=8 if "within 8" in row.get("zero", "") else 0,
     )  # fmt: skip
     return StepRow(

@@ -7,7 +7,7 @@ gradients are sent when the last pass is over, the part of them that is hidden b
 stages block their sender, as Megatron's and torch's do, but for schedules of zero bubbles.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -38,6 +38,20 @@ class LinkTime:
         """Both."""
         return self.latency_s + self.wire_s
 
+    def __add__(self, other: "LinkTime") -> "LinkTime":
+        return LinkTime(self.latency_s + other.latency_s, self.wire_s + other.wire_s)
+
+    def beside(self, compute_s: float, share: float) -> float:
+        """Seconds until this and so much computing beside it are both over. While bytes move, each takes 1 + ``share``
+        times as long; while ranks wait for each other, compute does not notice.
+        """
+        hidden = min(self.wire_s, max(0.0, compute_s - self.latency_s))
+        return max(compute_s, self.total_s) + share * hidden
+
+    def delays(self, compute_s: float, share: float) -> float:
+        """Seconds by which the computing ends later, where there are many such calls, one after the other."""
+        return share * self.wire_s * min(1.0, compute_s / self.total_s) if self.total_s else 0.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepHosts:
@@ -54,13 +68,15 @@ class StepHosts:
     links_inside: LinkCosts
     links_between: LinkCosts
 
-    def collective_s(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> float:
-        """Seconds of a collective over ``ranks`` ranks that stand ``stride`` apart; each GPU of a host is in one."""
-        return self.collective(name, size_bytes, ranks, min(ranks, max(1, self.gpus // stride)), share).total_s
+    def here(self, ranks: int, stride: int) -> int:
+        """Of ranks that stand ``stride`` apart, those on a host."""
+        return min(ranks, max(1, self.gpus // stride))
 
     def collective(self, name: str, size_bytes: int, ranks: int, here: int, share: float = 1.0) -> LinkTime:
-        """The same over ``ranks`` ranks, ``here`` of them on a host; ``share``: that it reaches of what others do."""
-        found = LinkTime(0.0, 0.0)
+        """Of a collective over ``ranks`` ranks, ``here`` of them on a host, each GPU of which is in one; ``share``:
+        that it reaches of what others do.
+        """
+        found = NO_TIME
         moved = size_bytes * get_collective(name).busbw_factor(ranks)
         if here > 1:
             found = _link_time(self.links_inside, moved, self.inside * share, here)
@@ -74,6 +90,9 @@ class StepHosts:
         links = self.links_inside if near else self.links_between
         rate = self.inside if near else self.between / self.gpus
         return LinkTime(links.latency_s, size_bytes / (rate * links.transfer))
+
+
+NO_TIME = LinkTime(0.0, 0.0)
 
 
 def _link_time(links: LinkCosts, moved_bytes: float, rate: float, parties: int) -> LinkTime:
@@ -130,12 +149,16 @@ def closed_form(
     stages = [form.stage(number) for number in range(len(plan.layers))]
     passes = form.pipeline(stages)
     ranks = [[stages[stage] for stage in plan.schedule.stages_of(rank)] for rank in range(plan.degrees.pp)]
-    last = max(ranks, key=lambda own: sum(one.data + one.after for one in own))
-    data, beside = sum(one.data for one in last), sum(one.times[Pass.BACKWARD] for one in last)
-    hidden = min(data, beside) * (1 - stack.hidden_data) if plan.overlap_gradients else 0.0
+    last = max(ranks, key=lambda own: sum(one.data.total_s + one.after for one in own))
+    data, beside = sum([one.data for one in last], NO_TIME), sum(one.times[Pass.BACKWARD] for one in last)
+    exposed = data.total_s
+    if plan.overlap_gradients:  # the last passes of other ranks end later, too, and each waits for the one behind it
+        others = [one for own in ranks if own is not last for one in own]
+        exposed = data.beside(beside, stack.hidden_data) - beside
+        exposed += sum(one.data.delays(one.times[Pass.BACKWARD], stack.hidden_data) for one in others)
     terms = {
         "passes": passes,
-        "data": data - hidden,
+        "data": exposed,
         "optimizer": sum(one.after for one in last),
         "host": stack.host_step_s + (stack.zero_rank_s * plan.zero_ranks if plan.zero in (1, 2) else 0.0),
     }
@@ -147,7 +170,7 @@ class _StageTimes:
     """Seconds of a stage's passes; of its gradients once a step; of optimizer and gathered parameters."""
 
     times: dict[Pass, float]
-    data: float
+    data: LinkTime
     after: float
 
 
@@ -170,7 +193,7 @@ class _Form:
         self._passes = tuple(Pass) if plan.schedule.splits else (Pass.FORWARD, Pass.BACKWARD)
         self._stages: dict[tuple[bool, bool, int], _StageTimes] = {}
 
-    def _collective_s(self, one: Traffic) -> float:
+    def _collective(self, one: Traffic) -> LinkTime:
         ranks, stride = self._strides[one.group.partition("/")[0].partition("%")[0]]
         if "/" in one.group:
             ranks = int(one.group.partition("/")[2])
@@ -178,7 +201,12 @@ class _Form:
             part = int(one.group.partition("%")[2])
             ranks, stride = ranks // part, stride * part
         share = self.stack.sharded_share if one.kind == "zero" and self.plan.zero == 3 else 1.0
-        return self.machine.collective_s(one.collective, one.size_bytes, ranks, stride, share)
+        here = self.machine.here(ranks, stride)
+        return self.machine.collective(one.collective, one.size_bytes, ranks, here, share)
+
+    def _collectives(self, traffic: Iterable[Traffic]) -> LinkTime:
+        """Of several, one after the other."""
+        return sum(map(self._collective, traffic), NO_TIME)
 
     def _lasts(self, work: Cost, core: bool) -> int:
         key = (work, core)
@@ -190,22 +218,21 @@ class _Form:
 
     def _pass(self, layer: Layer, kind: Pass) -> tuple[float, float]:
         """Seconds on the device, seconds of the host, of one layer's pass."""
-        device = beside = begun = 0.0
-        calls = 0
+        device = begun = 0.0
+        calls, beside = 0, NO_TIME
         for item in pass_items([layer], self.plan.run, kind, self._lasts, overlap=self.plan.overlap_tensor):
             if isinstance(item, Work):
                 device += item.duration_ps / PS_PER_S
             elif isinstance(item, Call):
                 calls += 1
-                lasts = self._collective_s(item.traffic)
+                lasts = self._collective(item.traffic)
                 if item.beside:
                     begun, beside = device, lasts
                 else:
-                    device += lasts
+                    device += lasts.total_s
             elif isinstance(item, Join):
-                under = min(beside, device - begun)
-                device = max(device, begun + beside) + self.stack.hidden_tensor * under
-                beside = 0.0
+                device = begun + beside.beside(device - begun, self.stack.hidden_tensor)
+                beside = NO_TIME
         return device, self.plan.host_s(1, calls, kind)
 
     def stage(self, number: int) -> _StageTimes:
@@ -226,41 +253,45 @@ class _Form:
         times: dict[Pass, float] = {}
         for kind in self._passes:
             device = host = 0.0
+            each: list[tuple[int, float]] = []
             for layer in shape.layers:
                 own_device, own_host = self._pass(layer, kind)
-                many = count if 0 <= layer.number < 1 else 1
-                if plan.zero == 3:
-                    own_device = self._sharded(own_device, layer.number, kind, traffic, count)
-                device += many * own_device
-                host += many * own_host
+                numbers = range(count) if layer.number == 0 else (count if layer.number == 1 else layer.number,)
+                each += [(number, own_device) for number in numbers]
+                device += len(numbers) * own_device
+                host += len(numbers) * own_host
+            if plan.zero == 3:
+                device = self._sharded(kind, each if kind is Pass.FORWARD else each[::-1], traffic)
             if kind in (Pass.BACKWARD, Pass.WEIGHT):
                 device += adding
             times[kind] = max(device, host)
-        if plan.zero == 3:
-            for kind in (Pass.FORWARD, Pass.BACKWARD):
-                times[kind] += self._sharded_ends(kind, traffic)
-        data = sum(self._collective_s(one) for one in traffic if one.when == "backward" and plan.zero != 3)
+        data = self._collectives(one for one in traffic if one.when == "backward" and plan.zero != 3)
         if plan.zero == 2:
-            data *= plan.schedule.num_microbatches
-        after = sum(self._collective_s(one) for one in traffic if one.when == "step")
+            data = sum([data] * plan.schedule.num_microbatches, NO_TIME)
+        after = self._collectives(one for one in traffic if one.when == "step").total_s
         per = plan.precision.gradient_bytes + 2 * plan.precision.optimizer_bytes + plan.precision.parameter_bytes
         moved = per * (dense / plan.zero_ranks + expert / (plan.degrees.edp if plan.zero else 1))
         return _StageTimes(times, data, after + moved / self._memory)
 
-    def _sharded(self, compute: float, layer: int, kind: Pass, traffic: Sequence[Traffic], count: int) -> float:
-        """A layer whose weights are fetched, and gradients reduced, beside the computing of its neighbours."""
-        when = "forward" if kind is Pass.FORWARD else "backward"
-        number = count if layer == 1 else layer  # the head of a stage of one layer
-        beside = sum(self._collective_s(one) for one in traffic if one.when == when and one.layer == number)
-        return max(compute, beside) + self.stack.hidden_sharded * min(compute, beside)
+    def _sharded(self, kind: Pass, layers: Sequence[tuple[int, float]], traffic: Sequence[Traffic]) -> float:
+        """A pass whose weights are fetched, and gradients reduced, beside the computing of neighbours: beside a layer
+        the gather of the next and the reduction of the one before. The first gather of a step and the last reduction
+        are beside nothing.
 
-    def _sharded_ends(self, kind: Pass, traffic: Sequence[Traffic]) -> float:
-        """What nothing runs beside: the first gather, the last reduction."""
-        if kind is Pass.FORWARD:
-            return next((self._collective_s(one) for one in traffic if one.when == "forward"), 0.0)
-        sent = [one for one in traffic if (one.when, one.kind) == ("backward", "zero")]
-        ends = [one for one in sent if one.layer == sent[-1].layer and one.collective != "all-gather"]
-        return sum(self._collective_s(one) for one in ends)
+        Args:
+            layers: number and seconds of computing, in the order of the pass.
+        """
+        when, reduces = ("forward", False) if kind is Pass.FORWARD else ("backward", True)
+        moved: dict[tuple[int | None, bool], LinkTime] = {}
+        for one in traffic:
+            if one.when == when and one.kind == "zero":
+                key = (one.layer, one.collective != "all-gather")
+                moved[key] = moved.get(key, NO_TIME) + self._collective(one)
+        gathered, reduced = ([moved.get((number, which), NO_TIME) for number, _ in layers] for which in (False, True))
+        total = (reduced[-1] if reduces else gathered[0]).total_s
+        for (_, compute), after, before in zip(layers, [*gathered[1:], NO_TIME], [NO_TIME, *reduced[:-1]], strict=True):
+            total += (after + before).beside(compute, self.stack.hidden_sharded)
+        return total
 
     def pipeline(self, stages: Sequence[_StageTimes]) -> float:
         """Seconds of all passes."""
@@ -281,8 +312,8 @@ class _Form:
         size, stride = boundary_bytes(plan.model, plan.run), degrees.tp * degrees.cp * degrees.dp
         near = src * stride // self.machine.gpus == dst * stride // self.machine.gpus
         if plan.scatter_gather:
-            gathered = self.machine.collective_s("all-gather", size, degrees.tp, 1)
-            return self.machine.transfer(-(-size // degrees.tp), near=near).total_s + gathered
+            gathered = self.machine.collective("all-gather", size, degrees.tp, self.machine.here(degrees.tp, 1))
+            return (self.machine.transfer(-(-size // degrees.tp), near=near) + gathered).total_s
         return self.machine.transfer(size, near=near).total_s
 
 

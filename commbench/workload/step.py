@@ -12,8 +12,9 @@ Rules, beside those of the pipeline schedule and of ``step_passes``:
   bucket waits for. They run beside the backward pass of the layers before it; where gradients are not overlapped,
   behind the last pass of the unit. Under ZeRO 2 and 3, which keep no more than a rank's own share of the gradients,
   every microbatch's are sent.
-* ZeRO 3 gathers a layer on (unit, "gather") once the layer two before it is through: one layer computes, the next is
-  fetched, and what is reduced on (unit, "data") goes beside both. What comes after a pass that sent gradients, the
+* ZeRO 3 gathers a layer once the layer two before it is through: one layer computes, the next is fetched beside it.
+  That too is on (unit, "data"), before what the computing layer will send: gathers and reductions are calls of the same
+  communicator, which runs one after the other. What comes after a pass that sent gradients, the
   gathers too, waits until these are reduced, as in FSDP and DeepSpeed: a rank has no room for the gradients of two.
 * The optimizer follows when all gradients are there: it reads gradients, reads and writes its state and writes the
   parameters, at the memory's bandwidth. ZeRO 1 and 2 gather the parameters behind it.

@@ -5,7 +5,7 @@ What a block waits for is not known when it is made: the latest operation of a u
 before. These stand in it as numbers below 0 (:class:`StepState.symbolic`), which :meth:`PlacedBlock.place` replaces.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -169,7 +169,7 @@ class Ways:
         self._rows: Appends = program if rows is None else rows
 
     def collectives(
-        self, one: Traffic, position: int, stream: str, after: dict[int, list[int]] | None = None
+        self, one: Traffic, position: int, stream: str, after: Mapping[int, Sequence[int]] | None = None
     ) -> dict[int, int]:
         """One collective of every class of groups; returns unit -> operation."""
         done: dict[int, int] = {}
@@ -268,6 +268,7 @@ class _PassAdder:
         self._ways = Ways(maker._program, maker._communications, rows)
         self._units, self._position = maker._units.at(position), position
         self._action, self._part, self._final = action, part, final
+        self._fetched: dict[int, list[int]] = {}  # unit -> what the next layer waits for
         self._first: dict[int, int] = {}  # unit -> its first operation of the pass on the compute stream
 
     def add(self, items: Iterable[Item], host_ps: int) -> list[tuple[int, int, int]]:
@@ -308,9 +309,7 @@ class _PassAdder:
             case Call():
                 self._add_call(item)
             case Begin():
-                if self._plan.zero == 3 and self._action.kind is not Pass.WEIGHT:
-                    when = "forward" if self._action.kind is Pass.FORWARD else "backward"
-                    self._gather(self._stage.gathers(when, item.layer))
+                self._prefetch(item.layer)
             case End():
                 self._layer_done()
                 if self._final or sends_each(self._plan, self._action):
@@ -336,13 +335,28 @@ class _PassAdder:
         """The latest operation on the unit's compute stream, if there is one."""
         return [self._state.last[unit]] if unit in self._state.last else []
 
-    def _gather(self, traffic: Sequence[Traffic]) -> None:
-        """Fetch a layer once the one two before it is through."""
-        state = self._state
-        before = {unit: list(ends[:1]) for unit, ends in state.layers.items() if len(ends) == 2}
-        for one in traffic:
-            for unit, number in self._ways.collectives(one, self._position, "gather", before).items():
-                state.wait[unit] = [*state.wait[unit], number]
+    def _prefetch(self, layer: int) -> None:
+        """What a layer that begins needs of ZeRO 3: its weights, and behind them those of the next to be fetched."""
+        if self._plan.zero != 3 or self._action.kind is Pass.WEIGHT:
+            return
+        numbers = [one.number for one in self._stage.layers]
+        if self._action.kind is not Pass.FORWARD:
+            numbers.reverse()
+        place, state = numbers.index(layer), self._state
+        if place == 0:
+            self._fetched = self._gather(layer, {unit: ends[:1] for unit, ends in state.layers.items() if ends[1:]})
+        for unit, fetched in self._fetched.items():
+            state.wait[unit] = [*state.wait[unit], *fetched]
+        if place + 1 < len(numbers):
+            self._fetched = self._gather(numbers[place + 1], {unit: ends[-1:] for unit, ends in state.layers.items()})
+
+    def _gather(self, layer: int, before: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:
+        """Fetch a layer once what stands before it is through; returns unit -> operations."""
+        found: dict[int, list[int]] = {unit: [] for unit in self._units}
+        for one in self._stage.gathers("forward" if self._action.kind is Pass.FORWARD else "backward", layer):
+            for unit, number in self._ways.collectives(one, self._position, "data", before).items():
+                found[unit].append(number)
+        return found
 
     def _layer_done(self) -> None:
         for unit in self._units:

@@ -143,5 +143,5 @@ class Library(Protocol):
 class TransferTimes(Protocol):
     """A library that also says how long a transfer takes; with others that is as long as on the wire."""
 
-    def transfer(self, num_bytes: int, layout: Layout) -> Timing:
-        """So many bytes from the first of two ranks to the other."""
+    def transfer(self, num_bytes: int, layout: Layout) -> Timing | None:
+        """So many bytes from the first of two ranks to the other; None: as long as on the wire."""

@@ -5,7 +5,8 @@ The messages are those of the ideal library, so links are loaded and shared as w
 curve's, in which synchronisation of the ranks of a step is contained.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from commbench.libraries.base import Choice, Layout, Timing, Wanted
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LinkCurve", "hosts_of", "kinds_of"]
 
-LINE_RATE = LinkCosts(share=1.0, half_bytes=0.0, latency_s=0.0, transfer=1.0)
 _INSIDE = {"nvswitch": "nvlink", "nvlink": "nvlink", "cube-mesh": "nvlink"}
 _BETWEEN = {"ib": "infiniband", "roce": "roce"}
+_UNKNOWN = LinkCosts(share=1.0, half_bytes=0.0, latency_s=0.0, transfer=1.0)
 
 
 def kinds_of(fabric: "Fabric") -> tuple[str, str]:
@@ -32,21 +33,21 @@ def kinds_of(fabric: "Fabric") -> tuple[str, str]:
 
 
 def hosts_of(fabric: "Fabric", costs: StepCosts) -> StepHosts:
-    """A fabric's hosts as steps see them; links without constants are taken at line rate."""
-    inside, between = (costs.links(name) if name else LINE_RATE for name in kinds_of(fabric))
+    """A fabric's hosts as steps see them; the rate of links without constants is endless."""
+    inside, between = kinds_of(fabric)
     nics, gbps = host_nics(fabric)
     return StepHosts(
         gpus=int((fabric.host_of == 0).sum()),
-        inside=links_inside(fabric)[1] * 1e9,
-        between=nics * gbps * 1e9 / 8,
-        links_inside=inside,
-        links_between=between,
+        inside=links_inside(fabric)[1] * 1e9 if inside else inf,
+        between=nics * gbps * 1e9 / 8 if between else inf,
+        links_inside=costs.links(inside) if inside else _UNKNOWN,
+        links_between=costs.links(between) if between else _UNKNOWN,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkCurve:
-    """The ideal library's choices, lasting as long as the curve says.
+    """The ideal library's choices, lasting as long as the curve says; over links without constants, as on the wire.
 
     Attributes:
         ideal: chooses. hosts: with the constants of their links.
@@ -71,14 +72,14 @@ class LinkCurve:
         share = self.sharded_share if wanted.kind in ("all-gather", "reduce-scatter") else 1.0
         size = wanted.num_elements * wanted.element_bytes
         found = self.hosts.collective(wanted.kind, size, len(layout.hosts), layout.ranks_per_host, share)
-        timing = _timing(choice.name, choice.request.channels, found)
-        return Choice(algorithm=choice.algorithm, request=choice.request, timing=timing)
+        return replace(choice, timing=self._timing(layout, choice.name, choice.request.channels, found))
 
-    def transfer(self, num_bytes: int, layout: Layout) -> Timing:
+    def transfer(self, num_bytes: int, layout: Layout) -> Timing | None:
         """See :class:`commbench.libraries.base.TransferTimes`."""
-        return _timing("transfer", 1, self.hosts.transfer(num_bytes, near=layout.num_hosts == 1))
+        return self._timing(layout, "transfer", 1, self.hosts.transfer(num_bytes, near=layout.num_hosts == 1))
 
-
-def _timing(called: str, channels: int, found: LinkTime) -> Timing:
-    terms = {"latency": found.latency_s, "wire": found.wire_s}
-    return Timing(called=called, channels=channels, delay_s=found.latency_s, wire_s=found.wire_s, terms=terms)
+    def _timing(self, layout: Layout, called: str, channels: int, found: LinkTime) -> Timing | None:
+        if (self.hosts.inside if layout.num_hosts == 1 else self.hosts.between) == inf:
+            return None
+        terms = {"latency": found.latency_s, "wire": found.wire_s}
+        return Timing(called=called, channels=channels, delay_s=found.latency_s, wire_s=found.wire_s, terms=terms)

@@ -82,7 +82,7 @@ def build_step(plan: StepPlan, folding: Folding | None = None) -> Step:
 
 
 _LOOK_EVERY = 64  # steps of the pipeline: enough for an estimate of all
-MOST_FOLDED = 300_000  # operations of a folded step: 20 s or so
+MOST_FOLDED = 1_200_000  # operations of a folded step: a minute and 1 GiB or so
 MOST_OPERATIONS = 2_000_000
 """Of a step's program: a minute and 2 GiB or so."""
 

@@ -109,8 +109,8 @@ class _Both:
 
     @classmethod
     def of(cls, row: StepRow, simulated_s: float, costs: StepCosts) -> "_Both":
-        closed_s = predict(row, costs).iteration_s
-        return cls(row.name, simulated_s / row.measured_s - 1, closed_s / row.measured_s - 1, closed_s / simulated_s - 1)
+        closed_s, measured_s = predict(row, costs).iteration_s, row.measured_s
+        return cls(row.name, simulated_s / measured_s - 1, closed_s / measured_s - 1, closed_s / simulated_s - 1)
 
 
 def _exact(rows: Sequence[StepRow], costs: StepCosts, library: str, every: int) -> list[str]:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A published step by the simulator: on hosts like those that its row names, on a network without bottlenecks."""
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache, partial
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from commbench.cluster import Cluster, make_cluster
@@ -55,26 +54,16 @@ def smallest_of_cells(rows: Iterable[StepRow]) -> list[StepRow]:
 
 
 def simulate_rows(
-    rows: Sequence[StepRow], costs: StepCosts, library: str = "ideal", processes: int | None = None
+    rows: Iterable[StepRow], costs: StepCosts, library: str = "ideal"
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Seconds of every row's step, and why others have none, by name; on so many processes (all cores)."""
+    """Seconds of every row's step, and why others have none, by name."""
     times, left = dict[str, float](), dict[str, str]()
-    with ProcessPoolExecutor(processes) as pool:
-        each = pool.map(partial(_seconds, costs=costs, library=library), rows, chunksize=4)
-        for row, found in zip(rows, each, strict=True):
-            if isinstance(found, str):
-                left[row.name] = found
-            else:
-                times[row.name] = found
+    for row in rows:
+        try:
+            times[row.name] = simulate_row(row, costs, library).iteration_s
+        except InputError as error:
+            left[row.name] = str(error)
     return times, left
-
-
-def _seconds(row: StepRow, costs: StepCosts, library: str) -> float | str:
-    """Of a step, or why there are none."""
-    try:
-        return simulate_row(row, costs, library).iteration_s
-    except InputError as error:
-        return str(error)
 
 
 def cluster_of_row(row: StepRow) -> Cluster:

@@ -6,14 +6,11 @@ from dataclasses import replace
 import pytest
 
 from commbench.training.closed_form import StepHosts, closed_form
-from commbench.workload.step_costs import LinkCosts, StackCosts
+from commbench.workload.step_costs import LinkCosts
 from commbench.workload.step_plan import StepPlan
-from tests.training.plans import plan, simulate
+from tests.training.plans import FREE_STACK, plan, simulate
 
-STACK = StackCosts(
-    host_pass_s=0, host_call_s=0, host_step_s=0, memory_passes=1, accumulation_bytes=0, hidden_data=0,
-    hidden_sharded=0, hidden_tensor=0, zero_rank_s=0, sharded_share=1,
-)  # fmt: skip
+STACK = FREE_STACK
 WIRE = LinkCosts(share=1, half_bytes=0, latency_s=1e-6, transfer=1)
 MACHINE = StepHosts(gpus=8, inside=450e9, between=400e9, links_inside=WIRE, links_between=WIRE)
 

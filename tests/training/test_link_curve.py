@@ -45,9 +45,9 @@ def test_links_in_steps_take_latency_and_the_share_of_their_rate() -> None:
         assert timing.delay_s + timing.wire_s == pytest.approx(by_hand)
 
 
-def test_a_transfer_takes_what_the_links_say(topology: str = "dgx-h100-x4") -> None:
+def test_a_transfer_takes_what_the_links_say() -> None:
     links = read_step_costs().links("infiniband")
-    timing = curve(topology).transfer(10**8, Layout((0, 1)))
+    timing = curve("dgx-h100-x4").transfer(10**8, Layout((0, 1)))
     assert timing is not None
     assert timing.wire_s == pytest.approx(1e8 / (50e9 * links.transfer))
 
@@ -67,7 +67,7 @@ def test_a_step_asks_nccl_as_single_collectives_do() -> None:
     step = plan(tp=8)
     library = NcclLibrary(machine=machine_of(make_cluster(fabric, num_ranks=8), version="2.27"), dtype="bfloat16")
     found = simulate(step, fabric, library=library)
-    (size,) = {one.num_bytes for one in found.step.program.communications}
+    size = max(one.num_bytes for one in found.step.program.communications)
     assert slowest_s(found, "tensor") == pytest.approx(
         library.prediction(Wanted("all-reduce", size, 1), Layout((0,) * 8)).time_s, rel=1e-6
     )

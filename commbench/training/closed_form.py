@@ -151,6 +151,8 @@ def closed_form(
     ranks = [[stages[stage] for stage in plan.schedule.stages_of(rank)] for rank in range(plan.degrees.pp)]
     last = max(ranks, key=lambda own: sum(one.data.total_s + one.after for one in own))
     data, beside = sum([one.data for one in last], NO_TIME), sum(one.times[Pass.BACKWARD] for one in last)
+    if plan.zero == 2:  # of each microbatch beside its own
+        beside *= plan.schedule.num_microbatches
     exposed = data.total_s
     if plan.overlap_gradients:  # the last passes of other ranks end later, too, and each waits for the one behind it
         others = [one for own in ranks if own is not last for one in own]

@@ -28,6 +28,7 @@ CONSTANTS = ROOT / "commbench/workload/tables/steps.yaml"
 PRIOR = ROOT / "sims/published/prior.yaml"
 PAGE = ROOT / "docs/training-accuracy.md"
 SINGLE = "vtrain-single"
+_SAMPLES = {"ideal": 1, "nccl": 6}  # of each source, the steps that the page simulates: all, each sixth
 SOURCE = "sims/published, least squares of log errors (python -m benchmarks.published --fit)"
 
 
@@ -61,7 +62,7 @@ def main() -> None:
     if given.exact:
         print("\n" + "\n".join(_exact(rows, costs, given.library, given.every)))
     if given.page and fit is not None:
-        exact = {name: "\n".join(_exact(rows, costs, name, every)) for name, every in (("ideal", 1), ("nccl", 3))}
+        exact = {name: "\n".join(_exact(rows, costs, name, every)) for name, every in _SAMPLES.items()}
         PAGE.write_text(_page(text, _generality(rows, fit), exact), encoding="utf-8")
 
 

@@ -131,7 +131,12 @@ def _exact(rows: Sequence[StepRow], costs: StepCosts, library: str, every: int) 
     ]
     if several := [one for source, own in found.items() for one in own if source != SINGLE]:
         lines.append(f"| **all but {SINGLE}** | {_columns(several)} |")
-    return [*lines, "", *(f"- not simulated: {name}: {why}" for name, why in left.items())]
+    return [*lines, "", *(f"- not simulated: {name}\n  ({_short(why)})" for name, why in left.items())]
+
+
+def _short(why: str) -> str:
+    """A reason without its advice."""
+    return why.split(";")[0].split(": give")[0]
 
 
 def _columns(own: Sequence[_Both]) -> str:

@@ -2,21 +2,25 @@
 """Published training steps against the closed form: ``python -m benchmarks.published [--fit] [FILE.csv ...]``.
 
 Predicts every usable row of ``sims/published`` (or of the files that are named) and prints signed errors by source.
-``--page`` writes them to docs/training-accuracy.md, with each source left out of the fit in turn and then calibrated on
+``--exact`` simulates them too (with ``--every N`` each Nth of a source, with ``--library nccl`` by NCCL's model) and
+prints both side by side.
+``--page`` writes all to docs/training-accuracy.md, with each source left out of the fit in turn and then calibrated on
 1, 3 and 6 of its own steps; ``--fit`` first fits the constants of ``commbench/workload/tables/steps.yaml`` anew, about
 the prior in ``sims/published/prior.yaml``.
 """
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from commbench.experiments.step_accuracy import Accuracy, calibrated, errors_of, fit_all, judge, left_out, write_costs
+from commbench.experiments.step_exact import simulate_rows, smallest_of_cells
 from commbench.experiments.step_fit import Fit
-from commbench.experiments.step_rows import StepRow, read_rows
-from commbench.workload.step_costs import read_step_costs
+from commbench.experiments.step_rows import StepRow, predict, read_rows
+from commbench.workload.step_costs import StepCosts, read_step_costs
 
 ROOT = Path(__file__).parents[1]
 ROWS = (ROOT / "sims/published/steps.csv", ROOT / "sims/published/steps-vtrain-single.csv")
@@ -24,6 +28,7 @@ CONSTANTS = ROOT / "commbench/workload/tables/steps.yaml"
 PRIOR = ROOT / "sims/published/prior.yaml"
 PAGE = ROOT / "docs/training-accuracy.md"
 SINGLE = "vtrain-single"
+_SAMPLES = {"ideal": 1, "nccl": 6}  # of each source, the steps that the page simulates: all, each sixth
 SOURCE = "sims/published, least squares of log errors (python -m benchmarks.published --fit)"
 
 
@@ -32,8 +37,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, help="CSV files of steps [those of sims/published]")
     parser.add_argument("--fit", action="store_true", help="fit the constants anew")
+    parser.add_argument("--exact", action="store_true", help="simulate the steps too (some minutes)")
+    parser.add_argument("--library", choices=("ideal", "nccl"), default="ideal", help="that prices collectives [ideal]")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="simulate each Nth step of a source [1]")
     parser.add_argument("--page", action="store_true", help="write docs/training-accuracy.md (some minutes)")
     given = parser.parse_args()
+    if given.every < 1:
+        parser.error("--every: give 1 or more")
     rows, left = list[StepRow](), Counter[str]()
     for file in given.files or ROWS:
         found, unusable = read_rows(file)
@@ -48,8 +58,12 @@ def main() -> None:
     print(text)
     for why, count in left.most_common():
         print(f"left out: {count} {why}")
+    costs = read_step_costs()
+    if given.exact:
+        print("\n" + "\n".join(_exact(rows, costs, given.library, given.every)))
     if given.page and fit is not None:
-        PAGE.write_text(_page(text, _generality(rows, fit)), encoding="utf-8")
+        exact = {name: "\n".join(_exact(rows, costs, name, every)) for name, every in _SAMPLES.items()}
+        PAGE.write_text(_page(text, _generality(rows, fit), exact), encoding="utf-8")
 
 
 def _table(accuracy: Sequence[Accuracy]) -> list[str]:
@@ -85,9 +99,63 @@ def _generality(rows: Sequence[StepRow], fit: Fit) -> list[str]:
     return [*lines, f"| **mean over sources** | {' | '.join(f'**{fmean(column):.1%}**' for column in columns)} |"]
 
 
-def _page(table: str, generality: Sequence[str]) -> str:
+@dataclass(frozen=True, slots=True)
+class _Both:
+    """A step by both models: errors to what was measured, and the closed form's to the simulator."""
+
+    name: str
+    simulated: float
+    closed: float
+    apart: float
+
+    @classmethod
+    def of(cls, row: StepRow, simulated_s: float, costs: StepCosts) -> "_Both":
+        closed_s, measured_s = predict(row, costs).iteration_s, row.measured_s
+        return cls(row.name, simulated_s / measured_s - 1, closed_s / measured_s - 1, closed_s / simulated_s - 1)
+
+
+def _exact(rows: Sequence[StepRow], costs: StepCosts, library: str, every: int) -> list[str]:
+    """The simulator beside the closed form, on each Nth cell of a source."""
+    cells, chosen = smallest_of_cells(rows), list[StepRow]()
+    for source in sorted({row.source for row in cells}):
+        chosen += [row for row in cells if row.source == source][::every]
+    times, left = simulate_rows(chosen, costs, library)
+    found: dict[str, list[_Both]] = {}
+    for row in chosen:
+        if row.name in times:
+            found.setdefault(row.source, []).append(_Both.of(row, times[row.name], costs))
+    lines = [
+        "| source | steps | simulated | mean error | worst | closed form | apart | worst |",
+        "|---|---|---|---|---|---|---|---|",
+        *(f"| {source} | {_columns(own)} |" for source, own in found.items()),
+    ]
+    if several := [one for source, own in found.items() for one in own if source != SINGLE]:
+        lines.append(f"| **all but {SINGLE}** | {_columns(several)} |")
+    return [*lines, "", *(f"- not simulated: {name}\n  ({_short(why)})" for name, why in left.items())]
+
+
+def _short(why: str) -> str:
+    """A reason without its advice."""
+    return why.split(";")[0].split(": give")[0]
+
+
+def _columns(own: Sequence[_Both]) -> str:
+    worst, apart = max(own, key=lambda one: abs(one.simulated)), max(own, key=lambda one: abs(one.apart))
+    cells = (
+        str(len(own)),
+        f"{fmean(abs(one.simulated) for one in own):.1%}",
+        f"{fmean(one.simulated for one in own):+.1%}",
+        f"{worst.simulated:+.1%} {worst.name}",
+        f"{fmean(abs(one.closed) for one in own):.1%}",
+        f"{fmean(abs(one.apart) for one in own):.1%}",
+        f"{apart.apart:+.1%} {apart.name}",
+    )
+    return " | ".join(cells)
+
+
+def _page(table: str, generality: Sequence[str], exact: Mapping[str, str]) -> str:
     head = (ROOT / "benchmarks/published.md").read_text(encoding="utf-8")
-    return head.format(table=table, generality="\n".join(generality))
+    return head.format(table=table, generality="\n".join(generality), **exact)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ every message is a task (a ring's rounds may stay one round, and *folded* detail
 same); in *collective* detail every communication is one aggregate flow, an estimate.
 """
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from commbench.engine.trace import Trace
 from commbench.errors import InputError
 from commbench.libraries.base import Library
 from commbench.lowering.aggregate import layouts_of
-from commbench.lowering.bind import Bound, bind
+from commbench.lowering.bind import Bound, Slowing, bind
 from commbench.lowering.bind import tasks_of as bound_tasks
 from commbench.lowering.choose import Choices
 from commbench.lowering.expand import expand
@@ -104,8 +104,7 @@ def simulate(
     how: Run | None = None,
     *,
     scenario: Scenario | Perturbation | None = None,
-    slowdown: float = 1.0,
-    slowing: Collection[int] = (),
+    slowing: Mapping[int, Slowing] | None = None,
     seed: int = 0,
 ) -> Result:
     """Simulate a program once.
@@ -115,8 +114,7 @@ def simulate(
         cluster: where. library: who decides how collectives go.
         how: engine, detail, and whether spans are kept; None takes the defaults.
         scenario: what goes wrong while it runs; None means nothing.
-        slowdown: how many times as long compute takes beside a collective at full speed (collective detail).
-        slowing: numbers of the communications that slow it.
+        slowing: numbers of the communications that slow compute beside them, and how far (collective detail).
         seed: of what a transport leaves to chance.
 
     Raises:
@@ -128,7 +126,7 @@ def simulate(
         raise InputError(f"--detail {how.detail!r} is unknown; known: {', '.join(DETAILS)}")
     choices = Choices(library, cluster.fabric.name, how)
     if isinstance(program, Bound) or how.detail == "collective":
-        return _aggregate(program, cluster, choices, how, scenario, slowdown, slowing)
+        return _aggregate(program, cluster, choices, how, scenario, slowing)
     assert not isinstance(scenario, Perturbation), "of collective detail"
     what = only_collective(program)
     if what is None:
@@ -146,8 +144,7 @@ def _aggregate(
     choices: Choices,
     how: Run,
     scenario: Scenario | Perturbation | None,
-    slowdown: float,
-    slowing: Collection[int],
+    slowing: Mapping[int, Slowing] | None,
 ) -> Result:
     """Collective detail."""
     if choices.library.connections is not None:
@@ -156,7 +153,6 @@ def _aggregate(
     bound = program if isinstance(program, Bound) else bind(program, cluster, choices, perturbed.links)
     tasks, setting = bound_tasks(
         bound,
-        slowdown=slowdown,
         slowing=slowing,
         durations_ps=perturbed.durations_ps(bound.program),
         changes=perturbed.changes(bound.program),

@@ -24,6 +24,7 @@ app = command_app()
 
 
 _NAMES = {"topology": ("-t", "--topology"), "dtype": ("-d", "--dtype"), "flash": ("--flash/--no-flash",)}
+_NAMES["overlap_gradients"] = ("--overlap-gradients/--no-overlap-gradients",)
 
 
 def _with_step_options(command: Callable[..., None]) -> Callable[..., None]:

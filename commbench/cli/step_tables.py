@@ -42,9 +42,16 @@ def _header(r: SimulatedStep) -> str:
         f"microbatches of {r.micro_batch} x {r.sequence} tokens, global batch {r.global_batch}",
         f"ZeRO {r.zero}, recompute {r.recompute}, sequence parallel {'yes' if r.sequence_parallel else 'no'}, "
         f"{r.attention} attention, precision {r.settings['precision']}",
-        f"efficiency: {shares}; slowdown of compute beside a collective {r.slowdown:g}",
+        f"efficiency: {shares}",
+        f"library {_library(r)}; slowdown of compute beside a collective {r.slowdown:g}",
         f"routing {r.routing}, placement {r.placement}, engine {r.engine}, seed {r.seed}{disturbed}",
     )
+
+
+def _library(r: SimulatedStep) -> str:
+    """Name, version, and what it took."""
+    version = r.settings.get("version", "")
+    return f"{r.library} {version}".rstrip()
 
 
 def _notes(r: SimulatedStep) -> str:

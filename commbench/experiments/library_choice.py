@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from commbench.experiments.simulated import CollectiveOptions
     from commbench.lowering.scenario import Scenario
 
-__all__ = ["IDEAL", "LIBRARIES", "library_for", "machine_for"]
+__all__ = ["IDEAL", "LIBRARIES", "library_for", "machine_for", "named_library"]
 
 IDEAL = "ideal"
 LIBRARIES = (IDEAL, "nccl", "rccl")
@@ -49,27 +49,39 @@ def library_for(
     Raises:
         InputError: an unknown library, or options of one beside another.
     """
+    if options.library is not None or _model_option(options):
+        found = named_library(options, cluster)
+        if found is not None and options.launch_mode == "graph":
+            tell("note: no floor of --launch-mode graph is known; that of --launch-mode process is assumed")
+        return found
+    if _schedule_option(options) or not cluster.fabric.device:
+        return None
+    own, why = _own_library(options, cluster, sizes, scenario)
+    if own is None:
+        tell(f"note: {why}; library {IDEAL}: links at their rates, no more")
+    return own
+
+
+def named_library(options: "CollectiveOptions", cluster: Cluster) -> NcclLibrary | None:
+    """The library that the options name, or mean by an option that only its model has; None: ideal.
+
+    Raises:
+        InputError: an unknown library, or options of one beside another.
+    """
     if options.library not in (None, *LIBRARIES):
         raise InputError(f"--library {options.library!r} is unknown; known: {', '.join(LIBRARIES)}")
-    model = next((flag for name, flag in _OF_MODELS.items() if getattr(options, name) is not None), "")
     if options.library == IDEAL:
-        if model:
+        if model := _model_option(options):
             raise InputError(f"{model} goes with --library nccl, not with {IDEAL}")
         return None
-    schedule = _schedule_option(options)
-    if options.library is None and not model:
-        if schedule or not cluster.fabric.device:
-            return None
-        found, why = _own_library(options, cluster, sizes, scenario)
-        if found is None:
-            tell(f"note: {why}; library {IDEAL}: links at their rates, no more")
-            return None
-        return found
-    if schedule:
+    if schedule := _schedule_option(options):
         raise InputError(f"{schedule} goes with --library {IDEAL}: {options.library or 'nccl'} chooses by itself")
-    if options.launch_mode == "graph":
-        tell("note: no floor of --launch-mode graph is known; that of --launch-mode process is assumed")
     return _made(options, cluster)
+
+
+def _model_option(options: "CollectiveOptions") -> str:
+    """An option that only a library's model understands; "" if none was given."""
+    return next((flag for name, flag in _OF_MODELS.items() if getattr(options, name) is not None), "")
 
 
 def _schedule_option(options: "CollectiveOptions") -> str:

@@ -47,7 +47,7 @@ def priors_of(rows: Sequence[StepRow], costs: StepCosts) -> dict[Key, float]:
         stack |= {"hidden_sharded": 0.7} if plan.zero == 3 else {"accumulation_bytes": 0.35}
         if plan.overlap_tensor:
             stack["hidden_tensor"] = 0.5
-        if row.overlap_data and plan.zero < 3:
+        if plan.overlap_gradients and plan.zero < 3:
             stack["hidden_data"] = 0.3
         given = costs.constants["stacks"][row.stack]
         stack |= {key: 0.3 for key in ("zero_rank_s", "sharded_share") if given[key].value not in (0, 1)}

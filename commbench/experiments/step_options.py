@@ -114,7 +114,7 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
     """
     from commbench.cluster import make_cluster
     from commbench.experiments.simulated import scenario_of
-    from commbench.libraries.ideal import Ideal
+    from commbench.experiments.step_library import library_of_step
     from commbench.results.run_id import new_run_id
     from commbench.topology.load import load_fabric
     from commbench.training.simulate import simulate_step
@@ -132,17 +132,19 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
         margin = plan.memory_margin()
     if not 0 <= options.jitter <= 1:
         raise InputError(f"--jitter {options.jitter:g}: must be from 0 to 1, a share of what compute lasts")
-    rings = dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), options.ring)
+    cluster = make_cluster(
+        fabric,
+        num_ranks=plan.degrees.num_ranks,
+        placement=options.placement,
+        routing=options.routing,
+        seed=options.seed,
+    )
+    library, words = library_of_step(options, plan, cluster, _step_costs(options))
+    plan = replace(plan, remarks=(*plan.remarks, words))
     return simulate_step(
         plan,
-        make_cluster(
-            fabric,
-            num_ranks=plan.degrees.num_ranks,
-            placement=options.placement,
-            routing=options.routing,
-            seed=options.seed,
-        ),
-        Ideal(algorithms={**rings, "all-to-all": "direct"}, channels=None),
+        cluster,
+        library,
         engine=options.engine,
         slowdown=options.slowdown,
         scenario=scenario_of(options.scenario, options.jitter, options.seed),
@@ -210,6 +212,8 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         bucket_bytes=_size("--bucket", options.bucket),
         overlap_tensor=options.overlap_tensor,
         scatter_gather=options.scatter_gather,
+        overlap_gradients=options.overlap_gradients,
+        zero_group=options.zero_group,
         stack=stack,
         stack_memory=memory,
         remarks=(*remarks, *words),

@@ -29,7 +29,7 @@ from commbench.workload.step_costs import StepCosts, step_efficiency
 from commbench.workload.step_plan import StepPlan, num_microbatches
 from commbench.workload.transformer import Execution, Transformer, split_layers
 
-__all__ = ["StepRow", "predict", "read_rows"]
+__all__ = ["StepRow", "hosts_of", "predict", "read_rows", "with_costs"]
 
 Row = Mapping[str, str]
 
@@ -61,7 +61,6 @@ class StepRow:
         plan: with efficiencies of no meaning; :func:`predict` puts those of the constants in.
         stack, attention: software stack and attention kernel.
         gpus, inside, between, fabric: see ``closed_form.StepHosts``; ``fabric`` names the links between hosts.
-        overlap_data: whether gradients are sent beside backward. zero_ranks: over which ZeRO 1 divides.
         shapes: of the plan's stages, once made.
     """
 
@@ -77,8 +76,6 @@ class StepRow:
     inside: float
     between: float
     fabric: str
-    overlap_data: bool
-    zero_ranks: int
     shapes: Shapes = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -140,13 +137,13 @@ def _row(row: Row, *, timed: bool) -> StepRow:
         device=device, efficiency=_NONE, precision=get_precision(_precision(row, stack)), zero=_zero(row),
         bucket_bytes=25 * 2**20, overlap_tensor=_overlaps_tensor(row) and degrees.tp > 1,
         scatter_gather=stack == "megatron" and min(degrees.tp, degrees.pp) > 1 and not run.sequence_parallel,
+        overlap_gradients=_zero(row) > 1 or not stack.startswith("megatron") or "overlapped" in notes,
+        zero_group=8 if "within 8" in row.get("zero", "") else 0,
     )  # fmt: skip
     return StepRow(
         name=row["id"], source=_source(row), cell=_cell(row), tier=row.get("tier", ""),
         measured_s=_measured(row) if timed else math.nan, plan=plan, stack=stack, attention=attention,
         gpus=gpus, inside=inside, between=_between(row), fabric=_fabric(row),
-        overlap_data="no overlap" not in notes and stack != "megatron-deepspeed",
-        zero_ranks=8 if "within 8" in row.get("zero", "") else degrees.dp * degrees.cp,
     )  # fmt: skip
 
 
@@ -303,7 +300,7 @@ def _between(row: Row) -> float:
         return int(match[1]) * 1e9
     if match := re.search(r"(\d{3,4}) ?Gb/s", text):
         return int(match[1]) * 1e9 / 8
-    return 400e9 if row["gpu"].startswith("H") else 100e9 if "8x A100 SXM" in text else 200e9
+    return 400e9 if row["gpu"].startswith("H") else 200e9
 
 
 def _fabric(row: Row) -> str:
@@ -317,15 +314,29 @@ def predict(row: StepRow, costs: StepCosts) -> Estimate:
     Raises:
         InputError: no constants of the device, stack or links.
     """
+    return closed_form(with_costs(row, costs), costs.stack(row.stack), hosts_of(row, costs), shapes=row.shapes)
+
+
+def with_costs(row: StepRow, costs: StepCosts) -> StepPlan:
+    """The row's plan, with efficiencies and a software stack from these constants.
+
+    Raises:
+        InputError: no constants of the device or stack.
+    """
     device, stack = costs.device(row.plan.device.name), costs.stack(row.stack)
     if device is None:
         raise InputError(f"device {row.plan.device.name} has no constants of training steps")
     efficiency = step_efficiency(device, row.plan.device.name, row.plan.run.formats.name, row.attention, stack)
-    machine = StepHosts(
+    return replace(row.plan, efficiency=efficiency, stack=stack)
+
+
+def hosts_of(row: StepRow, costs: StepCosts) -> StepHosts:
+    """The row's hosts, with constants of their links.
+
+    Raises:
+        InputError: none of the links.
+    """
+    return StepHosts(
         gpus=row.gpus, inside=row.inside, between=row.between, links_inside=costs.links("nvlink"),
         links_between=costs.links(row.fabric),
     )  # fmt: skip
-    plan = replace(row.plan, efficiency=efficiency)
-    return closed_form(
-        plan, stack, machine, overlap_data=row.overlap_data, zero_ranks=row.zero_ranks, shapes=row.shapes
-    )

@@ -8,7 +8,7 @@ it meets; what it answers is turned into messages by :mod:`commbench.lowering`.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.registry import build, rounds_of
@@ -17,7 +17,7 @@ from commbench.collectives.schedule import Schedule
 from commbench.errors import InputError
 from commbench.network.transport import Connections
 
-__all__ = ["Choice", "Layout", "Library", "Timing", "Wanted", "form_of"]
+__all__ = ["Choice", "Layout", "Library", "Timing", "TransferTimes", "Wanted", "form_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +137,11 @@ class Library(Protocol):
         Raises:
             InputError: it has no such collective, or cannot serve this group.
         """
+
+
+@runtime_checkable
+class TransferTimes(Protocol):
+    """A library that also says how long a transfer takes; with others that is as long as on the wire."""
+
+    def transfer(self, num_bytes: int, layout: Layout) -> Timing | None:
+        """So many bytes from the first of two ranks to the other; None: as long as on the wire."""

@@ -37,7 +37,7 @@ from commbench.program.operations import Communication, Transfer
 from commbench.routing.routes import route_latencies_ps
 from commbench.units import PS_PER_S
 
-__all__ = ["AggregateFlow", "GroupFlows", "aggregate", "group_flows", "layouts_of", "together"]
+__all__ = ["AggregateFlow", "GroupFlows", "aggregate", "group_flows", "layouts_of", "together", "weights_below"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -89,19 +89,24 @@ def aggregate(what: Communication, cluster: Cluster, choices: Choices, processor
     Raises:
         InputError: the library has no such collective or cannot serve a group, or switches that add take part.
     """
-    if isinstance(what, Transfer):
-        return group_flows(what.pairs, (_one_message(what.num_bytes),), cluster, processors)
     parts = []
     numbers, layouts = layouts_of(what.groups, cluster)
     for number, layout in enumerate(layouts):
-        chosen = choices.of(what, layout)
-        if chosen.num_switches:
-            raise InputError(f"algorithm {chosen.choice.name}: switches that add need --detail transfer")
         rows = np.flatnonzero(numbers == number)
-        flows = group_flows(what.groups[rows], chosen.traffic, cluster, processors)
-        timing = chosen.choice.timing
+        traffic, timing = _asked(what, layout, choices)
+        flows = group_flows(what.groups[rows], traffic, cluster, processors)
         parts.append((rows, flows if timing is None else _timed(flows, timing, cluster)))
     return parts[0][1] if len(parts) == 1 else _merged(parts)
+
+
+def _asked(what: Communication, layout: Layout, choices: Choices) -> tuple[tuple[Traffic, ...], Timing | None]:
+    """The messages of a communication for ranks that sit so, and how long the library says they take."""
+    if isinstance(what, Transfer):
+        return (_one_message(what.num_bytes),), choices.transfer(what.num_bytes, layout)
+    chosen = choices.of(what, layout)
+    if chosen.num_switches:
+        raise InputError(f"algorithm {chosen.choice.name}: switches that add need --detail transfer")
+    return chosen.traffic, chosen.choice.timing
 
 
 def _timed(flows: GroupFlows, timing: Timing, cluster: Cluster) -> GroupFlows:
@@ -119,7 +124,7 @@ def _timed(flows: GroupFlows, timing: Timing, cluster: Cluster) -> GroupFlows:
         flows,
         chain_ps=np.full_like(flows.chain_ps, round(timing.delay_s * PS_PER_S)),
         own_bandwidth=np.full_like(flows.own_bandwidth, carries / wire_s),
-        weights=_weights_below(held / carries),
+        weights=weights_below(held / carries),
         loads=loads,
     )
 
@@ -200,7 +205,7 @@ def group_flows(groups: IntArray, steps: Iterable[Traffic], cluster: Cluster, pr
         transfers=np.full(count, transfers, dtype=np.int64),
         group=key // num_links,
         link=key % num_links,
-        weights=_weights_below(loads / carries),
+        weights=weights_below(loads / carries),
         loads=loads,
     )
 
@@ -241,7 +246,7 @@ class _Sums:
         return key, _sums(at, np.concatenate(self._loads), len(key))
 
 
-def _weights_below(shares: FloatArray) -> FloatArray:
+def weights_below(shares: FloatArray) -> FloatArray:
     """Weights that the solver takes, rounded down, so that a flow alone is held back by nothing but its own link."""
     weights: FloatArray = np.maximum(np.floor(shares / WEIGHT_UNIT), 1.0) * WEIGHT_UNIT
     return weights
@@ -282,7 +287,7 @@ def together(groups: GroupFlows) -> AggregateFlow:
         own_bandwidth=float((groups.own_bandwidth / scale).min()),
         transfers=int(groups.transfers.sum()),
         link=link,
-        weights=_sums(at, _weights_below(groups.weights * scale[groups.group]), len(link)),
+        weights=_sums(at, weights_below(groups.weights * scale[groups.group]), len(link)),
         loads=_sums(at, groups.loads, len(link)),
     )
 

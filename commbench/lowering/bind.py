@@ -6,10 +6,15 @@ Links that all flows load alike are one constraint to max-min sharing and kept o
 Where compute is slowed beside a collective, the two share the rank's processor: a link of capacity C that compute takes
 whole, and of which a collective at its full speed takes the share f = 1 - 1/slowdown (its kernels occupy processors and
 memory). Compute beside it then runs at (1 - f) C, so it takes ``slowdown`` times as long; beside a collective that is
-itself held back, accordingly less.
+itself held back, accordingly less. Work of the stream HOST_STREAM is the host's and takes none of the processor.
+
+Where the collective is slowed too (s times, compute c times), its flow is counted in the processor's units, s/c of C at
+its full speed, and takes c - 1 for each of them. Max-min sharing raises both alike, to C/c, where the processor is
+full: c times slower the one, s times the other. On a stream of compute such a collective is what the unit is busy with,
+and takes the processor whole. Links are then counted in units as fine, so that flows still share them by bytes.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,15 +23,15 @@ import numpy.typing as npt
 from commbench.cluster import Cluster
 from commbench.engine.setting import Change, Paths, Setting, What
 from commbench.errors import InputError
-from commbench.lowering.aggregate import AggregateFlow, aggregate, together
+from commbench.lowering.aggregate import AggregateFlow, aggregate, together, weights_below
 from commbench.lowering.choose import Choices
 from commbench.lowering.placing import processors_of
 from commbench.lowering.symmetry import kinds_of_links, positions
 from commbench.network.maxmin import whole_weight
 from commbench.program.flat import COMPUTE, COUPLED, FlatProgram, compress
-from commbench.program.operations import NOTHING, Program
+from commbench.program.operations import COMPUTE_STREAM, HOST_STREAM, NOTHING, Program
 
-__all__ = ["Bound", "bind", "tasks_of"]
+__all__ = ["Bound", "Slowing", "bind", "tasks_of"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -35,6 +40,30 @@ _PER_PS = 2**10
 """Units of processor capacity for a picosecond: a power of two, so that nothing is rounded, and so many that no
 collective's rate in bytes/s comes near the rate of compute."""
 _CAPACITY = _PER_PS * 1e12
+_FINE = 2.0**15
+"""Units of a byte where collectives are counted in the processor's: 31 GB/s, the rate of a usual flow, are C."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slowing:
+    """How many times as long compute takes beside a collective at its full speed, and the collective beside compute.
+
+    Raises:
+        InputError: below 1 or infinite, or both together slower than one after the other.
+    """
+
+    compute: float
+    collective: float = 1.0
+
+    def __post_init__(self) -> None:
+        for value, words in ((self.compute, "compute beside a collective"), (self.collective, "a collective")):
+            if not 1 <= value < np.inf:
+                raise InputError(f"slowdown {value:g} of {words} must be at least 1, and finite")
+        if 1 / self.compute + 1 / self.collective < 1 - 1e-9:
+            raise InputError(
+                f"slowdown {self.compute:g} of compute and {self.collective:g} of a collective beside each other is "
+                "worse than one after the other"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,8 +135,7 @@ def _marks(num_links: int, changes: Sequence[Change]) -> IntArray:
 def tasks_of(
     bound: Bound,
     *,
-    slowdown: float = 1.0,
-    slowing: Collection[int] = (),
+    slowing: Mapping[int, Slowing] | None = None,
     durations_ps: IntArray | None = None,
     changes: Sequence[Change] = (),
 ) -> tuple[FlatProgram, Setting]:
@@ -115,26 +143,74 @@ def tasks_of(
 
     Args:
         bound: see :func:`bind`.
-        slowdown: how many times as long compute takes beside a collective at its full speed.
-        slowing: numbers of the communications that slow compute.
+        slowing: numbers of the communications that slow compute, and how far the two slow each other.
         durations_ps: of every operation instead of the program's own; not for communications.
         changes: bandwidths of the fabric's links, and slowness of the program's ranks, in ascending order of time.
-
-    Raises:
-        InputError: a slowdown below 1 or infinite.
     """
-    if not 1 <= slowdown < np.inf:
-        raise InputError(f"slowdown {slowdown:g} of compute beside a collective must be at least 1, and finite")
-    flat = _one_each(bound, bound.program.duration_ps if durations_ps is None else durations_ps)
-    route_of, share = bound.program.communication, 1 - 1 / slowdown
-    slowed_by = {number: bound.program.ranks_of[number] for number in slowing} if share else {}
-    if share:
-        flat, route_of = _on_processors(flat, route_of, len(bound.flows))
-    paths, changes = _paths(bound, route_of, share, slowed_by, changes)
+    beside = {number: how for number, how in (slowing or {}).items() if how.compute > 1}
+    wires = _Wires.of(bound, beside)
+    program = bound.program
+    flat = _one_each(bound, wires, program.duration_ps if durations_ps is None else durations_ps)
+    route_of, count = program.communication, len(bound.flows)
+    if beside:
+        on = {name: np.isin(program.stream, _number(program, name)) for name in (HOST_STREAM, COMPUTE_STREAM)}
+        if wires.whole:
+            route_of = np.where(on[COMPUTE_STREAM] & np.isin(route_of, list(wires.whole)), route_of + count, route_of)
+        flat, route_of = _on_processors(flat, route_of, 2 * count, ~on[HOST_STREAM])
+    paths, changes = _paths(bound, wires, route_of, changes)
     return flat, Setting(paths, changes=tuple(changes))
 
 
-def _one_each(bound: Bound, durations_ps: IntArray) -> FlatProgram:
+def _number(program: Program, stream: str) -> list[int]:
+    """The number of a stream, if the program has it."""
+    return [number for number, name in enumerate(program.streams) if name == stream]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wires:
+    """Flows as the engine has them.
+
+    Attributes:
+        flows: in its units. fine: units of a byte.
+        load: of the processor, by number of the flow: per rate, beside compute. whole: those that slow themselves.
+    """
+
+    flows: tuple[AggregateFlow, ...]
+    fine: float
+    load: Mapping[int, float]
+    whole: frozenset[int]
+
+    @classmethod
+    def of(cls, bound: Bound, beside: Mapping[int, Slowing]) -> "_Wires":
+        """With the processors' units where a collective is slowed beside compute."""
+        finite = {number for number, flow in enumerate(bound.flows) if flow.own_bandwidth < np.inf}
+        whole = frozenset(number for number, how in beside.items() if how.collective > 1 and number in finite)
+        fine = _FINE if whole else 1.0
+        flows, load = [], {}
+        for number, flow in enumerate(bound.flows):
+            how, own = beside.get(number), flow.own_bandwidth * fine
+            if number in whole and how is not None:
+                own = _CAPACITY * how.collective / how.compute
+                load[number] = whole_weight(how.compute - 1)
+            elif how is not None:
+                load[number] = whole_weight((1 - 1 / how.compute) * _CAPACITY / own)
+            flows.append(_in_units(flow, own / flow.own_bandwidth if own < np.inf else 1.0, fine))
+        return cls(tuple(flows), fine, load, whole)
+
+
+def _in_units(flow: AggregateFlow, units: float, fine: float) -> AggregateFlow:
+    """A flow counted in so many units of a byte, over links that are counted in ``fine`` of them."""
+    if units == fine == 1.0:
+        return flow
+    return replace(
+        flow,
+        num_bytes=round(flow.num_bytes * units),
+        own_bandwidth=flow.own_bandwidth * units,
+        weights=weights_below(flow.weights * fine / units),
+    )
+
+
+def _one_each(bound: Bound, wires: _Wires, durations_ps: IntArray) -> FlatProgram:
     """The operations as tasks; on each (rank, stream) one waits for the one before."""
     program = bound.program
     talks, count = program.communication != NOTHING, program.num_operations
@@ -147,7 +223,7 @@ def _one_each(bound: Bound, durations_ps: IntArray) -> FlatProgram:
     needed = np.concatenate([program.after, number[order[:-1]][follows]])
     once = np.unique(waiting * count + needed)
     rows = compress(once // max(count, 1), once % max(count, 1), count)
-    sizes = np.array([0, *(flow.num_bytes for flow in bound.flows)], dtype=np.int64)
+    sizes = np.array([0, *(flow.num_bytes for flow in wires.flows)], dtype=np.int64)
     none = np.full(count, -1, dtype=np.int64)
     return FlatProgram(
         num_ranks=program.num_ranks,
@@ -164,9 +240,13 @@ def _one_each(bound: Bound, durations_ps: IntArray) -> FlatProgram:
     )
 
 
-def _on_processors(flat: FlatProgram, route_of: IntArray, first: int) -> tuple[FlatProgram, IntArray]:
-    """Compute tasks as flows over the links of their processors, whose routes are numbered from ``first``."""
-    works = (flat.kind == COMPUTE) & (flat.duration_ps > 0)
+def _on_processors(
+    flat: FlatProgram, route_of: IntArray, first: int, there: npt.NDArray[np.bool_]
+) -> tuple[FlatProgram, IntArray]:
+    """Compute tasks as flows over the links of their processors, whose routes are numbered from ``first``; ``there``:
+    which tasks run on them.
+    """
+    works = (flat.kind == COMPUTE) & (flat.duration_ps > 0) & there
     flat = replace(
         flat,
         kind=np.where(works, COUPLED, flat.kind),
@@ -177,40 +257,47 @@ def _on_processors(flat: FlatProgram, route_of: IntArray, first: int) -> tuple[F
 
 
 def _paths(
-    bound: Bound, route_of: IntArray, share: float, slowed_by: dict[int, tuple[int, ...]], changes: Sequence[Change]
+    bound: Bound, wires: _Wires, route_of: IntArray, changes: Sequence[Change]
 ) -> tuple[Paths, list[Change]]:
-    """Constraints, then every flow's own link, then the processors; and the changes in these numbers."""
+    """Constraints, then every flow's own link, then the processors; and the changes in these numbers.
+
+    Routes are the flows', with processors the same again as what a unit is busy with, then the processors alone.
+    """
     fabric, count = bound.cluster.fabric, len(bound.flows)
     new_number, kept = _constraints(bound, changes)
     own, processor = len(kept), len(kept) + count
     rows: list[list[int]] = []
     weights: list[list[float]] = []
-    for number, flow in enumerate(bound.flows):
-        mine = kept[new_number[flow.link]] == flow.link
-        ranks = slowed_by.get(number, ())
-        load = whole_weight(share * _CAPACITY / flow.own_bandwidth) if ranks else 0.0
-        rows.append([*new_number[flow.link[mine]].tolist(), own + number, *(processor + rank for rank in ranks)])
-        weights.append([*flow.weights[mine].tolist(), 1.0, *(load for _ in ranks)])
-    num_ranks = bound.program.num_ranks if share else 0
+    for busy in (False, True) if wires.load else (False,):
+        for number, flow in enumerate(wires.flows):
+            mine = kept[new_number[flow.link]] == flow.link
+            ranks = bound.program.ranks_of[number] if number in wires.load else ()
+            load = _CAPACITY / flow.own_bandwidth if busy else wires.load.get(number, 0.0)
+            rows.append([*new_number[flow.link[mine]].tolist(), own + number, *(processor + rank for rank in ranks)])
+            weights.append([*flow.weights[mine].tolist(), 1.0, *(whole_weight(load) for _ in ranks)])
+    num_ranks = bound.program.num_ranks if wires.load else 0
     rows += [[processor + rank] for rank in range(num_ranks)]
     weights += [[1.0]] * num_ranks
     bandwidths = [
-        *fabric.bandwidths[kept].tolist(),
-        *(flow.own_bandwidth for flow in bound.flows),
+        *(fabric.bandwidths[kept] * wires.fine).tolist(),
+        *(flow.own_bandwidth for flow in wires.flows),
         *([_CAPACITY] * num_ranks),
     ]
-    latencies = [*(flow.chain_ps for flow in bound.flows), *([0] * num_ranks)]
+    latencies = [flow.chain_ps for flow in bound.flows]
+    latencies = [*latencies * (2 if wires.load else 1), *([0] * num_ranks)]
     paths = Paths.of_lists(bandwidths, rows, latencies, route_of.tolist(), weights)
-    return paths, _renumbered(changes, new_number, processor if share else None)
+    return paths, _renumbered(changes, new_number, wires.fine, processor if wires.load else None)
 
 
-def _renumbered(changes: Sequence[Change], new_number: IntArray, processor: int | None) -> list[Change]:
+def _renumbered(
+    changes: Sequence[Change], new_number: IntArray, fine: float, processor: int | None
+) -> list[Change]:
     """Changes of the fabric's links as changes of constraints; a slow rank's processor has less capacity."""
     found = []
     for change in changes:
         if change.what is What.BANDWIDTH:
             if new_number[change.index] >= 0:
-                found.append(replace(change, index=int(new_number[change.index])))
+                found.append(replace(change, index=int(new_number[change.index]), value=change.value * fine))
             continue
         found.append(change)
         if processor is not None and change.what is What.SLOWDOWN:

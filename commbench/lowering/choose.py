@@ -9,7 +9,7 @@ from commbench.collectives.schedule import Schedule
 from commbench.collectives.traffic import Traffic, traffic_of
 from commbench.engine.engines import Run
 from commbench.errors import InputError
-from commbench.libraries.base import Choice, Layout, Library, Wanted, form_of
+from commbench.libraries.base import Choice, Layout, Library, Timing, TransferTimes, Wanted, form_of
 from commbench.lowering.bounded import require_bounded
 from commbench.program.operations import Collective
 
@@ -58,6 +58,18 @@ class Choices:
         if (wanted, layout) not in self._made:
             self._made[wanted, layout] = self._ask(wanted, layout)
         return self._made[wanted, layout]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What was chosen so far, by kind of collective: algorithms, with their protocols where there are several."""
+        found: dict[str, dict[str, None]] = {}
+        for (wanted, _), chosen in self._made.items():
+            found.setdefault(wanted.kind, {})[f"{chosen.choice.name} {chosen.choice.protocol}".rstrip()] = None
+        return {kind: ", ".join(sorted(names)) for kind, names in sorted(found.items())}
+
+    def transfer(self, num_bytes: int, layout: Layout) -> Timing | None:
+        """How long a transfer takes between two ranks that sit so; None: as long as on the wire."""
+        return self.library.transfer(num_bytes, layout) if isinstance(self.library, TransferTimes) else None
 
     def _ask(self, wanted: Wanted, layout: Layout) -> Chosen:
         choice = self.library.choose(wanted, layout)

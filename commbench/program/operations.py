@@ -19,9 +19,21 @@ import numpy.typing as npt
 from commbench.errors import InputError
 from commbench.program.flat import compress
 
-__all__ = ["NOTHING", "Block", "Collective", "Communication", "Program", "ProgramBuilder", "Transfer"]
+__all__ = [
+    "COMPUTE_STREAM",
+    "HOST_STREAM",
+    "NOTHING",
+    "Block",
+    "Collective",
+    "Communication",
+    "Program",
+    "ProgramBuilder",
+    "Transfer",
+]
 
 IntArray = npt.NDArray[np.int64]
+COMPUTE_STREAM, HOST_STREAM = "compute", "host"
+"""Streams with a meaning: a rank's own processor does what stands on the first, its host what stands on the second."""
 NOTHING = -1
 """In columns: a compute operation has no communication, and a communication no rank of its own."""
 

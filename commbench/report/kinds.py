@@ -64,8 +64,8 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
     SimulatedStep: (
         *("model", "topology", "device", "dtype", "ranks", "tp", "cp", "ep", "dp", "pp", "schedule"),
         *("stages_per_rank", "microbatches", "micro_batch", "global_batch", "sequence", "zero", "recompute"),
-        *("sequence_parallel", "attention", "efficiency", "settings", "slowdown", "routing", "placement", "scenario"),
-        *("scenario_digest", "jitter", "engine", "seed", "run"),
+        *("sequence_parallel", "attention", "efficiency", "settings", "slowdown", "library", "routing", "placement"),
+        *("scenario", "scenario_digest", "jitter", "engine", "seed", "run"),
     ),
     PipelineMeasured: (*_PASSES, "backend", "compute", "delays_s", "slow", "clock", "launcher", *LAB),
     PipelineSimulated: (*_PASSES, "engine", "network"),

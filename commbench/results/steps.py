@@ -35,6 +35,7 @@ class SimulatedStep(Record):
         tp, cp, ep, dp, pp: parallel degrees. schedule, stages_per_rank, microbatches: of the pipeline.
         micro_batch, global_batch, sequence: sequences and tokens. zero, recompute, sequence_parallel: how it is run.
         settings: what else was chosen, by name: layers of every stage, flash, bucket, algorithms ...
+        library: that decided how collectives go, and how long they take.
         efficiency: shares of the device's promises that were given. slowdown: of compute beside a collective.
         iteration_s: from the common start to the end of the last rank.
         model_flops: FLOP that the step needs. hardware_flops: that are executed. peak_flops: of one device, per second.
@@ -102,6 +103,7 @@ class SimulatedStep(Record):
     seed: int
     operations: Whole
     wall_s: Seconds
+    library: Name = "ideal"
     margin_bytes: Bytes = 0
     remedy: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -4,12 +4,13 @@
 A filter and a yardstick, never the simulator's answer: what collectives cost comes from the constants of their links
 (``workload.step_costs``), pipelines are 1F1B's formula or a walk through the schedule with the stages' own times, and
 gradients are sent when the last pass is over, the part of them that is hidden beside it taken off. Transfers between
-stages block both sides, as Megatron's and torch's do.
+stages block their sender, as Megatron's and torch's do, but for schedules of zero bubbles.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 
 from commbench.collectives.spec import get_collective
 from commbench.units import PS_PER_S
@@ -22,7 +23,34 @@ from commbench.workload.step_passes import Call, Join, Layer, Work, pass_items, 
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.traffic import Traffic, boundary_bytes
 
-__all__ = ["Estimate", "Shapes", "StepHosts", "closed_form"]
+__all__ = ["Estimate", "LinkTime", "Shapes", "StepHosts", "closed_form"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTime:
+    """Seconds that the links' rate decides, and those that it does not."""
+
+    latency_s: float
+    wire_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Both."""
+        return self.latency_s + self.wire_s
+
+    def __add__(self, other: "LinkTime") -> "LinkTime":
+        return LinkTime(self.latency_s + other.latency_s, self.wire_s + other.wire_s)
+
+    def beside(self, compute_s: float, share: float) -> float:
+        """Seconds until this and so much computing beside it are both over. While bytes move, each takes 1 + ``share``
+        times as long; while ranks wait for each other, compute does not notice.
+        """
+        hidden = min(self.wire_s, max(0.0, compute_s - self.latency_s))
+        return max(compute_s, self.total_s) + share * hidden
+
+    def delays(self, compute_s: float, share: float) -> float:
+        """Seconds by which the computing ends later, where there are many such calls, one after the other."""
+        return share * self.wire_s * min(1.0, compute_s / self.total_s) if self.total_s else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,26 +68,41 @@ class StepHosts:
     links_inside: LinkCosts
     links_between: LinkCosts
 
-    def collective_s(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> float:
-        """Seconds of a collective over ``ranks`` ranks that stand ``stride`` apart; each GPU of a host is in one."""
-        if ranks == 1:
-            return 0.0
-        here = min(ranks, max(1, self.gpus // stride))
-        moved = size_bytes * get_collective(name).busbw_factor(ranks)
-        time_s = 0.0
-        if here > 1:
-            time_s = self.links_inside.seconds(moved, self.inside * share, (here - 1).bit_length())
-        if ranks > here:
-            rate = self.between * here / self.gpus
-            time_s = max(time_s, self.links_between.seconds(moved, rate * share, (-(-ranks // here) - 1).bit_length()))
-        return time_s
+    def here(self, ranks: int, stride: int) -> int:
+        """Of ranks that stand ``stride`` apart, those on a host."""
+        return min(ranks, max(1, self.gpus // stride))
 
-    def transfer_s(self, size_bytes: int, stride: int) -> float:
-        """Seconds of a transfer to a rank ``stride`` further, each GPU of the host sending one."""
-        near = stride < self.gpus
+    def collective(self, name: str, size_bytes: int, ranks: int, here: int, share: float = 1.0) -> LinkTime:
+        """Of a collective over ``ranks`` ranks, ``here`` of them on a host, each GPU of which is in one; ``share``:
+        that it reaches of what others do.
+        """
+        found = NO_TIME
+        moved = size_bytes * get_collective(name).busbw_factor(ranks)
+        if here > 1:
+            found = _link_time(self.links_inside, moved, self.inside * share, here)
+        if ranks > here:
+            rate = self.between * here / self.gpus * share
+            found = max(found, _link_time(self.links_between, moved, rate, -(-ranks // here)), key=_total)
+        return found
+
+    def transfer(self, size_bytes: int, *, near: bool) -> LinkTime:
+        """Of a transfer to a rank of the same host, or not, each GPU of the host sending one."""
         links = self.links_inside if near else self.links_between
         rate = self.inside if near else self.between / self.gpus
-        return links.latency_s + size_bytes / (rate * links.transfer)
+        return LinkTime(links.latency_s, size_bytes / (rate * links.transfer))
+
+
+NO_TIME = LinkTime(0.0, 0.0)
+
+
+def _link_time(links: LinkCosts, moved_bytes: float, rate: float, parties: int) -> LinkTime:
+    whole = links.seconds(moved_bytes, rate, (parties - 1).bit_length())
+    wire = moved_bytes / (links.share * rate)
+    return LinkTime(whole - wire, wire)
+
+
+def _total(one: LinkTime) -> float:
+    return one.total_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,30 +137,32 @@ Shapes = dict[tuple[bool, bool, int], StageParts]
 
 
 def closed_form(
-    plan: StepPlan, stack: StackCosts, machine: StepHosts, *, overlap_data: bool = True, zero_ranks: int = 0,
-    shapes: Shapes | None = None,
+    plan: StepPlan, stack: StackCosts, machine: StepHosts, *, shapes: Shapes | None = None
 ) -> Estimate:
     """The time of a step.
 
     Args:
         plan: what is trained. stack: what the software adds. machine: where.
-        overlap_data: whether gradients are sent beside the last backward pass.
-        zero_ranks: over which ZeRO divides, where these are fewer than the data ranks.
         shapes: of this plan's stages; what is missing is added. For who asks again with other constants.
     """
-    zero_ranks = zero_ranks or plan.degrees.dp * plan.degrees.cp
-    form = _Form(plan, stack, machine, zero_ranks, {} if shapes is None else shapes)
+    form = _Form(plan, stack, machine, {} if shapes is None else shapes)
     stages = [form.stage(number) for number in range(len(plan.layers))]
     passes = form.pipeline(stages)
     ranks = [[stages[stage] for stage in plan.schedule.stages_of(rank)] for rank in range(plan.degrees.pp)]
-    last = max(ranks, key=lambda own: sum(one.data + one.after for one in own))
-    data, beside = sum(one.data for one in last), sum(one.times[Pass.BACKWARD] for one in last)
-    hidden = min(data, beside) * (1 - stack.hidden_data) if overlap_data else 0.0
+    last = max(ranks, key=lambda own: sum(one.data.total_s + one.after for one in own))
+    data, beside = sum([one.data for one in last], NO_TIME), sum(one.times[Pass.BACKWARD] for one in last)
+    if plan.zero == 2:  # of each microbatch beside its own
+        beside *= plan.schedule.num_microbatches
+    exposed = data.total_s
+    if plan.overlap_gradients:  # the last passes of other ranks end later, too, and each waits for the one behind it
+        others = [one for own in ranks if own is not last for one in own]
+        exposed = data.beside(beside, stack.hidden_data) - beside
+        exposed += sum(one.data.delays(one.times[Pass.BACKWARD], stack.hidden_data) for one in others)
     terms = {
         "passes": passes,
-        "data": data - hidden,
+        "data": exposed,
         "optimizer": sum(one.after for one in last),
-        "host": stack.host_step_s + (stack.zero_rank_s * zero_ranks if plan.zero in (1, 2) else 0.0),
+        "host": stack.host_step_s + (stack.zero_rank_s * plan.zero_ranks if plan.zero in (1, 2) else 0.0),
     }
     return Estimate(iteration_s=sum(terms.values()), terms=terms)
 
@@ -127,15 +172,15 @@ class _StageTimes:
     """Seconds of a stage's passes; of its gradients once a step; of optimizer and gathered parameters."""
 
     times: dict[Pass, float]
-    data: float
+    data: LinkTime
     after: float
 
 
 class _Form:
-    def __init__(self, plan: StepPlan, stack: StackCosts, machine: StepHosts, zero_ranks: int, shapes: Shapes) -> None:
+    def __init__(self, plan: StepPlan, stack: StackCosts, machine: StepHosts, shapes: Shapes) -> None:
         self._shapes = shapes
         plan = plan if plan.stack == stack else replace(plan, stack=stack)
-        self.plan, self.stack, self.machine, self.zero_ranks = plan, stack, machine, zero_ranks
+        self.plan, self.stack, self.machine = plan, stack, machine
         self._memory = plan.device.memory_bytes_per_s * plan.efficiency.memory
         self._known: dict[tuple[Cost, bool], int] = {}
         degrees = plan.degrees
@@ -147,18 +192,23 @@ class _Form:
             "dp-cp": (degrees.dp * degrees.cp, degrees.tp),
             "pp-ends": (min(2, degrees.pp), degrees.tp * degrees.cp * degrees.dp),
         }
-        split = plan.schedule.name != "1f1b" and any(
-            action.kind is Pass.WEIGHT for step in plan.schedule.orders[0] for action in step.parts
-        )
-        self._passes = tuple(Pass) if split else (Pass.FORWARD, Pass.BACKWARD)
+        self._passes = tuple(Pass) if plan.schedule.splits else (Pass.FORWARD, Pass.BACKWARD)
         self._stages: dict[tuple[bool, bool, int], _StageTimes] = {}
 
-    def _collective_s(self, one: Traffic) -> float:
-        whole, _, part = one.group.partition("/")
-        ranks, stride = self._strides[whole]
+    def _collective(self, one: Traffic) -> LinkTime:
+        ranks, stride = self._strides[one.group.partition("/")[0].partition("%")[0]]
+        if "/" in one.group:
+            ranks = int(one.group.partition("/")[2])
+        elif "%" in one.group:
+            part = int(one.group.partition("%")[2])
+            ranks, stride = ranks // part, stride * part
         share = self.stack.sharded_share if one.kind == "zero" and self.plan.zero == 3 else 1.0
-        ranks = int(part) if part else ranks
-        return self.machine.collective_s(one.collective, one.size_bytes, ranks, stride, share)
+        here = self.machine.here(ranks, stride)
+        return self.machine.collective(one.collective, one.size_bytes, ranks, here, share)
+
+    def _collectives(self, traffic: Iterable[Traffic]) -> LinkTime:
+        """Of several, one after the other."""
+        return sum(map(self._collective, traffic), NO_TIME)
 
     def _lasts(self, work: Cost, core: bool) -> int:
         key = (work, core)
@@ -170,22 +220,21 @@ class _Form:
 
     def _pass(self, layer: Layer, kind: Pass) -> tuple[float, float]:
         """Seconds on the device, seconds of the host, of one layer's pass."""
-        device = beside = begun = 0.0
-        calls = 0
+        device = begun = 0.0
+        calls, beside = 0, NO_TIME
         for item in pass_items([layer], self.plan.run, kind, self._lasts, overlap=self.plan.overlap_tensor):
             if isinstance(item, Work):
                 device += item.duration_ps / PS_PER_S
             elif isinstance(item, Call):
                 calls += 1
-                lasts = self._collective_s(item.traffic)
+                lasts = self._collective(item.traffic)
                 if item.beside:
                     begun, beside = device, lasts
                 else:
-                    device += lasts
+                    device += lasts.total_s
             elif isinstance(item, Join):
-                under = min(beside, device - begun)
-                device = max(device, begun + beside) + self.stack.hidden_tensor * under
-                beside = 0.0
+                device = begun + beside.beside(device - begun, self.stack.hidden_tensor)
+                beside = NO_TIME
         return device, self.plan.host_s(1, calls, kind)
 
     def stage(self, number: int) -> _StageTimes:
@@ -206,72 +255,76 @@ class _Form:
         times: dict[Pass, float] = {}
         for kind in self._passes:
             device = host = 0.0
+            each: list[tuple[int, float]] = []
             for layer in shape.layers:
                 own_device, own_host = self._pass(layer, kind)
-                many = count if 0 <= layer.number < 1 else 1
-                if plan.zero == 3:
-                    own_device = self._sharded(own_device, layer.number, kind, traffic, count)
-                device += many * own_device
-                host += many * own_host
+                numbers = range(count) if layer.number == 0 else (count if layer.number == 1 else layer.number,)
+                each += [(number, own_device) for number in numbers]
+                device += len(numbers) * own_device
+                host += len(numbers) * own_host
+            if plan.zero == 3:
+                device = self._sharded(kind, each if kind is Pass.FORWARD else each[::-1], traffic)
             if kind in (Pass.BACKWARD, Pass.WEIGHT):
                 device += adding
             times[kind] = max(device, host)
-        if plan.zero == 3:
-            for kind in (Pass.FORWARD, Pass.BACKWARD):
-                times[kind] += self._sharded_ends(kind, traffic)
-        data = sum(self._collective_s(one) for one in traffic if one.when == "backward" and plan.zero != 3)
+        data = self._collectives(one for one in traffic if one.when == "backward" and plan.zero != 3)
         if plan.zero == 2:
-            data *= plan.schedule.num_microbatches
-        after = sum(self._collective_s(one) for one in traffic if one.when == "step")
+            data = sum([data] * plan.schedule.num_microbatches, NO_TIME)
+        after = self._collectives(one for one in traffic if one.when == "step").total_s
         per = plan.precision.gradient_bytes + 2 * plan.precision.optimizer_bytes + plan.precision.parameter_bytes
-        shards = self.zero_ranks if plan.zero else 1
-        moved = per * (dense / shards + expert / (plan.degrees.edp if plan.zero else 1))
+        moved = per * (dense / plan.zero_ranks + expert / (plan.degrees.edp if plan.zero else 1))
         return _StageTimes(times, data, after + moved / self._memory)
 
-    def _sharded(self, compute: float, layer: int, kind: Pass, traffic: Sequence[Traffic], count: int) -> float:
-        """A layer whose weights are fetched, and gradients reduced, beside the computing of its neighbours."""
-        when = "forward" if kind is Pass.FORWARD else "backward"
-        number = count if layer == 1 else layer  # the head of a stage of one layer
-        beside = sum(self._collective_s(one) for one in traffic if one.when == when and one.layer == number)
-        return max(compute, beside) + self.stack.hidden_sharded * min(compute, beside)
+    def _sharded(self, kind: Pass, layers: Sequence[tuple[int, float]], traffic: Sequence[Traffic]) -> float:
+        """A pass whose weights are fetched, and gradients reduced, beside the computing of neighbours: beside a layer
+        the gather of the next and the reduction of the one before. The first gather of a step and the last reduction
+        are beside nothing.
 
-    def _sharded_ends(self, kind: Pass, traffic: Sequence[Traffic]) -> float:
-        """What nothing runs beside: the first gather, the last reduction."""
-        when, name = ("forward", "all-gather") if kind is Pass.FORWARD else ("backward", "reduce-scatter")
-        ends = [self._collective_s(one) for one in traffic if (one.when, one.collective) == (when, name)]
-        return (ends[0] if kind is Pass.FORWARD else ends[-1]) if ends else 0.0
+        Args:
+            layers: number and seconds of computing, in the order of the pass.
+        """
+        when, reduces = ("forward", False) if kind is Pass.FORWARD else ("backward", True)
+        moved: dict[tuple[int | None, bool], LinkTime] = {}
+        for one in traffic:
+            if one.when == when and one.kind == "zero":
+                key = (one.layer, one.collective != "all-gather")
+                moved[key] = moved.get(key, NO_TIME) + self._collective(one)
+        gathered, reduced = ([moved.get((number, which), NO_TIME) for number, _ in layers] for which in (False, True))
+        total = (reduced[-1] if reduces else gathered[0]).total_s
+        for (_, compute), after, before in zip(layers, [*gathered[1:], NO_TIME], [NO_TIME, *reduced[:-1]], strict=True):
+            total += (after + before).beside(compute, self.stack.hidden_sharded)
+        return total
 
     def pipeline(self, stages: Sequence[_StageTimes]) -> float:
         """Seconds of all passes."""
-        plan, count = self.plan, self.plan.schedule.num_microbatches
+        schedule, count = self.plan.schedule, self.plan.schedule.num_microbatches
         if len(stages) == 1:
             return count * (stages[0].times[Pass.FORWARD] + stages[0].times[Pass.BACKWARD])
-        sent = self._sent_s()
-        if plan.schedule.name == "1f1b":
+        if schedule.name == "1f1b":
+            sent = [0.0, *(self._sent_s(rank, rank + 1) for rank in range(len(stages) - 1)), 0.0]
             each = [one.times[Pass.FORWARD] + one.times[Pass.BACKWARD] for one in stages]
-            return sum(each) + (count - 1) * max(each) + 2 * sent * (len(each) - 1 + count - 1)
-        lasts = {
-            (number, kind): time_s + (0.0 if kind is Pass.WEIGHT else sent)
-            for number, one in enumerate(stages)
-            for kind, time_s in one.times.items()
-        }
-        return _walk(plan.schedule, lasts)
+            slowest = max(own + before + behind for own, before, behind in zip(each, sent, sent[1:], strict=False))
+            return sum(each) + 2 * sum(sent) + (count - 1) * slowest
+        lasts = {(number, kind): time_s for number, one in enumerate(stages) for kind, time_s in one.times.items()}
+        return _walk(schedule, lasts, self._sent_s)
 
-    def _sent_s(self) -> float:
+    def _sent_s(self, src: int, dst: int) -> float:
+        """Seconds of a stage's output from one pipeline rank to another."""
         plan, degrees = self.plan, self.plan.degrees
-        if degrees.pp == 1:
-            return 0.0
         size, stride = boundary_bytes(plan.model, plan.run), degrees.tp * degrees.cp * degrees.dp
+        near = src * stride // self.machine.gpus == dst * stride // self.machine.gpus
         if plan.scatter_gather:
-            gathered = self.machine.collective_s("all-gather", size, degrees.tp, 1)
-            return self.machine.transfer_s(-(-size // degrees.tp), stride) + gathered
-        return self.machine.transfer_s(size, stride)
+            gathered = self.machine.collective("all-gather", size, degrees.tp, self.machine.here(degrees.tp, 1))
+            return (self.machine.transfer(-(-size // degrees.tp), near=near) + gathered).total_s
+        return self.machine.transfer(size, near=near).total_s
 
 
 @lru_cache(maxsize=64)
-def _order(schedule: PipelineSchedule) -> tuple[tuple[int, tuple[Action, ...], tuple[int, ...]], ...]:
-    """Steps in an order in which all that they wait for stands before them: (rank, passes, steps waited for)."""
-    found: list[tuple[int, tuple[Action, ...], tuple[int, ...]]] = []
+def _order(schedule: PipelineSchedule) -> tuple[tuple[int, tuple[Action, ...], tuple[int, ...], tuple[int, ...]], ...]:
+    """Steps in an order in which all that they wait for stands before them: (rank, passes, steps of the same rank and
+    of others that it waits for).
+    """
+    found: list[tuple[int, tuple[Action, ...], tuple[int, ...], tuple[int, ...]]] = []
     where: dict[object, int] = {}
     places, left = [0] * schedule.num_ranks, sum(len(order) for order in schedule.orders)
     while left:
@@ -281,18 +334,37 @@ def _order(schedule: PipelineSchedule) -> tuple[tuple[int, tuple[Action, ...], t
                 wanted = [need for action in parts for need in needs(action, schedule.num_stages)]
                 if any(need not in where for need in wanted):
                     break
+                steps = [where[need] for need in wanted]
+                own = tuple(step for step in steps if found[step][0] == rank)
                 where.update({gives(action): len(found) for action in parts})
-                found.append((rank, parts, tuple(where[need] for need in wanted)))
+                found.append((rank, parts, own, tuple(step for step in steps if found[step][0] != rank)))
                 places[rank] += 1
                 left -= 1
     return tuple(found)
 
 
-def _walk(schedule: PipelineSchedule, lasts: Mapping[tuple[int, Pass], float]) -> float:
-    """When the last pass of a schedule ends; ``lasts``: of every stage's passes."""
-    clocks, ends = [0.0] * schedule.num_ranks, list[float]()
-    for rank, parts, wanted in _order(schedule):
-        start = max([clocks[rank], *[ends[step] for step in wanted]])
-        clocks[rank] = start + sum([lasts[action.stage, action.kind] for action in parts])
-        ends.append(clocks[rank])
+def _walk(
+    schedule: PipelineSchedule, lasts: Mapping[tuple[int, Pass], float], sent_s: Callable[[int, int], float]
+) -> float:
+    """When the last pass of a schedule ends.
+
+    Args:
+        lasts: of every stage's passes. sent_s: seconds of a transfer between two ranks, for which the sender waits,
+            unless the schedule is one of zero bubbles.
+    """
+    ranks, way = schedule.rank_of_stage, {Pass.FORWARD: 1, Pass.BACKWARD: -1, Pass.INPUT: -1}
+    pairs = [(a, b) for a, b in pairwise(ranks) if a != b]
+    between = {pair: sent_s(*pair) for a, b in pairs for pair in ((a, b), (b, a))}
+    clocks, ends, there = [0.0] * schedule.num_ranks, list[float](), list[float]()
+    for rank, parts, own, others in _order(schedule):
+        start = max([clocks[rank], *[ends[step] for step in own], *[there[step] for step in others]])
+        end = start + sum([lasts[action.stage, action.kind] for action in parts])
+        sent = 0.0
+        for action in parts:
+            to = action.stage + way.get(action.kind, 0)
+            if 0 <= to < len(ranks):
+                sent = max(sent, between.get((rank, ranks[to]), 0.0))
+        ends.append(end)
+        there.append(end + sent)
+        clocks[rank] = end if schedule.splits else end + sent
     return max(clocks)

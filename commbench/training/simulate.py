@@ -9,7 +9,7 @@ from commbench.cluster import Cluster
 from commbench.door import Result, simulate
 from commbench.engine.engines import Run
 from commbench.libraries.base import Library
-from commbench.libraries.ideal import Ideal
+from commbench.lowering.bind import Slowing
 from commbench.lowering.choose import Choices
 from commbench.lowering.perturb import Perturbation, perturbation
 from commbench.lowering.scenario import Scenario
@@ -34,6 +34,24 @@ __all__ = ["StepSimulation", "simulate_step"]
 _SLOWING = ("tensor", "context", "expert", "data", "zero")  # what runs as kernels beside compute; copies do not
 
 
+def _beside(plan: StepPlan, slowdown: float | None) -> dict[str, Slowing]:
+    """By purpose, how far compute and communication slow each other: the one number given, or the stack's.
+
+    A stack's share h of hidden communication that comes on top means that both take 1 + h times as long.
+    """
+    if slowdown is not None or plan.stack is None:
+        return dict.fromkeys(_SLOWING, Slowing(slowdown or 1.0))
+    stack = plan.stack
+    shares = {
+        "tensor": stack.hidden_tensor,
+        "context": stack.hidden_tensor,
+        "expert": stack.hidden_tensor,
+        "data": stack.hidden_data,
+        "zero": stack.hidden_sharded if plan.zero == 3 else stack.hidden_data,
+    }
+    return {purpose: Slowing(1 + share, 1 + share) for purpose, share in shares.items()}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StepSimulation:
     """What came out: the record, and what it was made from."""
@@ -49,7 +67,7 @@ def simulate_step(
     library: Library,
     *,
     engine: str = "compiled",
-    slowdown: float = 1.0,
+    slowdown: float | None = None,
     scenario: Scenario | None = None,
     unfolded: bool = False,
     margin_bytes: int = 0,
@@ -61,7 +79,8 @@ def simulate_step(
         plan: what is trained, and how.
         cluster: where; the plan's ranks are its ranks. library: who decides how collectives go.
         engine: "compiled" or "reference".
-        slowdown: how many times as long compute takes beside a collective at full speed.
+        slowdown: how many times as long compute takes beside a collective at full speed; None: as long as the stack
+            says, and collectives beside compute too.
         scenario: slow ranks, slower links; its jitter varies how long compute takes.
         unfolded: whether every rank is to be simulated by itself, symmetric or not.
         margin_bytes: of a device's memory, that the step cannot have.
@@ -72,16 +91,16 @@ def simulate_step(
     """
     began = time.perf_counter()
     perturbed = perturbation(scenario, cluster, step=True) if scenario is not None else Perturbation()
-    folded = fold_step(plan, cluster, Choices(library, cluster.fabric.name), perturbed, unfolded=unfolded)
-    step = folded.step
+    choices = Choices(library, cluster.fabric.name)
+    folded = fold_step(plan, cluster, choices, perturbed, unfolded=unfolded)
+    step, beside = folded.step, _beside(plan, slowdown)
     ran = simulate(
         folded.bound,
         cluster,
         library,
         Run(engine=engine, detail="collective"),
         scenario=perturbed,
-        slowdown=slowdown,
-        slowing=communications_of(step, _SLOWING) if slowdown > 1 else (),
+        slowing={number: how for purpose, how in beside.items() for number in communications_of(step, (purpose,))},
     )
     where: dict[str, Any] = {
         "run": run_id,
@@ -92,19 +111,20 @@ def simulate_step(
         "scenario": perturbed.name,
         "scenario_digest": perturbed.digest,
         "jitter": perturbed.jitter,
-        "slowdown": slowdown,
+        "library": library.name,
+        "settings": _settings(plan, choices),
+        "slowdown": max(how.compute for how in beside.values()),
         "margin_bytes": margin_bytes,
         "remedy": remedy(plan, margin_bytes),
     }
     notes = [*plan.remarks, *notes_of(folded, ran, perturbed)]
-    record = _record(step, ran, library, notes, where, began)
+    record = _record(step, ran, notes, where, began)
     return StepSimulation(record, step, ran)
 
 
 def _record(
     step: Step,
     ran: Result,
-    library: Library,
     notes: list[str],
     where: dict[str, Any],
     began: float,
@@ -115,7 +135,7 @@ def _record(
     time_s, exposed_s = time_by_kind(step, ran)
     memory = tuple(asdict(use) for use in step.plan.memory())
     return SimulatedStep(
-        **_facts(step.plan, library),
+        **_facts(step.plan),
         topology=ran.cluster.fabric.name,
         iteration_s=iteration_s,
         bubble_of_ideal=bubble.of_ideal,
@@ -137,7 +157,24 @@ def _record(
     )
 
 
-def _facts(plan: StepPlan, library: Library) -> dict[str, Any]:
+def _settings(plan: StepPlan, choices: Choices) -> dict[str, Any]:
+    """What else was chosen, by whom ever."""
+    version = getattr(choices.library, "version", "")
+    return {
+        "layers": list(plan.layers),
+        "flash": plan.run.flash,
+        "precision": plan.precision.name,
+        "bucket": plan.bucket_bytes,
+        "overlap_tensor": plan.overlap_tensor,
+        "scatter_gather": plan.scatter_gather,
+        "overlap_gradients": plan.overlap_gradients,
+        "zero_group": plan.zero_group,
+        "algorithms": choices.names,
+        **({"version": version} if version else {}),
+    }
+
+
+def _facts(plan: StepPlan) -> dict[str, Any]:
     """What the record says of the plan."""
     matrix, attention = plan.efficiency.matrix, plan.efficiency.attention
     return {
@@ -156,15 +193,6 @@ def _facts(plan: StepPlan, library: Library) -> dict[str, Any]:
         "recompute": plan.run.recompute,
         "sequence_parallel": plan.run.sequence_parallel,
         "attention": plan.run.attention,
-        "settings": {
-            "layers": list(plan.layers),
-            "flash": plan.run.flash,
-            "precision": plan.precision.name,
-            "bucket": plan.bucket_bytes,
-            "overlap_tensor": plan.overlap_tensor,
-            "scatter_gather": plan.scatter_gather,
-            "algorithms": dict(library.algorithms) if isinstance(library, Ideal) else {},
-        },
         "efficiency": {
             "matrix": _share(matrix, "place"),
             "attention": _share(attention, "generation"),

@@ -2,6 +2,7 @@
 """What data parallelism sends in a step: buckets of gradients, and under ZeRO the gathered parameters."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from commbench.errors import InputError
@@ -49,6 +50,7 @@ def data_traffic(
     last: bool,
     bucket_bytes: int,
     zero: int,
+    zero_group: int = 0,
 ) -> tuple[Traffic, ...]:
     """Gradients and, under ZeRO, parameters of one pipeline stage, for a whole step.
 
@@ -57,6 +59,8 @@ def data_traffic(
     reduce-scatters its gradients. Gradients are sent after the backward of the layer they wait for: under ZeRO 0 and 1
     the last microbatch's, where they have added up; under 2 and 3 each microbatch's, since a rank keeps only its share
     of them (arXiv 1910.02054, section 5.2; DeepSpeed's stages 2 and 3, and FSDP unless it is told not to).
+    With ``zero_group`` ranks to divide over, of more, each reduce-scatter is followed by the all-reduce of a rank's
+    share over the groups that hold the same (hybrid sharding).
     Key-value heads of which neighbouring tensor ranks hold copies are summed over these first, each layer's by itself.
     A tied embedding's gradients are all-reduced between the first and the last stage, where these differ. Groups of
     one rank send nothing; the sizes of groups are not known here, so leaving those calls out is the caller's.
@@ -65,7 +69,7 @@ def data_traffic(
         model, run, num_layers: what the stage holds; ``first`` and ``last`` add embedding and head.
         precision: bytes per gradient and parameter.
         bucket_bytes: see :func:`gradient_buckets`.
-        zero: ZeRO stage, 0 to 3.
+        zero: ZeRO stage, 0 to 3. zero_group: ranks that it divides over; 0: all.
 
     Raises:
         InputError: an unknown ZeRO stage, or a model that cannot be split so.
@@ -83,6 +87,8 @@ def data_traffic(
             calls += _layer_by_layer(counts, group, precision)
         else:
             calls += _bucketed(counts, group, precision, bucket_bytes, sharded=zero > 0)
+    if zero_group:
+        calls = [part for call in calls for part in _in_groups(call, zero_group)]
     if model.tied and first != last:
         table = -(-model.vocab // run.tp) * model.hidden * precision.gradient_bytes
         where = -1 if first else num_layers
@@ -105,6 +111,17 @@ def unreduced_gradient_bytes(traffic: Sequence[Traffic]) -> int:
 
 def _call(kind: str, group: str, collective: str, size_bytes: int, when: str, layer: int) -> Traffic:
     return Traffic(kind=kind, group=group, collective=collective, size_bytes=size_bytes, when=when, layer=layer)
+
+
+def _in_groups(call: Traffic, ranks: int) -> list[Traffic]:
+    """A call of ZeRO among so many neighbours, with the sum of each rank's share over the others that hold it."""
+    if call.kind != "zero":
+        return [call]
+    inside = replace(call, group=f"{call.group}/{ranks}")
+    if call.collective == "all-gather":
+        return [inside]
+    share = -(-call.size_bytes // ranks)
+    return [inside, replace(call, group=f"{call.group}%{ranks}", collective="all-reduce", size_bytes=share)]
 
 
 def _copied_heads(model: Transformer, run: Execution, num_layers: int, precision: Precision) -> list[Traffic]:

@@ -10,6 +10,7 @@ tp x ep x edp x pp = all ranks, so ep takes its ranks from cp x dp and must divi
 ranks that hold the same experts, is what remains.
 """
 
+import re
 from dataclasses import dataclass, field
 from math import prod
 
@@ -114,14 +115,16 @@ class ParallelGroups:
 
     def of(self, kind: str) -> tuple[tuple[int, ...], ...]:
         """All groups of a kind, ordered by their first rank; inside a group ranks ascend. "tp/n": the groups "tp",
-        cut into parts of n neighbours.
+        cut into parts of n neighbours; "tp%n": the ranks at the same place of each part.
 
         Raises:
             InputError: the kind is unknown; lists the known ones.
         """
-        whole, _, part = kind.partition("/")
-        if part:
+        whole, cut, part = re.split(r"([/%])", kind, maxsplit=1) if set("/%") & set(kind) else (kind, "", "")
+        if cut:
             size = int(part)
+            if cut == "%":
+                return tuple(one[i::size] for one in self.of(whole) for i in range(size))
             return tuple(one[i : i + size] for one in self.of(whole) for i in range(0, len(one), size))
         if kind not in GROUP_KINDS:
             raise InputError(f"group kind {kind!r} is unknown; known: {', '.join(GROUP_KINDS)}")

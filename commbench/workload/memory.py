@@ -163,6 +163,7 @@ def memory_per_rank(
     zero: int,
     stack: StackMemory | None = None,
     unreduced: Sequence[int] = (),
+    zero_group: int = 0,
 ) -> tuple[MemoryUse, ...]:
     """Memory of every pipeline rank; the ranks of its tensor and data groups use as much.
 
@@ -172,7 +173,7 @@ def memory_per_rank(
         layers_per_stage: layers of every stage, from ``split_layers``.
         degrees: how many ranks hold the same weights.
         precision: bytes per parameter.
-        zero: ZeRO stage, 0 to 3.
+        zero: ZeRO stage, 0 to 3. zero_group: ranks that it divides dense weights over; 0: all that hold them.
         stack: what the software adds; None: nothing.
         unreduced: per stage, gradients that wait to be reduced; none where empty.
 
@@ -189,7 +190,7 @@ def memory_per_rank(
             for stage in schedule.stages_of(rank)
             for operator in _stage_operators(model, run, layers_per_stage, stage)
         ]
-        use = _at_worst(moment, operators, degrees, precision, zero)
+        use = _at_worst(moment, operators, degrees, precision, zero, zero_group)
         if stack is not None:
             use = replace(
                 use,
@@ -265,11 +266,17 @@ _ENDS = ("embedding", "head")
 
 
 def _at_worst(
-    moment: _Moments, operators: Sequence[Operator], degrees: Degrees, precision: Precision, zero: int
+    moment: _Moments,
+    operators: Sequence[Operator],
+    degrees: Degrees,
+    precision: Precision,
+    zero: int,
+    zero_group: int,
 ) -> MemoryUse:
     """The worst of the moments: in the loss, in a layer's backward pass, in the optimizer's step."""
-    parameters, gradients, optimizer = _states(operators, degrees, precision, zero)
-    _, _, stepping = _states(operators, degrees, replace(precision, optimizer_bytes=precision.step_bytes), zero)
+    at_step = replace(precision, optimizer_bytes=precision.step_bytes)
+    parameters, gradients, optimizer = _states(operators, degrees, precision, zero, zero_group)
+    _, _, stepping = _states(operators, degrees, at_step, zero, zero_group)
     unsummed = precision.unsummed_bytes * sum(operator.parameters for operator in operators) if zero < 2 else 0
     in_loss = moment.loss > moment.layer
     logits = moment.loss_kept + (moment.loss if in_loss else 0)
@@ -286,11 +293,13 @@ def _at_worst(
     )
 
 
-def _states(operators: Sequence[Operator], degrees: Degrees, precision: Precision, zero: int) -> tuple[int, int, int]:
+def _states(
+    operators: Sequence[Operator], degrees: Degrees, precision: Precision, zero: int, zero_group: int
+) -> tuple[int, int, int]:
     """Bytes of parameters, gradients and optimizer state."""
     sums = [0, 0, 0]
     per_parameter = (precision.parameter_bytes, precision.gradient_bytes, precision.optimizer_bytes)
-    for expert, shards in ((False, degrees.dp * degrees.cp), (True, degrees.edp)):
+    for expert, shards in ((False, zero_group or degrees.dp * degrees.cp), (True, degrees.edp)):
         count = sum(operator.parameters for operator in operators if operator.expert is expert)
         for i, (size, from_stage) in enumerate(zip(per_parameter, (3, 2, 1), strict=True)):
             sums[i] += size * (-(-count // shards) if zero >= from_stage else count)

@@ -6,17 +6,21 @@ Rules, beside those of the pipeline schedule and of ``step_passes``:
 * A pass runs on (unit, "compute"), and so do the collectives that nothing runs beside: a unit does one thing at a time.
 * Where the host takes longer to launch a pass than its work lasts, it does so on (unit, "host"), and the pass ends when
   both are through.
-* A stage's output goes to the neighbouring stage on a stream of its own (``pipeline.lower``).
+* A stage's output goes to the neighbouring stage on a stream of its own (``pipeline.lower``). With a software stack
+  the sender waits until it is there, as Megatron's and torch's do, but for zero-bubble schedules: theirs run beside.
 * Gradients of a bucket are sent on (unit, "data") when the last pass that adds to them has left the layer that the
-  bucket waits for. They run beside the backward pass of the layers before it. Under ZeRO 2 and 3, which keep no more
-  than a rank's own share of the gradients, every microbatch's are sent.
-* ZeRO 3 gathers a layer on (unit, "gather") once the layer two before it is through: one layer computes, the next is
-  fetched, and what is reduced on (unit, "data") goes beside both. What comes after a pass that sent gradients, the
+  bucket waits for. They run beside the backward pass of the layers before it; where gradients are not overlapped,
+  behind the last pass of the unit. Under ZeRO 2 and 3, which keep no more than a rank's own share of the gradients,
+  every microbatch's are sent.
+* ZeRO 3 gathers a layer once the layer two before it is through: one layer computes, the next is fetched beside it.
+  That too is on (unit, "data"), before what the computing layer will send: gathers and reductions are calls of the same
+  communicator, which runs one after the other. What comes after a pass that sent gradients, the
   gathers too, waits until these are reduced, as in FSDP and DeepSpeed: a rank has no room for the gradients of two.
 * The optimizer follows when all gradients are there: it reads gradients, reads and writes its state and writes the
   parameters, at the memory's bandwidth. ZeRO 1 and 2 gather the parameters behind it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from commbench.errors import InputError
@@ -78,7 +82,7 @@ def build_step(plan: StepPlan, folding: Folding | None = None) -> Step:
 
 
 _LOOK_EVERY = 64  # steps of the pipeline: enough for an estimate of all
-MOST_FOLDED = 300_000  # operations of a folded step: 20 s or so
+MOST_FOLDED = 1_200_000  # operations of a folded step: a minute and 1 GiB or so
 MOST_OPERATIONS = 2_000_000
 """Of a step's program: a minute and 2 GiB or so."""
 
@@ -155,6 +159,8 @@ class _Builder:
         """The optimizer of a position's units, and the parameters that are gathered behind it."""
         stages = [self._stages[stage] for stage in self.plan.schedule.stages_of(position)]
         lasts, state = sum(stage.optimizer_ps for stage in stages), self._state
+        if not self.plan.overlap_gradients:
+            self._send_gradients(position, stages)
         for unit in self.units.at(position):
             state.wait[unit] += state.data[unit]
             self._compute(unit, Work("optimizer", lasts), "optimizer")
@@ -163,6 +169,15 @@ class _Builder:
             for one in stage.traffic:
                 if one.when == "step":
                     self._ways.collectives(one, position, "data", after)
+
+    def _send_gradients(self, position: int, stages: "Sequence[_Stage]") -> None:
+        """All gradients of a position behind its last pass."""
+        after = {unit: [self._state.last[unit]] for unit in self.units.at(position)}
+        for stage in stages:
+            for one in stage.traffic:
+                if one.when == "backward" and one.group != "pp-ends":
+                    for unit, number in self._ways.collectives(one, position, "data", after).items():
+                        self._state.data[unit].append(number)
 
     def _compute(self, unit: int, work: Work, label: str) -> None:
         state = self._state
@@ -179,6 +194,9 @@ class _Builder:
             after = [number for unit in of.units for number in ready.get(unit, ())]
             what = self._communications.transfer(f"pipeline {name}", of, size)
             number = self.program.communicate(what, stream=name, after=after, purpose="pipeline")
+            if plan.stack is not None and not plan.schedule.splits:
+                for unit in set(of.units) - receivers:
+                    self._state.wait[unit].append(number)
             arrived.update({unit: [number] for unit in of.units if unit in receivers})
         if plan.scatter_gather and plan.degrees.tp > 1:
             gather = Traffic(kind="pipeline", group="tp", collective="all-gather", size_bytes=whole, when="forward")
@@ -211,12 +229,12 @@ class _Stage:
         )
         for op in stage_operators(plan.model, plan.run, count, first=first, last=last):
             self.parameters += op.parameters
-            shards = plan.degrees.edp if op.expert else plan.degrees.dp * plan.degrees.cp
-            moved += op.parameters * per_parameter / (shards if plan.zero else 1)
+            shards = plan.degrees.edp if op.expert and plan.zero else plan.zero_ranks
+            moved += op.parameters * per_parameter / shards
         bandwidth = plan.device.memory_bytes_per_s * plan.efficiency.memory
         host_s = 0.0
         if plan.stack is not None:
-            shared = plan.degrees.dp * plan.degrees.cp if plan.zero in (1, 2) else 0
+            shared = plan.zero_ranks if plan.zero in (1, 2) else 0
             host_s = plan.stack.host_step_s / len(plan.schedule.stages_of(0)) + plan.stack.zero_rank_s * shared
         self.optimizer_ps = round((moved / bandwidth + host_s) * PS_PER_S)
 

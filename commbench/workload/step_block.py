@@ -5,13 +5,13 @@ What a block waits for is not known when it is made: the latest operation of a u
 before. These stand in it as numbers below 0 (:class:`StepState.symbolic`), which :meth:`PlacedBlock.place` replaces.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from commbench.program.operations import NOTHING, Block, ProgramBuilder
+from commbench.program.operations import COMPUTE_STREAM, HOST_STREAM, NOTHING, Block, ProgramBuilder
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
 from commbench.workload.operators import Work as Cost
@@ -169,7 +169,7 @@ class Ways:
         self._rows: Appends = program if rows is None else rows
 
     def collectives(
-        self, one: Traffic, position: int, stream: str, after: dict[int, list[int]] | None = None
+        self, one: Traffic, position: int, stream: str, after: Mapping[int, Sequence[int]] | None = None
     ) -> dict[int, int]:
         """One collective of every class of groups; returns unit -> operation."""
         done: dict[int, int] = {}
@@ -268,6 +268,7 @@ class _PassAdder:
         self._ways = Ways(maker._program, maker._communications, rows)
         self._units, self._position = maker._units.at(position), position
         self._action, self._part, self._final = action, part, final
+        self._fetched: dict[int, list[int]] = {}  # unit -> what the next layer waits for
         self._first: dict[int, int] = {}  # unit -> its first operation of the pass on the compute stream
 
     def add(self, items: Iterable[Item], host_ps: int) -> list[tuple[int, int, int]]:
@@ -286,13 +287,13 @@ class _PassAdder:
     def _launch(self, unit: int, host_ps: int) -> int:
         """The host's work of the pass, from where its unit stands now."""
         program, state = self._program, self._state
-        row = (unit, host_ps, NOTHING, program.streams["host"], -1 - self._part, program.purposes["host"])
+        row = (unit, host_ps, NOTHING, program.streams[HOST_STREAM], -1 - self._part, program.purposes["host"])
         return self._rows.add(row, [*state.wait[unit], *self._stands(unit)])
 
     def _compute(self, unit: int, work: Work) -> None:
         program, state = self._program, self._state
         label, purpose = -1 - self._part, program.purposes[work.kind]
-        row = (unit, work.duration_ps, NOTHING, program.streams["compute"], label, purpose)
+        row = (unit, work.duration_ps, NOTHING, program.streams[COMPUTE_STREAM], label, purpose)
         self._stand(unit, self._rows.add(row, state.wait[unit]))
 
     def _stand(self, unit: int, number: int) -> None:
@@ -308,9 +309,7 @@ class _PassAdder:
             case Call():
                 self._add_call(item)
             case Begin():
-                if self._plan.zero == 3 and self._action.kind is not Pass.WEIGHT:
-                    when = "forward" if self._action.kind is Pass.FORWARD else "backward"
-                    self._gather(self._stage.gathers(when, item.layer))
+                self._prefetch(item.layer)
             case End():
                 self._layer_done()
                 if self._final or sends_each(self._plan, self._action):
@@ -324,7 +323,8 @@ class _PassAdder:
         """On the compute stream, or beside it from where its units stand now."""
         state = self._state
         if not item.beside:
-            for unit, number in self._ways.collectives(item.traffic, self._position, "compute", state.wait).items():
+            done = self._ways.collectives(item.traffic, self._position, COMPUTE_STREAM, state.wait)
+            for unit, number in done.items():
                 self._stand(unit, number)
             return
         after = {unit: state.wait[unit] + self._stands(unit) for unit in self._units}
@@ -335,13 +335,28 @@ class _PassAdder:
         """The latest operation on the unit's compute stream, if there is one."""
         return [self._state.last[unit]] if unit in self._state.last else []
 
-    def _gather(self, traffic: Sequence[Traffic]) -> None:
-        """Fetch a layer once the one two before it is through."""
-        state = self._state
-        before = {unit: list(ends[:1]) for unit, ends in state.layers.items() if len(ends) == 2}
-        for one in traffic:
-            for unit, number in self._ways.collectives(one, self._position, "gather", before).items():
-                state.wait[unit] = [*state.wait[unit], number]
+    def _prefetch(self, layer: int) -> None:
+        """What a layer that begins needs of ZeRO 3: its weights, and behind them those of the next to be fetched."""
+        if self._plan.zero != 3 or self._action.kind is Pass.WEIGHT:
+            return
+        numbers = [one.number for one in self._stage.layers]
+        if self._action.kind is not Pass.FORWARD:
+            numbers.reverse()
+        place, state = numbers.index(layer), self._state
+        if place == 0:
+            self._fetched = self._gather(layer, {unit: ends[:1] for unit, ends in state.layers.items() if ends[1:]})
+        for unit, fetched in self._fetched.items():
+            state.wait[unit] = [*state.wait[unit], *fetched]
+        if place + 1 < len(numbers):
+            self._fetched = self._gather(numbers[place + 1], {unit: ends[-1:] for unit, ends in state.layers.items()})
+
+    def _gather(self, layer: int, before: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:
+        """Fetch a layer once what stands before it is through; returns unit -> operations."""
+        found: dict[int, list[int]] = {unit: [] for unit in self._units}
+        for one in self._stage.gathers("forward" if self._action.kind is Pass.FORWARD else "backward", layer):
+            for unit, number in self._ways.collectives(one, self._position, "data", before).items():
+                found[unit].append(number)
+        return found
 
     def _layer_done(self) -> None:
         for unit in self._units:
@@ -353,6 +368,8 @@ class _PassAdder:
             if one.group == "pp-ends":
                 if self._final:
                     self._state.ends.update(after)
+                continue
+            if not self._plan.overlap_gradients:
                 continue
             for unit, number in self._ways.collectives(one, self._position, "data", after).items():
                 self._state.data[unit].append(number)

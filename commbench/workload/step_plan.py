@@ -47,6 +47,9 @@ class StepPlan:
         overlap_tensor: whether tensor collectives run beside the gradients of their product (step_passes).
         scatter_gather: whether each tensor rank sends its share of a stage's output and they gather it behind
             (arXiv 2104.04473, section 4.1); without sequence parallelism every tensor rank has the whole.
+        overlap_gradients: whether gradients are sent beside the last backward pass; otherwise behind it.
+        zero_group: data ranks over which ZeRO divides; 0: all. Where there are more, each group of so many neighbours
+            holds everything, and what a rank holds is summed over the groups (hybrid sharding).
         stack: what the software adds (workload.step_costs); None: nothing, kernels follow each other at once.
         stack_memory: what the software needs of memory beside (workload.stack_memory); None: nothing is known.
         remarks: what was assumed, for the reader of the result.
@@ -67,6 +70,8 @@ class StepPlan:
     bucket_bytes: int
     overlap_tensor: bool = False
     scatter_gather: bool = False
+    overlap_gradients: bool = True
+    zero_group: int = 0
     stack: StackCosts | None = None
     stack_memory: StackMemory | None = None
     remarks: tuple[str, ...] = ()
@@ -82,9 +87,28 @@ class StepPlan:
             )
         if self.scatter_gather and self.run.sequence_parallel:
             raise InputError("--scatter-gather: with --sequence-parallel each rank has only its share to send anyway")
+        if self.zero > 1 and not self.overlap_gradients:
+            raise InputError(
+                f"--no-overlap-gradients: with --zero {self.zero} those of each microbatch are sent beside what follows"
+            )
+        if self.zero_group:
+            self._check_zero_group()
         self.run.check_model(self.model)
         for dtype in (self.run.formats.products, self.run.formats.others):
             self.device.peak(dtype)
+
+    def _check_zero_group(self) -> None:
+        group, ranks = self.zero_group, self.degrees.dp * self.degrees.cp
+        if not 1 <= group <= ranks or ranks % group:
+            raise InputError(f"--zero-group {group}: must divide the {ranks} data ranks (dp x cp)")
+        if not self.zero or self.degrees.ep > 1:
+            why = "--zero 1, 2 or 3" if not self.zero else "--ep 1: experts have data ranks of their own"
+            raise InputError(f"--zero-group {group}: goes with {why}")
+
+    @property
+    def zero_ranks(self) -> int:
+        """Ranks over which dense weights, gradients or optimizer state are divided; 1 without ZeRO."""
+        return (self.zero_group or self.degrees.dp * self.degrees.cp) if self.zero else 1
 
     @property
     def dtype(self) -> str:
@@ -119,7 +143,7 @@ class StepPlan:
             unreduced = [unreduced_gradient_bytes(self.traffic(stage)) for stage in range(len(self.layers))]
         return memory_per_rank(
             self.model, self.run, self.schedule, self.layers, self.degrees, self.precision, zero=self.zero,
-            stack=self.stack_memory, unreduced=unreduced,
+            zero_group=self.zero_group, stack=self.stack_memory, unreduced=unreduced,
         )  # fmt: skip
 
     def memory_margin(self) -> int:
@@ -151,4 +175,5 @@ class StepPlan:
         return data_traffic(
             self.model, self.run, self.layers[stage], self.precision, first=first, last=last,
             bucket_bytes=self.bucket_bytes, zero=self.zero,
+            zero_group=0 if self.zero_group == self.degrees.dp * self.degrees.cp else self.zero_group,
         )  # fmt: skip

@@ -45,6 +45,36 @@ def test_the_table_says_what_was_asked_for(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+@pytest.mark.parametrize(
+    ("how", "library", "words"),
+    [
+        ("", "ideal", "collectives: library ideal, rings at line rate"),
+        ("--stack megatron", "ideal", "collectives: library ideal, at what links reach in steps: nvlink share"),
+        ("--library nccl", "nccl", "collectives: library nccl 2.30, by its model; transfers between stages at"),
+        ("--library nccl --nccl-version 2.21.5 --stack megatron", "nccl", "collectives: library nccl 2.21.5, by"),
+    ],
+)
+def test_the_record_and_the_table_say_which_library_priced_the_collectives(
+    how: str, library: str, words: str, tmp_path: Path
+) -> None:
+    done = commbench("sim", "train", *STEP.split(), *how.split(), "--out", "steps.jsonl", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "steps.jsonl").read_text())
+    assert record["library"] == library
+    assert list(record["settings"]["algorithms"]) == ["all-reduce"]
+    assert f"#   library {library}" in done.stdout or f"# library {library}" in done.stdout
+    assert any(note.startswith(words) for note in record["notes"])
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_library_s_collectives_last_longer_than_at_line_rate(tmp_path: Path) -> None:
+    times = []
+    for how in ("", "--library nccl"):
+        done = commbench("sim", "train", *STEP.split(), *how.split(), "--json", folder=tmp_path)
+        times.append(json.loads(done.stdout)["exposed_s"]["tensor"])
+    assert times[0] < times[1]
+
+
 def test_layers_in_a_file_may_be_a_list_and_the_table_says_what_was_folded(tmp_path: Path) -> None:
     (tmp_path / "step.yaml").write_text(
         "model: gpt3-125m\ntopology: dgx-h100-x4\ntp: 4\npp: 4\ndp: 2\nmicrobatch: 1\nglobal-batch: 8\ndevice: h100\n"
@@ -286,6 +316,12 @@ def test_sim_of_a_collective_stays_as_it_was(tmp_path: Path) -> None:
         (STEP + " --layers 3,3,3,x", "--layers '3,3,3,x': must be whole numbers"),
         (STEP + " --slowdown 0.9", "slowdown 0.9 of compute beside a collective must be at least 1"),
         (STEP + " --slowdown inf", "slowdown inf of compute beside a collective must be at least 1, and finite"),
+        (STEP + " --library mpi", "--library 'mpi' is unknown; known: ideal, nccl, rccl"),
+        (STEP + " --library rccl", "--library rccl on topology dgx-h100: its GPUs take nccl"),
+        (STEP + " --nccl-version 2.21", "--nccl-version goes with --library nccl, not with ideal"),
+        (STEP + " --library nccl --ring ring", "--ring goes with --library ideal: nccl chooses by itself"),
+        (STEP + " --zero 1 --zero-group 3 --tp 1 --dp 2", "--zero-group 3: must divide the 2 data ranks (dp x cp)"),
+        (STEP + " --zero 2 --no-overlap-gradients", "--no-overlap-gradients: with --zero 2 those of each microbatch"),
         (STEP + " --jitter 2", "--jitter 2: must be from 0 to 1, a share of what compute lasts"),
         (STEP + " --bucket lots", "--bucket: 'lots' is not a size: give a number and a unit"),
         (STEP + " --pp 1 --tp 1 --dp 8 --ep 2", "model gpt3-125m: it is dense, so there are no experts to spread"),

@@ -2,6 +2,7 @@
 """A program in collective detail: compute beside its flows, changes of links and ranks, bytes over links."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from commbench.door import simulate
 from commbench.engine.engines import Run
 from commbench.engine.setting import Change, What
 from commbench.errors import InputError
-from commbench.lowering.bind import Bound, bind
+from commbench.libraries.base import Choice, Layout, Timing, Wanted
+from commbench.lowering.bind import Bound, Slowing, bind
 from commbench.lowering.choose import Choices
 from commbench.lowering.perturb import Perturbation
 from commbench.program.operations import Program, ProgramBuilder
@@ -31,13 +33,13 @@ def ends(bound: Bound, engine: str = "compiled", **options: Any) -> list[int]:
     return simulate(bound, bound.cluster, RING, how, **options).trace.end_ps.tolist()
 
 
-def beside(duration_ps: int, slowdown: float, *, slows: bool = True, engine: str = "compiled") -> list[int]:
+def beside(duration_ps: int, *slowdown: float, slows: bool = True, engine: str = "compiled") -> list[int]:
     """Ends of compute on two ranks, and of an all-reduce beside them that takes 640 us alone."""
     build = ProgramBuilder(2)
     build.compute(0, duration_ps)
     build.compute(1, duration_ps)
     build.communicate(all_reduce((0, 1), num_elements=SIZE, element_bytes=1), stream="data")
-    return ends(bound_on_two(build.build()), engine, slowdown=slowdown, slowing={0} if slows else ())
+    return ends(bound_on_two(build.build()), engine, slowing={0: Slowing(*slowdown)} if slows else {})
 
 
 @pytest.mark.parametrize("engine", ["compiled", "reference"])
@@ -49,6 +51,65 @@ def test_compute_beside_a_collective_is_slowed_as_long_as_it_runs(engine: str) -
     assert beside(1000 * US, 1.25, slows=False, engine=engine) == [1000 * US, 1000 * US, 640 * US]
 
 
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize(("compute_us", "each"), [(1000, 1.25), (100, 1.25), (640, 2.0), (1000, 2.0)])
+def test_a_collective_that_is_slowed_too_adds_that_share_of_what_is_hidden(
+    compute_us: int, each: float, engine: str
+) -> None:
+    """Both take 1 + h times as long beside each other, so the longer ends h x the shorter (640 us alone) later; where
+    h is 1, nothing is gained.
+    """
+    shorter, longer = sorted((compute_us, 640))
+    found = beside(compute_us * US, each, each, engine=engine)
+    assert max(found) == pytest.approx((longer + (each - 1) * shorter) * US, abs=10)
+    assert min(found) == pytest.approx(shorter * each * US, abs=10)
+
+
+def test_what_both_lose_may_differ() -> None:
+    """Compute 1.5, the collective 1.2 times as long: 600 us beside each other are 400 us of one and 500 of the other.
+
+    Then 140 us of the collective are left.
+    """
+    assert beside(400 * US, 1.5, 1.2) == pytest.approx([600 * US, 600 * US, 740 * US], abs=10)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Rings that take 1 ms, far less than their links could do."""
+
+    name: str = "slow"
+    connections: None = None
+
+    def choose(self, wanted: Wanted, layout: Layout) -> Choice:
+        return replace(RING.choose(wanted, layout), timing=Timing(called="slow", channels=1, delay_s=0, wire_s=1e-3))
+
+
+@pytest.mark.parametrize(("stream", "ends_us"), [("compute", 1500), ("beside", 1000)])
+def test_a_collective_on_the_stream_of_compute_is_what_its_ranks_are_busy_with(stream: str, ends_us: int) -> None:
+    """Where h is 0.5, each of two takes 1.5 times as long if one of them is all that its ranks do."""
+    build = ProgramBuilder(2)
+    for one in (stream, "data"):
+        build.communicate(all_reduce((0, 1), num_elements=SIZE // 8, element_bytes=1), stream=one)
+    cluster = cluster_of(star(2, latency_ps=0))
+    bound = bind(build.build(), cluster, Choices(Slow(), "star"))
+    both = ends(bound, slowing=dict.fromkeys((0, 1), Slowing(1.5, 1.5)))
+    assert both == pytest.approx([ends_us * US, ends_us * US], rel=2e-6)
+
+
+def test_the_host_takes_none_of_the_processor() -> None:
+    """Beside a collective and compute, work of the host's stream lasts as long as it says."""
+    build = ProgramBuilder(2)
+    build.compute(0, 100 * US)
+    build.compute(0, 200 * US, stream="host")
+    build.communicate(all_reduce((0, 1), num_elements=SIZE, element_bytes=1), stream="data")
+    assert ends(bound_on_two(build.build()), slowing={0: Slowing(1.25)})[:2] == [125 * US, 200 * US]
+
+
+def test_worse_than_one_after_the_other_is_refused() -> None:
+    with pytest.raises(InputError, match=r"slowdown 3 of compute and 2 of a collective .* worse than one after the"):
+        Slowing(3, 2)
+
+
 def test_two_collectives_contend_on_their_links_and_slow_compute_less_each() -> None:
     """Side by side each runs at half its speed: both take twice as long, compute loses what one would take."""
     build = ProgramBuilder(2)
@@ -56,7 +117,7 @@ def test_two_collectives_contend_on_their_links_and_slow_compute_less_each() -> 
     build.compute(1, 0)
     for i in range(2):
         build.communicate(all_reduce((0, 1), num_elements=SIZE, element_bytes=1), stream=f"data {i}")
-    found = ends(bound_on_two(build.build()), slowdown=1.25, slowing={0, 1})
+    found = ends(bound_on_two(build.build()), slowing=dict.fromkeys((0, 1), Slowing(1.25)))
     assert found[2] == found[3] == pytest.approx(1280 * US, abs=10)
     assert found[0] == pytest.approx(2000 * US + 1280 * US / 5, abs=20)
 
@@ -73,7 +134,7 @@ def test_changes_of_links_and_ranks_reach_the_flows() -> None:
     first, second = ends(bound, scenario=perturbed)
     assert first == pytest.approx(960 * US, abs=10)
     assert second - first == 24
-    first, second = ends(bound, scenario=perturbed, slowdown=1.5)
+    first, second = ends(bound, scenario=perturbed, slowing={0: Slowing(1.5)})
     assert second - first == 24
 
 

@@ -15,10 +15,11 @@ from commbench.workload.groups import Degrees
 from commbench.workload.memory import get_precision
 from commbench.workload.pipeline.registry import build_pipeline
 from commbench.workload.presets import gpt, llama
+from commbench.workload.step_costs import StackCosts
 from commbench.workload.step_plan import StepPlan, num_microbatches
 from commbench.workload.transformer import Execution, Transformer, split_layers
 
-__all__ = ["DEVICE", "MIXTURE", "TINY", "plan", "simulate"]
+__all__ = ["DEVICE", "FREE_STACK", "MIXTURE", "TINY", "plan", "simulate"]
 
 TINY = gpt("tiny", "made up", num_layers=8, hidden=512, num_heads=8, vocab=1024, sequence=256)
 MIXTURE = llama(
@@ -28,6 +29,13 @@ MIXTURE = llama(
 DEVICE = Device(
     name="round", peak_flops={"bf16": 100e12}, memory_bytes_per_s=1e12, memory_bytes=16 * 10**9
 )
+
+
+FREE_STACK = StackCosts(
+    host_pass_s=0, host_call_s=0, host_step_s=0, memory_passes=1, accumulation_bytes=0, hidden_data=0,
+    hidden_sharded=0, hidden_tensor=0, zero_rank_s=0, sharded_share=1,
+)  # fmt: skip
+"""Software that costs nothing."""
 
 
 def plan(model: Transformer = TINY, **changes: Any) -> StepPlan:

@@ -2,14 +2,16 @@
 """One knob at a time: the answer moves in the right direction, and by the right amount."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from commbench.errors import InputError
 from commbench.results.steps import SimulatedStep
 from commbench.workload.compute import Efficiency
 from tests.cases import star
-from tests.training.plans import MIXTURE, TINY, plan, simulate
+from tests.training.plans import FREE_STACK, MIXTURE, TINY, plan, simulate
 
 UNTIED = replace(TINY, tied=False)
 FREE = 1e30  # bytes/s
@@ -98,3 +100,65 @@ def test_stages_per_rank_divide_the_bubble_of_interleaved_1f1b() -> None:
         for v in (1, 2, 4)
     ]
     assert bubbles == pytest.approx([3 / 8, 3 / 16, 3 / 32], rel=0.06)
+
+
+def test_gradients_that_are_not_overlapped_are_sent_behind_the_last_pass() -> None:
+    """All of them are exposed, one after the other; beside the backward pass some are not."""
+    beside, behind = (on_star(8, dp=8, bandwidth=100e9, overlap_gradients=overlap) for overlap in (True, False))
+    assert behind.exposed_s["data"] == pytest.approx(behind.iteration_s - sum(
+        behind.time_s[kind] for kind in ("forward", "backward", "optimizer")
+    ), rel=1e-6)
+    assert behind.exposed_s["data"] > 1.5 * beside.exposed_s["data"]
+    pipelined = on_star(8, pp=2, dp=4, stages=2, schedule="interleaved-1f1b", overlap_gradients=False)
+    assert pipelined.exposed_s["data"] > 0
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"dp": 8, "zero": 2, "overlap_gradients": False}, "--no-overlap-gradients: with --zero 2 those of each micro"),
+        ({"dp": 8, "zero": 1, "zero_group": 3}, r"--zero-group 3: must divide the 8 data ranks \(dp x cp\)"),
+        ({"dp": 8, "zero": 1, "zero_group": 16}, "--zero-group 16: must divide the 8"),
+        ({"dp": 8, "zero_group": 4}, "--zero-group 4: goes with --zero 1, 2 or 3"),
+        ({"dp": 8, "ep": 2, "zero": 1, "zero_group": 4, "model": MIXTURE}, "--zero-group 4: goes with --ep 1"),
+    ],
+)
+def test_what_does_not_go_with_sharding_or_overlap_is_refused(how: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        plan(**how)
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_zero_in_groups_gathers_inside_and_sums_across(zero: int) -> None:
+    """Groups of 8 that fill a host: more memory, and only sums of a rank's own share cross the network."""
+    whole, inside = (
+        simulate(plan(dp=16, zero=zero, batch=32, zero_group=group), "dgx-h100-x2") for group in (0, 8)
+    )
+    kind = ("optimizer", "gradients", "parameters")[zero - 1]
+    assert inside.record.memory_bytes[kind] == pytest.approx(2 * whole.record.memory_bytes[kind], rel=1e-3)
+    crossing = {what.kind for what in inside.step.program.communications if what.groups.shape[1] == 2}
+    assert crossing == {"all-reduce"}
+    assert {what.groups.shape[1] for what in inside.step.program.communications} == {2, 8}
+    assert inside.record.iteration_s < whole.record.iteration_s
+
+
+def test_one_group_of_all_is_plain_zero() -> None:
+    assert on_star(4, dp=4, zero=3, zero_group=4).iteration_s == on_star(4, dp=4, zero=3).iteration_s
+
+
+def test_gathers_and_reductions_of_a_group_follow_each_other() -> None:
+    """They are calls of one communicator: under ZeRO 3 no two of them are under way at once."""
+    found = simulate(plan(dp=8, zero=3, batch=16), star(8, bandwidth=5e9))
+    program, trace = found.step.program, found.ran.trace
+    zero = [i for i in range(program.num_operations) if program.purposes[program.purpose[i]] == "zero"]
+    spans = sorted((int(trace.start_ps[i]), int(trace.end_ps[i])) for i in zero)
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
+
+
+@pytest.mark.parametrize(("schedule", "waits"), [("1f1b", True), ("zb-h1", False)])
+def test_a_stack_s_sender_waits_until_its_output_is_there(schedule: str, waits: bool) -> None:
+    """Megatron's and torch's do; zero-bubble schedules send beside their passes."""
+    with_stack, bare = (
+        on_star(4, pp=4, bandwidth=2e9, schedule=schedule, batch=16, stack=stack) for stack in (FREE_STACK, None)
+    )
+    assert (with_stack.iteration_s > bare.iteration_s) is waits

@@ -17,7 +17,7 @@ from commbench.network.transport import Connections
 from commbench.topology.fabric import LINK_KINDS, NODE_KINDS, Fabric
 from commbench.topology.model import LinkKind, NodeKind
 
-__all__ = ["NcclLibrary", "library_of", "machine_of"]
+__all__ = ["NcclLibrary", "host_nics", "library_of", "links_inside", "machine_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NcclLibrary:
@@ -146,9 +146,9 @@ def machine_of(
             f"--library nccl on topology {fabric.name}, which does not say what its NICs speak: add `network` "
             f"({', '.join(NETWORKS)}), or give --library ideal"
         )
-    nics, rate = _nics(fabric)
+    nics, rate = host_nics(fabric)
     part, whole = -(-len(hosts) // count), int((fabric.host_of == hosts[0]).sum())
-    link, line = _inside(fabric)
+    link, line = links_inside(fabric)
     library = library_of(fabric.device)
     amd = library == "rccl"
     machine = NcclMachine(
@@ -174,7 +174,7 @@ def _share(nics: int, part: int, whole: int) -> int:
     return max(min(1, nics), round(nics * min(1.0, part / whole)))
 
 
-def _nics(fabric: Fabric) -> tuple[int, float]:
+def host_nics(fabric: Fabric) -> tuple[int, float]:
     """NICs of the first host that lead to the network, and the Gbit/s of one."""
     own = [link for link in fabric.to_network.tolist() if fabric.node_hosts[fabric.src[link]] == 0]
     if not own:
@@ -191,7 +191,7 @@ def _part_of(machine: NcclMachine, nodes: int, gpus: int) -> NcclMachine:
     return replace(machine, nodes=nodes, gpus_per_node=gpus, nics=nics, link_GBps=line)
 
 
-def _inside(fabric: Fabric) -> tuple[str, float]:
+def links_inside(fabric: Fabric) -> tuple[str, float]:
     """Kind of link of the first GPU to others of its node, and GB/s of all of them."""
     first = fabric.endpoints[0]
     kinds = [LINK_KINDS[kind] for kind in fabric.link_kinds[fabric.src == first].tolist()]

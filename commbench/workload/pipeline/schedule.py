@@ -20,6 +20,7 @@ The words and letters are those of torch.distributed.pipelining (2.13), and so i
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 from commbench.errors import ScheduleError
 
@@ -142,6 +143,11 @@ class PipelineSchedule:
     def num_stages(self) -> int:
         """Stages on all ranks together."""
         return len(self.rank_of_stage)
+
+    @cached_property
+    def splits(self) -> bool:
+        """Whether weight gradients are passes of their own, as in zero-bubble schedules."""
+        return any(action.kind is Pass.WEIGHT for _, _, action in self.actions())
 
     def stages_of(self, rank: int) -> tuple[int, ...]:
         """The stages that a rank holds, ascending."""

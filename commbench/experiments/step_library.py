@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The library that decides how the collectives of a step go, and how long they take."""
+
+from typing import TYPE_CHECKING
+
+from commbench.cluster import Cluster
+from commbench.errors import InputError
+from commbench.experiments.library_choice import IDEAL, named_library
+from commbench.experiments.simulated import CollectiveOptions
+from commbench.experiments.step_given import StepOptions
+from commbench.libraries.base import Library
+from commbench.libraries.ideal import Ideal
+from commbench.training.link_curve import LinkCurve, hosts_of, kinds_of
+
+if TYPE_CHECKING:
+    from commbench.workload.step_costs import StepCosts
+    from commbench.workload.step_plan import StepPlan
+
+__all__ = ["ideal_of_steps", "library_of_step"]
+
+_LINE = "collectives: library ideal, rings at line rate"
+
+
+def ideal_of_steps(ring: str = "ring") -> Ideal:
+    """The ideal library as steps take it: rings, as many channels as a host has ranks, and everything at once."""
+    rings = dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), ring)
+    return Ideal(algorithms={**rings, "all-to-all": "direct"}, channels=None)
+
+
+def library_of_step(
+    options: StepOptions, plan: "StepPlan", cluster: Cluster, costs: "StepCosts"
+) -> tuple[Library, str]:
+    """The library, and in words who priced the collectives.
+
+    Raises:
+        InputError: an unknown library, one that does not go with the topology, or options of one beside another.
+    """
+    name = options.library or IDEAL
+    asked = CollectiveOptions(
+        collective="all-reduce", topology=cluster.fabric.name, library=name, nccl_version=options.nccl_version,
+        dtype={"bf16": "bfloat16", "fp16": "float16"}.get(plan.dtype, "bfloat16"),
+    )  # fmt: skip
+    modelled = named_library(asked, cluster)
+    if modelled is not None:
+        if options.ring is not None:
+            raise InputError(f"--ring goes with --library ideal: {name} chooses by itself")
+        version = f" {modelled.version}" if name == "nccl" else ""
+        return modelled, f"collectives: library {name}{version}, by its model; transfers between stages at line rate"
+    ideal = ideal_of_steps(options.ring or "ring")
+    if plan.stack is None:
+        return ideal, _LINE
+    kinds = [kind for kind in kinds_of(cluster.fabric) if kind]
+    words = "; ".join(f"{kind} {costs.words('links', kind)}" for kind in kinds) or "no constants, so line rate"
+    curve = LinkCurve.of_plan(plan, hosts_of(cluster.fabric, costs), ideal)
+    return curve, f"collectives: library ideal, at what links reach in steps: {words}"

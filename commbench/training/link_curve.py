@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What communication of a step reaches on a fabric's links: the curve of ``workload.step_costs`` as a library.
+
+The messages are those of the ideal library, so links are loaded and shared as with it; how long they take alone is the
+curve's, in which synchronisation of the ranks of a step is contained.
+"""
+
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TYPE_CHECKING
+
+from commbench.libraries.base import Choice, Layout, Timing, Wanted
+from commbench.libraries.ideal import Ideal
+from commbench.libraries.nccl.library import host_nics, links_inside
+from commbench.training.closed_form import LinkTime, StepHosts
+from commbench.workload.step_costs import LinkCosts, StepCosts
+from commbench.workload.step_plan import StepPlan
+
+if TYPE_CHECKING:
+    from commbench.network.transport import Connections
+    from commbench.topology.fabric import Fabric
+
+__all__ = ["LinkCurve", "hosts_of", "kinds_of"]
+
+_INSIDE = {"nvswitch": "nvlink", "nvlink": "nvlink", "cube-mesh": "nvlink"}
+_BETWEEN = {"ib": "infiniband", "roce": "roce"}
+_UNKNOWN = LinkCosts(share=1.0, half_bytes=0.0, latency_s=0.0, transfer=1.0)
+
+
+def kinds_of(fabric: "Fabric") -> tuple[str, str]:
+    """Names in ``StepCosts`` of a fabric's links inside hosts and between them; "" where there are no constants."""
+    return _INSIDE.get(links_inside(fabric)[0], ""), _BETWEEN.get(fabric.network, "")
+
+
+def hosts_of(fabric: "Fabric", costs: StepCosts) -> StepHosts:
+    """A fabric's hosts as steps see them; the rate of links without constants is endless."""
+    inside, between = kinds_of(fabric)
+    nics, gbps = host_nics(fabric)
+    return StepHosts(
+        gpus=int((fabric.host_of == 0).sum()),
+        inside=links_inside(fabric)[1] * 1e9 if inside else inf,
+        between=nics * gbps * 1e9 / 8 if between else inf,
+        links_inside=costs.links(inside) if inside else _UNKNOWN,
+        links_between=costs.links(between) if between else _UNKNOWN,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkCurve:
+    """The ideal library's choices, lasting as long as the curve says; over links without constants, as on the wire.
+
+    Attributes:
+        ideal: chooses. hosts: with the constants of their links.
+        sharded_share: what all-gathers and reduce-scatters reach of it, as a stack's under ZeRO 3.
+    """
+
+    ideal: Ideal
+    hosts: StepHosts
+    sharded_share: float = 1.0
+    name: str = "ideal"
+    connections: "Connections | None" = None
+
+    @classmethod
+    def of_plan(cls, plan: StepPlan, hosts: StepHosts, ideal: Ideal) -> "LinkCurve":
+        """For a step, whose stack may reach less under ZeRO 3."""
+        sharded = plan.stack.sharded_share if plan.stack is not None and plan.zero == 3 else 1.0
+        return cls(ideal=ideal, hosts=hosts, sharded_share=sharded)
+
+    def choose(self, wanted: Wanted, layout: Layout) -> Choice:
+        """See :class:`commbench.libraries.base.Library`."""
+        choice = self.ideal.choose(wanted, layout)
+        share = self.sharded_share if wanted.kind in ("all-gather", "reduce-scatter") else 1.0
+        size = wanted.num_elements * wanted.element_bytes
+        found = self.hosts.collective(wanted.kind, size, len(layout.hosts), layout.ranks_per_host, share)
+        return replace(choice, timing=self._timing(layout, choice.name, choice.request.channels, found))
+
+    def transfer(self, num_bytes: int, layout: Layout) -> Timing | None:
+        """See :class:`commbench.libraries.base.TransferTimes`."""
+        return self._timing(layout, "transfer", 1, self.hosts.transfer(num_bytes, near=layout.num_hosts == 1))
+
+    def _timing(self, layout: Layout, called: str, channels: int, found: LinkTime) -> Timing | None:
+        if (self.hosts.inside if layout.num_hosts == 1 else self.hosts.between) == inf:
+            return None
+        terms = {"latency": found.latency_s, "wire": found.wire_s}
+        return Timing(called=called, channels=channels, delay_s=found.latency_s, wire_s=found.wire_s, terms=terms)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who says how long the collectives of a step take: the constants of links in steps, NCCL's model, or the wire."""
+
+from typing import Any
+
+import pytest
+
+from commbench.cluster import make_cluster
+from commbench.experiments.step_library import ideal_of_steps
+from commbench.libraries.base import Layout, Wanted
+from commbench.libraries.nccl.library import NcclLibrary, machine_of
+from commbench.topology.load import load_fabric
+from commbench.training.link_curve import LinkCurve, hosts_of, kinds_of
+from commbench.training.simulate import StepSimulation
+from commbench.workload.step_costs import read_step_costs
+from tests.training.plans import plan, simulate
+
+MIB = 2**20
+
+
+def curve(topology: str) -> LinkCurve:
+    return LinkCurve(ideal=ideal_of_steps(), hosts=hosts_of(load_fabric(topology), read_step_costs()))
+
+
+def slowest_s(found: StepSimulation, kind: str) -> float:
+    """Of the communications of a kind that stand alone."""
+    program, trace = found.step.program, found.ran.trace
+    which = [i for i in range(program.num_operations) if program.purposes[program.purpose[i]] == kind]
+    return max(float(trace.end_ps[i] - trace.start_ps[i]) for i in which) / 1e12
+
+
+def test_links_in_steps_take_latency_and_the_share_of_their_rate() -> None:
+    """64 MiB over 8 GPUs of a host (450 GB/s), and over one GPU of each of 4 hosts (50 GB/s), by hand."""
+    costs = read_step_costs()
+    inside, between = costs.links("nvlink"), costs.links("infiniband")
+    found = curve("dgx-h100-x4")
+    all_reduce = Wanted("all-reduce", 64 * MIB, 1)
+    for layout, links, rate, ranks in (
+        (Layout((0,) * 8), inside, 450e9, 8), (Layout((0, 1, 2, 3)), between, 50e9, 4)
+    ):  # fmt: skip
+        timing = found.choose(all_reduce, layout).timing
+        assert timing is not None
+        moved = 64 * MIB * 2 * (ranks - 1) / ranks
+        by_hand = links.latency_s * (ranks - 1).bit_length() + (moved + links.half_bytes) / (links.share * rate)
+        assert timing.delay_s + timing.wire_s == pytest.approx(by_hand)
+
+
+def test_a_transfer_takes_what_the_links_say() -> None:
+    links = read_step_costs().links("infiniband")
+    timing = curve("dgx-h100-x4").transfer(10**8, Layout((0, 1)))
+    assert timing is not None
+    assert timing.wire_s == pytest.approx(1e8 / (50e9 * links.transfer))
+
+
+def test_links_without_constants_take_as_long_as_on_the_wire() -> None:
+    """PCIe inside, EFA between: no training step was published of either."""
+    assert kinds_of(load_fabric("pcie-4090")) == ("", "")
+    assert kinds_of(load_fabric("p5-x2")) == ("nvlink", "")
+    assert curve("p5-x2").choose(Wanted("all-reduce", MIB, 1), Layout((0, 1))).timing is None
+    assert curve("p5-x2").transfer(MIB, Layout((0, 1))) is None
+    assert curve("p5-x2").choose(Wanted("all-reduce", MIB, 1), Layout((0, 0))).timing is not None
+
+
+def test_a_step_asks_nccl_as_single_collectives_do() -> None:
+    """Its tensor all-reduces last as long as NCCL's model says of one, and the record says who priced them."""
+    fabric = load_fabric("dgx-h100")
+    step = plan(tp=8)
+    library = NcclLibrary(machine=machine_of(make_cluster(fabric, num_ranks=8), version="2.27"), dtype="bfloat16")
+    found = simulate(step, fabric, library=library)
+    size = max(one.num_bytes for one in found.step.program.communications)
+    assert slowest_s(found, "tensor") == pytest.approx(
+        library.prediction(Wanted("all-reduce", size, 1), Layout((0,) * 8)).time_s, rel=1e-6
+    )
+    record = found.record
+    assert (record.library, record.settings["version"]) == ("nccl", "2.27")
+    assert list(record.settings["algorithms"]) == ["all-reduce"]
+    assert record.settings["algorithms"]["all-reduce"].split()[0] in ("NVLS", "Ring", "Tree")
+
+
+@pytest.mark.parametrize("how", [{"tp": 2, "dp": 8}, {"dp": 16, "zero": 3}, {"pp": 2, "dp": 8, "zero": 1}], ids=str)
+def test_collectives_on_a_slower_network_make_the_step_longer(how: dict[str, Any]) -> None:
+    """What two hosts' NICs reach in steps is less than their line rate."""
+    library = curve("dgx-h100-x2")
+    wire, links = (simulate(plan(**how), "dgx-h100-x2", **more).record for more in ({}, {"library": library}))
+    assert links.iteration_s > wire.iteration_s

@@ -18,7 +18,7 @@ from commbench.calibrate.nccl_fit import Sample, predicted, samples_of
 from commbench.libraries.nccl.machine import NcclMachine
 from commbench.results.health_rule import Slowness, slowness
 
-__all__ = ["Verdict", "detection", "points_in", "verdict_on"]
+__all__ = ["CurveVerdict", "detection", "points_in", "verdict_on"]
 
 _LINKS = {  # first letters of a GPU: its link and GB/s of one GPU
     "h100": ("nvswitch", 450.0),
@@ -33,7 +33,7 @@ _UNMODELLED = re.compile(r"SHM_|P2P_DISABLE|libsircl|default$")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CurveVerdict:
     """A curve or a point, what it is known to be ("yes", "no": healthy or not), and what the rule says."""
 
     name: str
@@ -84,14 +84,14 @@ def _point(row: Mapping[str, str]) -> Curve | None:
         times=np.array([time_us * 1e-6]), health=row["healthy"])  # fmt: skip
 
 
-def verdict_on(sample: Sample, constants: Mapping[str, float]) -> Verdict:
+def verdict_on(sample: Sample, constants: Mapping[str, float]) -> CurveVerdict:
     """What the rule says of a curve."""
     curve = sample.curve
     if not sample.call.options:  # a setting of the log's leaves nothing that the model knows
-        return Verdict(curve.name, curve.health, slowness([]))
+        return CurveVerdict(curve.name, curve.health, slowness([]))
     ratio = curve.times * 1e6 / predicted(sample, constants)
     rows = [(int(s), float(r)) for s, r in zip(curve.sizes, ratio, strict=True) if np.isfinite(r)]
-    return Verdict(curve.name, curve.health, slowness(rows))
+    return CurveVerdict(curve.name, curve.health, slowness(rows))
 
 
 def detection(

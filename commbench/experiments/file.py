@@ -112,10 +112,8 @@ def _run(leaves: _Leaves, folder: Path, problems: list[tuple[KeyPath, str]]) -> 
         if names == ["library"]:
             if value not in LIBRARIES:
                 problems.append((path, f"library {value!r} is unknown; known: {', '.join(LIBRARIES)}"))
-            elif not is_step:
+            else:
                 found[path] = value
-            elif value != LIBRARIES[0]:
-                problems.append((path, f"library {value} has no meaning for a training step yet; give {LIBRARIES[0]}"))
         elif names == ["sizes"]:
             size = str(value)
             _noted(problems, path, partial(parse_size, size))

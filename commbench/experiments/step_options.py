@@ -168,7 +168,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     """
     from commbench.workload.formats import get_formats
     from commbench.workload.groups import Degrees
-    from commbench.workload.memory import get_precision
+    from commbench.workload.memory import get_precision, narrow_weights
     from commbench.workload.step_plan import StepPlan
     from commbench.workload.transformer import Execution, split_layers
 
@@ -183,9 +183,6 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     efficiency, stack, remarks = _compute(options, device, kernel)
     memory, words = _memory(options, stack)
     formats, precision = get_formats(options.dtype), get_precision(options.precision)
-    if precision.parameter_bytes < formats.activations:
-        kept = f"weights are kept in {precision.parameter_bytes} bytes ({precision.name})"
-        remarks = (*remarks, f"{kept} beside {formats.name} products; --precision fp32-adam keeps 4")
     run = Execution(
         micro_batch=_given(options.microbatch),
         sequence=model.sequence,
@@ -198,7 +195,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         ep=options.ep,
         sequence_parallel=options.sequence_parallel,
     )
-    remarks = (*remarks, *_far_products(model, run, efficiency))
+    remarks = (*remarks, *narrow_weights(formats, precision), *_far_products(model, run, efficiency))
     return StepPlan(
         model=model,
         run=run,

@@ -13,11 +13,10 @@ from commbench.collectives.registry import DEFAULTS
 from commbench.door import Result, simulate
 from commbench.engine.engines import Run
 from commbench.errors import InputError
-from commbench.experiments.library_choice import LIBRARIES, machine_for
+from commbench.experiments.library_choice import IDEAL, named_library
 from commbench.experiments.simulated import CollectiveOptions, cluster_of
 from commbench.libraries.base import Library
 from commbench.libraries.ideal import Ideal
-from commbench.libraries.nccl.library import NcclLibrary
 from commbench.program.operations import NOTHING
 from commbench.topology.load import load_fabric
 from commbench.units import PS_PER_S, seconds
@@ -61,7 +60,7 @@ class SimulatedTrace:
 
 
 def simulate_trace(
-    file: Path, topology: str, *, library: str = LIBRARIES[0], ranks: int | None = None
+    file: Path, topology: str, *, library: str = IDEAL, ranks: int | None = None
 ) -> SimulatedTrace:
     """Read a trace of one rank and simulate what it recorded on all ranks of a fabric.
 
@@ -100,11 +99,7 @@ def simulate_trace(
 
 
 def _library(options: CollectiveOptions, cluster: Cluster) -> Library:
-    if options.library == LIBRARIES[0]:
-        return Ideal(algorithms=DEFAULTS, channels=None)
-    if options.library not in LIBRARIES:
-        raise InputError(f"--library {options.library!r} is unknown; known: {', '.join(LIBRARIES)}")
-    return NcclLibrary(machine=machine_for(options, cluster), dtype=options.dtype)
+    return named_library(options, cluster) or Ideal(algorithms=DEFAULTS, channels=None)
 
 
 def _by_kind(trace: RecordedTrace, ran: Result) -> dict[str, dict[str, float]]:

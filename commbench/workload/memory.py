@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from commbench.errors import InputError, unknown
 from commbench.workload.cost import activation_bytes, layer_activation_bytes
+from commbench.workload.formats import Formats
 from commbench.workload.groups import Degrees
 from commbench.workload.operators import Operator, head_operators, layer_operators, stage_operators
 from commbench.workload.pipeline.check import peak_activations
@@ -23,7 +24,7 @@ from commbench.workload.pipeline.schedule import PipelineSchedule
 from commbench.workload.stack_memory import StackMemory
 from commbench.workload.transformer import Execution, Transformer
 
-__all__ = ["PRECISIONS", "MemoryUse", "Precision", "get_precision", "memory_per_rank"]
+__all__ = ["PRECISIONS", "MemoryUse", "Precision", "get_precision", "memory_per_rank", "narrow_weights"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +151,14 @@ class _Moments:
     loss: int
     layer: int
     gathered: int
+
+
+def narrow_weights(formats: Formats, precision: Precision) -> tuple[str, ...]:
+    """A remark where weights are kept in fewer bytes than products take."""
+    if precision.parameter_bytes >= formats.activations:
+        return ()
+    kept = f"weights are kept in {precision.parameter_bytes} bytes ({precision.name})"
+    return (f"{kept} beside {formats.name} products; --precision fp32-adam keeps 4",)
 
 
 def memory_per_rank(

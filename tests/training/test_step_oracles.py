@@ -190,8 +190,8 @@ def test_zero_one_and_two_send_what_zero_nought_sends(zero: int, m: int) -> None
 
 def test_zero_three_gathers_every_layer_for_every_pass_and_never_far_ahead() -> None:
     """Per microbatch (n-1)/n of the parameters twice and of the gradients once; a gather waits for the layer two
-    before it in its microbatch, for the gathers before it, at a microbatch's begin for the gradients of the one
-    before, and for nothing else.
+    before it in its microbatch, for what its group sent before it (one communicator carries one collective at a
+    time), at a microbatch's begin for the gradients of the one before, and for nothing else.
     """
     m, n = 3, 4
     found = simulate(plan(UNTIED, dp=n, batch=m * n, zero=3), star(n))
@@ -210,7 +210,10 @@ def test_zero_three_gathers_every_layer_for_every_pass_and_never_far_ahead() -> 
         microbatch, place = divmod(number, each)
         reduced = int(ends[sums[microbatch * len(layers) - 1]]) if microbatch else 0
         computed = done[number - 2] if place >= 2 else 0
-        assert starts[gather] == max(computed, reduced, int(ends[gathers[number - 1]]) if place else 0)
+        sent = max((int(ends[i]) for i in (*gathers, *sums) if starts[i] < starts[gather]), default=0)
+        assert starts[gather] == max(computed, reduced, sent)
+    carried = sorted((int(starts[i]), int(ends[i])) for i in (*gathers, *sums))
+    assert all(before[1] <= after[0] for before, after in pairwise(carried))
 
 
 PASSES = {f"0{kind}{microbatch}" for kind in "FB" for microbatch in range(3)}

@@ -10,6 +10,7 @@ from commbench.cluster import Cluster
 from commbench.collectives.sizes import dtype_name
 from commbench.collectives.spec import get_collective
 from commbench.errors import InputError
+from commbench.experiments.collective_options import CollectiveOptions
 from commbench.experiments.own_points import read_own
 from commbench.libraries.base import Library
 from commbench.libraries.nccl.library import NcclLibrary, library_of, machine_of
@@ -17,7 +18,6 @@ from commbench.libraries.nccl.machine import VERSIONS, NcclMachine
 from commbench.libraries.nccl.predictor import KINDS, predict_sizes
 
 if TYPE_CHECKING:
-    from commbench.experiments.simulated import CollectiveOptions
     from commbench.lowering.scenario import Scenario
 
 __all__ = ["IDEAL", "LIBRARIES", "library_for", "machine_for", "named_library"]
@@ -32,7 +32,7 @@ _OF_SCHEDULES = {"algorithm": "-a", "slices": "--slices", "group": "--group"}
 
 
 def library_for(
-    options: "CollectiveOptions",
+    options: CollectiveOptions,
     cluster: Cluster,
     sizes: Sequence[int],
     scenario: "Scenario | None",
@@ -62,7 +62,7 @@ def library_for(
     return own
 
 
-def named_library(options: "CollectiveOptions", cluster: Cluster) -> NcclLibrary | None:
+def named_library(options: CollectiveOptions, cluster: Cluster) -> NcclLibrary | None:
     """The library that the options name, or mean by an option that only its model has; None: ideal.
 
     Raises:
@@ -79,12 +79,12 @@ def named_library(options: "CollectiveOptions", cluster: Cluster) -> NcclLibrary
     return _made(options, cluster)
 
 
-def _model_option(options: "CollectiveOptions") -> str:
+def _model_option(options: CollectiveOptions) -> str:
     """An option that only a library's model understands; "" if none was given."""
     return next((flag for name, flag in _OF_MODELS.items() if getattr(options, name) is not None), "")
 
 
-def _schedule_option(options: "CollectiveOptions") -> str:
+def _schedule_option(options: CollectiveOptions) -> str:
     """An option that only a schedule of the user's own understands; "" if none was given."""
     if options.channels != 1:
         return "--channels"
@@ -92,7 +92,7 @@ def _schedule_option(options: "CollectiveOptions") -> str:
 
 
 def _own_library(
-    options: "CollectiveOptions", cluster: Cluster, sizes: Sequence[int], scenario: "Scenario | None"
+    options: CollectiveOptions, cluster: Cluster, sizes: Sequence[int], scenario: "Scenario | None"
 ) -> tuple[Library | None, str]:
     """The library of the hosts' GPUs; else None, and why its model cannot answer."""
     name = library_of(cluster.fabric.device or "")
@@ -114,13 +114,13 @@ def _own_library(
     return (None, f"library {name}: {unknown}") if unknown else (made, "")
 
 
-def _made(options: "CollectiveOptions", cluster: Cluster) -> NcclLibrary:
+def _made(options: CollectiveOptions, cluster: Cluster) -> NcclLibrary:
     machine = machine_for(options, cluster)
     own = None if options.constants is None else read_own(Path(options.constants), machine.library)
     return NcclLibrary(machine=machine, dtype=options.dtype, own=own)
 
 
-def machine_for(options: "CollectiveOptions", cluster: Cluster) -> NcclMachine:
+def machine_for(options: CollectiveOptions, cluster: Cluster) -> NcclMachine:
     """The cluster as the model of its library sees it.
 
     Raises:

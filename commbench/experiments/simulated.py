@@ -10,6 +10,7 @@ from commbench.collectives.algorithms.load import load_any
 from commbench.collectives.registry import DEFAULTS
 from commbench.collectives.sizes import dtype_bytes, dtype_name
 from commbench.experiments.collective import Sizes, sizes_of
+from commbench.experiments.collective_options import CollectiveOptions
 from commbench.experiments.library_choice import library_for
 from commbench.lowering.scenario import Scenario
 from commbench.results.run_id import new_run_id
@@ -22,41 +23,6 @@ from commbench.topology.summary import network_rate
 from commbench.units import rate_unit
 
 __all__ = ["CollectiveCase", "CollectiveOptions", "cluster_of", "prepare", "scenario_of"]
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectiveOptions:
-    """As ``commbench sim --help`` has them, but for the sizes; ``collective`` as it is spelt there.
-
-    ``library`` left out is what the hosts' GPUs take (:mod:`commbench.experiments.library_choice`). ``detail`` is
-    "transfer" if left out, "collective" with a library that has a model.
-    """
-
-    collective: str
-    topology: str
-    algorithm: str | None = None
-    ranks: int | None = None
-    slices: int | None = None
-    channels: int = 1
-    root: int = 0
-    group: int | None = None
-    dtype: str = "float32"
-    routing: str | None = None
-    placement: str = "linear"
-    ranks_per_host: int | None = None
-    jobs: str | None = None
-    seed: int = 0
-    detail: str | None = None
-    library: str | None = None
-    nccl_version: str | None = None
-    launch_mode: str | None = None
-    nvls: str | None = None
-    constants: str | None = None
-    engine: str = "auto"
-    network: str = "fluid"
-    scenario: str | None = None
-    jitter: float = 0.0
-    links: bool = False
-
 
 _PASSED_ON = (
     *("slices", "channels", "root", "group", "routing", "placement", "ranks_per_host", "jobs", "seed"),

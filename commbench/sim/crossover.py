@@ -16,6 +16,7 @@ from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.registry import get_algorithm
 from commbench.collectives.summary import algorithms_of
 from commbench.errors import InputError
+from commbench.libraries.nccl.machine import switches_add
 from commbench.results.records import Record, Simulated
 from commbench.routing.router import Router
 from commbench.sim.collective import simulate_collective
@@ -169,6 +170,8 @@ def _simulated(
     channels: int,
     slices: int | None,
 ) -> Simulated:
+    if name == "nvls" and switches_add(cluster.fabric.device or "") is False:
+        raise InputError(f"NVSwitches do not add for {cluster.fabric.device}: NVLS came with Hopper")
     return simulate_collective(
         cluster.fabric,
         collective,

@@ -105,6 +105,13 @@ def test_switches_that_are_not_there_are_a_reason() -> None:
     assert crossover(star(4), "all-reduce", ranks=[4], sizes_bytes=[2], algorithms=["ring"])[0].winner is None
 
 
+def test_switches_that_cannot_add_are_a_reason() -> None:
+    given = {"ranks": [8], "sizes_bytes": [2**20], "algorithms": ["nvls", "ring"]}
+    (old,), (new,) = (crossover(load_fabric(name), "all-reduce", **given) for name in ("dgx-a100", "dgx-h100"))
+    assert old.skipped == {"nvls": "NVSwitches do not add for a100-sxm4: NVLS came with Hopper"}
+    assert new.times_s.keys() == {"nvls", "ring"}
+
+
 def test_the_record_is_one_json_object() -> None:
     data = json.loads(record(4, 1024, {"a": 1.0, "b": 1.25}).to_json())
     assert (data["kind"], data["schema"]) == ("crossover", 1)

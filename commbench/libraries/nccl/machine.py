@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from commbench.errors import InputError
 
-__all__ = ["GPUS", "LAUNCHES", "LINKS", "NETWORKS", "VERSIONS", "Gpu", "NcclMachine", "gpu_named"]
+__all__ = ["GPUS", "LAUNCHES", "LINKS", "NETWORKS", "VERSIONS", "Gpu", "NcclMachine", "gpu_named", "switches_add"]
 
 LINKS = ("nvswitch", "cube-mesh", "nvlink", "pcie", "xgmi")
 """How the GPUs of a node reach each other: through NVSwitches, NVLinks of a hybrid cube mesh, NVLinks between every
@@ -78,6 +78,14 @@ def gpu_named(name: str) -> Gpu:
     if not found:
         raise InputError(f"GPU {name!r} is not known to the model of NCCL; known: {', '.join(GPUS)}")
     return GPUS[max(found, key=len)]
+
+
+def switches_add(device: str) -> bool | None:
+    """Whether NVSwitches add for this device (NVLS); None: it is not known to the model."""
+    try:
+        return gpu_named(device).nvls
+    except InputError:
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

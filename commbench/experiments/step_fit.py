@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.experiments.step_rows import StepRow, predict
-from commbench.workload.step_costs import StepCosts
+from commbench.workload.step_costs import StepCosts, nvlink_kind
 
 __all__ = ["NOISE", "Fit", "Key", "fit_steps", "local_priors", "priors_of"]
 
@@ -53,7 +53,7 @@ def priors_of(rows: Sequence[StepRow], costs: StepCosts) -> dict[Key, float]:
         stack |= {key: 0.3 for key in ("zero_rank_s", "sharded_share") if given[key].value not in (0, 1)}
         found |= {("devices", device, key): sigma for key, sigma in own.items()}
         found |= {("stacks", row.stack, key): sigma for key, sigma in stack.items()}
-        found |= {("links", "nvlink", key): sigma for key, sigma in _NVLINK.items()}
+        found |= {("links", nvlink_kind(row.inside), key): sigma for key, sigma in _NVLINK.items()}
         if plan.degrees.num_ranks > row.gpus:
             found |= {("links", row.fabric, key): sigma for key, sigma in _BETWEEN.items()}
     return {key: sigma for key, sigma in found.items() if _value(costs, key)}  # what is 0 is not there
@@ -68,7 +68,7 @@ def local_priors(rows: Sequence[StepRow]) -> dict[Key, float]:
     found: dict[Key, float] = {}
     for row in rows:
         found |= {("stacks", row.stack, key): sigma for key, sigma in (("host_pass_s", 0.5), ("memory_passes", 0.2))}
-        found[("links", "nvlink", "share")] = 0.2
+        found[("links", nvlink_kind(row.inside), "share")] = 0.2
         if row.plan.degrees.num_ranks > row.gpus:
             found |= {("links", row.fabric, key): sigma for key, sigma in (("share", 0.4), ("latency_s", 0.7))}
     return found
@@ -215,4 +215,4 @@ def _concerns(key: Key, row: StepRow, costs: StepCosts) -> bool:
     if kind == "stacks":
         return row.stack == name
     many = row.plan.degrees.num_ranks > row.gpus
-    return name == "nvlink" or (many and name == row.fabric)
+    return name == nvlink_kind(row.inside) or (many and name == row.fabric)

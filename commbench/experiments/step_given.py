@@ -61,7 +61,9 @@ class StepOptions:
     bucket: Annotated[str, "Least size of a bucket of gradients [25M, as torch]."] = "25M"
     overlap_tensor: Annotated[bool, "Tensor collectives run beside the gradients of their product."] = False
     scatter_gather: Annotated[bool, "Tensor ranks send shares of a stage's output and gather them."] = False
-    overlap_gradients: Annotated[bool, "Gradients are sent beside the last backward pass [so]."] = True
+    overlap_gradients: Annotated[
+        bool | None, "Gradients are sent beside the last backward pass [the stack's habit; so without one]."
+    ] = None
     library: Annotated[str | None, "ideal, nccl or rccl: how collectives go, and how long they take [ideal]."] = None
     nccl_version: Annotated[str | None, "Of --library nccl, such as 2.21.5 [the newest known]."] = None
     ring: Annotated[str | None, "Algorithm of all-reduce, reduce-scatter and all-gather [ring]; library ideal."] = None

@@ -169,6 +169,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     from commbench.workload.formats import get_formats
     from commbench.workload.groups import Degrees
     from commbench.workload.memory import get_precision, narrow_weights
+    from commbench.workload.step_costs import sends_beside
     from commbench.workload.step_plan import StepPlan
     from commbench.workload.transformer import Execution, split_layers
 
@@ -182,6 +183,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     device = _device(options.device, fabric)
     efficiency, stack, remarks = _compute(options, device, kernel)
     memory, words = _memory(options, stack)
+    habit = stack is None or sends_beside(options.stack or ASSUMED, options.zero)
     formats, precision = get_formats(options.dtype), get_precision(options.precision)
     run = Execution(
         micro_batch=_given(options.microbatch),
@@ -190,10 +192,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         attention=options.attention,
         flash=kernel != "unfused",
         recompute=options.recompute,
-        tp=options.tp,
-        cp=options.cp,
-        ep=options.ep,
-        sequence_parallel=options.sequence_parallel,
+        **{name: getattr(options, name) for name in ("tp", "cp", "ep", "sequence_parallel")},
     )
     remarks = (*remarks, *narrow_weights(formats, precision), *_far_products(model, run, efficiency))
     return StepPlan(
@@ -209,7 +208,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         bucket_bytes=_size("--bucket", options.bucket),
         overlap_tensor=options.overlap_tensor,
         scatter_gather=options.scatter_gather,
-        overlap_gradients=options.overlap_gradients,
+        overlap_gradients=habit if options.overlap_gradients is None else options.overlap_gradients,
         zero_group=options.zero_group,
         stack=stack,
         stack_memory=memory,

@@ -25,7 +25,7 @@ from commbench.workload.memory import get_precision
 from commbench.workload.pipeline.registry import build_pipeline
 from commbench.workload.pipeline.schedule import PipelineSchedule
 from commbench.workload.presets import gpt, llama
-from commbench.workload.step_costs import StepCosts, step_efficiency
+from commbench.workload.step_costs import StepCosts, nvlink_kind, sends_beside, step_efficiency
 from commbench.workload.step_plan import StepPlan, num_microbatches
 from commbench.workload.transformer import Execution, Transformer, split_layers
 
@@ -137,7 +137,7 @@ def _row(row: Row, *, timed: bool) -> StepRow:
         device=device, efficiency=_NONE, precision=get_precision(_precision(row, stack)), zero=_zero(row),
         bucket_bytes=25 * 2**20, overlap_tensor=_overlaps_tensor(row) and degrees.tp > 1,
         scatter_gather=stack == "megatron" and min(degrees.tp, degrees.pp) > 1 and not run.sequence_parallel,
-        overlap_gradients=_zero(row) > 1 or not stack.startswith("megatron") or "overlapped" in notes,
+        overlap_gradients=sends_beside(stack, _zero(row)) or "overlapped" in notes,
         zero_group=8 if "within 8" in row.get("zero", "") else 0,
     )  # fmt: skip
     return StepRow(
@@ -337,6 +337,6 @@ def hosts_of(row: StepRow, costs: StepCosts) -> StepHosts:
         InputError: none of the links.
     """
     return StepHosts(
-        gpus=row.gpus, inside=row.inside, between=row.between, links_inside=costs.links("nvlink"),
+        gpus=row.gpus, inside=row.inside, between=row.between, links_inside=costs.links(nvlink_kind(row.inside)),
         links_between=costs.links(row.fabric),
     )  # fmt: skip

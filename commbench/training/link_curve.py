@@ -13,7 +13,7 @@ from commbench.libraries.base import Choice, Layout, Timing, Wanted
 from commbench.libraries.ideal import Ideal
 from commbench.libraries.nccl.library import host_nics, links_inside
 from commbench.training.closed_form import LinkTime, StepHosts
-from commbench.workload.step_costs import LinkCosts, StepCosts
+from commbench.workload.step_costs import LinkCosts, StepCosts, nvlink_kind
 from commbench.workload.step_plan import StepPlan
 
 if TYPE_CHECKING:
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["LinkCurve", "hosts_of", "kinds_of"]
 
-_INSIDE = {"nvswitch": "nvlink", "nvlink": "nvlink", "cube-mesh": "nvlink"}
+_INSIDE = ("nvswitch", "nvlink", "cube-mesh")
 _BETWEEN = {"ib": "infiniband", "roce": "roce"}
 _UNKNOWN = LinkCosts(share=1.0, half_bytes=0.0, latency_s=0.0, transfer=1.0)
 
 
 def kinds_of(fabric: "Fabric") -> tuple[str, str]:
     """Names in ``StepCosts`` of a fabric's links inside hosts and between them; "" where there are no constants."""
-    return _INSIDE.get(links_inside(fabric)[0], ""), _BETWEEN.get(fabric.network, "")
+    kind, gigabytes = links_inside(fabric)
+    inside = nvlink_kind(gigabytes * 1e9) if kind in _INSIDE else ""
+    return inside, _BETWEEN.get(fabric.network, "")
 
 
 def hosts_of(fabric: "Fabric", costs: StepCosts) -> StepHosts:

@@ -32,8 +32,10 @@ __all__ = [
     "StackCosts",
     "StepCosts",
     "field_of_key",
+    "nvlink_kind",
     "read_constant",
     "read_step_costs",
+    "sends_beside",
     "step_efficiency",
 ]
 
@@ -79,6 +81,20 @@ class DeviceCosts:
     flash_2_backward: float
     flash_3: float
     flash_3_backward: float
+
+
+_NVLINK_4 = 400e9  # bytes/s of a GPU: NVLink 4 has 450 (H100), NVLink 3 300 (A100), those cut for export 200
+
+
+def nvlink_kind(rate: float) -> str:
+    """Whose constants links of this rate have, in bytes/s of a GPU: "nvlink" up to Ampere, "nvlink4" from Hopper on."""
+    return "nvlink4" if rate >= _NVLINK_4 else "nvlink"
+
+
+def sends_beside(stack: str, zero: int) -> bool:
+    """Whether software sends gradients beside the last backward pass unless it is told otherwise: Megatron does with
+    --overlap-grad-reduce alone, others do, and ZeRO 2 and 3 cannot do otherwise."""
+    return zero > 1 or not stack.startswith("megatron")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ def test_the_table_says_what_was_asked_for(tmp_path: Path) -> None:
     ("how", "library", "words"),
     [
         ("", "ideal", "collectives: library ideal, rings at line rate"),
-        ("--stack megatron", "ideal", "collectives: library ideal, at what links reach in steps: nvlink share"),
+        ("--stack megatron", "ideal", "collectives: library ideal, at what links reach in steps: nvlink4 share"),
         ("--library nccl", "nccl", "collectives: library nccl 2.30, by its model; transfers between stages at"),
         ("--library nccl --nccl-version 2.21.5 --stack megatron", "nccl", "collectives: library nccl 2.21.5, by"),
     ],

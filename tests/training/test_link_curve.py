@@ -32,7 +32,7 @@ def slowest_s(found: StepSimulation, kind: str) -> float:
 def test_links_in_steps_take_latency_and_the_share_of_their_rate() -> None:
     """64 MiB over 8 GPUs of a host (450 GB/s), and over one GPU of each of 4 hosts (50 GB/s), by hand."""
     costs = read_step_costs()
-    inside, between = costs.links("nvlink"), costs.links("infiniband")
+    inside, between = costs.links("nvlink4"), costs.links("infiniband")
     found = curve("dgx-h100-x4")
     all_reduce = Wanted("all-reduce", 64 * MIB, 1)
     for layout, links, rate, ranks in (
@@ -55,7 +55,7 @@ def test_a_transfer_takes_what_the_links_say() -> None:
 def test_links_without_constants_take_as_long_as_on_the_wire() -> None:
     """PCIe inside, EFA between: no training step was published of either."""
     assert kinds_of(load_fabric("pcie-4090")) == ("", "")
-    assert kinds_of(load_fabric("p5-x2")) == ("nvlink", "")
+    assert kinds_of(load_fabric("p5-x2")) == ("nvlink4", "")
     assert curve("p5-x2").choose(Wanted("all-reduce", MIB, 1), Layout((0, 1))).timing is None
     assert curve("p5-x2").transfer(MIB, Layout((0, 1))) is None
     assert curve("p5-x2").choose(Wanted("all-reduce", MIB, 1), Layout((0, 0))).timing is not None

@@ -83,3 +83,9 @@ def test_collectives_on_a_slower_network_make_the_step_longer(how: dict[str, Any
     library = curve("dgx-h100-x2")
     wire, links = (simulate(plan(**how), "dgx-h100-x2", **more).record for more in ({}, {"library": library}))
     assert links.iteration_s > wire.iteration_s
+
+
+def test_nvlink_of_hopper_and_later_has_constants_of_its_own() -> None:
+    wanted = {"dgx-a100": "nvlink", "hgx-a800": "nvlink", "hgx-h800": "nvlink"}  # the last is cut to 200 GB/s a GPU
+    wanted |= {"dgx-h100": "nvlink4", "dgx-b200": "nvlink4"}
+    assert {name: kinds_of(load_fabric(name))[0] for name in wanted} == wanted

@@ -99,3 +99,9 @@ _NO_LATENCY = "not in the file that was imported; of the order of what current s
 def latency(value: str) -> dict[str, str]:
     """A latency, which no such file tells."""
     return number(value, "assumed", _NO_LATENCY)
+
+
+def plain_host(nics: int) -> dict[str, Any]:
+    """A host of one CPU rank, of whose inside nothing is told."""
+    bus = number("800 Gbit/s", "assumed", "not in the file; so fast that the NIC is what counts")
+    return {"wiring": "plain", "nics": nics, "bus": {"bandwidth": bus, "latency": latency("0 us")}}

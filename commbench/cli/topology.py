@@ -99,7 +99,7 @@ def new(
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="NCCL XML, ibnetdiscover, topology.conf, nvidia-smi topo -m.")],
+    file: Annotated[Path, typer.Argument(help="NCCL XML, ibnetdiscover, topology.conf, nvidia-smi, InfraGraph.")],
     name: Annotated[str | None, typer.Option("--name", help="What users call it [as the file is called].")] = None,
     bandwidth: Annotated[
         str | None, typer.Option("--bandwidth", help="Of a NIC, for files that have no rates: '400 Gbit/s'.")
@@ -109,7 +109,7 @@ def import_file(
     ] = None,
     json: Jsonl = False,
 ) -> None:
-    """What a file of NCCL, ibnetdiscover, Slurm or nvidia-smi describes, what is odd about it, and a topology of it."""
+    """What a file of another program describes, what is odd about it, and a topology of it."""
     from commbench.results.outfile import write_whole
     from commbench.topology import load_fabric
     from commbench.topology.imports import import_topology

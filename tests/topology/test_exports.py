@@ -3,6 +3,7 @@
 
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -57,6 +58,23 @@ def test_every_shipped_gpu_host_is_read_back_as_the_same_machine(tmp_path: Path,
     assert fabric.cpu == host.cpu
     assert inside(fabric, 1) == inside(small(name), getattr(host, "trays", 1))
     assert all(" ".join(one.split()) in " ".join(made.text.split()) for one in made.said)
+
+
+@pytest.mark.parametrize("name", ["dgx-h100", "p5-x2", "p3dn-x2", "pcie-4090", "gh200-quad"])
+def test_devices_hang_where_they_do_in_the_fabric(name: str) -> None:
+    root = ElementTree.fromstring(export_topology(name, "nccl-xml").text)
+    cpus = root.findall("cpu")
+    switches = [pci for cpu in cpus for pci in cpu.findall("pci") if pci.get("class") == "0x060400"]
+    points = {f"pcie{i}": one for i, one in enumerate(switches)} or {f"cpu{i}": one for i, one in enumerate(cpus)}
+    found = {
+        (f"h0/{kind}{tag.get('dev')}", f"h0/{point}")
+        for point, one in points.items()
+        for kind, path in (("gpu", "pci/gpu"), ("nic", "pci/nic/net"))
+        for tag in one.findall(path)
+    }
+    fabric, words = load_fabric(name), ("h0/gpu", "h0/nic")
+    told = {(x.src, x.dst) for x in fabric.links if x.src.startswith(words) and x.kind is LinkKind.PCIE}
+    assert found == told
 
 
 def test_speeds_of_nics_are_those_of_the_fabric_and_made_up_without_one(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from commbench.topology.imports.base import (
     topology_text,
     valid_name,
 )
-from commbench.topology.imports.infragraph_fabric import Cable, Node, fabric_section
+from commbench.topology.imports.infragraph_fabric import InfraCable, Node, fabric_section
 from commbench.topology.imports.infragraph_file import End, File, Place, read_infragraph
 from commbench.topology.imports.infragraph_host import HostGraph
-from commbench.topology.imports.infragraph_schema import Link
+from commbench.topology.imports.infragraph_schema import InfraLink
 
 __all__ = ["import_infragraph"]
 
@@ -51,7 +51,7 @@ class _Net:
                     raise file.refusal(["instances", i, "device"], rule)
                 self.graphs[one.device] = HostGraph(made)
         self.odd, self.looped, self.why = list[str](), list[str](), ""
-        self.cables: list[Cable] = []
+        self.cables: list[InfraCable] = []
         nodes = [(one.name, n) for one in file.infra.instances for n in range(one.count)]
         self._nodes = {node: file.instances[node[0]].device in self.graphs for node in nodes}
         self._read()
@@ -70,7 +70,7 @@ class _Net:
         """Edges as cables, every pair of ports once."""
         file = self.file
         links = file.links(file.infra.links, ["links"])
-        joined: dict[tuple[End, End], Link] = {}
+        joined: dict[tuple[End, End], InfraLink] = {}
         for i, edge in enumerate(file.infra.edges):
             path: Place = ("edges", i)
             if edge.link not in links:
@@ -89,7 +89,7 @@ class _Net:
         for both, link in joined.items():
             self._cable(both, link)
 
-    def _cable(self, ends: tuple[End, End], link: Link) -> None:
+    def _cable(self, ends: tuple[End, End], link: InfraLink) -> None:
         if ends[0][0] == ends[1][0]:
             self.looped.append(_shown(ends[0][0]))
             return
@@ -102,7 +102,7 @@ class _Net:
         if all(self._nodes[node] for node, _ in ends):
             names = " and ".join(_shown(node) for node, _ in ends)
             self.why = self.why or f"hosts {names} are joined without a switch"
-        self.cables.append(Cable(places[0], places[1], link))
+        self.cables.append(InfraCable(places[0], places[1], link))
 
     def _sort(self) -> None:
         """Which hosts and switches are in use, and what is odd of them."""
@@ -207,7 +207,7 @@ def _text(net: _Net, name: str, bandwidth: str | None) -> tuple[str, str]:
     return topology_text(name, f"{kinds} as InfraGraph has them.", host, fabric, routing=routing), ""
 
 
-def _wire(link: Link, bandwidth: str | None) -> dict[str, Any]:
+def _wire(link: InfraLink, bandwidth: str | None) -> dict[str, Any]:
     """Bandwidth and latency of a link between instances."""
     rate = link.GBps
     told = number(f"{rate * 8:.9g} Gbit/s", "vendor", "rate of the link in the InfraGraph file") if rate else None

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from commbench.topology.imports.infragraph_schema import Link
+from commbench.topology.imports.infragraph_schema import InfraLink
 from commbench.units import parse_bandwidth
 
-__all__ = ["Cable", "Node", "fabric_section"]
+__all__ = ["InfraCable", "Node", "fabric_section"]
 
 Node = tuple[str, int]
 """An instance by its name and number."""
@@ -20,16 +20,16 @@ _MOST_KEYS = 18_000  # of the 20,000 keys and values that a topology file may ha
 _KEYS_LONG, _KEYS_SHORT = 22, 11  # of a cable, with and without the origin of its numbers
 
 
-class Cable(NamedTuple):
+class InfraCable(NamedTuple):
     """A link between two ends, each a node and its NIC ("" at switches)."""
 
     a: tuple[Node, str]
     b: tuple[Node, str]
-    link: Link
+    link: InfraLink
 
 
 def fabric_section(
-    cables: Sequence[Cable],
+    cables: Sequence[InfraCable],
     nics: Mapping[tuple[Node, str], tuple[int, int]],
     switches: Sequence[Node],
     wires: Mapping[str, Mapping[str, Any]],

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from commbench.errors import TopologyError, did_you_mean
 from commbench.topology.explain import explained
-from commbench.topology.imports.infragraph_schema import Device, Infra, Instance, Link, Wrapped
+from commbench.topology.imports.infragraph_schema import Infra, InfraDevice, InfraLink, Instance, Wrapped
 from commbench.yaml_reader import Document, problems_text, read_yaml
 
-__all__ = ["End", "File", "Made", "Part", "Place", "read_infragraph"]
+__all__ = ["End", "File", "InfraPart", "InfraParts", "Place", "read_infragraph"]
 
 Place = Sequence[str | int]
 """Keys from the top of a file."""
@@ -31,7 +31,7 @@ _END = re.compile(r"([^\[\]]+?)\s*(?:\[([^\[\]]*)\])?")
 _SLICE = re.compile(r"(\d{0,7})(?:(:)(\d{0,7})(?::(\d{0,7}))?)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class InfraPart:
     """One component: its ``kind``, what is said of it, and the NIC that it is or belongs to ("" for none)."""
 
     kind: str
@@ -40,11 +40,11 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class InfraParts:
     """A device in full: parts by name (``npu.0``, ``cx5.0.port.1``), and links by the two that they join."""
 
-    parts: dict[str, Part] = field(default_factory=dict)
-    joins: dict[tuple[str, str], Link] = field(default_factory=dict)
+    parts: dict[str, InfraPart] = field(default_factory=dict)
+    joins: dict[tuple[str, str], InfraLink] = field(default_factory=dict)
 
 
 class File:
@@ -58,9 +58,9 @@ class File:
     def __init__(self, infra: Infra, document: Document, where: str = "") -> None:
         self.infra, self._document, self._where = infra, document, where
         self.uneven: list[int] = []
-        self.devices: dict[str, Device] = self._named(infra.devices, "devices")
+        self.devices: dict[str, InfraDevice] = self._named(infra.devices, "devices")
         self.instances: dict[str, Instance] = self._named(infra.instances, "instances")
-        self._made: dict[str, Made] = {}
+        self._made: dict[str, InfraParts] = {}
         self._left = _MOST
 
     def refusal(self, path: Place, rule: str) -> TopologyError:
@@ -72,7 +72,7 @@ class File:
         """Where a key stands, below ``infrastructure`` if the file has that; a file of one device begins inside it."""
         return self._document.line(path[2:] if self._where == "device" else [*filter(None, [self._where]), *path])
 
-    def made(self, name: str, path: Place, depth: int = 0) -> Made:
+    def made(self, name: str, path: Place, depth: int = 0) -> InfraParts:
         """The device of that name in full; ``path`` is where it is named."""
         if name not in self.devices:
             raise self.refusal(path, f"no device {name!r}; {did_you_mean(name, self.devices)}{_known(self.devices)}")
@@ -82,7 +82,7 @@ class File:
             self._made[name] = self._make(name, depth)
         return self._made[name]
 
-    def links(self, given: Sequence[Link], path: Place) -> dict[str, Link]:
+    def links(self, given: Sequence[InfraLink], path: Place) -> dict[str, InfraLink]:
         """Links by name."""
         return self._named(given, *path)
 
@@ -140,11 +140,11 @@ class File:
             found[one.name] = one
         return found
 
-    def _make(self, name: str, depth: int) -> Made:
+    def _make(self, name: str, depth: int) -> InfraParts:
         device, here = self.devices[name], ("devices", list(self.devices).index(name))
-        made, links = Made(), self.links(device.links, (*here, "links"))
+        made, links = InfraParts(), self.links(device.links, (*here, "links"))
         for i, one in enumerate(self._named(device.components, *here, "components").values()):
-            inner = Made({"": Part(one.kind, f"{one.name} {one.description or ''}")})
+            inner = InfraParts({"": InfraPart(one.kind, f"{one.name} {one.description or ''}")})
             if one.choice == "device":
                 inner = _as_nic(self.made(one.name, [*here, "components", i, "name"], depth + 1))
             self.spend(one.count * (len(inner.parts) + len(inner.joins)), [*here, "components", i, "count"])
@@ -152,7 +152,8 @@ class File:
                 for key, part in inner.parts.items():
                     own = f"{at}.{key}" if key else at
                     outer = at if part.nic == "." else f"{at}.{part.nic}"
-                    made.parts[own] = Part(part.kind, part.words, outer if part.nic else own * (part.kind == "nic"))
+                    nic = outer if part.nic else own if part.kind == "nic" else ""
+                    made.parts[own] = InfraPart(part.kind, part.words, nic)
                 made.joins.update({(f"{at}.{a}", f"{at}.{b}"): link for (a, b), link in inner.joins.items()})
         for i, edge in enumerate(device.edges):
             path = (*here, "edges", i)
@@ -188,12 +189,12 @@ class File:
         return list(range(first, last, step))
 
 
-def _as_nic(made: Made) -> Made:
+def _as_nic(made: InfraParts) -> InfraParts:
     """A device inside another: one NIC (nic ``.``) where it has ports or NICs and no GPU."""
     kinds = {part.kind for part in made.parts.values()}
     if "xpu" in kinds or not kinds & {"port", "nic"}:
         return made
-    return Made({name: Part(part.kind, part.words, ".") for name, part in made.parts.items()}, made.joins)
+    return InfraParts({name: InfraPart(part.kind, part.words, ".") for name, part in made.parts.items()}, made.joins)
 
 
 def _known(names: Mapping[str, Any]) -> str:
@@ -216,7 +217,7 @@ def read_infragraph(path: Path) -> File:
                             "schema has edges instead, with ep1, ep2, scheme and link")  # fmt: skip
     try:
         if "components" in data:
-            one = Device.model_validate(data)
+            one = InfraDevice.model_validate(data)
             infra = Infra(devices=[one], instances=[Instance(name=one.name, device=one.name, count=1)])
             return File(infra, document, "device")
         infra = Wrapped.model_validate(data).infrastructure if where else Infra.model_validate(data)

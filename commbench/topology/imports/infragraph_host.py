@@ -8,8 +8,8 @@ from typing import Any
 
 from commbench.errors import TopologyError
 from commbench.topology.imports.base import latency, listed, number, socket_link
-from commbench.topology.imports.infragraph_file import Made
-from commbench.topology.imports.infragraph_schema import Link
+from commbench.topology.imports.infragraph_file import InfraParts
+from commbench.topology.imports.infragraph_schema import InfraLink
 from commbench.topology.imports.pci import PCIE_SPEEDS, pcie_GBps
 from commbench.topology.search import matching_devices
 
@@ -30,12 +30,12 @@ class HostGraph:
         kinds: kind of every part by name. gpus, nics: names in order. odd: what is to be said of it.
     """
 
-    def __init__(self, made: Made) -> None:
+    def __init__(self, made: InfraParts) -> None:
         self._made = made
         self.kinds = {part.nic or name: "nic" if part.nic else part.kind for name, part in made.parts.items()}
         if "nic" not in self.kinds.values():  # of a device that has ports alone they are what networks are joined to
             self.kinds = {name: "nic" if kind == "port" else kind for name, kind in self.kinds.items()}
-        self._next: dict[str, list[tuple[str, Link]]] = {name: [] for name in self.kinds}
+        self._next: dict[str, list[tuple[str, InfraLink]]] = {name: [] for name in self.kinds}
         for (a, b), link in made.joins.items():
             ends = self.unit(a), self.unit(b)
             if ends[0] != ends[1]:
@@ -88,7 +88,7 @@ class HostGraph:
     def _words(self, kind: str) -> str:
         return " ".join(part.words for part in self._made.parts.values() if part.kind == kind and not part.nic)
 
-    def _reach(self, start: str) -> Iterator[tuple[str, Link]]:
+    def _reach(self, start: str) -> Iterator[tuple[str, InfraLink]]:
         """Where the wires from a part lead, each with its first link."""
         seen, todo = {start}, deque(self._next[start])
         while todo:
@@ -140,7 +140,7 @@ class HostGraph:
                 seen.update(todo)
         return found
 
-    def _nvlink(self, ends: dict[str, list[tuple[str, Link]]], wiring: str) -> dict[str, Any] | str:
+    def _nvlink(self, ends: dict[str, list[tuple[str, InfraLink]]], wiring: str) -> dict[str, Any] | str:
         """Links of the GPUs to their switches, or to each other; {} if there are none, or why none can be written."""
         counts = {len(found) for found in ends.values()}
         if counts == {0}:
@@ -162,7 +162,7 @@ class HostGraph:
         wait = links[0].latency or latency("0.25 us" if wiring == "nvswitch" else "0.5 us")
         return {"wiring": wiring, "nvlink": {"links": count, "bandwidth": made, "latency": wait}}
 
-    def _pcie(self, links: Sequence[Link]) -> dict[str, Any]:
+    def _pcie(self, links: Sequence[InfraLink]) -> dict[str, Any]:
         """Of the link below a GPU, else of the generation that it is called by, else of the fourth."""
         rate = self._rate(links)
         made = number(f"{rate:.9g} GB/s", "vendor", f"{_FROM_FILE}; transfers are those of 16 lanes") if rate else None
@@ -182,7 +182,7 @@ class HostGraph:
         told = {"bandwidth": number(f"{rate:.9g} GB/s", "vendor", _FROM_FILE)} if rate else {}
         return socket_link(maker) | told
 
-    def _rate(self, links: Sequence[Link]) -> float | None:
+    def _rate(self, links: Sequence[InfraLink]) -> float | None:
         """GB/s that they all have, or the slowest has; None where one is not said."""
         rates = [link.GBps for link in links]
         told = [rate for rate in rates if rate]
@@ -193,7 +193,7 @@ class HostGraph:
             self.odd.append(f"links {names} differ in rate: the slowest is taken")
         return min(told)
 
-    def _guessed(self, links: Sequence[Link], what: str) -> None:
+    def _guessed(self, links: Sequence[InfraLink], what: str) -> None:
         names = listed(dict.fromkeys(link.name for link in links)) or "between GPU and CPU"
         self.odd.append(f"no rate of link {names}: {what} is assumed")
 

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 from commbench.topology.imports.pci import pcie_GBps
 from commbench.topology.sections import Section, Text
 
-__all__ = ["Component", "Device", "Infra", "Instance", "Link", "Wrapped"]
+__all__ = ["Component", "Infra", "InfraDevice", "InfraLink", "Instance", "Wrapped"]
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Rate = Annotated[float, Field(ge=1e-6, le=1e6)]
@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=1, le=2**16)]
 Scheme = Literal["one2one", "many2many", "ring"]
 
 
-class Bandwidth(Section):
+class LinkBandwidth(Section):
     """Of a link, one direction, in one of three units; transfers are those of one lane."""
 
     choice: str | None = None
@@ -32,7 +32,7 @@ class Bandwidth(Section):
         return self.gigabits_per_second / 8 if self.gigabits_per_second else self.gigabytes_per_second
 
 
-class Latency(Section):
+class LinkLatency(Section):
     """Of a link, in one of three units."""
 
     choice: str | None = None
@@ -50,11 +50,11 @@ class Latency(Section):
 class Physical(Section):
     """What a link is made of."""
 
-    bandwidth: Bandwidth | None = None
-    latency: Latency | None = None
+    bandwidth: LinkBandwidth | None = None
+    latency: LinkLatency | None = None
 
 
-class Link(Section):
+class InfraLink(Section):
     """A kind of link."""
 
     name: Name
@@ -149,13 +149,13 @@ class InfraEdge(Section):
     scheme: Scheme | None = None
 
 
-class Device(Section):
+class InfraDevice(Section):
     """What instances are of."""
 
     name: Name
     description: Any = None
     components: list[Component] = Field(default_factory=list)
-    links: list[Link] = Field(default_factory=list)
+    links: list[InfraLink] = Field(default_factory=list)
     edges: list[DeviceEdge] = Field(default_factory=list)
 
 
@@ -173,8 +173,8 @@ class Infra(Section):
 
     name: Name | None = None
     description: Any = None
-    devices: list[Device] = Field(default_factory=list)
-    links: list[Link] = Field(default_factory=list)
+    devices: list[InfraDevice] = Field(default_factory=list)
+    links: list[InfraLink] = Field(default_factory=list)
     instances: list[Instance] = Field(default_factory=list)
     edges: list[InfraEdge] = Field(default_factory=list)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, show, draw, begin and import topologies.", no_args_is_help=True)
+app = typer.Typer(help="List, show, draw, begin, import and export topologies.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="A name that `topology list` shows, or the path of a .yaml file.")]
 Out = Annotated[Path, typer.Option("--out", callback=writable, help="The SVG file to write.")]
@@ -99,7 +99,7 @@ def new(
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="NCCL XML, ibnetdiscover, topology.conf, nvidia-smi topo -m.")],
+    file: Annotated[Path, typer.Argument(help="NCCL XML, ibnetdiscover, topology.conf, nvidia-smi, InfraGraph.")],
     name: Annotated[str | None, typer.Option("--name", help="What users call it [as the file is called].")] = None,
     bandwidth: Annotated[
         str | None, typer.Option("--bandwidth", help="Of a NIC, for files that have no rates: '400 Gbit/s'.")
@@ -109,7 +109,7 @@ def import_file(
     ] = None,
     json: Jsonl = False,
 ) -> None:
-    """What a file of NCCL, ibnetdiscover, Slurm or nvidia-smi describes, what is odd about it, and a topology of it."""
+    """What a file of another program describes, what is odd about it, and a topology of it."""
     from commbench.results.outfile import write_whole
     from commbench.topology import load_fabric
     from commbench.topology.imports import import_topology
@@ -132,18 +132,40 @@ def import_file(
         tell(f"wrote {out}; `commbench topology show {out}` has its numbers")
 
 
+@app.command("export")
+def export(
+    name: Name,
+    form: Annotated[str, typer.Option("--format", help="nccl-xml: what NCCL_TOPO_FILE names.")],
+    host: Annotated[int, typer.Option("--host", help="Number of the host, where they differ.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", callback=writable, help="The file to write [stdout].")] = None,
+) -> None:
+    """One host of a topology as another program reads it; what the format cannot hold is said."""
+    from commbench.results.outfile import write_whole
+    from commbench.topology.exports import export_topology
+
+    made = export_topology(name, form, host)
+    if out is None:
+        typer.echo(made.text, nl=False)
+        return
+    write_whole(out, made.text)
+    tell("\n".join(_wrapped("  ", one) for one in made.said))
+    tell(f"wrote {out}")
+
+
 def _imported_text(found: "Imported", out: Path | None) -> str:
     """What was found, then what is odd, then whether it gives a topology, and that ``out`` gets it."""
+    lines = [found.what, *(_wrapped(f"  {name}: ", text) for name, text in found.facts)]
+    lines += [_wrapped("  odd: ", text) for text in found.odd] or ["  nothing odd about it"]
+    given = f"in {out}" if out is not None else "--out FILE.yaml writes it"
+    lines.append(_wrapped("  topology: ", given if found.text else f"none, {found.why_none}"))
+    return "\n".join(lines)
+
+
+def _wrapped(lead: str, text: str) -> str:
+    """One item of a list on lines of 80 columns."""
     import textwrap
 
-    def item(lead: str, text: str) -> str:
-        return textwrap.fill(text, 80, initial_indent=lead, subsequent_indent=" " * 4, break_on_hyphens=False)
-
-    lines = [found.what, *(item(f"  {name}: ", text) for name, text in found.facts)]
-    lines += [item("  odd: ", text) for text in found.odd] or ["  nothing odd about it"]
-    given = f"in {out}" if out is not None else "--out FILE.yaml writes it"
-    lines.append(item("  topology: ", given if found.text else f"none, {found.why_none}"))
-    return "\n".join(lines)
+    return textwrap.fill(text, 80, initial_indent=lead, subsequent_indent=" " * 4, break_on_hyphens=False)
 
 
 @app.command("schema")

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What pydantic says of a file's content, in the words of people: line, key path, value, rule, what to type."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from reprlib import Repr
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from commbench.errors import did_you_mean
-from commbench.topology.keys import KEYS
+from commbench.topology.keys import KEYS, Key
 from commbench.topology.sections import Unknown
 from commbench.yaml_reader import Document, problems_text
 
@@ -31,12 +31,17 @@ _shown.maxstring = _shown.maxother = 60
 _shown.maxdict = _shown.maxlist = 3
 
 
-def explained(error: ValidationError, file: Document, host: str = "") -> str:
-    """All that is wrong with a file, as the text of one error; ``host`` says why the host it names is not there."""
+def explained(error: ValidationError, file: Document, host: str = "", keys: Mapping[str, Key] = KEYS) -> str:
+    """All that is wrong with a file, as the text of one error.
+
+    Args:
+        error, file: what pydantic says of which file. host: why the host that it names is not there.
+        keys: of its keys those that have an example.
+    """
     found: dict[tuple[int, str], str] = {}  # what stands behind an alias is wrong once, wherever it is used
     for one in error.errors(include_url=False):
         missing = host and one["loc"][:1] == ("host",)
-        line, problem = (file.line(["host"]), f"host: {host}") if missing else _problem(one, file)
+        line, problem = (file.line(["host"]), f"host: {host}") if missing else _problem(one, file, keys)
         found.setdefault((line, problem.partition(": ")[2]), problem)
     return problems_text(file.shown, [(line, problem) for (line, _), problem in found.items()])
 
@@ -46,14 +51,14 @@ def explained_rule(file: Document, rule: str) -> tuple[int, str]:
     return file.line(rule.partition(": ")[0].split(".")), rule
 
 
-def _problem(error: "ErrorDetails", file: Document) -> tuple[int, str]:
+def _problem(error: "ErrorDetails", file: Document, keys: Mapping[str, Key]) -> tuple[int, str]:
     if error["type"] == "rule" and ": " in error["msg"]:
         return explained_rule(file, error["msg"])
     path, context = _in_file(error["loc"], file), error.get("ctx", {})
     if error["type"].startswith("union_tag"):
         path = [*path, str(context["discriminator"]).strip("'")]
     place = ".".join(map(str, path))
-    return file.line(path), f"{place}: {_rule(error, str(path[-1]) if path else '')}" if place else error["msg"]
+    return file.line(path), f"{place}: {_rule(error, str(path[-1]) if path else '', keys)}" if place else error["msg"]
 
 
 def _in_file(location: Sequence[str | int], file: Document) -> list[str | int]:
@@ -73,10 +78,10 @@ def _in_file(location: Sequence[str | int], file: Document) -> list[str | int]:
     return path
 
 
-def _rule(error: "ErrorDetails", key: str) -> str:
+def _rule(error: "ErrorDetails", key: str, keys: Mapping[str, Key]) -> str:
     """Value and rule of one error at this key, and what to type."""
     kind, value, context = error["type"], _shown.repr(error["input"]), error.get("ctx", {})
-    hint = f", for example `{KEYS[key].example}`" if key in KEYS else ""
+    hint = f", for example `{keys[key].example}`" if key in keys else ""
     match kind:
         case "extra_forbidden":
             return _unknown(key, error["input"])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from commbench.topology.schema import TopologyFile
     from commbench.yaml_reader import Document
 
-__all__ = ["find_topology", "list_topologies", "load_fabric"]
+__all__ = ["find_topology", "list_topologies", "load_fabric", "read_topology"]
 
 
 def list_topologies() -> tuple[str, ...]:
@@ -40,6 +40,16 @@ def load_fabric(name_or_path: str | Path) -> "Fabric":
         return build_fabric(document, file.shown)
     except TopologyError as error:
         raise TopologyError(problems_text(file.shown, [explained_rule(file, str(error))])) from None
+
+
+def read_topology(name_or_path: str | Path) -> "TopologyFile":
+    """What such a file says, checked, its host section in full.
+
+    Raises:
+        TopologyError: as load_fabric.
+    """
+    path = find_topology(name_or_path)
+    return _checked(_parse(path), path)
 
 
 def find_topology(name_or_path: str | Path, base: Path = Path()) -> Path:

@@ -181,7 +181,7 @@ def log(path: Path) -> str:
 
 
 def imported(path: Path) -> str:
-    """Files of NCCL, ibnetdiscover, Slurm and nvidia-smi: a topology that they give loads."""
+    """Files of NCCL, ibnetdiscover, Slurm, nvidia-smi and InfraGraph: a topology that they give loads."""
     from commbench.topology.imports import import_topology
     from commbench.topology.load import load_fabric
 
@@ -337,6 +337,12 @@ def _traces() -> list[bytes]:
     return [json.dumps(kineto(*STEP), indent=1).encode(), chakra(*CHAKRA).encode()]
 
 
+def _infragraphs() -> list[bytes]:
+    from tests.topology.test_import_infragraph import WHOLE
+
+    return [text.encode() for text in WHOLE]
+
+
 def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
     """(name, name of the file, reader, whole inputs); a topology file is also what ``calibrate`` writes."""
     from commbench.workload.pipeline.registry import build_pipeline
@@ -367,5 +373,6 @@ def readers() -> list[tuple[str, str, Reader, list[bytes]]]:
         ("log", "input.log", log, _logs()),
         ("imported", "input.txt", imported, _imports()),
         ("trace", "input.json", trace, _traces()),
+        ("infragraph", "input.txt", imported, _infragraphs()),
         ("quantity", "input.txt", quantity, [b"100 Gbit/s", b"20 us", b"64K", b"1.5 GB/s"]),
     ]

@@ -24,7 +24,7 @@ from tests.fuzz.readers import ROOT
 SEED = "1"
 READERS = (
     "results", "topology", "device", "scenario", "experiment", "schedule", "msccl", "pipeline", "gemm", "lab-state",
-    "quantity", "options", "log", "imported", "trace",
+    "quantity", "options", "log", "imported", "trace", "infragraph",
 )  # fmt: skip
 SLOW = ("page", "step")  # that draw or simulate what they accept: fewer of them
 GOOD = ("refused", "accepted")

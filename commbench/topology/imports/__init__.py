@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Topologies as other programs write them: NCCL, nvidia-smi, ibnetdiscover, Slurm."""
+"""Topologies as other programs write them: NCCL, nvidia-smi, ibnetdiscover, Slurm, InfraGraph."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,8 @@ __all__ = ["Imported", "import_topology"]
 
 _MOST_BYTES = 2**28
 _KNOWN = (
-    "NCCL's topology or graph XML, nvidia-smi topo -m, ibnetdiscover, Slurm's topology.conf and NCCL's tuner files"
+    "NCCL's topology or graph XML, nvidia-smi topo -m, ibnetdiscover, Slurm's topology.conf, InfraGraph YAML and "
+    "NCCL's tuner files"
 )
 
 
@@ -26,7 +27,7 @@ def import_topology(path: Path, name: str | None = None, bandwidth: str | None =
         TopologyError: it cannot be read, is of no known kind, or breaks a rule of its kind; names the place.
     """
     text, place = _read(path), str(path)
-    name = name or valid_name(path.stem)
+    given, name = name, name or valid_name(path.stem)
     if text.lstrip("\ufeff \t\r\n").startswith("<"):
         return _xml(text, name, place)
     if re.search(r'(?m)^(?:Switch|Ca)\s+\d+\s+"[SH]-[0-9a-fA-F]+"', text):
@@ -45,6 +46,10 @@ def import_topology(path: Path, name: str | None = None, bandwidth: str | None =
         from commbench.topology.imports.tuner import import_tuner
 
         return import_tuner(text, place)
+    if re.search(r"(?m)^[\s{]*[\"']?(?:infrastructure|devices|instances|components)[\"']?\s*:", text):
+        from commbench.topology.imports.infragraph import import_infragraph
+
+        return import_infragraph(path, given, bandwidth)
     if text.startswith("collective,size_bytes,algorithm"):
         raise TopologyError(f"{place}: measurements that NCCL's tuner script makes its rules of, not a tuner file")
     raise TopologyError(f"{place}: none of the kinds that are read: {_KNOWN}")

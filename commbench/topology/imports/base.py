@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Imported", "listed", "number", "topology_text", "valid_name"]
+from commbench.topology.imports.pci import INTEL_SOCKETS
 
-_NCCL_SOCKETS = {"intel": "22 GB/s", "amd": "16 GB/s", "arm": "6 GB/s", "power": "32 GB/s"}
+__all__ = ["Imported", "listed", "number", "one_nvlink_GBps", "socket_GBps", "topology_text", "valid_name"]
+
+_NCCL_SOCKETS = {"intel": 22.0, "amd": 16.0, "arm": 6.0, "power": 32.0}
+_NVLINK = ((100, 50.0), (70, 25.0), (60, 20.0))  # compute capability from, GB/s of one link by data sheet
 _MOST_LISTED = 6
 
 
@@ -71,11 +74,23 @@ def most_common(values: Sequence[Any]) -> Any:
     return Counter(values).most_common(1)[0][0]
 
 
-def socket_link(cpu: str) -> dict[str, Any]:
-    """Between two sockets, as NCCL counts it for a maker of CPUs."""
-    source = "as NCCL counts the link between sockets of this maker, an effective rate (NCCL 2.30.7 src/graph/topo.h)"
-    rate = _NCCL_SOCKETS.get(cpu, "16 GB/s")
+def socket_GBps(cpu: str, model: int = 0) -> float:  # noqa: N802
+    """What NCCL counts between two sockets of a maker, of Intel's by model where that is known (not 0)."""
+    if cpu == "intel" and model:
+        return next(rate for least, rate in INTEL_SOCKETS if model >= least)
+    return _NCCL_SOCKETS.get(cpu, 16.0)
+
+
+def socket_link(cpu: str, model: int = 0) -> dict[str, Any]:
+    """Between two sockets, as NCCL counts it."""
+    source = "as NCCL counts the link between such sockets, an effective rate (NCCL 2.30.7 src/graph/topo.h)"
+    rate = f"{socket_GBps(cpu, model):g} GB/s"
     return {"bandwidth": number(rate, "assumed", source), "latency": number("0.1 us", "assumed", _NO_LATENCY)}
+
+
+def one_nvlink_GBps(compute_capability: int, xgmi_GBps: float) -> float:  # noqa: N802, N803
+    """Of one link of a GPU, one direction, by data sheet: ``xgmi_GBps`` unless that is 0."""
+    return xgmi_GBps or next((rate for least, rate in _NVLINK if compute_capability >= least), 20.0)
 
 
 _NO_LATENCY = "not in the file that was imported; of the order of what current servers have"
@@ -84,3 +99,9 @@ _NO_LATENCY = "not in the file that was imported; of the order of what current s
 def latency(value: str) -> dict[str, str]:
     """A latency, which no such file tells."""
     return number(value, "assumed", _NO_LATENCY)
+
+
+def plain_host(nics: int) -> dict[str, Any]:
+    """A host of one CPU rank, of whose inside nothing is told."""
+    bus = number("800 Gbit/s", "assumed", "not in the file; so fast that the NIC is what counts")
+    return {"wiring": "plain", "nics": nics, "bus": {"bandwidth": bus, "latency": latency("0 us")}}

@@ -6,10 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
 
 from commbench.errors import TopologyError
-from commbench.topology.imports.base import Imported, latency, listed, most_common, number, topology_text
+from commbench.topology.imports.base import Imported, latency, listed, most_common, number, plain_host, topology_text
 
 __all__ = ["import_ibnetdiscover"]
 
@@ -209,7 +208,7 @@ def _text(
     switches = [{"name": label[guid], "tier": tiers[guid]} for guid in fabric.switches]
     graph = {"kind": "graph", "hosts": len(groups), "switches": switches, "cables": listed_cables}
     counts = Counter(len(nics) for _, nics in groups)
-    made = [{"hosts": count, "host": _plain(nics)} for nics, count in sorted(counts.items(), reverse=True)]
+    made = [{"hosts": count, "host": plain_host(nics)} for nics, count in sorted(counts.items(), reverse=True)]
     host = made[0]["host"] if len(made) == 1 else {"wiring": "mixed", "groups": made}
     words = f"{len(groups)} hosts on {len(switches)} switches as ibnetdiscover found them; inside, hosts are assumed."
     assert isinstance(host, dict)
@@ -224,8 +223,3 @@ def _labels(fabric: _Fabric) -> dict[str, str]:
         for guid in fabric.switches
         for told in (_switch(fabric, guid),)
     }
-
-
-def _plain(nics: int) -> dict[str, Any]:
-    bus = number("800 Gbit/s", "assumed", "not in the file; so fast that the NIC is what counts")
-    return {"wiring": "plain", "nics": nics, "bus": {"bandwidth": bus, "latency": latency("0 us")}}

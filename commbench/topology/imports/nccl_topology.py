@@ -10,29 +10,27 @@ from xml.etree.ElementTree import Element
 
 from commbench.errors import TopologyError
 from commbench.topology.hosts import CUBE_MESH
-from commbench.topology.imports.base import Imported, latency, listed, most_common, number, socket_link, topology_text
+from commbench.topology.imports.base import (
+    Imported,
+    latency,
+    listed,
+    most_common,
+    number,
+    one_nvlink_GBps,
+    socket_link,
+    topology_text,
+)
+from commbench.topology.imports.pci import CPU_MAKERS, GPUS, PciGpu, pcie_GBps
 
 __all__ = ["import_nccl_topology"]
 
 _TAGS = frozenset({"system", "cpu", "pci", "gpu", "nvlink", "c2c", "nic", "net", "pcilink", "xgmi"})
-_CPUS = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "arm64": "arm", "ppc64": "power"}
-_DEVICES = {
-    "0x1db1": "v100-sxm2-16gb", "0x1db5": "v100-sxm2-32gb", "0x20b0": "a100-sxm4-40gb", "0x20b2": "a100-sxm4-80gb",
-    "0x20b5": "a100-pcie-80gb", "0x2324": "h800-sxm5-80gb", "0x2330": "h100-sxm5-80gb", "0x2331": "h100-pcie-80gb",
-    "0x2335": "h200-sxm-141gb", "0x2901": "b200-sxm-180gb", "0x2684": "rtx-4090-24gb", "0x26b9": "l40s-48gb",
-    "0x2204": "rtx-3090-24gb", "0x74a1": "mi300x-192gb",
-}  # fmt: skip
-"""By PCI device."""
-_SM = {"v100": 70, "a100": 80, "h800": 90, "h100": 90, "h200": 90, "b200": 100, "rtx-4090": 89, "l40s": 89,
-       "rtx-3090": 86}  # fmt: skip
-"""Compute capability, by how their names begin."""
-_NVLINK = ((100, 50.0), (70, 25.0), (60, 20.0))  # compute capability from, GB/s of one link by data sheet
 _GENERATION = ((90, "32.0 GT/s"), (80, "16.0 GT/s"), (0, "8.0 GT/s"))  # likewise, of PCIe
 _NUMBER = re.compile(r"\d{1,12}|0x[0-9a-fA-F]{1,12}", re.ASCII)
 _SPEED = re.compile(r"(\d{1,3}(?:\.\d{1,2})?) ?GT/s")
-_XGMI = {"0x74a1": 64.0}  # GB/s of one link, by PCI device of AMD's GPUs
 _MOST_DEPTH, _MOST = 40, 4096
 _SMS = range(30, 200)  # compute capabilities that there may be
+_UNKNOWN = PciGpu("", 0)
 
 
 @dataclass(slots=True)
@@ -136,8 +134,8 @@ def _judge_numbers(element: Element, path: tuple[Element, ...], found: _Found) -
 def _sm(element: Element, device: str, bus: str, found: _Found) -> int:
     """The compute capability of a GPU: of the device that it names, where the file has none or another."""
     text = element.get("sm")
-    told, name = _whole(text), _DEVICES.get(device, "")
-    own = next((sm for key, sm in _SM.items() if name.startswith(key)), 0)
+    told, known = _whole(text), GPUS.get(device, _UNKNOWN)
+    name, own = known.device, known.compute_capability
     if told and (told not in _SMS or (own and told != own)):
         why = f"{name} has {own}" if own else f"from {_SMS[0]} to {_SMS[-1]}"
         found.junk.append(f"sm={text!r} of <gpu> at bus {bus} ({why})")
@@ -167,13 +165,7 @@ def _whole(text: str | None) -> int:
 def _rate(element: Element) -> float | None:
     """GB/s of a PCIe link, one direction; None where the file does not say."""
     match, width = _SPEED.match(element.get("link_speed", "")), _whole(element.get("link_width"))
-    return _pcie(float(match[1]), width) if match and 0 < width <= 32 else None
-
-
-def _pcie(transfers: float, width: int) -> float:
-    """GB/s of lanes at so many GT/s, by the coding of their generation."""
-    coding = 0.8 if transfers < 8 else 128 / 130 if transfers < 64 else 242 / 256
-    return transfers * width * coding / 8
+    return pcie_GBps(float(match[1]), width) if match and 0 < width <= 32 else None
 
 
 def _judge(found: _Found) -> None:
@@ -223,7 +215,8 @@ def _near(found: _Found) -> list[tuple[str, float, str]]:
 
 def _facts(found: _Found) -> tuple[tuple[str, str], ...]:
     gpus, near = found.gpus, _near(found)
-    kinds = Counter(_DEVICES.get(gpu.device, f"PCI device {gpu.device or '?'}, sm_{gpu.sm}") for gpu in gpus)
+    names = [GPUS.get(gpu.device, _UNKNOWN).device or f"PCI device {gpu.device or '?'}, sm_{gpu.sm}" for gpu in gpus]
+    kinds = Counter(names)
     others = [name for name, _, _ in found.nets if name not in {net[0] for net in near}]
     shown = [("GPUs", ", ".join(f"{count} x {kind}" for kind, count in kinds.items()))]
     shown += [("NVLinks of a GPU", str(most_common([sum(n for _, n, _ in gpu.links) for gpu in gpus])))]
@@ -260,19 +253,21 @@ def _text(found: _Found, name: str) -> tuple[str, str]:
     count = len(switches) if "" not in switches else 0
     if count % sockets or len(gpus) % (count or sockets) or len(near) > 64:
         return "", f"{len(gpus)} GPUs on {count} switches and {sockets} NUMA nodes do not share out evenly"
-    maker, device, sm = _maker(found), _DEVICES.get(gpus[0].device, ""), gpus[0].sm
-    if links and gpus[0].vendor == "0x1002" and gpus[0].device not in _XGMI:
+    maker, known, sm = _maker(found), GPUS.get(gpus[0].device, _UNKNOWN), gpus[0].sm
+    device = known.device
+    if links and gpus[0].vendor == "0x1002" and not known.xgmi_GBps:
         return "", f"the rate of an xGMI link of PCI device {gpus[0].device} is not known"
-    if links and not sm and gpus[0].device not in _XGMI:
+    if links and not sm:
         return "", "the rate of an NVLink is not known of GPUs without a compute capability (sm)"
     host: dict[str, Any] = {"wiring": wiring, **({"device": device} if device else {}), "gpus": len(gpus)}
     host |= {"nics": len(near), "pcie_switches": count, "sockets": sockets}
     if links:
-        rate = _XGMI.get(gpus[0].device) or next((rate for least, rate in _NVLINK if sm >= least), 20.0)
+        rate = one_nvlink_GBps(sm, known.xgmi_GBps)
         one = number(f"{rate:g} GB/s", "vendor", f"one link of a GPU of compute capability {sm / 10:g}, data sheet")
         host["nvlink"] = {**({"links": links} if wiring != "cube-mesh" else {}), "bandwidth": one,
                           "latency": latency("0.25 us" if wiring == "nvswitch" else "0.5 us")}  # fmt: skip
-    host |= {"pcie": {"bandwidth": _pcie_rate(gpus), "latency": latency("0.25 us")}, "socket": socket_link(maker)}
+    host["pcie"] = {"bandwidth": _pcie_rate(gpus), "latency": latency("0.25 us")}
+    host["socket"] = socket_link(maker, _whole(found.cpus[0].get("modelid")) if found.cpus else 0)
     host |= {"cpu": maker} if maker else {}
     speed = f", NICs of {most_common([net[1] for net in near]):g} Gbit/s" if near else ""
     words = f"A host of {len(gpus)} GPUs as its NCCL topology has it{speed}."
@@ -282,7 +277,8 @@ def _text(found: _Found, name: str) -> tuple[str, str]:
 def _maker(found: _Found) -> str:
     """Who made the CPUs; "" if the file does not say."""
     first = found.cpus[0] if found.cpus else {}
-    return next((_CPUS[key] for key in (first.get("vendor", ""), first.get("arch", "")) if key in _CPUS), "")
+    told = first.get("arch", ""), first.get("vendor", "")
+    return next((maker for maker, (arch, vendor) in CPU_MAKERS.items() if (vendor or arch) in told), "")
 
 
 def _pcie_rate(gpus: Sequence[_Gpu]) -> dict[str, str]:
@@ -292,4 +288,4 @@ def _pcie_rate(gpus: Sequence[_Gpu]) -> dict[str, str]:
         return number(f"{min(told):.4g} GB/s", "vendor", "link speed and width of the GPUs in the NCCL topology")
     usual = next(speed for least, speed in _GENERATION if gpus[0].sm >= least)
     source = "x16 of the GPU's generation; the file has no link speed"
-    return number(f"{_pcie(float(usual.split()[0]), 16):.4g} GB/s", "assumed", source)
+    return number(f"{pcie_GBps(float(usual.split()[0]), 16):.4g} GB/s", "assumed", source)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from commbench.errors import TopologyError
-from commbench.topology.imports.base import Imported, latency, listed, most_common, number, topology_text
+from commbench.topology.imports.base import Imported, latency, listed, most_common, number, plain_host, topology_text
 
 __all__ = ["host_list", "import_slurm"]
 
@@ -128,11 +128,9 @@ def _text(
     tiers = {s: "leaf" if nodes else "spine" if any(switches[sub][0] for sub in subs) else "core"
              for s, (nodes, subs) in switches.items()}  # fmt: skip
     listed_ = [{"name": switch, "tier": tier} for switch, tier in tiers.items()]
-    bus = number("800 Gbit/s", "assumed", "not in the file; so fast that the NIC is what counts")
-    host = {"wiring": "plain", "nics": 1, "bus": {"bandwidth": bus, "latency": latency("0 us")}}
     words = f"{len(hosts)} hosts in a tree of {len(switches)} switches as Slurm has it, never oversubscribed (assumed)."
     graph = {"kind": "graph", "hosts": len(hosts), "switches": listed_, "cables": cables}
-    return topology_text(name, words, host, graph, routing="ecmp"), ""
+    return topology_text(name, words, plain_host(1), graph, routing="ecmp"), ""
 
 
 def _below(switches: Mapping[str, tuple[Sequence[str], Sequence[str]]], root: str) -> dict[str, int] | None:

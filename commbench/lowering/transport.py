@@ -6,7 +6,8 @@ receiver. Two ranks have one connection for each rail; what a rank sends on it c
 
 - a payload waits for those before it in the same direction;
 - the notice that a rank is ready to receive waits for what this rank has sent before. So a message waits for messages
-  the other way that began before its receiver was ready.
+  the other way that began before its receiver was ready. Where sends are posted first, that is left to chance: the
+  order in which ranks post is drawn.
 
 Steps of one channel follow each other, so their order is known. That of channels is not: it is taken from a first
 simulation, and once more from the next. So is what token buckets do. A bucket saves up while its link is idle, and lets
@@ -137,6 +138,7 @@ class _Rewriting:
     route: list[int] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
     parts: dict[int, _Parts] = field(default_factory=dict)
+    place: dict[int, int] = field(default_factory=dict)  # of a transfer among those that its sender posts in the step
     num_bytes: IntArray = field(init=False)
 
     def rewrite(self, between_channels: Iterable[Edge]) -> None:
@@ -144,10 +146,14 @@ class _Rewriting:
         old = self.old
         self.num_bytes = old.num_bytes.copy()
         latest: dict[tuple[int, int, int], int] = {}
+        posted = defaultdict[tuple[int, int, int], int](int)
         for task in np.lexsort((np.arange(old.num_tasks), old.step)).tolist():
             if old.kind[task] != TRANSFER:
                 continue
             src, dst, channel = int(old.rank[task]), int(old.peer[task]), int(old.channel[task])
+            together = int(old.operation[task]), int(old.step[task]), src
+            self.place[task] = posted[together]
+            posted[together] += 1
             self._transfer(task, latest.get((src, dst, channel)))
             answer = latest.get((dst, src, channel))
             if answer is not None:
@@ -174,14 +180,20 @@ class _Rewriting:
         self.parts[task] = _Parts(begin, flow, sent, arrived)
 
     def _wait_for_notice(self, task: int, answer: int) -> None:
-        """The receiver's notice comes behind what it has sent in earlier steps; and where notices come late, one of the
-        two that send to each other in the same step is first."""
+        """The receiver's notice comes behind what it has sent in earlier steps; and where sends are posted first, maybe
+        behind what it sends in this one."""
         if self.old.step[answer] < self.old.step[task]:
             self.edges.append((self.parts[task].begin, answer))
         elif self.over.transport.answers_late:
-            ends = sorted((int(self.old.rank[task]), int(self.old.peer[task])))
-            late, early = (task, answer) if _coin(self.seed, *ends) else (answer, task)
-            self.edges.append((self.parts[late].begin, early))
+            pair = ((task, answer), (answer, task))
+            self.edges += [(self.parts[late].begin, early) for early, late in pair if self._is_first(early, late)]
+
+    def _is_first(self, one: int, other: int) -> bool:
+        """Whether one of two messages in opposite directions is under way before its sender is ready for the other: it
+        posts the send first (in its i-th place a rank sends, then receives what its peer has in the same place), and
+        the receiver had posted by then."""
+        sender, receiver = (_posts_at(self.seed, int(ends[one])) for ends in (self.old.rank, self.old.peer))
+        return self.place[one] <= self.place[other] and receiver < sender
 
     def _redirect(self) -> None:
         """What waited for a transfer waits for its end at the own side; what it waited for is waited for earlier."""
@@ -258,9 +270,9 @@ class _Rewriting:
         return max(ends, default=0)
 
 
-def _coin(*key: int) -> bool:
-    """The same for the same key everywhere, and as often true as false."""
-    return bool(blake2b(repr(key).encode(), digest_size=1).digest()[0] & 1)
+def _posts_at(seed: int, rank: int) -> bytes:
+    """When a rank posts what it sends and receives: comparable, and the same for the same seed everywhere."""
+    return blake2b(repr((seed, rank)).encode(), digest_size=8).digest()
 
 
 def with_way_back(program: FlatProgram, paths: Paths, back: tuple[IntArray, IntArray], transport: Transport) -> Paths:

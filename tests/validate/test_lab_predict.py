@@ -2,6 +2,7 @@
 """Messages over a transport, by hand: bytes on the wire, order on a connection, the way back, bursts of idle links."""
 
 from dataclasses import replace
+from graphlib import TopologicalSorter
 
 import numpy as np
 import pytest
@@ -42,7 +43,9 @@ def program_of(collective: str, algorithm: str, ranks: int, size: int, **given: 
     return expand_schedule(schedule, num_elements=size // 4, element_bytes=4, reduction_ps_per_byte=0.0)
 
 
-def run(program: FlatProgram, over: Connections, topology: Fabric, engine: str = "compiled") -> Transported:
+def run(
+    program: FlatProgram, over: Connections, topology: Fabric, engine: str = "compiled", seed: int = 0
+) -> Transported:
     """As the door does it, but for tasks that are made by hand."""
     cluster = cluster_of(topology, program.num_ranks)
     triples, route_of = triples_of(program)
@@ -50,7 +53,7 @@ def run(program: FlatProgram, over: Connections, topology: Fabric, engine: str =
     first, links = cluster.router.routes(triples[:, 1], triples[:, 0], triples[:, 2])
     paths = with_way_back(program, paths, (first, links.astype(np.int64)), over.transport)
     how = Run(engine=engine)
-    return apply_transport(program, paths, over, 0, lambda tasks, on: run_engine(tasks, Setting(on), how).trace)
+    return apply_transport(program, paths, over, seed, lambda tasks, on: run_engine(tasks, Setting(on), how).trace)
 
 
 def seconds(done: Transported) -> float:
@@ -124,6 +127,30 @@ def test_who_answers_late_takes_turns() -> None:
     at_once, in_turn = (run(program, Connections(replace(BARE, answers_late=late)), topology) for late in (False, True))
     assert seconds(at_once) == pytest.approx(2**15 / RATE, rel=1e-6)
     assert seconds(in_turn) == pytest.approx(2 * 2**15 / RATE, rel=1e-6)
+
+
+@pytest.mark.parametrize("ranks", [5, 8])
+def test_one_order_of_ranks_says_which_direction_of_each_pair_waits(ranks: int) -> None:
+    """The direction of the larger distance waits, or none does; half the ranks apart, that of who posted first. All of
+    it is what some order gives in which the ranks post."""
+    program, topology = program_of("all-to-all", "gloo", ranks, 2**16), topology_of({"kind": "star", "hosts": ranks})
+    orders = set()
+    for seed in range(12):
+        done = run(program, Connections(replace(BARE, answers_late=True)), topology, seed=seed)
+        ends = zip(program.rank.tolist(), program.peer.tolist(), program.kind.tolist(), strict=True)
+        waits = {(a, b): done.trace.start_ps[i] > 0 for i, (a, b, kind) in enumerate(ends) if kind == TRANSFER}
+        before: dict[int, set[int]] = {rank: set() for rank in range(ranks)}
+        for (near, far), waiting in waits.items():
+            distance = (far - near) % ranks
+            if 2 * distance < ranks:
+                assert not waiting
+                late, early = (near, far) if waits[far, near] else (far, near)
+                before[late].add(early)
+            elif 2 * distance == ranks:
+                assert waiting != waits[far, near]
+                before[far if waiting else near].add(near if waiting else far)
+        orders.add(tuple(TopologicalSorter(before).static_order()))  # raises where ranks are before each other
+    assert len(orders) > 6
 
 
 def two_channels() -> FlatProgram:

@@ -33,13 +33,17 @@ def measure_collective(plan: Plan, session: Session, progress: Progress) -> Iter
         progress: told where the rank is.
     """
     job_barrier = JobBarrier.of(os.environ) if session.rank == 0 else None
-    for size_bytes in plan.sizes_bytes:
-        progress.size(size_bytes)
+
+    def meet_runs() -> None:
         if job_barrier is not None:
             job_barrier.wait(lambda: progress.reach("waiting for the other runs"))
+
+    for size_bytes in plan.sizes_bytes:
+        progress.size(size_bytes)
+        meet_runs()
         for in_place in plan.in_places:
             session.meet()
-            record = _measure_size(plan, session, size_bytes, in_place, progress)
+            record = _measure_size(plan, session, size_bytes, in_place, progress, meet_runs)
             if record is not None:
                 yield record
     if job_barrier is not None:
@@ -94,23 +98,31 @@ def _bench(
 
 
 def _measure_size(
-    plan: Plan, session: Session, size_bytes: int, in_place: bool, progress: Progress
+    plan: Plan, session: Session, size_bytes: int, in_place: bool, progress: Progress, meet_runs: Callable[[], None]
 ) -> Measured | None:
-    """The record of one size on rank 0, None elsewhere."""
+    """The record of one size on rank 0, None elsewhere; other runs are met before all that they must not disturb."""
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     with _bench(plan, session, size_bytes, in_place) as bench:
-        warmup, timed = _time(plan, session, bench.operation, progress)
+        warmup, timed = _time(plan, session, bench.operation, progress, meet_runs)
+        if plan.timing == "isolated":
+            meet_runs()
         wrong = _check(plan, session, bench, size_bytes, in_place, progress) if plan.check else None
     progress.reach("gathering samples")
     everyone: list[_CollectiveObserved] = session.gather(_CollectiveObserved(warmup, timed, wrong))
     return _record(plan, session, size_bytes, in_place, started_at, everyone) if everyone else None
 
 
-def _time(plan: Plan, session: Session, operation: Operation, progress: Progress) -> tuple[Timed, Timed]:
+def _time(
+    plan: Plan, session: Session, operation: Operation, progress: Progress, meet_runs: Callable[[], None]
+) -> tuple[Timed, Timed]:
     """The warm-up and the timed iterations."""
 
     def timed(iterations: int, phase: str) -> Timed:
-        tick: Callable[[int], None] = lambda iteration: progress.reach(phase, iteration)  # noqa: E731
+        def tick(iteration: int) -> None:
+            if plan.timing == "isolated":  # what is back to back has no moment for it
+                meet_runs()
+            progress.reach(phase, iteration)
+
         return time_operation(
             operation,
             iterations,

@@ -2,6 +2,7 @@
 """Measuring from Python, as other rooms do it."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import schedules
 from commbench.errors import CheckFailedError, RunError
 from commbench.live.console import session_notes
 from commbench.live.job import OverlapJob
+from commbench.live.job_barrier import JobBarrier
 from commbench.live.launch import RankHost
 from commbench.live.measure import measure, require_right, run_job
 from commbench.live.observe import Observer, SessionFacts
@@ -36,6 +38,20 @@ def plan(out: Path) -> Plan:
     return Plan(
         collective="all-reduce", ranks=2, sizes_bytes=(8, 64), out=out, run="r", schedule=schedules.ring(2), iters=2
     )
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("timing", "meetings"), [("isolated", 1 + 1 + 2 + 1), ("pipelined", 1)])
+def test_runs_at_one_time_meet_before_every_iteration_that_is_isolated(
+    tmp_path: Path, timing: str, meetings: int
+) -> None:
+    """Before a size, each warm-up and timed iteration and the check; what is back to back has no room for it."""
+    folder = tmp_path / "meetings"
+    folder.mkdir()
+    hosts = [RankHost(variables=JobBarrier(folder, 0, 1).variables)] * 2
+    asked = replace(plan(tmp_path / "r.jsonl"), warmup=1, timing=timing)
+    assert len(measure(asked, hosts=hosts)) == 2
+    assert len(list(folder.glob("round*"))) == 2 * meetings
 
 
 @pytest.mark.live

@@ -16,6 +16,7 @@ from commbench.live.launch import RankHost
 from commbench.live.measure import measure, require_right, run_job
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
+from commbench.live.processors import Spent, idle_share
 from commbench.results.journal import read_records
 from commbench.results.records import Measured
 
@@ -52,6 +53,27 @@ def test_runs_at_one_time_meet_before_every_iteration_that_is_isolated(
     asked = replace(plan(tmp_path / "r.jsonl"), warmup=1, timing=timing)
     assert len(measure(asked, hosts=hosts)) == 2
     assert len(list(folder.glob("round*"))) == 2 * meetings
+
+
+@pytest.mark.live
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux tells what processors do there")
+def test_a_run_in_a_lab_tells_what_it_leaves_of_the_processors(tmp_path: Path) -> None:
+    lab = {"emulated": {"jobs": [[0, 1]]}}
+    found = measure(replace(plan(tmp_path / "lab.jsonl"), facts=lab))
+    assert all(0 <= record.environment["emulated"]["idle"] <= 1 for record in found)
+    assert read_records(tmp_path / "lab.jsonl") == found
+    (record, _) = measure(plan(tmp_path / "plain.jsonl"))
+    assert "emulated" not in record.environment
+
+
+def test_what_a_run_leaves_is_what_nobody_used_or_what_is_not_its_own() -> None:
+    cores = os.cpu_count() or 1
+    alone = [Spent(own_s=0.2 * cores, busy_s=0.3 * cores, interrupts_s=0.3 * cores)] * 2
+    assert idle_share(alone, of_s=1.0, num_ranks=2) == pytest.approx(0.7)
+    beside_others = [replace(spent, busy_s=0.9 * cores) for spent in alone]
+    assert idle_share(beside_others, of_s=1.0, num_ranks=2) == pytest.approx(1 - (2 * 0.2 + 0.3))
+    assert idle_share(beside_others, of_s=1.0, num_ranks=4) == pytest.approx(0.1)  # as much again for another run
+    assert idle_share(beside_others, of_s=0.5, num_ranks=2) == 0.0
 
 
 @pytest.mark.live

@@ -214,7 +214,7 @@ def _emulated(files: "list[Path] | None", part: Part, out: Path, json: bool, sal
 def agreement_table(found: "Agreement") -> str:
     """The points of each kind, then its verdict and groups; then the points that no verdict uses."""
     from commbench.cli.tables import compared_row, summary_lines
-    from commbench.validate.lab_judge import LEAST_IDLE
+    from commbench.validate.lab_runs import LEAST_IDLE
 
     lines = []
     for contended, summary in found.summaries.items():

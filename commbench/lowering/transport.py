@@ -15,6 +15,7 @@ a packet out when it has no debts, whatever the packet's size. So a message is t
 which is when all that went before is paid for; what the last packet owes, the next flow pays. Both are taken off flows.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -124,6 +125,22 @@ class _Parts:
     flow: int
     sent: int
     arrived: int
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The transfers of one channel from one rank to another, which come one after the other: begins and ends ascend."""
+
+    tasks: list[int] = field(default_factory=list)
+    begun: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+
+    def ahead(self, at: int, lower: bool) -> int | None:
+        """The last that had begun at a time, if it ends later; at that very time too in a lower channel."""
+        count = (bisect_right if lower else bisect_left)(self.begun, at)
+        if not count or self.ends[count - 1] <= at:
+            return None
+        return self.tasks[bisect_left(self.ends, self.ends[count - 1])]
 
 
 @dataclass(slots=True)
@@ -242,26 +259,32 @@ class _Rewriting:
         A payload waits for one of another channel in the same direction that began earlier; and for one the other way
         that began before its receiver was ready. Of those of one moment the lower channel is first.
         """
-        old, sent = self.old, defaultdict[tuple[int, int, int], list[int]](list)
-        for task in self.parts:
-            sent[int(old.rank[task]), int(old.peer[task]), int(old.channel[task]) % self.over.rails].append(task)
+        lanes = defaultdict[tuple[int, int, int], dict[int, _Lane]](dict)
+        for task, parts in self.parts.items():
+            src, dst, rail, channel = self._way(task)
+            lane = lanes[src, dst, rail].setdefault(channel, _Lane())
+            lane.tasks.append(task)
+            lane.begun.append(int(trace.start_ps[parts.flow]) - self.over.transport.latency_ps)
+            lane.ends.append(int(trace.end_ps[task]))
         found: set[Edge] = set()
         for task in self.parts:
-            src, dst, rail = int(old.rank[task]), int(old.peer[task]), int(old.channel[task]) % self.over.rails
-            for others, since in ((sent[src, dst, rail], src), (sent.get((dst, src, rail), []), dst)):
-                at = self._ready(task, since, trace), int(old.channel[task])
-                ahead = [other for other in others if self._is_ahead(other, task, at, trace)]
-                if ahead:
-                    last = max(ahead, key=lambda other: int(trace.end_ps[other]))
+            src, dst, rail, channel = self._way(task)
+            for way, since in (((src, dst, rail), src), ((dst, src, rail), dst)):
+                others = [(number, lane) for number, lane in lanes.get(way, {}).items() if number != channel]
+                if not others:
+                    continue
+                at = self._ready(task, since, trace)
+                lasts = (lane.ahead(at, lower=number < channel) for number, lane in others)
+                if ahead := [last for last in lasts if last is not None]:
+                    last = max(ahead, key=lambda other: (int(trace.end_ps[other]), -self.old.step[other], -other))
                     if (last, task) not in found:
                         found.add((task, last))
         return frozenset(found)
 
-    def _is_ahead(self, other: int, task: int, at: tuple[int, int], trace: Trace) -> bool:
-        if self.old.channel[other] == self.old.channel[task]:
-            return False
-        begun = int(trace.start_ps[self.parts[other].flow]) - self.over.transport.latency_ps
-        return (begun, int(self.old.channel[other])) < at and int(trace.end_ps[other]) > at[0]
+    def _way(self, task: int) -> tuple[int, int, int, int]:
+        """Sender, receiver, rail and channel of a transfer."""
+        channel = int(self.old.channel[task])
+        return int(self.old.rank[task]), int(self.old.peer[task]), channel % self.over.rails, channel
 
     def _ready(self, task: int, rank: int, trace: Trace) -> int:
         """When a rank had done all that its side of a transfer waits for."""

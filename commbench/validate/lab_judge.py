@@ -13,10 +13,10 @@ from commbench.results.regions import region
 from commbench.units import format_bytes, seconds
 from commbench.validate.compare import BUSY, FIT, TEST, figures, summarize
 from commbench.validate.lab_predict import predict
-from commbench.validate.lab_runs import leg_of
+from commbench.validate.lab_runs import LEAST_IDLE, idle_of, is_busy, leg_of
 from commbench.validate.legs import FIT_SIZES, NATIVE, STAR, EmulatedFabric
 
-__all__ = ["BARS", "LEAST_IDLE", "Agreement", "Bar", "LabPoint", "is_fit", "judge_labs"]
+__all__ = ["BARS", "Agreement", "Bar", "LabPoint", "is_fit", "judge_labs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,6 @@ class Bar:
 
 BARS: Mapping[bool, Bar] = {False: Bar(0.03, 0.10), True: Bar(0.05, 0.15)}
 """By whether a point is contended."""
-
-LEAST_IDLE = 0.5
-"""Part of the processors' time that must be left for a point to be of use: else it tells of them, not of links."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +88,6 @@ def is_fit(record: Measured) -> bool:
     return (fabric, record.algorithm, record.collective) == wanted and record.size_bytes in FIT_SIZES
 
 
-def _idle(record: Measured) -> float | None:
-    idle: float | None = record.environment["emulated"].get("idle")
-    return idle
-
-
-def _is_busy(record: Measured) -> bool:
-    idle = _idle(record)
-    return idle is not None and idle < LEAST_IDLE
-
-
 def require_lab(record: Measured) -> None:
     """Refuse a record that does not tell enough of a lab to predict it.
 
@@ -136,7 +123,7 @@ def judge_labs(
     if wrong:
         raise CheckFailedError(f"{len(wrong)} records have wrong values, the first of {leg_of(wrong[0])}")
     known = [record for record in records if is_fit(record)]
-    fitted = [record for record in known if not _is_busy(record)]
+    fitted = [record for record in known if not is_busy(record)]
     if not known:
         raise InputError(f"nothing to fit on: no {NATIVE} all-reduce on {STAR.topology} in the records")
     if not fitted:
@@ -172,12 +159,12 @@ def _point(record: Measured, transport: Transport) -> LabPoint:
         measured_s=record.time_s,
         spread_s=record.spread_s,
         simulated_s=found.time_s,
-        set=BUSY if _is_busy(record) else FIT if is_fit(record) else TEST,
+        set=BUSY if is_busy(record) else FIT if is_fit(record) else TEST,
         region=region(record.size_bytes),
         busbw_factor=record.busbw_factor,
         topology=EmulatedFabric(lab["topology"], lab["routing"], lab["rate_mbit"]).label,
     )
-    return LabPoint(compared, found.contended, leg_of(record), _idle(record))
+    return LabPoint(compared, found.contended, leg_of(record), idle_of(record))
 
 
 def _summaries(points: Sequence[LabPoint], bars: Mapping[bool, Bar]) -> dict[bool, Summary]:

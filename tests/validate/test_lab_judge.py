@@ -15,8 +15,9 @@ from commbench.libraries.gloo import GLOO_TCP
 from commbench.report.agreement import render_agreement
 from commbench.results.journal import Journal, read_records
 from commbench.results.records import Compared, Measured
+from commbench.validate import lab_runs
 from commbench.validate.lab_judge import Bar, is_fit, judge_labs
-from commbench.validate.legs import CAMPAIGN
+from commbench.validate.legs import CAMPAIGN, Leg
 from tests.validate.remembered import remembered, remembering
 from tests.validate.test_lab_predict import measured
 
@@ -96,6 +97,30 @@ def test_points_of_busy_processors_are_listed_apart(capsys: pytest.CaptureFixtur
     assert (sets.count("fit"), sets.count("test"), sets.count("busy")) == (4, 4, 2)
     with pytest.raises(InputError, match="in all 4 points of the native all-reduce on star-8 processors had less"):
         judge_labs([with_idle(record, 0.1) for record in quiet])
+
+
+def test_points_of_busy_processors_are_measured_at_lower_rates_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 KiB keep them busy at 50 and at 25 Mbit/s, 256 KiB at 50. What is on record is not measured again."""
+    leg = next(leg for leg in CAMPAIGN if leg.name.startswith("star-8 50 broadcast"))
+    measuring: list[tuple[float, int]] = []
+
+    def fake(fabric: object, legs: list[Leg], done: object, out: Path, tell: object) -> None:
+        for number, one in enumerate(legs):
+            for size in one.sizes_bytes:
+                rate = one.fabric.rate_mbit
+                measuring.append((rate, size))
+                idle = 1 - rate * (0.03 if size == 2**16 else 0.015)
+                Journal(out).append(with_idle(measured(number, size, legs), max(0.0, idle)))
+
+    monkeypatch.setattr(lab_runs, "_measure_fabric", fake)
+    legs = [replace(leg, sizes_bytes=(2**16, 2**18))]
+    found = lab_runs.measure_in_labs(legs, tmp_path / "runs.jsonl", tell=print)
+    assert measuring == [(50, 2**16), (50, 2**18), (25, 2**16), (25, 2**18), (12.5, 2**16)]
+    assert [lab_runs.is_busy(record) for record in found] == [True, True, True, False, False]
+    assert lab_runs.measure_in_labs(legs, tmp_path / "runs.jsonl", tell=print) == found
+    assert len(measuring) == 5
 
 
 def test_the_page_shows_every_point_and_both_verdicts() -> None:

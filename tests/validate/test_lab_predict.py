@@ -15,7 +15,7 @@ from commbench.errors import InputError
 from commbench.libraries.gloo import GLOO_TCP
 from commbench.lowering.expand import expand_schedule
 from commbench.lowering.placing import paths_of, triples_of
-from commbench.lowering.transport import Transported, apply_transport, with_way_back
+from commbench.lowering.transport import Transported, _Rewriting, apply_transport, with_way_back
 from commbench.network.transport import Connections, Transport
 from commbench.program.flat import TRANSFER, FlatProgram
 from commbench.program.of_collective import collective_program
@@ -182,6 +182,18 @@ def test_channels_share_a_connection_unless_there_are_rails() -> None:
     shared, own = (run(two_channels(), Connections(BARE, rails=rails), topology) for rails in (1, 2))
     assert seconds(shared) == pytest.approx(2 * 2**16 / RATE, rel=1e-6)
     assert seconds(own) == pytest.approx(2**16 / RATE, rel=1e-6)
+
+
+def test_one_channel_is_not_searched_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No message can meet one of another channel: none is asked when it was ready."""
+
+    def asked(*arguments: object) -> int:
+        raise AssertionError("a message was compared with others")
+
+    monkeypatch.setattr(_Rewriting, "_ready", asked)
+    run(program_of("all-reduce", "gloo", 4, 2**18), Connections(BARE), topology_of(STAR))
+    with pytest.raises(AssertionError, match="compared with others"):
+        run(two_channels(), Connections(BARE), topology_of(STAR))
 
 
 def test_a_sender_goes_on_when_the_rest_fits_its_buffer() -> None:

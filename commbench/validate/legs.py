@@ -161,6 +161,7 @@ SMOKE: tuple[Leg, ...] = (
     Leg(STAR, "all-to-all", NATIVE, (_up_to(8),), sizes_bytes=_SMALL),
     Leg(STAR, "broadcast", NATIVE, (_up_to(8),), sizes_bytes=_SMALL),
     Leg(_LEAN, "all-reduce", "ring", (_up_to(8),), sizes_bytes=_SMALL),
+    Leg(_LEAN, "all-to-all", "pairwise", (_up_to(8),), sizes_bytes=_SMALL),
     Leg(_LEAN, "all-reduce", "ring", ((0, 1, 4, 5), (2, 3, 6, 7)), sizes_bytes=_SMALL),
 )
 """The part of the campaign that fits into a test: two fabrics, alone and two jobs at once, the fit among it."""

@@ -212,17 +212,21 @@ def _emulated(files: "list[Path] | None", part: Part, out: Path, json: bool, sal
 
 
 def agreement_table(found: "Agreement") -> str:
-    """The points of each kind, then its verdict and groups."""
+    """The points of each kind, then its verdict and groups; then the points that no verdict uses."""
     from commbench.cli.tables import compared_row, summary_lines
+    from commbench.validate.lab_runs import LEAST_IDLE
 
     lines = []
     for contended, summary in found.summaries.items():
         lines.append(f"# {'links shared by several pairs of hosts' if contended else 'no link shared'}")
         where = ""
-        for point in found.points:
+        for point in found.used:
             if point.contended is contended:
                 if (here := f"# {point.compared.topology}, {point.compared.collective}") != where:
                     lines.append(where := here)
                 lines.append(compared_row(point.compared))
         lines.append(summary_lines(summary))
+    if found.busy:
+        lines.append(f"# in no figure above, for processors had less than {LEAST_IDLE:.0%} of their time left")
+        lines += [compared_row(point.compared) for point in found.busy]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from commbench.emulate.plan import TestbedPlan, plan_testbed, scaled
 from commbench.emulate.tables import equal_cost
 from commbench.emulate.testbed import Testbed
 from commbench.errors import InputError
+from commbench.live.processors import IDLE, processor_ticks
 from commbench.results.environment import cores_usable
 from commbench.topology.cabling import Cabling, copies
 from commbench.topology.clos import clos
@@ -33,7 +34,6 @@ LADDER = tuple(mbit * 125e3 for mbit in (50, 40, 30, 20, 10, 5, 2, 1))
 _NO_LIMIT = Wire(4e9, 0)  # 32 Gbit/s of packets of 1500 bytes are more than the processors of one machine route
 _WARM_S, _MEASURE_S = 0.3, 0.7
 _MOST_FLOWS = 8
-_IDLE = 3  # place of the idle time in /proc/stat
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +110,12 @@ class Idleness:
     """How much of the processors' time nobody used since this was made; with none left they are what is measured."""
 
     def __init__(self) -> None:
-        self._before = _processor_times()
+        self._before = processor_ticks()
 
     def share(self) -> float:
         """From 0 to 1, over all processors and all that ran on them."""
-        spent = [now - then for now, then in zip(_processor_times(), self._before, strict=True)]
-        return spent[_IDLE] / max(1, sum(spent))
-
-
-def _processor_times() -> list[int]:
-    """Clock ticks by what they were spent on: user, nice, system, idle, ...; proc(5), /proc/stat."""
-    return [int(field) for field in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+        spent = [now - then for now, then in zip(processor_ticks(), self._before, strict=True)]
+        return spent[IDLE] / max(1, sum(spent))
 
 
 def _two_hosts() -> Fabric:

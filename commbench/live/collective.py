@@ -2,10 +2,11 @@
 """What one rank does for a plan: for each size warm up, time, check, gather and record."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from commbench.live.execute import ScheduleExecutor
 from commbench.live.job_barrier import JobBarrier
 from commbench.live.native import NativeCollective
 from commbench.live.plan import Plan
+from commbench.live.processors import ProcessorClock, Spent, idle_share
 from commbench.live.progress import TIMED, Progress
 from commbench.live.session import Session
 from commbench.live.timing import Operation, Timed, time_operation
@@ -33,13 +35,17 @@ def measure_collective(plan: Plan, session: Session, progress: Progress) -> Iter
         progress: told where the rank is.
     """
     job_barrier = JobBarrier.of(os.environ) if session.rank == 0 else None
-    for size_bytes in plan.sizes_bytes:
-        progress.size(size_bytes)
+
+    def meet_runs() -> None:
         if job_barrier is not None:
             job_barrier.wait(lambda: progress.reach("waiting for the other runs"))
+
+    for size_bytes in plan.sizes_bytes:
+        progress.size(size_bytes)
+        meet_runs()
         for in_place in plan.in_places:
             session.meet()
-            record = _measure_size(plan, session, size_bytes, in_place, progress)
+            record = _measure_size(plan, session, size_bytes, in_place, progress, meet_runs)
             if record is not None:
                 yield record
     if job_barrier is not None:
@@ -53,6 +59,7 @@ class _CollectiveObserved:
     warmup: Timed
     timed: Timed
     wrong: int | None
+    spent: Spent | None  # in the timed iterations, where the fabric is emulated
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +101,31 @@ def _bench(
 
 
 def _measure_size(
-    plan: Plan, session: Session, size_bytes: int, in_place: bool, progress: Progress
+    plan: Plan, session: Session, size_bytes: int, in_place: bool, progress: Progress, meet_runs: Callable[[], None]
 ) -> Measured | None:
-    """The record of one size on rank 0, None elsewhere."""
+    """The record of one size on rank 0, None elsewhere; other runs are met before all that they must not disturb."""
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     with _bench(plan, session, size_bytes, in_place) as bench:
-        warmup, timed = _time(plan, session, bench.operation, progress)
+        warmup, timed, spent = _time(plan, session, bench.operation, progress, meet_runs)
+        if plan.timing == "isolated":
+            meet_runs()
         wrong = _check(plan, session, bench, size_bytes, in_place, progress) if plan.check else None
     progress.reach("gathering samples")
-    everyone: list[_CollectiveObserved] = session.gather(_CollectiveObserved(warmup, timed, wrong))
+    everyone: list[_CollectiveObserved] = session.gather(_CollectiveObserved(warmup, timed, wrong, spent))
     return _record(plan, session, size_bytes, in_place, started_at, everyone) if everyone else None
 
 
-def _time(plan: Plan, session: Session, operation: Operation, progress: Progress) -> tuple[Timed, Timed]:
-    """The warm-up and the timed iterations."""
+def _time(
+    plan: Plan, session: Session, operation: Operation, progress: Progress, meet_runs: Callable[[], None]
+) -> tuple[Timed, Timed, Spent | None]:
+    """The warm-up, the timed iterations, and in a lab the processors' time that these took."""
 
     def timed(iterations: int, phase: str) -> Timed:
-        tick: Callable[[int], None] = lambda iteration: progress.reach(phase, iteration)  # noqa: E731
+        def tick(iteration: int) -> None:
+            if plan.timing == "isolated":  # what is back to back has no moment for it
+                meet_runs()
+            progress.reach(phase, iteration)
+
         return time_operation(
             operation,
             iterations,
@@ -120,7 +135,9 @@ def _time(plan: Plan, session: Session, operation: Operation, progress: Progress
             tick=tick,
         )
 
-    return timed(plan.warmup, "warm-up iteration"), timed(plan.iters, TIMED)
+    warmup = timed(plan.warmup, "warm-up iteration")
+    clock = ProcessorClock() if "emulated" in plan.facts else None
+    return warmup, timed(plan.iters, TIMED), None if clock is None else clock.spent()
 
 
 def _check(
@@ -173,6 +190,16 @@ def _record(
         wrong=sum(seen.wrong or 0 for seen in everyone) if plan.check else None,
         busbw_factor=plan.spec.busbw_factor(plan.ranks),
         launcher=session.facts.launcher,
-        environment=session.facts.environment,
+        environment=_with_idleness(session.facts.environment, everyone),
         started_at=started_at,
     )
+
+
+def _with_idleness(environment: Mapping[str, Any], everyone: list[_CollectiveObserved]) -> Mapping[str, Any]:
+    """With what the timed iterations left of the processors' time, where the fabric is emulated."""
+    spent = [seen.spent for seen in everyone if seen.spent is not None]
+    if not spent:
+        return environment
+    lab = environment["emulated"]
+    idle = idle_share(spent, sum(everyone[0].timed.samples_s), sum(map(len, lab["jobs"])))
+    return {**environment, "emulated": lab | {"idle": idle}}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where runs that go on at the same time wait for each other before each size, so that they do contend.
+"""Where runs that go on at the same time wait for each other before each iteration, so that they do contend.
 
 They meet by way of files, as they may have no network in common. Rank 0 of each run comes to the
 barrier between jobs; its other ranks wait for it.
@@ -14,6 +14,7 @@ __all__ = ["JobBarrier"]
 
 _VARIABLE = "COMMBENCH_GATE"
 _POLL_S = 0.01
+_POLLS_TO_START = 3  # from the last run's coming until all go on: enough for each to have seen it
 
 
 @dataclass(slots=True)
@@ -43,13 +44,20 @@ class JobBarrier:
         return {_VARIABLE: f"{self.run}:{self.num_runs}:{self.folder}"}
 
     def wait(self, tick: Callable[[], None]) -> None:
-        """Return when every run is here or has left; ``tick`` is called while it waits."""
+        """Return when every run is here or has left, in all of them at one moment; ``tick`` is called while it waits.
+
+        The moment is a little after the last mark was made, which is the same time for all who look.
+        """
         self._mark(self._round, self.run).touch()
         while not all(
             self._mark(self._round, run).exists() or self._left(run).exists() for run in range(self.num_runs)
         ):
             tick()
             time.sleep(_POLL_S)
+        marks = (self._mark(self._round, run) for run in range(self.num_runs))
+        last_s = max(mark.stat().st_mtime for mark in marks if mark.exists())
+        pause_s = _POLLS_TO_START * _POLL_S
+        time.sleep(min(max(0.0, last_s + pause_s - time.time()), pause_s))
         self._round += 1
 
     def leave(self) -> None:

@@ -6,7 +6,8 @@ receiver. Two ranks have one connection for each rail; what a rank sends on it c
 
 - a payload waits for those before it in the same direction;
 - the notice that a rank is ready to receive waits for what this rank has sent before. So a message waits for messages
-  the other way that began before its receiver was ready.
+  the other way that began before its receiver was ready. Where sends are posted first, that is left to chance: the
+  order in which ranks post is drawn.
 
 Steps of one channel follow each other, so their order is known. That of channels is not: it is taken from a first
 simulation, and once more from the next. So is what token buckets do. A bucket saves up while its link is idle, and lets
@@ -14,6 +15,7 @@ a packet out when it has no debts, whatever the packet's size. So a message is t
 which is when all that went before is paid for; what the last packet owes, the next flow pays. Both are taken off flows.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -126,6 +128,22 @@ class _Parts:
 
 
 @dataclass(slots=True)
+class _Lane:
+    """The transfers of one channel from one rank to another, which come one after the other: begins and ends ascend."""
+
+    tasks: list[int] = field(default_factory=list)
+    begun: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+
+    def ahead(self, at: int, lower: bool) -> int | None:
+        """The last that had begun at a time, if it ends later; at that very time too in a lower channel."""
+        count = (bisect_right if lower else bisect_left)(self.begun, at)
+        if not count or self.ends[count - 1] <= at:
+            return None
+        return self.tasks[bisect_left(self.ends, self.ends[count - 1])]
+
+
+@dataclass(slots=True)
 class _Rewriting:
     """One program being rewritten: new tasks and edges are collected, then put behind what was there."""
 
@@ -137,6 +155,7 @@ class _Rewriting:
     route: list[int] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
     parts: dict[int, _Parts] = field(default_factory=dict)
+    place: dict[int, int] = field(default_factory=dict)  # of a transfer among those that its sender posts in the step
     num_bytes: IntArray = field(init=False)
 
     def rewrite(self, between_channels: Iterable[Edge]) -> None:
@@ -144,10 +163,14 @@ class _Rewriting:
         old = self.old
         self.num_bytes = old.num_bytes.copy()
         latest: dict[tuple[int, int, int], int] = {}
+        posted = defaultdict[tuple[int, int, int], int](int)
         for task in np.lexsort((np.arange(old.num_tasks), old.step)).tolist():
             if old.kind[task] != TRANSFER:
                 continue
             src, dst, channel = int(old.rank[task]), int(old.peer[task]), int(old.channel[task])
+            together = int(old.operation[task]), int(old.step[task]), src
+            self.place[task] = posted[together]
+            posted[together] += 1
             self._transfer(task, latest.get((src, dst, channel)))
             answer = latest.get((dst, src, channel))
             if answer is not None:
@@ -174,14 +197,20 @@ class _Rewriting:
         self.parts[task] = _Parts(begin, flow, sent, arrived)
 
     def _wait_for_notice(self, task: int, answer: int) -> None:
-        """The receiver's notice comes behind what it has sent in earlier steps; and where notices come late, one of the
-        two that send to each other in the same step is first."""
+        """The receiver's notice comes behind what it has sent in earlier steps; and where sends are posted first, maybe
+        behind what it sends in this one."""
         if self.old.step[answer] < self.old.step[task]:
             self.edges.append((self.parts[task].begin, answer))
         elif self.over.transport.answers_late:
-            ends = sorted((int(self.old.rank[task]), int(self.old.peer[task])))
-            late, early = (task, answer) if _coin(self.seed, *ends) else (answer, task)
-            self.edges.append((self.parts[late].begin, early))
+            pair = ((task, answer), (answer, task))
+            self.edges += [(self.parts[late].begin, early) for early, late in pair if self._is_first(early, late)]
+
+    def _is_first(self, one: int, other: int) -> bool:
+        """Whether one of two messages in opposite directions is under way before its sender is ready for the other: it
+        posts the send first (in its i-th place a rank sends, then receives what its peer has in the same place), and
+        the receiver had posted by then."""
+        sender, receiver = (_posts_at(self.seed, int(ends[one])) for ends in (self.old.rank, self.old.peer))
+        return self.place[one] <= self.place[other] and receiver < sender
 
     def _redirect(self) -> None:
         """What waited for a transfer waits for its end at the own side; what it waited for is waited for earlier."""
@@ -230,26 +259,32 @@ class _Rewriting:
         A payload waits for one of another channel in the same direction that began earlier; and for one the other way
         that began before its receiver was ready. Of those of one moment the lower channel is first.
         """
-        old, sent = self.old, defaultdict[tuple[int, int, int], list[int]](list)
-        for task in self.parts:
-            sent[int(old.rank[task]), int(old.peer[task]), int(old.channel[task]) % self.over.rails].append(task)
+        lanes = defaultdict[tuple[int, int, int], dict[int, _Lane]](dict)
+        for task, parts in self.parts.items():
+            src, dst, rail, channel = self._way(task)
+            lane = lanes[src, dst, rail].setdefault(channel, _Lane())
+            lane.tasks.append(task)
+            lane.begun.append(int(trace.start_ps[parts.flow]) - self.over.transport.latency_ps)
+            lane.ends.append(int(trace.end_ps[task]))
         found: set[Edge] = set()
         for task in self.parts:
-            src, dst, rail = int(old.rank[task]), int(old.peer[task]), int(old.channel[task]) % self.over.rails
-            for others, since in ((sent[src, dst, rail], src), (sent.get((dst, src, rail), []), dst)):
-                at = self._ready(task, since, trace), int(old.channel[task])
-                ahead = [other for other in others if self._is_ahead(other, task, at, trace)]
-                if ahead:
-                    last = max(ahead, key=lambda other: int(trace.end_ps[other]))
+            src, dst, rail, channel = self._way(task)
+            for way, since in (((src, dst, rail), src), ((dst, src, rail), dst)):
+                others = [(number, lane) for number, lane in lanes.get(way, {}).items() if number != channel]
+                if not others:
+                    continue
+                at = self._ready(task, since, trace)
+                lasts = (lane.ahead(at, lower=number < channel) for number, lane in others)
+                if ahead := [last for last in lasts if last is not None]:
+                    last = max(ahead, key=lambda other: (int(trace.end_ps[other]), -self.old.step[other], -other))
                     if (last, task) not in found:
                         found.add((task, last))
         return frozenset(found)
 
-    def _is_ahead(self, other: int, task: int, at: tuple[int, int], trace: Trace) -> bool:
-        if self.old.channel[other] == self.old.channel[task]:
-            return False
-        begun = int(trace.start_ps[self.parts[other].flow]) - self.over.transport.latency_ps
-        return (begun, int(self.old.channel[other])) < at and int(trace.end_ps[other]) > at[0]
+    def _way(self, task: int) -> tuple[int, int, int, int]:
+        """Sender, receiver, rail and channel of a transfer."""
+        channel = int(self.old.channel[task])
+        return int(self.old.rank[task]), int(self.old.peer[task]), channel % self.over.rails, channel
 
     def _ready(self, task: int, rank: int, trace: Trace) -> int:
         """When a rank had done all that its side of a transfer waits for."""
@@ -258,9 +293,9 @@ class _Rewriting:
         return max(ends, default=0)
 
 
-def _coin(*key: int) -> bool:
-    """The same for the same key everywhere, and as often true as false."""
-    return bool(blake2b(repr(key).encode(), digest_size=1).digest()[0] & 1)
+def _posts_at(seed: int, rank: int) -> bytes:
+    """When a rank posts what it sends and receives: comparable, and the same for the same seed everywhere."""
+    return blake2b(repr((seed, rank)).encode(), digest_size=8).digest()
 
 
 def with_way_back(program: FlatProgram, paths: Paths, back: tuple[IntArray, IntArray], transport: Transport) -> Paths:

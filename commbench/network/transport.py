@@ -23,7 +23,7 @@ class Transport:
         buffer_bytes: of payload that the sender's side takes at once: so much is "sent" for the sender when it is not
             yet for the network.
         answers_late: whether ranks post what they send before what they receive, so that the notice for a message waits
-            behind the rank's own data to the same peer.
+            behind the rank's own data to the same peer, if that may leave by then.
         latency_ps: from both sides' readiness to the first byte, and again from the last byte to the receiver's going
             on: the machine's own, to be fitted.
         overhead_ps: processor time of a message on either side, to be fitted.

@@ -39,6 +39,7 @@ from commbench.report.tables import (
     time_cell,
     word_cell,
 )
+from commbench.report.text import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ def write_agreement(found: "Agreement", path: Path, *, command: str, notes: Sequ
 
 def render_agreement(found: "Agreement", *, command: str, notes: Sequence[str] = ()) -> str:
     """The page as HTML text; it fetches nothing and is the same for the same input."""
-    algorithms = _numbered(base_name(p.compared) for p in found.points)
+    algorithms = _numbered(base_name(p.compared) for p in found.used)
     groups = [t for c, s in found.summaries.items() if (t := group_table(s, f"groups{int(c)}"))]
     names = [_KINDS[c] for c in found.summaries]
     said = [(_KINDS[c], verdicts([s])[0]) for c, s in found.summaries.items()]
@@ -73,12 +74,13 @@ def render_agreement(found: "Agreement", *, command: str, notes: Sequence[str] =
             "verdicts": [replace(verdict, word=f"{kind}: {verdict.word.lower()}") for kind, verdict in said],
             "facts": _facts(found),
             "notes": notes,
-            "scatter": _scatters(found.points, algorithms),
-            "errors": _errors(found.points, algorithms),
-            "columns": columns_for(len({p.compared.topology for p in found.points})),
+            "scatter": _scatters(found.used, algorithms),
+            "errors": _errors(found.used, algorithms),
+            "columns": columns_for(len({p.compared.topology for p in found.used})),
             "band": f"{BAND:.0%}".replace("%", " %"),
             "algorithms": [(name, css_variable(series_colour(number))) for name, number in algorithms.items()],
-            "points": _point_table(found.points),
+            "points": _point_table("points", found.used),
+            "busy": _point_table("busy", found.busy) if found.busy else None,
             "groups": list(zip(names, groups, strict=True)),
             "command": command,
         },
@@ -182,7 +184,7 @@ def _errors(points: "Sequence[LabPoint]", algorithms: Mapping[str, int]) -> list
     return pictures
 
 
-def _point_table(points: "Sequence[LabPoint]") -> Table:
+def _point_table(name: str, points: "Sequence[LabPoint]") -> Table:
     columns = (
         Column("fabric", numeric=False),
         Column("collective", numeric=False),
@@ -196,10 +198,11 @@ def _point_table(points: "Sequence[LabPoint]") -> Table:
         Column("spread", "± of median"),
         Column("simulated"),
         Column("error", "signed"),
+        Column("idle", "of processors"),
     )
     reach = max(abs(p.compared.error) for p in points) or 1.0
     rows = tuple(_row(point, reach) for point in points)
-    return Table("points", f"{len(points)} points", (), columns, rows)
+    return Table(name, plural(len(points), "point"), (), columns, rows)
 
 
 def _row(point: "LabPoint", reach: float) -> tuple[Cell, ...]:
@@ -215,4 +218,5 @@ def _row(point: "LabPoint", reach: float) -> tuple[Cell, ...]:
         share_cell(c.spread_s / c.measured_s),
         time_cell(c.simulated_s),
         error_cell(c.error, reach),
+        Cell("n/a", -1, tone="muted") if point.idle is None else share_cell(point.idle),
     )

@@ -236,7 +236,7 @@ class Compared(Record):
         run: that measured it. channels, slices, group, root, dtype, op, timing, in_place: as measured.
         topology: that it was predicted on, or the lab that it was measured in.
         error: signed, simulated / measured - 1.
-        set: "fit" if the calibration saw this point, else "test".
+        set: "fit" if the calibration saw this point, else "test"; "busy" where processors were, and neither uses it.
         region: "latency" (<= 64 KiB), "knee" or "plateau" (>= 256 MiB), as results.regions says.
     """
 
@@ -251,7 +251,7 @@ class Compared(Record):
     measured_s: Lasting
     spread_s: Seconds
     simulated_s: Seconds
-    set: Annotated[str, OneOf(("fit", "test"))]
+    set: Annotated[str, OneOf(("fit", "test", "busy"))]
     region: Annotated[str, OneOf((LATENCY, KNEE, PLATEAU))]
     busbw_factor: Factor
     topology: Name

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from annotated_types import Ge, Len
+from annotated_types import Ge, Le, Len
 from typing_extensions import TypedDict
 
 from commbench.results.values import Bytes, Count, Factor, Name, OneOf, Positive, Seconds, Whole
@@ -72,6 +72,7 @@ class EmulatedFacts(TypedDict, total=False):
     group: Count
     size_asked: Bytes
     routes: dict[str, str]
+    idle: Annotated[float, Ge(0), Le(1)]
 
 
 @_open

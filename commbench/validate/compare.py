@@ -11,9 +11,9 @@ from commbench.errors import InputError
 from commbench.results.records import Compared, Measured, Summary
 from commbench.results.regions import region
 
-__all__ = ["FIT", "TEST", "compare", "figures", "split_sizes", "summarize"]
+__all__ = ["BUSY", "FIT", "TEST", "compare", "figures", "split_sizes", "summarize"]
 
-FIT, TEST = "fit", "test"
+FIT, TEST, BUSY = "fit", "test", "busy"
 
 
 def split_sizes(points: Sequence[Measured]) -> list[Measured]:

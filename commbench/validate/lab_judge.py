@@ -11,9 +11,9 @@ from commbench.network.transport import Transport
 from commbench.results.records import Compared, Measured, Summary
 from commbench.results.regions import region
 from commbench.units import format_bytes, seconds
-from commbench.validate.compare import FIT, TEST, figures, summarize
+from commbench.validate.compare import BUSY, FIT, TEST, figures, summarize
 from commbench.validate.lab_predict import predict
-from commbench.validate.lab_runs import leg_of
+from commbench.validate.lab_runs import LEAST_IDLE, idle_of, is_busy, leg_of
 from commbench.validate.legs import FIT_SIZES, NATIVE, STAR, EmulatedFabric
 
 __all__ = ["BARS", "Agreement", "Bar", "LabPoint", "is_fit", "judge_labs"]
@@ -33,11 +33,15 @@ BARS: Mapping[bool, Bar] = {False: Bar(0.03, 0.10), True: Bar(0.05, 0.15)}
 
 @dataclass(frozen=True, slots=True)
 class LabPoint:
-    """One point: the comparison, whether flows contended for a link in it, and its leg's name."""
+    """One point: the comparison, whether flows contended for a link in it, and its leg's name.
+
+    ``idle`` is the part of the processors' time that was left; None in records from before it was told.
+    """
 
     compared: Compared
     contended: bool
     leg: str
+    idle: float | None = None
 
 
 _TOLD = ("topology", "routing", "rate_mbit", "mtu", "jobs", "job", "channels", "group")  # that a prediction needs
@@ -48,7 +52,8 @@ class Agreement:
     """What a campaign found.
 
     Attributes:
-        transport: as fitted. points: all of them. summaries: of the test points, uncontended and contended.
+        transport: as fitted. points: all of them, those with busy processors too.
+        summaries: of the test points, uncontended and contended.
     """
 
     transport: Transport
@@ -59,6 +64,16 @@ class Agreement:
     def ok(self) -> bool:
         """Whether all bars hold."""
         return all(summary.ok for summary in self.summaries.values())
+
+    @property
+    def used(self) -> tuple[LabPoint, ...]:
+        """The points of fit and test."""
+        return tuple(point for point in self.points if point.compared.set != BUSY)
+
+    @property
+    def busy(self) -> tuple[LabPoint, ...]:
+        """The other points: processors had less than :data:`LEAST_IDLE` left."""
+        return tuple(point for point in self.points if point.compared.set == BUSY)
 
     @property
     def worst(self) -> LabPoint:
@@ -96,7 +111,7 @@ def require_lab(record: Measured) -> None:
 def judge_labs(
     records: Sequence[Measured], *, bars: Mapping[bool, Bar] = BARS, tell: Callable[[str], None] = lambda text: None
 ) -> Agreement:
-    """Fit on the star, predict everything, and judge the test points.
+    """Fit on the star, predict everything, and judge the test points, as far as the processors were not busy.
 
     Raises:
         InputError: a record is of no lab, nothing to fit on, or nothing to test.
@@ -107,9 +122,15 @@ def judge_labs(
     wrong = [record for record in records if record.wrong]
     if wrong:
         raise CheckFailedError(f"{len(wrong)} records have wrong values, the first of {leg_of(wrong[0])}")
-    fitted = [record for record in records if is_fit(record)]
-    if not fitted:
+    known = [record for record in records if is_fit(record)]
+    fitted = [record for record in known if not is_busy(record)]
+    if not known:
         raise InputError(f"nothing to fit on: no {NATIVE} all-reduce on {STAR.topology} in the records")
+    if not fitted:
+        raise InputError(
+            f"nothing to fit on: in all {len(known)} points of the {NATIVE} all-reduce on {STAR.topology} processors "
+            f"had less than {LEAST_IDLE:.0%} of their time left; measure again in another --out, with less other work"
+        )
     transport = fit_transport(GLOO_TCP, fitted, lambda point, tried: predict(point, tried).time_s)
     numbers = (seconds(ps) * 1e6 for ps in (transport.latency_ps, transport.overhead_ps))
     tell("fitted on {} points: latency {:.0f} us, overhead {:.1f} us".format(len(fitted), *numbers))
@@ -138,12 +159,12 @@ def _point(record: Measured, transport: Transport) -> LabPoint:
         measured_s=record.time_s,
         spread_s=record.spread_s,
         simulated_s=found.time_s,
-        set=FIT if is_fit(record) else TEST,
+        set=BUSY if is_busy(record) else FIT if is_fit(record) else TEST,
         region=region(record.size_bytes),
         busbw_factor=record.busbw_factor,
         topology=EmulatedFabric(lab["topology"], lab["routing"], lab["rate_mbit"]).label,
     )
-    return LabPoint(compared, found.contended, leg_of(record))
+    return LabPoint(compared, found.contended, leg_of(record), idle_of(record))
 
 
 def _summaries(points: Sequence[LabPoint], bars: Mapping[bool, Bar]) -> dict[bool, Summary]:
@@ -157,7 +178,7 @@ def _summaries(points: Sequence[LabPoint], bars: Mapping[bool, Bar]) -> dict[boo
             extra = {"size": _by_size(mine), "jobs": _by_jobs(mine)}
             found[contended] = replace(summary, groups={**kind, **summary.groups, **extra})
     if not found:
-        raise InputError("nothing to validate: every point was used by the fit")
+        raise InputError("nothing to validate: every point was used by the fit, or measured by busy processors")
     return found
 
 

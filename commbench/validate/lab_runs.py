@@ -2,7 +2,7 @@
 """Measure legs in labs, point by point, into a journal that can be gone on with.
 
 Small sizes are measured more often than large ones; a size that would take too long on its fabric is left out, and so
-are all above it.
+are all above it. A point that keeps the processors busy is measured once more at half the rate, and so on.
 """
 
 import time
@@ -32,11 +32,25 @@ if TYPE_CHECKING:
     from commbench.emulate.worker_pool import WorkerPool
     from commbench.live.plan import Plan
 
-__all__ = ["LONGEST_S", "lab_plan_of", "leg_of", "measure_in_labs", "routes_seen", "schedule_of"]
+__all__ = [
+    "LEAST_IDLE",
+    "LONGEST_S",
+    "idle_of",
+    "is_busy",
+    "lab_plan_of",
+    "leg_of",
+    "measure_in_labs",
+    "routes_seen",
+    "schedule_of",
+]
 
 LONGEST_S = 4.5
 """Of one iteration; what would take longer is left out."""
 
+LEAST_IDLE = 0.5
+"""Part of the processors' time that must be left for a point to be of use: else it tells of them, not of links."""
+
+_SLOWEST_MBIT = 5.0  # that a rate is lowered to
 _ELEMENT_BYTES = 4  # float32
 _FIRST_GUESS_S = 0.05
 _SPARE_S = 60.0
@@ -78,13 +92,27 @@ def leg_of(record: Measured) -> str:
     return str(record.environment.get("emulated", {}).get("leg", ""))
 
 
+def idle_of(record: Measured) -> float | None:
+    """Part of the processors' time that was left; None in records from before it was told."""
+    idle: float | None = record.environment["emulated"].get("idle")
+    return idle
+
+
+def is_busy(record: Measured) -> bool:
+    """Whether less than :data:`LEAST_IDLE` was left."""
+    idle = idle_of(record)
+    return idle is not None and idle < LEAST_IDLE
+
+
 def measure_in_labs(legs: Iterable[Leg], out: Path, *, tell: Callable[[str], None]) -> list[Measured]:
     """Measure what ``out`` does not hold yet; each point is there as soon as it is done. Returns all that it holds.
+
+    Points of busy processors are measured at lower rates too.
 
     Raises:
         RunError: the kernel refused a lab, or a rank failed.
     """
-    done = _done(out)
+    legs, done = list(legs), _done(out)
     for fabric, here in by_fabric(legs).items():
         todo = [leg for leg in here if not _complete(leg, done)]
         if not todo:
@@ -93,7 +121,21 @@ def measure_in_labs(legs: Iterable[Leg], out: Path, *, tell: Callable[[str], Non
         _measure_fabric(fabric, todo, done, out, tell)
         tell(f"{fabric.label} at {fabric.rate_mbit:g} Mbit/s: {time.monotonic() - began:.0f} s")
     wanted = {leg.name for leg in legs}
-    return [r for r in read_records(out) if isinstance(r, Measured) and leg_of(r) in wanted]
+    found = [r for r in read_records(out) if isinstance(r, Measured) and leg_of(r) in wanted]
+    slower = _slower(legs, found)
+    return found + (measure_in_labs(slower, out, tell=tell) if slower else [])
+
+
+def _slower(legs: Iterable[Leg], found: Iterable[Measured]) -> list[Leg]:
+    """The legs at half their rates, with those sizes that kept the processors busy."""
+    busy = {(leg_of(r), r.environment["emulated"]["size_asked"]) for r in found if is_busy(r)}
+    slower = []
+    for leg in legs:
+        sizes = tuple(size for size in leg.sizes_bytes if (leg.name, size) in busy)
+        if sizes and leg.fabric.rate_mbit / 2 >= _SLOWEST_MBIT:
+            fabric = replace(leg.fabric, rate_mbit=leg.fabric.rate_mbit / 2)
+            slower.append(replace(leg, fabric=fabric, sizes_bytes=sizes))
+    return slower
 
 
 def _done(out: Path) -> dict[tuple[str, int], float]:

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from commbench.emulate.jobs import jobs_of
 from commbench.emulate.preflight import LADDER, Capacity, Idleness, fitting, require_carried
 from commbench.emulate.state import Process, TestbedState, clean, list_testbeds, process, state_folder, write
 from commbench.errors import InputError, RunError
+from commbench.live import job_barrier
 from commbench.live.job_barrier import JobBarrier
 from tests.emulate.fabrics import MBIT, leaf_spine, plan_of, topology_of
 
@@ -216,18 +219,38 @@ def test_where_labs_are_on_record() -> None:
     assert state_folder({"COMMBENCH_STATE": "/x"}) == Path("/x")
 
 
+def test_runs_that_have_met_go_on_at_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long after the last the others look for it."""
+    monkeypatch.setattr(job_barrier, "_POLL_S", 0.08)
+    passed: dict[tuple[int, int], float] = {}
+
+    def go(number: int) -> None:
+        barrier = JobBarrier(tmp_path, number, 2)
+        for turn in range(5):
+            time.sleep(0.03 * number)
+            barrier.wait(lambda: None)
+            passed[number, turn] = time.monotonic()
+
+    threads = [threading.Thread(target=go, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert median(abs(passed[0, turn] - passed[1, turn]) for turn in range(5)) < 0.02
+
+
 def test_runs_meet_at_the_gate_before_every_size(tmp_path: Path) -> None:
     """Runs of 3 and 2 sizes: nobody passes round r before both are there, and a run that has left holds nobody."""
     order: list[tuple[str, int, int]] = []
 
     def go(number: int, rounds: int) -> None:
-        job_barrier = JobBarrier.of(JobBarrier(tmp_path, number, 2).variables)
-        assert job_barrier is not None
+        barrier = JobBarrier.of(JobBarrier(tmp_path, number, 2).variables)
+        assert barrier is not None
         for turn in range(rounds):
             order.append(("came", number, turn))
-            job_barrier.wait(lambda: None)
+            barrier.wait(lambda: None)
             order.append(("passed", number, turn))
-        job_barrier.leave()
+        barrier.leave()
 
     threads = [threading.Thread(target=go, args=(number, rounds)) for number, rounds in ((0, 3), (1, 2))]
     for thread in threads:

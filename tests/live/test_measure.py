@@ -2,6 +2,7 @@
 """Measuring from Python, as other rooms do it."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ import schedules
 from commbench.errors import CheckFailedError, RunError
 from commbench.live.console import session_notes
 from commbench.live.job import OverlapJob
+from commbench.live.job_barrier import JobBarrier
 from commbench.live.launch import RankHost
 from commbench.live.measure import measure, require_right, run_job
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
+from commbench.live.processors import Spent, idle_share
 from commbench.results.journal import read_records
 from commbench.results.records import Measured
 
@@ -36,6 +39,41 @@ def plan(out: Path) -> Plan:
     return Plan(
         collective="all-reduce", ranks=2, sizes_bytes=(8, 64), out=out, run="r", schedule=schedules.ring(2), iters=2
     )
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("timing", "meetings"), [("isolated", 1 + 1 + 2 + 1), ("pipelined", 1)])
+def test_runs_at_one_time_meet_before_every_iteration_that_is_isolated(
+    tmp_path: Path, timing: str, meetings: int
+) -> None:
+    """Before a size, each warm-up and timed iteration and the check; what is back to back has no room for it."""
+    folder = tmp_path / "meetings"
+    folder.mkdir()
+    hosts = [RankHost(variables=JobBarrier(folder, 0, 1).variables)] * 2
+    asked = replace(plan(tmp_path / "r.jsonl"), warmup=1, timing=timing)
+    assert len(measure(asked, hosts=hosts)) == 2
+    assert len(list(folder.glob("round*"))) == 2 * meetings
+
+
+@pytest.mark.live
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux tells what processors do there")
+def test_a_run_in_a_lab_tells_what_it_leaves_of_the_processors(tmp_path: Path) -> None:
+    lab = {"emulated": {"jobs": [[0, 1]]}}
+    found = measure(replace(plan(tmp_path / "lab.jsonl"), facts=lab))
+    assert all(0 <= record.environment["emulated"]["idle"] <= 1 for record in found)
+    assert read_records(tmp_path / "lab.jsonl") == found
+    (record, _) = measure(plan(tmp_path / "plain.jsonl"))
+    assert "emulated" not in record.environment
+
+
+def test_what_a_run_leaves_is_what_nobody_used_or_what_is_not_its_own() -> None:
+    cores = os.cpu_count() or 1
+    alone = [Spent(own_s=0.2 * cores, busy_s=0.3 * cores, interrupts_s=0.3 * cores)] * 2
+    assert idle_share(alone, of_s=1.0, num_ranks=2) == pytest.approx(0.7)
+    beside_others = [replace(spent, busy_s=0.9 * cores) for spent in alone]
+    assert idle_share(beside_others, of_s=1.0, num_ranks=2) == pytest.approx(1 - (2 * 0.2 + 0.3))
+    assert idle_share(beside_others, of_s=1.0, num_ranks=4) == pytest.approx(0.1)  # as much again for another run
+    assert idle_share(beside_others, of_s=0.5, num_ranks=2) == 0.0
 
 
 @pytest.mark.live

@@ -2,6 +2,7 @@
 """The verdict of an emulated campaign: what is fitted, what is tested, and bars that fail, on made-up measurements."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ from commbench.errors import CheckFailedError, InputError
 from commbench.libraries.gloo import GLOO_TCP
 from commbench.report.agreement import render_agreement
 from commbench.results.journal import Journal, read_records
-from commbench.results.records import Measured
+from commbench.results.records import Compared, Measured
+from commbench.validate import lab_runs
 from commbench.validate.lab_judge import Bar, is_fit, judge_labs
-from commbench.validate.legs import CAMPAIGN
+from commbench.validate.legs import CAMPAIGN, Leg
 from tests.validate.remembered import remembered, remembering
 from tests.validate.test_lab_predict import measured
 
@@ -71,6 +73,54 @@ def test_records_that_cannot_be_judged_are_refused() -> None:
         judge_labs([record for record in records if is_fit(record)])
     with pytest.raises(CheckFailedError, match="wrong values, the first of star-8 50"):
         judge_labs([replace(records[0], wrong=3), *records[1:]])
+
+
+def with_idle(record: Measured, idle: float) -> Measured:
+    lab = {**record.environment["emulated"], "idle": idle}
+    return replace(record, environment={**record.environment, "emulated": lab})
+
+
+def test_points_of_busy_processors_are_listed_apart(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Neither the fit nor a verdict sees them, however far off they are; nothing is left out of the lists."""
+    quiet = [with_idle(record, 0.5) for record in campaign()]
+    busy = [with_idle(replace(record, samples_s=((9.0,),) * record.ranks), 0.49) for record in (quiet[0], quiet[-1])]
+    path = tmp_path / "runs.jsonl"
+    for record in (*quiet, *busy):
+        Journal(path).append(record)
+    app(["validate", "--emulated", str(path), "--out", str(tmp_path)], standalone_mode=False)  # all bars hold
+    told, apart = capsys.readouterr().out.split("# in no figure above, for processors had less than 50% of their time")
+    assert told.count(" test ") - told.count(" test points") == 4
+    assert apart.count(" busy ") == 2
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert re.search(r"Not judged: busy processors.*>49\.0\W%<", page, re.DOTALL)
+    sets = [record.set for record in read_records(tmp_path / "validation.jsonl") if isinstance(record, Compared)]
+    assert (sets.count("fit"), sets.count("test"), sets.count("busy")) == (4, 4, 2)
+    with pytest.raises(InputError, match="in all 4 points of the native all-reduce on star-8 processors had less"):
+        judge_labs([with_idle(record, 0.1) for record in quiet])
+
+
+def test_points_of_busy_processors_are_measured_at_lower_rates_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 KiB keep them busy at 50 and at 25 Mbit/s, 256 KiB at 50. What is on record is not measured again."""
+    leg = next(leg for leg in CAMPAIGN if leg.name.startswith("star-8 50 broadcast"))
+    measuring: list[tuple[float, int]] = []
+
+    def fake(fabric: object, legs: list[Leg], done: object, out: Path, tell: object) -> None:
+        for number, one in enumerate(legs):
+            for size in one.sizes_bytes:
+                rate = one.fabric.rate_mbit
+                measuring.append((rate, size))
+                idle = 1 - rate * (0.03 if size == 2**16 else 0.015)
+                Journal(out).append(with_idle(measured(number, size, legs), max(0.0, idle)))
+
+    monkeypatch.setattr(lab_runs, "_measure_fabric", fake)
+    legs = [replace(leg, sizes_bytes=(2**16, 2**18))]
+    found = lab_runs.measure_in_labs(legs, tmp_path / "runs.jsonl", tell=print)
+    assert measuring == [(50, 2**16), (50, 2**18), (25, 2**16), (25, 2**18), (12.5, 2**16)]
+    assert [lab_runs.is_busy(record) for record in found] == [True, True, True, False, False]
+    assert lab_runs.measure_in_labs(legs, tmp_path / "runs.jsonl", tell=print) == found
+    assert len(measuring) == 5
 
 
 def test_the_page_shows_every_point_and_both_verdicts() -> None:

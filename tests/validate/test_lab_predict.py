@@ -2,6 +2,7 @@
 """Messages over a transport, by hand: bytes on the wire, order on a connection, the way back, bursts of idle links."""
 
 from dataclasses import replace
+from graphlib import TopologicalSorter
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from commbench.errors import InputError
 from commbench.libraries.gloo import GLOO_TCP
 from commbench.lowering.expand import expand_schedule
 from commbench.lowering.placing import paths_of, triples_of
-from commbench.lowering.transport import Transported, apply_transport, with_way_back
+from commbench.lowering.transport import Transported, _Rewriting, apply_transport, with_way_back
 from commbench.network.transport import Connections, Transport
 from commbench.program.flat import TRANSFER, FlatProgram
 from commbench.program.of_collective import collective_program
@@ -42,7 +43,9 @@ def program_of(collective: str, algorithm: str, ranks: int, size: int, **given: 
     return expand_schedule(schedule, num_elements=size // 4, element_bytes=4, reduction_ps_per_byte=0.0)
 
 
-def run(program: FlatProgram, over: Connections, topology: Fabric, engine: str = "compiled") -> Transported:
+def run(
+    program: FlatProgram, over: Connections, topology: Fabric, engine: str = "compiled", seed: int = 0
+) -> Transported:
     """As the door does it, but for tasks that are made by hand."""
     cluster = cluster_of(topology, program.num_ranks)
     triples, route_of = triples_of(program)
@@ -50,7 +53,7 @@ def run(program: FlatProgram, over: Connections, topology: Fabric, engine: str =
     first, links = cluster.router.routes(triples[:, 1], triples[:, 0], triples[:, 2])
     paths = with_way_back(program, paths, (first, links.astype(np.int64)), over.transport)
     how = Run(engine=engine)
-    return apply_transport(program, paths, over, 0, lambda tasks, on: run_engine(tasks, Setting(on), how).trace)
+    return apply_transport(program, paths, over, seed, lambda tasks, on: run_engine(tasks, Setting(on), how).trace)
 
 
 def seconds(done: Transported) -> float:
@@ -126,6 +129,30 @@ def test_who_answers_late_takes_turns() -> None:
     assert seconds(in_turn) == pytest.approx(2 * 2**15 / RATE, rel=1e-6)
 
 
+@pytest.mark.parametrize("ranks", [5, 8])
+def test_one_order_of_ranks_says_which_direction_of_each_pair_waits(ranks: int) -> None:
+    """The direction of the larger distance waits, or none does; half the ranks apart, that of who posted first. All of
+    it is what some order gives in which the ranks post."""
+    program, topology = program_of("all-to-all", "gloo", ranks, 2**16), topology_of({"kind": "star", "hosts": ranks})
+    orders = set()
+    for seed in range(12):
+        done = run(program, Connections(replace(BARE, answers_late=True)), topology, seed=seed)
+        ends = zip(program.rank.tolist(), program.peer.tolist(), program.kind.tolist(), strict=True)
+        waits = {(a, b): done.trace.start_ps[i] > 0 for i, (a, b, kind) in enumerate(ends) if kind == TRANSFER}
+        before: dict[int, set[int]] = {rank: set() for rank in range(ranks)}
+        for (near, far), waiting in waits.items():
+            distance = (far - near) % ranks
+            if 2 * distance < ranks:
+                assert not waiting
+                late, early = (near, far) if waits[far, near] else (far, near)
+                before[late].add(early)
+            elif 2 * distance == ranks:
+                assert waiting != waits[far, near]
+                before[far if waiting else near].add(near if waiting else far)
+        orders.add(tuple(TopologicalSorter(before).static_order()))  # raises where ranks are before each other
+    assert len(orders) > 6
+
+
 def two_channels() -> FlatProgram:
     """Rank 0 sends to rank 1 on channel 0, rank 1 to rank 0 on channel 1, nothing before or after."""
     columns = {
@@ -155,6 +182,18 @@ def test_channels_share_a_connection_unless_there_are_rails() -> None:
     shared, own = (run(two_channels(), Connections(BARE, rails=rails), topology) for rails in (1, 2))
     assert seconds(shared) == pytest.approx(2 * 2**16 / RATE, rel=1e-6)
     assert seconds(own) == pytest.approx(2**16 / RATE, rel=1e-6)
+
+
+def test_one_channel_is_not_searched_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No message can meet one of another channel: none is asked when it was ready."""
+
+    def asked(*arguments: object) -> int:
+        raise AssertionError("a message was compared with others")
+
+    monkeypatch.setattr(_Rewriting, "_ready", asked)
+    run(program_of("all-reduce", "gloo", 4, 2**18), Connections(BARE), topology_of(STAR))
+    with pytest.raises(AssertionError, match="compared with others"):
+        run(two_channels(), Connections(BARE), topology_of(STAR))
 
 
 def test_a_sender_goes_on_when_the_rest_fits_its_buffer() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the options of ``sim train`` to a plan, and its simulation."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -9,6 +9,8 @@ from commbench.errors import InputError
 from commbench.experiments.step_given import StepOptions
 
 if TYPE_CHECKING:
+    from commbench.cluster import Cluster
+    from commbench.libraries.ideal import Ideal
     from commbench.results.steps import SimulatedStep
     from commbench.topology.devices import Device
     from commbench.topology.fabric import Fabric
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["plan_of", "simulate_options"]
+__all__ = ["StepSetting", "plan_of", "simulate_options", "step_setting"]
 
 
 _HOW_TO_GIVE = {
@@ -103,20 +105,54 @@ def _given(value: T | None) -> T:
     return value
 
 
-def simulate_options(options: StepOptions) -> "SimulatedStep":
-    """Load, plan and simulate.
+@dataclass(frozen=True, slots=True, eq=False)
+class StepSetting:
+    """What options ask for, ready to be simulated: the step, where, by which library, and memory that it cannot have."""
+
+    plan: "StepPlan"
+    cluster: "Cluster"
+    library: "Ideal"
+    margin_bytes: int
+
+
+def simulate_options(options: StepOptions, fabric: "Fabric | None" = None) -> "SimulatedStep":
+    """Load (but for a fabric that is there already), plan and simulate.
 
     Raises:
         InputError: whatever is missing or does not fit; names option, value and rule.
     """
-    from commbench.cluster import make_cluster
     from commbench.experiments.simulated import scenario_of
-    from commbench.libraries.ideal import Ideal
     from commbench.results.run_id import new_run_id
-    from commbench.topology.load import load_fabric
     from commbench.training.simulate import simulate_step
 
-    fabric = None if options.topology is None else load_fabric(options.topology)
+    setting = step_setting(options, fabric)
+    if not 0 <= options.jitter <= 1:
+        raise InputError(f"--jitter {options.jitter:g}: must be from 0 to 1, a share of what compute lasts")
+    return simulate_step(
+        setting.plan,
+        setting.cluster,
+        setting.library,
+        engine=options.engine,
+        slowdown=options.slowdown,
+        scenario=scenario_of(options.scenario, options.jitter, options.seed),
+        unfolded=options.unfolded,
+        margin_bytes=setting.margin_bytes,
+        run_id=new_run_id(),
+    ).record
+
+
+def step_setting(options: StepOptions, fabric: "Fabric | None" = None) -> StepSetting:
+    """What the options ask for, ready to be simulated.
+
+    Raises:
+        InputError: see simulate_options.
+    """
+    from commbench.cluster import make_cluster
+    from commbench.libraries.ideal import Ideal
+    from commbench.topology.load import load_fabric
+
+    if fabric is None and options.topology is not None:
+        fabric = load_fabric(options.topology)
     _check_given(options, "" if fabric is None else fabric.device)
     assert fabric is not None
     if options.dp is None:
@@ -127,26 +163,10 @@ def simulate_options(options: StepOptions) -> "SimulatedStep":
         margin = _size("--memory-margin", options.memory_margin)
     else:
         margin = plan.device.other("memory_margin", "or give --memory-margin")
-    if not 0 <= options.jitter <= 1:
-        raise InputError(f"--jitter {options.jitter:g}: must be from 0 to 1, a share of what compute lasts")
+    where: dict[str, Any] = {"placement": options.placement, "routing": options.routing, "seed": options.seed}
+    cluster = make_cluster(fabric, num_ranks=plan.degrees.num_ranks, **where)
     rings = dict.fromkeys(("all-reduce", "reduce-scatter", "all-gather"), options.ring)
-    return simulate_step(
-        plan,
-        make_cluster(
-            fabric,
-            num_ranks=plan.degrees.num_ranks,
-            placement=options.placement,
-            routing=options.routing,
-            seed=options.seed,
-        ),
-        Ideal(algorithms={**rings, "all-to-all": "direct"}, channels=None),
-        engine=options.engine,
-        slowdown=options.slowdown,
-        scenario=scenario_of(options.scenario, options.jitter, options.seed),
-        unfolded=options.unfolded,
-        margin_bytes=margin,
-        run_id=new_run_id(),
-    ).record
+    return StepSetting(plan, cluster, Ideal(algorithms={**rings, "all-to-all": "direct"}, channels=None), margin)
 
 
 def _rest(options: StepOptions, fabric: "Fabric") -> int:

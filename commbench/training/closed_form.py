@@ -10,6 +10,7 @@ stages block both sides, as Megatron's and torch's do.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Protocol
 
 from commbench.collectives.spec import get_collective
 from commbench.units import PS_PER_S
@@ -22,7 +23,23 @@ from commbench.workload.step_passes import Call, Join, Layer, Work, pass_items, 
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.traffic import Traffic, boundary_bytes
 
-__all__ = ["Estimate", "Shapes", "StepHosts", "closed_form"]
+__all__ = ["Estimate", "Machine", "Passes", "Shapes", "StageParts", "StageTimes", "StepHosts", "closed_form", "stage_times"]
+
+
+class Machine(Protocol):
+    """What communication takes, of groups that stand alike."""
+
+    def collective_s(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> float:
+        """Seconds of a collective over ``ranks`` ranks that stand ``stride`` apart."""
+        ...
+
+    def transfer_s(self, size_bytes: int, stride: int) -> float:
+        """Seconds of a transfer to a rank ``stride`` further."""
+        ...
+
+    def contends(self, ranks: int, stride: int) -> bool:
+        """Whether collectives of such groups take links away from what ZeRO 3 sends meanwhile."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +78,10 @@ class StepHosts:
         rate = self.inside if near else self.between / self.gpus
         return links.latency_s + size_bytes / (rate * links.transfer)
 
+    def contends(self, ranks: int, stride: int) -> bool:
+        """False: what is lost beside other communication is part of ``StackCosts.hidden_sharded``."""
+        return False
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
@@ -92,9 +113,13 @@ def shape_of(plan: StepPlan, number: int) -> StageParts:
 Shapes = dict[tuple[bool, bool, int], StageParts]
 """Shapes that were made, by whether a stage is the first, whether it is the last, and its layers."""
 
+Passes = dict[tuple[object, ...], tuple[float, float, float]]
+"""Seconds that were found: on the device, of the host and of collectives that contend with ZeRO 3's, of a layer's pass by
+execution, place and kind; of what a stage sends, by degrees, ZeRO stage and weights."""
+
 
 def closed_form(
-    plan: StepPlan, stack: StackCosts, machine: StepHosts, *, overlap_data: bool = True, zero_ranks: int = 0,
+    plan: StepPlan, stack: StackCosts, machine: Machine, *, overlap_data: bool = True, zero_ranks: int = 0,
     shapes: Shapes | None = None,
 ) -> Estimate:
     """The time of a step.
@@ -110,8 +135,9 @@ def closed_form(
     stages = [form.stage(number) for number in range(len(plan.layers))]
     passes = form.pipeline(stages)
     ranks = [[stages[stage] for stage in plan.schedule.stages_of(rank)] for rank in range(plan.degrees.pp)]
-    last = max(ranks, key=lambda own: sum(one.data + one.after for one in own))
-    data, beside = sum(one.data for one in last), sum(one.times[Pass.BACKWARD] for one in last)
+    sendings = plan.schedule.num_microbatches if plan.zero == 2 else 1
+    last = max(ranks, key=lambda own: sum(sendings * one.data + one.after for one in own))
+    data, beside = sendings * sum(one.data for one in last), sum(one.times[Pass.BACKWARD] for one in last)
     hidden = min(data, beside) * (1 - stack.hidden_data) if overlap_data else 0.0
     terms = {
         "passes": passes,
@@ -122,18 +148,39 @@ def closed_form(
     return Estimate(iteration_s=sum(terms.values()), terms=terms)
 
 
+def stage_times(
+    plan: StepPlan, stack: StackCosts, machine: Machine, *, shapes: Shapes | None = None, passes: Passes | None = None
+) -> list["StageTimes"]:
+    """What every stage of a plan takes, each beside nothing else.
+
+    Args:
+        plan, stack, machine, shapes: as :func:`closed_form` has them.
+        passes: of layers that were timed before, of plans that differ in nothing that is not part of their keys.
+    """
+    shapes = {} if shapes is None else shapes
+    form = _Form(plan, stack, machine, plan.degrees.dp * plan.degrees.cp, shapes, passes)
+    return [form.stage(number) for number in range(len(plan.layers))]
+
+
 @dataclass(frozen=True, slots=True)
-class _StageTimes:
-    """Seconds of a stage's passes; of its gradients once a step; of optimizer and gathered parameters."""
+class StageTimes:
+    """Seconds of a stage's passes; of its gradients each time they are sent; of optimizer and gathered parameters.
+
+    ``ends``: of the passes, what ZeRO 3 adds at their ends, where nothing runs beside it, and by contention.
+    """
 
     times: dict[Pass, float]
     data: float
     after: float
+    ends: dict[Pass, float]
 
 
 class _Form:
-    def __init__(self, plan: StepPlan, stack: StackCosts, machine: StepHosts, zero_ranks: int, shapes: Shapes) -> None:
-        self._shapes = shapes
+    def __init__(
+        self, plan: StepPlan, stack: StackCosts, machine: Machine, zero_ranks: int, shapes: Shapes,
+        passes: Passes | None = None,
+    ) -> None:
+        self._shapes, self._timed = shapes, {} if passes is None else passes
         plan = plan if plan.stack == stack else replace(plan, stack=stack)
         self.plan, self.stack, self.machine, self.zero_ranks = plan, stack, machine, zero_ranks
         self._memory = plan.device.memory_bytes_per_s * plan.efficiency.memory
@@ -151,7 +198,7 @@ class _Form:
             action.kind is Pass.WEIGHT for step in plan.schedule.orders[0] for action in step.parts
         )
         self._passes = tuple(Pass) if split else (Pass.FORWARD, Pass.BACKWARD)
-        self._stages: dict[tuple[bool, bool, int], _StageTimes] = {}
+        self._stages: dict[tuple[bool, bool, int], StageTimes] = {}
 
     def _collective_s(self, one: Traffic) -> float:
         whole, _, part = one.group.partition("/")
@@ -168,9 +215,15 @@ class _Form:
             self._known[key] = round(work_seconds(work, plan.device, dtype, plan.efficiency, core=core) * PS_PER_S)
         return self._known[key]
 
-    def _pass(self, layer: Layer, kind: Pass) -> tuple[float, float]:
-        """Seconds on the device, seconds of the host, of one layer's pass."""
-        device = beside = begun = 0.0
+    def _pass(self, layer: Layer, kind: Pass) -> tuple[float, float, float]:
+        """Seconds on the device, of the host, and of collectives that contend, of one layer's pass."""
+        key = (self.plan.run, layer.number, len(layer.operators), kind)
+        if key not in self._timed:
+            self._timed[key] = self._timed_pass(layer, kind)
+        return self._timed[key]
+
+    def _timed_pass(self, layer: Layer, kind: Pass) -> tuple[float, float, float]:
+        device = beside = begun = contending = 0.0
         calls = 0
         for item in pass_items([layer], self.plan.run, kind, self._lasts, overlap=self.plan.overlap_tensor):
             if isinstance(item, Work):
@@ -178,6 +231,8 @@ class _Form:
             elif isinstance(item, Call):
                 calls += 1
                 lasts = self._collective_s(item.traffic)
+                if self.machine.contends(*self._strides[item.traffic.group.partition("/")[0]]):
+                    contending += lasts
                 if item.beside:
                     begun, beside = device, lasts
                 else:
@@ -186,9 +241,9 @@ class _Form:
                 under = min(beside, device - begun)
                 device = max(device, begun + beside) + self.stack.hidden_tensor * under
                 beside = 0.0
-        return device, self.plan.host_s(1, calls, kind)
+        return device, self.plan.host_s(1, calls, kind), contending
 
-    def stage(self, number: int) -> _StageTimes:
+    def stage(self, number: int) -> StageTimes:
         """Times of a stage."""
         plan = self.plan
         first, last = number == 0, number == len(plan.layers) - 1
@@ -199,41 +254,53 @@ class _Form:
             self._stages[key] = self._stage(self._shapes[key], plan.layers[number])
         return self._stages[key]
 
-    def _stage(self, shape: StageParts, count: int) -> _StageTimes:
+    def _stage(self, shape: StageParts, count: int) -> StageTimes:
         plan, traffic = self.plan, shape.traffic
         dense, expert = shape.dense, shape.expert
         adding = plan.adding_s(dense + expert)
-        times: dict[Pass, float] = {}
+        times, ends = dict[Pass, float](), dict[Pass, float]()
         for kind in self._passes:
-            device = host = 0.0
+            device = host = more = 0.0
             for layer in shape.layers:
-                own_device, own_host = self._pass(layer, kind)
+                own_device, own_host, contending = self._pass(layer, kind)
                 many = count if 0 <= layer.number < 1 else 1
                 if plan.zero == 3:
-                    own_device = self._sharded(own_device, layer.number, kind, traffic, count)
+                    alone = self._sharded(own_device, 0.0, layer.number, kind, traffic, count)
+                    own_device = self._sharded(own_device, contending, layer.number, kind, traffic, count)
+                    more += many * (own_device - alone)
                 device += many * own_device
                 host += many * own_host
             if kind in (Pass.BACKWARD, Pass.WEIGHT):
                 device += adding
             times[kind] = max(device, host)
-        if plan.zero == 3:
-            for kind in (Pass.FORWARD, Pass.BACKWARD):
-                times[kind] += self._sharded_ends(kind, traffic)
-        data = sum(self._collective_s(one) for one in traffic if one.when == "backward" and plan.zero != 3)
-        if plan.zero == 2:
-            data *= plan.schedule.num_microbatches
-        after = sum(self._collective_s(one) for one in traffic if one.when == "step")
+            if plan.zero == 3 and kind in (Pass.FORWARD, Pass.BACKWARD):
+                at_end = self._sharded_ends(kind, traffic)
+                times[kind] += at_end
+                ends[kind] = at_end + min(more, max(0.0, device - host))
+        data, after = self._data(shape, count)
         per = plan.precision.gradient_bytes + 2 * plan.precision.optimizer_bytes + plan.precision.parameter_bytes
         shards = self.zero_ranks if plan.zero else 1
         moved = per * (dense / shards + expert / (plan.degrees.edp if plan.zero else 1))
-        return _StageTimes(times, data, after + moved / self._memory)
+        return StageTimes(times, data, after + moved / self._memory, ends)
 
-    def _sharded(self, compute: float, layer: int, kind: Pass, traffic: Sequence[Traffic], count: int) -> float:
+    def _data(self, shape: StageParts, count: int) -> tuple[float, float]:
+        """Seconds of a stage's gradients each time they are sent, and of what is sent behind the optimizer."""
+        plan, traffic = self.plan, shape.traffic
+        key = (plan.degrees, plan.zero, count, shape.dense, shape.expert)
+        if key not in self._timed:
+            data = sum(self._collective_s(one) for one in traffic if one.when == "backward" and plan.zero != 3)
+            after = sum(self._collective_s(one) for one in traffic if one.when == "step")
+            self._timed[key] = data, after, 0.0
+        return self._timed[key][:2]
+
+    def _sharded(
+        self, compute: float, contending: float, layer: int, kind: Pass, traffic: Sequence[Traffic], count: int
+    ) -> float:
         """A layer whose weights are fetched, and gradients reduced, beside the computing of its neighbours."""
         when = "forward" if kind is Pass.FORWARD else "backward"
         number = count if layer == 1 else layer  # the head of a stage of one layer
         beside = sum(self._collective_s(one) for one in traffic if one.when == when and one.layer == number)
-        return max(compute, beside) + self.stack.hidden_sharded * min(compute, beside)
+        return max(compute, beside + contending) + self.stack.hidden_sharded * min(compute, beside)
 
     def _sharded_ends(self, kind: Pass, traffic: Sequence[Traffic]) -> float:
         """What nothing runs beside: the first gather, the last reduction."""
@@ -241,7 +308,7 @@ class _Form:
         ends = [self._collective_s(one) for one in traffic if (one.when, one.collective) == (when, name)]
         return (ends[0] if kind is Pass.FORWARD else ends[-1]) if ends else 0.0
 
-    def pipeline(self, stages: Sequence[_StageTimes]) -> float:
+    def pipeline(self, stages: Sequence[StageTimes]) -> float:
         """Seconds of all passes."""
         plan, count = self.plan, self.plan.schedule.num_microbatches
         if len(stages) == 1:

@@ -13,17 +13,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from commbench.planner.prices import Free, Prices
+from commbench.planner.prices import Free, Prices, StagePrices
+from commbench.planner.sharded import LayerPass, sharded
 from commbench.planner.strategy import Strategy
 from commbench.planner.walk import KINDS, Laid, Walked, lay, walk
-from commbench.training.closed_form import Machine, Passes, StageParts, StageTimes, stage_times
+from commbench.training.closed_form import Passes, StageParts, StageTimes, stage_times
 from commbench.workload.cost import activation_bytes
 from commbench.workload.gradient_traffic import data_traffic, unreduced_gradient_bytes
 from commbench.workload.groups import Degrees
 from commbench.workload.operators import stage_operators
 from commbench.workload.pipeline.schedule import Pass
 from commbench.workload.step_costs import StackCosts
-from commbench.workload.step_passes import stage_layers
+from commbench.workload.step_passes import Layer, stage_layers
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.traffic import Traffic, boundary_bytes
 from commbench.workload.transformer import Execution
@@ -38,6 +39,20 @@ _NO_STACK = StackCosts(
     host_pass_s=0.0, host_call_s=0.0, host_step_s=0.0, memory_passes=1.0, accumulation_bytes=0.0, hidden_data=0.0,
     hidden_sharded=0.0, hidden_tensor=0.0, zero_rank_s=0.0, sharded_share=1.0,
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """A stage: seconds of its passes, of these at least, of its gradients each time they are sent, of what follows the
+    last, of its gradients beside other communication, and of what ZeRO 3 sends for a microbatch at least.
+    """
+
+    times: Mapping[Pass, float]
+    least: Mapping[Pass, float]
+    data: float
+    after: float
+    busy: float
+    sharded: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +78,18 @@ class Estimator:
         stack = _NO_STACK if base.stack is None else base.stack
         self._stack = replace(stack, hidden_data=0.0, hidden_sharded=0.0, hidden_tensor=0.0, sharded_share=1.0)
         self._runs: dict[tuple[object, ...], Execution] = {}
-        self._layers: dict[tuple[Execution, bool, bool], tuple[object, ...]] = {}
+        self._layers: dict[tuple[Execution, bool, bool], tuple[Layer, ...]] = {}
         self._sends: dict[tuple[object, ...], tuple[tuple[Traffic, ...], int, int, int]] = {}
         self._kept: dict[tuple[Execution, Place], int] = {}
         self._workspace: dict[Execution, int] = {}
         self._passes: dict[int, Passes] = {}
-        self._machines: dict[int, Machine] = {}
+        self._machines: dict[int, StagePrices] = {}
         self._layer_s: dict[Execution, tuple[float, float]] = {}
 
     def plan(self, strategy: Strategy) -> StepPlan:
         """The step, with a schedule of no more microbatches than tell how it goes on."""
         degrees = Degrees(tp=strategy.tp, cp=strategy.cp, ep=strategy.ep, dp=strategy.dp, pp=strategy.pp)
-        laid = _laid(strategy, 3)
+        laid = _laid(strategy)
         return replace(
             self._base, run=self._run(strategy), degrees=degrees, schedule=laid.schedule, layers=strategy.layers,
             zero=strategy.zero,
@@ -93,7 +108,7 @@ class Estimator:
 
     def memory(self, strategy: Strategy) -> int:
         """Bytes of the fullest rank, margin included, nearly: each stage's activations where all stages' are most."""
-        run, laid = self._run(strategy), _laid(strategy, 3)
+        run, laid = self._run(strategy), _laid(strategy)
         places, of_stage = _places(strategy.layers)
         kept = np.array([self._kept_bytes(run, place) for place in places], dtype=np.int64)[of_stage]
         states = np.array([self._states(strategy, run, place) for place in places], dtype=np.int64)[of_stage]
@@ -159,23 +174,82 @@ class Estimator:
         estimated, bound = self._ends(strategy, times, laid, self._sent_s(strategy))
         return Estimated(strategy, estimated, bound, self.memory(strategy))
 
-    def _times(self, one: Strategy, machine: Machine | None = None) -> tuple[list[StageTimes], Laid]:
+    def _times(self, one: Strategy, machine: StagePrices | Free | None = None) -> tuple[list[_Timed], Laid]:
         plan, width = self.plan(one), one.tp * one.cp * one.dp
         shapes = {}
         for place in _places(one.layers)[0]:
             traffic, dense, expert, _ = self._parts_of(one, plan.run, place)
-            layers = self._stage_layers(plan.run, *place[:2])
-            shapes[place] = StageParts(layers, traffic, dense, expert)  # type: ignore[arg-type]
-        passes = {} if machine is not None else self._passes.setdefault(width, {})
+            shapes[place] = StageParts(self._stage_layers(plan.run, *place[:2]), traffic, dense, expert)
+        passes: Passes = {} if machine is not None else self._passes.setdefault(width, {})
         own = machine or self._machine(width)
-        return stage_times(plan, self._stack, own, shapes=shapes, passes=passes), _laid(one, 3)
+        alike = plan if one.zero < 3 else replace(plan, zero=0)  # what ZeRO 3 adds is added below
+        times = stage_times(alike, self._stack, own, shapes=shapes, passes=passes)
+        places, of_stage = _places(one.layers)
+        first = [times[of_stage.tolist().index(number)] for number in range(len(places))]
+        made = [self._timed(one, plan, shapes[place], place, first[i], own, passes) for i, place in enumerate(places)]
+        return [made[number] for number in of_stage.tolist()], _laid(one)
 
-    def _machine(self, width: int) -> Machine:
+    def _timed(
+        self, one: Strategy, plan: StepPlan, parts: StageParts, place: Place, alone: StageTimes,
+        machine: StagePrices | Free, passes: Passes,
+    ) -> _Timed:  # fmt: skip
+        """A stage, what ZeRO 2 and 3 send beside its passes among it."""
+        times, after = alone.times, alone.after
+        if one.zero < 2 or one.dp * one.cp == 1:
+            return _Timed(times, times, alone.data, after, alone.data, 0.0)
+        strides = {"dp-cp": (one.dp * one.cp, one.tp), "edp": (plan.degrees.edp, one.tp * one.ep)}
+        shares = machine.leaves_host(one.tp, 1) == machine.leaves_host(*strides["dp-cp"])
+        if one.zero == 3:
+            price = {
+                each: machine.collective_s(each.collective, each.size_bytes, *strides[each.group])
+                for each in parts.traffic
+                if each.kind == "zero"
+            }
+            return self._sharded(plan, parts, place, alone, passes, price, shares=shares)
+        many = [place[2] if layer.number == 0 else 1 for layer in parts.layers]
+        own = sum(
+            count * passes[plan.run, layer.number, kind][2]
+            for kind in times
+            for layer, count in zip(parts.layers, many, strict=True)
+        )
+        cycle = sum(times[kind] for kind in _kinds(times))
+        if not shares or not cycle or not own:
+            return _Timed(times, times, alone.data, after, alone.data, 0.0)
+        last = Pass.WEIGHT if Pass.WEIGHT in times and Pass.INPUT in times else Pass.BACKWARD
+        slowed = min(alone.data, cycle) * own / cycle
+        busy = alone.data * (1 + own / cycle)
+        return _Timed({**times, last: times[last] + slowed}, times, alone.data, after, busy, 0.0)
+
+    def _sharded(
+        self, plan: StepPlan, parts: StageParts, place: Place, alone: StageTimes, passes: Passes,
+        price: Mapping[Traffic, float], *, shares: bool,
+    ) -> _Timed:  # fmt: skip
+        """A stage under ZeRO 3."""
+        adding, times = plan.adding_s(parts.dense + parts.expert), dict[Pass, float]()
+        gathered = reduced = before = 0.0
+        for kind, time_s in alone.times.items():
+            layers, host = [], 0.0
+            for layer in parts.layers:
+                many = place[2] if layer.number == 0 else 1
+                device, launched, sent = passes[plan.run, layer.number, kind]
+                layers.append(LayerPass(layer.number, many, device, sent if shares else 0.0))
+                host += many * launched
+            found = sharded(layers, kind, place[2], parts.traffic, price, adding_s=adding, before_s=before)
+            times[kind] = max(found.time_s, host, time_s)
+            gathered, reduced = gathered + found.gathered_s, reduced + found.reduced_s
+            before = layers[-1].device if kind is Pass.FORWARD else before  # what follows a forward pass
+        per = self._base.precision
+        moved = per.gradient_bytes + 2 * per.optimizer_bytes + per.parameter_bytes
+        shares_of = parts.dense / (plan.degrees.dp * plan.degrees.cp) + parts.expert / plan.degrees.edp
+        bandwidth = self._base.device.memory_bytes_per_s * self._base.efficiency.memory
+        return _Timed(times, alone.times, 0.0, moved * shares_of / bandwidth, 0.0, max(gathered, reduced))
+
+    def _machine(self, width: int) -> StagePrices:
         if width not in self._machines:
             self._machines[width] = self._prices.stage(width)
         return self._machines[width]
 
-    def _stage_layers(self, run: Execution, first: bool, last: bool) -> tuple[object, ...]:
+    def _stage_layers(self, run: Execution, first: bool, last: bool) -> tuple[Layer, ...]:
         key = (run, first, last)
         if key not in self._layers:
             self._layers[key] = stage_layers(self._base.model, run, 1, first=first, last=last)
@@ -187,21 +261,22 @@ class Estimator:
         width = one.tp * one.cp * one.dp
         return self._machine(width).transfer_s(boundary_bytes(self._base.model, self._run(one)), width)
 
-    def _ends(self, one: Strategy, times: Sequence[StageTimes], laid: Laid, sent_s: float) -> tuple[float, float]:
+    def _ends(self, one: Strategy, times: Sequence[_Timed], laid: Laid, sent_s: float) -> tuple[float, float]:
         """Seconds of the step, and their lower bound."""
-        lasts, ends = _table([time.times for time in times]), _table([time.ends for time in times])
-        data, after = (np.array([getattr(time, name) for time in times]) for name in ("data", "after"))
+        lasts, least = _table([time.times for time in times]), _table([time.least for time in times])
+        columns = (np.array([getattr(time, name) for time in times]) for name in ("data", "after", "busy", "sharded"))
+        data, after, busy, beside = columns
         layers = np.maximum(1, np.array(one.layers))
         found = []
-        for passes, waiting in ((lasts, 1 - 1 / layers), (lasts - ends, np.ones(len(layers)))):
-            walked = _walked(one, laid, passes, sent_s)
-            begins = walked.finals - passes[:, 3 if laid.split else 1] * waiting  # of the last gradients
+        for passes, share, flow in ((lasts, 1 - 1 / layers, busy), (least, np.ones(len(layers)), data)):
+            ahead = passes[:, 3 if laid.split else 1] * share  # of the end, when gradients begin to be sent
+            walked = _walked(one, laid, (passes, sent_s, flow if one.zero == 2 else 0 * flow, ahead))
             order = np.lexsort((walked.finals, laid.rank_of_stage)).reshape(one.pp, -1)
-            sent = np.zeros(one.pp)
-            for stage in order.T:
-                sent = np.maximum(sent, begins[stage]) + data[stage]
-            if one.zero == 2:
-                sent = np.maximum(sent, walked.first + (one.microbatches - 1) * data[order].sum(axis=1))
+            sent = np.maximum(walked.sent, one.microbatches * beside[order].sum(axis=1))
+            if one.zero < 2:
+                sent = np.zeros(one.pp)
+                for stage in order.T:
+                    sent = np.maximum(sent, walked.finals[stage] - ahead[stage]) + data[stage]
             whole = np.maximum(walked.ends, sent) + after[order].sum(axis=1)
             found.append(float(whole.max()) + self._host_s(one))
         return found[0], found[1]
@@ -229,10 +304,10 @@ class Estimator:
         times, laid = self._times(strategy)
         bare, _ = self._times(strategy, Free())
         whole, _ = self._ends(strategy, times, laid, self._sent_s(strategy))
-        kinds = (Pass.FORWARD, Pass.INPUT, Pass.WEIGHT) if laid.split else (Pass.FORWARD, Pass.BACKWARD)
+        kinds = _kinds(times[0].times)
         ranks = [np.flatnonzero(laid.rank_of_stage == rank).tolist() for rank in range(strategy.pp)]
 
-        def passes(of: Sequence[StageTimes], own: Sequence[int]) -> float:
+        def passes(of: Sequence[_Timed], own: Sequence[int]) -> float:
             return strategy.microbatches * sum(of[stage].times[kind] for stage in own for kind in kinds)
 
         busiest = max(ranks, key=lambda own: passes(times, own))
@@ -240,8 +315,8 @@ class Estimator:
         quick = self._without_host(strategy)
         after = sum(times[stage].after for stage in busiest)
         optimizer = sum(bare[stage].after for stage in busiest) + self._host_s(strategy)
-        lasts = _table([time.times for time in times])
-        end = float(_walked(strategy, laid, lasts, self._sent_s(strategy)).ends.max())
+        lasts, none = _table([time.times for time in times]), np.zeros(len(times))
+        end = float(_walked(strategy, laid, (lasts, self._sent_s(strategy), none, none)).ends.max())
         device = min(compute, passes(quick, busiest))
         rest = max(0.0, whole - end - after - self._host_s(strategy))
         return {
@@ -252,7 +327,7 @@ class Estimator:
             "optimizer": optimizer,
         }
 
-    def _without_host(self, one: Strategy) -> list[StageTimes]:
+    def _without_host(self, one: Strategy) -> list[_Timed]:
         stack, self._stack = self._stack, replace(self._stack, host_pass_s=0.0, host_call_s=0.0)
         try:
             return self._times(one, Free())[0]
@@ -266,6 +341,11 @@ def _table(times: Sequence[Mapping[Pass, float]]) -> FloatArray:
     return np.array([rows.setdefault(id(one), [one.get(kind, 0.0) for kind in KINDS]) for one in times])
 
 
+def _kinds(times: Mapping[Pass, float]) -> tuple[Pass, ...]:
+    """The passes that a microbatch makes through a stage."""
+    return (Pass.FORWARD, Pass.INPUT, Pass.WEIGHT) if Pass.WEIGHT in times else (Pass.FORWARD, Pass.BACKWARD)
+
+
 def _places(layers: tuple[int, ...]) -> tuple[list[Place], npt.NDArray[np.int64]]:
     """The distinct stages, and which of them each stage is."""
     last = len(layers) - 1
@@ -274,18 +354,22 @@ def _places(layers: tuple[int, ...]) -> tuple[list[Place], npt.NDArray[np.int64]
     return places, np.array([places.index(place) for place in each], dtype=np.int64)
 
 
-def _laid(one: Strategy, rounds: int) -> Laid:
-    """The schedule of a few rounds of microbatches: of as many as there are, where these are fewer."""
-    most = rounds * one.pp
+def _laid(one: Strategy, fewer: int = 0) -> Laid:
+    """The schedule of some rounds of microbatches, by which it repeats itself: of all, where these are fewer."""
+    most = (3 + (one.schedule in _LATE) - fewer) * one.pp
     return lay(one.schedule, one.pp, min(one.microbatches, most), one.stages_per_rank)
 
 
-def _walked(one: Strategy, laid: Laid, lasts: FloatArray, sent_s: float) -> Walked:
-    """The walk, its steady state as long as the microbatches want it."""
-    walked = walk(laid, lasts, sent_s)
+_LATE = ("zbv", "dualpipev")  # whose steady state begins when the second half of their stages has begun
+
+
+def _walked(one: Strategy, laid: Laid, given: tuple[FloatArray, float, FloatArray, FloatArray]) -> Walked:
+    """The walk with what is given to it, its steady state as long as the microbatches want it."""
+    walked = walk(laid, *given)
     beyond = one.microbatches - laid.schedule.num_microbatches
     if not beyond:
         return walked
-    shorter = _laid(one, 2)
-    cycle = float(walked.ends.max() - walk(shorter, lasts, sent_s).ends.max()) / one.pp
-    return walked.later(beyond * cycle)
+    shorter = _laid(one, 1)
+    before, rounds = walk(shorter, *given), beyond / one.pp
+    longer = (float((getattr(walked, name) - getattr(before, name)).max()) for name in ("ends", "sent"))
+    return walked.later(*(rounds * each for each in longer))

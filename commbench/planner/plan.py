@@ -11,7 +11,7 @@ import numpy as np
 from commbench.cluster import Cluster, make_cluster
 from commbench.errors import InputError, unknown
 from commbench.experiments.step_given import StepOptions
-from commbench.experiments.step_options import StepSetting, simulate_options, step_setting
+from commbench.experiments.step_options import simulate_options, step_setting
 from commbench.planner.estimate import Estimated, Estimator
 from commbench.planner.prices import Prices
 from commbench.planner.search import Candidates, Cost, best_of, candidates
@@ -19,11 +19,12 @@ from commbench.planner.space import SCHEDULES, Space, strategies
 from commbench.planner.strategy import AXES, Strategy
 from commbench.results.plans import Forced, Plan, PlannedStep
 from commbench.results.run_id import new_run_id
+from commbench.topology.fabric import Fabric
 from commbench.topology.model import LinkKind
 from commbench.units import format_bytes
 from commbench.workload.pipeline.registry import get_pipeline
 
-__all__ = ["OBJECTIVES", "Wishes", "make_plan"]
+__all__ = ["OBJECTIVES", "Planner", "Wishes", "make_plan"]
 
 OBJECTIVES = ("time", "tokens-per-gpu", "cost")
 _TOKENS = 4 * 2**20  # of a step, where nobody says: as LLaMA 2 (arXiv 2307.09288) and GPT-3's larger half
@@ -72,27 +73,7 @@ def make_plan(given: Mapping[str, Any], wishes: Wishes) -> Plan:
     Raises:
         InputError: an option that is missing, wrong or allows no strategy.
     """
-    began = time.perf_counter()
-    for name in _UNFIT:
-        if name in given:
-            raise InputError(f"--{name.replace('_', '-')}: a plan takes none; give it to `commbench sim train`")
-    fixed = {axis: given[axis] for axis in AXES if axis in given}
-    options = StepOptions(**given)
-    setting = step_setting(replace(options, **_ONE))
-    fabric, base, notes = setting.cluster.fabric, setting.plan, [*setting.plan.remarks]
-    ranks = fabric.num_ranks if options.ranks is None else options.ranks
-    batch = options.global_batch
-    if batch is None:
-        batch = max(1, _TOKENS // base.model.sequence)
-        notes.insert(0, f"assumed: --global-batch {batch}, {batch * base.model.sequence:,} tokens a step")
-    space = Space(
-        model=base.model, run=base.run, ranks=ranks, global_batch=batch, fixed=fixed,
-        schedules=wishes.schedules, fewer=wishes.objective != "time",
-    )  # fmt: skip
-    every = strategies(space)
-    cluster = _whole(setting, options, ranks)
-    search = _Search(replace(options, global_batch=batch), setting, cluster, wishes, every)
-    return search.plan(fixed, notes, began)
+    return Planner(given, wishes).plan()
 
 
 _ONE: Mapping[str, Any] = {
@@ -101,22 +82,42 @@ _ONE: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def _whole(setting: StepSetting, options: StepOptions, ranks: int) -> Cluster:
-    return make_cluster(
-        setting.cluster.fabric, num_ranks=ranks, placement=options.placement, routing=options.routing, seed=options.seed
-    )
+class Planner:
+    """What a search needs, and the record of what it finds.
 
+    Attributes:
+        cluster: where. strategies: all that there are. estimator: of them. capacity_bytes: of a device.
 
-class _Search:
-    """One search, and the record of what it found."""
+    Raises:
+        InputError: see make_plan.
+    """
 
-    def __init__(
-        self, options: StepOptions, setting: StepSetting, cluster: Cluster, wishes: Wishes, every: Sequence[Strategy]
-    ) -> None:
-        self._options, self._setting, self._cluster = options, setting, cluster
-        self._wishes, self._every = wishes, every
-        self._estimator = self._of(cluster)
-        self._capacity = setting.plan.device.memory_bytes
+    def __init__(self, given: Mapping[str, Any], wishes: Wishes) -> None:
+        self._began, self._wishes = time.perf_counter(), wishes
+        for name in _UNFIT:
+            if name in given:
+                raise InputError(f"--{name.replace('_', '-')}: a plan takes none; give it to `commbench sim train`")
+        self._fixed = {axis: given[axis] for axis in AXES if axis in given}
+        options = StepOptions(**given)
+        self._setting = setting = step_setting(replace(options, **_ONE))
+        base, self._notes = setting.plan, [*setting.plan.remarks]
+        if options.global_batch is None:
+            batch = max(1, _TOKENS // base.model.sequence)
+            options = replace(options, global_batch=batch)
+            self._notes.insert(0, f"assumed: --global-batch {batch}, {batch * base.model.sequence:,} tokens a step")
+        ranks = setting.cluster.fabric.num_ranks if options.ranks is None else options.ranks
+        self._options, self._batch = options, options.global_batch or 1
+        self.strategies = strategies(
+            Space(
+                model=base.model, run=base.run, ranks=ranks, host=max(1, ranks // _hosts(setting.cluster.fabric, ranks)),
+                global_batch=self._batch, fixed=self._fixed, schedules=wishes.schedules, fewer=wishes.objective != "time",
+            )
+        )  # fmt: skip
+        self.cluster = make_cluster(
+            setting.cluster.fabric, num_ranks=ranks, placement=options.placement, routing=options.routing,
+            seed=options.seed,
+        )  # fmt: skip
+        self.estimator, self.capacity_bytes = self._of(self.cluster), base.device.memory_bytes
 
     def _of(self, cluster: Cluster) -> Estimator:
         return Estimator(self._setting.plan, Prices(cluster, self._setting.library), self._setting.margin_bytes)
@@ -126,40 +127,37 @@ class _Search:
         """What a second of a strategy's step costs."""
         return (lambda one: 1.0) if self._wishes.objective == "time" else (lambda one: float(one.ranks))
 
-    def plan(self, fixed: Mapping[str, Any], notes: Sequence[str], began: float) -> Plan:
+    def plan(self) -> Plan:
         """Search, simulate, and say what was found."""
         wishes, base, cost = self._wishes, self._setting.plan, self._cost
-        left = candidates(self._every, self._estimator, self._capacity, cost)
-        search_s = time.perf_counter() - began
+        left = candidates(self.strategies, self.estimator, self.capacity_bytes, cost)
+        search_s = time.perf_counter() - self._began
         found = best_of(left, self._simulated_s, cost, gap=wishes.gap, seconds=wishes.seconds)
         known = {id(one.estimated): one.time_s for one in found.simulated if one.time_s is not None}
-        notes = [*notes, *(f"not simulated: {one.estimated.strategy.words}: {one.problem}" for one in found.simulated if one.problem)]
+        problems = [one for one in found.simulated if one.problem]
+        notes = [*self._notes, *(f"not simulated: {one.estimated.strategy.words}: {one.problem}" for one in problems)]
         ordered = sorted(
             left.estimated, key=lambda one: (id(one) not in known, known.get(id(one), one.time_s) * cost(one.strategy))
         )
-        if not known:
-            ordered = list(left.estimated)
-        shown = [self._step(one, known.get(id(one)), why=True) for one in ordered[:_SHOWN]]
-        nearest = None if left.nearest is None else self._nearest(left.nearest[0])
-        lacks = 0 if left.nearest is None else left.nearest[1] - self._capacity
         return Plan(
-            run=new_run_id(), model=base.model.name, topology=self._cluster.fabric.name, device=base.device.name,
-            dtype=base.dtype, ranks=len(self._cluster.placed), global_batch=self._options.global_batch or 1,
-            sequence=base.run.sequence, objective=wishes.objective, price=wishes.price, fixed=dict(fixed),
-            settings=self._settings(fixed), strategies=left.strategies, slow=left.slow, large=left.large,
-            estimated=len(left.estimated), simulated=len(known), gap=wishes.gap,
-            proven_gap=found.proven_gap if known else None, open=found.open, worst_error=found.worst_error,
-            capacity_bytes=self._capacity, margin_bytes=self._setting.margin_bytes, best=tuple(shown),
+            run=new_run_id(), model=base.model.name, topology=self.cluster.fabric.name, device=base.device.name,
+            dtype=base.dtype, ranks=len(self.cluster.placed), global_batch=self._batch, sequence=base.run.sequence,
+            objective=wishes.objective, price=wishes.price, fixed=self._fixed, settings=self._settings(),
+            strategies=left.strategies, slow=left.slow, large=left.large, estimated=len(left.estimated),
+            simulated=len(known), gap=wishes.gap, proven_gap=found.proven_gap if known else None, open=found.open,
+            worst_error=found.worst_error, capacity_bytes=self.capacity_bytes, margin_bytes=self._setting.margin_bytes,
+            best=tuple(self._step(one, known.get(id(one)), why=True) for one in ordered[:_SHOWN]),
             pareto=tuple(self._step(one, known.get(id(one))) for one in _pareto(left.estimated, cost)),
-            sensitivity=tuple(self._sensitivity(left, fixed)), nearest=nearest, lacks_bytes=lacks,
-            remedy=self._remedy(left, fixed), notes=tuple(notes), search_s=search_s,
-            wall_s=time.perf_counter() - began,
+            sensitivity=tuple(self._sensitivity(left)), notes=tuple(notes), search_s=search_s,
+            nearest=None if left.nearest is None else self._step(self.estimator.estimate(left.nearest[0]), None),
+            lacks_bytes=0 if left.nearest is None else left.nearest[1] - self.capacity_bytes,
+            remedy=self._remedy(left), wall_s=time.perf_counter() - self._began,
         )  # fmt: skip
 
-    def _settings(self, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """Options that are not as they are by default, those apart that the record names anyway."""
         plain = StepOptions()
-        named = {"model", "topology", "ranks", "global_batch", *fixed}
+        named = {"model", "topology", "ranks", "global_batch", *self._fixed}
         found = {one.name: getattr(self._options, one.name) for one in fields(StepOptions) if one.name not in named}
         changed = {name: value for name, value in found.items() if value != getattr(plain, name)}
         return changed | ({} if self._wishes.schedules == SCHEDULES else {"schedules": list(self._wishes.schedules)})
@@ -170,7 +168,7 @@ class _Search:
         Raises:
             InputError: it does not fit after all, or is too large to simulate.
         """
-        record = simulate_options(replace(self._options, **strategy.options), self._cluster.fabric)
+        record = simulate_options(replace(self._options, **strategy.options), self.cluster.fabric)
         if not record.fits:
             raise InputError("its exact memory is more than the device has")
         return record.iteration_s
@@ -178,50 +176,47 @@ class _Search:
     def _step(self, one: Estimated, simulated_s: float | None, *, why: bool = False) -> PlannedStep:
         strategy, wishes = one.strategy, self._wishes
         time_s = one.time_s if simulated_s is None else simulated_s
-        tokens = (self._options.global_batch or 1) * self._setting.plan.run.sequence
+        tokens = self._batch * self._setting.plan.run.sequence
         rate = tokens / time_s / strategy.ranks
         return PlannedStep(
             words=strategy.words, command=strategy.command, options=strategy.options, ranks=strategy.ranks,
             estimated_s=one.time_s, bound_s=one.bound_s, simulated_s=simulated_s, memory_bytes=one.memory_bytes,
-            tokens_per_s_per_gpu=rate, terms=self._estimator.terms(strategy) if why else {},
+            tokens_per_s_per_gpu=rate, terms=self.estimator.terms(strategy) if why else {},
             cost=None if wishes.price is None else wishes.price / 3600 / rate * 1e6,
         )  # fmt: skip
 
-    def _nearest(self, strategy: Strategy) -> PlannedStep:
-        return self._step(self._estimator.estimate(strategy), None)
-
-    def _remedy(self, left: Candidates, fixed: Mapping[str, Any]) -> str:
+    def _remedy(self, left: Candidates) -> str:
         """What would make something fit, where nothing does."""
         if left.nearest is None:
             return ""
         strategy, needs = left.nearest
         words = [f"devices with {format_bytes(needs)} or more"]
-        if fixed:
-            given = ", ".join(f"--{name.replace('_', '-')}" for name in fixed)
+        if self._fixed:
+            given = ", ".join(f"--{name.replace('_', '-')}" for name in self._fixed)
             words.insert(0, f"leave {given} open")
-        if strategy.dp * strategy.cp * strategy.tp * strategy.pp >= len(self._cluster.placed) // 2:
+        if strategy.dp * strategy.cp * strategy.tp * strategy.pp >= len(self.cluster.placed) // 2:
             words.insert(0, "take more GPUs")
         if self._options.dtype != "fp8" and self._options.precision == "megatron-bf16":
             words.append("--precision mixed-adam, which keeps gradients in 2 bytes")
         return "; or ".join(words)
 
-    def _sensitivity(self, left: Candidates, fixed: Mapping[str, Any]) -> list[Forced]:
+    def _sensitivity(self, left: Candidates) -> list[Forced]:
         """The best with each axis forced, and on networks of other speed."""
         if not left.estimated:
             return []
         cost, first = self._cost, left.estimated[0]
         best, found = first.time_s * cost(first.strategy), list[Forced]()
         for factor, words in ((2.0, "network between hosts twice as fast"), (0.5, "network between hosts half as fast")):
-            if self._cluster.fabric.num_hosts > 1:
+            if self.cluster.fabric.num_hosts > 1:
                 other = candidates(
-                    self._every, self._of(_faster(self._cluster, factor)), self._capacity, cost, worth=1.0
+                    self.strategies, self._of(_faster(self.cluster, factor)), self.capacity_bytes, cost, worth=1.0
                 )
                 if other.estimated:
                     one = other.estimated[0]
                     change = one.time_s * cost(one.strategy) / best - 1
                     found.append(Forced(what=words, words=_told(one.strategy), change=change))
         for axis in ("tp", "pp", "cp", "ep", "schedule", "recompute", "zero", "microbatch"):
-            if axis in fixed:
+            if axis in self._fixed:
                 continue
             values = {getattr(one.strategy, axis) for one in left.estimated}
             for value in sorted(values - {getattr(first.strategy, axis)}):
@@ -229,6 +224,11 @@ class _Search:
                 change = one.time_s * cost(one.strategy) / best - 1
                 found.append(Forced(what=f"{axis} {value}", words=_told(one.strategy), change=change))
         return found
+
+
+def _hosts(fabric: Fabric, ranks: int) -> int:
+    """Hosts over which so many ranks are spread."""
+    return max(1, -(-ranks * max(1, fabric.num_hosts) // fabric.num_ranks))
 
 
 def _told(one: Strategy) -> str:

@@ -94,8 +94,8 @@ class StagePrices:
         return self.collective_s("transfer", size_bytes, 2, stride)
 
 
-    def contends(self, ranks: int, stride: int) -> bool:
-        """Whether groups reach over hosts, as those of ZeRO do, or these stay inside one, too."""
+    def leaves_host(self, ranks: int, stride: int) -> bool:
+        """Whether a group is on several hosts."""
         return self._prices.leaves_host(ranks, stride)
 
 
@@ -110,6 +110,6 @@ class Free:
         """0."""
         return 0.0
 
-    def contends(self, ranks: int, stride: int) -> bool:
-        """False."""
+    def leaves_host(self, ranks: int, stride: int) -> bool:
+        """It does not matter."""
         return False

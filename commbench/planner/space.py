@@ -25,7 +25,7 @@ class Space:
 
     Attributes:
         model: what is trained. run: how a rank executes it where a strategy says nothing.
-        ranks: GPUs that there are. global_batch: sequences of a step.
+        ranks: GPUs that there are. host: GPUs of a host; tensor groups take two at most. global_batch: of a step.
         fixed: of AXES, those that are given. schedules: pipeline schedules to choose from.
         fewer: whether fewer data-parallel ranks than would fit are tried, too.
     """
@@ -33,6 +33,7 @@ class Space:
     model: Transformer
     run: Execution
     ranks: int
+    host: int
     global_batch: int
     fixed: Mapping[str, Any] = field(default_factory=dict)
     schedules: Sequence[str] = SCHEDULES
@@ -64,7 +65,8 @@ def strategies(space: Space) -> list[Strategy]:
 
 
 def _tensor(space: Space) -> list[int]:
-    heads = [tp for tp in range(1, min(space.model.num_heads, space.ranks) + 1) if space.model.num_heads % tp == 0]
+    most = min(space.model.num_heads, space.ranks, 2 * space.host)
+    heads = [tp for tp in range(1, most + 1) if space.host % tp == 0 or tp % space.host == 0]  # whole hosts, or within
     return space.choices("tp", [tp for tp in heads if _splits(space, tp)])
 
 

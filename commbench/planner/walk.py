@@ -7,6 +7,7 @@ microbatch adds between twice and three times as many.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -47,17 +48,17 @@ class Laid:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Walked:
-    """Seconds from the start: when a rank is through, when a stage's last gradients are there, and when a rank's first
-    backward pass ends.
+    """Seconds from the start: when a rank is through, when a stage's last gradients are there, and when what a rank sent of
+    every microbatch's is through.
     """
 
     ends: FloatArray
     finals: FloatArray
-    first: FloatArray
+    sent: FloatArray
 
-    def later(self, seconds: float) -> "Walked":
-        """The same with a longer steady state."""
-        return Walked(self.ends + seconds, self.finals + seconds, self.first)
+    def later(self, seconds: float, sent_s: float) -> "Walked":
+        """The same with a steady state that is longer by so much, and by so much for what is sent."""
+        return Walked(self.ends + seconds, self.finals + seconds, np.maximum(self.sent, self.sent + sent_s))
 
 
 @lru_cache(maxsize=1024)
@@ -87,32 +88,34 @@ def _held(of_rank: IntArray, stage: IntArray, kind: IntArray, stages: int) -> In
     """Microbatches of every stage that a rank keeps at its fullest moment, each stage counted alike."""
     held = np.zeros((len(of_rank) - 1, stages), dtype=np.int64)
     change = np.where(kind == 0, 1, np.where((kind == 1) | (kind == 3), -1, 0))
-    for rank, (begin, end) in enumerate(zip(of_rank[:-1], of_rank[1:], strict=True)):
+    for rank, (begin, end) in enumerate(pairwise(of_rank.tolist())):
         most = int(np.cumsum(change[begin:end]).argmax()) + 1
         np.add.at(held[rank], stage[begin : begin + most], change[begin : begin + most])
     return held
 
 
-def walk(laid: Laid, lasts: FloatArray, sent_s: float) -> Walked:
+def walk(laid: Laid, lasts: FloatArray, sent_s: float, each: FloatArray, ahead: FloatArray) -> Walked:
     """Walk through a schedule.
 
     Args:
         laid: the schedule. lasts: seconds of every stage's (row) passes (column, as KINDS). sent_s: of a transfer.
+        each: of sending every stage's gradients after each microbatch; 0 where they add up.
+        ahead: before the end of the pass that brings them, when sending begins.
     """
     ranks, stages = laid.schedule.num_ranks, laid.schedule.num_stages
     clock, at = np.zeros(ranks), laid.rank_first[:-1].copy()
     there = np.full((2, stages, laid.schedule.num_microbatches), -1.0)
-    finals, first = np.zeros(stages), np.zeros(ranks)
+    finals, sent = np.zeros(stages), np.zeros(ranks)
     _walk(
         laid.rank_first, laid.part_first, laid.stage, laid.kind, laid.microbatch, laid.rank_of_stage, lasts, sent_s,
-        clock, at, there, finals, first,
+        each, ahead, clock, at, there, finals, sent,
     )  # fmt: skip
-    return Walked(clock, finals, first)
+    return Walked(clock, finals, sent)
 
 
 def _walk_loop(
     rank_first: Any, part_first: Any, stage: Any, kind: Any, microbatch: Any, rank_of_stage: Any, lasts: Any,
-    sent_s: Any, clock: Any, at: Any, there: Any, finals: Any, first: Any,
+    sent_s: Any, each: Any, ahead: Any, clock: Any, at: Any, there: Any, finals: Any, sent: Any,
 ) -> None:  # fmt: skip
     last, moved = len(rank_of_stage) - 1, True
     while moved:
@@ -147,10 +150,9 @@ def _walk_loop(
                         there[0, s, microbatch[part]] = clock[rank]
                     elif k < 3:
                         there[1, s, microbatch[part]] = clock[rank]
-                        if first[rank] == 0.0:
-                            first[rank] = clock[rank]
                     if k == 1 or k == 3:
                         finals[s] = clock[rank]
+                        sent[rank] = max(sent[rank], clock[rank] - ahead[s]) + each[s]
                 at[rank] += 1
                 moved = True
 

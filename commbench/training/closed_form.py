@@ -37,10 +37,6 @@ class Machine(Protocol):
         """Seconds of a transfer to a rank ``stride`` further."""
         ...
 
-    def contends(self, ranks: int, stride: int) -> bool:
-        """Whether collectives of such groups take links away from what ZeRO 3 sends meanwhile."""
-        ...
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepHosts:
@@ -78,10 +74,6 @@ class StepHosts:
         rate = self.inside if near else self.between / self.gpus
         return links.latency_s + size_bytes / (rate * links.transfer)
 
-    def contends(self, ranks: int, stride: int) -> bool:
-        """False: what is lost beside other communication is part of ``StackCosts.hidden_sharded``."""
-        return False
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
@@ -114,8 +106,8 @@ Shapes = dict[tuple[bool, bool, int], StageParts]
 """Shapes that were made, by whether a stage is the first, whether it is the last, and its layers."""
 
 Passes = dict[tuple[object, ...], tuple[float, float, float]]
-"""Seconds that were found: on the device, of the host and of collectives that contend with ZeRO 3's, of a layer's pass by
-execution, place and kind; of what a stage sends, by degrees, ZeRO stage and weights."""
+"""Seconds that were found: on the device, of the host, and of the device's in collectives, of a layer's pass by execution,
+number and kind; of what a stage sends, by degrees, ZeRO stage and weights."""
 
 
 def closed_form(
@@ -164,15 +156,11 @@ def stage_times(
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """Seconds of a stage's passes; of its gradients each time they are sent; of optimizer and gathered parameters.
-
-    ``ends``: of the passes, what ZeRO 3 adds at their ends, where nothing runs beside it, and by contention.
-    """
+    """Seconds of a stage's passes; of its gradients each time they are sent; of optimizer and gathered parameters."""
 
     times: dict[Pass, float]
     data: float
     after: float
-    ends: dict[Pass, float]
 
 
 class _Form:
@@ -216,14 +204,14 @@ class _Form:
         return self._known[key]
 
     def _pass(self, layer: Layer, kind: Pass) -> tuple[float, float, float]:
-        """Seconds on the device, of the host, and of collectives that contend, of one layer's pass."""
-        key = (self.plan.run, layer.number, len(layer.operators), kind)
+        """Seconds on the device, of the host, and of collectives, of one layer's pass."""
+        key = (self.plan.run, layer.number, kind)
         if key not in self._timed:
             self._timed[key] = self._timed_pass(layer, kind)
         return self._timed[key]
 
     def _timed_pass(self, layer: Layer, kind: Pass) -> tuple[float, float, float]:
-        device = beside = begun = contending = 0.0
+        device = beside = begun = sent = 0.0
         calls = 0
         for item in pass_items([layer], self.plan.run, kind, self._lasts, overlap=self.plan.overlap_tensor):
             if isinstance(item, Work):
@@ -231,8 +219,7 @@ class _Form:
             elif isinstance(item, Call):
                 calls += 1
                 lasts = self._collective_s(item.traffic)
-                if self.machine.contends(*self._strides[item.traffic.group.partition("/")[0]]):
-                    contending += lasts
+                sent += lasts
                 if item.beside:
                     begun, beside = device, lasts
                 else:
@@ -241,7 +228,7 @@ class _Form:
                 under = min(beside, device - begun)
                 device = max(device, begun + beside) + self.stack.hidden_tensor * under
                 beside = 0.0
-        return device, self.plan.host_s(1, calls, kind), contending
+        return device, self.plan.host_s(1, calls, kind), sent
 
     def stage(self, number: int) -> StageTimes:
         """Times of a stage."""
@@ -258,30 +245,27 @@ class _Form:
         plan, traffic = self.plan, shape.traffic
         dense, expert = shape.dense, shape.expert
         adding = plan.adding_s(dense + expert)
-        times, ends = dict[Pass, float](), dict[Pass, float]()
+        times: dict[Pass, float] = {}
         for kind in self._passes:
-            device = host = more = 0.0
+            device = host = 0.0
             for layer in shape.layers:
-                own_device, own_host, contending = self._pass(layer, kind)
+                own_device, own_host, _ = self._pass(layer, kind)
                 many = count if 0 <= layer.number < 1 else 1
                 if plan.zero == 3:
-                    alone = self._sharded(own_device, 0.0, layer.number, kind, traffic, count)
-                    own_device = self._sharded(own_device, contending, layer.number, kind, traffic, count)
-                    more += many * (own_device - alone)
+                    own_device = self._sharded(own_device, layer.number, kind, traffic, count)
                 device += many * own_device
                 host += many * own_host
             if kind in (Pass.BACKWARD, Pass.WEIGHT):
                 device += adding
             times[kind] = max(device, host)
-            if plan.zero == 3 and kind in (Pass.FORWARD, Pass.BACKWARD):
-                at_end = self._sharded_ends(kind, traffic)
-                times[kind] += at_end
-                ends[kind] = at_end + min(more, max(0.0, device - host))
+        if plan.zero == 3:
+            for kind in (Pass.FORWARD, Pass.BACKWARD):
+                times[kind] += self._sharded_ends(kind, traffic)
         data, after = self._data(shape, count)
         per = plan.precision.gradient_bytes + 2 * plan.precision.optimizer_bytes + plan.precision.parameter_bytes
         shards = self.zero_ranks if plan.zero else 1
         moved = per * (dense / shards + expert / (plan.degrees.edp if plan.zero else 1))
-        return StageTimes(times, data, after + moved / self._memory, ends)
+        return StageTimes(times, data, after + moved / self._memory)
 
     def _data(self, shape: StageParts, count: int) -> tuple[float, float]:
         """Seconds of a stage's gradients each time they are sent, and of what is sent behind the optimizer."""
@@ -293,14 +277,12 @@ class _Form:
             self._timed[key] = data, after, 0.0
         return self._timed[key][:2]
 
-    def _sharded(
-        self, compute: float, contending: float, layer: int, kind: Pass, traffic: Sequence[Traffic], count: int
-    ) -> float:
+    def _sharded(self, compute: float, layer: int, kind: Pass, traffic: Sequence[Traffic], count: int) -> float:
         """A layer whose weights are fetched, and gradients reduced, beside the computing of its neighbours."""
         when = "forward" if kind is Pass.FORWARD else "backward"
         number = count if layer == 1 else layer  # the head of a stage of one layer
         beside = sum(self._collective_s(one) for one in traffic if one.when == when and one.layer == number)
-        return max(compute, beside + contending) + self.stack.hidden_sharded * min(compute, beside)
+        return max(compute, beside) + self.stack.hidden_sharded * min(compute, beside)
 
     def _sharded_ends(self, kind: Pass, traffic: Sequence[Traffic]) -> float:
         """What nothing runs beside: the first gather, the last reduction."""

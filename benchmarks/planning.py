@@ -102,7 +102,8 @@ def _accuracy(samples: list[Sample]) -> list[str]:
     loose = fmean(1 - one.estimated.bound_s / one.time_s for one in samples)
     lines += ["", f"Lower bounds are {loose:.1%} below the simulated time in the mean; {len(over)} are above it.", ""]
     for one in sorted(over, key=lambda one: one.time_s / one.estimated.bound_s)[:5]:
-        lines.append(f"- bound {one.estimated.bound_s / one.time_s - 1:+.2%} {one.case}: {one.estimated.strategy.command}")
+        above = one.estimated.bound_s / one.time_s - 1
+        lines.append(f"- bound {above:+.2%} {one.case}: `{one.estimated.strategy.command}`")
     lines += ["Worst:", ""]
     for one in sorted(samples, key=lambda one: -abs(one.error))[:8]:
         lines.append(f"- {one.error:+.1%} {one.case}: `{one.estimated.strategy.command}`")

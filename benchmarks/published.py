@@ -2,6 +2,7 @@
 """Published training steps against the closed form: ``python -m benchmarks.published [--fit] [FILE.csv ...]``.
 
 Predicts every usable row of ``sims/published`` (or of the files that are named) and prints signed errors by source.
+``--sweeps`` takes steps of one model, batch and number of GPUs together and tells what choosing by prediction costs.
 ``--page`` writes them to docs/training-accuracy.md, with each source left out of the fit in turn and then calibrated on
 1, 3 and 6 of its own steps; ``--fit`` first fits the constants of ``commbench/workload/tables/steps.yaml`` anew, about
 the prior in ``sims/published/prior.yaml``.
@@ -13,7 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from commbench.experiments.step_accuracy import Accuracy, calibrated, errors_of, fit_all, judge, left_out, write_costs
+from commbench.experiments.step_accuracy import (
+    Accuracy,
+    calibrated,
+    errors_of,
+    fit_all,
+    judge,
+    left_out,
+    sweeps_of,
+    write_costs,
+)
 from commbench.experiments.step_fit import Fit
 from commbench.experiments.step_rows import StepRow, read_rows
 from commbench.workload.step_costs import read_step_costs
@@ -33,6 +43,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, help="CSV files of steps [those of sims/published]")
     parser.add_argument("--fit", action="store_true", help="fit the constants anew")
     parser.add_argument("--page", action="store_true", help="write docs/training-accuracy.md (some minutes)")
+    parser.add_argument("--sweeps", action="store_true", help="what choosing a strategy by prediction costs")
     given = parser.parse_args()
     rows, left = list[StepRow](), Counter[str]()
     for file in given.files or ROWS:
@@ -43,6 +54,9 @@ def main() -> None:
     if given.fit and fit is not None:
         write_costs(fit, CONSTANTS, SOURCE)
         read_step_costs.cache_clear()
+    if given.sweeps:
+        print("\n".join(_sweeps(rows)))
+        return
     accuracy = judge(rows, read_step_costs())
     text = "\n".join([*_table(accuracy), "", *_worst(accuracy)])
     print(text)
@@ -63,6 +77,16 @@ def _table(accuracy: Sequence[Accuracy]) -> list[str]:
         lines.append(f"| **all but {SINGLE}** | {len(each)} | | **{fmean(each):.1%}** | |")
         lines.append(f"| mean over sources | {len(several)} | | {fmean(one.mean for one in several):.1%} | |")
     return lines
+
+
+def _sweeps(rows: Sequence[StepRow]) -> list[str]:
+    lines = ["| source | model | GPUs | batch | steps | Spearman | best is predicted | regret |", "|---" * 8 + "|"]
+    found = sweeps_of([row for row in rows if row.source != SINGLE], read_step_costs())
+    for one in found:
+        figures = f"{one.steps} | {one.spearman:.2f} | {one.place}. | {one.regret:.1%}"
+        lines.append(f"| {one.source} | {one.model} | {one.gpus} | {one.batch} | {figures} |")
+    over = sum(one.regret > 0.03 for one in found)
+    return [*lines, "", f"{len(found)} sweeps; mean regret {fmean(one.regret for one in found):.1%}, {over} above 3 %."]
 
 
 def _worst(accuracy: Sequence[Accuracy]) -> list[str]:

@@ -31,7 +31,7 @@ def plan(
     gap: Annotated[float, typer.Option("--gap", help="Share by which the best may be missed: to be proven.")] = 0.02,
     seconds: Annotated[float, typer.Option("--seconds", help="After which no other simulation begins.")] = 10.0,
     schedules: Annotated[
-        str | None, typer.Option("--schedules", help="Pipeline schedules to choose from, by commas.", show_default=False)
+        str | None, typer.Option("--schedules", help="Of pipelines, to choose from, by commas.", show_default=False)
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", callback=writable, help="Append the record to this JSON Lines file.")

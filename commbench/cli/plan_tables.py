@@ -52,7 +52,7 @@ def _searched(r: Plan) -> str:
 def _headline(r: Plan) -> str:
     best = r.best[0]
     rows = [
-        ("best", f"{format_time(best.time_s)}" + (", simulated" if best.simulated_s is not None else ", by closed form")),
+        ("best", f"{format_time(best.time_s)}, {'by closed form' if best.simulated_s is None else 'simulated'}"),
         ("", f"sim train {best.command}"),
         ("tokens/s/GPU", f"{best.tokens_per_s_per_gpu:,.1f} on {best.ranks:,} of {r.ranks:,} GPUs"),
     ]
@@ -86,7 +86,7 @@ _BEST = (
     Column("vs best", width=7, form="+.1%"),
     Column("memory", width=10),
     Column("strategy", numeric=False, width=22),
-    Column("schedule, recompute, ZeRO", numeric=False, width=22),
+    Column("how", numeric=False, width=22),
 )
 
 
@@ -98,19 +98,9 @@ def _best(r: Plan) -> str:
         change = one.time_s * one.ranks / (rest.time_s * rest.ranks) - 1
         if r.objective == "time":
             change = one.time_s / rest.time_s - 1
-        lines.append(row_text(_BEST, (str(number), time, change, format_bytes(one.memory_bytes), one.words, _how(one))))
-    return "\n".join([*lines, "# ~ by closed form; the others are simulated"])
-
-
-def _how(one: PlannedStep) -> str:
-    """How it is run, in short."""
-    options = one.options
-    stages = options.get("stages_per_rank")
-    parts = [f"{options['schedule']}{f' x{stages}' if stages else ''}"] if options["pp"] > 1 else []
-    parts += [str(options["recompute"])] if options["recompute"] != "none" else []
-    parts += [f"z{options['zero']}"] if options["zero"] else []
-    parts += ["sp"] if options["sequence_parallel"] else []
-    return " ".join(parts) or "plain"
+        lines.append(row_text(_BEST, (str(number), time, change, format_bytes(one.memory_bytes), one.words, one.how)))
+    told = "# ~ by closed form; the others are simulated. How: schedule x stages per rank,"
+    return "\n".join([*lines, told, "#   recomputation, ZeRO stage (z), sequence parallelism (sp)"])
 
 
 _TERMS = ("compute", "host", "exposed communication", "bubble", "optimizer")
@@ -127,29 +117,33 @@ _WHY = (
 def _why(r: Plan) -> str:
     lines = ["# why: the closed form of the busiest rank, exposed communication among it", head_text(_WHY)]
     for number, one in enumerate(r.best[:5], start=1):
-        lines.append(row_text(_WHY, (str(number), *(format_time(max(0.0, one.terms[key])) for key in _TERMS))))
+        lines.append(row_text(_WHY, (str(number), *(_term(one.terms[key]) for key in _TERMS))))
     return "\n".join(lines)
+
+
+def _term(time_s: float) -> str:
+    return format_time(time_s) if time_s > 1e-6 else "-"
 
 
 _PARETO = (
     Column("memory", width=10),
     Column("time", width=10),
     Column("strategy", numeric=False, width=24),
-    Column("schedule, recompute, ZeRO", numeric=False, width=28),
+    Column("how", numeric=False, width=28),
 )
 
 
 def _pareto(steps: Sequence[PlannedStep], capacity_bytes: int) -> str:
     lines = [f"# least time for the memory (of {format_bytes(capacity_bytes)})", head_text(_PARETO)]
     for one in steps:
-        lines.append(row_text(_PARETO, (format_bytes(one.memory_bytes), format_time(one.time_s), one.words, _how(one))))
+        lines.append(row_text(_PARETO, (format_bytes(one.memory_bytes), format_time(one.time_s), one.words, one.how)))
     return "\n".join(lines)
 
 
 _IF = (
-    Column("what if (closed form)", numeric=False, width=32),
+    Column("what if (closed form)", numeric=False, width=26),
     Column("change", width=7, form="+.1%"),
-    Column("best then", numeric=False, width=36),
+    Column("best then", numeric=False, width=44),
 )
 
 

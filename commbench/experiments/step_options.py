@@ -107,7 +107,7 @@ def _given(value: T | None) -> T:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepSetting:
-    """What options ask for, ready to be simulated: the step, where, by which library, and memory that it cannot have."""
+    """What options ask for, ready to be simulated: the step, where, by which library, memory that it cannot have."""
 
     plan: "StepPlan"
     cluster: "Cluster"

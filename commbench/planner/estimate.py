@@ -268,11 +268,12 @@ class Estimator:
         data, after, busy, beside = columns
         layers = np.maximum(1, np.array(one.layers))
         found = []
-        for passes, share, flow in ((lasts, 1 - 1 / layers, busy), (least, np.ones(len(layers)), data)):
+        for passes, share, flow in ((lasts, 1 - 1 / layers, busy), (least, np.ones(len(layers)), 0 * data)):
             ahead = passes[:, 3 if laid.split else 1] * share  # of the end, when gradients begin to be sent
             walked = _walked(one, laid, (passes, sent_s, flow if one.zero == 2 else 0 * flow, ahead))
             order = np.lexsort((walked.finals, laid.rank_of_stage)).reshape(one.pp, -1)
-            sent = np.maximum(walked.sent, one.microbatches * beside[order].sum(axis=1))
+            whole_step = beside if one.zero == 3 else data
+            sent = np.maximum(walked.sent, one.microbatches * whole_step[order].sum(axis=1))
             if one.zero < 2:
                 sent = np.zeros(one.pp)
                 for stage in order.T:

@@ -109,8 +109,9 @@ class Planner:
         self._options, self._batch = options, options.global_batch or 1
         self.strategies = strategies(
             Space(
-                model=base.model, run=base.run, ranks=ranks, host=max(1, ranks // _hosts(setting.cluster.fabric, ranks)),
-                global_batch=self._batch, fixed=self._fixed, schedules=wishes.schedules, fewer=wishes.objective != "time",
+                model=base.model, run=base.run, ranks=ranks, host=_host(setting.cluster.fabric),
+                global_batch=self._batch, fixed=self._fixed, schedules=wishes.schedules,
+                fewer=wishes.objective != "time",
             )
         )  # fmt: skip
         self.cluster = make_cluster(
@@ -135,19 +136,21 @@ class Planner:
         found = best_of(left, self._simulated_s, cost, gap=wishes.gap, seconds=wishes.seconds)
         known = {id(one.estimated): one.time_s for one in found.simulated if one.time_s is not None}
         problems = [one for one in found.simulated if one.problem]
+        tight = {id(one.estimated) for one in found.simulated if one.time_s is None and not one.problem}
         notes = [*self._notes, *(f"not simulated: {one.estimated.strategy.words}: {one.problem}" for one in problems)]
         ordered = sorted(
-            left.estimated, key=lambda one: (id(one) not in known, known.get(id(one), one.time_s) * cost(one.strategy))
+            (one for one in left.estimated if id(one) not in tight),
+            key=lambda one: (id(one) not in known, known.get(id(one), one.time_s) * cost(one.strategy)),
         )
         return Plan(
             run=new_run_id(), model=base.model.name, topology=self.cluster.fabric.name, device=base.device.name,
             dtype=base.dtype, ranks=len(self.cluster.placed), global_batch=self._batch, sequence=base.run.sequence,
             objective=wishes.objective, price=wishes.price, fixed=self._fixed, settings=self._settings(),
-            strategies=left.strategies, slow=left.slow, large=left.large, estimated=len(left.estimated),
+            strategies=left.strategies, slow=left.slow, large=left.large + len(tight), estimated=len(ordered),
             simulated=len(known), gap=wishes.gap, proven_gap=found.proven_gap if known else None, open=found.open,
             worst_error=found.worst_error, capacity_bytes=self.capacity_bytes, margin_bytes=self._setting.margin_bytes,
             best=tuple(self._step(one, known.get(id(one)), why=True) for one in ordered[:_SHOWN]),
-            pareto=tuple(self._step(one, known.get(id(one))) for one in _pareto(left.estimated, cost)),
+            pareto=tuple(self._step(one, known.get(id(one))) for one in _pareto(ordered, cost)),
             sensitivity=tuple(self._sensitivity(left)), notes=tuple(notes), search_s=search_s,
             nearest=None if left.nearest is None else self._step(self.estimator.estimate(left.nearest[0]), None),
             lacks_bytes=0 if left.nearest is None else left.nearest[1] - self.capacity_bytes,
@@ -162,16 +165,14 @@ class Planner:
         changed = {name: value for name, value in found.items() if value != getattr(plain, name)}
         return changed | ({} if self._wishes.schedules == SCHEDULES else {"schedules": list(self._wishes.schedules)})
 
-    def _simulated_s(self, strategy: Strategy) -> float:
-        """Seconds of the step, exactly.
+    def _simulated_s(self, strategy: Strategy) -> float | None:
+        """Seconds of the step, exactly; None where it does not fit after all.
 
         Raises:
-            InputError: it does not fit after all, or is too large to simulate.
+            InputError: it is too large to simulate.
         """
         record = simulate_options(replace(self._options, **strategy.options), self.cluster.fabric)
-        if not record.fits:
-            raise InputError("its exact memory is more than the device has")
-        return record.iteration_s
+        return record.iteration_s if record.fits else None
 
     def _step(self, one: Estimated, simulated_s: float | None, *, why: bool = False) -> PlannedStep:
         strategy, wishes = one.strategy, self._wishes
@@ -179,8 +180,8 @@ class Planner:
         tokens = self._batch * self._setting.plan.run.sequence
         rate = tokens / time_s / strategy.ranks
         return PlannedStep(
-            words=strategy.words, command=strategy.command, options=strategy.options, ranks=strategy.ranks,
-            estimated_s=one.time_s, bound_s=one.bound_s, simulated_s=simulated_s, memory_bytes=one.memory_bytes,
+            words=strategy.words, how=strategy.how, command=strategy.command, options=strategy.options,
+            ranks=strategy.ranks, estimated_s=one.time_s, bound_s=one.bound_s, simulated_s=simulated_s, memory_bytes=one.memory_bytes,
             tokens_per_s_per_gpu=rate, terms=self.estimator.terms(strategy) if why else {},
             cost=None if wishes.price is None else wishes.price / 3600 / rate * 1e6,
         )  # fmt: skip
@@ -206,7 +207,7 @@ class Planner:
             return []
         cost, first = self._cost, left.estimated[0]
         best, found = first.time_s * cost(first.strategy), list[Forced]()
-        for factor, words in ((2.0, "network between hosts twice as fast"), (0.5, "network between hosts half as fast")):
+        for factor, words in ((2.0, "network twice as fast"), (0.5, "network half as fast")):
             if self.cluster.fabric.num_hosts > 1:
                 other = candidates(
                     self.strategies, self._of(_faster(self.cluster, factor)), self.capacity_bytes, cost, worth=1.0
@@ -226,17 +227,13 @@ class Planner:
         return found
 
 
-def _hosts(fabric: Fabric, ranks: int) -> int:
-    """Hosts over which so many ranks are spread."""
-    return max(1, -(-ranks * max(1, fabric.num_hosts) // fabric.num_ranks))
+def _host(fabric: Fabric) -> int:
+    """GPUs of a host."""
+    return max(1, fabric.num_ranks // max(1, fabric.num_hosts))
 
 
 def _told(one: Strategy) -> str:
-    """A strategy with how it is run."""
-    several = f" x{one.stages_per_rank}" if one.stages_per_rank > 1 else ""
-    split = " sp" if one.sequence_parallel else ""
-    schedule = f" {one.schedule}{several}" if one.pp > 1 else ""
-    return f"{one.words}{schedule} {one.recompute} z{one.zero}{split}"
+    return f"{one.words} {one.how}"
 
 
 def _faster(cluster: Cluster, factor: float) -> Cluster:

@@ -9,7 +9,7 @@
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,13 +33,15 @@ class Candidates:
     """What bounds and memory left.
 
     Attributes:
-        strategies: all that there are. slow: left out, for their lower bound is more than WORTH times the best estimate.
+        strategies: all that there are. slow: left out, for their lower bound is more than WORTH times the best
+            estimate; slow_bound: the least of these bounds, infinite where there are none.
         large: left out, for they do not fit. estimated: the others, best first.
         nearest: of what does not fit, what needs least memory, and its bytes; None where something fits.
     """
 
     strategies: int
     slow: int
+    slow_bound: float
     large: int
     estimated: tuple[Estimated, ...]
     nearest: tuple[Strategy, int] | None
@@ -53,9 +55,10 @@ def candidates(
     found, large, best = list[Estimated](), 0, float("inf")
     nearest: tuple[Strategy, int] | None = None
     order = np.argsort(bounds, kind="stable").tolist()
-    looked = 0
+    looked, beyond = 0, float("inf")
     for number in order:
         if bounds[number] > worth * best:
+            beyond = float(bounds[number])
             break
         looked += 1
         one = strategies[number]
@@ -69,7 +72,9 @@ def candidates(
         best = min(best, estimated.time_s * cost(one))
         found.append(estimated)
     found.sort(key=lambda one: one.time_s * cost(one.strategy))
-    return Candidates(len(strategies), len(strategies) - looked, large, tuple(found), None if found else nearest)
+    return Candidates(
+        len(strategies), len(strategies) - looked, beyond, large, tuple(found), None if found else nearest
+    )
 
 
 def _bounds(strategies: Sequence[Strategy], estimator: Estimator) -> npt.NDArray[np.float64]:
@@ -86,7 +91,7 @@ def _bounds(strategies: Sequence[Strategy], estimator: Estimator) -> npt.NDArray
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """A candidate and its simulated seconds; None and the reason where it cannot be simulated."""
+    """A candidate and its simulated seconds; None where it does not fit after all, or cannot be simulated (problem)."""
 
     estimated: Estimated
     time_s: float | None
@@ -110,47 +115,38 @@ class Found:
 
 
 def best_of(
-    found: Candidates, simulate: Callable[[Strategy], float], cost: Cost, *, gap: float, seconds: float
+    found: Candidates, simulate: Callable[[Strategy], float | None], cost: Cost, *, gap: float, seconds: float
 ) -> Found:
-    """Simulate candidates, best first.
+    """Simulate candidates: those that may be better than the best so far by estimate, then by their lower bounds.
 
     Args:
-        found: from :func:`candidates`. simulate: seconds of a strategy's step; an InputError says why not.
+        found: from :func:`candidates`. simulate: seconds of a strategy's step, None where it does not fit; an
+            InputError says why it cannot be simulated.
         cost: see Cost. gap: to be proven, as a share. seconds: after which no other simulation begins.
     """
     began, done, best = time.perf_counter(), list[Simulated](), float("inf")
-    left = {id(one): one for one in found.estimated}
-    for one in _in_order(left, cost, lambda: best):
-        least = _least(left.values(), cost)
-        if best <= (1 + gap) * least or (time.perf_counter() - began > seconds and best < float("inf")):
+    left, unknown = list(found.estimated), list[Estimated]()
+    while left:
+        over = time.perf_counter() - began > seconds and best < float("inf")
+        if over or best <= (1 + gap) * _least(left, cost):
             break
-        del left[id(one)]
+        better = [one for one in left if one.time_s * cost(one.strategy) < best]
+        one = better[0] if better else min(left, key=lambda one: one.bound_s * cost(one.strategy))
+        left.remove(one)
         try:
             time_s = simulate(one.strategy)
         except InputError as error:
             done.append(Simulated(one, None, str(error)))
+            unknown.append(one)
             continue
         done.append(Simulated(one, time_s))
-        best = min(best, time_s * cost(one.strategy))
+        best = best if time_s is None else min(best, time_s * cost(one.strategy))
     errors = [abs(one.estimated.time_s / one.time_s - 1) for one in done if one.time_s]
-    unknown = [one.estimated for one in done if one.time_s is None]
-    others = [*left.values(), *unknown]
-    least = _least(others, cost)
-    open_ones = sum(one.bound_s * cost(one.strategy) < best for one in others)
-    return Found(tuple(done), max(0.0, best / least - 1), max(errors, default=0.0), open_ones)
+    others = [*left, *unknown]
+    least = min(_least(others, cost), found.slow_bound)
+    below = sum(one.bound_s * cost(one.strategy) < best for one in others)
+    return Found(tuple(done), max(0.0, best / least - 1), max(errors, default=0.0), below)
 
 
-def _in_order(left: dict[int, Estimated], cost: Cost, best: Callable[[], float]) -> Iterator[Estimated]:
-    """First the best by estimate; once one is simulated, those that hinder the proof: the lowest bounds."""
-    first = min(left.values(), key=lambda one: one.time_s * cost(one.strategy), default=None)
-    if first is None:
-        return
-    yield first
-    while left:
-        better = [one for one in left.values() if one.time_s * cost(one.strategy) < best()]
-        of = better or list(left.values())
-        yield min(of, key=lambda one: one.bound_s * cost(one.strategy))
-
-
-def _least(of: Sequence[Estimated] | object, cost: Cost) -> float:
-    return min((one.bound_s * cost(one.strategy) for one in of), default=float("inf"))  # type: ignore[attr-defined]
+def _least(of: Sequence[Estimated], cost: Cost) -> float:
+    return min((one.bound_s * cost(one.strategy) for one in of), default=float("inf"))

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Passes under ZeRO 3, by the simulator's rules (``workload.step``): a layer's weights are fetched while the layer before
-it computes, what a layer's gradients are reduced to goes beside the next, and a pass with gradients ends when the last
-of them are reduced, so that the fetch for what comes next has nothing beside it.
+"""Passes under ZeRO 3, by the simulator's rules (``workload.step``).
+
+A layer's weights are fetched while the layer before it computes, gradients are reduced beside the layers that follow,
+and a pass with gradients ends when the last of them are reduced, so that the fetch for what comes next has nothing
+beside it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,7 @@ __all__ = ["LayerPass", "Sharded", "sharded"]
 
 @dataclass(frozen=True, slots=True)
 class LayerPass:
-    """One layer's pass, times ``many``: seconds on the device, of those in collectives over the links that ZeRO uses."""
+    """One layer's pass, ``many`` times: seconds on the device, and those in collectives over the links of ZeRO's."""
 
     number: int
     many: int
@@ -65,7 +67,8 @@ _GATHER, _REDUCE = ("all-gather",), ("reduce-scatter",)
 def _pass_s(
     order: Sequence[LayerPass], gathers: Sequence[float], reduces: Sequence[float], adding_s: float, before_s: float
 ) -> float:
-    """Layer by layer: what is gathered and reduced shares links; a layer's own collectives get half of them meanwhile."""
+    """Layer by layer: what is gathered and reduced shares links, of which a layer's own collectives get half meanwhile.
+    """
     end, start, begun = 0.0, -before_s, -before_s
     fetched, reduced = -before_s, 0.0
     for one, gather, reduce in zip(order, gathers, reduces, strict=True):

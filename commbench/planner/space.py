@@ -54,7 +54,7 @@ def strategies(space: Space) -> list[Strategy]:
     assert not unknown, unknown
     found = [
         strategy
-        for tp, cp, pp in product(_tensor(space), _context(space), space.choices("pp", _divisors(space.ranks, pipe=space)))
+        for tp, cp, pp in product(_tensor(space), _context(space), space.choices("pp", _pipes(space)))
         if tp * cp * pp <= space.ranks
         for dp in _data(space, tp * cp * pp)
         for strategy in _of_degrees(space, tp, cp, pp, dp)
@@ -86,10 +86,10 @@ def _context(space: Space) -> list[int]:
     return space.choices("cp", known)
 
 
-def _divisors(ranks: int, *, pipe: Space) -> list[int]:
+def _pipes(space: Space) -> list[int]:
     """Ranks of a pipeline over which the layers can be spread evenly, embedding and head as none or as one each."""
-    layers = pipe.model.num_layers
-    return [pp for pp in range(1, min(layers, ranks) + 1) if layers % pp == 0 or (layers + 2) % pp == 0]
+    layers = space.model.num_layers
+    return [pp for pp in range(1, min(layers, space.ranks) + 1) if layers % pp == 0 or (layers + 2) % pp == 0]
 
 
 def _data(space: Space, width: int) -> list[int]:
@@ -180,7 +180,7 @@ def _why_none(space: Space) -> str:
             f"--global-batch {space.global_batch} is no multiple of dp {dp} x microbatch {fixed.get('microbatch', 1)}"
         )
     if pp > 1 and not any(_spread(model.num_layers, pp * v) for v in range(1, _MOST_STAGES + 1)):
-        fits = ", ".join(map(str, _divisors(space.ranks, pipe=space)))
+        fits = ", ".join(map(str, _pipes(space)))
         return head + f"{model.num_layers} layers cannot be spread evenly over pp {pp}; pp can be {fits}"
     if fixed.get("ep", 1) > 1 and model.num_experts % fixed["ep"]:
         return head + f"{model.num_experts} experts are not divisible by ep {fixed['ep']}"

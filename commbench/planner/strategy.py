@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["AXES", "Strategy"]
 
@@ -42,7 +43,7 @@ class Strategy:
         return self.tp * self.cp * self.dp * self.pp
 
     @property
-    def options(self) -> dict[str, object]:
+    def options(self) -> dict[str, Any]:
         """The options of ``sim train`` that ask for it."""
         several = self.stages_per_rank > 1
         return {
@@ -65,9 +66,18 @@ class Strategy:
 
     @property
     def words(self) -> str:
-        """In short, for tables."""
+        """Degrees and microbatch, in short."""
         degrees = " ".join(f"{axis}{getattr(self, axis)}" for axis in AXES[:5] if getattr(self, axis) > 1) or "one rank"
         return f"{degrees} mb{self.microbatch}"
+
+    @property
+    def how(self) -> str:
+        """The rest, in short: schedule with stages per rank, recomputation, ZeRO stage, sequence parallelism."""
+        several = f" x{self.stages_per_rank}" if self.stages_per_rank > 1 else ""
+        parts = [self.schedule.replace("interleaved-", "") + several] if self.pp > 1 else []
+        parts += [self.recompute] if self.recompute != "none" else []
+        parts += [f"z{self.zero}"] if self.zero else []
+        return " ".join([*parts, *(["sp"] if self.sequence_parallel else [])]) or "plain"
 
 
 _PLAIN: Mapping[str, object] = {

@@ -48,8 +48,8 @@ class Laid:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Walked:
-    """Seconds from the start: when a rank is through, when a stage's last gradients are there, and when what a rank sent of
-    every microbatch's is through.
+    """Seconds from the start: when a rank is through, when a stage's last gradients are there, and when all that a rank
+    sends of every microbatch's is.
     """
 
     ends: FloatArray

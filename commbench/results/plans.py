@@ -16,7 +16,8 @@ class PlannedStep:
     """A strategy and what it takes.
 
     Attributes:
-        words: in short. command: the options of ``sim train`` that ask for it. options: the same, by name.
+        words, how: degrees and microbatch, and the rest, in short.
+        command: the options of ``sim train`` that ask for it. options: the same, by name.
         ranks: GPUs that it uses. estimated_s, bound_s: by closed form, and at least. simulated_s: exactly; None where
             that was not done. memory_bytes: of the fullest rank, margin included.
         tokens_per_s_per_gpu: of the GPUs that it uses, by the best time that is known.
@@ -25,6 +26,7 @@ class PlannedStep:
     """
 
     words: Name
+    how: Name
     command: str
     options: Mapping[str, Any]
     ranks: Count
@@ -64,8 +66,8 @@ class Plan(Record):
         model, topology, device, dtype, ranks, global_batch, sequence: what on what.
         objective: "time", "tokens-per-gpu" or "cost". price: of a GPU-hour, for cost. fixed: options that were given.
         settings: other options that were given.
-        strategies: all that there are. slow: of them, those whose lower bound is beyond what was looked at. large: those
-            looked at that do not fit. estimated: by closed form. simulated: exactly.
+        strategies: all that there are. slow: of them, those whose lower bound is beyond what was looked at. large:
+            those looked at that do not fit. estimated: by closed form. simulated: exactly.
         gap: that was to be proven. proven_gap: that is proven; None where nothing was simulated. open: strategies that
             were not simulated and have a lower bound below the best simulated time. worst_error: of the estimates that
             were simulated.

@@ -23,7 +23,17 @@ from commbench.workload.step_passes import Call, Join, Layer, Work, pass_items, 
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.traffic import Traffic, boundary_bytes
 
-__all__ = ["Estimate", "Machine", "Passes", "Shapes", "StageParts", "StageTimes", "StepHosts", "closed_form", "stage_times"]
+__all__ = [
+    "Estimate",
+    "Machine",
+    "Passes",
+    "Shapes",
+    "StageParts",
+    "StageTimes",
+    "StepHosts",
+    "closed_form",
+    "stage_times",
+]
 
 
 class Machine(Protocol):
@@ -106,8 +116,8 @@ Shapes = dict[tuple[bool, bool, int], StageParts]
 """Shapes that were made, by whether a stage is the first, whether it is the last, and its layers."""
 
 Passes = dict[tuple[object, ...], tuple[float, float, float]]
-"""Seconds that were found: on the device, of the host, and of the device's in collectives, of a layer's pass by execution,
-number and kind; of what a stage sends, by degrees, ZeRO stage and weights."""
+"""Seconds that were found: on the device, of the host, and of the device's in collectives, of a layer's pass by
+execution, number and kind; of what a stage sends, by degrees, ZeRO stage and weights."""
 
 
 def closed_form(
@@ -269,9 +279,11 @@ class _Form:
 
     def _data(self, shape: StageParts, count: int) -> tuple[float, float]:
         """Seconds of a stage's gradients each time they are sent, and of what is sent behind the optimizer."""
-        plan, traffic = self.plan, shape.traffic
-        key = (plan.degrees, plan.zero, count, shape.dense, shape.expert)
+        plan, holders = self.plan, self.plan.schedule.rank_of_stage
+        one_rank = holders[0] == holders[-1]  # holds both ends of a tied embedding, and adds them by itself
+        key = (plan.degrees, plan.zero, count, shape.dense, shape.expert, one_rank)
         if key not in self._timed:
+            traffic = [one for one in shape.traffic if one.group != "pp-ends" or not one_rank]
             data = sum(self._collective_s(one) for one in traffic if one.when == "backward" and plan.zero != 3)
             after = sum(self._collective_s(one) for one in traffic if one.when == "step")
             self._timed[key] = data, after, 0.0

@@ -2,7 +2,7 @@
 """All strategies that a model, a world and a global batch allow."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -67,17 +67,16 @@ def strategies(space: Space) -> list[Strategy]:
 def _tensor(space: Space) -> list[int]:
     most = min(space.model.num_heads, space.ranks, 2 * space.host)
     heads = [tp for tp in range(1, most + 1) if space.host % tp == 0 or tp % space.host == 0]  # whole hosts, or within
-    return space.choices("tp", [tp for tp in heads if _splits(space, tp)])
+    return space.choices("tp", [tp for tp in heads if not _problem(space, tp, 1)])
 
 
-def _splits(space: Space, tp: int) -> bool:
-    from dataclasses import replace
-
+def _problem(space: Space, tp: int, ep: int) -> str:
+    """Why the model cannot be split so; "" where it can."""
     try:
-        replace(space.run, tp=tp, cp=1, ep=1, sequence_parallel=False).check_model(space.model)
-    except InputError:
-        return False
-    return True
+        replace(space.run, tp=tp, cp=1, ep=ep, sequence_parallel=False).check_model(space.model)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _context(space: Space) -> list[int]:
@@ -110,7 +109,7 @@ def _of_degrees(space: Space, tp: int, cp: int, pp: int, dp: int) -> Iterator[St
     stages = ["none", "selective", "full"] + (["per-op"] if "per-op" in space.fixed.values() else [])
     assert set(stages) <= set(RECOMPUTE)
     for ep in space.choices("ep", experts):
-        if cp * dp % ep:
+        if cp * dp % ep or _problem(space, tp, ep):
             continue
         zeros = space.choices("zero", (0, 1, 2, 3) if dp * cp > 1 else (0,))
         for size in space.choices("microbatch", sizes):
@@ -166,13 +165,9 @@ def _why_none(space: Space) -> str:
     given = ", ".join(f"--{key.replace('_', '-')} {value}" for key, value in fixed.items()) or "nothing fixed"
     head = f"no strategy for {model.name} on {space.ranks:,} GPUs, global batch {space.global_batch}, with {given}: "
     tp, cp, pp, dp = (fixed.get(axis, 1) for axis in ("tp", "cp", "pp", "dp"))
-    if not _splits(space, tp):
-        try:
-            from dataclasses import replace
-
-            replace(space.run, tp=tp, cp=1, ep=1, sequence_parallel=False).check_model(model)
-        except InputError as error:
-            return head + str(error)
+    problem = _problem(space, tp, fixed.get("ep", 1))
+    if problem:
+        return head + problem
     if tp * cp * pp * dp > space.ranks:
         return head + f"tp {tp} x cp {cp} x pp {pp} x dp {dp} = {tp * cp * pp * dp} are more GPUs than there are"
     if space.global_batch % (dp * fixed.get("microbatch", 1)):
@@ -182,6 +177,4 @@ def _why_none(space: Space) -> str:
     if pp > 1 and not any(_spread(model.num_layers, pp * v) for v in range(1, _MOST_STAGES + 1)):
         fits = ", ".join(map(str, _pipes(space)))
         return head + f"{model.num_layers} layers cannot be spread evenly over pp {pp}; pp can be {fits}"
-    if fixed.get("ep", 1) > 1 and model.num_experts % fixed["ep"]:
-        return head + f"{model.num_experts} experts are not divisible by ep {fixed['ep']}"
     return head + "the schedule, its stages and the microbatches that are left do not belong together; fix fewer"

@@ -33,8 +33,8 @@ __all__ = ["SLACK", "Estimated", "Estimator"]
 
 FloatArray = npt.NDArray[np.float64]
 SLACK = 0.002
-"""Taken off lower bounds, as a share: for positions that are placed better than the first, and for rounding. Of 500 random
-strategies (``benchmarks.planning``) the bare bound of 5 was above the simulated time, by 0.08 % at most."""
+"""Taken off lower bounds, as a share: for positions that are placed better than the first, and for rounding. Of 500
+random strategies (``benchmarks.planning``) the bare bound of 5 was above the simulated time, by 0.08 % at most."""
 Place = tuple[bool, bool, int]
 """Of a stage: whether it is the first, whether it is the last, its layers."""
 

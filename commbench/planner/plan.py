@@ -181,8 +181,9 @@ class Planner:
         rate = tokens / time_s / strategy.ranks
         return PlannedStep(
             words=strategy.words, how=strategy.how, command=strategy.command, options=strategy.options,
-            ranks=strategy.ranks, estimated_s=one.time_s, bound_s=one.bound_s, simulated_s=simulated_s, memory_bytes=one.memory_bytes,
-            tokens_per_s_per_gpu=rate, terms=self.estimator.terms(strategy) if why else {},
+            ranks=strategy.ranks, estimated_s=one.time_s, bound_s=one.bound_s, simulated_s=simulated_s,
+            memory_bytes=one.memory_bytes, tokens_per_s_per_gpu=rate,
+            terms=self.estimator.terms(strategy) if why else {},
             cost=None if wishes.price is None else wishes.price / 3600 / rate * 1e6,
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ import typer
 
 from commbench.cli.options import Jsonl, writable
 from commbench.cli.sim_train import with_step_options
+from commbench.errors import InputError
 from commbench.experiments.step_given import read_given
 from commbench.terminal import put, tell
 
@@ -33,6 +34,13 @@ def plan(
     schedules: Annotated[
         str | None, typer.Option("--schedules", help="Of pipelines, to choose from, by commas.", show_default=False)
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes that share several plans (Dask).", show_default=False)
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Dask's that does, such as tcp://head:8786.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave out plans that --out has already.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", callback=writable, help="Append the record to this JSON Lines file.")
     ] = None,
@@ -44,14 +52,30 @@ def plan(
     Options of `sim train` are taken; of --tp, --cp, --ep, --dp, --pp, --microbatch, --schedule, --stages-per-rank,
     --recompute, --zero and --sequence-parallel, those that are given are kept, and all others are searched.
     """
-    from commbench.planner.plan import Wishes, make_plan
-    from commbench.results.journal import Journal
+    from commbench.planner.plan import Wishes
+    from commbench.planner.sweep import Failed, sweep, tasks_of
+    from commbench.results.journal import Journal, read_records
 
     own = {} if schedules is None else {"schedules": tuple(schedules.split(","))}
     wishes = Wishes(objective=objective, price=price, gap=gap, seconds=seconds, **own)
     journal = None if out is None else Journal(out)
-    fits = [_shown(make_plan(one, wishes), journal, json) for one in read_given(file, given, lists=True)]
-    if not all(fits):
+    if resume and out is None:
+        raise InputError("--resume: give --out, the file that has what is done")
+    every = read_given(file, given, lists=True)
+    tasks = tasks_of(every, wishes, read_records(out) if resume and out is not None and out.exists() else [])
+    if len(tasks) < len(every):
+        tell(f"{len(every) - len(tasks)} of {len(every)} plans are in {out} already")
+    fits, problems = True, list[str]()
+    for number, made in enumerate(sweep(tasks, workers=workers, scheduler=scheduler), start=1):
+        if isinstance(made, Failed):
+            problems.append(made.problem)
+            continue
+        fits &= _shown(made, journal, json)
+        if len(every) > 1:
+            tell(f"plan {number} of {len(tasks)}")
+    if problems:
+        raise InputError("; ".join(dict.fromkeys(problems)))
+    if not fits:
         raise typer.Exit(1)
 
 

@@ -104,7 +104,7 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         "remedy folded notes operations "
         "wall_s positions spans",
         Plan: "strategies slow large estimated simulated proven_gap open worst_error capacity_bytes margin_bytes best "
-        "pareto sensitivity nearest lacks_bytes remedy notes search_s wall_s",
+        "pareto sensitivity nearest lacks_bytes remedy notes search_s wall_s task",
         PipelineMeasured: "spans walls_s double_walls_s transfers_s sleep_over_s started_at wrong environment",
         PipelineSimulated: "pass_s transfers_s spans",
         PipelineCompared: "measured_s spread_s simulated_s measured_bubble simulated_bubble clock_free_bubble idle_s "

@@ -75,6 +75,7 @@ class Plan(Record):
         best: best first; the first is simulated. pareto: least time for the memory. sensitivity: what if.
         nearest: where nothing fits, what needs least memory; lacks_bytes: that it has too little. remedy: what helps.
         notes: what a reader must know. search_s, wall_s: real seconds of the closed forms, and of all.
+        task: digest of what asked for it, in a sweep.
     """
 
     kind: ClassVar[str] = "plan"
@@ -110,6 +111,7 @@ class Plan(Record):
     notes: tuple[str, ...]
     search_s: Seconds
     wall_s: Seconds
+    task: str = ""
 
     @property
     def fits(self) -> bool:

@@ -14,7 +14,7 @@ from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
     from commbench.results.journal import Journal
-    from commbench.results.plans import Plan
+    from commbench.results.plans import Planned
 
 __all__ = ["plan"]
 
@@ -79,7 +79,7 @@ def plan(
         raise typer.Exit(1)
 
 
-def _shown(record: "Plan", journal: "Journal | None", json: bool) -> bool:
+def _shown(record: "Planned", journal: "Journal | None", json: bool) -> bool:
     """Keep a plan and show it; whether anything fits."""
     from commbench.cli.plan_tables import does_not_fit, plan_table
 

@@ -5,14 +5,14 @@ import textwrap
 from collections.abc import Sequence
 
 from commbench.cli.tables import heading
-from commbench.results.plans import Plan, PlannedStep
+from commbench.results.plans import Planned, PlannedStep
 from commbench.tables import Column, head_text, row_text
 from commbench.units import format_bytes, format_time
 
 __all__ = ["does_not_fit", "plan_table"]
 
 
-def plan_table(record: Plan) -> str:
+def plan_table(record: Planned) -> str:
     """What was searched, what it proves, and tables of the best, why, memory and what if."""
     head = heading(
         f"plan: {record.model} on {record.topology}, {record.ranks:,} x {record.device} ({record.dtype})",
@@ -28,7 +28,7 @@ def plan_table(record: Plan) -> str:
     return "\n".join([*parts, *([_sensitivity(record)] if record.sensitivity else [])])
 
 
-def does_not_fit(r: Plan) -> str:
+def does_not_fit(r: Planned) -> str:
     """Which strategy is nearest, and what it lacks."""
     if r.nearest is None:
         return "NOTHING FITS"
@@ -41,7 +41,7 @@ def does_not_fit(r: Plan) -> str:
     return textwrap.fill(words, 80, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _searched(r: Plan) -> str:
+def _searched(r: Planned) -> str:
     return (
         f"{r.strategies:,} strategies: {r.slow:,} cannot come near the best (bound by their passes alone), "
         f"{r.large:,} do not fit, {r.estimated:,} by closed form, {r.simulated} simulated exactly; "
@@ -49,7 +49,7 @@ def _searched(r: Plan) -> str:
     )
 
 
-def _headline(r: Plan) -> str:
+def _headline(r: Planned) -> str:
     best = r.best[0]
     rows = [
         ("best", f"{format_time(best.time_s)}, {'by closed form' if best.simulated_s is None else 'simulated'}"),
@@ -66,7 +66,7 @@ def _headline(r: Plan) -> str:
     return "\n".join(filled)
 
 
-def proven(r: Plan) -> str:
+def proven(r: Planned) -> str:
     """What the search proves, and what only the closed form says."""
     if r.proven_gap is None:
         return "nothing: none of the candidates could be simulated"
@@ -90,7 +90,7 @@ _BEST = (
 )
 
 
-def _best(r: Plan) -> str:
+def _best(r: Planned) -> str:
     lines = [head_text(_BEST)]
     for number, one in enumerate(r.best, start=1):
         time = format_time(one.time_s) + (" " if one.simulated_s is not None else "~")
@@ -114,7 +114,7 @@ _WHY = (
 )
 
 
-def _why(r: Plan) -> str:
+def _why(r: Planned) -> str:
     lines = ["# why: the closed form of the busiest rank, exposed communication among it", head_text(_WHY)]
     for number, one in enumerate(r.best[:5], start=1):
         lines.append(row_text(_WHY, (str(number), *(_term(one.terms[key]) for key in _TERMS))))
@@ -147,6 +147,6 @@ _IF = (
 )
 
 
-def _sensitivity(r: Plan) -> str:
+def _sensitivity(r: Planned) -> str:
     rows = [row_text(_IF, (one.what, one.change, one.words)) for one in r.sensitivity]
     return "\n".join([head_text(_IF), *rows])

@@ -17,7 +17,7 @@ from commbench.planner.prices import Free, Prices, StagePrices
 from commbench.planner.sharded import LayerPass, sharded
 from commbench.planner.strategy import Strategy
 from commbench.planner.walk import KINDS, Laid, Walked, lay, walk
-from commbench.training.closed_form import Passes, StageParts, StageTimes, stage_times
+from commbench.training.closed_form import Passes, StageParts, StageSeconds, stage_times
 from commbench.workload.cost import activation_bytes
 from commbench.workload.gradient_traffic import data_traffic, unreduced_gradient_bytes
 from commbench.workload.groups import Degrees
@@ -193,7 +193,7 @@ class Estimator:
         return [made[number] for number in of_stage.tolist()], _laid(one)
 
     def _timed(
-        self, one: Strategy, plan: StepPlan, parts: StageParts, place: Place, alone: StageTimes,
+        self, one: Strategy, plan: StepPlan, parts: StageParts, place: Place, alone: StageSeconds,
         machine: StagePrices | Free, passes: Passes,
     ) -> _Timed:  # fmt: skip
         """A stage, what ZeRO 2 and 3 send beside its passes among it."""
@@ -224,7 +224,7 @@ class Estimator:
         return _Timed(slower, times, alone.data, after, alone.data + slowed, 0.0)
 
     def _sharded(
-        self, plan: StepPlan, parts: StageParts, place: Place, alone: StageTimes, passes: Passes,
+        self, plan: StepPlan, parts: StageParts, place: Place, alone: StageSeconds, passes: Passes,
         price: Mapping[Traffic, float], *, shares: bool,
     ) -> _Timed:  # fmt: skip
         """A stage under ZeRO 3."""

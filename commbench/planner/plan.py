@@ -17,7 +17,7 @@ from commbench.planner.prices import Prices
 from commbench.planner.search import Candidates, Cost, best_of, candidates
 from commbench.planner.space import SCHEDULES, Space, strategies
 from commbench.planner.strategy import AXES, Strategy
-from commbench.results.plans import Forced, Plan, PlannedStep
+from commbench.results.plans import Forced, Planned, PlannedStep
 from commbench.results.run_id import new_run_id
 from commbench.topology.fabric import Fabric
 from commbench.topology.model import LinkKind
@@ -63,7 +63,7 @@ class Wishes:
             get_pipeline(name)
 
 
-def make_plan(given: Mapping[str, Any], wishes: Wishes) -> Plan:
+def make_plan(given: Mapping[str, Any], wishes: Wishes) -> Planned:
     """Find the best strategy.
 
     Args:
@@ -128,7 +128,7 @@ class Planner:
         """What a second of a strategy's step costs."""
         return (lambda one: 1.0) if self._wishes.objective == "time" else (lambda one: float(one.ranks))
 
-    def plan(self) -> Plan:
+    def plan(self) -> Planned:
         """Search, simulate, and say what was found."""
         wishes, base, cost = self._wishes, self._setting.plan, self._cost
         left = candidates(self.strategies, self.estimator, self.capacity_bytes, cost)
@@ -142,7 +142,7 @@ class Planner:
             (one for one in left.estimated if id(one) not in tight),
             key=lambda one: (id(one) not in known, known.get(id(one), one.time_s) * cost(one.strategy)),
         )
-        return Plan(
+        return Planned(
             run=new_run_id(), model=base.model.name, topology=self.cluster.fabric.name, device=base.device.name,
             dtype=base.dtype, ranks=len(self.cluster.placed), global_batch=self._batch, sequence=base.run.sequence,
             objective=wishes.objective, price=wishes.price, fixed=self._fixed, settings=self._settings(),

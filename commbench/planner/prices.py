@@ -30,6 +30,7 @@ class Prices:
     def __init__(self, cluster: Cluster, library: Library) -> None:
         self._cluster, self._choices = cluster, Choices(library, cluster.fabric.name)
         self._processors = processors_of(cluster.fabric, cluster.placed)
+        self._host = int((cluster.hosts == cluster.hosts[0]).sum())
         self._ends: dict[tuple[str, int, int, int, int], float] = {}
 
     def stage(self, width: int) -> "StagePrices":
@@ -43,6 +44,8 @@ class Prices:
 
     def seconds(self, name: str, size_bytes: int, ranks: int, stride: int, width: int) -> float:
         """Of a collective or transfer of all groups of the first position's ranks."""
+        if ranks * stride <= self._host and self._host % (ranks * stride) == 0:
+            width = min(width, self._host)  # groups inside a host meet no others
         place = (max(size_bytes, 1).bit_length() - 1) // _BRACKET
         low, high = 1 << _BRACKET * place, 1 << _BRACKET * (place + 1)
         at_low, at_high = (self._end(name, end, ranks, stride, width) for end in (low, high))
@@ -74,7 +77,7 @@ def _communication(name: str, size_bytes: int, ranks: int, stride: int, width: i
 
 
 class StagePrices:
-    """``training.closed_form.Machine`` for one width of a pipeline position."""
+    """``training.closed_form.StepPrices`` for one width of a pipeline position."""
 
     def __init__(self, prices: Prices, width: int) -> None:
         self._prices, self._width = prices, width

@@ -20,7 +20,7 @@ from commbench.planner.estimate import Estimated, Estimator
 from commbench.planner.strategy import Strategy
 from commbench.workload.pipeline.registry import get_pipeline
 
-__all__ = ["WORTH", "Candidates", "Found", "Simulated", "best_of", "candidates"]
+__all__ = ["WORTH", "Candidates", "Found", "Tried", "best_of", "candidates"]
 
 WORTH = 1.25
 """Times the best estimate, up to which strategies are estimated."""
@@ -90,7 +90,7 @@ def _bounds(strategies: Sequence[Strategy], estimator: Estimator) -> npt.NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Simulated:
+class Tried:
     """A candidate and its simulated seconds; None where it does not fit after all, or cannot be simulated (problem)."""
 
     estimated: Estimated
@@ -108,7 +108,7 @@ class Found:
             estimate missed a simulation. open: candidates whose lower bound is still below the best simulated time.
     """
 
-    simulated: tuple[Simulated, ...]
+    simulated: tuple[Tried, ...]
     proven_gap: float
     worst_error: float
     open: int
@@ -124,7 +124,7 @@ def best_of(
             InputError says why it cannot be simulated.
         cost: see Cost. gap: to be proven, as a share. seconds: after which no other simulation begins.
     """
-    began, done, best = time.perf_counter(), list[Simulated](), float("inf")
+    began, done, best = time.perf_counter(), list[Tried](), float("inf")
     left, unknown = list(found.estimated), list[Estimated]()
     while left:
         over = time.perf_counter() - began > seconds and best < float("inf")
@@ -136,10 +136,10 @@ def best_of(
         try:
             time_s = simulate(one.strategy)
         except InputError as error:
-            done.append(Simulated(one, None, str(error)))
+            done.append(Tried(one, None, str(error)))
             unknown.append(one)
             continue
-        done.append(Simulated(one, time_s))
+        done.append(Tried(one, time_s))
         best = best if time_s is None else min(best, time_s * cost(one.strategy))
     errors = [abs(one.estimated.time_s / one.time_s - 1) for one in done if one.time_s]
     others = [*left, *unknown]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many plans: one after the other here, or on Dask's workers; each is a record as soon as it is there.
 
-A plan is known by the digest of what asked for it (:attr:`Plan.task`), so that a sweep that was cut can go on.
+A plan is known by the digest of what asked for it (:attr:`Planned.task`), so that a sweep that was cut can go on.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from typing import Any
 from commbench.errors import CommbenchError, InputError
 from commbench.planner.plan import Wishes, make_plan
 from commbench.results.kinds import record_from_json
-from commbench.results.plans import Plan
+from commbench.results.plans import Planned
 
-__all__ = ["Failed", "Task", "sweep", "tasks_of"]
+__all__ = ["Failed", "PlanTask", "sweep", "tasks_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class PlanTask:
     """One plan to be made: options by name, and wishes."""
 
     given: Mapping[str, Any]
@@ -38,19 +38,19 @@ class Task:
 class Failed:
     """A plan that could not be made, and why."""
 
-    task: Task
+    task: PlanTask
     problem: str
 
 
-def tasks_of(every: Sequence[Mapping[str, Any]], wishes: Wishes, known: Sequence[object]) -> list[Task]:
+def tasks_of(every: Sequence[Mapping[str, Any]], wishes: Wishes, known: Sequence[object]) -> list[PlanTask]:
     """What of a sweep is left; ``known``: records that are there."""
-    done = {one.task for one in known if isinstance(one, Plan)}
-    return [task for task in (Task(given, wishes) for given in every) if task.digest not in done]
+    done = {one.task for one in known if isinstance(one, Planned)}
+    return [task for task in (PlanTask(given, wishes) for given in every) if task.digest not in done]
 
 
 def sweep(
-    tasks: Sequence[Task], *, workers: int | None = None, scheduler: str | None = None
-) -> Iterator[Plan | Failed]:
+    tasks: Sequence[PlanTask], *, workers: int | None = None, scheduler: str | None = None
+) -> Iterator[Planned | Failed]:
     """Make plans, in the order in which they are done.
 
     Args:
@@ -108,17 +108,17 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[tuple[Any, A
 
 def _made(given: Mapping[str, Any], wishes: Mapping[str, Any]) -> tuple[bool, str]:
     """Whether the plan could be made, and its record as JSON or the problem; what workers run."""
-    task = Task(given, Wishes(**wishes))
+    task = PlanTask(given, Wishes(**wishes))
     try:
         return True, replace(make_plan(given, task.wishes), task=task.digest).to_json()
     except CommbenchError as error:
         return False, str(error)
 
 
-def _read(task: Task, made: tuple[bool, str]) -> Plan | Failed:
+def _read(task: PlanTask, made: tuple[bool, str]) -> Planned | Failed:
     good, text = made
     if not good:
         return Failed(task, text)
     record = record_from_json(text, "a worker's answer")
-    assert isinstance(record, Plan)
+    assert isinstance(record, Planned)
     return record

@@ -11,7 +11,7 @@ from commbench.report.training import step_names
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.judged import OK, UNKNOWN, Health
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured
-from commbench.results.plans import Plan
+from commbench.results.plans import Planned
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
 from commbench.results.reported import Reported
 from commbench.results.steps import SimulatedStep
@@ -241,5 +241,5 @@ _HEADLINES: Mapping[type[Record], Callable[[Sequence[Any]], Verdict]] = {
     GemmMeasured: _products,
     OverlapMeasured: _overlap,
     SimulatedStep: _steps,
-    Plan: _plans,
+    Planned: _plans,
 }

@@ -11,7 +11,7 @@ from commbench.errors import InputError
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.judged import Health, Judged
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
-from commbench.results.plans import Plan
+from commbench.results.plans import Planned
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
 from commbench.results.reported import Reported
 from commbench.results.steps import SimulatedStep
@@ -70,7 +70,7 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
         *("sequence_parallel", "attention", "efficiency", "settings", "slowdown", "routing", "placement", "scenario"),
         *("scenario_digest", "jitter", "engine", "seed", "run"),
     ),
-    Plan: (
+    Planned: (
         *("model", "topology", "device", "dtype", "ranks", "global_batch", "sequence", "objective", "price", "fixed"),
         *("settings", "gap", "run"),
     ),
@@ -103,8 +103,8 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         "exposed_s critical_s memory_bytes memory_by_position capacity_bytes busiest_links bubble_of_span margin_bytes "
         "remedy folded notes operations "
         "wall_s positions spans",
-        Plan: "strategies slow large estimated simulated proven_gap open worst_error capacity_bytes margin_bytes best "
-        "pareto sensitivity nearest lacks_bytes remedy notes search_s wall_s task",
+        Planned: "strategies slow large estimated simulated proven_gap open worst_error capacity_bytes margin_bytes "
+        "best pareto sensitivity nearest lacks_bytes remedy notes search_s wall_s task",
         PipelineMeasured: "spans walls_s double_walls_s transfers_s sleep_over_s started_at wrong environment",
         PipelineSimulated: "pass_s transfers_s spans",
         PipelineCompared: "measured_s spread_s simulated_s measured_bubble simulated_bubble clock_free_bubble idle_s "

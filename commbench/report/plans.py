@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from commbench.report.style import WIDTH, Picture, bare_axes, drawing, new_figure, series_colour, to_picture
 from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, time_cell, word_cell
 from commbench.report.text import percent, signed_percent, time_text
-from commbench.results.plans import Plan, PlannedStep
+from commbench.results.plans import Planned, PlannedStep
 from commbench.results.records import Record
 from commbench.units import format_bytes
 
@@ -29,11 +29,11 @@ class PlanPart:
 
 def plan_parts(records: Sequence[Record]) -> list[PlanPart]:
     """A part for each plan among the records."""
-    plans = [record for record in records if isinstance(record, Plan)]
+    plans = [record for record in records if isinstance(record, Planned)]
     return [_part(plan, f"plan{number}") for number, plan in enumerate(plans)]
 
 
-def _part(plan: Plan, place: str) -> PlanPart:
+def _part(plan: Planned, place: str) -> PlanPart:
     name = f"{plan.model} on {plan.topology}, batch {plan.global_batch} x {plan.sequence}, {plan.objective}"
     if not plan.best:
         nearest = plan.nearest
@@ -43,7 +43,7 @@ def _part(plan: Plan, place: str) -> PlanPart:
     return PlanPart(name, _verdict(plan), _pareto(plan, place), tuple(tables), (_searched(plan), *plan.notes))
 
 
-def _verdict(plan: Plan) -> str:
+def _verdict(plan: Planned) -> str:
     best = plan.best[0]
     how = "closed form" if best.simulated_s is None else "simulated"
     words = f"{best.command}: {time_text(best.time_s)} ({how}), {best.tokens_per_s_per_gpu:,.0f} tokens/s per GPU. "
@@ -54,7 +54,7 @@ def _verdict(plan: Plan) -> str:
     return words + f"No strategy is more than {percent(plan.proven_gap)} faster, by their lower bounds."
 
 
-def _searched(plan: Plan) -> str:
+def _searched(plan: Planned) -> str:
     return (
         f"{plan.strategies:,} strategies: {plan.slow:,} left out by their lower bound, {plan.large:,} do not fit, "
         f"{plan.estimated:,} by closed form, {plan.simulated:,} simulated; the closed form missed these by "
@@ -62,7 +62,7 @@ def _searched(plan: Plan) -> str:
     )
 
 
-def _best(plan: Plan, place: str) -> Table:
+def _best(plan: Planned, place: str) -> Table:
     columns = (
         Column("strategy", numeric=False),
         Column("how", numeric=False),
@@ -87,7 +87,7 @@ def _best(plan: Plan, place: str) -> Table:
     return Table(f"{place}best", "The best, and where their time goes", (), columns, rows)
 
 
-def _what_if(plan: Plan, place: str) -> Table:
+def _what_if(plan: Planned, place: str) -> Table:
     columns = (Column("what if", numeric=False), Column("change", "closed form"), Column("best then", numeric=False))
     rows = tuple(
         (
@@ -100,7 +100,7 @@ def _what_if(plan: Plan, place: str) -> Table:
     return Table(f"{place}if", "What if", (), columns, rows)
 
 
-def _pareto(plan: Plan, place: str) -> Picture:
+def _pareto(plan: Planned, place: str) -> Picture:
     """Least time for the memory, as steps; labels where there is room."""
     with drawing():
         figure = new_figure(WIDTH, 300)
@@ -124,5 +124,5 @@ def _pareto(plan: Plan, place: str) -> Picture:
         return to_picture(figure, f"{place}pareto", label="Least time for the memory")
 
 
-def _cost(plan: Plan, one: PlannedStep) -> float:
+def _cost(plan: Planned, one: PlannedStep) -> float:
     return one.time_s * (1 if plan.objective == "time" else one.ranks)

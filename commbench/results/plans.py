@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from commbench.results.records import Record
 from commbench.results.values import Bytes, Count, Factor, Lasting, Name, Positive, Ratio, Seconds, Whole
 
-__all__ = ["Forced", "Plan", "PlannedStep"]
+__all__ = ["Forced", "Planned", "PlannedStep"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class Forced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan(Record):
+class Planned(Record):
     """Which strategy to take.
 
     Attributes:

@@ -25,18 +25,18 @@ from commbench.workload.traffic import Traffic, boundary_bytes
 
 __all__ = [
     "Estimate",
-    "Machine",
     "Passes",
     "Shapes",
     "StageParts",
-    "StageTimes",
+    "StageSeconds",
     "StepHosts",
+    "StepPrices",
     "closed_form",
     "stage_times",
 ]
 
 
-class Machine(Protocol):
+class StepPrices(Protocol):
     """What communication takes, of groups that stand alike."""
 
     def collective_s(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> float:
@@ -121,7 +121,7 @@ execution, number and kind; of what a stage sends, by degrees, ZeRO stage and we
 
 
 def closed_form(
-    plan: StepPlan, stack: StackCosts, machine: Machine, *, overlap_data: bool = True, zero_ranks: int = 0,
+    plan: StepPlan, stack: StackCosts, machine: StepPrices, *, overlap_data: bool = True, zero_ranks: int = 0,
     shapes: Shapes | None = None,
 ) -> Estimate:
     """The time of a step.
@@ -151,8 +151,9 @@ def closed_form(
 
 
 def stage_times(
-    plan: StepPlan, stack: StackCosts, machine: Machine, *, shapes: Shapes | None = None, passes: Passes | None = None
-) -> list["StageTimes"]:
+    plan: StepPlan, stack: StackCosts, machine: StepPrices, *, shapes: Shapes | None = None,
+    passes: Passes | None = None,
+) -> list["StageSeconds"]:
     """What every stage of a plan takes, each beside nothing else.
 
     Args:
@@ -165,7 +166,7 @@ def stage_times(
 
 
 @dataclass(frozen=True, slots=True)
-class StageTimes:
+class StageSeconds:
     """Seconds of a stage's passes; of its gradients each time they are sent; of optimizer and gathered parameters."""
 
     times: dict[Pass, float]
@@ -175,7 +176,7 @@ class StageTimes:
 
 class _Form:
     def __init__(
-        self, plan: StepPlan, stack: StackCosts, machine: Machine, zero_ranks: int, shapes: Shapes,
+        self, plan: StepPlan, stack: StackCosts, machine: StepPrices, zero_ranks: int, shapes: Shapes,
         passes: Passes | None = None,
     ) -> None:
         self._shapes, self._timed = shapes, {} if passes is None else passes
@@ -196,7 +197,7 @@ class _Form:
             action.kind is Pass.WEIGHT for step in plan.schedule.orders[0] for action in step.parts
         )
         self._passes = tuple(Pass) if split else (Pass.FORWARD, Pass.BACKWARD)
-        self._stages: dict[tuple[bool, bool, int], StageTimes] = {}
+        self._stages: dict[tuple[bool, bool, int], StageSeconds] = {}
 
     def _collective_s(self, one: Traffic) -> float:
         whole, _, part = one.group.partition("/")
@@ -240,7 +241,7 @@ class _Form:
                 beside = 0.0
         return device, self.plan.host_s(1, calls, kind), sent
 
-    def stage(self, number: int) -> StageTimes:
+    def stage(self, number: int) -> StageSeconds:
         """Times of a stage."""
         plan = self.plan
         first, last = number == 0, number == len(plan.layers) - 1
@@ -251,7 +252,7 @@ class _Form:
             self._stages[key] = self._stage(self._shapes[key], plan.layers[number])
         return self._stages[key]
 
-    def _stage(self, shape: StageParts, count: int) -> StageTimes:
+    def _stage(self, shape: StageParts, count: int) -> StageSeconds:
         plan, traffic = self.plan, shape.traffic
         dense, expert = shape.dense, shape.expert
         adding = plan.adding_s(dense + expert)
@@ -275,7 +276,7 @@ class _Form:
         per = plan.precision.gradient_bytes + 2 * plan.precision.optimizer_bytes + plan.precision.parameter_bytes
         shards = self.zero_ranks if plan.zero else 1
         moved = per * (dense / shards + expert / (plan.degrees.edp if plan.zero else 1))
-        return StageTimes(times, data, after + moved / self._memory)
+        return StageSeconds(times, data, after + moved / self._memory)
 
     def _data(self, shape: StageParts, count: int) -> tuple[float, float]:
         """Seconds of a stage's gradients each time they are sent, and of what is sent behind the optimizer."""
@@ -302,7 +303,7 @@ class _Form:
         ends = [self._collective_s(one) for one in traffic if (one.when, one.collective) == (when, name)]
         return (ends[0] if kind is Pass.FORWARD else ends[-1]) if ends else 0.0
 
-    def pipeline(self, stages: Sequence[StageTimes]) -> float:
+    def pipeline(self, stages: Sequence[StageSeconds]) -> float:
         """Seconds of all passes."""
         plan, count = self.plan, self.plan.schedule.num_microbatches
         if len(stages) == 1:

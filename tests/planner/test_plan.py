@@ -16,7 +16,7 @@ from commbench.planner.plan import Planner, Wishes, make_plan
 from commbench.planner.strategy import Strategy
 from commbench.planner.walk import KINDS, lay, walk
 from commbench.results.journal import read_records
-from commbench.results.plans import Plan
+from commbench.results.plans import Planned
 from commbench.training.closed_form import _walk as reference_walk
 
 SMALL = {"model": "gpt3-1.3b", "topology": "dgx-h100", "global_batch": 16}
@@ -134,7 +134,7 @@ def test_nothing_fits(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     assert "GiB more than the 74.51 GiB of h100-sxm5-80gb" in told
     assert "What helps: take more GPUs" in told
     (record,) = read_records(tmp_path / "p.jsonl")
-    assert isinstance(record, Plan)
+    assert isinstance(record, Planned)
     assert not record.fits
     assert record.lacks_bytes > 0
 
@@ -147,7 +147,7 @@ def test_the_table_fits_80_columns(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "assumed: --global-batch 2048" in text
     assert "what if" in text
     (record,) = read_records(tmp_path / "p.jsonl")
-    assert isinstance(record, Plan)
+    assert isinstance(record, Planned)
     assert record.best[0].simulated_s is not None
 
 

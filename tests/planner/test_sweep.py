@@ -11,7 +11,7 @@ import pytest
 
 from commbench.cli.main import outcome
 from commbench.results.journal import read_records
-from commbench.results.plans import Plan
+from commbench.results.plans import Planned
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("distributed")
@@ -31,9 +31,9 @@ def start(file: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def records(out: Path) -> list[Plan]:
+def records(out: Path) -> list[Planned]:
     found = read_records(out) if out.exists() else []
-    return [one for one in found if isinstance(one, Plan)]
+    return [one for one in found if isinstance(one, Planned)]
 
 
 def wait_for(out: Path, count: int) -> None:

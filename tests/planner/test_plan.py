@@ -15,6 +15,7 @@ from commbench.experiments.step_options import simulate_options, step_setting
 from commbench.planner.plan import Planner, Wishes, make_plan
 from commbench.planner.strategy import Strategy
 from commbench.planner.walk import KINDS, lay, walk
+from commbench.report.page import ReportInput, render
 from commbench.results.journal import read_records
 from commbench.results.plans import Planned
 from commbench.training.closed_form import _walk as reference_walk
@@ -157,3 +158,10 @@ def test_a_list_in_a_file_is_a_plan_for_each(capsys: pytest.CaptureFixture[str],
     words = ["plan", str(file), "--device", "h100-sxm5-80gb", "--schedules", "1f1b", "--seconds", "0"]
     assert not outcome([*words, "--topology", "dgx-h100", "--json"])
     assert len(capsys.readouterr().out.splitlines()) == 2  # what is given beside the file wins
+
+
+def test_a_page_shows_a_plan() -> None:
+    page = render(ReportInput("", [make_plan(FEW | {"zero": 1}, Wishes(seconds=0))]))
+    assert "Which strategy" in page
+    assert "Least time for the memory" in page
+    assert "gpt3-1.3b on dgx-h100: --tp 2" in page

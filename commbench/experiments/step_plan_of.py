@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from commbench.topology.devices import Device
     from commbench.topology.fabric import Fabric
     from commbench.workload.compute import Efficiency
+    from commbench.workload.formats import Formats
     from commbench.workload.groups import Degrees
+    from commbench.workload.memory import Precision
     from commbench.workload.pipeline.schedule import PipelineSchedule
     from commbench.workload.stack_memory import StackMemory
     from commbench.workload.step_costs import StackCosts, StepCosts
@@ -64,9 +66,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     efficiency, stack, remarks = _compute(options, device, kernel)
     memory, words = _memory(options, stack)
     formats, precision = get_formats(options.dtype), get_precision(options.precision)
-    if precision.parameter_bytes < formats.activations:
-        kept = f"weights are kept in {precision.parameter_bytes} bytes ({precision.name})"
-        remarks = (*remarks, f"{kept} beside {formats.name} products; --precision fp32-adam keeps 4")
+    remarks = (*remarks, *_coarse_weights(precision, formats))
     run = Execution(
         micro_batch=_given(options.microbatch),
         sequence=model.sequence,
@@ -111,6 +111,14 @@ def _memory(
     if stack is None or options.memory_margin is not None or named not in stack_memories():
         return None, ()
     return stack_memory(named), (f"memory that {named} needs beside: {memory_words(named)}",)
+
+
+def _coarse_weights(precision: "Precision", formats: "Formats") -> tuple[str, ...]:
+    """What is to be said of weights that are kept in fewer bytes than products are made in."""
+    if precision.parameter_bytes >= formats.activations:
+        return ()
+    kept = f"weights are kept in {precision.parameter_bytes} bytes ({precision.name})"
+    return (f"{kept} beside {formats.name} products; --precision fp32-adam keeps 4",)
 
 
 def _far_products(model: "Transformer", run: "Execution", efficiency: "Efficiency") -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from commbench.lowering.aggregate import aggregate, together
 from commbench.lowering.choose import Choices
 from commbench.lowering.placing import processors_of
 from commbench.program.operations import Collective, Communication, Transfer
-from commbench.training.closed_form import NO_TIME, LinkTime
+from commbench.training.link_time import NO_TIME, LinkTime
 from commbench.units import PS_PER_S
 
 __all__ = ["Free", "Prices", "StagePrices"]

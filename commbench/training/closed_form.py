@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from commbench.collectives.spec import get_collective
+from commbench.training.link_time import NO_TIME, LinkTime
 from commbench.training.pipeline_walk import walk_seconds
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
@@ -24,9 +25,7 @@ from commbench.workload.step_plan import StepPlan
 from commbench.workload.traffic import Traffic, boundary_bytes
 
 __all__ = [
-    "NO_TIME",
     "Estimate",
-    "LinkTime",
     "Passes",
     "Shapes",
     "StageParts",
@@ -37,37 +36,6 @@ __all__ = [
     "sent_s",
     "stage_times",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class LinkTime:
-    """Seconds that the links' rate decides, and those that it does not."""
-
-    latency_s: float
-    wire_s: float
-
-    @property
-    def total_s(self) -> float:
-        """Both."""
-        return self.latency_s + self.wire_s
-
-    def __add__(self, other: "LinkTime") -> "LinkTime":
-        return LinkTime(self.latency_s + other.latency_s, self.wire_s + other.wire_s)
-
-    def times(self, count: int) -> "LinkTime":
-        """Of so many, one after the other."""
-        return LinkTime(self.latency_s * count, self.wire_s * count)
-
-    def beside(self, compute_s: float, share: float) -> float:
-        """Seconds until this and so much computing beside it are both over. While bytes move, each takes 1 + ``share``
-        times as long; while ranks wait for each other, compute does not notice.
-        """
-        hidden = min(self.wire_s, max(0.0, compute_s - self.latency_s))
-        return max(compute_s, self.total_s) + share * hidden
-
-    def delays(self, compute_s: float, share: float) -> float:
-        """Seconds by which the computing ends later, where there are many such calls, one after the other."""
-        return share * self.wire_s * min(1.0, compute_s / self.total_s) if self.total_s else 0.0
 
 
 class StepPrices(Protocol):
@@ -129,9 +97,6 @@ class StepHosts:
         links = self.links_inside if near else self.links_between
         rate = self.inside if near else self.between / self.gpus
         return LinkTime(links.latency_s, size_bytes / (rate * links.transfer))
-
-
-NO_TIME = LinkTime(0.0, 0.0)
 
 
 def _link_time(links: LinkCosts, moved_bytes: float, rate: float, parties: int) -> LinkTime:

@@ -31,7 +31,7 @@ __all__ = ["OBJECTIVES", "Planner", "Wishes", "make_plan"]
 OBJECTIVES = ("time", "tokens-per-gpu", "cost")
 _TOKENS = 4 * 2**20  # of a step, where nobody says: as LLaMA 2 (arXiv 2307.09288) and GPT-3's larger half
 _SHOWN = 8
-_UNFIT = ("layers", "rank_order", "scenario", "jitter", "unfolded")  # a plan chooses the first two
+_UNFIT = ("layers", "rank_order", "scenario", "jitter", "unfolded", "zero_group")  # a plan chooses the first two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,8 @@ class Planner:
             if name in given:
                 raise InputError(f"--{name.replace('_', '-')}: a plan takes none; give it to `commbench sim train`")
         self._fixed = {axis: given[axis] for axis in AXES if axis in given}
+        if given.get("scatter_gather"):  # each tensor rank has the whole output
+            self._fixed.setdefault("sequence_parallel", False)
         options = StepOptions(**given)
         self._setting = setting = step_setting(replace(options, **_ONE))
         base, self._notes = setting.plan, [*setting.plan.remarks]
@@ -116,6 +118,10 @@ class Planner:
                 fewer=wishes.objective != "time",
             )
         )  # fmt: skip
+        if not options.overlap_gradients:  # ZeRO 2 and 3 send those of each microbatch beside what follows
+            self.strategies = [one for one in self.strategies if one.zero < 2]
+        if not self.strategies:
+            raise InputError("--no-overlap-gradients: goes with --zero 0 or 1")
         self.cluster = make_cluster(
             setting.cluster.fabric, num_ranks=ranks, placement=options.placement, routing=options.routing,
             seed=options.seed,

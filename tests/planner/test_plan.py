@@ -107,6 +107,8 @@ def test_fewer_gpus_can_be_cheaper() -> None:
         ({"dp": 3}, "--global-batch 16 is no multiple of dp 3"),
         ({"pp": 5}, "24 layers cannot be spread evenly over pp 5; pp can be 1, 2"),
         ({"jitter": 0.1}, "--jitter: a plan takes none"),
+        ({"zero_group": 2}, "--zero-group: a plan takes none"),
+        ({"overlap_gradients": False, "zero": 2}, "--no-overlap-gradients: goes with --zero 0 or 1"),
         ({"schedule": "zigzag"}, "pipeline schedule 'zigzag' is unknown"),
         ({"ep": 2}, "dense"),
         ({"zero": 4}, "zero"),

@@ -4,6 +4,7 @@
 Predicts every usable row of ``sims/published`` (or of the files that are named) and prints signed errors by source.
 ``--exact`` simulates them too (with ``--every N`` each Nth of a source, with ``--library nccl`` by NCCL's model) and
 prints both side by side.
+``--sweeps`` takes steps of one model, batch and number of GPUs together and tells what choosing by prediction costs.
 ``--page`` writes all to docs/training-accuracy.md, with each source left out of the fit in turn and then calibrated on
 1, 3 and 6 of its own steps; ``--fit`` first fits the constants of ``commbench/workload/tables/steps.yaml`` anew, about
 the prior in ``sims/published/prior.yaml``.
@@ -16,7 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from commbench.experiments.step_accuracy import Accuracy, calibrated, errors_of, fit_all, judge, left_out, write_costs
+from commbench.experiments.step_accuracy import (
+    Accuracy,
+    calibrated,
+    errors_of,
+    fit_all,
+    judge,
+    left_out,
+    sweeps_of,
+    write_costs,
+)
 from commbench.experiments.step_exact import simulate_rows, smallest_of_cells
 from commbench.experiments.step_fit import Fit
 from commbench.experiments.step_rows import StepRow, predict, read_rows
@@ -41,6 +51,7 @@ def main() -> None:
     parser.add_argument("--library", choices=("ideal", "nccl"), default="ideal", help="that prices collectives [ideal]")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="simulate each Nth step of a source [1]")
     parser.add_argument("--page", action="store_true", help="write docs/training-accuracy.md (some minutes)")
+    parser.add_argument("--sweeps", action="store_true", help="what choosing a strategy by prediction costs")
     given = parser.parse_args()
     if given.every < 1:
         parser.error("--every: give 1 or more")
@@ -53,6 +64,9 @@ def main() -> None:
     if given.fit and fit is not None:
         write_costs(fit, CONSTANTS, SOURCE)
         read_step_costs.cache_clear()
+    if given.sweeps:
+        print("\n".join(_sweeps(rows)))
+        return
     accuracy = judge(rows, read_step_costs())
     text = "\n".join([*_table(accuracy), "", *_worst(accuracy)])
     print(text)
@@ -77,6 +91,16 @@ def _table(accuracy: Sequence[Accuracy]) -> list[str]:
         lines.append(f"| **all but {SINGLE}** | {len(each)} | | **{fmean(each):.1%}** | |")
         lines.append(f"| mean over sources | {len(several)} | | {fmean(one.mean for one in several):.1%} | |")
     return lines
+
+
+def _sweeps(rows: Sequence[StepRow]) -> list[str]:
+    lines = ["| source | model | GPUs | batch | steps | Spearman | best is predicted | regret |", "|---" * 8 + "|"]
+    found = sweeps_of([row for row in rows if row.source != SINGLE], read_step_costs())
+    for one in found:
+        figures = f"{one.steps} | {one.spearman:.2f} | {one.place}. | {one.regret:.1%}"
+        lines.append(f"| {one.source} | {one.model} | {one.gpus} | {one.batch} | {figures} |")
+    over = sum(one.regret > 0.03 for one in found)
+    return [*lines, "", f"{len(found)} sweeps; mean regret {fmean(one.regret for one in found):.1%}, {over} above 3 %."]
 
 
 def _worst(accuracy: Sequence[Accuracy]) -> list[str]:

@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
     "diagnose": {*_MODELS, "calibrate", "validate"},
     "training": {"workload", "door", "results"},
     "experiments": {*_MODELS, "calibrate", "validate", "workload", "training"},
-    "planner": {*_MODELS, "workload", "training"},
+    "planner": {"experiments"},
 }
 ALWAYS = {"units", "errors", "yaml_reader", "terminal", "tables"}
 DOOR = {"cluster", "door", "libraries", "program", "results", "topology"}

@@ -10,7 +10,20 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from commbench import __version__
-from commbench.cli import algorithm, calibrate, demo, device, emulate, import_log, report, run, sim, topology, validate
+from commbench.cli import (
+    algorithm,
+    calibrate,
+    demo,
+    device,
+    emulate,
+    import_log,
+    plan,
+    report,
+    run,
+    sim,
+    topology,
+    validate,
+)
 from commbench.cli.first_word import by_first_word
 from commbench.cli.verbs import Verbs, option_hint
 from commbench.errors import CommbenchError, ScheduleError
@@ -31,6 +44,7 @@ app = typer.Typer(
 )
 app.command("run", cls=by_first_word(run.OTHERS.get), epilog=run.EPILOG)(run.run)
 app.command("sim", cls=by_first_word(sim.other), epilog=sim.EPILOG)(sim.sim)
+app.command("plan")(plan.plan)
 app.command("calibrate")(calibrate.calibrate)
 app.command("validate")(validate.validate)
 app.command("import")(import_log.import_log)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from commbench.results.journal import Journal
     from commbench.results.steps import SimulatedStep
 
-__all__ = ["app", "show_step", "train"]
+__all__ = ["app", "show_step", "train", "with_step_options"]
 
 app = command_app()
 
@@ -27,7 +27,7 @@ _NAMES = {"topology": ("-t", "--topology"), "dtype": ("-d", "--dtype"), "flash":
 _NAMES["overlap_gradients"] = ("--overlap-gradients/--no-overlap-gradients",)
 
 
-def _with_step_options(command: Callable[..., None]) -> Callable[..., None]:
+def with_step_options(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command with ``**given`` take every option of a step; None where one is not given."""
     file, *own = (p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD)
     kinds = get_type_hints(StepOptions, include_extras=True)
@@ -45,7 +45,7 @@ def _parameter(name: str, kind: Any, told: str) -> inspect.Parameter:
 
 
 @app.command()
-@_with_step_options
+@with_step_options
 def train(
     file: Annotated[
         Path | None, typer.Argument(help="YAML file with any of these options, by their names; those given here win.")

@@ -3,13 +3,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 from commbench.errors import InputError
 from commbench.experiments.reader import KeyPath, read_keys
 
-__all__ = ["StepOptions", "read_options"]
+__all__ = ["StepOptions", "read_given", "read_options"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +85,38 @@ def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:
         InputError: the file cannot be read or is no mapping, or has a key that is unknown or of another type; all of
             them, with their lines.
     """
+    return StepOptions(**next(iter(read_given(file, given))))
+
+
+def read_given(file: Path | None, given: Mapping[str, Any], *, lists: bool = False) -> list[dict[str, Any]]:
+    """The options that a file, if there is one, and a command line give, which wins, by name.
+
+    Args:
+        file, given: as :func:`read_options` has them.
+        lists: whether a key of the file may have a list of values; then one set of options for each of their
+            combinations, the last list's value changing first.
+
+    Raises:
+        InputError: as :func:`read_options`.
+    """
     from commbench.yaml_reader import problems_text, read_yaml
 
-    values: dict[str, Any] = {}
-    if file is not None:
-        document = read_yaml(file, InputError, example="model: gpt3-175b", words=_MUST)
-        problems: list[tuple[KeyPath, str]] = []
-        values = read_keys(StepOptions, (((key,), value) for key, value in document.data.items()), problems, _MUST)
-        if problems:
-            raise InputError(problems_text(str(file), [(document.line(path), problem) for path, problem in problems]))
-    return StepOptions(**(values | {key: value for key, value in given.items() if value is not None}))
+    own = {key: value for key, value in given.items() if value is not None}
+    if file is None:
+        return [own]
+    document = read_yaml(file, InputError, example="model: gpt3-175b", words=_MUST)
+    each = {key: value if lists and isinstance(value, list) else [value] for key, value in document.data.items()}
+    problems: list[tuple[KeyPath, str]] = []
+    found = [
+        read_keys(StepOptions, (((key,), value) for key, value in zip(each, one, strict=True)), problems, _MUST)
+        for one in product(*each.values())
+    ]
+    if problems:
+        told = dict.fromkeys((document.line(path), problem) for path, problem in problems)
+        raise InputError(problems_text(str(file), list(told)))
+    if not found:
+        raise InputError(f"{file}: a list without values: nothing to do")
+    return list({repr(one): one for one in (one | own for one in found)}.values())
 
 
 _MUST = {

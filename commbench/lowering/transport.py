@@ -128,7 +128,7 @@ class _Parts:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _ChannelLane:
     """The transfers of one channel from one rank to another, which come one after the other: begins and ends ascend."""
 
     tasks: list[int] = field(default_factory=list)
@@ -259,10 +259,10 @@ class _Rewriting:
         A payload waits for one of another channel in the same direction that began earlier; and for one the other way
         that began before its receiver was ready. Of those of one moment the lower channel is first.
         """
-        lanes = defaultdict[tuple[int, int, int], dict[int, _Lane]](dict)
+        lanes = defaultdict[tuple[int, int, int], dict[int, _ChannelLane]](dict)
         for task, parts in self.parts.items():
             src, dst, rail, channel = self._way(task)
-            lane = lanes[src, dst, rail].setdefault(channel, _Lane())
+            lane = lanes[src, dst, rail].setdefault(channel, _ChannelLane())
             lane.tasks.append(task)
             lane.begun.append(int(trace.start_ps[parts.flow]) - self.over.transport.latency_ps)
             lane.ends.append(int(trace.end_ps[task]))

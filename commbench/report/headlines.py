@@ -11,6 +11,7 @@ from commbench.report.training import step_names
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.judged import OK, UNKNOWN, Health
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured
+from commbench.results.plans import Planned
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
 from commbench.results.reported import Reported
 from commbench.results.steps import SimulatedStep
@@ -214,6 +215,15 @@ def _steps(steps: Sequence[Any]) -> Verdict:
     return Verdict("plain" if all(s.fits for s in steps) else "bad", "Training step", _listed(told))
 
 
+def _plans(plans: Sequence[Any]) -> Verdict:
+    told = [
+        f"{plan.model} on {plan.topology}: {plan.best[0].command}, {time_text(plan.best[0].time_s)}"
+        if plan.best else f"{plan.model} on {plan.topology}: no strategy fits"
+        for plan in plans
+    ]  # fmt: skip
+    return Verdict("plain" if all(plan.best for plan in plans) else "bad", "Plan", _listed(told))
+
+
 def _listed(told: Sequence[str]) -> str:
     more = f"; {len(told) - _MOST} more below" if len(told) > _MOST else ""
     return f"{'; '.join(told[:_MOST])}{more}."
@@ -231,4 +241,5 @@ _HEADLINES: Mapping[type[Record], Callable[[Sequence[Any]], Verdict]] = {
     GemmMeasured: _products,
     OverlapMeasured: _overlap,
     SimulatedStep: _steps,
+    Planned: _plans,
 }

@@ -11,6 +11,7 @@ from commbench.errors import InputError
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.judged import Health, Judged
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
+from commbench.results.plans import Planned
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
 from commbench.results.reported import Reported
 from commbench.results.steps import SimulatedStep
@@ -27,6 +28,7 @@ class PageSection(Enum):
     """The sections of the page that are made of records."""
 
     COLLECTIVES = "collectives"
+    PLANS = "plans"
     TRAINING = "training steps"
     LIVE = "pipelines, blocks and products on live ranks"
 
@@ -34,6 +36,7 @@ class PageSection(Enum):
 SECTIONS: Mapping[str, PageSection] = {
     **dict.fromkeys(("measured", "simulated", "compared", "summary"), PageSection.COLLECTIVES),
     **dict.fromkeys(("reported", "judged", "health"), PageSection.COLLECTIVES),
+    "plan": PageSection.PLANS,
     "simulated-step": PageSection.TRAINING,
     **dict.fromkeys(("pipeline-measured", "pipeline-simulated", "pipeline-compared"), PageSection.LIVE),
     **dict.fromkeys(("tensor-parallel", "tensor-parallel-simulated", "tensor-parallel-compared"), PageSection.LIVE),
@@ -67,6 +70,10 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
         *("sequence_parallel", "attention", "efficiency", "settings", "slowdown", "library", "routing", "placement"),
         *("scenario", "scenario_digest", "jitter", "engine", "seed", "run"),
     ),
+    Planned: (
+        *("model", "topology", "device", "dtype", "ranks", "global_batch", "sequence", "objective", "price", "fixed"),
+        *("settings", "gap", "run"),
+    ),
     PipelineMeasured: (*_PASSES, "backend", "compute", "delays_s", "slow", "clock", "launcher", *LAB),
     PipelineSimulated: (*_PASSES, "engine", "network"),
     PipelineCompared: (
@@ -96,6 +103,8 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         "exposed_s critical_s memory_bytes memory_by_position capacity_bytes busiest_links bubble_of_span margin_bytes "
         "remedy folded notes operations "
         "wall_s positions spans",
+        Planned: "strategies slow large estimated simulated proven_gap open worst_error capacity_bytes margin_bytes "
+        "best pareto sensitivity nearest lacks_bytes remedy notes search_s wall_s task",
         PipelineMeasured: "spans walls_s double_walls_s transfers_s sleep_over_s started_at wrong environment",
         PipelineSimulated: "pass_s transfers_s spans",
         PipelineCompared: "measured_s spread_s simulated_s measured_bubble simulated_bubble clock_free_bubble idle_s "
@@ -137,4 +146,6 @@ def page_title(records: Sequence[Record]) -> str:
     found = by_section(records)
     if found[PageSection.LIVE]:
         return "On live ranks"
+    if found[PageSection.PLANS] and not found[PageSection.COLLECTIVES]:
+        return "Which strategy to train with"
     return "Collective communication" if found[PageSection.COLLECTIVES] else "Training steps"

@@ -22,6 +22,7 @@ from commbench.report.headlines import CALIBRATION, verdicts
 from commbench.report.html import fill_page, write_page
 from commbench.report.kinds import PageSection, by_section
 from commbench.report.live_steps import live_steps
+from commbench.report.plans import plan_parts
 from commbench.report.style import WIDTH, Picture, embed
 from commbench.report.tables import (
     compared_table,
@@ -121,6 +122,7 @@ def _context(report: ReportInput) -> dict[str, Any]:
         "simulated": simulated_table(records),
         "details": [t for t in (job_table(records), link_table(records)) if t],
         "gantt": gantt(report.simulation) if report.simulation else None,
+        "plans": plan_parts(shown[PageSection.PLANS]),
         "training": training_section(shown[PageSection.TRAINING]),
         "live": live_steps(shown[PageSection.LIVE]),
         "topologies": [_topology(t, f"topology{i}") for i, t in enumerate(report.topologies)],

@@ -7,6 +7,7 @@ from commbench.errors import ResultsError
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.judged import Health, Judged
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
+from commbench.results.plans import Planned
 from commbench.results.records import SCHEMA, Compared, Measured, Record, Simulated, Summary
 from commbench.results.reported import Reported
 from commbench.results.steps import SimulatedStep
@@ -26,7 +27,7 @@ KINDS: Mapping[str, type[Record]] = {
         *(PipelineMeasured, PipelineSimulated, PipelineCompared),
         *(TensorParallelMeasured, TensorParallelSimulated, TensorParallelCompared),
         *(GemmMeasured, OverlapMeasured),
-        *(Judged, Health),
+        *(Judged, Health, Planned),
     )
 }
 

@@ -7,50 +7,49 @@ gradients are sent when the last pass is over, the part of them that is hidden b
 stages block their sender, as Megatron's and torch's do, but for schedules of zero bubbles.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import pairwise
+from typing import Protocol
 
 from commbench.collectives.spec import get_collective
+from commbench.training.link_time import NO_TIME, LinkTime
+from commbench.training.pipeline_walk import walk_seconds
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
 from commbench.workload.operators import Work as Cost
 from commbench.workload.operators import stage_operators
-from commbench.workload.pipeline.schedule import Action, Pass, PipelineSchedule, gives, needs
+from commbench.workload.pipeline.schedule import Pass
 from commbench.workload.step_costs import LinkCosts, StackCosts
 from commbench.workload.step_passes import Call, Join, Layer, Work, pass_items, stage_layers
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.traffic import Traffic, boundary_bytes
 
-__all__ = ["Estimate", "LinkTime", "Shapes", "StepHosts", "closed_form"]
+__all__ = [
+    "Estimate",
+    "Passes",
+    "Shapes",
+    "StageParts",
+    "StageSeconds",
+    "StepHosts",
+    "StepPrices",
+    "closed_form",
+    "sent_s",
+    "stage_times",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class LinkTime:
-    """Seconds that the links' rate decides, and those that it does not."""
+class StepPrices(Protocol):
+    """What communication takes, of groups that stand alike."""
 
-    latency_s: float
-    wire_s: float
-
-    @property
-    def total_s(self) -> float:
-        """Both."""
-        return self.latency_s + self.wire_s
-
-    def __add__(self, other: "LinkTime") -> "LinkTime":
-        return LinkTime(self.latency_s + other.latency_s, self.wire_s + other.wire_s)
-
-    def beside(self, compute_s: float, share: float) -> float:
-        """Seconds until this and so much computing beside it are both over. While bytes move, each takes 1 + ``share``
-        times as long; while ranks wait for each other, compute does not notice.
+    def of_group(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> LinkTime:
+        """Of a collective over ``ranks`` ranks that stand ``stride`` apart; ``share``: that it reaches of what others
+        do.
         """
-        hidden = min(self.wire_s, max(0.0, compute_s - self.latency_s))
-        return max(compute_s, self.total_s) + share * hidden
+        ...
 
-    def delays(self, compute_s: float, share: float) -> float:
-        """Seconds by which the computing ends later, where there are many such calls, one after the other."""
-        return share * self.wire_s * min(1.0, compute_s / self.total_s) if self.total_s else 0.0
+    def of_boundary(self, size_bytes: int, src: int, dst: int, width: int) -> LinkTime:
+        """Of a transfer from each rank of a pipeline position to that of another, of ``width`` ranks each."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +71,14 @@ class StepHosts:
         """Of ranks that stand ``stride`` apart, those on a host."""
         return min(ranks, max(1, self.gpus // stride))
 
+    def of_group(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> LinkTime:
+        """See :class:`StepPrices`."""
+        return self.collective(name, size_bytes, ranks, self.here(ranks, stride), share)
+
+    def of_boundary(self, size_bytes: int, src: int, dst: int, width: int) -> LinkTime:
+        """See :class:`StepPrices`."""
+        return self.transfer(size_bytes, near=src * width // self.gpus == dst * width // self.gpus)
+
     def collective(self, name: str, size_bytes: int, ranks: int, here: int, share: float = 1.0) -> LinkTime:
         """Of a collective over ``ranks`` ranks, ``here`` of them on a host, each GPU of which is in one; ``share``:
         that it reaches of what others do.
@@ -90,9 +97,6 @@ class StepHosts:
         links = self.links_inside if near else self.links_between
         rate = self.inside if near else self.between / self.gpus
         return LinkTime(links.latency_s, size_bytes / (rate * links.transfer))
-
-
-NO_TIME = LinkTime(0.0, 0.0)
 
 
 def _link_time(links: LinkCosts, moved_bytes: float, rate: float, parties: int) -> LinkTime:
@@ -135,9 +139,13 @@ def shape_of(plan: StepPlan, number: int) -> StageParts:
 Shapes = dict[tuple[bool, bool, int], StageParts]
 """Shapes that were made, by whether a stage is the first, whether it is the last, and its layers."""
 
+Passes = dict[tuple[object, ...], tuple[float, float, float]]
+"""Seconds on the device and of the host of a layer's pass, and of the device's in which ranks wait for each other
+before bytes move, by execution, number and kind."""
+
 
 def closed_form(
-    plan: StepPlan, stack: StackCosts, machine: StepHosts, *, shapes: Shapes | None = None
+    plan: StepPlan, stack: StackCosts, machine: StepPrices, *, shapes: Shapes | None = None
 ) -> Estimate:
     """The time of a step.
 
@@ -148,6 +156,8 @@ def closed_form(
     form = _Form(plan, stack, machine, {} if shapes is None else shapes)
     stages = [form.stage(number) for number in range(len(plan.layers))]
     passes = form.pipeline(stages)
+    sendings = plan.schedule.num_microbatches if plan.zero == 2 else 1
+    stages = [replace(one, data=one.data.times(sendings) + one.ends) for one in stages]
     ranks = [[stages[stage] for stage in plan.schedule.stages_of(rank)] for rank in range(plan.degrees.pp)]
     last = max(ranks, key=lambda own: sum(one.data.total_s + one.after for one in own))
     data, beside = sum([one.data for one in last], NO_TIME), sum(one.times[Pass.BACKWARD] for one in last)
@@ -167,18 +177,47 @@ def closed_form(
     return Estimate(iteration_s=sum(terms.values()), terms=terms)
 
 
+def stage_times(
+    plan: StepPlan, stack: StackCosts, machine: StepPrices, *, shapes: Shapes, passes: Passes
+) -> list["StageSeconds"]:
+    """What every stage of a plan takes, each beside nothing else.
+
+    Args:
+        plan, stack, machine, shapes: as :func:`closed_form` has them.
+        passes: of layers that were timed before, of plans that differ in nothing that is not part of their keys.
+    """
+    form = _Form(plan, stack, machine, shapes, passes)
+    return [form.stage(number) for number in range(len(plan.layers))]
+
+
 @dataclass(frozen=True, slots=True)
-class _StageTimes:
-    """Seconds of a stage's passes; of its gradients once a step; of optimizer and gathered parameters."""
+class StageSeconds:
+    """Seconds of a stage.
+
+    Attributes:
+        times: of its passes. slack: of these, in which the device waits for the host. idle: in which ranks wait for
+            each other before bytes of a collective move, and what runs beside is not slowed.
+        first, last: under ZeRO 3, of a pass' first gather, beside which nothing computes if the pass before sent
+            gradients, and of its last reduction; part of ``times``, but for the gather of passes with gradients.
+        data: of its gradients, each time they are sent. ends: of a tied embedding's, between first and last.
+        after: of the optimizer and of the parameters that are gathered behind it.
+    """
 
     times: dict[Pass, float]
+    slack: dict[Pass, float]
+    idle: dict[Pass, float]
+    first: dict[Pass, float]
+    last: dict[Pass, float]
     data: LinkTime
+    ends: LinkTime
     after: float
 
 
 class _Form:
-    def __init__(self, plan: StepPlan, stack: StackCosts, machine: StepHosts, shapes: Shapes) -> None:
-        self._shapes = shapes
+    def __init__(
+        self, plan: StepPlan, stack: StackCosts, machine: StepPrices, shapes: Shapes, passes: Passes | None = None
+    ) -> None:
+        self._shapes, self._timed = shapes, {} if passes is None else passes
         plan = plan if plan.stack == stack else replace(plan, stack=stack)
         self.plan, self.stack, self.machine = plan, stack, machine
         self._memory = plan.device.memory_bytes_per_s * plan.efficiency.memory
@@ -193,7 +232,7 @@ class _Form:
             "pp-ends": (min(2, degrees.pp), degrees.tp * degrees.cp * degrees.dp),
         }
         self._passes = tuple(Pass) if plan.schedule.splits else (Pass.FORWARD, Pass.BACKWARD)
-        self._stages: dict[tuple[bool, bool, int], _StageTimes] = {}
+        self._stages: dict[tuple[bool, bool, int], StageSeconds] = {}
 
     def _collective(self, one: Traffic) -> LinkTime:
         ranks, stride = self._strides[one.group.partition("/")[0].partition("%")[0]]
@@ -203,8 +242,7 @@ class _Form:
             part = int(one.group.partition("%")[2])
             ranks, stride = ranks // part, stride * part
         share = self.stack.sharded_share if one.kind == "zero" and self.plan.zero == 3 else 1.0
-        here = self.machine.here(ranks, stride)
-        return self.machine.collective(one.collective, one.size_bytes, ranks, here, share)
+        return self.machine.of_group(one.collective, one.size_bytes, ranks, stride, share)
 
     def _collectives(self, traffic: Iterable[Traffic]) -> LinkTime:
         """Of several, one after the other."""
@@ -218,9 +256,15 @@ class _Form:
             self._known[key] = round(work_seconds(work, plan.device, dtype, plan.efficiency, core=core) * PS_PER_S)
         return self._known[key]
 
-    def _pass(self, layer: Layer, kind: Pass) -> tuple[float, float]:
-        """Seconds on the device, seconds of the host, of one layer's pass."""
-        device = begun = 0.0
+    def _pass(self, layer: Layer, kind: Pass) -> tuple[float, float, float]:
+        """Of one layer's pass, see :data:`Passes`."""
+        key = (self.plan.run, layer.number, kind)
+        if key not in self._timed:
+            self._timed[key] = self._timed_pass(layer, kind)
+        return self._timed[key]
+
+    def _timed_pass(self, layer: Layer, kind: Pass) -> tuple[float, float, float]:
+        device = begun = idle = 0.0
         calls, beside = 0, NO_TIME
         for item in pass_items([layer], self.plan.run, kind, self._lasts, overlap=self.plan.overlap_tensor):
             if isinstance(item, Work):
@@ -231,13 +275,13 @@ class _Form:
                 if item.beside:
                     begun, beside = device, lasts
                 else:
-                    device += lasts.total_s
+                    device, idle = device + lasts.total_s, idle + lasts.latency_s
             elif isinstance(item, Join):
                 device = begun + beside.beside(device - begun, self.stack.hidden_tensor)
                 beside = NO_TIME
-        return device, self.plan.host_s(1, calls, kind)
+        return device, self.plan.host_s(1, calls, kind), idle
 
-    def stage(self, number: int) -> _StageTimes:
+    def stage(self, number: int) -> StageSeconds:
         """Times of a stage."""
         plan = self.plan
         first, last = number == 0, number == len(plan.layers) - 1
@@ -248,54 +292,66 @@ class _Form:
             self._stages[key] = self._stage(self._shapes[key], plan.layers[number])
         return self._stages[key]
 
-    def _stage(self, shape: StageParts, count: int) -> _StageTimes:
+    def _stage(self, shape: StageParts, count: int) -> StageSeconds:
         plan, traffic = self.plan, shape.traffic
         dense, expert = shape.dense, shape.expert
         adding = plan.adding_s(dense + expert)
-        times: dict[Pass, float] = {}
+        times, slack, idle, first, final = (dict[Pass, float]() for _ in range(5))
         for kind in self._passes:
-            device = host = 0.0
-            each: list[tuple[int, float]] = []
+            device = host = idle[kind] = 0.0
+            each: list[tuple[int, float, float]] = []
             for layer in shape.layers:
-                own_device, own_host = self._pass(layer, kind)
+                own_device, own_host, own_idle = self._pass(layer, kind)
                 numbers = range(count) if layer.number == 0 else (count if layer.number == 1 else layer.number,)
-                each += [(number, own_device) for number in numbers]
+                each += [(number, own_device, own_idle) for number in numbers]
                 device += len(numbers) * own_device
+                idle[kind] += len(numbers) * own_idle
                 host += len(numbers) * own_host
             if plan.zero == 3:
-                device = self._sharded(kind, each if kind is Pass.FORWARD else each[::-1], traffic)
-            if kind in (Pass.BACKWARD, Pass.WEIGHT):
-                device += adding
-            times[kind] = max(device, host)
-        data = self._collectives(one for one in traffic if one.when == "backward" and plan.zero != 3)
-        if plan.zero == 2:
-            data = sum([data] * plan.schedule.num_microbatches, NO_TIME)
+                order = each if kind is Pass.FORWARD else each[::-1]
+                device, first[kind], final[kind] = self._sharded(kind, order, traffic)
+            if kind in (Pass.BACKWARD, Pass.WEIGHT):  # beside the last reduction, if there is one
+                beside = min(adding, final.get(kind, 0.0))
+                device += adding - beside
+                final[kind] = final.get(kind, 0.0) - beside
+            times[kind], slack[kind] = max(device, host), max(0.0, host - device)
+        tied = [one for one in traffic if one.group == "pp-ends"]
+        holders = plan.schedule.rank_of_stage
+        ends = NO_TIME if holders[0] == holders[-1] else self._collectives(tied)  # one rank adds them by itself
+        own = [one for one in traffic if one.when == "backward" and plan.zero != 3 and one not in tied]
+        data = self._collectives(own)
         after = self._collectives(one for one in traffic if one.when == "step").total_s
         per = plan.precision.gradient_bytes + 2 * plan.precision.optimizer_bytes + plan.precision.parameter_bytes
         moved = per * (dense / plan.zero_ranks + expert / (plan.degrees.edp if plan.zero else 1))
-        return _StageTimes(times, data, after + moved / self._memory)
+        return StageSeconds(times, slack, idle, first, final, data, ends, after + moved / self._memory)
 
-    def _sharded(self, kind: Pass, layers: Sequence[tuple[int, float]], traffic: Sequence[Traffic]) -> float:
+    def _sharded(
+        self, kind: Pass, layers: Sequence[tuple[int, float, float]], traffic: Sequence[Traffic]
+    ) -> tuple[float, float, float]:
         """A pass whose weights are fetched, and gradients reduced, beside the computing of neighbours: beside a layer
         the gather of the next and the reduction of the one before. The first gather of a step and the last reduction
-        are beside nothing.
+        are beside nothing. Returns seconds of the pass, of its first gather and of its last reduction.
 
         Args:
-            layers: number and seconds of computing, in the order of the pass.
+            layers: number, seconds of computing and of these without bytes or FLOP, in the order of the pass.
         """
-        when, reduces = ("forward", False) if kind is Pass.FORWARD else ("backward", True)
+        when = "forward" if kind is Pass.FORWARD else "backward"
+        gathers, reduces = kind is not Pass.WEIGHT, kind in (Pass.BACKWARD, Pass.WEIGHT)
         moved: dict[tuple[int | None, bool], LinkTime] = {}
         for one in traffic:
-            if one.when == when and one.kind == "zero":
+            if one.when == when and one.kind == "zero" and (gathers if one.collective == "all-gather" else reduces):
                 key = (one.layer, one.collective != "all-gather")
                 moved[key] = moved.get(key, NO_TIME) + self._collective(one)
-        gathered, reduced = ([moved.get((number, which), NO_TIME) for number, _ in layers] for which in (False, True))
-        total = (reduced[-1] if reduces else gathered[0]).total_s
-        for (_, compute), after, before in zip(layers, [*gathered[1:], NO_TIME], [NO_TIME, *reduced[:-1]], strict=True):
-            total += (after + before).beside(compute, self.stack.hidden_sharded)
-        return total
+        gathered, reduced = ([moved.get((number, which), NO_TIME) for number, *_ in layers] for which in (False, True))
+        total = (gathered[0] if kind is Pass.FORWARD else reduced[-1]).total_s
+        for (_, compute, idle), after, before in zip(
+            layers, [*gathered[1:], NO_TIME], [NO_TIME, *reduced[:-1]], strict=True
+        ):
+            busy = 1 - idle / compute if compute else 1.0
+            total += (after + before).beside(compute, self.stack.hidden_sharded * busy)
+        return total, gathered[0].total_s, reduced[-1].total_s
 
-    def pipeline(self, stages: Sequence[_StageTimes]) -> float:
+    def pipeline(self, stages: Sequence[StageSeconds]) -> float:
         """Seconds of all passes."""
         schedule, count = self.plan.schedule, self.plan.schedule.num_microbatches
         if len(stages) == 1:
@@ -306,65 +362,17 @@ class _Form:
             slowest = max(own + before + behind for own, before, behind in zip(each, sent, sent[1:], strict=False))
             return sum(each) + 2 * sum(sent) + (count - 1) * slowest
         lasts = {(number, kind): time_s for number, one in enumerate(stages) for kind, time_s in one.times.items()}
-        return _walk(schedule, lasts, self._sent_s)
+        return walk_seconds(schedule, lasts, self._sent_s)
 
     def _sent_s(self, src: int, dst: int) -> float:
-        """Seconds of a stage's output from one pipeline rank to another."""
-        plan, degrees = self.plan, self.plan.degrees
-        size, stride = boundary_bytes(plan.model, plan.run), degrees.tp * degrees.cp * degrees.dp
-        near = src * stride // self.machine.gpus == dst * stride // self.machine.gpus
-        if plan.scatter_gather:
-            gathered = self.machine.collective("all-gather", size, degrees.tp, self.machine.here(degrees.tp, 1))
-            return (self.machine.transfer(-(-size // degrees.tp), near=near) + gathered).total_s
-        return self.machine.transfer(size, near=near).total_s
+        return sent_s(self.plan, self.machine, src, dst)
 
 
-@lru_cache(maxsize=64)
-def _order(schedule: PipelineSchedule) -> tuple[tuple[int, tuple[Action, ...], tuple[int, ...], tuple[int, ...]], ...]:
-    """Steps in an order in which all that they wait for stands before them: (rank, passes, steps of the same rank and
-    of others that it waits for).
-    """
-    found: list[tuple[int, tuple[Action, ...], tuple[int, ...], tuple[int, ...]]] = []
-    where: dict[object, int] = {}
-    places, left = [0] * schedule.num_ranks, sum(len(order) for order in schedule.orders)
-    while left:
-        for rank, order in enumerate(schedule.orders):
-            while places[rank] < len(order):
-                parts = order[places[rank]].parts
-                wanted = [need for action in parts for need in needs(action, schedule.num_stages)]
-                if any(need not in where for need in wanted):
-                    break
-                steps = [where[need] for need in wanted]
-                own = tuple(step for step in steps if found[step][0] == rank)
-                where.update({gives(action): len(found) for action in parts})
-                found.append((rank, parts, own, tuple(step for step in steps if found[step][0] != rank)))
-                places[rank] += 1
-                left -= 1
-    return tuple(found)
-
-
-def _walk(
-    schedule: PipelineSchedule, lasts: Mapping[tuple[int, Pass], float], sent_s: Callable[[int, int], float]
-) -> float:
-    """When the last pass of a schedule ends.
-
-    Args:
-        lasts: of every stage's passes. sent_s: seconds of a transfer between two ranks, for which the sender waits,
-            unless the schedule is one of zero bubbles.
-    """
-    ranks, way = schedule.rank_of_stage, {Pass.FORWARD: 1, Pass.BACKWARD: -1, Pass.INPUT: -1}
-    pairs = [(a, b) for a, b in pairwise(ranks) if a != b]
-    between = {pair: sent_s(*pair) for a, b in pairs for pair in ((a, b), (b, a))}
-    clocks, ends, there = [0.0] * schedule.num_ranks, list[float](), list[float]()
-    for rank, parts, own, others in _order(schedule):
-        start = max([clocks[rank], *[ends[step] for step in own], *[there[step] for step in others]])
-        end = start + sum([lasts[action.stage, action.kind] for action in parts])
-        sent = 0.0
-        for action in parts:
-            to = action.stage + way.get(action.kind, 0)
-            if 0 <= to < len(ranks):
-                sent = max(sent, between.get((rank, ranks[to]), 0.0))
-        ends.append(end)
-        there.append(end + sent)
-        clocks[rank] = end if schedule.splits else end + sent
-    return max(clocks)
+def sent_s(plan: StepPlan, machine: StepPrices, src: int, dst: int) -> float:
+    """Seconds of a stage's output from one pipeline rank to another."""
+    degrees, size = plan.degrees, boundary_bytes(plan.model, plan.run)
+    width = degrees.tp * degrees.cp * degrees.dp
+    if plan.scatter_gather:
+        gathered = machine.of_group("all-gather", size, degrees.tp, 1)
+        return (machine.of_boundary(-(-size // degrees.tp), src, dst, width) + gathered).total_s
+    return machine.of_boundary(size, src, dst, width).total_s

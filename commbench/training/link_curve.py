@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from commbench.libraries.base import Choice, Layout, Timing, Wanted
 from commbench.libraries.ideal import Ideal
 from commbench.libraries.nccl.library import host_nics, links_inside
-from commbench.training.closed_form import LinkTime, StepHosts
+from commbench.training.closed_form import StepHosts
+from commbench.training.link_time import LinkTime
 from commbench.workload.step_costs import LinkCosts, StepCosts, nvlink_kind
 from commbench.workload.step_plan import StepPlan
 

@@ -12,19 +12,19 @@ adds (context, communicators, the allocator's fragments) is that of its stack (:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from types import MappingProxyType
 
 from commbench.errors import InputError, unknown
 from commbench.workload.cost import activation_bytes, layer_activation_bytes
-from commbench.workload.formats import Formats
 from commbench.workload.groups import Degrees
-from commbench.workload.operators import Operator, head_operators, layer_operators, stage_operators
+from commbench.workload.operators import head_operators, layer_operators, stage_operators
 from commbench.workload.pipeline.check import peak_activations
 from commbench.workload.pipeline.schedule import PipelineSchedule
 from commbench.workload.stack_memory import StackMemory
 from commbench.workload.transformer import Execution, Transformer
 
-__all__ = ["PRECISIONS", "MemoryUse", "Precision", "get_precision", "memory_per_rank", "narrow_weights"]
+__all__ = ["PRECISIONS", "MemoryUse", "Precision", "get_precision", "memory_per_rank"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,14 +153,6 @@ class _Moments:
     gathered: int
 
 
-def narrow_weights(formats: Formats, precision: Precision) -> tuple[str, ...]:
-    """A remark where weights are kept in fewer bytes than products take."""
-    if precision.parameter_bytes >= formats.activations:
-        return ()
-    kept = f"weights are kept in {precision.parameter_bytes} bytes ({precision.name})"
-    return (f"{kept} beside {formats.name} products; --precision fp32-adam keeps 4",)
-
-
 def memory_per_rank(
     model: Transformer,
     run: Execution,
@@ -194,12 +186,13 @@ def memory_per_rank(
     uses = []
     moments = _moments(model, run, schedule, layers_per_stage, precision, zero, stack, unreduced)
     for rank, moment in enumerate(moments):
-        operators = [
-            operator
+        last = schedule.num_stages - 1
+        weights = [
+            _weights(model, run, layers_per_stage[stage], stage == 0, stage == last)
             for stage in schedule.stages_of(rank)
-            for operator in _stage_operators(model, run, layers_per_stage, stage)
         ]
-        use = _at_worst(moment, operators, degrees, precision, zero, zero_group)
+        held = sum(dense for dense, _ in weights), sum(expert for _, expert in weights)
+        use = _at_worst(moment, held, degrees, precision, zero, zero_group)
         if stack is not None:
             use = replace(
                 use,
@@ -228,11 +221,27 @@ def _check(
         )
 
 
-def _stage_operators(
-    model: Transformer, run: Execution, layers_per_stage: Sequence[int], stage: int
-) -> tuple[Operator, ...]:
-    first, last = stage == 0, stage == len(layers_per_stage) - 1
-    return stage_operators(model, run, layers_per_stage[stage], first=first, last=last)
+@lru_cache(maxsize=4096)
+def _weights(model: Transformer, run: Execution, layers: int, first: bool, last: bool) -> tuple[int, int]:
+    """Dense and expert parameters of a stage."""
+    operators = stage_operators(model, run, layers, first=first, last=last)
+    dense, expert = (sum(op.parameters for op in operators if op.expert is which) for which in (False, True))
+    return dense, expert
+
+
+@lru_cache(maxsize=4096)
+def _kept(model: Transformer, run: Execution, layers: int, first: bool, last: bool) -> int:
+    """What a stage keeps of a microbatch."""
+    return activation_bytes(model, run, layers, first=first, last=last)
+
+
+@lru_cache(maxsize=1024)
+def _sizes(model: Transformer, run: Execution) -> tuple[int, int, int]:
+    """What the loss keeps, what recomputation brings back of a layer, and a layer's parameters."""
+    loss = sum(op.saved_bytes for op in head_operators(model, run, own_weights=True) if op.name == "loss")
+    layer = layer_operators(model, run)
+    again = sum(operator.saved_bytes for operator in layer) - layer_activation_bytes(model, run, layer)
+    return loss, again, sum(operator.parameters for operator in layer)
 
 
 def _moments(
@@ -241,21 +250,19 @@ def _moments(
 ) -> list[_Moments]:
     """Per pipeline rank what comes and goes."""
     last = schedule.num_stages - 1
-    loss_kept = sum(op.saved_bytes for op in head_operators(model, run, own_weights=True) if op.name == "loss")
+    loss_kept, again, parameters = _sizes(model, run)
     logits = run.tokens * -(-model.vocab // run.tp)
     loss = 0 if stack is None else max(0, int(stack.loss * logits) - loss_kept)
     sent = run.element_bytes * run.local_tokens * model.hidden if stack is not None and stack.outputs else 0
     kept = [
-        activation_bytes(model, run, layers, first=stage == 0, last=stage == last)
+        _kept(model, run, layers, stage == 0, stage == last)
         + (-loss_kept if stage == last else sent)
         for stage, layers in enumerate(layers_per_stage)
     ]
     peaks = peak_activations(schedule, kept)
     of_loss = [loss_kept * (stage == last) for stage in range(last + 1)]
     in_flight = peak_activations(schedule, of_loss, for_weights=False)
-    layer = layer_operators(model, run)
-    again = sum(operator.saved_bytes for operator in layer) - layer_activation_bytes(model, run, layer)
-    gathered = 2 * precision.parameter_bytes * sum(operator.parameters for operator in layer) if zero == 3 else 0
+    gathered = 2 * precision.parameter_bytes * parameters if zero == 3 else 0
     moments = []
     for rank, (peak, losses) in enumerate(zip(peaks, in_flight, strict=True)):
         stages = schedule.stages_of(rank)
@@ -276,7 +283,7 @@ _ENDS = ("embedding", "head")
 
 def _at_worst(
     moment: _Moments,
-    operators: Sequence[Operator],
+    weights: tuple[int, int],
     degrees: Degrees,
     precision: Precision,
     zero: int,
@@ -284,9 +291,9 @@ def _at_worst(
 ) -> MemoryUse:
     """The worst of the moments: in the loss, in a layer's backward pass, in the optimizer's step."""
     at_step = replace(precision, optimizer_bytes=precision.step_bytes)
-    parameters, gradients, optimizer = _states(operators, degrees, precision, zero, zero_group)
-    _, _, stepping = _states(operators, degrees, at_step, zero, zero_group)
-    unsummed = precision.unsummed_bytes * sum(operator.parameters for operator in operators) if zero < 2 else 0
+    parameters, gradients, optimizer = _states(weights, degrees, precision, zero, zero_group)
+    _, _, stepping = _states(weights, degrees, at_step, zero, zero_group)
+    unsummed = precision.unsummed_bytes * sum(weights) if zero < 2 else 0
     in_loss = moment.loss > moment.layer
     logits = moment.loss_kept + (moment.loss if in_loss else 0)
     workspace = moment.gathered + (0 if in_loss else moment.layer)
@@ -303,13 +310,12 @@ def _at_worst(
 
 
 def _states(
-    operators: Sequence[Operator], degrees: Degrees, precision: Precision, zero: int, zero_group: int
+    weights: tuple[int, int], degrees: Degrees, precision: Precision, zero: int, zero_group: int
 ) -> tuple[int, int, int]:
-    """Bytes of parameters, gradients and optimizer state."""
+    """Bytes of parameters, gradients and optimizer state; ``weights``: dense and expert parameters."""
     sums = [0, 0, 0]
     per_parameter = (precision.parameter_bytes, precision.gradient_bytes, precision.optimizer_bytes)
-    for expert, shards in ((False, zero_group or degrees.dp * degrees.cp), (True, degrees.edp)):
-        count = sum(operator.parameters for operator in operators if operator.expert is expert)
+    for count, shards in zip(weights, (zero_group or degrees.dp * degrees.cp, degrees.edp), strict=True):
         for i, (size, from_stage) in enumerate(zip(per_parameter, (3, 2, 1), strict=True)):
             sums[i] += size * (-(-count // shards) if zero >= from_stage else count)
     return sums[0], sums[1], sums[2]

@@ -140,7 +140,11 @@ class StepPlan:
         """Memory of every pipeline position's ranks; of the workspace, what ZeRO 2 and 3 send is part."""
         unreduced: list[int] = []
         if self.zero >= 2 and self.degrees.dp * self.degrees.cp > 1:
-            unreduced = [unreduced_gradient_bytes(self.traffic(stage)) for stage in range(len(self.layers))]
+            last = len(self.layers) - 1
+            shapes = [(stage == 0, stage == last, count) for stage, count in enumerate(self.layers)]
+            first = {shape: shapes.index(shape) for shape in dict.fromkeys(shapes)}
+            each = {shape: unreduced_gradient_bytes(self.traffic(stage)) for shape, stage in first.items()}
+            unreduced = [each[shape] for shape in shapes]
         return memory_per_rank(
             self.model, self.run, self.schedule, self.layers, self.degrees, self.precision, zero=self.zero,
             zero_group=self.zero_group, stack=self.stack_memory, unreduced=unreduced,

@@ -121,7 +121,7 @@ def test_ranks_sit_where_a_host_file_puts_them(tmp_path: Path) -> None:
     times = []
     for name, hosts in (("near", "h0/gpu0\nh0/gpu1\n"), ("far", "h0/gpu0\nh1/gpu0\n")):
         (tmp_path / name).write_text(hosts, encoding="utf-8")
-        words = "sim all-reduce -t dgx-h100-x2 -b 1G -e 1G --json --placement"
+        words = "sim all-reduce -t dgx-h100-x2 -a ring -b 1G -e 1G --json --placement"
         found = json.loads(typed(f"{words} {tmp_path / name}"))
         assert (found["ranks"], found["placement"]) == (2, str(tmp_path / name))
         times.append(found["time_s"])

@@ -50,7 +50,7 @@ def test_engines_give_the_same_line() -> None:
     ("words", "rule"),
     [
         (["--detail", "packet"], "--detail 'packet' is unknown; known: transfer, folded, collective"),
-        (["--engine", "simgrid"], "--engine 'simgrid' is unknown; known: compiled, reference"),
+        (["--engine", "simgrid"], "--engine 'simgrid' is unknown; known: auto, compiled, reference"),
         (["--engine", "reference", "--detail", "folded"], "give --detail transfer, or --engine compiled"),
         (["--detail", "collective", "--jitter", "0.1"], "give --detail transfer"),
     ],

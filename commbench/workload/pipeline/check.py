@@ -7,6 +7,8 @@ and row by row it is an order in which everything stands behind what it needs.
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from commbench.errors import ScheduleError
 from commbench.workload.pipeline.schedule import Action, Pass, PipelineSchedule, Result, Step, gives, needs
 
@@ -121,13 +123,9 @@ def peak_activations(
         for_weights: whether W needs it; otherwise it lives to the end of I.
     """
     sizes = [1] * schedule.num_stages if stage_sizes is None else stage_sizes
-    ends = (Pass.BACKWARD, Pass.WEIGHT if for_weights else Pass.INPUT)
-    peaks = []
-    for order in schedule.orders:
-        held = peak = 0
-        for step in order:
-            held += sum(sizes[a.stage] for a in step.parts if a.kind is Pass.FORWARD)
-            peak = max(peak, held)
-            held -= sum(sizes[a.stage] for a in step.parts if a.kind in ends)
-        peaks.append(peak)
-    return tuple(peaks)
+    size_of, change = np.array(sizes, dtype=np.int64), {Pass.FORWARD: 1, Pass.BACKWARD: -1}
+    change[Pass.WEIGHT if for_weights else Pass.INPUT] = -1
+    signs = np.array([change.get(kind, 0) for kind in Pass], dtype=np.int64)
+    return tuple(
+        int(np.cumsum(size_of[stages] * signs[kinds]).max(initial=0)) for stages, kinds in schedule.columns
+    )

@@ -22,9 +22,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
+
 from commbench.errors import ScheduleError
 
 __all__ = ["Action", "Overlap", "Pass", "PipelineSchedule", "Result", "Step", "gives", "needs"]
+
+IntArray = npt.NDArray[np.int64]
 
 
 class Pass(StrEnum):
@@ -148,6 +153,17 @@ class PipelineSchedule:
     def splits(self) -> bool:
         """Whether weight gradients are passes of their own, as in zero-bubble schedules."""
         return any(action.kind is Pass.WEIGHT for _, _, action in self.actions())
+
+    @cached_property
+    def columns(self) -> tuple[tuple[IntArray, IntArray], ...]:
+        """Per rank its passes' stages and kinds (places in ``Pass``), forward passes first of a step's."""
+        places = {kind: place for place, kind in enumerate(Pass)}
+        found = []
+        for order in self.orders:
+            passes = [a for step in order for a in sorted(step.parts, key=lambda a: a.kind is not Pass.FORWARD)]
+            rows = np.array([(a.stage, places[a.kind]) for a in passes], dtype=np.int64).reshape(-1, 2)
+            found.append((rows[:, 0], rows[:, 1]))
+        return tuple(found)
 
     def stages_of(self, rank: int) -> tuple[int, ...]:
         """The stages that a rank holds, ascending."""

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What communication takes on a fabric when nothing else is on it: the simulator's own aggregate flows, each alone.
+
+A price is asked for once for each collective, group and bracket of sizes; between the ends of a bracket (a factor of
+16) time grows evenly with bytes, which is exact where a library's choice does not change inside it.
+"""
+
+import numpy as np
+
+from commbench.cluster import Cluster
+from commbench.libraries.base import Library
+from commbench.lowering.aggregate import aggregate, together
+from commbench.lowering.choose import Choices
+from commbench.lowering.placing import processors_of
+from commbench.program.operations import Collective, Communication, Transfer
+from commbench.training.link_time import NO_TIME, LinkTime
+from commbench.units import PS_PER_S
+
+__all__ = ["Free", "Prices", "StagePrices"]
+
+_BRACKET = 4  # bits
+
+
+class Prices:
+    """Prices of a cluster whose ranks stand in the order tp-cp-ep-dp-pp.
+
+    Args:
+        cluster: where. library: who decides how collectives go.
+    """
+
+    def __init__(self, cluster: Cluster, library: Library) -> None:
+        self._cluster, self._choices = cluster, Choices(library, cluster.fabric.name)
+        self._processors = processors_of(cluster.fabric, cluster.placed)
+        self._host = int((cluster.hosts == cluster.hosts[0]).sum())
+        self._ends: dict[tuple[str, int, int, int, int, int], LinkTime] = {}
+
+    def stage(self, width: int) -> "StagePrices":
+        """Prices of a pipeline position of ``width`` ranks."""
+        return StagePrices(self, width)
+
+    def of(self, name: str, size_bytes: int, ranks: int, stride: int, width: int, first: int = 0) -> LinkTime:
+        """Of a collective or transfer of all groups of the position that begins with rank ``first``."""
+        if ranks * stride <= self._host and self._host % (ranks * stride) == 0:
+            width = min(width, self._host)  # groups inside a host meet no others
+        place = (max(size_bytes, 1).bit_length() - 1) // _BRACKET
+        low, high = 1 << _BRACKET * place, 1 << _BRACKET * (place + 1)
+        at_low, at_high = (self._end(name, end, ranks, stride, width, first) for end in (low, high))
+        share = (size_bytes - low) / (high - low)
+        return LinkTime(
+            at_low.latency_s + (at_high.latency_s - at_low.latency_s) * share,
+            at_low.wire_s + (at_high.wire_s - at_low.wire_s) * share,
+        )
+
+    def first_of_boundary(self, src: int, dst: int, width: int) -> int:
+        """First rank of a position whose boundary to the next is like that of two, inside a host or not."""
+        begins = self._cluster.hosts[::width]
+        alike = np.flatnonzero((begins[:-1] == begins[1:]) == (begins[src] == begins[dst]))
+        return width * int(alike[0]) if len(alike) else 0
+
+    def _end(self, name: str, size_bytes: int, ranks: int, stride: int, width: int, first: int) -> LinkTime:
+        key = (name, size_bytes, ranks, stride, width, first)
+        if key not in self._ends:
+            self._ends[key] = self._alone(_communication(name, size_bytes, ranks, stride, width, first))
+        return self._ends[key]
+
+    def _alone(self, what: Communication) -> LinkTime:
+        """Of a communication that has the fabric for itself."""
+        flow = together(aggregate(what, self._cluster, self._choices, self._processors))
+        rate = float((flow.weights / self._cluster.fabric.bandwidths[flow.link]).max(initial=0.0))
+        return LinkTime(flow.chain_ps / PS_PER_S, flow.num_bytes * max(1 / flow.own_bandwidth, rate))
+
+
+def _communication(name: str, size_bytes: int, ranks: int, stride: int, width: int, first: int) -> Communication:
+    """Of all groups of ``ranks`` ranks, ``stride`` apart, that a position of ``width`` ranks has."""
+    block = np.arange(ranks)[None, :] * stride + np.arange(stride)[:, None]
+    if name == "transfer" or stride >= width:  # groups that reach over positions
+        groups = np.arange(ranks)[None, :] * stride + np.arange(width)[:, None]
+    else:
+        starts = np.arange(0, width, ranks * stride)
+        groups = (starts[:, None, None] + block[None]).reshape(-1, ranks)
+    groups = groups + first
+    return Transfer(groups, size_bytes) if name == "transfer" else Collective(name, groups, size_bytes, 1)
+
+
+class StagePrices:
+    """``training.closed_form.StepPrices`` for one width of a pipeline position."""
+
+    def __init__(self, prices: Prices, width: int) -> None:
+        self._prices, self._width = prices, width
+        self._known: dict[tuple[str, int, int, int], LinkTime] = {}
+        self._firsts: dict[tuple[int, int], int] = {}
+
+    def of_group(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> LinkTime:
+        """See the protocol; ``share`` is the library's to know."""
+        if ranks == 1 or size_bytes == 0:
+            return NO_TIME
+        key = (name, size_bytes, ranks, stride)
+        if key not in self._known:
+            self._known[key] = self._prices.of(*key, self._width)
+        return self._known[key]
+
+    def of_boundary(self, size_bytes: int, src: int, dst: int, width: int) -> LinkTime:
+        """See the protocol."""
+        if (src, dst) not in self._firsts:
+            self._firsts[src, dst] = self._prices.first_of_boundary(src, dst, width)
+        return self._prices.of("transfer", size_bytes, 2, width, width, self._firsts[src, dst])
+
+
+class Free:
+    """Where communication takes no time."""
+
+    def of_group(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> LinkTime:
+        """None."""
+        return NO_TIME
+
+    def of_boundary(self, size_bytes: int, src: int, dst: int, width: int) -> LinkTime:
+        """None."""
+        return NO_TIME

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a pipeline takes whose passes and transfers take what they take alone: a walk through its schedule.
+
+Schedules repeat themselves: of many microbatches so many as three times the ranks are walked, and the rest is what a
+microbatch adds between twice and three times as many.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.engine.kernel import entry
+from commbench.workload.pipeline.registry import build_pipeline
+from commbench.workload.pipeline.schedule import Pass, PipelineSchedule
+
+__all__ = ["Given", "Laid", "Walked", "lay", "walk"]
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+KINDS = tuple(Pass)
+"""Columns of what passes last."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Laid:
+    """A schedule as arrays.
+
+    Attributes:
+        schedule: what was laid. rank_first, part_first, stage, kind, microbatch: its steps rank by rank, their parts.
+        rank_of_stage: derived of it.
+        final: of every stage, the part that brings its last gradients.
+    """
+
+    schedule: PipelineSchedule
+    rank_first: IntArray
+    part_first: IntArray
+    stage: IntArray
+    kind: IntArray
+    microbatch: IntArray
+    rank_of_stage: IntArray
+    final: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Walked:
+    """Seconds from the start: when a rank is through, when a stage's last gradients are there, and when all that a rank
+    sends of every microbatch's is.
+    """
+
+    ends: FloatArray
+    finals: FloatArray
+    sent: FloatArray
+
+    def later(self, seconds: float, sent_s: float) -> "Walked":
+        """The same with a steady state that is longer by so much, and by so much for what is sent."""
+        return Walked(self.ends + seconds, self.finals + seconds, np.maximum(self.sent, self.sent + sent_s))
+
+
+@lru_cache(maxsize=1024)
+def lay(name: str, ranks: int, microbatches: int, per_rank: int) -> Laid:
+    """A named schedule.
+
+    Raises:
+        InputError: what it cannot run.
+    """
+    schedule = build_pipeline(name, ranks, microbatches, per_rank)
+    number = {kind: i for i, kind in enumerate(KINDS)}
+    rank_first, part_first, parts = [0], [0], list[tuple[int, int, int]]()
+    for order in schedule.orders:
+        for step in order:
+            parts += [(action.stage, number[action.kind], action.microbatch) for action in step.parts]
+            part_first.append(len(parts))
+        rank_first.append(len(part_first) - 1)
+    stage, kind, microbatch = np.array(parts, dtype=np.int64).T.copy()
+    first = np.array(rank_first, dtype=np.int64)
+    steps = np.array(part_first, dtype=np.int64)
+    holders = np.array(schedule.rank_of_stage, dtype=np.int64)
+    final = np.full(len(holders), -1, dtype=np.int64)
+    np.maximum.at(final, stage, np.where((kind == 1) | (kind == 3), np.arange(len(kind)), -1))
+    return Laid(schedule, first, steps, stage, kind, microbatch, holders, final)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """Seconds for a walk, by stage (row).
+
+    Attributes:
+        lasts: of passes (columns as KINDS). sent: of its output to the next stage and to the one before (columns); 0 on
+            the same rank.
+        fetch: by which a pass (column) is longer behind one that sent gradients, and at the very beginning.
+        reduce: by which what follows a pass (column) begins later, but not what waits for its output.
+        slower: by which its last gradients' pass is longer. each: of sending its gradients after each microbatch; 0
+            where they add up. ahead: before the end of the pass that brings them, when sending begins.
+    """
+
+    lasts: FloatArray
+    sent: FloatArray
+    fetch: FloatArray
+    reduce: FloatArray
+    slower: FloatArray
+    each: FloatArray
+    ahead: FloatArray
+
+
+def walk(laid: Laid, given: Given, *, blocks: bool) -> Walked:
+    """Walk through a schedule; ``blocks``: whether senders wait until what they send is there."""
+    ranks, stages = laid.schedule.num_ranks, laid.schedule.num_stages
+    clock, at = np.zeros(ranks), laid.rank_first[:-1].copy()
+    there = np.full((2, stages, laid.schedule.num_microbatches), -1.0)
+    finals, sent = np.zeros(stages), np.zeros(ranks)
+    _walk(
+        laid.rank_first, laid.part_first, laid.stage, laid.kind, laid.microbatch, laid.final, given.lasts,
+        given.sent, given.fetch, given.reduce, given.slower, given.each, given.ahead, blocks, clock, at, there, finals,
+        sent,
+    )  # fmt: skip
+    return Walked(clock, finals, sent)
+
+
+def _walk_loop(
+    rank_first: Any, part_first: Any, stage: Any, kind: Any, microbatch: Any, final: Any, lasts: Any, sends: Any,
+    fetch: Any, reduce: Any, slower: Any, each: Any, ahead: Any, blocks: Any, clock: Any, at: Any, there: Any,
+    finals: Any, sent: Any,
+) -> None:  # fmt: skip
+    last, moved = len(finals) - 1, True
+    while moved:
+        moved = False
+        for rank in range(len(clock)):
+            while at[rank] < rank_first[rank + 1]:
+                step = at[rank]
+                start, waits, lasting = clock[rank], False, 0.0
+                first, awaited = part_first[step], step == rank_first[rank]
+                for part in range(part_first[step - 1] if step > rank_first[rank] else first, first):
+                    awaited = awaited or kind[part] == 1 or kind[part] == 3
+                if awaited:
+                    lasting += fetch[stage[first], kind[first]]
+                for part in range(first, part_first[step + 1]):
+                    s, k, m = stage[part], kind[part], microbatch[part]
+                    lasting += lasts[s, k]
+                    if final[s] == part:
+                        lasting += slower[s]
+                    needed = s - 1 if k == 0 else s + 1 if s < last and k != 3 else -1
+                    if needed >= 0:
+                        way = 0 if k == 0 else 1
+                        ready = there[way, needed, m]
+                        if ready < 0.0:
+                            waits = True
+                            break
+                        start = max(start, ready + sends[needed, way])
+                if waits:
+                    break
+                end, blocked, tail = start + lasting, 0.0, 0.0
+                for part in range(first, part_first[step + 1]):
+                    s, k = stage[part], kind[part]
+                    if k < 3:
+                        way = 0 if k == 0 else 1
+                        there[way, s, microbatch[part]] = end
+                        blocked = max(blocked, sends[s, way])
+                    tail = max(tail, reduce[s, k])
+                    if k == 1 or k == 3:
+                        finals[s] = end + reduce[s, k]
+                        sent[rank] = max(sent[rank], end - ahead[s]) + each[s]
+                clock[rank] = end + max(tail, blocked if blocks else 0.0)
+                at[rank] += 1
+                moved = True
+
+
+_walk = entry(_walk_loop)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plan finds what simulating every strategy finds, and says what it does not prove."""
+
+import re
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from commbench.cli.main import outcome
+from commbench.errors import InputError
+from commbench.experiments.step_given import StepOptions
+from commbench.experiments.step_options import simulate_options, step_setting
+from commbench.planner.plan import Planner, Wishes, make_plan
+from commbench.planner.strategy import Strategy
+from commbench.planner.walk import KINDS, Given, lay, walk
+from commbench.report.page import ReportInput, render
+from commbench.results.journal import read_records
+from commbench.results.plans import Planned
+from commbench.training.pipeline_walk import walk_seconds
+
+SMALL = {"model": "gpt3-1.3b", "topology": "dgx-h100", "global_batch": 16}
+FEW = SMALL | {"tp": 2, "recompute": "none", "sequence_parallel": False, "microbatch": 1}
+
+
+def simulated_s(given: dict[str, object], one: Strategy) -> float:
+    return simulate_options(replace(StepOptions(**given), **one.options)).iteration_s  # type: ignore[arg-type]
+
+
+def test_the_best_is_that_of_simulating_all() -> None:
+    given = FEW | {"zero": 1}
+    planner = Planner(given, Wishes(gap=0.0, seconds=600))
+    times = {one: simulated_s(given, one) for one in planner.strategies}
+    found = planner.plan()
+    assert len(times) > 20
+    assert found.best[0].simulated_s == min(times.values())
+    assert found.proven_gap == 0
+    assert found.open == 0
+    assert found.slow + found.large + found.estimated == found.strategies == len(times)
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_bounds_hold_and_estimates_are_near(zero: int) -> None:
+    given = FEW | {"zero": zero}
+    planner = Planner(given, Wishes())
+    errors = []
+    for one in planner.strategies[::3]:
+        time_s, estimated = simulated_s(given, one), planner.estimator.estimate(one)
+        assert estimated.bound_s <= time_s * (1 + 1e-6), one.command
+        errors.append(abs(estimated.time_s / time_s - 1))
+    assert np.mean(errors) < 0.02
+
+
+def test_memory_is_that_of_the_plan() -> None:
+    planner = Planner(SMALL, Wishes())
+    for one in planner.strategies[::97]:
+        setting = step_setting(replace(StepOptions(**SMALL), **one.options), planner.cluster.fabric)
+        exact = max(use.total for use in setting.plan.memory()) + setting.margin_bytes
+        assert planner.estimator.memory(one) == exact, one.command
+
+
+def test_terms_add_up() -> None:
+    for best in make_plan(FEW, Wishes(seconds=0)).best:
+        assert sum(best.terms.values()) == pytest.approx(best.estimated_s, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "per_rank"),
+    [("1f1b", 1), ("interleaved-1f1b", 3), ("zb-h1", 1), ("zb-h2", 1), ("zbv", 2), ("dualpipev", 2)],
+)
+def test_the_walk_is_that_of_the_schedule(name: str, per_rank: int) -> None:
+    laid = lay(name, 4, 12, per_rank)
+    stages = laid.schedule.num_stages
+    lasts = np.random.default_rng(1).uniform(1, 2, (stages, len(KINDS)))
+    none, ranks, sent = np.zeros(stages), laid.schedule.rank_of_stage, np.zeros((stages, 2))
+    for stage, (here, there) in enumerate(pairwise(ranks)):
+        sent[stage, 0] = sent[stage + 1, 1] = 0.1 * (here != there)
+    known = {(stage, kind): float(lasts[stage, i]) for stage in range(stages) for i, kind in enumerate(KINDS)}
+    walked = walk(laid, Given(lasts, sent, 0 * lasts, 0 * lasts, none, none, none), blocks=not laid.schedule.splits)
+    reference = walk_seconds(laid.schedule, known, lambda src, dst: 0.1)
+    assert walked.ends.max() == pytest.approx(reference)
+
+
+def test_what_is_given_is_kept() -> None:
+    found = make_plan(SMALL | {"tp": 4, "schedule": "1f1b"}, Wishes(seconds=0))
+    assert found.fixed == {"tp": 4, "schedule": "1f1b"}
+    assert {one.options["tp"] for one in (*found.best, *found.pareto)} == {4}
+    assert {one.options["schedule"] for one in found.best} == {"1f1b"}
+
+
+def test_fewer_gpus_can_be_cheaper() -> None:
+    given = FEW | {"zero": 1, "topology": "dgx-h100-x4", "global_batch": 32}
+    fast, cheap = (make_plan(given, Wishes(objective=word, price=2.0)) for word in ("time", "cost"))
+    assert cheap.best[0].ranks < fast.best[0].ranks
+    assert cheap.best[0].cost is not None
+    assert fast.best[0].cost is not None
+    assert cheap.best[0].cost < fast.best[0].cost
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tp": 3}, "num_heads 16 is not divisible by tp 3"),
+        ({"tp": 4, "pp": 4}, "tp 4 x cp 1 x pp 4 x dp 1 = 16 are more GPUs"),
+        ({"dp": 3}, "--global-batch 16 is no multiple of dp 3"),
+        ({"pp": 5}, "24 layers cannot be spread evenly over pp 5; pp can be 1, 2"),
+        ({"jitter": 0.1}, "--jitter: a plan takes none"),
+        ({"zero_group": 2}, "--zero-group: a plan takes none"),
+        ({"overlap_gradients": False, "zero": 2}, "--no-overlap-gradients: goes with --zero 0 or 1"),
+        ({"schedule": "zigzag"}, "pipeline schedule 'zigzag' is unknown"),
+        ({"ep": 2}, "dense"),
+        ({"zero": 4}, "zero"),
+        ({"recompute": "some"}, "recompute"),
+    ],
+)
+def test_what_allows_no_strategy_says_why(given: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        make_plan(SMALL | given, Wishes())
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"objective": "fun"}, "--objective 'fun'"),
+        ({"objective": "cost"}, "needs --price"),
+        ({"gap": -1.0}, "--gap -1"),
+        ({"schedules": ("1f1b", "x")}, "pipeline schedule 'x'"),
+    ],
+)
+def test_wishes_are_checked(given: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Wishes(**given)  # type: ignore[arg-type]
+
+
+def test_nothing_fits(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["plan", "--model", "gpt3-175b", "--topology", "dgx-h100", "--global-batch", "8", "--recompute", "full"]
+    assert outcome([*words, "--out", str(tmp_path / "p.jsonl")]) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "NO STRATEGY FITS. Nearest: " in told
+    assert "GiB more than the 74.51 GiB of h100-sxm5-80gb" in told
+    assert "What helps: take more GPUs" in told
+    (record,) = read_records(tmp_path / "p.jsonl")
+    assert isinstance(record, Planned)
+    assert not record.fits
+    assert record.lacks_bytes > 0
+
+
+def test_the_table_fits_80_columns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["plan", "--model", "gpt3-1.3b", "--topology", "dgx-h100", "--price", "2", "--tp", "2"]
+    assert not outcome([*words, "--out", str(tmp_path / "p.jsonl")])
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "assumed: --global-batch 2048" in text
+    assert "what if" in text
+    (record,) = read_records(tmp_path / "p.jsonl")
+    assert isinstance(record, Planned)
+    assert record.best[0].simulated_s is not None
+
+
+def test_a_list_in_a_file_is_a_plan_for_each(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "plans.yaml"
+    file.write_text("model: gpt3-1.3b\ntopology: [dgx-h100, dgx-a100]\ntp: [2, 4]\nglobal_batch: 16\nzero: 1\n")
+    words = ["plan", str(file), "--device", "h100-sxm5-80gb", "--schedules", "1f1b", "--seconds", "0"]
+    assert not outcome([*words, "--topology", "dgx-h100", "--json"])
+    assert len(capsys.readouterr().out.splitlines()) == 2  # what is given beside the file wins
+
+
+def test_a_page_shows_a_plan() -> None:
+    page = render(ReportInput("", [make_plan(FEW | {"zero": 1}, Wishes(seconds=0))]))
+    assert "Which strategy" in page
+    assert "Least time for the memory" in page
+    assert "gpt3-1.3b on dgx-h100: --tp 2" in page

@@ -44,7 +44,7 @@ BASES: Mapping[str, Mapping[str, Any]] = {
         ("measured", {"kind": ["measured"]}, "kind .* is unknown"),
         ("measured", {"root": 2}, "root 2 must be one of the 2 ranks"),
         ("compared", {"measured_s": 0}, "measured_s 0"),
-        ("compared", {"set": "neither"}, "set 'neither' must be 'fit' or 'test'"),
+        ("compared", {"set": "neither"}, "set 'neither' must be 'fit', 'test' or 'busy'"),
         ("compared", {"slices": 0}, "slices 0"),
         ("simulated", {"time_s": -1.0}, "time_s -1.0"),
         ("simulated", {"transfers": 1.5}, "transfers 1.5"),

@@ -59,7 +59,8 @@ def test_the_command_of_the_docs_agrees_with_its_twin(tmp_path: Path) -> None:
     assert [(p.size_bytes, p.algorithm, p.ranks, p.wrong) for p in points] == [(s, "native", 3, 0) for s in FIT_SIZES]
     lab = measured.environment["emulated"]
     assert (lab["provenance"], lab["topology"], lab["hosts"]) == ("emulated", "star-8", [0, 1, 2])
-    assert points[0].environment["emulated"] == lab
+    assert points[0].environment["emulated"] == {**lab, "idle": points[0].environment["emulated"]["idle"]}
+    assert 0 <= points[0].environment["emulated"]["idle"] <= 1
     assert (measured.ranks, measured.activation_bytes, measured.wrong) == (3, 2**15, 0)
     assert simulated.network["kind"] == "lab"
     assert simulated.network["latency_s"] < 1e-3

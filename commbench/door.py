@@ -218,6 +218,7 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, se
         shortcut=done.shortcut,
         paths=done.paths,
         choices=work.choices,
+        engine=done.engine,
     )
 
 
@@ -242,9 +243,14 @@ def _over_transport(work: _Tasks, library: Library, how: Run, scenario: Scenario
     first, links = cluster.router.routes(*ends, triples[:, 2])
     paths = with_way_back(tasks, paths, (first, links.astype(np.int64)), connections.transport)
     processors = replace(_processors(cluster), overhead_ps=connections.transport.overhead_ps)
-    done = apply_transport(
-        tasks, paths, connections, seed, lambda program, over: run(program, Setting(over, processors), how).trace
-    )
+    engines = list[str]()
+
+    def ran(program: FlatProgram, over: Paths) -> Trace:
+        found = run(program, Setting(over, processors), how)
+        engines.append(found.engine)
+        return found.trace
+
+    done = apply_transport(tasks, paths, connections, seed, ran)
     return Result(
         program=work.program,
         cluster=cluster,
@@ -254,4 +260,5 @@ def _over_transport(work: _Tasks, library: Library, how: Run, scenario: Scenario
         transfers=tasks.num_transfers,
         paths=done.paths,
         choices=work.choices,
+        engine=engines[-1],
     )

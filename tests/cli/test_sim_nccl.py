@@ -116,6 +116,24 @@ def test_gpus_bring_their_library_unless_a_schedule_is_named(words: str, library
 
 
 @pytest.mark.parametrize(
+    ("words", "engine"),
+    [
+        ("all-reduce -t dgx-h100", "reference"),  # one flow
+        ("broadcast -t star-8 -a binomial", "reference"),  # 7 transfers
+        ("broadcast -t star-8 -a binomial --engine compiled", "compiled"),
+        ("all-reduce -t star-8 -a ring", "compiled"),  # 112 transfers
+        ("all-reduce -t star-8 -a ring --engine reference", "reference"),
+    ],
+)
+def test_the_record_names_the_engine_that_ran(words: str, engine: str) -> None:
+    record = json.loads(sim(*words.split(), "-b", "1M", "-e", "1M", "--json").splitlines()[-1])
+    assert record["engine"] == engine
+    both = [sim(*words.split(" --engine")[0].split(), "-b", "1M", "-e", "1M", "--json", "--engine", one)
+            for one in ("compiled", "reference")]  # fmt: skip
+    assert len({json.loads(text.splitlines()[-1])["time_s"] for text in both} | {record["time_s"]}) == 1
+
+
+@pytest.mark.parametrize(
     ("words", "why"),
     [
         ("all-to-all -t dgx-h100-x2", "no constants for h100-sxm5-80gb over nvswitch and ib"),

@@ -69,6 +69,14 @@ def test_bytes_on_the_wire() -> None:
     assert GLOO_TCP.bytes_back(10**6, ridden=True) == 114
 
 
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_a_record_over_a_transport_names_the_engine_that_ran(engine: str) -> None:
+    found = simulate_collective(
+        topology_of(STAR), "broadcast", "binomial", 2**18, connections=Connections(BARE), engine=engine
+    )
+    assert found.record.engine == engine
+
+
 def test_a_bare_transport_changes_nothing() -> None:
     """Rings, trees, all at once: the same time as without, as nothing shares a connection."""
     topology = topology_of(STAR)

@@ -13,7 +13,7 @@ import numpy as np
 
 from commbench.calibrate.nccl_curves import Curve, clusters_in, nodes_in
 from commbench.calibrate.nccl_detect import detection, points_in
-from commbench.calibrate.nccl_fit import Sample, complete, fit, predicted, samples_of
+from commbench.calibrate.nccl_fit import Sample, complete, fit, is_free, predicted, prior_of, samples_of
 from commbench.calibrate.nccl_score import REGIONS, Errors, adapted, baselines, errors_of, gather, left_out, row, usable
 from commbench.libraries.nccl.constants import FILE
 from commbench.libraries.nccl.model import chosen
@@ -74,7 +74,9 @@ def _constants(known: Mapping[str, float], samples: Sequence[Sample]) -> str:
     ]
     for name, value in known.items():
         source = f"{points[name]} points of {len(clusters[name])} machines or clusters"
-        lines.append(f'  {name}: {{value: {value:.4g}, provenance: fitted, source: "{source}"}}')
+        origin = "fitted" if is_free(name) else "assumed"
+        source = source if is_free(name) else f"held near {prior_of(name)[0]:g}"
+        lines.append(f'  {name}: {{value: {value:.4g}, provenance: {origin}, source: "{source}"}}')
     for name, (value, source) in complete(known).items():
         lines.append(f'  {name}: {{value: {value:.4g}, provenance: assumed, source: "{source}"}}')
     return "\n".join(lines) + "\n"

@@ -15,14 +15,14 @@ from commbench.calibrate.nccl_curves import Curve
 from commbench.libraries.nccl.model import NcclCall, call_of, chosen
 from commbench.libraries.nccl.timing import CallShape, names_of, time_of
 
-__all__ = ["PRIORS", "Sample", "complete", "fit", "predicted", "samples_of"]
+__all__ = ["PRIORS", "Sample", "complete", "fit", "is_free", "predicted", "prior_of", "samples_of"]
 
 FloatArray = npt.NDArray[np.float64]
 
 PRIORS = {  # by stem: the constant, and how far (in logarithms) a fit may go for all and for one
     "floor": (5.0, 0.5, 0.5),
     "host": (3.0, 0.3, 0.3),
-    "host.power": (2.5, 0.01, 0.01),
+    "host.power": (2.5, 0.01, 0.01),  # set free it goes to 1.4, and a process that starts all GPUs slows large calls
     "blocks": (0.2, 0.4, 0.4),
     "base.LL128": (1.0, 0.5, 0.5),
     "base.Simple": (1.0, 0.3, 0.3),
@@ -50,6 +50,7 @@ PRIORS = {  # by stem: the constant, and how far (in logarithms) a fit may go fo
     "crowd": (1.0, 0.5, 0.5),
 }
 _SOFT = 0.15  # of an error in logarithms, beyond which it counts less
+_HELD = 0.01  # spread of a prior, in logarithms, up to which a constant is as good as given
 _NOISE = 0.06  # of a point, in logarithms
 
 
@@ -63,6 +64,11 @@ def prior_of(name: str) -> tuple[float, float, float]:
     while name not in PRIORS:
         name = name.rpartition(".")[0]
     return PRIORS[name]
+
+
+def is_free(name: str) -> bool:
+    """Whether a fit may move a constant, rather than hold it at its prior."""
+    return prior_of(name)[2] > _HELD
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,15 +15,16 @@ from commbench.libraries.nccl.prediction import Candidate, Prediction
 from commbench.libraries.nccl.timing import names_of, terms_of
 from commbench.libraries.nccl.tuning import channels_of
 
-__all__ = ["KINDS", "Adapted", "MachinePoint", "adapt", "predict", "predict_sizes"]
+__all__ = ["KINDS", "MIDDLE", "Adapted", "MachinePoint", "adapt", "predict", "predict_sizes"]
 
 FloatArray = npt.NDArray[np.float64]
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "broadcast", "reduce", "all-to-all", "all-to-all-v")
 _LATENCY = ("launch", "latency")
 _PRIOR = np.array([0.5, 0.3, 0.5])  # in logarithms, of latency, wire and knee
-_MIDDLE = 8 * 2.0**20  # bytes: between latency and wire
-_OCTAVES = 1.5  # powers of two within which what a point in the middle says fades to 60 %
+MIDDLE = 8 * 2.0**20
+"""Bytes: between latency and wire, where a third point says most of the knee."""
+_OCTAVES = 1.5  # powers of two within which what a point in the middle says fades to 60 %; of 1 to 4 the best left out
 _TRUST = 0.02  # in logarithms, of a point that the user measured
 
 
@@ -49,7 +50,7 @@ class Adapted:
     latency: float = 1.0
     wire: float = 1.0
     knee: float = 1.0
-    knee_bytes: float = _MIDDLE
+    knee_bytes: float = MIDDLE
     points: int = 0
 
     def apply(self, terms: Mapping[str, FloatArray], sizes: FloatArray) -> dict[str, FloatArray]:
@@ -203,7 +204,7 @@ def solve(terms: Sequence[Mapping[str, FloatArray]], sizes: FloatArray, times_us
 
     three = len(sizes) > 2
     scale = np.where([True, True, three], _PRIOR, 1e-6)  # two points say nothing of the knee
-    middle = float(np.sort(sizes)[1]) if three else _MIDDLE
+    middle = float(np.sort(sizes)[1]) if three else MIDDLE
 
     def made(theta: FloatArray) -> Adapted:
         latency, wire, knee = np.exp(theta).tolist()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules that NCCL's example tuner plugin reads (nccl_tuner.conf): at every size what the model says is fastest.
 
-Format: NCCL 2.30.7, plugins/tuner/example/README.md: collective, least and most bytes, algorithm, protocol, channels,
-nodes, ranks; -1 leaves a choice to NCCL. The first rule that fits is taken; a size that no rule has is NCCL's own.
+Format: that of the file which NCCL's example plugin brings along, as :mod:`commbench.topology.imports.tuner` reads it:
+collective, least and most bytes, algorithm, protocol, channels, nodes, ranks; -1 leaves a choice to NCCL. The first
+rule that fits is taken; a size that no rule has is NCCL's own.
 """
 
 from collections.abc import Sequence

@@ -46,7 +46,7 @@ GPUS = {
     "0x74a5": PciGpu("mi325x-256gb", 94, 64.0),
     "0x75a3": PciGpu("mi355x-288gb", 95, 76.8),
 }
-"""By PCI device, as https://pci-ids.ucw.cz has them and, for the last, AMD's ROCm documentation."""
+"""By PCI device, as https://pci-ids.ucw.cz has them; it lacks the last, which is assumed: no file of one was seen."""
 
 CPU_MAKERS = {
     "intel": ("x86_64", "GenuineIntel"),

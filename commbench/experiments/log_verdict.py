@@ -31,8 +31,8 @@ def judged_runs(
     """Every run of the records, each with its verdicts.
 
     Args:
-        records: rows of logs. topology: a name or a path. library: one of ``simulated.LIBRARIES``; None takes what such
-            ranks would use: nccl (rccl on AMD's GPUs) where the topology names its GPUs, else ideal.
+        records: rows of logs. topology: a name or a path. library: one of ``library_choice.LIBRARIES``; None takes what
+            such ranks would use: nccl (rccl on AMD's GPUs) where the topology names its GPUs, else ideal.
         ranks_per_host: None takes it from the hosts that the log names, else fills hosts.
 
     Raises:
@@ -163,6 +163,8 @@ def _ideal(cluster: Cluster, row: Reported) -> Predictor:
 
 def _line(cluster: Cluster) -> Line:
     """The rate that bounds a ring: out of a GPU, and out of a host if there are several."""
+    from commbench.libraries.nccl.machine import switches_add
+
     fabric, first = cluster.fabric, int(cluster.placed[0])
     rank = fabric.endpoints[first]
     kinds = [LINK_KINDS[kind] for kind in fabric.link_kinds[fabric.src == rank].tolist()]
@@ -170,8 +172,7 @@ def _line(cluster: Cluster) -> Line:
     direct = sum(rate for rate, kind in zip(rates, kinds, strict=True) if kind is LinkKind.NVLINK) or max(rates)
     hosts = len(set(cluster.hosts.tolist()))
     ends = {NODE_KINDS[fabric.node_kinds[node]] for node in fabric.dst[fabric.src == rank].tolist()}
-    kind = _kind(fabric.device)
-    nvls = NodeKind.NVSWITCH in ends and kind is not None and kind.nvls
+    nvls = NodeKind.NVSWITCH in ends and switches_add(fabric.device) is True
     if hosts > 1:
         host = fabric.node_hosts[rank]
         nics = sum(fabric.bandwidths[link] for link in fabric.to_network.tolist()

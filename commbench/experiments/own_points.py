@@ -8,7 +8,7 @@ from pathlib import Path
 from commbench.collectives.spec import get_collective
 from commbench.errors import CommbenchError, InputError
 from commbench.libraries.nccl.machine import NcclMachine
-from commbench.libraries.nccl.predictor import Adapted, MachinePoint, adapt
+from commbench.libraries.nccl.predictor import MIDDLE, Adapted, MachinePoint, adapt
 from commbench.units import format_bytes, format_time, parse_bandwidth, parse_duration_ps, parse_size, seconds
 from commbench.yaml_reader import read_yaml
 
@@ -17,7 +17,6 @@ __all__ = ["MOST_POINTS", "OwnPoints", "adapted_to", "parse_point", "points_of_l
 ]
 
 MOST_POINTS = 3
-_MIDDLE = 8 * 2**20  # bytes: between latency and wire, where the knee shows
 _EXAMPLE = "8:13us, 8M:80us or 1G:391GB/s (bus bandwidth)"
 _FACTORS = {"latency": (1e-3, 1e3), "wire": (1e-3, 1e3), "knee": (1e-3, 1e3), "knee_bytes": (1.0, 2.0**60)}
 
@@ -66,7 +65,7 @@ def points_of_log(log_path: Path, collective: str, num_ranks: int) -> OwnPoints:
     if rows[0].ranks != num_ranks:
         raise InputError(f"{log_path}: {rows[0].ranks} ranks, but {num_ranks} take part; give --ranks {rows[0].ranks}")
     rows.sort(key=lambda row: row.size_bytes)
-    middle = min(rows, key=lambda row: abs(log(row.size_bytes / _MIDDLE)))
+    middle = min(rows, key=lambda row: abs(log(row.size_bytes / MIDDLE)))
     chosen = {row.size_bytes: row for row in (rows[0], middle, rows[-1])}.values()
     points = tuple(MachinePoint(row.size_bytes, row.time_s, collective) for row in chosen)
     return OwnPoints(points, f"{len(points)} rows of {log_path.name}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from commbench.errors import InputError
 from commbench.yaml_reader import MOST_BYTES, MOST_NODES, Document, problems_text, read_yaml
@@ -162,3 +163,25 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
             text[at : at + draw.randint(0, 3)] = draw.choice(odd)
         with suppress(InputError):
             read(tmp_path, bytes(text))
+
+
+def test_both_parsers_read_every_file_that_is_shipped_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libyaml's events differ from PyYAML's own in small things; values and lines must not."""
+    files = sorted((ROOT / "topologies").rglob("*.yaml")) + sorted((ROOT / "commbench").rglob("*.yaml"))
+    quick = [read_yaml(file, InputError) for file in files]
+    monkeypatch.setattr(yaml, "__with_libyaml__", False)
+    for file, fast in zip(files, quick, strict=True):
+        slow = read_yaml(file, InputError)
+        assert fast.data == slow.data
+        assert [fast.line((key,)) for key in fast.data] == [slow.line((key,)) for key in slow.data]
+    assert len(files) > 80
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_an_unclear_word_is_answered_with_what_the_key_may_be(
+    quick: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yaml, "__with_libyaml__", quick)
+    (tmp_path / "x.yaml").write_text("recompute: on\n", encoding="utf-8")
+    with pytest.raises(InputError, match="recompute: 'on': must be none, selective or full"):
+        read_yaml(tmp_path / "x.yaml", InputError, words={"recompute": "none, selective or full"})

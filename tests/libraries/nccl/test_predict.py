@@ -120,6 +120,32 @@ def test_own_points_move_floor_and_plateau() -> None:
     assert sum(found.terms.values()) == pytest.approx(found.time_s)
 
 
+def test_what_a_third_point_says_is_local() -> None:
+    ends = [MachinePoint(8, 20e-6), MachinePoint(G, 4.6e-3)]
+    two, three = adapt(H100, ends), adapt(H100, [*ends, MachinePoint(8 * M, 130e-6)])
+    for size in (8, 64 * 1024, G):
+        times = [predict(H100, "all-reduce", size, own=own).time_s for own in (two, three)]
+        assert times[1] == pytest.approx(times[0], rel=0.02)
+
+
+def test_a_ring_of_few_bytes_a_rank_is_quicker() -> None:
+    """Measured on eight H100: 13 us up to 16 bytes, 15.5 from 128 on."""
+    times = {size: predict(H100, "all-reduce", size).time_s for size in (8, 16, 64, 128, 512)}
+    assert times[8] == pytest.approx(times[16], rel=1e-3)
+    assert times[16] < times[64] < times[128]
+    assert times[128] / times[16] == pytest.approx(15.5 / 12.9, rel=0.05)
+    assert times[512] == pytest.approx(times[128], rel=0.02)
+
+
+def test_one_process_that_is_slower_than_its_gpus_hides_what_they_do() -> None:
+    """Eight A100 started by one process take about 40 us from 8 bytes to 64 KiB, by one process each 20 to 32."""
+    threads = replace(A100, launch="threads")
+    small, large = (predict(threads, "all-reduce", size).time_s for size in (8, 64 * 1024))
+    alone = [predict(A100, "all-reduce", size).time_s for size in (8, 64 * 1024)]
+    assert large - small < 0.6 * (alone[1] - alone[0])
+    assert predict(threads, "all-reduce", G).time_s == pytest.approx(predict(A100, "all-reduce", G).time_s, rel=1e-3)
+
+
 def test_points_that_agree_change_nothing() -> None:
     sizes = (8.0, float(8 * M), float(G))
     points = [MachinePoint(size, predict(H100, "all-reduce", size).time_s) for size in sizes]

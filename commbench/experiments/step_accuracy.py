@@ -201,4 +201,4 @@ def shown_value(one: Constant, unit: str) -> str | float:
     """A constant as files write it, with its unit."""
     if unit == "s":
         return f"{one.value * 1e6:.3g} us" if one.value < 1e-3 else f"{one.value * 1e3:.3g} ms"
-    return f"{one.value:.0f}" if unit == "bytes" else float(f"{one.value:.3g}")
+    return f"{one.value:.0f} B" if unit == "bytes" else float(f"{one.value:.3g}")

@@ -2,10 +2,9 @@
 """A plan as text; every line fits 80 columns."""
 
 import textwrap
-from collections.abc import Sequence
 
 from commbench.cli.tables import heading
-from commbench.results.plans import Planned, PlannedStep
+from commbench.results.plans import Planned
 from commbench.tables import Column, head_text, row_text
 from commbench.units import format_bytes, format_time
 
@@ -24,7 +23,7 @@ def plan_table(record: Planned) -> str:
     )
     if not record.best:
         return "\n".join([head, does_not_fit(record)])
-    parts = [head, _headline(record), _best(record), _why(record), _pareto(record.pareto, record.capacity_bytes)]
+    parts = [head, _headline(record), _best(record), _why(record), _pareto(record)]
     return "\n".join([*parts, *([_sensitivity(record)] if record.sensitivity else [])])
 
 
@@ -133,9 +132,9 @@ _PARETO = (
 )
 
 
-def _pareto(steps: Sequence[PlannedStep], capacity_bytes: int) -> str:
-    lines = [f"# least time for the memory (of {format_bytes(capacity_bytes)})", head_text(_PARETO)]
-    for one in steps:
+def _pareto(r: Planned) -> str:
+    lines = [f"# least {r.scarce} for the memory (of {format_bytes(r.capacity_bytes)})", head_text(_PARETO)]
+    for one in r.pareto:
         lines.append(row_text(_PARETO, (format_bytes(one.memory_bytes), format_time(one.time_s), one.words, one.how)))
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ class PlanPart:
 
     name: str
     verdict: str
+    scarce: str
     pareto: Picture | None
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
@@ -38,9 +39,10 @@ def _part(plan: Planned, place: str) -> PlanPart:
     if not plan.best:
         nearest = plan.nearest
         lacks = f"; nearest: {nearest.command}, which lacks {format_bytes(plan.lacks_bytes)}" if nearest else ""
-        return PlanPart(name, f"No strategy fits{lacks}. {plan.remedy}.", None, (), plan.notes)
+        return PlanPart(name, f"No strategy fits{lacks}. {plan.remedy}.", plan.scarce, None, (), plan.notes)
     tables = [_best(plan, place), *([_what_if(plan, place)] if plan.sensitivity else [])]
-    return PlanPart(name, _verdict(plan), _pareto(plan, place), tuple(tables), (_searched(plan), *plan.notes))
+    notes = (_searched(plan), *plan.notes)
+    return PlanPart(name, _verdict(plan), plan.scarce, _pareto(plan, place), tuple(tables), notes)
 
 
 def _verdict(plan: Planned) -> str:
@@ -101,7 +103,7 @@ def _what_if(plan: Planned, place: str) -> Table:
 
 
 def _pareto(plan: Planned, place: str) -> Picture:
-    """Least time for the memory, as steps; labels where there is room."""
+    """Least time, or GPU-time, for the memory, as steps; labels where there is room."""
     with drawing():
         figure = new_figure(WIDTH, 300)
         axes = bare_axes(figure, left=64, right=24, top=16, bottom=48)
@@ -121,7 +123,7 @@ def _pareto(plan: Planned, place: str) -> Picture:
         axes.set_ylim(0, 1.15 * high)
         axes.set_xlabel("memory of the fullest rank with its margin (GiB); dashed: the device's")
         axes.set_ylabel("step (s)" if plan.objective == "time" else "GPU-seconds")
-        return to_picture(figure, f"{place}pareto", label="Least time for the memory")
+        return to_picture(figure, f"{place}pareto", label=f"Least {plan.scarce} for the memory")
 
 
 def _cost(plan: Planned, one: PlannedStep) -> float:

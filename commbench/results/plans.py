@@ -72,7 +72,8 @@ class Planned(Record):
             were not simulated and have a lower bound below the best simulated time. worst_error: of the estimates that
             were simulated.
         capacity_bytes, margin_bytes: of a device.
-        best: best first; the first is simulated. pareto: least time for the memory. sensitivity: what if.
+        best: best first; the first is simulated. pareto: least of what :attr:`scarce` says for the memory.
+        sensitivity: what if.
         nearest: where nothing fits, what needs least memory; lacks_bytes: that it has too little. remedy: what helps.
         notes: what a reader must know. search_s, wall_s: real seconds of the closed forms, and of all.
         task: digest of what asked for it, in a sweep.
@@ -117,6 +118,11 @@ class Planned(Record):
     def fits(self) -> bool:
         """Whether any strategy does."""
         return bool(self.best)
+
+    @property
+    def scarce(self) -> str:
+        """What the objective wants little of: time, or the time of all GPUs, which is cost and tokens per GPU alike."""
+        return "time" if self.objective == "time" else "GPU-time"
 
     def derived(self) -> dict[str, Any]:
         """The best in brief."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from commbench.cli.main import outcome
+from commbench.cli.plan_tables import plan_table
 from commbench.errors import InputError
 from commbench.experiments.step_given import StepOptions
 from commbench.experiments.step_options import simulate_options, step_setting
@@ -97,6 +98,9 @@ def test_fewer_gpus_can_be_cheaper() -> None:
     assert cheap.best[0].cost is not None
     assert fast.best[0].cost is not None
     assert cheap.best[0].cost < fast.best[0].cost
+    for made, words in ((fast, "least time for the memory"), (cheap, "least GPU-time for the memory")):
+        assert words in plan_table(made)
+        assert words.capitalize().replace("gpu", "GPU") in render(ReportInput("", [made]))
 
 
 @pytest.mark.parametrize(

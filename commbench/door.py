@@ -7,7 +7,7 @@ same); in *collective* detail every communication is one aggregate flow, an esti
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,15 +15,16 @@ import numpy.typing as npt
 
 from commbench.cluster import Cluster
 from commbench.engine.engines import DETAILS, Run, run
-from commbench.engine.setting import CutOff, Paths, Processors, Setting
+from commbench.engine.setting import Change, CutOff, Paths, Processors, Setting
 from commbench.engine.trace import Trace
 from commbench.errors import InputError
-from commbench.libraries.base import Library
+from commbench.libraries.base import Library, Timing
 from commbench.lowering.aggregate import layouts_of
 from commbench.lowering.bind import Bound, Slowing, bind
 from commbench.lowering.bind import tasks_of as bound_tasks
 from commbench.lowering.choose import Choices
 from commbench.lowering.expand import expand
+from commbench.lowering.pace import Paced, paced
 from commbench.lowering.perturb import Perturbation, perturbation
 from commbench.lowering.placing import paths_of, paths_with_switches, processors_of, switches_of, triples_of
 from commbench.lowering.scenario import Scenario, disturb, explain
@@ -32,7 +33,7 @@ from commbench.lowering.single import tasks_of as single_tasks
 from commbench.lowering.transport import apply_transport, with_way_back
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
-from commbench.program.operations import Program
+from commbench.program.operations import NOTHING, Collective, Program
 from commbench.units import PS_PER_S, seconds
 
 if TYPE_CHECKING:
@@ -129,9 +130,10 @@ def simulate(
         return _aggregate(program, cluster, choices, how, scenario, slowing)
     assert not isinstance(scenario, Perturbation), "of collective detail"
     what = only_collective(program)
-    if what is None:
-        return _run(_Tasks(program, cluster, expand(program, cluster, choices), choices), library, how, scenario, seed)
-    chosen = choices.of(what, layouts_of(what.groups, cluster)[1][0])
+    chosen = None if what is None else choices.of(what, layouts_of(what.groups, cluster)[1][0])
+    if what is None or chosen is None or chosen.choice.timing is not None:
+        work = _Tasks(program, cluster, expand(program, cluster, choices), choices)
+        return _run(replace(work, timings=_timings(program, cluster, choices)), library, how, scenario, seed)
     require_leaf(chosen, cluster)
     tasks = single_tasks(chosen, what, cluster.fabric.costs.reduction_ps_per_byte)
     work = _Tasks(program, cluster, tasks, choices, chosen.num_switches)
@@ -181,6 +183,18 @@ class _Tasks:
     tasks: FlatProgram | LoopProgram
     choices: Choices
     num_switches: int = 0
+    timings: Mapping[int, Timing] = field(default_factory=dict)
+
+
+def _timings(program: Program, cluster: Cluster, choices: Choices) -> dict[int, Timing]:
+    """Of the operations whose time a model of the library says."""
+    timings = [
+        choices.of(what, layouts_of(what.groups, cluster)[1][0]).choice.timing if isinstance(what, Collective) else None
+        for what in program.communications
+    ]
+    talks = program.communication.tolist()
+    each = {number: timings[talk] for number, talk in enumerate(talks) if talk != NOTHING}
+    return {number: timing for number, timing in each.items() if timing is not None}
 
 
 def _run(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, seed: int) -> Result:
@@ -189,21 +203,25 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, se
         work = replace(work, tasks=tasks.unroll())
     if connections is not None:
         return _over_transport(work, library, how, scenario, seed)
-    triples, route_of = triples_of(work.tasks)
-    cluster = work.cluster
+    triples, route_of = triples_of(work.tasks, by_operation=bool(work.timings))
+    cluster, pace = work.cluster, None
     if work.num_switches:
         paths = paths_with_switches(triples, route_of, cluster, switches_of(cluster, work.num_switches))
     else:
         paths = paths_of(triples, route_of, cluster.router, cluster.placed)
+    if work.timings:
+        assert isinstance(work.tasks, FlatProgram), "a looped program is one operation, and not timed"
+        pace = paced(work.tasks, paths, work.timings, cluster.fabric)
+        paths = pace.paths
     processors = processors_of(cluster.fabric, cluster.placed)
     if scenario is None:
-        done = run(work.tasks, Setting(paths, processors), how)
+        done = run(work.tasks, Setting(_own_links(pace, paths), processors), how)
     elif work.num_switches:
         raise InputError("a scenario with switches that add is not supported")
     else:
         placed = np.stack([cluster.placed[triples[:, 0]], cluster.placed[triples[:, 1]], triples[:, 2]], axis=1)
         changed = disturb(scenario, work.tasks, paths, placed, cluster.router)
-        setting = Setting(changed.paths, processors, changed.changes)
+        setting = Setting(_own_links(pace, changed.paths, changed.changes), processors, changed.changes)
         try:
             done = run(changed.program, setting, replace(how, num_foreground=changed.num_foreground))
         except CutOff as cut:
@@ -216,10 +234,14 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, se
         finish_ps=done.finish_ps,
         transfers=done.transfers,
         shortcut=done.shortcut,
-        paths=done.paths,
+        paths=done.paths if pace is None or done.paths is None else paths,
         choices=work.choices,
         engine=done.engine,
     )
+
+
+def _own_links(pace: Paced | None, paths: Paths, changes: tuple[Change, ...] = ()) -> Paths:
+    return paths if pace is None else pace.with_own_links(paths, changes)
 
 
 def _processors(cluster: Cluster) -> Processors:

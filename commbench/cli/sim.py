@@ -83,7 +83,7 @@ def sim(
         typer.Option(
             "--library",
             help="Who decides: ideal (you, at wire speed), nccl or rccl (their model) [the GPUs' own; ideal with "
-            "--algorithm, --channels, --slices, --group or --detail transfer].",
+            "--algorithm, --channels, --slices, --group or --detail folded].",
         ),
     ] = None,
     nccl_version: Annotated[
@@ -94,6 +94,10 @@ def sim(
     ] = None,
     nvls: Annotated[
         str | None, typer.Option("--nvls", help="on or off: whether NVSwitches may add; as the GPUs if left out.")
+    ] = None,
+    nccl_graph: Annotated[
+        str | None,
+        typer.Option("--nccl-graph", help="Graphs that NCCL found there (NCCL_GRAPH_DUMP_FILE), not the model's."),
     ] = None,
     constants: Annotated[
         str | None, typer.Option("--constants", help="The machine's own, as calibrate --library wrote them.")
@@ -106,7 +110,7 @@ def sim(
         typer.Option(
             "--detail",
             help="transfer (all of them), folded (the same times from less work where symmetric) or collective "
-            "(an estimate: one aggregate flow) [transfer; collective with nccl].",
+            "(an estimate: one aggregate flow) [transfer; nccl: collective, or transfer where a scenario needs it].",
         ),
     ] = None,
     engine: Annotated[

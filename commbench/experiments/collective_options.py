@@ -11,7 +11,7 @@ class CollectiveOptions:
     """As ``commbench sim --help`` has them, but for the sizes; ``collective`` as it is spelt there.
 
     ``library`` left out is what the hosts' GPUs take (:mod:`commbench.experiments.library_choice`). ``detail`` is
-    "transfer" if left out, "collective" with a library that has a model.
+    "transfer" if left out; with a library that has a model "collective", but where a scenario needs single transfers.
     """
 
     collective: str
@@ -33,6 +33,7 @@ class CollectiveOptions:
     nccl_version: str | None = None
     launch_mode: str | None = None
     nvls: str | None = None
+    nccl_graph: str | None = None
     constants: str | None = None
     engine: str = "auto"
     network: str = "fluid"

@@ -3,22 +3,20 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from commbench.cluster import Cluster
 from commbench.collectives.sizes import dtype_name
 from commbench.collectives.spec import get_collective
 from commbench.errors import InputError
 from commbench.experiments.collective_options import CollectiveOptions
+from commbench.experiments.own_graph import searched_in
 from commbench.experiments.own_points import read_own
 from commbench.libraries.base import Library
 from commbench.libraries.nccl.library import NcclLibrary, library_of, machine_of
 from commbench.libraries.nccl.machine import VERSIONS, NcclMachine
 from commbench.libraries.nccl.predictor import KINDS, predict_sizes
-
-if TYPE_CHECKING:
-    from commbench.lowering.scenario import Scenario
 
 __all__ = ["IDEAL", "LIBRARIES", "library_for", "machine_for", "named_library"]
 
@@ -27,7 +25,7 @@ LIBRARIES = (IDEAL, "nccl", "rccl")
 """That ``--library`` takes; all but the first have a model of their own."""
 
 _OF_MODELS = {"nccl_version": "--nccl-version", "launch_mode": "--launch-mode", "nvls": "--nvls",
-    "constants": "--constants"}  # fmt: skip
+    "nccl_graph": "--nccl-graph", "constants": "--constants"}  # fmt: skip
 _OF_SCHEDULES = {"algorithm": "-a", "slices": "--slices", "group": "--group"}
 
 
@@ -35,7 +33,6 @@ def library_for(
     options: CollectiveOptions,
     cluster: Cluster,
     sizes: Sequence[int],
-    scenario: "Scenario | None",
     tell: Callable[[str], None],
 ) -> Library | None:
     """The library that was asked for, else that of the GPUs; None: ideal, which does what the other options say.
@@ -44,7 +41,7 @@ def library_for(
     theirs, but where its model does not know what was asked, which is told.
 
     Args:
-        sizes: of the sweep, in bytes. scenario: of the options. tell: hears notes.
+        sizes: of the sweep, in bytes. tell: hears notes.
 
     Raises:
         InputError: an unknown library, or options of one beside another.
@@ -56,7 +53,7 @@ def library_for(
         return found
     if _schedule_option(options) or not cluster.fabric.device:
         return None
-    own, why = _own_library(options, cluster, sizes, scenario)
+    own, why = _own_library(options, cluster, sizes)
     if own is None:
         tell(f"note: {why}; library {IDEAL}: links at their rates, no more")
     return own
@@ -91,18 +88,14 @@ def _schedule_option(options: CollectiveOptions) -> str:
     return next((flag for name, flag in _OF_SCHEDULES.items() if getattr(options, name) is not None), "")
 
 
-def _own_library(
-    options: CollectiveOptions, cluster: Cluster, sizes: Sequence[int], scenario: "Scenario | None"
-) -> tuple[Library | None, str]:
+def _own_library(options: CollectiveOptions, cluster: Cluster, sizes: Sequence[int]) -> tuple[Library | None, str]:
     """The library of the hosts' GPUs; else None, and why its model cannot answer."""
     name = library_of(cluster.fabric.device or "")
     kind = get_collective(options.collective).name
     if kind not in KINDS:
         return None, f"the model of {name} has no {kind}"
-    if options.detail in ("transfer", "folded"):
-        return None, f"--detail {options.detail} simulates a schedule, and {name} has a model"
-    if scenario is not None and not scenario.links_alone:
-        return None, f"the model of {name} knows no transfers: of a --scenario it takes faults of links alone"
+    if options.detail == "folded":
+        return None, f"--detail folded simulates a schedule, and {name} has a model"
     if len(set(Counter(cluster.hosts.tolist()).values())) > 1:
         return None, f"the model of {name} knows hosts of equally many ranks alone"
     try:
@@ -137,4 +130,6 @@ def machine_for(options: CollectiveOptions, cluster: Cluster) -> NcclMachine:
     if options.library not in (None, machine.library):
         place = cluster.fabric.name
         raise InputError(f"--library {options.library} on topology {place}: its GPUs take {machine.library}")
-    return machine
+    if options.nccl_graph is None:
+        return machine
+    return replace(machine, searched=searched_in(Path(options.nccl_graph), machine))

@@ -12,6 +12,7 @@ from commbench.collectives.sizes import dtype_bytes, dtype_name
 from commbench.experiments.collective import Sizes, sizes_of
 from commbench.experiments.collective_options import CollectiveOptions
 from commbench.experiments.library_choice import library_for
+from commbench.libraries.base import Library
 from commbench.lowering.scenario import Scenario
 from commbench.results.run_id import new_run_id
 from commbench.sim.collective import Simulation, simulate_collective
@@ -64,13 +65,16 @@ def prepare(
     fabric, element_bytes = load_fabric(options.topology), dtype_bytes(options.dtype)
     given: dict[str, Any] = {name: getattr(options, name) for name in _PASSED_ON}
     given |= {"num_ranks": options.ranks, "element_bytes": element_bytes, "keep_trace": False}
-    given |= {"scenario": _scenario(options, fabric, tell), "run_id": run_id or new_run_id()}
+    scenario = scenario_of(options.scenario, options.jitter, options.seed)
+    given |= {"scenario": scenario, "run_id": run_id or new_run_id()}
     cluster = cluster_of(options, fabric)
     world = cluster.num_ranks if options.jobs is None else max(map(len, deal(options.jobs, cluster.num_ranks)))
     found = (size for each in sizes for size in sizes_of(options.collective, world, element_bytes, each, tell))
     sizes_bytes, unit = tuple(dict.fromkeys(found)), rate_unit(network_rate(fabric))
-    library = library_for(options, cluster, sizes_bytes, given["scenario"], tell)
-    given |= {"library": library, "detail": options.detail or ("transfer" if library is None else "collective")}
+    library = library_for(options, cluster, sizes_bytes, tell)
+    if library is None:
+        _tell_idle_faults(scenario, fabric, tell)
+    given |= {"library": library, "detail": options.detail or _detail(library, scenario)}
     algorithm = load_any(options.collective, options.algorithm or DEFAULTS[options.collective])
 
     def run(size_bytes: int, **how: Any) -> Simulation:
@@ -101,9 +105,14 @@ def _members(cluster: Cluster) -> list[tuple[str, int, str]]:
     return [(host, int("".join(filter(str.isdigit, end))), cluster.fabric.device or "CPU") for host, end in parts]
 
 
-def _scenario(options: CollectiveOptions, fabric: Fabric, tell: Callable[[str], None]) -> Scenario | None:
-    """What disturbs the run. Told: a rank is slow at what costs nothing on this fabric."""
-    scenario = scenario_of(options.scenario, options.jitter, options.seed)
+def _detail(library: Library | None, scenario: Scenario | None) -> str:
+    """Where none was given: a model's collectives are flows, but where single transfers meet what goes wrong."""
+    flows = library is not None and (scenario is None or scenario.slower_links_alone)
+    return "collective" if flows else "transfer"
+
+
+def _tell_idle_faults(scenario: Scenario | None, fabric: Fabric, tell: Callable[[str], None]) -> None:
+    """That a rank is slow at what costs nothing on this fabric."""
     costs = fabric.costs
     free = not (costs.message_overhead_ps or costs.reduction_ps_per_byte)
     if scenario is not None and free and any(isinstance(fault, SlowRank) for fault in scenario.faults):
@@ -111,7 +120,6 @@ def _scenario(options: CollectiveOptions, fabric: Fabric, tell: Callable[[str], 
             f"note: {scenario.origin}: slow-rank changes nothing on {fabric.name}, whose messages and additions cost "
             "nothing: give it costs"
         )
-    return scenario
 
 
 def scenario_of(file: str | None, jitter: float, seed: int) -> Scenario | None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asking a library how a collective goes, each question only once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from commbench.collectives.rounds import Rounds
@@ -73,14 +73,16 @@ class Choices:
 
     def _ask(self, wanted: Wanted, layout: Layout) -> Chosen:
         choice = self.library.choose(wanted, layout)
-        if choice.timing is not None and self._how is not None and self._how.detail != "collective":
+        if choice.timing is not None and self._how is not None and self._how.detail == "folded":
             raise InputError(
-                f"library {self.library.name} says how long a collective takes, not its messages: give "
-                f"--detail collective instead of {self._how.detail}"
+                f"library {self.library.name} has a model, whose messages are not folded: give --detail collective, or "
+                "transfer"
             )
         if not isinstance(choice.algorithm, Schedule):
-            if self._how is not None:
-                require_bounded(choice.algorithm, choice.request, self._how)
+            if self._how is not None:  # messages at a model's pace are all made, as for a trace
+                paced = choice.timing is not None and self._how.detail == "transfer"
+                how = replace(self._how, keep_trace=True) if paced else self._how
+                require_bounded(choice.algorithm, choice.request, how)
             if choice.algorithm.one_host and layout.num_hosts > 1:
                 raise InputError(
                     f"algorithm {choice.name} needs all {len(layout.hosts)} ranks on one host of {self._place}"

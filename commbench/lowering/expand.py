@@ -18,8 +18,10 @@ from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Kind, Schedule
 from commbench.collectives.traffic import messages_of
 from commbench.errors import InputError
+from commbench.libraries.base import Timing
 from commbench.lowering.aggregate import layouts_of
 from commbench.lowering.choose import Choices
+from commbench.lowering.pace import launch_ps, step_end_ps
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import NOTHING, Communication, Program, Transfer
@@ -121,11 +123,12 @@ def _call_of(what: Communication, cluster: Cluster, choices: Choices) -> "Transf
         raise InputError(f"a collective of {len(what.groups)} groups at a time has no single transfers; one call each")
     layout = layouts_of(what.groups, cluster)[1][0]
     chosen = choices.of(what, layout)
+    timing = chosen.choice.timing
     schedule = chosen.form.schedule() if isinstance(chosen.form, Rounds) else chosen.form
     if schedule.num_switches:
         name = chosen.choice.name
         raise InputError(f"algorithm {name} needs switches that add; it can be simulated alone, not in a program")
-    return _Call(schedule, what.groups[0], what.num_elements, what.element_bytes, 0)
+    return _Call(schedule, what.groups[0], what.num_elements, what.element_bytes, 0, timing)
 
 
 def _add_transfers(build: "_Builder", what: Transfer, number: int, waits: dict[int, set[int]]) -> dict[int, int]:
@@ -215,19 +218,21 @@ def _present(task: int | None) -> set[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A schedule applied: group rank g is rank ``group[g]``; ``number`` is the operation it came from."""
+    """A schedule applied: group rank g is rank ``group[g]``; ``number`` is the operation it came from; ``timing`` what
+    a library's model says of it."""
 
     schedule: Schedule
     group: IntArray
     num_elements: int
     element_bytes: int
     number: int
+    timing: Timing | None = None
 
 
 def _add_collective(build: _Builder, call: _Call, waits: dict[int, set[int]], reduction: float) -> dict[int, int]:
     """Add the schedule between two joins per rank: one before it, one after it. Returns the joins after it."""
-    group = call.group
-    entry = build.add(len(group), kind=COMPUTE, rank=group, operation=call.number)
+    group, launch = call.group, 0 if call.timing is None else launch_ps(call.timing)
+    entry = build.add(len(group), kind=COMPUTE, rank=group, operation=call.number, duration_ps=launch)
     for join, rank in zip(entry.tolist(), group.tolist(), strict=True):
         build.need(join, np.array(sorted(waits[rank]), dtype=np.int64))
     lane_rank, lane_end = _add_schedule(build, call, reduction, entry)
@@ -243,8 +248,10 @@ def _add_schedule(build: _Builder, call: _Call, reduction: float, entry: IntArra
     ``entry`` holds, per group rank, a task before which nothing starts. Returns, per lane that has steps, its group
     rank and its last step end.
     """
-    schedule = call.schedule
+    schedule, timing = call.schedule, call.timing
     send, receive, num_bytes = messages_of(call.schedule, call.num_elements, call.element_bytes)
+    if timing is not None:
+        num_bytes = np.maximum(np.rint(num_bytes * timing.share), 1).astype(np.int64)
     transfers = build.add(
         len(send),
         kind=TRANSFER,
@@ -260,11 +267,12 @@ def _add_schedule(build: _Builder, call: _Call, reduction: float, entry: IntArra
     # A switch adds at line rate, what it is made for; only ranks pay for additions.
     adds = (receive[:, 3] == Kind.REDUCE) & (receive[:, 1] < schedule.num_ranks)
     reduced = np.bincount(receive_end[adds], weights=num_bytes[adds], minlength=lanes.num_ends)
+    working = np.floor(reduced * reduction + 0.5).astype(np.int64)
     ends = build.add(
         lanes.num_ends,
         kind=COMPUTE,
         rank=call.group[lanes.rank],
-        duration_ps=np.floor(reduced * reduction + 0.5).astype(np.int64),
+        duration_ps=working if timing is None else step_end_ps(timing, schedule.num_steps),
         step=lanes.step,
         operation=call.number,
     )

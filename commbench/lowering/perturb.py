@@ -82,7 +82,7 @@ def perturbation(scenario: Scenario, cluster: Cluster, *, step: bool = False) ->
                     links.append(Change(fault.at_ps, What.BANDWIDTH, link, bandwidth))
             case _:
                 who, way = ("a training step", "`sim COLLECTIVE`") if step else (
-                    "collective detail", "--library ideal with --detail transfer")  # fmt: skip
+                    "collective detail", "--detail transfer")  # fmt: skip
                 raise InputError(
                     f"{place}{fault}: {who} can have slow ranks and slower links (kind slow-rank or link, factor above "
                     f"0), not this: its collectives have no single transfers to be cut or moved; {way} takes it"

@@ -53,14 +53,17 @@ def shared_leaves(cluster: Cluster) -> IntArray:
     return shared
 
 
-def triples_of(program: FlatProgram | LoopProgram) -> tuple[IntArray, IntArray]:
+def triples_of(program: FlatProgram | LoopProgram, *, by_operation: bool = False) -> tuple[IntArray, IntArray]:
     """The distinct (sender, receiver, channel) of a program's transfers, shape (routes, 3), and for every task the
-    number of its own, -1 for compute tasks.
+    number of its own, -1 for compute tasks. ``by_operation``: those of different operations are distinct, too.
     """
     moves = program.kind == TRANSFER
     columns = np.stack([program.rank[moves], program.peer[moves], program.channel[moves]])
     width = columns.max(axis=1, initial=0) + 1
     key = (columns[0] * width[1] + columns[1]) * width[2] + columns[2]
+    if by_operation:
+        assert isinstance(program, FlatProgram), "a looped program is one operation"
+        key = key * (program.operation.max(initial=0) + 1) + program.operation[moves]
     _, at, number = np.unique(key, return_index=True, return_inverse=True)
     route_of = np.full(len(program.kind), -1, dtype=np.int64)
     route_of[moves] = number

@@ -72,9 +72,9 @@ class Scenario:
         return cls(script.faults, jitter, seed, script.origin)
 
     @property
-    def links_alone(self) -> bool:
-        """Whether nothing goes wrong but links: what can be said of a collective whose messages are not known."""
-        return not self.jitter and all(isinstance(fault, LinkFault) for fault in self.faults)
+    def slower_links_alone(self) -> bool:
+        """Whether nothing goes wrong but links that get slower: what collectives without messages can have."""
+        return not self.jitter and all(isinstance(fault, LinkFault) and fault.factor > 0 for fault in self.faults)
 
     @property
     def name(self) -> str:

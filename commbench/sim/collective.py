@@ -114,8 +114,7 @@ def simulate_collective(
         engine, network, detail: see :mod:`commbench.engine.engines`.
         scenario: what goes wrong while it runs; None means nothing.
         connections: what messages go over, and cost beside their payload; None: what the topology says alone.
-        library: that chooses instead of ``algorithm``, ``slices``, ``channels`` and ``group``; one whose model says how
-            long collectives take goes with collective detail alone.
+        library: that chooses instead of ``algorithm``, ``slices``, ``channels`` and ``group``.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
         links: whether the record names the busiest links. hints: whether unused NICs are looked for.
         cluster: of the fabric and the options above, for callers that simulate often; None makes one.
@@ -167,7 +166,7 @@ def simulate_collective(
         placement=placement if ranks_per_host is None else f"{placement}, {ranks_per_host} per host",
         engine=done.engine,
         detail=detail,
-        **(_found(chosen, done, what, ends_ps[slowest]) | _modelled(chosen, library, ends_ps[slowest])),
+        **_found(chosen, done, what, ends_ps[slowest]) | _modelled(chosen, library, ends_ps[slowest], scenario, detail),
         jobs=() if jobs is None else _each(groups, ends_ps),
         links=_links(done, bound_s) if links else (),
         **_told(network, connections, scenario),
@@ -185,8 +184,11 @@ def _check_detail(
     if detail not in DETAILS:
         raise InputError(f"--detail {detail!r} is unknown; known: {', '.join(DETAILS)}")
     if models:
-        if scenario is not None and not scenario.links_alone:
-            raise InputError("a library's model knows no transfers: of a --scenario it takes faults of links alone")
+        if detail == "collective" and scenario is not None and not scenario.slower_links_alone:
+            raise InputError(
+                "--detail collective knows no single transfers: of a --scenario it takes slower links alone; give "
+                "--detail transfer"
+            )
         return
     if detail == "collective" and scenario is not None:
         raise InputError(
@@ -196,14 +198,20 @@ def _check_detail(
         raise InputError(f"--jobs {jobs} knows single transfers alone: give --detail transfer, and no transport")
 
 
-def _modelled(chosen: Chosen, library: Library, end_ps: int) -> dict[str, Any]:
-    """What the record says where a library's model told the time; nothing otherwise."""
+def _modelled(
+    chosen: Chosen, library: Library, end_ps: int, scenario: "Scenario | None", detail: str
+) -> dict[str, Any]:
+    """What the record says where a library's model told the time; nothing otherwise.
+
+    What is above the model's time is contention for links, some of which may be faulty, or what else went wrong.
+    """
     timing = chosen.choice.timing
     if timing is None:
         return {}
     time_s = seconds(end_ps)
     over_s = time_s - sum(timing.terms.values())
-    terms = {**timing.terms, "contention": over_s if over_s > 1e-3 * time_s else 0.0}
+    over = "contention" if scenario is None or scenario.slower_links_alone else "perturbation"
+    terms = {**timing.terms, over: over_s if over_s > 1e-3 * time_s else 0.0}
     return {
         "algorithm": timing.called,
         "library": library.name,
@@ -211,7 +219,7 @@ def _modelled(chosen: Chosen, library: Library, end_ps: int) -> dict[str, Any]:
         "protocol": chosen.choice.protocol,
         "channels": timing.channels,
         "terms": terms,
-        "shortcut": "",
+        "shortcut": "" if detail == "collective" else f"messages of {chosen.form.algorithm}, paced as {timing.called}",
     }
 
 

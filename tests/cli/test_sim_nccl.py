@@ -28,13 +28,17 @@ def test_every_size_shows_what_the_library_takes() -> None:
     assert float(rows[-1][4]) == pytest.approx(385, rel=0.1)
 
 
-def test_a_fault_that_a_model_cannot_have_is_refused_with_what_takes_it(tmp_path: Path) -> None:
+def test_what_collective_detail_cannot_have_takes_single_transfers(tmp_path: Path) -> None:
     file = tmp_path / "dead.yaml"
-    file.write_text("faults:\n  - {kind: link, at: 0 s, src: h0/gpu0, dst: h0/nvswitch0, direction: both, factor: 0}\n")
-    said = sim("all-reduce", "-t", "dgx-h100", "--library", "nccl", "-b", "1M", "--scenario", str(file), code=1)
-    assert "factor 0: collective detail can have slow ranks and slower links" in said
-    assert said.endswith("--library ideal with --detail transfer takes it")
-    assert "sim COLLECTIVE" not in said
+    file.write_text("faults:\n  - {kind: link, at: 0 s, src: h0/nic3, dst: leaf3, direction: both, factor: 0}\n")
+    given = ["all-reduce", "-t", "dgx-h100-x2", "--library", "nccl", "-b", "1G", "-e", "1G", "--json"]
+    records = [json.loads(sim(*given, *more).splitlines()[-1]) for more in ([], ["--scenario", str(file)])]
+    assert [record["detail"] for record in records] == ["collective", "transfer"]
+    assert records[1]["shortcut"] == "messages of ring, paced as NVLSTree"
+    assert records[1]["terms"]["perturbation"] > 0.15 * records[1]["time_s"]  # its NIC's messages share another one
+    assert sum(records[1]["terms"].values()) == pytest.approx(records[1]["time_s"])
+    said = sim(*given, "--scenario", str(file), "--detail", "collective", code=1)
+    assert "of a --scenario it takes slower links alone; give --detail transfer" in said
 
 
 def test_a_type_that_is_not_there_yet_is_not_called_as_fast() -> None:
@@ -138,8 +142,7 @@ def test_the_record_names_the_engine_that_ran(words: str, engine: str) -> None:
     [
         ("all-to-all -t dgx-h100-x2", "no constants for h100-sxm5-80gb over nvswitch and ib"),
         ("barrier -t dgx-h100", "the model of nccl has no barrier"),
-        ("all-reduce -t dgx-h100 --jitter 0.1", "of a --scenario it takes faults of links alone"),
-        ("all-reduce -t dgx-h100 --detail transfer", "simulates a schedule, and nccl has a model"),
+        ("all-reduce -t dgx-h100 --detail folded", "simulates a schedule, and nccl has a model"),
         ("all-reduce -t dgx-h100-x2 -g 9", "knows hosts of equally many ranks alone"),
     ],
 )
@@ -180,10 +183,52 @@ def test_a_size_that_the_model_does_not_know_is_na_and_the_others_stand(monkeypa
         (["-t", "dgx-h100", "--library", "nccl", "--nvls", "maybe"], "give on or off"),
         (["-t", "dgx-h100", "--library", "nccl", "--launch-mode", "mpi"], "is none of process, threads, graph"),
         (["-t", "dgx-h100", "--library", "nccl", "--nccl-version", "new"], "give it as 2.21"),
-        (["-t", "dgx-h100", "--library", "nccl", "--detail", "transfer"], "give --detail collective"),
+        (["-t", "dgx-h100", "--library", "nccl", "--detail", "folded"], "give --detail collective"),
         (["-t", "dgx-h100", "--library", "rccl"], "its GPUs take nccl"),
         (["-t", "fat-tree-16", "--library", "nccl"], "names no GPU"),
     ],
 )
 def test_what_does_not_fit_is_refused(words: list[str], complaint: str) -> None:
     assert complaint in sim("all-reduce", *words, "-b", "1M", "-e", "1M", code=1)
+
+
+GRAPH = """<graphs version="1">
+  <graph id="0" pattern="4" nchannels="1" speedintra="12" speedinter="12" latencyinter="0" typeintra="SYS"
+    typeinter="PIX"><channel><gpu dev="0"/><gpu dev="1"/><gpu dev="2"/><gpu dev="3"/></channel></graph>
+  <graph id="1" pattern="1" nchannels="1" speedintra="12" speedinter="12" typeintra="SYS" typeinter="PIX">
+    <channel><gpu dev="0"/><gpu dev="1"/><gpu dev="2"/><gpu dev="3"/></channel></graph>
+  <graph id="3" pattern="5" nchannels="0" speedintra="0" speedinter="0" typeintra="SYS" typeinter="PIX"/>
+</graphs>
+"""
+
+
+def test_graphs_that_nccl_found_take_the_place_of_the_search(tmp_path: Path) -> None:
+    """One channel of 12 GB/s over the sockets, where the model's search finds NVLinks."""
+    file = tmp_path / "graph.xml"
+    file.write_text(GRAPH)
+    given = ["all-reduce", "-t", "dgx-h100", "--ranks-per-host", "4", "-b", "1G", "-e", "1G", "--json"]
+    usual, found = (json.loads(sim(*given, *more).splitlines()[-1]) for more in ([], ["--nccl-graph", str(file)]))
+    assert found["library_version"].endswith("graphs as found there")
+    assert found["channels"] < usual["channels"]
+    assert found["time_s"] > 5 * usual["time_s"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "complaint"),
+    [
+        (("", ""), ["-t", "dgx-h100"], "its channels have 4 GPUs; of a host 8 take part: give --ranks-per-host 4"),
+        (("", ""), ["-t", "dgx-h100-x2", "--ranks-per-host", "4"], "its channels stay on one host, and the ranks"),
+        (('speedintra="12"', 'speedintra="fast"'), [], "graph ring: speedintra must be a number of at least 0"),
+        (('id="0"', 'id="9"'), [], "has no ring (graph id 0) with channels"),
+        (("graphs", "system"), [], "not NCCL's <graphs> (NCCL_GRAPH_DUMP_FILE)"),
+    ],
+)
+def test_graphs_that_do_not_fit_are_refused(
+    change: tuple[str, str], words: list[str], complaint: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "graph.xml"
+    file.write_text(GRAPH.replace(*change) if change[0] else GRAPH)
+    given = words or ["-t", "dgx-h100", "--ranks-per-host", "4"]
+    done = CliRunner().invoke(app, ["sim", "all-reduce", *given, "-b", "1M", "-e", "1M", "--nccl-graph", str(file)])
+    assert done.exit_code != 0
+    assert complaint in str(done.exception)

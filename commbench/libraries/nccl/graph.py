@@ -10,32 +10,15 @@ from math import floor
 
 import numpy as np
 
+from commbench.libraries.nccl.channel_graph import ChannelGraph
 from commbench.libraries.nccl.machine import NcclMachine
 from commbench.libraries.nccl.tables import Tables
 
-__all__ = ["ChannelGraph", "Graphs", "graphs_of", "speeds_row"]
+__all__ = ["Graphs", "graphs_of", "speeds_row"]
 
 CUBE_MESH_RINGS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 2, 6: 2, 7: 4, 8: 6}
 """Rings of one link each among the first GPUs of a hybrid cube mesh (DGX-1V), which share no link."""
 _NEXT_BEST = 0.49  # of the best rate found, below which the search stops (src/graph/search.cc)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelGraph:
-    """One of NCCL's graphs, as ``NCCL_DEBUG_SUBSYS=GRAPH`` prints it.
-
-    Attributes:
-        channels: before every one is doubled. intra, inter: GB/s of a channel in and between nodes.
-        nvlink: whether all hops inside a node are NVLinks. pattern: 4 ring, 1 balanced tree, 3 tree, 5 NVLS.
-        latency_us: of the network, beside NCCL's own figures.
-    """
-
-    channels: int
-    intra: float
-    inter: float
-    nvlink: bool = True
-    pattern: int = 4
-    latency_us: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,22 +44,23 @@ def speeds_row(capability: int) -> str:
 
 
 def graphs_of(machine: NcclMachine, tables: Tables) -> Graphs:
-    """What the search would find."""
-    intra = _intra_total(machine, tables)
+    """What the search would find, or found on the machine itself."""
+    intra, found = _intra_total(machine, tables), dict(machine.searched)
     nvlink = machine.link in ("nvswitch", "cube-mesh", "nvlink") and machine.gpus_per_node > 1
-    ring = _ring(machine, tables, intra, nvlink)
-    tree = ring if machine.nodes == 1 else _tree(machine, ring)
+    ring = found.get("ring") or _ring(machine, tables, intra, nvlink)
+    tree = found.get("tree") or (ring if machine.nodes == 1 else _tree(machine, ring))
     channels = min(ring.channels, tree.channels) * 2
     if machine.nodes > 1 and machine.kind.compute_capability >= 90 and ring.intra > 45 and channels < 16:
         channels *= 2
-    nvls = _nvls(machine, tables, intra)
+    nvls = _nvls(machine, tables, intra) if not found or "nvls" in found else None
+    nvls = None if nvls is None else found.get("nvls", nvls)  # the switches may be told not to add
     return Graphs(
         ring=ring,
         tree=tree,
         nvls=nvls,
         channels=max(1, min(channels, tables.channels["most"])),
         nvls_channels=_nvls_channels(machine, tables) if nvls else 0,
-        ll128=_ll128(machine, tables, nvlink),
+        ll128=_ll128(machine, tables, ring.nvlink),
     )
 
 

@@ -42,10 +42,11 @@ class NcclLibrary:
 
     @property
     def version(self) -> str:
-        """As the user gave it, and how far the machine's own points are in the answer."""
-        if self.own is None:
-            return self.machine.version
-        return f"{self.machine.version}, calibrated on {self.own.points} point{'s' * (self.own.points > 1)}"
+        """As the user gave it, and how far the machine's own graphs and points are in the answer."""
+        own = self.own
+        graphs = ", graphs as found there" if self.machine.searched else ""
+        points = "" if own is None else f", calibrated on {own.points} point{'s' * (own.points > 1)}"
+        return f"{self.machine.version}{graphs}{points}"
 
     def prediction(self, wanted: Wanted, layout: Layout) -> Prediction:
         """What the model says.
@@ -188,7 +189,9 @@ def _part_of(machine: NcclMachine, nodes: int, gpus: int) -> NcclMachine:
     if machine.link in ("nvlink", "xgmi") and 1 < gpus < machine.gpus_per_node:
         line *= (gpus - 1) / (machine.gpus_per_node - 1)
     nics = _share(machine.nics, gpus, machine.gpus_per_node)
-    return replace(machine, nodes=nodes, gpus_per_node=gpus, nics=nics, link_GBps=line)
+    same = (nodes > 1, gpus) == (machine.nodes > 1, machine.gpus_per_node)  # its graphs are of these GPUs
+    searched = machine.searched if same else ()
+    return replace(machine, nodes=nodes, gpus_per_node=gpus, nics=nics, link_GBps=line, searched=searched)
 
 
 def links_inside(fabric: Fabric) -> tuple[str, float]:

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 from commbench.errors import InputError
+from commbench.libraries.nccl.channel_graph import ChannelGraph
 
 __all__ = ["GPUS", "LAUNCHES", "LINKS", "NETWORKS", "VERSIONS", "Gpu", "NcclMachine", "gpu_named", "switches_add"]
 
@@ -103,6 +104,7 @@ class NcclMachine:
         launch: one of LAUNCHES. nvls: whether NVLS may be used; None: where the GPUs have it.
         library: "nccl" or "rccl".
         algorithms, protocols: that alone may be used (NCCL_ALGO, NCCL_PROTO), in NCCL's spelling; empty: all.
+        searched: graphs that NCCL's own search found there: "ring", "tree", "nvls"; empty: what it would find.
     """
 
     gpu: str
@@ -120,6 +122,7 @@ class NcclMachine:
     library: str = "nccl"
     algorithms: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
+    searched: tuple[tuple[str, ChannelGraph], ...] = ()
 
     def __post_init__(self) -> None:
         for name, known in (("link", LINKS), ("network", NETWORKS), ("launch", LAUNCHES)):

@@ -3,11 +3,17 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from commbench.errors import TopologyError
 from commbench.topology.imports.base import Imported, valid_name
 
-__all__ = ["Imported", "import_topology"]
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+    from commbench.topology.imports.nccl_graph import FoundGraph
+
+__all__ = ["Imported", "import_topology", "read_nccl_graphs"]
 
 _MOST_BYTES = 2**28
 _KNOWN = (
@@ -66,20 +72,38 @@ def _read(path: Path) -> str:
 
 def _xml(text: str, name: str, place: str) -> Imported:
     """NCCL's XML, which has neither document types nor entities: what could blow up is refused before it is parsed."""
-    from xml.etree import ElementTree
-
     from commbench.topology.imports.nccl_graph import import_nccl_graph
     from commbench.topology.imports.nccl_topology import import_nccl_topology
 
-    if "<!" in re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL):
-        raise TopologyError(f"{place}: XML with a document type, entities or CDATA, which NCCL's files never have")
-    try:
-        root = ElementTree.fromstring(re.sub(r"^\s*<\?xml[^>]*\?>", "", text))
-    except (ElementTree.ParseError, ValueError) as error:
-        raise TopologyError(f"{place}: no whole XML: {error}") from None
+    root = _root_of(text, place)
     if root.tag == "system":
         return import_nccl_topology(root, name, place)
     if root.tag == "graphs":
         return import_nccl_graph(root)
     hint = "; an MSCCL algorithm: commbench algorithm verify FILE" if root.tag == "algo" else ""
     raise TopologyError(f"{place}: XML whose root is <{root.tag[:40]}>, not NCCL's <system> or <graphs>{hint}")
+
+
+def read_nccl_graphs(path: Path) -> "tuple[FoundGraph, ...]":
+    """The graphs of a file that NCCL_GRAPH_DUMP_FILE wrote.
+
+    Raises:
+        TopologyError: it is none, or has a number that makes no sense.
+    """
+    from commbench.topology.imports.nccl_graph import graphs_in
+
+    root = _root_of(_read(path), str(path))
+    if root.tag != "graphs":
+        raise TopologyError(f"{path}: XML whose root is <{root.tag[:40]}>, not NCCL's <graphs> (NCCL_GRAPH_DUMP_FILE)")
+    return graphs_in(root, str(path))
+
+
+def _root_of(text: str, place: str) -> "Element":
+    from xml.etree import ElementTree
+
+    if "<!" in re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL):
+        raise TopologyError(f"{place}: XML with a document type, entities or CDATA, which NCCL's files never have")
+    try:
+        return ElementTree.fromstring(re.sub(r"^\s*<\?xml[^>]*\?>", "", text))
+    except (ElementTree.ParseError, ValueError) as error:
+        raise TopologyError(f"{place}: no whole XML: {error}") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from commbench.cluster import make_cluster
-from commbench.errors import InputError
+from commbench.errors import InputError, RunError
 from commbench.libraries.nccl import NcclLibrary, machine_of, predict
 from commbench.lowering.scenario import Scenario
 from commbench.sim.collective import simulate_collective
@@ -21,8 +21,9 @@ def simulated(name: str, size: int, kind: str = "all-reduce", **other: object): 
     placement = str(other.get("placement", "linear"))
     cluster = make_cluster(fabric, num_ranks=other.pop("ranks", None), placement=placement)  # type: ignore[arg-type]
     library = NcclLibrary(machine=machine_of(cluster, version="2.21"))
+    detail = str(other.pop("detail", "collective"))
     done = simulate_collective(
-        fabric, kind, "ring", size, detail="collective", library=library, cluster=cluster, **other
+        fabric, kind, "ring", size, detail=detail, library=library, cluster=cluster, **other
     )  # type: ignore[arg-type]
     return done.record, library.machine
 
@@ -39,6 +40,10 @@ def test_a_fabric_in_health_gives_what_the_model_says(name: str, kind: str, size
     assert (record.algorithm, record.protocol) == (expected.algorithm, expected.protocol)
     assert (record.library, record.library_version) == (machine.library, "2.21")
     assert sum(record.terms.values()) == pytest.approx(record.time_s)
+    by_message = simulated(name, size, kind, detail="transfer")[0]
+    assert by_message.transfers > 1
+    assert by_message.time_s == pytest.approx(expected.time_s, rel=0.001)
+    assert by_message.terms == record.terms
 
 
 def test_an_oversubscribed_fabric_takes_longer(tmp_path: Path) -> None:
@@ -58,6 +63,43 @@ def test_a_sick_link_takes_longer(tmp_path: Path) -> None:
     whole = simulated("dgx-h100-x4", G)[0]
     sick = simulated("dgx-h100-x4", G, scenario=Scenario.load(str(file)))[0]
     assert sick.time_s == pytest.approx(2 * whole.time_s, rel=0.15)
+    by_message = simulated("dgx-h100-x4", G, scenario=Scenario.load(str(file)), detail="transfer")[0]
+    assert by_message.time_s == pytest.approx(sick.time_s, rel=0.1)
+
+
+def scenario(tmp_path: Path, fault: str) -> Scenario:
+    file = tmp_path / "scenario.yaml"
+    file.write_text(f"faults:\n  - {{{fault}}}\n")
+    return Scenario.load(str(file))
+
+
+def test_single_messages_meet_what_goes_wrong(tmp_path: Path) -> None:
+    """A slow rank is slow at what is no wire; jitter makes all wait for the largest message; a rank that was killed
+    ends the run; a link that is down moves its messages to another NIC, which carries both."""
+    whole = {size: simulated("dgx-h100-x4", size, detail="transfer")[0].time_s for size in (K, G)}
+
+    def disturbed(size: int, what: Scenario) -> float:
+        return float(simulated("dgx-h100-x4", size, detail="transfer", scenario=what)[0].time_s)
+
+    slow = scenario(tmp_path, "kind: slow-rank, rank: 3, at: 0 us, factor: 0.5")
+    assert disturbed(K, slow) > 1.5 * whole[K]
+    assert disturbed(G, slow) < 1.2 * whole[G]
+    assert disturbed(G, Scenario(jitter=0.2, seed=1)) > 1.05 * whole[G]
+    down = scenario(tmp_path, "kind: link, src: h0/nic3, dst: leaf3, direction: both, at: 0 us, factor: 0")
+    assert disturbed(G, down) == pytest.approx(2 * whole[G], rel=0.2)
+    other = scenario(tmp_path, "kind: background, at: 0 us, src: 0, dst: 8, size: 8G")
+    assert disturbed(G, other) > 1.2 * whole[G]
+    with pytest.raises(RunError, match="rank 3 was killed"):
+        disturbed(G, scenario(tmp_path, "kind: killed-rank, rank: 3, at: 1 us"))
+
+
+def test_both_engines_keep_the_pace(tmp_path: Path) -> None:
+    sick = scenario(tmp_path, "kind: link, src: h0/nic3, dst: leaf3, direction: both, at: 20 us, factor: 0.3")
+    found = {
+        engine: simulated("dgx-h100-x2", 4 * M, detail="transfer", scenario=sick, engine=engine)[0].time_s
+        for engine in ("compiled", "reference")
+    }
+    assert found["compiled"] == found["reference"]
 
 
 def test_two_jobs_on_one_fabric_take_longer_than_one(tmp_path: Path) -> None:
@@ -90,12 +132,12 @@ def test_a_topology_without_gpus_is_refused() -> None:
         machine_of(make_cluster(load_fabric("fat-tree-16")))
 
 
-def test_transfer_detail_is_refused() -> None:
+def test_folded_detail_is_refused() -> None:
     fabric = load_fabric("dgx-h100")
     cluster = make_cluster(fabric)
     library = NcclLibrary(machine=machine_of(cluster))
     with pytest.raises(InputError, match="give --detail collective"):
-        simulate_collective(fabric, "all-reduce", "ring", M, library=library, cluster=cluster)
+        simulate_collective(fabric, "all-reduce", "ring", M, detail="folded", library=library, cluster=cluster)
 
 
 def test_what_the_library_has_not_is_refused() -> None:
@@ -103,10 +145,9 @@ def test_what_the_library_has_not_is_refused() -> None:
         simulated("dgx-h100", 4, "barrier")
 
 
-def test_a_slow_rank_is_refused() -> None:
-    scenario = Scenario(jitter=0.1, seed=1)
-    with pytest.raises(InputError, match="faults of links alone"):
-        simulated("dgx-h100", M, scenario=scenario)
+def test_collective_detail_has_no_jitter() -> None:
+    with pytest.raises(InputError, match="it takes slower links alone; give --detail transfer"):
+        simulated("dgx-h100", M, scenario=Scenario(jitter=0.1, seed=1))
 
 
 def test_groups_of_part_of_a_host_are_machines_of_their_own() -> None:

@@ -10,6 +10,7 @@ from commbench.cluster import make_cluster
 from commbench.errors import InputError, RunError
 from commbench.libraries.nccl import NcclLibrary, machine_of, predict
 from commbench.lowering.scenario import Scenario
+from commbench.program.flat import TRANSFER
 from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 
@@ -91,6 +92,22 @@ def test_single_messages_meet_what_goes_wrong(tmp_path: Path) -> None:
     assert disturbed(G, other) > 1.2 * whole[G]
     with pytest.raises(RunError, match="rank 3 was killed"):
         disturbed(G, scenario(tmp_path, "kind: killed-rank, rank: 3, at: 1 us"))
+
+
+def test_messages_begin_after_the_launch_and_are_no_faster_on_a_way_round(tmp_path: Path) -> None:
+    fabric = load_fabric("dgx-h100-x2")
+    cluster = make_cluster(fabric, ranks_per_host=1)
+    library = NcclLibrary(machine=machine_of(cluster))
+
+    def done(size: int, what: Scenario | None = None):  # type: ignore[no-untyped-def]
+        return simulate_collective(
+            fabric, "all-reduce", "ring", size, detail="transfer", library=library, cluster=cluster, scenario=what
+        )
+
+    first = min(done(K).trace.start_ps[done(K).program.kind == TRANSFER])
+    assert first == pytest.approx(done(K).record.terms["launch"] * 1e12, abs=1)
+    down = scenario(tmp_path, "kind: link, src: h0/nic0, dst: leaf0, direction: both, at: 0 us, factor: 0")
+    assert done(G, down).record.time_s == pytest.approx(done(G).record.time_s, rel=1e-3)
 
 
 def test_both_engines_keep_the_pace(tmp_path: Path) -> None:

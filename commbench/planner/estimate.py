@@ -8,6 +8,7 @@ the last backward pass of their stage. :attr:`Estimated.time_s` lets them begin 
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -23,7 +24,7 @@ from commbench.workload.groups import Degrees
 from commbench.workload.operators import stage_operators
 from commbench.workload.pipeline.schedule import Pass
 from commbench.workload.step_costs import StackCosts
-from commbench.workload.step_passes import Layer, stage_layers
+from commbench.workload.step_passes import stage_layers
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.transformer import Execution
 
@@ -63,17 +64,33 @@ class Estimator:
     """
 
     def __init__(self, base: StepPlan, prices: Prices, sharded: Prices, margin_bytes: int) -> None:
-        self._base, self._prices, self._margin = base, (prices, sharded), margin_bytes
+        self._base, self._margin = base, margin_bytes
         self._stack = _NO_STACK if base.stack is None else base.stack
         self._runs: dict[tuple[object, ...], Execution] = {}
-        self._layers: dict[tuple[Execution, bool, bool], tuple[Layer, ...]] = {}
         self._sends: dict[tuple[object, ...], StageParts] = {}
+        self._needs: dict[Strategy, int] = {}
+        self._latest: tuple[Strategy, StepPlan] | None = None
+        self._price(prices, sharded)
+
+    def priced(self, prices: Prices, sharded: Prices) -> "Estimator":
+        """The same on another fabric: what does not depend on one is known to both."""
+        other = copy(self)
+        other._price(prices, sharded)
+        return other
+
+    def _price(self, prices: Prices, sharded: Prices) -> None:
+        self._prices = (prices, sharded)
         self._machines: dict[tuple[int, bool], StagePrices] = {}
         self._passes: dict[tuple[int, bool, bool], Passes] = {}
         self._layer_s: dict[Execution, tuple[float, float]] = {}
 
     def plan(self, strategy: Strategy) -> StepPlan:
         """The step, with a schedule of no more microbatches than tell how it goes on."""
+        if self._latest is None or self._latest[0] is not strategy:
+            self._latest = strategy, self._plan(strategy)
+        return self._latest[1]
+
+    def _plan(self, strategy: Strategy) -> StepPlan:
         degrees = Degrees(tp=strategy.tp, cp=strategy.cp, ep=strategy.ep, dp=strategy.dp, pp=strategy.pp)
         laid = _laid(strategy)
         return replace(
@@ -92,7 +109,9 @@ class Estimator:
 
     def memory(self, strategy: Strategy) -> int:
         """Bytes of the fullest rank, margin included."""
-        return max(use.total for use in self.plan(strategy).memory()) + self._margin
+        if strategy not in self._needs:
+            self._needs[strategy] = max(use.total for use in self.plan(strategy).memory()) + self._margin
+        return self._needs[strategy]
 
     def _parts(self, run: Execution, zero: int, place: Place) -> StageParts:
         """A stage's layers, data-parallel traffic and weights."""

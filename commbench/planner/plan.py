@@ -25,6 +25,7 @@ from commbench.topology.fabric import Fabric
 from commbench.topology.model import LinkKind
 from commbench.units import format_bytes
 from commbench.workload.pipeline.registry import get_pipeline
+from commbench.workload.step_plan import StepPlan
 
 __all__ = ["OBJECTIVES", "Planner", "Wishes", "make_plan"]
 
@@ -126,19 +127,27 @@ class Planner:
             setting.cluster.fabric, num_ranks=ranks, placement=options.placement, routing=options.routing,
             seed=options.seed,
         )  # fmt: skip
-        self.estimator, self.capacity_bytes = self._of(self.cluster), base.device.memory_bytes
+        self.capacity_bytes = base.device.memory_bytes
+        self.estimator = Estimator(self._base, *self._prices(self.cluster), setting.margin_bytes)
 
-    def _of(self, cluster: Cluster) -> Estimator:
-        base, options = self._setting.plan, self._options
-        if base.stack is not None and options.slowdown is not None:  # given instead of the stack's
-            base = replace(base, stack=replace(base.stack, hidden_data=0.0, hidden_sharded=0.0, hidden_tensor=0.0))
+    @property
+    def _base(self) -> StepPlan:
+        """A plan of the model, with a slowdown that was given instead of the stack's."""
+        base = self._setting.plan
+        if base.stack is None or self._options.slowdown is None:
+            return base
+        return replace(base, stack=replace(base.stack, hidden_data=0.0, hidden_sharded=0.0, hidden_tensor=0.0))
+
+    def _prices(self, cluster: Cluster) -> tuple[Prices, Prices]:
+        """Of a fabric, and the same under ZeRO 3."""
+        base, options = self._base, self._options
         costs, sharding = step_costs(options), replace(base, zero=3, overlap_gradients=True)
         plain, sharded = (
             Prices(cluster, library_of_step(options, plan, cluster, costs)[0])
             for plan in (replace(base, zero=0), sharding)
         )
         same = base.stack is None or base.stack.sharded_share == 1.0
-        return Estimator(base, plain, plain if same else sharded, self._setting.margin_bytes)
+        return plain, plain if same else sharded
 
     @property
     def _cost(self) -> Cost:
@@ -227,9 +236,8 @@ class Planner:
         best, found = first.time_s * cost(first.strategy), list[Forced]()
         for factor, words in ((2.0, "network twice as fast"), (0.5, "network half as fast")):
             if self.cluster.fabric.num_hosts > 1:
-                other = candidates(
-                    self.strategies, self._of(_faster(self.cluster, factor)), self.capacity_bytes, cost, worth=1.0
-                )
+                estimator = self.estimator.priced(*self._prices(_faster(self.cluster, factor)))
+                other = candidates(self.strategies, estimator, self.capacity_bytes, cost, worth=1.0)
                 if other.estimated:
                     one = other.estimated[0]
                     change = one.time_s * cost(one.strategy) / best - 1

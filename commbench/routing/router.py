@@ -93,9 +93,11 @@ class Router:
         )
         if len(self._known) > 4 * _MOST_KEPT:
             self._forget()
-        if len(fresh := np.flatnonzero(~np.isin(key, self._known))):
+        place: Rows = np.asarray(np.searchsorted(self._known, key))
+        if len(fresh := np.flatnonzero(_differs(self._known, place, key))):
             self._keep(key[fresh], self._find(flows.take(at[fresh])))
-        return rows_at(self._rows, self._number[np.searchsorted(self._known, key)][back])
+            place = np.asarray(np.searchsorted(self._known, key))
+        return rows_at(self._rows, self._number[place][back])
 
     def _forget(self) -> None:
         self._known, self._number = np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -196,3 +198,11 @@ class Router:
     def _no_route(self, flows: Flows, row: int, why: str) -> RoutingError:
         src, dst = (self.fabric.name_of(int(nodes[row])) for nodes in (flows.src, flows.dst))
         return RoutingError(f"no route from {src} to {dst}: {why}")
+
+
+def _differs(values: Rows, place: Rows, wanted: Rows) -> NDArray[np.bool_]:
+    """Whether what stands in these places of ascending values is not what is wanted; a place may be behind the last."""
+    if not len(values):
+        return np.ones(len(wanted), dtype=np.bool_)
+    differs: NDArray[np.bool_] = values[np.minimum(place, len(values) - 1)] != wanted
+    return differs

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import pairwise
 
 from commbench.errors import InputError
@@ -40,6 +41,7 @@ def gradient_buckets(sizes: Sequence[int], bucket_bytes: int) -> list[tuple[int,
     return buckets
 
 
+@lru_cache(maxsize=4096)
 def data_traffic(
     model: Transformer,
     run: Execution,

@@ -11,7 +11,7 @@ adds (context, communicators, the allocator's fragments) is that of its stack (:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -125,7 +125,8 @@ class MemoryUse:
     @property
     def total(self) -> int:
         """All kinds together."""
-        return sum(getattr(self, f.name) for f in fields(self))
+        held = self.parameters + self.gradients + self.optimizer + self.activations + self.logits
+        return held + self.workspace + self.buffers + self.fragments + self.runtime
 
     @property
     def reserved(self) -> int:
@@ -290,9 +291,7 @@ def _at_worst(
     zero_group: int,
 ) -> MemoryUse:
     """The worst of the moments: in the loss, in a layer's backward pass, in the optimizer's step."""
-    at_step = replace(precision, optimizer_bytes=precision.step_bytes)
-    parameters, gradients, optimizer = _states(weights, degrees, precision, zero, zero_group)
-    _, _, stepping = _states(weights, degrees, at_step, zero, zero_group)
+    parameters, gradients, optimizer, stepping = _states(weights, degrees, precision, zero, zero_group)
     unsummed = precision.unsummed_bytes * sum(weights) if zero < 2 else 0
     in_loss = moment.loss > moment.layer
     logits = moment.loss_kept + (moment.loss if in_loss else 0)
@@ -311,11 +310,14 @@ def _at_worst(
 
 def _states(
     weights: tuple[int, int], degrees: Degrees, precision: Precision, zero: int, zero_group: int
-) -> tuple[int, int, int]:
-    """Bytes of parameters, gradients and optimizer state; ``weights``: dense and expert parameters."""
-    sums = [0, 0, 0]
-    per_parameter = (precision.parameter_bytes, precision.gradient_bytes, precision.optimizer_bytes)
-    for count, shards in zip(weights, (zero_group or degrees.dp * degrees.cp, degrees.edp), strict=True):
-        for i, (size, from_stage) in enumerate(zip(per_parameter, (3, 2, 1), strict=True)):
-            sums[i] += size * (-(-count // shards) if zero >= from_stage else count)
-    return sums[0], sums[1], sums[2]
+) -> tuple[int, int, int, int]:
+    """Bytes of parameters, gradients and optimizer state, and of what the optimizer's step needs beside them;
+    ``weights``: dense and expert parameters.
+    """
+    shards = zero_group or degrees.dp * degrees.cp, degrees.edp
+    whole, divided = sum(weights), sum(-(-count // ranks) for count, ranks in zip(weights, shards, strict=True))
+    sizes = precision.parameter_bytes, precision.gradient_bytes, precision.optimizer_bytes, precision.step_bytes
+    of_3, of_2, of_1, stepping = (
+        size * (divided if zero >= stage else whole) for size, stage in zip(sizes, (3, 2, 1, 1), strict=True)
+    )
+    return of_3, of_2, of_1, stepping

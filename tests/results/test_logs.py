@@ -265,6 +265,8 @@ def test_the_json_of_nccl_tests_gives_the_same_records_as_its_text(tmp_path: Pat
         same = {"run": "", "line": 0, "wrong": None, "version": "", "device": ""}
         assert replace(one, **same) == replace(two, **same)
     assert from_json[0].version == "2.27.5"
+    huge = nccl_json(average_bus_bandwidth={"bandwidth": 10**400})
+    assert len(read(tmp_path, json.dumps(huge)).records) == len(from_json)
 
 
 def test_json_of_one_process_counts_all_its_devices(tmp_path: Path) -> None:

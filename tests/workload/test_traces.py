@@ -166,6 +166,7 @@ def test_chakra_nodes_wait_for_what_they_name(tmp_path: Path) -> None:
         ({"nodes": []}, "is no trace that is known: torch.profiler's has traceEvents"),
         (kineto(), "holds no kernels of a GPU, which a step consists of: profile with ProfilerActivity.CUDA"),
         (kineto({"ph": "X", "cat": "kernel", "name": "gemm", "ts": 1}), "kernel 'gemm' has no ts and dur"),
+        (kineto({"ph": "X", "cat": "kernel", "name": "gemm", "ts": 10**400, "dur": 1}), "has no ts and dur"),
         (kineto(kernel("gemm", 1, -5, 7)), "kernel 'gemm' starts at 1.0 us and lasts -5.0 us, which cannot be"),
         (chakra(node(1, "COMP", 5), node(2, "COMP", 5, (9,))), "node 2 waits for node 9, which is not there"),
         (chakra(node(1, "COMP", 5, (2,)), node(2, "COMP", 5, (1,))), "node 1 waits for itself in the end"),

@@ -94,7 +94,7 @@ def _kernel(event: Mapping[str, Any], groups: Mapping[str, tuple[int, ...]], wor
     args = given if isinstance(given, dict) else {}
     try:
         start, lasts = float(event["ts"]), float(event["dur"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError(f"{source}: kernel {name[:60]!r} has no ts and dur in microseconds") from None
     if not (0 <= lasts < 1e12 and abs(start) < 1e16):
         raise InputError(f"{source}: kernel {name[:60]!r} starts at {start} us and lasts {lasts} us, which cannot be")

@@ -151,7 +151,7 @@ def _calculon(folder: Path | None) -> str:
     cpu_s = sum(getattr(after, name) - getattr(spent, name) for name in ("children_user", "children_system"))
     said = done.stdout + done.stderr
     count, rate = (re.findall(rf"{what}: ([\d.]+)", said)[0] for what in ("Total executions", "Best sample rate"))
-    return f"| Calculon, in the same run | {int(count):,} | {wall_s:.1f} | {cpu_s:.1f} | {float(rate):.1f} sequences/s |"
+    return f"| Calculon, in the same run | {int(count):,} | {wall_s:.1f} | {cpu_s:.1f} | {float(rate):.1f}/s |"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets in both engines: the same picoseconds and the same counts, on random networks."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from commbench.engine import compiled, reference
+from commbench.errors import CommbenchError
+from commbench.network.models import packet_model
+from commbench.network.packet.settings import Packets
+from tests.engine import engine_cases as cases
+from tests.network.packet_cases import packet_cases
+
+
+def _outcome(engine, case: cases.Case, packets: Packets) -> tuple[object, ...]:  # type: ignore[no-untyped-def]
+    try:
+        trace = engine.run(*case, network=packet_model(packets))
+    except CommbenchError as error:
+        return (str(error),)
+    counts = {name: values.tolist() for name, values in trace.counted.items()}
+    return trace.start_ps.tolist(), trace.end_ps.tolist(), trace.finish_ps, trace.num_shares, counts
+
+
+def _compare(examples: int) -> Counter[str]:
+    seen: Counter[str] = Counter()
+
+    @given(packet_cases())
+    @settings(max_examples=examples, deadline=None)
+    def compare(drawn: tuple[cases.Case, Packets]) -> None:
+        case, packets = drawn
+        expected = _outcome(reference, case, packets)
+        assert _outcome(compiled, case, packets) == expected
+        seen["cases"] += 1
+        if len(expected) == 1:
+            return
+        counts = expected[4]
+        assert isinstance(counts, dict)
+        for name in ("marks", "drops", "pauses", "repeated"):
+            seen[name] += any(counts[name])
+        seen[packets.control] += 1
+        seen["changes"] += len(case[1].changes) > 0
+
+    compare()
+    return seen
+
+
+def test_both_engines_give_the_same_picoseconds_and_counts() -> None:
+    seen = _compare(150)
+    assert min(seen[name] for name in ("marks", "drops", "pauses", "repeated", "none", "dcqcn", "swift")) >= 5, seen
+
+
+@pytest.mark.full
+def test_both_engines_give_the_same_on_a_thousand() -> None:
+    assert _compare(1000)["cases"] >= 1000
+
+
+@pytest.mark.parametrize("control", ["none", "dcqcn", "swift"])
+@pytest.mark.parametrize("pfc", [True, False])
+def test_an_incast_of_many_packets_needs_more_room_than_was_there(control: str, pfc: bool) -> None:
+    """Sixteen senders of 2,000 packets: the compiled state grows, and its times stay those of the reference."""
+    rows = [(1, sender, 16, 200_000, 0, ()) for sender in range(16)]
+    paths = cases.Paths.of_lists([1e9] * 17, [(sender, 16) for sender in range(16)], [0] * 16, list(range(16)))
+    setting = cases.Setting(cases.replace(paths, link_latencies_ps=np.full(17, 1_000_000)))
+    packets = Packets(control=control, mtu_bytes=100, pfc=pfc, xoff_bytes=50_000, xon_bytes=40_000, buffer_bytes=9999)
+    case = cases.program_of(rows), setting
+    expected = _outcome(reference, case, packets)
+    assert _outcome(compiled, case, packets) == expected
+    assert len(expected) == 5

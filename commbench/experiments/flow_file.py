@@ -65,7 +65,8 @@ def read_flows(source: str) -> list[Flow]:
     lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
     if not lines:
         raise InputError(f"{source}: no flows in it")
-    flows = _matrix(source, lines) if "->" in text else list(_table(source, lines))
+    is_matrix = any("->" in line for _, line in lines)
+    flows = _matrix(source, lines) if is_matrix else list(_table(source, lines))
     if not 0 < len(flows) <= _MOST_FLOWS:
         raise InputError(f"{source}: {len(flows):,} flows; there must be 1 to {_MOST_FLOWS:,}")
     return flows

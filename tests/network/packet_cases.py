@@ -16,8 +16,8 @@ from tests.engine import engine_cases as cases
 
 GB_PER_S = 1e9
 _BANDWIDTHS = (1e12, 1e12 / 3, 12.5e9, 1e9, 1e8)
-_LATENCIES = (0, 0, 100, 1000, 57_000, 1_000_000)
-_BYTES = (0, 1, 99, 100, 700, 3000, 20_000)
+_LATENCIES = (0, 0, 100, 1000, 57_000, 400_000)
+_BYTES = (0, 1, 99, 100, 700, 3000)
 
 
 @st.composite
@@ -25,19 +25,20 @@ def settings_of_packets(draw: st.DrawFn, *, pfc: bool | None = None) -> Packets:
     """Settings with buffers of a few packets."""
     mtu, header = draw(st.sampled_from((100, 100, 64, 1000))), draw(st.sampled_from((0, 10)))
     xoff = draw(st.sampled_from((0, 150, 400, 2000)))
-    lowest = draw(st.sampled_from((0, 100, 300)))
+    lowest = draw(st.sampled_from((0, 0, 200)))
     return Packets(
-        control=draw(st.sampled_from(CONTROLS)),
+        control=draw(st.sampled_from((*CONTROLS, "dcqcn"))),
         mtu_bytes=mtu,
         header_bytes=header,
         pfc=draw(st.booleans()) if pfc is None else pfc,
         xoff_bytes=xoff,
         xon_bytes=draw(st.integers(0, xoff)),
-        buffer_bytes=draw(st.sampled_from((1, 3, 8))) * (mtu + header),
+        buffer_bytes=draw(st.sampled_from((2, 4, 10))) * (mtu + header),
+        window_bytes=draw(st.sampled_from((0, 0, 1, 500))),
         ecn_min_bytes=lowest,
-        ecn_max_bytes=lowest + draw(st.sampled_from((0, 200, 2000))),
-        ecn_share=draw(st.sampled_from((0.0, 0.1, 1.0))),
-        rto_us=draw(st.sampled_from((1, 20, 500))),
+        ecn_max_bytes=lowest + draw(st.sampled_from((0, 200, 1000))),
+        ecn_share=draw(st.sampled_from((0.0, 0.5, 1.0))),
+        rto_us=draw(st.sampled_from((1, 5, 50))),
         seed=draw(st.integers(0, 3)),
     )
 
@@ -52,7 +53,8 @@ def wirings(draw: st.DrawFn) -> tuple[list[float], list[list[int]], list[int], l
     hops = st.lists(st.integers(0, len(bandwidths) - 1), min_size=1, max_size=4, unique=True).map(sorted)
     routes = draw(st.lists(hops, min_size=1, max_size=5))
     latencies = draw(st.lists(st.sampled_from(_LATENCIES), min_size=len(bandwidths), max_size=len(bandwidths)))
-    inside = draw(st.lists(st.sampled_from((False, False, True)), min_size=len(bandwidths), max_size=len(bandwidths)))
+    buses = st.sampled_from((False, False, False, True))
+    inside = draw(st.lists(buses, min_size=len(bandwidths), max_size=len(bandwidths)))
     return bandwidths, routes, latencies, inside
 
 

@@ -24,7 +24,7 @@ def _driven(drawn, packets: Packets, messages) -> Driven:  # type: ignore[no-unt
 
 
 @given(wirings(), settings_of_packets(pfc=True), _MESSAGES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_pauses_lose_nothing_and_every_byte_crosses_every_link_once(drawn, packets, messages) -> None:  # type: ignore[no-untyped-def]
     """Driven.look holds queues to what is in them after every instant, so none is negative."""
     done = _driven(drawn, packets, messages)
@@ -41,7 +41,7 @@ def test_pauses_lose_nothing_and_every_byte_crosses_every_link_once(drawn, packe
 
 
 @given(wirings(), settings_of_packets(pfc=False), _MESSAGES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_what_is_lost_is_sent_again_until_all_is_there(drawn, packets, messages) -> None:  # type: ignore[no-untyped-def]
     """Every message ends, no queue is longer than its buffer, and what is lost is taken back."""
     done = _driven(drawn, packets, messages)
@@ -54,7 +54,7 @@ def test_what_is_lost_is_sent_again_until_all_is_there(drawn, packets, messages)
 
 
 @given(wirings(), settings_of_packets(), _MESSAGES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_message_is_faster_than_its_slowest_link(drawn, packets, messages) -> None:  # type: ignore[no-untyped-def]
     bandwidths, routes, latencies, _ = drawn
     done = _driven(drawn, packets, messages)

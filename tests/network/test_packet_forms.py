@@ -64,7 +64,7 @@ def test_a_bus_costs_no_packet() -> None:
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
 def test_the_wait_before_a_link_is_that_of_m_d_1(load: float) -> None:
     """Packets of 1000 B come at random: they wait load / (2 (1 - load)) packet times (Pollaczek-Khinchine)."""
-    count, lasts_ps = 60_000, 1_000_000
+    count, lasts_ps = 30_000, 1_000_000
     draws = np.random.default_rng(7).exponential(lasts_ps / load, count)
     starts = np.cumsum(draws).astype(int).tolist()
     rows: list[tuple[int, int, int, int, int, Sequence[int]]] = [(COMPUTE, 0, -1, 0, start, ()) for start in starts]
@@ -75,22 +75,22 @@ def test_the_wait_before_a_link_is_that_of_m_d_1(load: float) -> None:
     packets = Packets(mtu_bytes=1000, header_bytes=0, xoff_bytes=10**6, xon_bytes=0)
     trace = compiled.run(program, setting, network=packet_model(packets))
     wait_ps = trace.end_ps[count:] - np.array(starts) - lasts_ps
-    assert wait_ps.mean() / lasts_ps == pytest.approx(load / (2 * (1 - load)), rel=0.05)
+    assert wait_ps.mean() / lasts_ps == pytest.approx(load / (2 * (1 - load)), rel=0.06)
     assert trace.counted["pauses"].sum() == 0
 
 
 def test_a_pause_lasts_as_long_as_the_buffer_takes_to_empty() -> None:
     """C into C / 2: 4 latencies and 2 (xoff - xon) / C. What came until the pause took effect has to leave as well."""
-    latency_ps, packets = 3_000_000, Packets(mtu_bytes=100, header_bytes=0, xoff_bytes=50_000, xon_bytes=20_000)
+    latency_ps, packets = 1_000_000, Packets(mtu_bytes=100, header_bytes=0, xoff_bytes=50_000, xon_bytes=20_000)
     wiring = wiring_of([10 * GB_PER_S, 5 * GB_PER_S], [(0, 1)], [latency_ps, 0])
     done = Driven(wiring, packets, [(0, (0, 1), 2_000_000)])
     counts = done.network.counts
-    pauses = int(counts.pauses[0])
-    assert pauses == 17
+    assert done.ends_ps == [10_000 + latency_ps + 400_000_000]  # the slow link is never idle
+    period_s = 2 * (30_000 + 2 * 10_000) / (5 * GB_PER_S)  # between 10,000 and 60,000 bytes, up and down at C / 2
+    assert int(counts.pauses[0]) == 400e-6 / period_s - 1  # in the last one all has been sent before
     expected_ps = 4 * latency_ps + 2 * 30_000 / (10 * GB_PER_S) * 1e12
-    assert counts.paused_ps[0] / pauses == pytest.approx(expected_ps, rel=0.02)
-    peak = 50_000 + 10 * GB_PER_S * latency_ps / 1e12  # grows at C / 2 for two latencies more
-    assert counts.fullest[0] == pytest.approx(peak, rel=0.02)
+    assert counts.paused_ps[0] / counts.pauses[0] == pytest.approx(expected_ps, rel=0.02)
+    assert counts.fullest[0] == pytest.approx(60_000, rel=0.01)  # it grows at C / 2 for two latencies more
 
 
 def test_a_window_of_one_packet_sends_one_a_round_trip_and_the_product_fills_the_path() -> None:

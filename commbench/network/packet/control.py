@@ -20,6 +20,7 @@ __all__ = [
     "GAIN",
     "HOP_PS",
     "LEAST_RATE",
+    "LEAST_TARGET",
     "LEAST_WINDOW",
     "MAX_CUT",
     "RATE_AI",
@@ -59,6 +60,8 @@ TARGET_PS = 20_000_000
 """Target of the delay: 20 us, and ... (csg-htsim, swift.cpp, after figure 17 of Kumar et al. 2020)."""
 HOP_PS = 3_053_435
 """... 20 us / 6.55 for every link (csg-htsim, swift.cpp)."""
+LEAST_TARGET = 1.5
+"""... and this many round trips of the empty path at least, so that a long path does not starve. Assumed."""
 LEAST_WINDOW = 0.01
 """Packets. Below 1 a packet waits for 1 / window round trips. Assumed."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from commbench.network.base import LAST_PS, NEVER, Counted, Wiring, too_long
-from commbench.network.packet.control import CNP_PS, HOP_PS, TARGET_PS, Dcqcn, Swift
+from commbench.network.packet.control import CNP_PS, HOP_PS, LEAST_TARGET, TARGET_PS, Dcqcn, Swift
 from commbench.network.packet.counts import PacketCounts
 from commbench.network.packet.lottery import marked_by_lot
 from commbench.network.packet.settings import DCQCN, SWIFT, Packets
@@ -195,7 +195,7 @@ class PacketNetwork:
             flow.dcqcn = Dcqcn(line, line, line)
         if self.given.number == SWIFT:
             round_trip_ps = self._round_trip(flow.links)
-            target_ps = TARGET_PS + HOP_PS * len(flow.links)
+            target_ps = max(TARGET_PS + HOP_PS * len(flow.links), int(LEAST_TARGET * round_trip_ps))
             window, most = (self._window(line, ps) for ps in (round_trip_ps, round_trip_ps + target_ps))
             flow.swift = Swift(window, most, target_ps, round_trip_ps)
         if not self.given.pfc:
@@ -216,7 +216,8 @@ class PacketNetwork:
         """Have a flow that may send wait for its link, or for its pace."""
         if flow.state != _IDLE or flow.next >= flow.packets:
             return
-        if flow.swift is not None and not flow.swift.allows(flow.next - flow.acked):
+        under_way = flow.next - flow.acked
+        if under_way >= self.given.window_packets or (flow.swift is not None and not flow.swift.allows(under_way)):
             return
         if flow.ready_ps <= now_ps:
             flow.state = _IN_TURN

@@ -4,7 +4,7 @@
 import numpy as np
 
 from commbench.network.jit import jit
-from commbench.network.packet.control import HOP_PS, TARGET_PS
+from commbench.network.packet.control import HOP_PS, LEAST_TARGET, TARGET_PS
 from commbench.network.packet.control_kernel import (
     dcqcn_notice,
     dcqcn_sent,
@@ -29,6 +29,7 @@ from commbench.network.packet.state import (
     RTO_PS,
     TIMEOUT,
     WAKE,
+    WINDOW,
 )
 
 __all__ = ["answered", "begin", "eager", "join_turn", "lasts", "leave_turn", "next_packet", "woken"]
@@ -89,7 +90,8 @@ def _offer(task, now, net):
     flow = net.flows[task]
     if flow.state != IDLE or flow.next >= flow.packets:
         return
-    if net.given[CONTROL] == SWIFT and not swift_allows(flow.next - flow.acked, flow):
+    under_way = flow.next - flow.acked
+    if under_way >= net.given[WINDOW] or (net.given[CONTROL] == SWIFT and not swift_allows(under_way, flow)):
         return
     if flow.ready <= now:
         flow.state = IN_TURN
@@ -110,7 +112,8 @@ def begin(task, now, net):
         for hop in range(net.first[route], net.first[route + 1]):
             round_trip += lasts(given[FULL], net.links[net.route_links[hop]].bandwidth, net)
         flow.round_trip = round_trip
-        flow.target_ps = TARGET_PS + HOP_PS * (net.first[route + 1] - net.first[route])
+        hops = net.first[route + 1] - net.first[route]
+        flow.target_ps = max(TARGET_PS + HOP_PS * hops, np.int64(LEAST_TARGET * round_trip))
         flow.window = flow.line * round_trip / 1e12 / given[FULL] + 1.0
         flow.most = flow.line * (round_trip + flow.target_ps) / 1e12 / given[FULL] + 1.0
     if not given[PFC]:

@@ -37,6 +37,7 @@ class Packets:
             what is left of it when it may go on. Assumed: switches share their buffer by rules of their own; Zhu et
             al. 2015, section 4, pause at about 100 KB a port and resume two packets below.
         buffer_bytes: of packets that may wait before one link where there is no PFC. Assumed.
+        window_bytes: of a message that may be under way and not acknowledged, a packet at least; 0: no limit.
         ecn_min_bytes, ecn_max_bytes, ecn_share: below the first no packet that joins a queue is marked, above the
             second every one, between them a share that grows to ``ecn_share``. 5 KB, 200 KB, 1 % for 40 Gbit/s: Zhu
             et al. 2015, their testbed.
@@ -52,6 +53,7 @@ class Packets:
     xoff_bytes: int = 256 * 1024
     xon_bytes: int = 248 * 1024
     buffer_bytes: int = 1024 * 1024
+    window_bytes: int = 0
     ecn_min_bytes: int = 5_000
     ecn_max_bytes: int = 200_000
     ecn_share: float = 0.01
@@ -79,6 +81,7 @@ class Packets:
                 self.ecn_min_bytes,
                 f"must be 0 to ecn_max ({self.ecn_max_bytes})",
             ),
+            (self.window_bytes >= 0, "window", self.window_bytes, "must be 0 bytes or more"),
             (0.0 <= self.ecn_share <= 1.0, "ecn_share", self.ecn_share, "must be 0 to 1"),
             (1 <= self.rto_us <= 10**7, "rto_us", self.rto_us, "must be 1 to 10,000,000"),
             (0 <= self.seed < 2**31, "seed", self.seed, "must be 0 to 2147483647"),
@@ -100,7 +103,12 @@ class Packets:
     @property
     def answers(self) -> bool:
         """Whether receivers acknowledge packets: where a window or a loss waits for it."""
-        return self.number == SWIFT or not self.pfc
+        return self.number == SWIFT or not self.pfc or self.window_bytes > 0
+
+    @property
+    def window_packets(self) -> int:
+        """Of a message that may be under way."""
+        return max(self.window_bytes // self.mtu_bytes, 1) if self.window_bytes else 2**31
 
     def limit(self, bandwidth: float, latency_ps: int) -> int:
         """Bytes that may have come over a link and wait behind it, where it pauses.

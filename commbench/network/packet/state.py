@@ -39,7 +39,7 @@ LEAP = 2**40
 PACKETS, NUM_BYTES, JOINED, MARKS, DROPS, PAUSES, PAUSED_PS, REPEATED, DEEPEST, FULLEST = range(10)
 
 # Places in ``given``.
-MTU, HEADER, FULL, PFC, XOFF, XON, ECN_MIN, ECN_MAX, RTO_PS, SEED, CONTROL, ANSWERS = range(12)
+MTU, HEADER, FULL, PFC, XOFF, XON, ECN_MIN, ECN_MAX, RTO_PS, SEED, CONTROL, ANSWERS, WINDOW = range(13)
 
 EVENT = np.dtype([("time", np.int64), ("key", np.int64), ("packet", np.int32)], align=True)
 
@@ -168,6 +168,7 @@ def build_state(given: Packets, wiring: Wiring, route_of: Array, moves: Sequence
     numbers = (
         *(given.mtu_bytes, given.header_bytes, given.full_bytes, given.pfc, given.xoff_bytes, given.xon_bytes),
         *(given.ecn_min_bytes, given.ecn_max_bytes, given.rto_us * 1_000_000, given.seed, given.number, given.answers),
+        given.window_packets,
     )
     return PacketState(
         n=n,

@@ -74,7 +74,7 @@ def flows_table(found: "SimulatedFlows") -> str:
     )
     lines = [head, head_text(columns)]
     for name, time_s in found.completion_s.items():
-        row: list[object] = [name, f"{time_s * 1e6:.2f}", found.slowdown[name]]
+        row: list[str | float | None] = [name, f"{time_s * 1e6:.2f}", found.slowdown[name]]
         if fluid:
             beside = found.fluid_completion_s[name]
             row += [f"{beside * 1e6:.2f}", f"{time_s / beside - 1:+.1%}" if beside else "-"]

@@ -19,7 +19,7 @@ from commbench.libraries.ideal import Ideal
 from commbench.lowering.placing import links_inside_hosts
 from commbench.network.models import FLUID, get_network
 from commbench.program.operations import Program, ProgramBuilder
-from commbench.routing.routes import route_latencies_ps
+from commbench.routing.routes import Links, Rows, route_latencies_ps
 from commbench.sim.packets import counted_totals, deepest_queues
 from commbench.topology.load import load_fabric
 from commbench.units import GB, PS_PER_S, seconds
@@ -163,10 +163,14 @@ def _program(flows: Sequence[Flow], cluster: Cluster) -> Program:
     return build.build()
 
 
+def _routes(flows: Sequence[Flow], cluster: Cluster) -> tuple[Rows, Links]:
+    src, dst = (cluster.placed[[getattr(flow, name) for flow in flows]] for name in ("src", "dst"))
+    return cluster.router.routes(src, dst, np.zeros(len(flows), dtype=np.int64))
+
+
 def _latencies(flows: Sequence[Flow], cluster: Cluster) -> list[int]:
     """Of the routes of the flows, ps."""
-    ends = (cluster.placed[[getattr(flow, name) for flow in flows]] for name in ("src", "dst"))
-    first, links = cluster.router.routes(*ends, np.zeros(len(flows), dtype=np.int64))
+    first, links = _routes(flows, cluster)
     found: list[int] = route_latencies_ps(cluster.fabric, first, links).tolist()
     return found
 
@@ -179,8 +183,7 @@ def _spans(done: Result, count: int) -> tuple[IntArray, IntArray]:
 
 def _alone(flows: Sequence[Flow], cluster: Cluster, network: str, engine: str) -> FloatArray:
     """Seconds that every flow takes when no other is there: one after the other, those of unlike routes or sizes."""
-    ends = [cluster.placed[[getattr(flow, name) for flow in flows]] for name in ("src", "dst")]
-    first, links = cluster.router.routes(*ends, np.zeros(len(flows), dtype=np.int64))
+    first, links = _routes(flows, cluster)
     fabric = cluster.fabric
     wires = np.stack([fabric.bandwidths, fabric.latencies_ps, links_inside_hosts(fabric)], axis=1)
     kinds: dict[object, int] = {}

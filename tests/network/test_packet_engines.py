@@ -64,7 +64,8 @@ def test_an_incast_of_many_packets_needs_more_room_than_was_there(control: str, 
     rows = [(1, sender, 8, 30_000, 0, ()) for sender in range(8)]
     paths = cases.Paths.of_lists([1e9] * 9, [(sender, 8) for sender in range(8)], [0] * 8, list(range(8)))
     setting = cases.Setting(cases.replace(paths, link_latencies_ps=np.full(9, 1_000_000)))
-    packets = Packets(control=control, mtu_bytes=100, pfc=pfc, xoff_bytes=20_000, xon_bytes=10_000, buffer_bytes=9999)
+    room = {"xoff_bytes": 20_000, "xon_bytes": 10_000, "buffer_bytes": 9999, "ecn_max_bytes": 8000}
+    packets = Packets(control=control, mtu_bytes=100, pfc=pfc, **room)
     case = cases.program_of(rows), setting
     expected = _outcome(reference, case, packets)
     assert _outcome(compiled, case, packets) == expected

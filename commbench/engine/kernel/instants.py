@@ -46,7 +46,8 @@ __all__ = ["loop_over"]
 
 def loop_over(network: NetworkKernel) -> Any:
     """The loop on a network model: ``advance(model, until, limit)``."""
-    return _loop_over(network._replace(build=None, counted=None, stuck=None, grown=None))
+    functions: Any = network
+    return _loop_over(functions._replace(build=None, counted=None, stuck=None, grown=None))
 
 
 @cache

@@ -31,6 +31,7 @@ from commbench.lowering.scenario import Scenario, disturb, explain
 from commbench.lowering.single import only_collective, require_leaf
 from commbench.lowering.single import tasks_of as single_tasks
 from commbench.lowering.transport import apply_transport, with_way_back
+from commbench.network.models import FLUID, get_network
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import NOTHING, Collective, Program
@@ -199,7 +200,8 @@ def _timings(program: Program, cluster: Cluster, choices: Choices) -> dict[int, 
 
 def _run(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, seed: int) -> Result:
     tasks, connections = work.tasks, library.connections
-    if isinstance(tasks, LoopProgram) and (how.keep_trace or how.engine == "reference" or connections is not None):
+    each = how.keep_trace or how.engine == "reference" or not get_network(how.network).weighted
+    if isinstance(tasks, LoopProgram) and (each or connections is not None):
         work = replace(work, tasks=tasks.unroll())
     if connections is not None:
         return _over_transport(work, library, how, scenario, seed)
@@ -211,6 +213,11 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, se
         paths = paths_of(triples, route_of, cluster.router, cluster.placed)
     if work.timings:
         assert isinstance(work.tasks, FlatProgram), "a looped program is one operation, and not timed"
+        if not get_network(how.network).weighted:
+            raise InputError(
+                f"--network {how.network}: a library's model paces its messages for --network {FLUID.name}: give that, "
+                "or --library ideal"
+            )
         pace = paced(work.tasks, paths, work.timings, cluster.fabric)
         paths = pace.paths
     processors = processors_of(cluster.fabric, cluster.placed)
@@ -255,6 +262,10 @@ def _over_transport(work: _Tasks, library: Library, how: Run, scenario: Scenario
     """Every message as the transport carries it out."""
     if scenario is not None or how.detail != "transfer" or work.num_switches:
         raise InputError("a transport goes with --detail transfer, and without a scenario or switches that add")
+    if not get_network(how.network).weighted:
+        raise InputError(
+            f"--network {how.network}: a transport rewrites messages for --network {FLUID.name}: give that"
+        )
     cluster, tasks = work.cluster, work.tasks
     assert isinstance(tasks, FlatProgram)
     connections = library.connections

@@ -30,15 +30,21 @@ if TYPE_CHECKING:
 __all__ = ["EPILOG", "other", "show_case", "sim"]
 
 EPILOG = (
-    "commbench sim train simulates a whole training step, sim trace FILE a recorded one, sim FILE.yaml an experiment "
-    "file."
+    "commbench sim train simulates a whole training step, sim trace FILE a recorded one, sim flows FILE single flows, "
+    "sim FILE.yaml an experiment file."
 )
 
 
 def other(word: str) -> str | None:
     """The module that the first word means; None for this one, the word being a collective."""
-    verbs = {"train": "sim_train", "trace": "sim_trace"}
+    verbs = {"train": "sim_train", "trace": "sim_trace", "flows": "sim_flows"}
     return verbs.get(word, "sim_file" if word.endswith((".yaml", ".yml")) else None)
+
+
+_NETWORK_HELP = (
+    "How long messages take: fluid (max-min shares), or packet[:none|:dcqcn|:swift] (queues, marks, pauses), with "
+    "settings after it: packet:dcqcn,mtu=1024,pfc=off."
+)
 
 
 def sim(
@@ -116,7 +122,7 @@ def sim(
     engine: Annotated[
         str, typer.Option("--engine", help="compiled, reference or auto (the quicker one); the same times.")
     ] = "auto",
-    network: Annotated[str, typer.Option("--network", help="How long flows take: fluid (max-min shares).")] = "fluid",
+    network: Annotated[str, typer.Option("--network", help=_NETWORK_HELP)] = "fluid",
     scenario: Annotated[
         Path | None, typer.Option("--scenario", help="YAML file of what goes wrong: links, ranks, other traffic.")
     ] = None,

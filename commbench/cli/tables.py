@@ -2,7 +2,7 @@
 """Text tables of the verbs, with nccl-tests' columns; every line fits 80 columns."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from commbench.results.records import Compared, Simulated, Summary
 from commbench.tables import Column, head_text, rate_text, row_text
@@ -20,6 +20,7 @@ __all__ = [
     "explained",
     "heading",
     "number_table",
+    "packet_lines",
     "plain",
     "simulated_header",
     "simulated_row",
@@ -119,7 +120,7 @@ def simulated_row(record: Simulated, element_bytes: int, unit: float = GB) -> st
     last = (record.algorithm, record.protocol, record.channels) if modelled else (record.transfers, record.wall_s)
     fields = (record.size_bytes, count, time, *rates, bound, *last)
     line = row_text(_simulated(modelled=modelled), fields)
-    return "\n".join([line, *_job_lines(record), *_busiest_lines(record)])
+    return "\n".join([line, *_job_lines(record), *_packet_lines(record), *_busiest_lines(record)])
 
 
 def explained(record: Simulated, candidates: Sequence[tuple[str, float, float]]) -> list[str]:
@@ -140,6 +141,26 @@ def _job_lines(record: Simulated) -> list[str]:
     return [
         f"# job {number}: {job['time_s'] * 1e6:.2f} us on {len(job['ranks'])} ranks"
         for number, job in enumerate(record.jobs)
+    ]
+
+
+def _packet_lines(record: Simulated) -> list[str]:
+    """What a packet network counted, and the fluid model's answer beside its own; none for other networks."""
+    if record.fluid_time_s is None:
+        return []
+    more = f" ({record.time_s / record.fluid_time_s - 1:+.1%})" if record.fluid_time_s else ""
+    beside = f"# {record.network}; fluid {_fixed(1e6 * record.fluid_time_s, 10)} us{more}"
+    return [beside, *packet_lines(record.counted, record.queues)]
+
+
+def packet_lines(counted: Mapping[str, float], queues: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a packet network counted, and where its queue was deepest."""
+    where = f" before {queues[0]['link']}" if queues and counted["deepest_queue_bytes"] else ""
+    lost = f", {counted['repeated']:,} sent again" if counted["drops"] else ""
+    return [
+        f"#   deepest queue {format_bytes(counted['deepest_queue_bytes'])}{where}",
+        f"#   {counted['packets']:,} packets over links, {counted['marks']:,} marks, {counted['pauses']:,} pauses "
+        f"({format_time(counted['paused_s'])}), {counted['drops']:,} drops{lost}",
     ]
 
 

@@ -9,7 +9,7 @@ from commbench.engine.model import Model, build_model
 from commbench.engine.setting import CutOff, Setting
 from commbench.engine.steady import Steady, alike
 from commbench.engine.trace import Trace
-from commbench.errors import InputError
+from commbench.errors import InputError, RunError
 from commbench.network.base import NetworkKernel, NetworkModel, too_long
 from commbench.network.models import FLUID
 from commbench.program.flat import FlatProgram
@@ -49,8 +49,8 @@ def run(
     """
     kernel = network.kernel()
     model = build_model(program, setting, keep_trace=keep_trace, network=kernel)
-    _run(model, kernel, program.num_tasks, progress, None)
-    return _trace(model)
+    model = _run(model, kernel, program.num_tasks, progress, None)
+    return _trace(model, kernel)
 
 
 def run_steady(
@@ -60,11 +60,12 @@ def run_steady(
     kernel = network.kernel()
     model = build_model(program, setting, keep_trace=False, network=kernel)
     steady = Steady(model, program) if alike(program) else None
-    _run(model, kernel, program.num_tasks, progress, steady)
-    return _trace(model), steady.skipped if steady else 0
+    model = _run(model, kernel, program.num_tasks, progress, steady)
+    return _trace(model, kernel), steady.skipped if steady else 0
 
 
-def _run(model: Model, kernel: NetworkKernel, total: int, progress: Progress | None, steady: Steady | None) -> None:
+def _run(model: Model, kernel: NetworkKernel, total: int, progress: Progress | None, steady: Steady | None) -> Model:
+    """Until all is done; the model, which may have been given more room."""
     advance = loop_over(kernel)
     while True:
         outcome = advance(model, total, _PAUSE)
@@ -74,15 +75,22 @@ def _run(model: Model, kernel: NetworkKernel, total: int, progress: Progress | N
             break
         elif progress is not None:
             progress(model.n[c.FINISHED] / total)
+        if kernel.grown is not None:
+            model = model._replace(network=kernel.grown(model.network))
     if outcome == c.CUT:
         raise CutOff(int(model.n[c.ERROR_TASK]), int(model.n[c.NOW]))
     if outcome == c.TOO_LONG:
         raise too_long()
     if model.n[c.FINISHED] < total:
+        why = kernel.stuck(model.network) if kernel.stuck is not None else ""
+        if why:
+            raise RunError(why)
         behind = int((model.tasks["round"] < model.num_rounds).argmax())
         task = int(model.tasks["base"][behind])
         raise InputError(f"task {task} can never start: it waits for itself in a circle")
+    return model
 
 
-def _trace(model: Model) -> Trace:
-    return Trace(model.start, model.end, int(model.n[c.SHARES]), int(model.n[c.NOW]))
+def _trace(model: Model, kernel: NetworkKernel) -> Trace:
+    counted = kernel.counted(model.network) if kernel.counted is not None else {}
+    return Trace(model.start, model.end, int(model.n[c.SHARES]), int(model.n[c.NOW]), counted)

@@ -2,7 +2,7 @@
 """Which engine runs a program, on which network model, and in which detail.
 
 Engines: ``compiled`` and ``reference``; both give the same times to the picosecond. ``auto`` takes the compiled one,
-but for programs so small that the reference engine is through before compiled code is loaded.
+but for programs so small that the reference engine is through before compiled code is loaded; packets are always many.
 
 Network models: those of :mod:`commbench.network.models`.
 
@@ -81,7 +81,10 @@ def run(program: FlatProgram | LoopProgram, setting: Setting, how: Run) -> Done:
     network = get_network(how.network)
     if how.detail != "transfer" and not network.weighted:
         raise InputError(f"--network {network.name} simulates every transfer: give --detail transfer")
-    small = isinstance(program, FlatProgram) and len(program.kind) <= _SMALL and how.detail != "folded"
+    if network.delays:
+        setting = replace(setting, paths=setting.paths.without_link_latencies())
+    small = isinstance(program, FlatProgram) and len(program.kind) <= _SMALL and network.weighted
+    small = small and how.detail != "folded"
     if how.engine == "reference" or (how.engine == "auto" and small):
         return _reference(program, setting, how)
     from commbench.engine import compiled  # loads numba

@@ -14,8 +14,8 @@ from simpy.events import Event, EventPriority
 
 from commbench.engine.setting import CUT_OFF, CutOff, Setting, What
 from commbench.engine.trace import Trace
-from commbench.errors import InputError
-from commbench.network.base import LAST_PS, NEVER, NetworkModel, too_long
+from commbench.errors import InputError, RunError
+from commbench.network.base import LAST_PS, NEVER, Counting, NetworkModel, too_long
 from commbench.network.models import FLUID
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram
 
@@ -76,6 +76,8 @@ class _Engine:
         self.cut: list[int] = []  # heap of transfers that found their route cut when they entered
         self.sharing = False  # whether a sharing is already due at this instant
         self.num_shares = 0
+        self.left = program.num_tasks  # not yet done
+        self.over_ps = LAST_PS  # when the last task was
 
     def run(self) -> Trace:
         for change in self.changes:
@@ -85,9 +87,13 @@ class _Engine:
                 self.make_ready(task)
         self.env.run()
         if -1 in self.end:
+            why = self.network.stuck() if isinstance(self.network, Counting) else ""
+            if why:
+                raise RunError(why)
             raise InputError(f"task {self.end.index(-1)} can never start: it waits for itself in a circle")
         start, end = (np.array(times, dtype=np.int64) for times in (self.start, self.end))
-        return Trace(start, end, self.num_shares, int(end.max(initial=0)))
+        counted = self.network.counted() if isinstance(self.network, Counting) else {}
+        return Trace(start, end, self.num_shares, int(end.max(initial=0)), counted)
 
     @property
     def now(self) -> int:
@@ -125,6 +131,9 @@ class _Engine:
 
     def done(self, task: int) -> None:
         self.end[task] = self.now
+        self.left -= 1
+        if self.left == 0:
+            self.over_ps = self.now
         for waiting in self.dependents[self.first[task] : self.first[task + 1]]:
             self.missing[waiting] -= 1
             if self.missing[waiting] == 0:
@@ -148,8 +157,8 @@ class _Engine:
         raise CutOff(self.cut[0], self.now)
 
     def advance(self) -> None:
-        if self.network_ps != self.now:
-            return  # something has changed since this was foreseen
+        if self.network_ps != self.now or self.now > self.over_ps:
+            return  # something has changed since this was foreseen, or nobody waits for the network any more
         self.network_ps = NEVER
         for task in self.network.advance(self.now):
             self.flowing.remove(task)

@@ -2,7 +2,7 @@
 """What a program runs in, as both engines take it: links and routes, processors, and what changes at which time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -14,6 +14,7 @@ __all__ = ["CUT_OFF", "Change", "CutOff", "Paths", "Processors", "Setting", "Wha
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 CUT_OFF = -1
 """Number of the route of a pair that nothing joins."""
@@ -38,7 +39,7 @@ class Paths:
         latency_ps: of every route, shape (routes,).
         route_of: number of the route of every task, shape (tasks,); -1 for compute tasks.
         weights: weight of a flow on each of these links (see network.maxmin), or empty where all are 1.
-        link_latencies_ps, buffers_bytes: of every link, for network models that ask; see network.base.Wiring.
+        link_latencies_ps, buffers_bytes, inside: of every link, for network models that ask; see network.base.Wiring.
     """
 
     bandwidths: FloatArray
@@ -49,13 +50,21 @@ class Paths:
     weights: FloatArray = field(default_factory=lambda: np.empty(0))
     link_latencies_ps: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     buffers_bytes: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    inside: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))
 
     @property
     def wiring(self) -> Wiring:
         """What a network model is made for."""
-        return Wiring(
-            self.bandwidths, self.first, self.links, self.weights, self.link_latencies_ps, self.buffers_bytes
-        )
+        wires = self.bandwidths, self.first, self.links, self.weights, self.link_latencies_ps, self.buffers_bytes
+        return Wiring(*wires, self.inside)
+
+    def without_link_latencies(self) -> "Paths":
+        """The same for a network model that has the links' latencies itself."""
+        if not len(self.link_latencies_ps):
+            return self
+        total = np.concatenate([[0], np.cumsum(self.link_latencies_ps[self.links])])
+        own = self.latency_ps - (total[self.first[1:]] - total[self.first[:-1]])
+        return replace(self, latency_ps=own.astype(np.int64))
 
     @classmethod
     def of_lists(

@@ -17,6 +17,7 @@ from commbench.libraries.base import Library
 from commbench.libraries.nccl.library import NcclLibrary, library_of, machine_of
 from commbench.libraries.nccl.machine import VERSIONS, NcclMachine
 from commbench.libraries.nccl.predictor import KINDS, predict_sizes
+from commbench.network.models import get_network
 
 __all__ = ["IDEAL", "LIBRARIES", "library_for", "machine_for", "named_library"]
 
@@ -96,6 +97,8 @@ def _own_library(options: CollectiveOptions, cluster: Cluster, sizes: Sequence[i
         return None, f"the model of {name} has no {kind}"
     if options.detail == "folded":
         return None, f"--detail folded simulates a schedule, and {name} has a model"
+    if not get_network(options.network).weighted:
+        return None, f"--network {options.network} simulates messages at wire speed, and {name} has a model"
     if len(set(Counter(cluster.hosts.tolist()).values())) > 1:
         return None, f"the model of {name} knows hosts of equally many ranks alone"
     try:

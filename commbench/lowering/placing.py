@@ -14,9 +14,18 @@ from commbench.routing.routes import Links, Routes, Rows, route_latencies_ps
 from commbench.topology.fabric import Fabric
 from commbench.topology.model import NodeKind
 
-__all__ = ["paths_of", "paths_with_switches", "processors_of", "shared_leaves", "switches_of", "triples_of"]
+__all__ = [
+    "links_inside_hosts",
+    "paths_of",
+    "paths_with_switches",
+    "processors_of",
+    "shared_leaves",
+    "switches_of",
+    "triples_of",
+]
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 def switches_of(cluster: Cluster, count: int) -> IntArray:
@@ -94,7 +103,15 @@ def _paths(fabric: Fabric, routes: tuple[Rows, Links], route_of: IntArray) -> Pa
     first, links = routes
     latency_ps = route_latencies_ps(fabric, first, links)
     wires: IntArray = links.astype(np.int64)
-    return Paths(fabric.bandwidths, first, wires, latency_ps, route_of, link_latencies_ps=fabric.latencies_ps)
+    inside, latencies_ps = links_inside_hosts(fabric), fabric.latencies_ps
+    return Paths(fabric.bandwidths, first, wires, latency_ps, route_of, link_latencies_ps=latencies_ps, inside=inside)
+
+
+def links_inside_hosts(fabric: Fabric) -> BoolArray:
+    """Whether a link stays in one host, shape (links,)."""
+    hosts = fabric.node_hosts[fabric.src]
+    inside: BoolArray = (hosts >= 0) & (hosts == fabric.node_hosts[fabric.dst])
+    return inside
 
 
 def processors_of(fabric: Fabric, endpoints: IntArray) -> Processors:

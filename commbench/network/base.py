@@ -7,19 +7,34 @@ same six have the same meaning in both forms; a model must give equal picosecond
 bytes may be fractions, bandwidths are bytes/s. Latency is over before a flow starts (see SEMANTICS.md).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from commbench.errors import InputError
 
-__all__ = ["LAST_PS", "NEVER", "PAST_THE_END", "Network", "NetworkKernel", "NetworkModel", "Wiring", "too_long"]
+__all__ = [
+    "LAST_PS",
+    "NEVER",
+    "PAST_THE_END",
+    "Counted",
+    "Counting",
+    "Network",
+    "NetworkKernel",
+    "NetworkModel",
+    "Wiring",
+    "too_long",
+]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+Counted = Mapping[str, IntArray]
+"""What a network model has counted on every link, by name; each of shape (links,)."""
 
 NEVER = -1
 """The next event of a network in which nothing is under way."""
@@ -47,6 +62,7 @@ class Wiring:
         weights: weight of a flow on each of these links (see network.maxmin), or empty where all are 1.
         latencies_ps: of every link, or empty where a route's latency is not made of them.
         buffers_bytes: what waits before every link at most; empty: without limit.
+        inside: of every link, whether it stays in a host; empty: none does.
     """
 
     bandwidths: FloatArray
@@ -55,6 +71,7 @@ class Wiring:
     weights: FloatArray = field(default_factory=lambda: np.empty(0))
     latencies_ps: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     buffers_bytes: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    inside: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))
 
 
 class Network(Protocol):
@@ -85,6 +102,17 @@ class Network(Protocol):
         """The time that ``next_event`` told has come: flows whose last byte has passed, perhaps none."""
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """What a network may say besides, after a run."""
+
+    def counted(self) -> Counted:
+        """What happened on the links."""
+
+    def stuck(self) -> str:
+        """Why messages are left although nothing is to happen any more, in words; "" where none is."""
+
+
 class NetworkKernel(NamedTuple):
     """The same for the compiled engine: functions compiled by :data:`commbench.network.jit.jit`.
 
@@ -102,6 +130,18 @@ class NetworkKernel(NamedTuple):
     set_bandwidth: Any  # set_bandwidth(link, bandwidth, state) -> whether any flow may notice
     next_event: Any  # next_event(now, slots, state) -> ps, NEVER or PAST_THE_END
     advance: Any  # advance(now, slots, state, ended, count) -> count, with flows put at ended[count:]
+    sources: tuple[str, ...] = ()
+    """Files, beside those of the functions, on which their code depends."""
+    counted: Callable[[Any], Counted] | None = None
+    """Of a state, as :class:`Counting` has them."""
+    stuck: Callable[[Any], str] | None = None
+    grown: Callable[[Any], Any] | None = None
+    """The state with more room where it is short of it; asked at every pause, which a leap of ``n[0]`` brings about."""
+
+    @property
+    def compiled(self) -> tuple[Any, ...]:
+        """The functions that are compiled into the loop."""
+        return self.start, self.finish, self.move, self.set_bandwidth, self.next_event, self.advance
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +153,11 @@ class NetworkModel:
         make: it for the reference engine.
         kernel: it for the compiled engine; called once, and free to load numba.
         weighted: whether flows may weigh more than 1 on a link, which folding and collective detail need.
+        delays: whether it has the latencies of links itself, so that the engine leaves them to it.
     """
 
     name: str
     make: Callable[[Wiring], Network]
     kernel: Callable[[], NetworkKernel]
     weighted: bool = False
+    delays: bool = False

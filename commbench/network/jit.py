@@ -5,7 +5,7 @@ from typing import Any
 
 import numba
 
-__all__ = ["jit"]
+__all__ = ["call", "jit"]
 
 jit: Any = numba.njit(_nrt=False, forceinline=True)  # type: ignore[call-overload]
 """Compile a function into those that call it.
@@ -15,3 +15,6 @@ thirds of the time (numba 0.68). Indices that are never negative are unsigned wh
 look for negative ones: another tenth.
 Calls pass whole states of dozens of arrays: not inlined, they cost half of the time again.
 """
+
+call: Any = numba.njit(_nrt=False)  # type: ignore[call-overload]
+"""The same for a function that is too long to stand wherever it is called."""

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """All network models by name. Another one is another entry: what it must do stands in network.base."""
 
-from commbench.errors import InputError
-from commbench.network.base import NetworkKernel, NetworkModel
-from commbench.network.fluid import FluidNetwork
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
-__all__ = ["FLUID", "NETWORKS", "get_network"]
+from commbench.errors import InputError
+from commbench.network.base import NetworkKernel, NetworkModel, Wiring
+from commbench.network.fluid import FluidNetwork
+from commbench.network.packet.settings import CONTROLS, PREFIX, Packets, parse_packets
+
+if TYPE_CHECKING:
+    from commbench.network.packet.reference import PacketNetwork
+
+__all__ = ["FLUID", "NETWORKS", "get_network", "packet_model"]
 
 
 def _fluid_kernel() -> NetworkKernel:
@@ -19,12 +26,33 @@ FLUID = NetworkModel("fluid", lambda wiring: FluidNetwork(wiring.bandwidths.toli
 NETWORKS: dict[str, NetworkModel] = {FLUID.name: FLUID}
 
 
+def _packet_network(given: Packets, wiring: Wiring) -> "PacketNetwork":
+    from commbench.network.packet.reference import PacketNetwork
+
+    return PacketNetwork(wiring, given)
+
+
+def _packet_kernel(given: Packets) -> NetworkKernel:
+    from commbench.network.packet.kernel import packet_kernel  # loads numba
+
+    return packet_kernel(given)
+
+
+@cache
+def packet_model(given: Packets) -> NetworkModel:
+    """The packet network of these settings."""
+    return NetworkModel(given.text, partial(_packet_network, given), partial(_packet_kernel, given), delays=True)
+
+
 def get_network(name: str) -> NetworkModel:
-    """The model of a name.
+    """The model of a name: one of NETWORKS, or a packet network with its settings.
 
     Raises:
         InputError: nothing has this name.
     """
+    if name.split(":")[0] == PREFIX:
+        return packet_model(parse_packets(name))
     if name not in NETWORKS:
-        raise InputError(f"--network {name!r} is unknown; known: {', '.join(NETWORKS)}")
+        known = ", ".join([*NETWORKS, f"{PREFIX}[:{'|'.join(CONTROLS)}]"])
+        raise InputError(f"--network {name!r} is unknown; known: {known}")
     return NETWORKS[name]

@@ -22,6 +22,7 @@ from commbench.report.headlines import CALIBRATION, verdicts
 from commbench.report.html import fill_page, write_page
 from commbench.report.kinds import PageSection, by_section
 from commbench.report.live_steps import live_steps
+from commbench.report.packets import packet_tables
 from commbench.report.plans import plan_parts
 from commbench.report.style import WIDTH, Picture, embed
 from commbench.report.tables import (
@@ -120,7 +121,7 @@ def _context(report: ReportInput) -> dict[str, Any]:
         "judged": judged_table(records),
         "reported": reported_table(records),
         "simulated": simulated_table(records),
-        "details": [t for t in (job_table(records), link_table(records)) if t],
+        "details": [t for t in (job_table(records), link_table(records), *packet_tables(records)) if t],
         "gantt": gantt(report.simulation) if report.simulation else None,
         "plans": plan_parts(shown[PageSection.PLANS]),
         "training": training_section(shown[PageSection.TRAINING]),

@@ -30,9 +30,11 @@ __all__ = [
     "link_table",
     "make_table",
     "measured_table",
+    "named_sizes",
     "reported_table",
     "share_cell",
     "simulated_table",
+    "size_columns",
     "time_cell",
     "word_cell",
 ]
@@ -259,7 +261,7 @@ def _taken(point: Simulated) -> Cell:
 def link_table(records: Sequence[Record]) -> Table | None:
     """The busiest links of every simulated size that names them."""
     columns = (
-        *_named_sizes(),
+        *size_columns(),
         Column("busiest link", numeric=False),
         Column("carried"),
         Column("utilisation", "of the time"),
@@ -267,7 +269,7 @@ def link_table(records: Sequence[Record]) -> Table | None:
     )
     rows = [
         (*cells, word_cell(link["link"]), bytes_cell(link["bytes"]), share_cell(link["utilisation"]), _bound(link))
-        for record, cells in _named(records)
+        for record, cells in named_sizes(records)
         for link in record.links
     ]
     return Table("links", "Busiest links by simulated size", (), columns, tuple(rows)) if rows else None
@@ -280,20 +282,21 @@ def _bound(link: Mapping[str, Any]) -> Cell:
 
 def job_table(records: Sequence[Record]) -> Table | None:
     """How long each of several jobs took that were simulated at once."""
-    columns = (*_named_sizes(), Column("job"), Column("ranks"), Column("time"))
+    columns = (*size_columns(), Column("job"), Column("ranks"), Column("time"))
     rows = [
         (*cells, count_cell(number), count_cell(len(job["ranks"])), time_cell(job["time_s"]))
-        for record, cells in _named(records)
+        for record, cells in named_sizes(records)
         for number, job in enumerate(record.jobs)
     ]
     return Table("jobs", "Jobs at once by simulated size", (), columns, tuple(rows)) if rows else None
 
 
-def _named_sizes() -> tuple[Column, Column]:
+def size_columns() -> tuple[Column, Column]:
+    """The columns of :func:`named_sizes`."""
     return Column("simulated", numeric=False), Column("size")
 
 
-def _named(records: Sequence[Record]) -> list[tuple[Simulated, tuple[Cell, Cell]]]:
+def named_sizes(records: Sequence[Record]) -> list[tuple[Simulated, tuple[Cell, Cell]]]:
     """Every simulated size, with cells of what tells it from others and of its size."""
     points = [r for r in records if isinstance(r, Simulated)]
     told = labels(points, known=("algorithm",))

@@ -166,13 +166,15 @@ class Simulated(Record):
         channels, slices: pieces that run side by side, and pieces to pipeline in. group: ranks per host that the
             algorithm was told. root: of rooted collectives, else 0. element_bytes: of one element.
         topology, routing, placement: where it ran. engine: "reference" or "compiled". detail: "transfer" ...
-        network: what messages cost: "fluid" (what the links say alone) or the name of a transport.
+        network: what messages cost: "fluid" (what the links say alone), a packet network, or the name of a transport.
         transfers: how many the collective has. shortcut: what was folded or skipped, in words; "" if each of them was
             simulated.
         scenario: name of the scenario that disturbed it, "" if none. scenario_digest: of what is in it, "" if none.
         jitter: share by which the bytes of transfers vary.
         wall_s: real seconds that it took. seed: of routing hash, placement and jitter.
         jobs: where several ran at once, ``ranks`` and ``time_s`` of each; the record's own time is that of the slowest.
+        fluid_time_s: of a packet network, seconds that the fluid model takes for the same transfers; else None.
+        counted: what that network counted over all links (sim.packets). queues: the ten links with the deepest queues.
         library_version, protocol: of a library with a model, else "". terms: seconds by what they go to, from there.
         links: the busiest, if asked for: ``link``, ``bytes``, ``utilisation`` over the time, ``bound_share`` (time of
             these bytes on that link / lower bound).
@@ -208,6 +210,9 @@ class Simulated(Record):
     jitter: Share = 0.0
     jobs: tuple[Mapping[str, Any], ...] = ()
     links: tuple[Mapping[str, Any], ...] = ()
+    fluid_time_s: Seconds | None = None
+    counted: Mapping[str, float] = field(default_factory=dict)
+    queues: tuple[Mapping[str, Any], ...] = ()
     library_version: str = ""
     protocol: str = ""
     terms: Mapping[str, float] = field(default_factory=dict)

@@ -22,14 +22,16 @@ from commbench.libraries.ideal import Ideal
 from commbench.lowering.aggregate import layouts_of
 from commbench.lowering.choose import Chosen
 from commbench.network.bounds import lower_bound_s
+from commbench.network.models import FLUID, get_network
 from commbench.network.transport import Connections
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.of_collective import collective_program
-from commbench.program.operations import Collective
+from commbench.program.operations import Collective, Program
 from commbench.results.records import Simulated
 from commbench.sim.links import busiest_links, link_bytes
 from commbench.sim.nics import unused_nics
+from commbench.sim.packets import counted_totals, deepest_queues
 from commbench.topology.fabric import Fabric
 from commbench.topology.jobs import deal
 from commbench.units import seconds
@@ -169,7 +171,7 @@ def simulate_collective(
         **_found(chosen, done, what, ends_ps[slowest]) | _modelled(chosen, library, ends_ps[slowest], scenario, detail),
         jobs=() if jobs is None else _each(groups, ends_ps),
         links=_links(done, bound_s) if links else (),
-        **_told(network, connections, scenario),
+        **(_told(network, connections, scenario) | _beside(done, program, cluster, library, how, scenario)),
         wall_s=time.perf_counter() - began,
         seed=seed,
     )
@@ -288,6 +290,21 @@ def _links(done: Result, bound_s: float) -> tuple[Mapping[str, Any], ...]:
 
 def _each(groups: Sequence[IntArray], ends_ps: Sequence[int]) -> tuple[Mapping[str, Any], ...]:
     return tuple({"ranks": ranks.tolist(), "time_s": seconds(end)} for ranks, end in zip(groups, ends_ps, strict=True))
+
+
+def _beside(
+    done: Result, program: Program, cluster: Cluster, library: Library, how: Run, scenario: "Scenario | None"
+) -> dict[str, Any]:
+    """What a packet network counted, and how long the fluid model takes for the same; nothing for that one itself."""
+    if not done.trace.counted:
+        return {}
+    fluid = simulate(program, cluster, library, replace(how, network=FLUID.name, progress=None), scenario=scenario)
+    return {
+        "network": get_network(how.network).name,
+        "fluid_time_s": seconds(fluid.finish_ps),
+        "counted": counted_totals(done.trace.counted),
+        "queues": deepest_queues(done.trace.counted, cluster.fabric),
+    }
 
 
 def _told(model: str, connections: Connections | None, scenario: "Scenario | None") -> dict[str, Any]:

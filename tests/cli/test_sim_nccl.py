@@ -143,6 +143,7 @@ def test_the_record_names_the_engine_that_ran(words: str, engine: str) -> None:
         ("all-to-all -t dgx-h100-x2", "no constants for h100-sxm5-80gb over nvswitch and ib"),
         ("barrier -t dgx-h100", "the model of nccl has no barrier"),
         ("all-reduce -t dgx-h100 --detail folded", "simulates a schedule, and nccl has a model"),
+        ("all-reduce -t dgx-h100 --network packet", "--network packet simulates messages at wire speed"),
         ("all-reduce -t dgx-h100-x2 -g 9", "knows hosts of equally many ranks alone"),
     ],
 )
@@ -184,6 +185,10 @@ def test_a_size_that_the_model_does_not_know_is_na_and_the_others_stand(monkeypa
         (["-t", "dgx-h100", "--library", "nccl", "--launch-mode", "mpi"], "is none of process, threads, graph"),
         (["-t", "dgx-h100", "--library", "nccl", "--nccl-version", "new"], "give it as 2.21"),
         (["-t", "dgx-h100", "--library", "nccl", "--detail", "folded"], "give --detail collective"),
+        (
+            ["-t", "dgx-h100", "--library", "nccl", "--detail", "transfer", "--network", "packet"],
+            "a library's model paces its messages for --network fluid",
+        ),
         (["-t", "dgx-h100", "--library", "rccl"], "its GPUs take nccl"),
         (["-t", "fat-tree-16", "--library", "nccl"], "names no GPU"),
     ],

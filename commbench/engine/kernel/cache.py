@@ -55,8 +55,8 @@ def folders() -> list[Path]:
 class KeptCode(NullCache):
     """What a numba dispatcher asks before it compiles a function, and tells after."""
 
-    def __init__(self, name: str, parts: Sequence[Any] = ()) -> None:
-        files = sorted({part.py_func.__code__.co_filename for part in parts})
+    def __init__(self, name: str, parts: Sequence[Any] = (), sources: Sequence[str] = ()) -> None:
+        files = sorted({*sources, *(part.py_func.__code__.co_filename for part in parts)})
         self._name, self._text = name, _TEXT + b"".join(Path(file).read_bytes() for file in files)
         self._telling = Timer(0, lambda: None)
 

@@ -44,9 +44,15 @@ from commbench.program.flat import TRANSFER
 __all__ = ["loop_over"]
 
 
-@cache
 def loop_over(network: NetworkKernel) -> Any:
     """The loop on a network model: ``advance(model, until, limit)``."""
+    functions: Any = network
+    return _loop_over(functions._replace(build=None, counted=None, stuck=None, grown=None))
+
+
+@cache
+def _loop_over(network: Any) -> Any:
+    """One for all models that have the same functions, however they are set up."""
     apply_changes, settle = _changes(network), _phases(network)
     network_passes = network.advance
 
@@ -83,7 +89,7 @@ def loop_over(network: NetworkKernel) -> Any:
                 n[PENDING] = network_passes(now, model.slots, model.network, model.pending, n[PENDING])
                 n[DUE] = 1
 
-    return entry(advance, *(part for part in network if part is not network.build))
+    return entry(advance, *network.compiled, sources=network.sources)
 
 
 def _phases(network: NetworkKernel) -> Any:

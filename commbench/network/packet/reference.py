@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The packet network for the reference engine: SEMANTICS.md beside this file in plain Python. Read that page first."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from commbench.network.base import LAST_PS, NEVER, Counted, Wiring, too_long
+from commbench.network.packet.control import CNP_PS, HOP_PS, LEAST_TARGET, TARGET_PS, Dcqcn, Swift
+from commbench.network.packet.counts import PacketCounts
+from commbench.network.packet.lottery import marked_by_lot
+from commbench.network.packet.settings import DCQCN, SWIFT, Packets
+from commbench.units import PS_PER_S
+
+__all__ = ["PacketNetwork"]
+
+_SENT, _SIGNAL, _ARRIVAL, _ANSWER, _WAKE, _TIMEOUT = range(6)  # kinds of events, in the order of one instant
+_IDLE, _IN_TURN, _ASLEEP = range(3)
+
+
+@dataclass(slots=True)
+class _Flow:
+    """A message: ``next`` packet to be sent, ``acked`` that its sender knows of, ``got`` by its receiver."""
+
+    task: int
+    links: tuple[int, ...]
+    num_bytes: int
+    packets: int
+    state: int = _IDLE
+    next: int = 0
+    acked: int = 0
+    got: int = 0
+    complained: bool = False  # whether the receiver has asked for ``got`` already
+    ready_ps: int = 0  # when its pace allows the next packet
+    deadline_ps: int = 0
+    noticed_ps: int = -CNP_PS  # when the receiver last told the sender of marks
+    dcqcn: Dcqcn | None = None
+    swift: Swift | None = None
+
+
+@dataclass(slots=True)
+class _Packet:
+    """On its way over ``links``, the ``hop`` th of which it takes; it came into its queue by link ``via``."""
+
+    flow: _Flow
+    number: int
+    size: int
+    links: tuple[int, ...]
+    sent_ps: int
+    hop: int = 0
+    via: int = -1
+    marked: bool = False
+    arrives_ps: int = 0
+
+
+@dataclass(slots=True)
+class _Answer:
+    """From the receiver of a packet: how much it ``got``, whether it asks for the rest again, whether it saw marks."""
+
+    flow: _Flow
+    got: int
+    again: bool
+    notice: bool
+    sent_ps: int
+
+
+@dataclass(slots=True)
+class _Link:
+    """One direction of a cable: what waits to cross it and what is on it.
+
+    ``held`` bytes wait before it (its own packet in sending among them), ``arrived`` bytes came over it and wait in
+    the switch behind it, of which it takes ``limit``. ``told``: whether that switch has asked it to pause.
+    """
+
+    bandwidth: float
+    latency_ps: int
+    limit: int
+    inside: bool  # of a host
+    pauses: bool  # or else what finds no room behind it is dropped
+    queue: deque[_Packet] = field(default_factory=deque)
+    turn: deque[_Flow] = field(default_factory=deque)  # flows that begin here and may send
+    wire: deque[_Packet] = field(default_factory=deque)
+    sending: tuple[int, int] | None = None  # the link that the packet came by, and its bytes
+    own_last: bool = False
+    paused: bool = False
+    paused_since: int = 0
+    told: bool = False
+    held: int = 0
+    arrived: int = 0
+
+
+class PacketNetwork:
+    """Flows over links; see network.base.Network."""
+
+    def __init__(self, wiring: Wiring, given: Packets) -> None:
+        """Links without anything on them."""
+        num_links = len(wiring.bandwidths)
+        latencies = wiring.latencies_ps.tolist() or [0] * num_links
+        self.given = given
+        insides = wiring.inside.tolist() or [False] * num_links
+        self.links = [
+            _Link(bandwidth, latency, given.limit(bandwidth, latency), inside, inside or given.pfc)
+            for bandwidth, latency, inside in zip(wiring.bandwidths.tolist(), latencies, insides, strict=True)
+        ]
+        self.rooms = wiring.buffers_bytes.tolist() or [given.buffer_bytes] * num_links
+        self.flows: dict[int, _Flow] = {}
+        self.new: list[int] = []
+        self.eager: set[int] = set()  # links that may have something to send at this instant
+        self.events: list[tuple[int, int, int, int, _Packet | _Answer | None]] = []
+        self.num_events = 0
+        self.counts = PacketCounts.empty(num_links)
+
+    # What the engine says ----------------------------------------------------------------------------------------
+
+    def start(
+        self, flow: int, links: Sequence[int], num_bytes: int, now_ps: int, weights: Sequence[float] | None = None
+    ) -> None:
+        """A message enters; it begins when the next event is asked for."""
+        mtu = self.given.mtu_bytes
+        self.flows[flow] = _Flow(flow, tuple(links), num_bytes, max(1, -(-num_bytes // mtu)))
+        self.new.append(flow)
+
+    def finish(self, flow: int) -> None:
+        """A message that ``advance`` named leaves."""
+        entry = self.flows.pop(flow)
+        if entry.state == _IN_TURN:  # it was about to repeat what had been lost on the way back
+            self.links[entry.links[0]].turn.remove(entry)
+
+    def move(self, flow: int, links: Sequence[int], weights: Sequence[float] | None = None) -> None:
+        """Packets that are sent from now on take other links."""
+        entry = self.flows[flow]
+        if not links:
+            return
+        if entry.state == _IN_TURN and entry.links[0] != links[0]:
+            self.links[entry.links[0]].turn.remove(entry)
+            self.links[links[0]].turn.append(entry)
+            self.eager.add(links[0])
+        entry.links = tuple(links)
+
+    def set_bandwidth(self, link: int, bandwidth: float) -> bool:
+        """Packets that a link begins to send from now on go at another speed; no event that is due changes."""
+        entry = self.links[link]
+        entry.bandwidth = bandwidth
+        entry.limit = max(entry.limit, self.given.limit(bandwidth, entry.latency_ps))
+        return False
+
+    def next_event(self, now_ps: int) -> int:
+        """New messages begin, then idle links take what may go; when something happens next."""
+        for task in sorted(self.new):
+            self._begin(self.flows[task], now_ps)
+        self.new.clear()
+        for number in sorted(self.eager):
+            self._send(number, now_ps)
+        self.eager.clear()
+        return self.events[0][0] if self.events else NEVER
+
+    def advance(self, now_ps: int) -> list[int]:
+        """All events of this instant, in order: the messages whose last packet has arrived."""
+        ended: list[int] = []
+        while self.events and self.events[0][0] == now_ps:
+            _, kind, number, _, what = heappop(self.events)
+            if kind == _SENT:
+                self._sent(number, now_ps)
+            elif kind == _SIGNAL:
+                self._signal(number, now_ps)
+            elif kind == _ARRIVAL:
+                self._arrival(number, now_ps, ended)
+            elif isinstance(what, _Answer):
+                self._answered(what, now_ps)
+            elif number in self.flows:
+                self._woken(self.flows[number], kind, now_ps)
+        return sorted(ended)
+
+    def counted(self) -> Counted:
+        """What happened on every link until now."""
+        return self.counts.as_counted()
+
+    def stuck(self) -> str:
+        """Why messages are left when nothing happens any more; "" where none is."""
+        paused = [number for number, link in enumerate(self.links) if link.paused]
+        return self.given.deadlock(len(self.flows), paused) if self.flows else ""
+
+    def _at(self, time_ps: int, kind: int, number: int, what: _Packet | _Answer | None = None) -> None:
+        if time_ps > LAST_PS:
+            raise too_long()
+        self.num_events += 1
+        heappush(self.events, (time_ps, kind, number, self.num_events, what))
+
+    # Senders -----------------------------------------------------------------------------------------------------
+
+    def _begin(self, flow: _Flow, now_ps: int) -> None:
+        line = self.links[flow.links[0]].bandwidth
+        if self.given.number == DCQCN:
+            flow.dcqcn = Dcqcn(line, line, line)
+        if self.given.number == SWIFT:
+            round_trip_ps = self._round_trip(flow.links)
+            target_ps = max(TARGET_PS + HOP_PS * len(flow.links), int(LEAST_TARGET * round_trip_ps))
+            window, most = (self._window(line, ps) for ps in (round_trip_ps, round_trip_ps + target_ps))
+            flow.swift = Swift(window, most, target_ps, round_trip_ps)
+        if not self.given.pfc:
+            flow.deadline_ps = now_ps + self.given.rto_us * 1_000_000
+            self._at(flow.deadline_ps, _TIMEOUT, flow.task)
+        self._offer(flow, now_ps)
+
+    def _round_trip(self, links: tuple[int, ...]) -> int:
+        """Of a full packet and its answer where nothing waits, ps."""
+        crossing = sum(self._lasts(self.links[link], self.given.full_bytes) for link in links)
+        return crossing + 2 * sum(self.links[link].latency_ps for link in links)
+
+    def _window(self, bandwidth: float, time_ps: int) -> float:
+        """Packets that a link sends in a time, and one."""
+        return bandwidth * time_ps / PS_PER_S / self.given.full_bytes + 1.0
+
+    def _offer(self, flow: _Flow, now_ps: int) -> None:
+        """Have a flow that may send wait for its link, or for its pace."""
+        if flow.state != _IDLE or flow.next >= flow.packets:
+            return
+        under_way = flow.next - flow.acked
+        if under_way >= self.given.window_packets or (flow.swift is not None and not flow.swift.allows(under_way)):
+            return
+        if flow.ready_ps <= now_ps:
+            flow.state = _IN_TURN
+            self.links[flow.links[0]].turn.append(flow)
+            self.eager.add(flow.links[0])
+        else:
+            flow.state = _ASLEEP
+            self._at(flow.ready_ps, _WAKE, flow.task)
+
+    def _next_packet(self, flow: _Flow, now_ps: int) -> _Packet:
+        payload = min(self.given.mtu_bytes, flow.num_bytes - flow.next * self.given.mtu_bytes)
+        packet = _Packet(flow, flow.next, max(payload + self.given.header_bytes, 1), flow.links, now_ps)
+        flow.next += 1
+        gap_ps = 0
+        if flow.dcqcn is not None:
+            gap_ps = flow.dcqcn.sent(packet.size, now_ps)
+        if flow.swift is not None:
+            gap_ps = flow.swift.sent()
+        flow.ready_ps = now_ps + gap_ps
+        flow.state = _IDLE
+        self._offer(flow, now_ps)
+        return packet
+
+    def _answered(self, answer: _Answer, now_ps: int) -> None:
+        flow = answer.flow
+        if flow.task not in self.flows:
+            return
+        if answer.notice and flow.dcqcn is not None:
+            flow.dcqcn.notice(now_ps)
+        if flow.swift is not None:
+            flow.swift.answered(now_ps - answer.sent_ps, now_ps)
+        if answer.got > flow.acked:
+            flow.acked = answer.got
+            flow.deadline_ps = now_ps + self.given.rto_us * 1_000_000
+        if answer.again and answer.got >= flow.acked:
+            self._go_back(flow)
+        self._offer(flow, now_ps)
+
+    def _go_back(self, flow: _Flow) -> None:
+        self.counts.repeated[flow.links[0]] += flow.next - flow.acked
+        flow.next = flow.acked
+
+    def _woken(self, flow: _Flow, kind: int, now_ps: int) -> None:
+        if kind == _WAKE:
+            flow.state = _IDLE
+        elif flow.deadline_ps > now_ps:  # something was acknowledged since
+            self._at(flow.deadline_ps, _TIMEOUT, flow.task)
+        else:
+            self._go_back(flow)
+            flow.deadline_ps = now_ps + self.given.rto_us * 1_000_000
+            self._at(flow.deadline_ps, _TIMEOUT, flow.task)
+        self._offer(flow, now_ps)
+
+    # Links -------------------------------------------------------------------------------------------------------
+
+    def _lasts(self, link: _Link, size: int) -> int:
+        return max(int(size / link.bandwidth * PS_PER_S + 0.5), 1)
+
+    def _send(self, number: int, now_ps: int) -> None:
+        """An idle link takes a packet, in turn of its queue and of the flows that begin on it."""
+        link = self.links[number]
+        if link.sending is not None or link.paused or not (link.queue or link.turn):
+            return
+        link.own_last = bool(link.turn) and not (link.queue and link.own_last)
+        packet = self._next_packet(link.turn.popleft(), now_ps) if link.own_last else link.queue.popleft()
+        link.sending = packet.via, packet.size
+        sent_ps = now_ps + self._lasts(link, packet.size)
+        packet.arrives_ps = self._arrives(packet, link, now_ps, sent_ps)
+        link.wire.append(packet)
+        self._at(sent_ps, _SENT, number)
+        if len(link.wire) == 1:
+            self._at(packet.arrives_ps, _ARRIVAL, number)
+        self.counts.packets[number] += 1
+        self.counts.num_bytes[number] += packet.size
+
+    def _arrives(self, packet: _Packet, link: _Link, now_ps: int, sent_ps: int) -> int:
+        """When the packet joins its next queue: in a host it goes on as soon as its last bit cannot come too late."""
+        arrives_ps = sent_ps + link.latency_ps
+        if packet.hop + 1 < len(packet.links):
+            beyond = self.links[packet.links[packet.hop + 1]]
+            if link.inside or beyond.inside:
+                arrives_ps = max(arrives_ps - self._lasts(beyond, packet.size), now_ps + link.latency_ps)
+        return arrives_ps
+
+    def _sent(self, number: int, now_ps: int) -> None:
+        """The last bit has left: the packet's place in the buffer is free."""
+        link = self.links[number]
+        assert link.sending is not None
+        (via, size), link.sending = link.sending, None
+        self.eager.add(number)
+        if via < 0:
+            return
+        link.held -= size
+        before = self.links[via]
+        before.arrived -= size
+        if before.told and before.arrived <= self.given.xon_bytes:
+            before.told = False
+            self._at(now_ps + before.latency_ps, _SIGNAL, via)
+
+    def _signal(self, number: int, now_ps: int) -> None:
+        """Pause and resume take turns."""
+        link = self.links[number]
+        link.paused = not link.paused
+        if link.paused:
+            link.paused_since = now_ps
+        else:
+            self.counts.paused_ps[number] += now_ps - link.paused_since
+            self.eager.add(number)
+
+    def _arrival(self, number: int, now_ps: int, ended: list[int]) -> None:
+        link = self.links[number]
+        packet = link.wire.popleft()
+        if link.wire:
+            self._at(link.wire[0].arrives_ps, _ARRIVAL, number)
+        packet.hop += 1
+        if packet.hop == len(packet.links):
+            self._received(packet, now_ps, ended)
+        else:
+            self._join(packet, number, packet.links[packet.hop], now_ps)
+
+    def _join(self, packet: _Packet, number: int, beyond: int, now_ps: int) -> None:
+        """A packet that came over link ``number`` joins the queue before link ``beyond``, if there is room."""
+        came, link, counts = self.links[number], self.links[beyond], self.counts
+        held, room = (came.arrived, came.limit) if came.pauses else (link.held, self.rooms[beyond])
+        if held + packet.size > room:
+            counts.drops[beyond] += 1
+            return
+        counts.joined[beyond] += 1
+        marks = self.given.number == DCQCN and not (came.inside or link.inside)
+        if marks and marked_by_lot(link.held, beyond, int(counts.joined[beyond]), self.given):
+            packet.marked = True
+            counts.marks[beyond] += 1
+        packet.via = number
+        link.queue.append(packet)
+        link.held += packet.size
+        counts.deepest[beyond] = max(counts.deepest[beyond], link.held)
+        came.arrived += packet.size
+        counts.fullest[number] = max(counts.fullest[number], came.arrived)
+        if came.pauses and not came.told and came.arrived > self.given.xoff_bytes:
+            came.told = True
+            counts.pauses[number] += 1
+            self._at(now_ps + came.latency_ps, _SIGNAL, number)
+        self.eager.add(beyond)
+
+    # Receivers ---------------------------------------------------------------------------------------------------
+
+    def _received(self, packet: _Packet, now_ps: int, ended: list[int]) -> None:
+        flow = packet.flow
+        if flow.task not in self.flows or flow.got == flow.packets:
+            return  # a copy of what had come already
+        again = False
+        if self.given.pfc or packet.number == flow.got:
+            flow.got += 1
+            flow.complained = False
+        elif packet.number > flow.got:
+            again, flow.complained = not flow.complained, True
+        if flow.got == flow.packets:
+            ended.append(flow.task)
+            return
+        notice = packet.marked and now_ps - flow.noticed_ps >= CNP_PS
+        if notice:
+            flow.noticed_ps = now_ps
+        if self.given.answers or notice:
+            back_ps = sum(self.links[link].latency_ps for link in packet.links)
+            answer = _Answer(flow, flow.got, again, notice, packet.sent_ps)
+            self._at(now_ps + back_ps, _ANSWER, (flow.task << 28) | packet.number, answer)

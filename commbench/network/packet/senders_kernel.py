@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What senders of the packet network do, for the compiled engine; and what links and senders share."""
+
+import numpy as np
+
+from commbench.network.jit import jit
+from commbench.network.packet.control import HOP_PS, LEAST_TARGET, TARGET_PS
+from commbench.network.packet.control_kernel import (
+    dcqcn_notice,
+    dcqcn_sent,
+    swift_allows,
+    swift_answered,
+    swift_sent,
+)
+from commbench.network.packet.events_kernel import at, free_packet, new_packet
+from commbench.network.packet.settings import DCQCN, SWIFT
+from commbench.network.packet.state import (
+    ASLEEP,
+    CONTROL,
+    EAGER,
+    FULL,
+    HEADER,
+    IDLE,
+    IN_TURN,
+    LATE,
+    MTU,
+    PFC,
+    REPEATED,
+    RTO_PS,
+    TIMEOUT,
+    WAKE,
+    WINDOW,
+)
+
+__all__ = ["answered", "begin", "eager", "join_turn", "lasts", "leave_turn", "next_packet", "woken"]
+
+_TOO_LONG = 2.0**62  # ps
+
+
+@jit
+def eager(link, net):
+    """A link may have something to send at this instant."""
+    if net.links[link].eager == 0:
+        net.links[link].eager = 1
+        net.eager[net.n[EAGER]] = link
+        net.n[EAGER] += 1
+
+
+@jit
+def lasts(size, bandwidth, net):
+    """Picoseconds in which a packet leaves."""
+    time = size / bandwidth * 1e12 + 0.5
+    if time >= _TOO_LONG:
+        net.n[LATE] = 1
+        return 1
+    return max(np.int64(time), 1)
+
+
+@jit
+def join_turn(task, link, net):
+    """A flow that may send stands last in the turn of its link."""
+    entry, flows = net.links[link], net.flows
+    flows[task].after = -1
+    if entry.turn < 0:
+        entry.turn = task
+    else:
+        flows[entry.turn_end].after = task
+    entry.turn_end = task
+    eager(link, net)
+
+
+@jit
+def leave_turn(task, link, net):
+    """A flow leaves the turn of its link, wherever it stands in it."""
+    entry, flows = net.links[link], net.flows
+    before, here = -1, entry.turn
+    while here != task:
+        before, here = here, flows[here].after
+    if before < 0:
+        entry.turn = flows[task].after
+    else:
+        flows[before].after = flows[task].after
+    if entry.turn_end == task:
+        entry.turn_end = before
+
+
+@jit
+def _offer(task, now, net):
+    """Have a flow that may send wait for its link, or for its pace."""
+    flow = net.flows[task]
+    if flow.state != IDLE or flow.next >= flow.packets:
+        return
+    under_way = flow.next - flow.acked
+    if under_way >= net.given[WINDOW] or (net.given[CONTROL] == SWIFT and not swift_allows(under_way, flow)):
+        return
+    if flow.ready <= now:
+        flow.state = IN_TURN
+        join_turn(task, net.route_links[net.first[flow.route]], net)
+    else:
+        flow.state = ASLEEP
+        at(flow.ready, WAKE, task, -1, net)
+
+
+@jit
+def begin(task, now, net):
+    """A message begins."""
+    flow, given = net.flows[task], net.given
+    route = flow.route
+    flow.line = flow.rate = flow.target = net.links[net.route_links[net.first[route]]].bandwidth
+    if given[CONTROL] == SWIFT:
+        round_trip = 2 * net.back[route]
+        for hop in range(net.first[route], net.first[route + 1]):
+            round_trip += lasts(given[FULL], net.links[net.route_links[hop]].bandwidth, net)
+        flow.round_trip = round_trip
+        hops = net.first[route + 1] - net.first[route]
+        flow.target_ps = max(TARGET_PS + HOP_PS * hops, np.int64(LEAST_TARGET * round_trip))
+        flow.window = flow.line * round_trip / 1e12 / given[FULL] + 1.0
+        flow.most = flow.line * (round_trip + flow.target_ps) / 1e12 / given[FULL] + 1.0
+    if not given[PFC]:
+        flow.deadline = now + given[RTO_PS]
+        at(flow.deadline, TIMEOUT, task, -1, net)
+    _offer(task, now, net)
+
+
+@jit
+def next_packet(task, now, net):
+    """The next packet of a flow that has the turn."""
+    flow, given = net.flows[task], net.given
+    packet = new_packet(net)
+    entry = net.packets[packet]
+    size = max(min(given[MTU], flow.num_bytes - flow.next * given[MTU]) + given[HEADER], 1)
+    entry.flow, entry.number, entry.size, entry.route = task, flow.next, size, flow.route
+    entry.sent, entry.hop, entry.via, entry.marked = now, net.first[flow.route], -1, 0
+    flow.next += 1
+    gap = 0
+    if given[CONTROL] == DCQCN:
+        gap = dcqcn_sent(size, now, flow)
+    elif given[CONTROL] == SWIFT:
+        gap = swift_sent(flow)
+    flow.ready = now + gap
+    flow.state = IDLE
+    _offer(task, now, net)
+    return packet
+
+
+@jit
+def _go_back(flow, net):
+    net.counts[REPEATED, net.route_links[net.first[flow.route]]] += flow.next - flow.acked
+    flow.next = flow.acked
+
+
+@jit
+def answered(packet, now, net):
+    """An answer arrives at the sender."""
+    answer, given = net.packets[packet], net.given
+    task = answer.flow
+    flow = net.flows[task]
+    if flow.live:
+        if answer.notice and given[CONTROL] == DCQCN:
+            dcqcn_notice(now, flow)
+        if given[CONTROL] == SWIFT:
+            swift_answered(now - answer.sent, now, flow)
+        if answer.got > flow.acked:
+            flow.acked = answer.got
+            flow.deadline = now + given[RTO_PS]
+        if answer.again and answer.got >= flow.acked:
+            _go_back(flow, net)
+        _offer(task, now, net)
+    free_packet(packet, net)
+
+
+@jit
+def woken(task, kind, now, net):
+    """A flow's pace allows the next packet, or its answers are overdue."""
+    flow = net.flows[task]
+    if not flow.live:
+        return
+    if kind == WAKE:
+        flow.state = IDLE
+    else:
+        if flow.deadline <= now:
+            _go_back(flow, net)
+            flow.deadline = now + net.given[RTO_PS]
+        at(flow.deadline, TIMEOUT, task, -1, net)
+    _offer(task, now, net)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a packet network is made of, and how users write it: ``packet``, ``packet:dcqcn``, ``packet:swift,mtu=1024``.
+
+Every constant states its source. Thresholds are bytes on the wire, as switches count them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from commbench.errors import InputError
+from commbench.units import PS_PER_S, parse_size
+
+__all__ = ["CONTROLS", "DCQCN", "NONE", "PREFIX", "SWIFT", "Packets", "parse_packets"]
+
+NONE, DCQCN, SWIFT = range(3)
+
+CONTROLS = ("none", "dcqcn", "swift")
+"""Congestion controls by number: NONE, DCQCN, SWIFT."""
+
+PREFIX = "packet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packets:
+    """One packet network.
+
+    Attributes:
+        control: one of CONTROLS: how senders react to congestion.
+        mtu_bytes: payload of a full packet; the largest that InfiniBand and RoCE have. Larger ones are packet trains:
+            less work, coarser queues.
+        header_bytes: of every packet on the wire. RoCE v2: preamble 8, Ethernet 14, IPv4 20, UDP 8, base transport
+            header 12, ICRC 4, FCS 4, gap between frames 12 (IEEE 802.3; InfiniBand specification, annex A17).
+        pfc: whether links pause (IEEE 802.1Qbb) before buffers are full, so that nothing is lost; else what does not
+            fit is dropped, and senders go back to it.
+        xoff_bytes: what has come over one link and waits in the next switch before that link is paused. xon_bytes:
+            what is left of it when it may go on. Assumed: switches share their buffer by rules of their own; Zhu et
+            al. 2015, section 4, pause at about 100 KB a port and resume two packets below.
+        buffer_bytes: of packets that may wait before one link where there is no PFC. Assumed.
+        window_bytes: of a message that may be under way and not acknowledged, a packet at least; 0: no limit.
+        ecn_min_bytes, ecn_max_bytes, ecn_share: below the first no packet that joins a queue is marked, above the
+            second every one, between them a share that grows to ``ecn_share``. 5 KB, 200 KB, 1 % for 40 Gbit/s: Zhu
+            et al. 2015, their testbed.
+        rto_us: a sender whose data is not acknowledged for so long goes back to it. Assumed: NCCL's own,
+            NCCL_IB_TIMEOUT=20, is 4.3 s.
+        seed: of the hash that decides which packets are marked.
+    """
+
+    control: str = "none"
+    mtu_bytes: int = 4096
+    header_bytes: int = 82
+    pfc: bool = True
+    xoff_bytes: int = 256 * 1024
+    xon_bytes: int = 248 * 1024
+    buffer_bytes: int = 1024 * 1024
+    window_bytes: int = 0
+    ecn_min_bytes: int = 5_000
+    ecn_max_bytes: int = 200_000
+    ecn_share: float = 0.01
+    rto_us: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.control not in CONTROLS:
+            known = ", ".join(f"{PREFIX}:{name}" for name in CONTROLS)
+            raise InputError(f"--network {PREFIX}:{self.control} is unknown; known: {known}")
+        rules = (
+            (self.mtu_bytes >= 1, "mtu", self.mtu_bytes, "must be at least 1 byte"),
+            (self.mtu_bytes <= 2**24, "mtu", self.mtu_bytes, "must be at most 16 MiB"),
+            (0 <= self.header_bytes <= 2**16, "header", self.header_bytes, "must be 0 to 64 KiB"),
+            (0 <= self.xon_bytes <= self.xoff_bytes, "xon", self.xon_bytes, f"must be 0 to xoff ({self.xoff_bytes})"),
+            (
+                self.buffer_bytes >= self.full_bytes,
+                "buffer",
+                self.buffer_bytes,
+                f"must hold a packet ({self.full_bytes})",
+            ),
+            (
+                0 <= self.ecn_min_bytes <= self.ecn_max_bytes,
+                "ecn_min",
+                self.ecn_min_bytes,
+                f"must be 0 to ecn_max ({self.ecn_max_bytes})",
+            ),
+            (self.window_bytes >= 0, "window", self.window_bytes, "must be 0 bytes or more"),
+            (0.0 <= self.ecn_share <= 1.0, "ecn_share", self.ecn_share, "must be 0 to 1"),
+            (1 <= self.rto_us <= 10**7, "rto_us", self.rto_us, "must be 1 to 10,000,000"),
+            (0 <= self.seed < 2**31, "seed", self.seed, "must be 0 to 2147483647"),
+        )
+        for holds, key, value, rule in rules:
+            if not holds:
+                raise InputError(f"--network {PREFIX}: {key}={value}: {rule}")
+
+    @property
+    def number(self) -> int:
+        """Of the congestion control."""
+        return CONTROLS.index(self.control)
+
+    @property
+    def full_bytes(self) -> int:
+        """Of a full packet on the wire."""
+        return self.mtu_bytes + self.header_bytes
+
+    @property
+    def answers(self) -> bool:
+        """Whether receivers acknowledge packets: where a window or a loss waits for it."""
+        return self.number == SWIFT or not self.pfc or self.window_bytes > 0
+
+    @property
+    def window_packets(self) -> int:
+        """Of a message that may be under way."""
+        return max(self.window_bytes // self.mtu_bytes, 1) if self.window_bytes else 2**31
+
+    def limit(self, bandwidth: float, latency_ps: int) -> int:
+        """Bytes that may have come over a link and wait behind it, where it pauses.
+
+        Above the threshold there is headroom for what comes until the pause takes effect (IEEE 802.1Qbb, annex O): a
+        latency each way at full speed, the packet that passed the threshold, one that was in sending when the pause
+        came, one whose head is ahead of it, and one for rounding to picoseconds.
+        """
+        return self.xoff_bytes + int(2 * latency_ps * bandwidth / PS_PER_S) + 4 * self.full_bytes
+
+    def deadlock(self, messages: int, paused: Sequence[int]) -> str:
+        """The words for messages that no event moves any more."""
+        links = ", ".join(map(str, paused[:10])) + (" ..." if len(paused) > 10 else "")
+        return (
+            f"{messages:,} messages are left in the network, and links {links} are paused for ever: pauses in a circle "
+            f"(PFC deadlock). Give --network {PREFIX}:{self.control},pfc=off, or routes without circles"
+        )
+
+    @property
+    def text(self) -> str:
+        """As users write it, with all that is not as by default."""
+        parts = [f"{key}={_written(getattr(self, name))}" for key, name in _KEYS.items() if _changed(self, name)]
+        return f"{PREFIX}:{','.join([self.control, *parts])}"
+
+
+def _changed(packets: Packets, name: str) -> bool:
+    return bool(getattr(packets, name) != _DEFAULTS[name])
+
+
+def _written(value: object) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+_DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(Packets)}
+_KEYS = {name.removesuffix("_bytes"): name for name in _DEFAULTS if name != "control"}
+
+
+def parse_packets(text: str) -> Packets:
+    """Read ``packet``, ``packet:CONTROL`` or ``packet:CONTROL,key=value,...``.
+
+    Raises:
+        InputError: a control, key or value that is not known; says which there are.
+    """
+    control, *settings = text.removeprefix(PREFIX).removeprefix(":").split(",")
+    given: dict[str, Any] = {"control": control} if control else {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or key not in _KEYS:
+            raise InputError(f"--network {text}: {setting!r} is not key=value; keys: {', '.join(_KEYS)}")
+        given[_KEYS[key]] = _value(text, key, value)
+    return Packets(**given)
+
+
+def _value(text: str, key: str, value: str) -> object:
+    default = _DEFAULTS[_KEYS[key]]
+    if isinstance(default, bool):
+        if value not in ("on", "off"):
+            raise InputError(f"--network {text}: {key}={value}: must be on or off")
+        return value == "on"
+    try:
+        if isinstance(default, float):
+            return float(value)
+        return parse_size(value) if _KEYS[key].endswith("_bytes") else int(value)
+    except (ValueError, InputError):
+        kind = "a number" if isinstance(default, float) else "bytes, such as 4096 or 256K"
+        kind = kind if _KEYS[key].endswith("_bytes") or isinstance(default, float) else "a whole number"
+        raise InputError(f"--network {text}: {key}={value}: must be {kind}") from None

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The packet network's state for the compiled engine: flat records, made, made larger and read back here.
+
+Memory: 240 bytes per task, 56 per packet that is under way, 24 per event. What is under way is not known beforehand,
+so packets and events are given more room when they need it, between two instants.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.network.base import Counted, Wiring
+from commbench.network.packet.counts import PacketCounts
+from commbench.network.packet.settings import Packets
+
+__all__ = ["BEGIN", "PacketState", "build_state", "counted", "grown", "stuck"]
+
+Array = npt.NDArray[Any]
+
+# Kinds of events, in the order of one instant; BEGIN is for the asking, after all the others.
+SENT, SIGNAL, ARRIVAL, ANSWER, WAKE, TIMEOUT, BEGIN = range(7)
+
+KIND_BITS = 59
+"""Bits of an event's number; its kind stands above them."""
+
+ANSWER_BITS = 28
+"""Bits of a packet's number in that of an answer; its task stands above them."""
+
+IDLE, IN_TURN, ASLEEP = range(3)
+
+# Counters. WORK: events handled, and a leap where arrays must grow. LATE: 1 once a time passed the end of 64 bits.
+WORK, EVENTS, FREE, USED, EAGER, LATE, FLOWS = range(7)
+
+LEAP = 2**40
+
+# Rows of ``counts``, as PacketCounts has its fields.
+PACKETS, NUM_BYTES, JOINED, MARKS, DROPS, PAUSES, PAUSED_PS, REPEATED, DEEPEST, FULLEST = range(10)
+
+# Places in ``given``.
+MTU, HEADER, FULL, PFC, XOFF, XON, ECN_MIN, ECN_MAX, RTO_PS, SEED, CONTROL, ANSWERS, WINDOW = range(13)
+
+EVENT = np.dtype([("time", np.int64), ("key", np.int64), ("packet", np.int32)], align=True)
+
+PACKET = np.dtype(
+    [  # a packet, and after its arrival the answer to it
+        ("sent", np.int64),  # ps
+        ("arrives", np.int64),
+        ("hop", np.int64),  # place in route_links of the link that it takes
+        ("flow", np.int32),
+        ("number", np.int32),
+        ("route", np.int32),
+        ("via", np.int32),  # the link by which it came into its queue, -1 for none
+        ("size", np.int32),
+        ("got", np.int32),
+        ("next", np.int32),  # in its queue, on its wire, or in the list of free ones
+        ("marked", np.int8),
+        ("again", np.int8),
+        ("notice", np.int8),
+    ],
+    align=True,
+)
+
+LINK = np.dtype(
+    [
+        ("bandwidth", np.float64),
+        ("latency", np.int64),
+        ("limit", np.int64),
+        ("room", np.int64),
+        ("held", np.int64),
+        ("arrived", np.int64),
+        ("since", np.int64),  # paused, ps
+        ("queue", np.int32),  # heads and tails of lists: packets that wait, packets on the wire, flows that may send
+        ("queue_end", np.int32),
+        ("wire", np.int32),
+        ("wire_end", np.int32),
+        ("turn", np.int32),
+        ("turn_end", np.int32),
+        ("sending", np.int32),  # bytes of the packet in sending, 0 if none is, and the link that it came by
+        ("sending_via", np.int32),
+        ("inside", np.int8),
+        ("pauses", np.int8),
+        ("own_last", np.int8),
+        ("paused", np.int8),
+        ("told", np.int8),
+        ("eager", np.int8),
+    ],
+    align=True,
+)
+
+FLOW = np.dtype(
+    [
+        ("num_bytes", np.int64),
+        ("ready", np.int64),
+        ("deadline", np.int64),
+        ("noticed", np.int64),
+        ("packets", np.int32),
+        ("next", np.int32),
+        ("acked", np.int32),
+        ("got", np.int32),
+        ("slot", np.int32),
+        ("route", np.int32),
+        ("after", np.int32),  # in the turn of its link
+        ("state", np.int8),
+        ("live", np.int8),
+        ("complained", np.int8),
+        ("limited", np.int8),  # this and what follows is congestion control; see control.Dcqcn and control.Swift
+        ("line", np.float64),
+        ("rate", np.float64),
+        ("target", np.float64),
+        ("alpha", np.float64),
+        ("alpha_due", np.int64),
+        ("timer_due", np.int64),
+        ("bytes_left", np.int64),
+        ("by_time", np.int64),
+        ("by_bytes", np.int64),
+        ("window", np.float64),
+        ("most", np.float64),
+        ("target_ps", np.int64),
+        ("round_trip", np.int64),
+        ("cut", np.int64),
+    ],
+    align=True,
+)
+
+
+class PacketState(NamedTuple):
+    """The state.
+
+    Attributes:
+        n: counters. given, ecn_share: what Packets says.
+        first, route_links: routes, as in Wiring. back: latency of the way back of every route, ps.
+        links, flows, packets, events: records; flows by task, events a heap by (time, key).
+        eager: links that may have something to send at this instant.
+        counts: shape (10, links).
+    """
+
+    n: Array
+    given: Array
+    ecn_share: float
+    first: Array
+    route_links: Array
+    back: Array
+    links: Array
+    flows: Array
+    packets: Array
+    events: Array
+    eager: Array
+    counts: Array
+
+
+def build_state(given: Packets, wiring: Wiring, route_of: Array, moves: Sequence[tuple[int, int]]) -> PacketState:
+    """The state without messages. ``moves`` need no room of their own."""
+    num_links, num_tasks = len(wiring.bandwidths), len(route_of)
+    latencies = wiring.latencies_ps if len(wiring.latencies_ps) else np.zeros(num_links, dtype=np.int64)
+    links = np.zeros(num_links, dtype=LINK)
+    links["bandwidth"], links["latency"] = wiring.bandwidths, latencies
+    links["limit"] = [given.limit(*pair) for pair in zip(wiring.bandwidths.tolist(), latencies.tolist(), strict=True)]
+    links["room"] = wiring.buffers_bytes if len(wiring.buffers_bytes) else given.buffer_bytes
+    links["inside"] = wiring.inside if len(wiring.inside) else False
+    links["pauses"] = links["inside"] | given.pfc
+    for name in ("queue", "wire", "turn"):
+        links[name] = -1
+    total = np.concatenate([[0], np.cumsum(latencies[wiring.links])])
+    n = np.zeros(7, dtype=np.int64)
+    n[FREE] = -1
+    numbers = (
+        *(given.mtu_bytes, given.header_bytes, given.full_bytes, given.pfc, given.xoff_bytes, given.xon_bytes),
+        *(given.ecn_min_bytes, given.ecn_max_bytes, given.rto_us * 1_000_000, given.seed, given.number, given.answers),
+        given.window_packets,
+    )
+    return PacketState(
+        n=n,
+        given=np.array(numbers, dtype=np.int64),
+        ecn_share=float(given.ecn_share),
+        first=np.array(wiring.first, dtype=np.int64),
+        route_links=np.array(wiring.links, dtype=np.int64),
+        back=(total[wiring.first[1:]] - total[wiring.first[:-1]]).astype(np.int64),
+        links=links,
+        flows=np.zeros(num_tasks, dtype=FLOW),
+        packets=np.empty(4 * num_links + 64, dtype=PACKET),
+        events=np.empty(16 * num_links + 4 * num_tasks + 64, dtype=EVENT),
+        eager=np.empty(num_links, dtype=np.int64),
+        counts=np.zeros((10, num_links), dtype=np.int64),
+    )
+
+
+def grown(state: PacketState) -> PacketState:
+    """The same with room for twice as much, where it was short of it."""
+    num_links, num_tasks = len(state.links), len(state.flows)
+    packets, events = state.packets, state.events
+    if len(packets) - state.n[USED] < 2 * num_links:
+        packets = np.concatenate([packets, np.empty_like(packets)])
+    if len(events) - state.n[EVENTS] < 12 * num_links + 4 * num_tasks:
+        events = np.concatenate([events, np.empty_like(events)])
+    return state._replace(packets=packets, events=events)
+
+
+def counted(state: PacketState) -> Counted:
+    """What happened on every link until now."""
+    return PacketCounts(*state.counts).as_counted()
+
+
+def stuck(given: Packets, state: PacketState) -> str:
+    """Why messages are left when nothing happens any more; "" where none is."""
+    left = int(state.flows["live"].sum())
+    return given.deadlock(left, np.flatnonzero(state.links["paused"]).tolist()) if left else ""

@@ -13,8 +13,10 @@ from commbench import __version__
 from commbench.cli import (
     algorithm,
     calibrate,
+    compare,
     demo,
     device,
+    diagnose,
     emulate,
     import_log,
     plan,
@@ -47,6 +49,8 @@ app.command("sim", cls=by_first_word(sim.other), epilog=sim.EPILOG)(sim.sim)
 app.command("plan")(plan.plan)
 app.command("calibrate")(calibrate.calibrate)
 app.command("validate")(validate.validate)
+app.command("compare")(compare.compare)
+app.command("diagnose")(diagnose.diagnose)
 app.command("import")(import_log.import_log)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)

@@ -126,8 +126,9 @@ def _row(one: "Changed", columns: "Sequence[Column]", shown: Sequence[int]) -> s
     times = ["-" if time_s is None else format_time(time_s) for time_s in history]
     place = "-" if one.in_place is None else "in" if one.in_place else "out"
     verdict = "SLOWER" if one.verdict == "slower" else "" if one.verdict == "same" else one.verdict
-    fields = (format_bytes(one.size_bytes), place, *times, one.change, one.tolerance, verdict)
-    return row_text(columns, list(fields))
+    fields: list[str | float | None] = [format_bytes(one.size_bytes), place, *times]
+    fields += [one.change, one.tolerance, verdict]
+    return row_text(columns, fields)
 
 
 def _total(summary: "ChangeSummary") -> str:

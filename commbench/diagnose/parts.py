@@ -10,7 +10,7 @@ import numpy.typing as npt
 from commbench.topology.fabric import NODE_KINDS, Fabric
 from commbench.topology.model import SWITCH_KINDS, NodeKind
 
-__all__ = ["ONE_WAY", "FabricPart", "parts_of"]
+__all__ = ["LINK", "ONE_WAY", "FabricPart", "parts_of"]
 
 IntArray = npt.NDArray[np.int64]
 

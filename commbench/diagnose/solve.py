@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.diagnose.evidence import Evidence, PartClass
+from commbench.diagnose.parts import LINK, ONE_WAY
 
 __all__ = ["Explanation", "Solved", "solve"]
 
@@ -27,6 +28,7 @@ MOST_OF_TWO = 400
 """Classes of which all pairs are tried; more, and it is the best of them."""
 _FREEDOM = 4.0  # degrees of
 _EVIDENCE = 5.0  # exp(5) to one beyond the number of classes that may be at fault by chance
+_ONE_WAY = 2.0  # of cost
 _LEAST_EFFECT = np.log(1.05)  # less is not called slow
 _REFINED = 12  # best pairs, whose factors are then found together
 _BELIEVED = 2.0  # of cost: the factors within are what measurements leave open, 95 % of it for normal residuals
@@ -57,22 +59,24 @@ class Solved:
         best: the explanation; of no part where nothing is slow enough.
         rivals: those of as many parts (of one where there is none), the best first, itself among them.
         evidence: with the baselines that it leaves.
+        kin: of every class those that are of the same cable: all of it, or one way; itself among them.
     """
 
     best: Explanation
     rivals: tuple[Explanation, ...]
     evidence: Evidence
+    kin: tuple[frozenset[int], ...]
 
     def model(self, classes: Sequence[PartClass]) -> FloatArray:
         """Logarithm of the slowdown of every measurement by the best explanation."""
         return _joint(self.evidence, classes, self.best.members)
 
     def confidence(self, number: int) -> float:
-        """Weight of the rivals that name a class."""
+        """Weight of the rivals that name a class, or one of its kin: it is the same cable that is to be looked at."""
         costs = np.array([one.cost for one in self.rivals])
         weights = np.exp(costs.min() - costs)
-        return float(sum(w for w, one in zip(weights, self.rivals, strict=True) if number in one.classes)
-                     / weights.sum())  # fmt: skip
+        named = np.array([bool(self.kin[number] & one.classes) for one in self.rivals])
+        return float(weights[named].sum() / weights.sum())
 
     def believed(self, classes: Sequence[PartClass], number: int) -> tuple[float, float]:
         """The lowest and the highest fraction of a class that the measurements leave open, the others as found."""
@@ -109,7 +113,25 @@ def _search(evidence: Evidence, classes: Sequence[PartClass]) -> Solved:
     known = {0: ones, 1: ones, 2: twos}
     rivals = known[len(best.members)] if len(best.members) in known else _replaced(evidence, classes, best)
     told = _refined(evidence, classes, best.members, _FINE) if best.members else best
-    return Solved(told, tuple(rivals) or (nothing,), evidence)
+    return Solved(told, tuple(rivals) or (nothing,), evidence, _kin(classes))
+
+
+def _kin(classes: Sequence[PartClass]) -> tuple[frozenset[int], ...]:
+    of_cable: dict[int, set[int]] = {}  # by link
+    for number, one in enumerate(classes):
+        if one.parts[0].kind in (LINK, ONE_WAY):
+            for link in one.parts[0].links.tolist():
+                of_cable.setdefault(link, set()).add(number)
+    return tuple(
+        frozenset({n}.union(*(of_cable.get(link, ()) for link in one.parts[0].links.tolist())))
+        if one.parts[0].kind in (LINK, ONE_WAY) else frozenset({n})
+        for n, one in enumerate(classes)
+    )  # fmt: skip
+
+
+def _prior(one: PartClass) -> float:
+    """A cable that trains down does so both ways; one way alone takes more evidence."""
+    return _ONE_WAY if one.parts[0].kind == ONE_WAY else 0.0
 
 
 def _loss(residual: FloatArray, sigma: FloatArray) -> FloatArray:
@@ -150,8 +172,9 @@ def _with_one(
 ) -> Explanation:
     """The best with a class more."""
     costs = _costs(evidence, classes[number], _joint(evidence, classes, beside), factors)
-    at = int(costs.argmin())
-    return Explanation((*beside, (number, float(factors[at]))), float(costs[at]))
+    at, members = int(costs.argmin()), (*beside, (number, 0.0))
+    prior = sum(_prior(classes[n]) for n, _ in members)
+    return Explanation((*beside, (number, float(factors[at]))), float(costs[at]) + prior)
 
 
 def _singles(evidence: Evidence, classes: Sequence[PartClass], nothing: Explanation) -> list[Explanation]:
@@ -167,10 +190,11 @@ def _pairs(
     used = ones[:MOST_OF_TWO]
     members = [one.members[0] for one in used]
     models = np.array([evidence.model(classes[number].busy_s, factor) for number, factor in members])
+    priors = np.array([_prior(classes[number]) for number, _ in members])
     rows = []
     for i in range(len(used) - 1):
         both = np.maximum(models[i], models[i + 1 :])
-        costs = _loss(evidence.deviation - both, evidence.sigma).sum(axis=1)
+        costs = _loss(evidence.deviation - both, evidence.sigma).sum(axis=1) + priors[i] + priors[i + 1 :]
         rows += [(float(cost), i, i + 1 + j) for j, cost in enumerate(costs)]
     rows.sort()
     refined = [_refined(evidence, classes, (members[i], members[j])) for _, i, j in rows[:_REFINED]]

@@ -28,8 +28,9 @@ FEWEST = 3
 """Measurements alike that have a baseline of their own."""
 _OTHER_KIND = 0.05  # by which the simulator's error may differ between kinds of measurements: its own median from 1 MiB
 _LEAST_NOISE = 0.005  # of any measurement: a simulation is no truth
-_SHARE = 0.4  # of the measurements of a kind that are healthy at the least
-_LIKE = 1.3  # times as wide as the narrowest such share may be the one that counts
+_SHARES = (0.2, 0.4, 0.7)  # of the measurements of a kind that are healthy, as they are tried
+_LIKE = 1.3  # times as wide as the narrowest interval with such a share may be the one that counts
+_ROUNDS = 6  # in which a baseline takes in what is near
 _DIGITS = 6  # to which the traffic of two parts is the same
 
 
@@ -75,7 +76,8 @@ class Evidence:
 
     def rebased(self, model: FloatArray) -> "Evidence":
         """With the baselines and the scatter that remain if ``model`` (logarithm of slowdowns) explains the rest."""
-        baseline, scatter = _baselines(self.log_ratio - model, self.kind, self.alone, self.baseline)
+        rest = self.log_ratio - model
+        baseline, scatter = _baselines(rest, self.kind, self.alone, self.baseline, self.scatter)
         return replace(self, baseline=baseline, scatter=scatter)
 
     @property
@@ -104,8 +106,10 @@ def log_slowdown(
     return longer
 
 
-def evidence_of(measurements: Sequence[Measurement], expected: Sequence[Expected]) -> Evidence:
-    """Ratios with their baselines, from all measurements together.
+def evidence_of(measurements: Sequence[Measurement], expected: Sequence[Expected]) -> list[Evidence]:
+    """Ratios with baselines, from all measurements together.
+
+    Nobody knows beforehand how many are healthy, so there are several: where a fifth is at the least, and so on.
 
     Raises:
         InputError: too few that are alike, so that nothing says what is healthy.
@@ -123,9 +127,14 @@ def evidence_of(measurements: Sequence[Measurement], expected: Sequence[Expected
     time_s = np.array([each.time_s for each in expected])
     busiest_s = np.array([each.busy_s.max() for each in expected])
     alone = np.bincount(kind)[kind] < FEWEST
-    start = np.array([_lowest_mode(log_ratio[kind == number]) for number in range(len(order))])[kind]
-    baseline, scatter = _baselines(log_ratio, kind, alone, start)
-    return Evidence(log_ratio, error, kind, alone, time_s, busiest_s, baseline, scatter)
+    found = []
+    for share in _SHARES:
+        modes = [_lowest_mode(log_ratio[kind == number], share) for number in range(len(order))]
+        start = np.array([middle for middle, _ in modes])[kind]
+        spread = float(np.median([width for number, (_, width) in enumerate(modes) if not alone[kind == number].any()]))
+        baseline, scatter = _baselines(log_ratio, kind, alone, start, spread)
+        found.append(Evidence(log_ratio, error, kind, alone, time_s, busiest_s, baseline, scatter))
+    return found
 
 
 def classes_of(parts: Sequence[FabricPart], expected: Sequence[Expected]) -> list[PartClass]:
@@ -152,42 +161,34 @@ def _whole(parts: Sequence[FabricPart]) -> tuple[FabricPart, ...]:
     return tuple(part for part in parts if part.kind != ONE_WAY) or tuple(parts)
 
 
-def _lowest_mode(values: FloatArray) -> float:
-    """Where healthy values are: the middle of the lowest interval that holds a share of all and is as narrow as any.
-
-    Faults only add time, so that the healthy ones are the lowest that stand together.
+def _lowest_mode(values: FloatArray, share: float) -> tuple[float, float]:
+    """Where healthy values are: middle and spread of the lowest interval that holds a share of all and is as narrow as
+    any. Faults only add time, so that the healthy ones are the lowest that stand together.
     """
     ordered = np.sort(values)
-    count = max(2, int(np.ceil(_SHARE * len(ordered))))
-    if len(ordered) <= count:
-        return float(ordered[0])
+    count = min(len(ordered), max(2, int(np.ceil(share * len(ordered)))))
     widths = ordered[count - 1 :] - ordered[: len(ordered) - count + 1]
     first = int(np.flatnonzero(widths <= _LIKE * widths.min() + _LEAST_NOISE)[0])
-    return float(np.median(ordered[first : first + count]))
+    inside = ordered[first : first + count]
+    return float(np.median(inside)), _spread(inside - np.median(inside))
+
+
+def _spread(off: FloatArray) -> float:
+    """Standard deviation by the median absolute one; no less than any measurement's."""
+    return max(_LEAST_NOISE, 1.4826 * float(np.median(np.abs(off)))) if len(off) else _LEAST_NOISE
 
 
 def _baselines(
-    log_ratio: FloatArray, kind: IntArray, alone: npt.NDArray[np.bool_], start: FloatArray
+    log_ratio: FloatArray, kind: IntArray, alone: npt.NDArray[np.bool_], start: FloatArray, spread: float
 ) -> tuple[FloatArray, float]:
-    """Baselines of kinds with enough measurements, of the others that of all, and the scatter around them; found three
-    times, each without what is far.
+    """Baselines of kinds with enough measurements, of the others that of all, and the scatter around them: again and
+    again without what is further off than three times the scatter.
     """
-    baseline, scatter = start.copy(), _LEAST_NOISE
-    for _ in range(3):
-        off = log_ratio - baseline
-        near = _near(off, ~alone)
-        for number in np.unique(kind[~alone]).tolist():
-            mine = (kind == number) & near
-            if mine.any():
-                baseline[kind == number] = np.median(log_ratio[mine])
-        scatter = max(_LEAST_NOISE, 1.4826 * float(np.median(np.abs(log_ratio - baseline)[~alone & near])))
+    baseline, scatter = start.copy(), spread
+    for _ in range(_ROUNDS):
+        near = (np.abs(log_ratio - baseline) <= 3 * scatter) & ~alone
+        for number in np.unique(kind[near]).tolist():
+            baseline[kind == number] = np.median(log_ratio[(kind == number) & near])
+        scatter = _spread((log_ratio - baseline)[near])
         baseline[alone] = np.median(baseline[~alone])
     return baseline, scatter
-
-
-def _near(off: FloatArray, known: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Which are no further from the baseline than three standard deviations, by those that are at or below it."""
-    below = np.sort(np.abs(off[known & (off <= 0)]))
-    spread = 1.4826 * float(np.median(below)) if len(below) else 0.0
-    near: npt.NDArray[np.bool_] = np.abs(off) <= 3 * max(spread, _LEAST_NOISE)
-    return near

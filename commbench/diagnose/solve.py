@@ -86,8 +86,16 @@ class Solved:
         return float(within[0]), float(within[-1])
 
 
-def solve(evidence: Evidence, classes: Sequence[PartClass]) -> Solved:
-    """The explanation with the least cost; baselines are found anew by what it explains, until that stays."""
+def solve(starts: Sequence[Evidence], classes: Sequence[PartClass]) -> Solved:
+    """The explanation that makes all measurements likeliest, of those that each start leads to.
+
+    Baselines are found anew by what an explanation leaves, until it stays.
+    """
+    found = [_settled(evidence, classes) for evidence in starts]
+    return min(found, key=lambda one: _unlikely(one, classes))
+
+
+def _settled(evidence: Evidence, classes: Sequence[PartClass]) -> Solved:
     found = _search(evidence, classes)
     for _ in range(3):
         rebased = evidence.rebased(_joint(evidence, classes, found.best.members))
@@ -98,14 +106,24 @@ def solve(evidence: Evidence, classes: Sequence[PartClass]) -> Solved:
     return found
 
 
+def _unlikely(one: Solved, classes: Sequence[PartClass]) -> float:
+    """Minus the logarithm of the likelihood with its scatter, and the price of its parts."""
+    widths = float(np.log(one.evidence.sigma).sum())
+    return one.best.cost + widths + _penalty(classes) * len(one.best.members)
+
+
+def _penalty(classes: Sequence[PartClass]) -> float:
+    return _EVIDENCE + float(np.log(max(1, len(classes))))
+
+
 def _search(evidence: Evidence, classes: Sequence[PartClass]) -> Solved:
     nothing = Explanation((), _total(evidence, np.zeros(len(evidence.time_s))))
-    penalty = _EVIDENCE + np.log(max(1, len(classes)))
+    penalty = _penalty(classes)
     ones = _singles(evidence, classes, nothing)
     twos = _pairs(evidence, classes, ones) if len(ones) > 1 else []
 
     def whole_cost(one: Explanation) -> float:
-        return one.cost + float(penalty) * len(one.members)
+        return one.cost + penalty * len(one.members)
 
     best = min([nothing, *ones[:1], *twos[:1]], key=whole_cost)
     if len(best.members) == 2:

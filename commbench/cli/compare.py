@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["change_table", "compare"]
 
-_MOST_RUNS = 4
+_MOST_RUNS = 3
 """Columns of a history; more, and the first and the last ones are shown."""
 
 
@@ -60,7 +60,9 @@ def compare(
         Journal(out).extend([*changed, summary])
         tell(f"records: {out}")
     if not summary.ok:
-        raise CheckFailedError(f"slower: {summary.slower} of {summary.points} points, and {_total(summary)} in total")
+        wrong = f"; {summary.wrong} records with wrong values" if summary.wrong else ""
+        told = f"slower: {summary.slower} of {summary.points} points, and {_total(summary)} in total{wrong}"
+        raise CheckFailedError(told)
 
 
 def _points(file: Path, salvage: bool) -> "Sequence[Point]":

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a new run is slower than old ones, by size and in total, and whether that is more than noise.
 
-A change counts from max(5 %, 3 sigma) on. Sigma is the standard error of the ratio: of each side the larger of what the
-samples of its runs leave open (the standard error of a median) and of how far its runs scatter.
+A change counts from max(5 %, 3 sigma) on. Sigma is the standard error of the ratio. Of the old side it is the larger of
+what samples leave open (the standard error of a median) and of what the scatter of its runs leaves open; of the new
+one, which is a single run, of the samples' and of the scatter itself. What a run as a whole is slower by is the same at
+all sizes, so that the total has the scatter of the runs' totals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,14 +26,27 @@ FLOOR, SIGMAS = 0.05, 3.0
 _MAD = 1.4826  # median absolute deviation to standard deviation, of normal samples
 _MEDIAN = sqrt(1.5708)  # standard error of a median, to that of a mean: sqrt(pi / 2)
 _MOST_APART = 6
+_TELLING = 4  # files of which three are old, so that they tell how far runs scatter
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One definition in one or several files: median, and its relative standard error."""
+    """One definition in one or several runs.
+
+    Attributes:
+        time_s: median over the runs. samples: relative standard error by the samples, of a run in the middle.
+        runs: how many. scatter: relative standard deviation between runs, 0 where fewer than three tell it.
+    """
 
     time_s: float
-    error: float
+    samples: float
+    runs: int
+    scatter: float
+
+    @property
+    def error(self) -> float:
+        """Relative standard error of the median."""
+        return max(self.samples, self.scatter * _MEDIAN / sqrt(self.runs))
 
 
 def compare_runs(
@@ -72,9 +87,9 @@ def _changed(definition: Definition, points: Mapping[str, Sequence[PointOf]], ru
     *before, last = points
     by_file = {name: [p.record for p in found if p.definition == definition] for name, found in points.items()}
     history = {name: _side([records]) for name, records in by_file.items() if records}
-    old = _side([by_file[name] for name in before if by_file[name]])
-    new = history[last]
-    tolerance = max(FLOOR, SIGMAS * hypot(old.error, new.error))
+    old, new = _side([by_file[name] for name in before if by_file[name]]), history[last]
+    new_error = max(new.error, old.scatter)
+    tolerance = max(FLOOR, SIGMAS * hypot(old.error, new_error))
     record = by_file[last][0]
     return Changed(
         run=run,
@@ -87,7 +102,7 @@ def _changed(definition: Definition, points: Mapping[str, Sequence[PointOf]], ru
         old_s=old.time_s,
         new_s=new.time_s,
         old_error=old.error,
-        new_error=new.error,
+        new_error=new_error,
         history_s=tuple(history[name].time_s if name in history else None for name in points),
         tolerance=tolerance,
         verdict=_verdict(new.time_s / old.time_s, tolerance),
@@ -95,14 +110,17 @@ def _changed(definition: Definition, points: Mapping[str, Sequence[PointOf]], ru
 
 
 def _side(files: Sequence[Sequence[Point]]) -> _Side:
-    """The median over runs; several files are runs of a history, and so are several records of one file."""
+    """Several files are runs of a history, and so are several records of one file."""
     times = [median(record.time_s for record in records) for records in files]
     if len(times) == 1:
         times = [record.time_s for record in files[0]]
-    middle = median(times)
     inside = median(_error(record) for records in files for record in records)
-    between = _MAD * deviation(times) / middle * _MEDIAN / sqrt(len(times)) if len(times) > 2 else 0.0
-    return _Side(middle, max(inside, between))
+    return _Side(median(times), inside, len(times), _scatter([log(time_s) for time_s in times]))
+
+
+def _scatter(values: Sequence[float]) -> float:
+    """Standard deviation by the median absolute one; 0 for fewer than three."""
+    return _MAD * deviation(values) if len(values) > 2 else 0.0
 
 
 def _error(record: Point) -> float:
@@ -139,10 +157,12 @@ def _summary(
     run: str,
 ) -> ChangeSummary:
     ratio = exp(sum(log(one.new_s / one.old_s) for one in changed) / len(changed))
-    sigma = sqrt(sum(one.old_error**2 + one.new_error**2 for one in changed)) / len(changed)
-    tolerance = max(FLOOR, SIGMAS * sigma)
+    tolerance = max(FLOOR, SIGMAS * _total_error(changed, points, shared))
     if not any(one.old_error and one.new_error for one in changed):
         notes = [*notes, f"no samples tell the noise of both sides: the tolerance is {FLOOR:.0%}"]
+    elif len(points) < _TELLING:
+        notes = [*notes, "with fewer than three old runs nobody knows how far runs scatter, only samples within a run"]
+    *_, last = points.values()
     return ChangeSummary(
         run=run,
         files=tuple(points),
@@ -152,9 +172,21 @@ def _summary(
         ratio=ratio,
         tolerance=tolerance,
         verdict=_verdict(ratio, tolerance),
+        wrong=sum(bool(p.record.wrong) for p in last if isinstance(p.record, Measured | Reported)),
         apart=tuple(_apart(points, shared)),
         notes=(*notes, *_wrong(points)),
     )
+
+
+def _total_error(changed: Sequence[Changed], points: Mapping[str, Sequence[PointOf]], shared: set[Definition]) -> float:
+    """Relative standard error of the geometric mean: of samples, each size by itself, and of whole runs."""
+    errors = [_error(p.record) for own in points.values() for p in own if p.definition in shared]
+    inside = sqrt(2 * sum(error**2 for error in errors) / len(errors) / len(changed))
+    runs = len(points) - 1
+    totals = [
+        sum(log(t / one.old_s) for one in changed if (t := one.history_s[i])) / len(changed) for i in range(runs)
+    ]
+    return hypot(inside, _scatter(totals) * sqrt(1 + _MEDIAN**2 / runs))
 
 
 def _apart(points: Mapping[str, Sequence[PointOf]], shared: set[Definition]) -> list[str]:

@@ -108,7 +108,7 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         Judged: "size_bytes in_place busbw_factor measured_s predicted_s verdict algorithm protocol note",
         Health: "verdict points plateau_ratio worst_ratio reason",
         Changed: "size_bytes busbw_factor old_s new_s old_error new_error history_s tolerance verdict",
-        ChangeSummary: "points slower faster ratio tolerance verdict apart notes",
+        ChangeSummary: "points slower faster ratio tolerance verdict wrong apart notes",
         Diagnosed: "verdict noise suspects others held proposed notes",
         Blamed: "collectives findings notes late_s",
         Compared: "size_bytes measured_s spread_s simulated_s set region busbw_factor",

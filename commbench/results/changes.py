@@ -62,6 +62,7 @@ class ChangeSummary(Record):
         run: of this comparison. files: that were compared, in their order; the last is the new one.
         points: compared. slower, faster: of them.
         ratio: geometric mean of new / old over all points; tolerance: from which on that counts. verdict: of it.
+        wrong: records of the new run with wrong values, whose times mean nothing.
         apart: what only some of the files have, in words. notes: what a reader must know.
     """
 
@@ -75,13 +76,14 @@ class ChangeSummary(Record):
     ratio: Factor
     tolerance: Factor
     verdict: _WORDS
+    wrong: Whole
     apart: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing got slower, neither a point nor all of them together."""
-        return not self.slower and self.verdict != SLOWER
+        """Whether nothing got slower, neither a point nor all of them together, and no value is wrong."""
+        return not self.slower and self.verdict != SLOWER and not self.wrong
 
     def derived(self) -> dict[str, Any]:
         """Whether it is ok."""

@@ -41,6 +41,7 @@ ROOMS: dict[str, set[str]] = {
     "validate": {*_MODELS, "calibrate", "workload"},
     "diagnose": {*_MODELS, "calibrate", "validate"},
     "compare": {"results"},
+    "doctor": {"results"},
     "training": {"workload", "door", "results"},
     "experiments": {*_MODELS, "calibrate", "validate", "workload", "training"},
     "planner": {"experiments"},

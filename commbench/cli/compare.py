@@ -84,7 +84,7 @@ def change_table(changed: "Sequence[Changed]", summary: "ChangeSummary") -> str:
     from commbench.tables import head_text
 
     lines, what = list[str](), ""
-    columns, shown = _columns(summary)
+    columns, shown = _columns(summary, who=any(one.members for one in changed))
     for one in changed:
         if one.what != what:
             what = one.what
@@ -102,7 +102,7 @@ def change_table(changed: "Sequence[Changed]", summary: "ChangeSummary") -> str:
     return "\n".join(lines)
 
 
-def _columns(summary: "ChangeSummary") -> "tuple[Sequence[Column], Sequence[int]]":
+def _columns(summary: "ChangeSummary", *, who: bool) -> "tuple[Sequence[Column], Sequence[int]]":
     """The columns, and which files of the history have one."""
     from commbench.tables import Column
 
@@ -111,7 +111,7 @@ def _columns(summary: "ChangeSummary") -> "tuple[Sequence[Column], Sequence[int]
     names = ["old", "new"] if count == 2 else [f"run {i + 1}" for i in shown]
     columns = (
         Column("size", width=9),
-        Column("place", numeric=False, width=5),
+        Column("who", numeric=False, width=12) if who else Column("place", numeric=False, width=5),
         *(Column(name, width=10) for name in names),
         Column("change", width=7, form="+.1%"),
         Column("tolerance", width=9, form=".1%"),
@@ -125,10 +125,10 @@ def _row(one: "Changed", columns: "Sequence[Column]", shown: Sequence[int]) -> s
     from commbench.units import format_bytes, format_time
 
     history = [one.history_s[i] for i in shown]
+    place = one.members.strip("[]") or ("-" if one.in_place is None else "in" if one.in_place else "out")
     times = ["-" if time_s is None else format_time(time_s) for time_s in history]
-    place = "-" if one.in_place is None else "in" if one.in_place else "out"
     verdict = "SLOWER" if one.verdict == "slower" else "" if one.verdict == "same" else one.verdict
-    fields: list[str | float | None] = [format_bytes(one.size_bytes), place, *times]
+    fields: list[str | float | None] = [format_bytes(one.size_bytes), place[:12], *times]
     fields += [one.change, one.tolerance, verdict]
     return row_text(columns, fields)
 

@@ -17,6 +17,7 @@ from commbench.cli import (
     demo,
     device,
     diagnose,
+    doctor,
     emulate,
     import_log,
     plan,
@@ -51,6 +52,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("validate")(validate.validate)
 app.command("compare")(compare.compare)
 app.command("diagnose")(diagnose.diagnose)
+app.command("doctor")(doctor.doctor)
 app.command("import")(import_log.import_log)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)

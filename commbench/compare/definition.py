@@ -32,6 +32,17 @@ _FIELDS: Mapping[type[Record], Sequence[str]] = {
 }
 
 
+def _members(record: Point) -> Any:
+    """Which ranks of a fabric took part, where somebody chose them: a pair is another measurement than the next."""
+    if not isinstance(record, Measured):
+        return None
+    members = record.environment.get("members")
+    lab = record.environment.get("emulated", {})
+    if members is None and "jobs" in lab:
+        members = [*lab["jobs"][lab.get("job", 0) :], *lab["jobs"][: lab.get("job", 0)]]
+    return None if members is None else str(members)
+
+
 def _emulated(record: Measured, key: str) -> Any:
     return record.environment.get("emulated", {}).get(key)
 
@@ -89,7 +100,8 @@ class PointOf:
 def point_of(record: Point) -> PointOf:
     """The record with what it is and what it was measured on."""
     definition = tuple((name, getattr(record, name)) for name in _FIELDS[type(record)])
-    return PointOf(record, (("kind", record.kind), *definition), {n: read(record) for n, read in SETTINGS.items()})
+    definition = (("kind", record.kind), *definition, ("members", _members(record)))
+    return PointOf(record, definition, {n: read(record) for n, read in SETTINGS.items()})
 
 
 def require_settings(old: Sequence[PointOf], new: Sequence[PointOf], across: Sequence[str]) -> list[str]:

@@ -94,6 +94,7 @@ def _changed(definition: Definition, points: Mapping[str, Sequence[PointOf]], ru
     return Changed(
         run=run,
         what=_words(definition),
+        members=dict(definition).get("members") or "",
         collective=record.collective,
         ranks=record.ranks,
         size_bytes=record.size_bytes,
@@ -135,8 +136,8 @@ def _verdict(ratio: float, tolerance: float) -> str:
     return SLOWER if ratio > 1 + tolerance else FASTER if ratio < 1 / (1 + tolerance) else SAME
 
 
-_SILENT = ("kind", "size_bytes", "collective", "ranks")  # columns of their own
-_USUAL = {"algorithm": "native", "dtype": "float32", "op": "sum", "root": 0, "in_place": False, "channels": 1,
+_SILENT = ("kind", "size_bytes", "collective", "ranks", "members")  # columns of their own
+_USUAL = {"algorithm": "native", "dtype": "float32", "root": 0, "in_place": False, "channels": 1,
           "slices": 1, "group": 1, "timing": "isolated", "element_bytes": 4, "jitter": 0.0, "scenario": "",
           "detail": "transfer"}  # fmt: skip
 
@@ -145,7 +146,7 @@ def _words(definition: Definition) -> str:
     """The definition without what is as usual."""
     told = dict(definition)
     odd = [f"{name.replace('_', ' ')} {value}" for name, value in definition
-           if name not in _SILENT and value not in (None, "", _USUAL.get(name))]  # fmt: skip
+           if name not in _SILENT and value not in (None, "", "none", "sum", _USUAL.get(name))]  # fmt: skip
     return ", ".join([f"{told['collective']}, {told['ranks']} ranks", *odd])
 
 

@@ -28,8 +28,9 @@ FEWEST = 3
 """Measurements alike that have a baseline of their own."""
 _OTHER_KIND = 0.05  # by which the simulator's error may differ between kinds of measurements: its own median from 1 MiB
 _LEAST_NOISE = 0.005  # of any measurement: a simulation is no truth
-_SHARES = (0.2, 0.4, 0.7)  # of the measurements of a kind that are healthy, as they are tried
-_LIKE = 1.3  # times as wide as the narrowest interval with such a share may be the one that counts
+_STARTS = ((0.1, np.inf), (0.2, 1.3), (0.4, 1.3), (0.7, 1.3))
+"""The share of the measurements of a kind that are healthy, as it is tried, and how many times as wide as the narrowest
+interval with so many the lowest one may be that counts."""
 _ROUNDS = 6  # in which a baseline takes in what is near
 _DIGITS = 6  # to which the traffic of two parts is the same
 
@@ -109,7 +110,7 @@ def log_slowdown(
 def evidence_of(measurements: Sequence[Measurement], expected: Sequence[Expected]) -> list[Evidence]:
     """Ratios with baselines, from all measurements together.
 
-    Nobody knows beforehand how many are healthy, so there are several: where a fifth is at the least, and so on.
+    Nobody knows beforehand how many are healthy, so there are several: where a tenth is at the least, and so on.
 
     Raises:
         InputError: too few that are alike, so that nothing says what is healthy.
@@ -128,10 +129,10 @@ def evidence_of(measurements: Sequence[Measurement], expected: Sequence[Expected
     busiest_s = np.array([each.busy_s.max() for each in expected])
     alone = np.bincount(kind)[kind] < FEWEST
     found = []
-    for share in _SHARES:
-        modes = [_lowest_mode(log_ratio[kind == number], share) for number in range(len(order))]
+    for share, width in _STARTS:
+        modes = [_lowest_mode(log_ratio[kind == number], share, width) for number in range(len(order))]
         start = np.array([middle for middle, _ in modes])[kind]
-        spread = float(np.median([width for number, (_, width) in enumerate(modes) if not alone[kind == number].any()]))
+        spread = float(np.median([wide for number, (_, wide) in enumerate(modes) if not alone[kind == number].any()]))
         baseline, scatter = _baselines(log_ratio, kind, alone, start, spread)
         found.append(Evidence(log_ratio, error, kind, alone, time_s, busiest_s, baseline, scatter))
     return found
@@ -161,14 +162,14 @@ def _whole(parts: Sequence[FabricPart]) -> tuple[FabricPart, ...]:
     return tuple(part for part in parts if part.kind != ONE_WAY) or tuple(parts)
 
 
-def _lowest_mode(values: FloatArray, share: float) -> tuple[float, float]:
-    """Where healthy values are: middle and spread of the lowest interval that holds a share of all and is as narrow as
-    any. Faults only add time, so that the healthy ones are the lowest that stand together.
+def _lowest_mode(values: FloatArray, share: float, like: float) -> tuple[float, float]:
+    """Where healthy values are: middle and spread of the lowest interval that holds a share of all and is ``like``
+    times as wide as the narrowest at most. Faults only add time, so that the healthy ones are the lowest that stand together.
     """
     ordered = np.sort(values)
     count = min(len(ordered), max(2, int(np.ceil(share * len(ordered)))))
     widths = ordered[count - 1 :] - ordered[: len(ordered) - count + 1]
-    first = int(np.flatnonzero(widths <= _LIKE * widths.min() + _LEAST_NOISE)[0])
+    first = int(np.flatnonzero(widths <= like * (widths.min() + 1e-12) + _LEAST_NOISE)[0])
     inside = ordered[first : first + count]
     return float(np.median(inside)), _spread(inside - np.median(inside))
 

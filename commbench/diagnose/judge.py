@@ -2,7 +2,6 @@
 """From measurements to a diagnosis: what is slow, which parts explain it, whether that is enough to blame them."""
 
 from collections.abc import Sequence
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ from commbench.diagnose.expect import Simulator
 from commbench.diagnose.measurement import Measurement
 from commbench.diagnose.parts import parts_of
 from commbench.diagnose.propose import propose
-from commbench.diagnose.solve import Explanation, Solved, solve
+from commbench.diagnose.solve import Solved, solve
 from commbench.results.diagnoses import HEALTHY, LOCALISED, NOT_LOCALISED, Diagnosed, Held, Suspect
 
 __all__ = ["LEAST_CONFIDENCE", "diagnose"]
@@ -24,6 +23,7 @@ LEAST_CONFIDENCE = 0.9
 """Of a part that is blamed."""
 LEAST_PARTNERS = 2
 """Of a part of a host that is blamed: with one, either of the two may be slow."""
+_MOST_SCATTER = 0.1  # of what is called healthy
 _MOST_OTHERS = 5
 _WORTH_NAMING = 0.02  # of confidence
 _NEVER_BUSY = 0.5  # of the time of every measurement: a fault of a part that is less busy hardly shows
@@ -51,7 +51,13 @@ def diagnose(measurements: Sequence[Measurement], simulator: Simulator, run: str
     others = [one for one in court.others() if not named & set(one.parts)]
     held = court.held()
     slow = any(each.slow for each in held)
-    verdict = LOCALISED if any(one.blamed for one in suspects) else NOT_LOCALISED if slow or suspects else HEALTHY
+    noisy = solved.evidence.scatter > _MOST_SCATTER
+    unclear = slow or bool(suspects) or noisy
+    verdict = LOCALISED if any(one.blamed for one in suspects) else NOT_LOCALISED if unclear else HEALTHY
+    notes = [*simulator.notes, *_blind(fabric.num_links, links, classes, solved.evidence)]
+    if noisy:
+        scatter = f"{solved.evidence.scatter:.0%}"
+        notes.append(f"measurements alike scatter by {scatter}, so that none can be called healthy: measure more of them")
     return Diagnosed(
         run=run,
         topology=fabric.name,
@@ -62,7 +68,7 @@ def diagnose(measurements: Sequence[Measurement], simulator: Simulator, run: str
         others=tuple(others),
         held=held,
         proposed=propose(simulator, classes, solved, measurements) if verdict != HEALTHY else (),
-        notes=(*simulator.notes, *_blind(fabric.num_links, links, classes, solved.evidence)),
+        notes=tuple(notes),
     )
 
 
@@ -125,7 +131,7 @@ class _Court:
         seen = dict[int, float]()
         for rival in self._solved.rivals[:50]:
             for number, factor in rival.members:
-                if number not in self._solved.best.classes:
+                if not self._solved.kin[number] & self._solved.best.classes:
                     seen.setdefault(number, factor)
         likely = sorted(seen, key=lambda number: -self._solved.confidence(number))[:_MOST_OTHERS]
         worth = [number for number in likely if self._solved.confidence(number) >= _WORTH_NAMING]
@@ -170,6 +176,3 @@ def _blind(num_links: int, links: IntArray, classes: Sequence[PartClass], eviden
         found.append(f"never more than half busy, so that only a bad fault would show: {', '.join(idle[:4])}{more}")
     return found
 
-
-def _names(explanations: Sequence[Explanation]) -> set[int]:
-    return set(chain.from_iterable(one.classes for one in explanations))

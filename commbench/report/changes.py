@@ -25,8 +25,9 @@ from commbench.units import format_bytes
 
 __all__ = ["ChangePart", "change_parts", "verdict_of_changes"]
 
+_MOST_PICTURES = 12
 _MOST_LINES = 8
-"""Of one picture, as many as there are colours."""
+"""Of one picture, as many as there are colours; and pictures of one comparison: the table has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,10 @@ def change_parts(records: Sequence[Record]) -> list[ChangePart]:
 
 def verdict_of_changes(end: ChangeSummary) -> str:
     """In one sentence."""
+    old = PurePath(end.files[0]).name if len(end.files) == 2 else f"{len(end.files) - 1} runs before it"
     return (
-        f"{plural(end.points, 'point')} of {PurePath(end.files[-1]).name} against "
-        f"{', '.join(PurePath(name).name for name in end.files[:-1][:3])}: {end.slower} slower, {end.faster} faster; "
+        f"{plural(end.points, 'point')} of {PurePath(end.files[-1]).name} against {old}: {end.slower} slower, "
+        f"{end.faster} faster; "
         f"in total {signed_percent(end.ratio - 1)} (tolerance {percent(end.tolerance)})"
     )
 
@@ -66,9 +68,11 @@ def _part(end: ChangeSummary, changed: Sequence[Changed], place: str) -> ChangeP
 
 
 def _table(end: ChangeSummary, changed: Sequence[Changed], place: str) -> Table:
+    who = any(one.members for one in changed)
     runs = [Column(PurePath(name).stem) for name in end.files]
     columns = (
         Column("what", numeric=False),
+        *([Column("who", numeric=False)] if who else []),
         Column("size"),
         *runs,
         Column("change", "new / old − 1"),
@@ -79,6 +83,7 @@ def _table(end: ChangeSummary, changed: Sequence[Changed], place: str) -> Table:
     rows = tuple(
         (
             word_cell(one.what),
+            *([word_cell(one.members or "-")] if who else []),
             bytes_cell(one.size_bytes),
             *(Cell("-", -1.0) if time_s is None else time_cell(time_s) for time_s in one.history_s),
             error_cell(one.change, reach),
@@ -92,13 +97,14 @@ def _table(end: ChangeSummary, changed: Sequence[Changed], place: str) -> Table:
 
 def _histories(end: ChangeSummary, changed: Sequence[Changed], place: str) -> list[Picture]:
     """Of every definition a picture: time by run, a line for each of up to eight sizes."""
-    names = dict.fromkeys(one.what for one in changed)
+    names = list(dict.fromkeys((one.what, one.members) for one in changed))[:_MOST_PICTURES]
     pictures = []
     with drawing():
-        for number, what in enumerate(names):
-            own = sorted((one for one in changed if one.what == what), key=lambda one: one.size_bytes)
+        for number, (what, members) in enumerate(names):
+            own = [one for one in changed if (one.what, one.members) == (what, members)]
+            own.sort(key=lambda one: one.size_bytes)
             step = -(-len(own) // _MOST_LINES)
-            pictures.append(_history(end, own[::step], what, f"{place}history{number}"))
+            pictures.append(_history(end, own[::step], f"{what} {members}".strip(), f"{place}history{number}"))
     return pictures
 
 

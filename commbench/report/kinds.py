@@ -70,7 +70,7 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
     Summary: ("run",),
     Judged: ("collective", "ranks", "topology", "library", "run"),
     Health: ("collective", "ranks", "topology", "library", "run"),
-    Changed: ("what", "collective", "ranks", "in_place", "run"),
+    Changed: ("what", "members", "collective", "ranks", "in_place", "run"),
     ChangeSummary: ("files", "run"),
     Diagnosed: ("topology", "library", "run"),
     Blamed: ("source", "ranks", "run"),

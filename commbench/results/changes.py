@@ -19,7 +19,7 @@ class Changed(Record):
 
     Attributes:
         run: of this comparison. what: the definition that both have in common, in words. collective, ranks, size_bytes,
-            in_place: of it.
+            in_place: of it. members: which ranks took part, "" where nobody chose them.
         old_s, new_s: medians; old_error, new_error: their relative standard errors, 0 where nothing tells them.
         history_s: median of each run in the order of the files, None where a run has no such point; the last is the new
             one.
@@ -31,6 +31,7 @@ class Changed(Record):
 
     run: Name
     what: Name
+    members: str
     collective: Name
     ranks: Count
     size_bytes: Bytes

@@ -231,5 +231,19 @@ def summary(done: Sequence[Trial]) -> str:
     return "\n".join(lines)
 
 
+def main(count: int, first: int = 0) -> None:
+    """Trials with what was wrong, and every so often how many were right so far."""
+    done = []
+    for number, one in enumerate(trials(count, first), 1):
+        done.append(one)
+        if one.found < len(one.faults) or one.innocent:
+            faults = ", ".join(f"{part.name} {factor:.2f}" for part, factor in one.faults) or "none"
+            said = ", ".join(f"{s.parts[0]} {s.factor:.2f}{'' if s.blamed else ' (not blamed)'}"
+                             for s in one.said.suspects) or one.said.verdict  # fmt: skip
+            print(f"{first + number - 1} {one.world}: {faults} -> {said}", flush=True)
+        if number % 50 == 0 or number == count:
+            print(f"after {number}:\n{summary(done)}", flush=True)
+
+
 if __name__ == "__main__":
-    print(summary(list(trials(int(sys.argv[1])))))
+    main(*map(int, sys.argv[1:]))

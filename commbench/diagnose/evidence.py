@@ -163,8 +163,8 @@ def _whole(parts: Sequence[FabricPart]) -> tuple[FabricPart, ...]:
 
 
 def _lowest_mode(values: FloatArray, share: float, like: float) -> tuple[float, float]:
-    """Where healthy values are: middle and spread of the lowest interval that holds a share of all and is ``like``
-    times as wide as the narrowest at most. Faults only add time, so that the healthy ones are the lowest that stand together.
+    """Where healthy values are: middle and spread of the lowest interval that holds a share of all and is at most
+    ``like`` times as wide as the narrowest. Faults only add time: the healthy ones are the lowest that stand together.
     """
     ordered = np.sort(values)
     count = min(len(ordered), max(2, int(np.ceil(share * len(ordered)))))

@@ -57,7 +57,7 @@ def diagnose(measurements: Sequence[Measurement], simulator: Simulator, run: str
     notes = [*simulator.notes, *_blind(fabric.num_links, links, classes, solved.evidence)]
     if noisy:
         scatter = f"{solved.evidence.scatter:.0%}"
-        notes.append(f"measurements alike scatter by {scatter}, so that none can be called healthy: measure more of them")
+        notes.append(f"measurements alike scatter by {scatter}, so that none can be called healthy: measure more")
     return Diagnosed(
         run=run,
         topology=fabric.name,

@@ -15,7 +15,7 @@ from commbench.results.diagnoses import Diagnosed
 from commbench.results.journal import Journal, read_records
 from commbench.results.records import Measured
 from tests.cli.commands import commbench
-from tests.diagnose.trials import lab, record, summary, trials
+from tests.diagnose.trials import lab, record, summary, trial, trials
 
 CI_TRIALS = 200
 FULL = "takes minutes; set COMMBENCH_FULL=1"
@@ -191,6 +191,14 @@ def test_the_table_and_the_page(tmp_path: Path) -> None:
     html = (tmp_path / "d.html").read_text(encoding="utf-8")
     assert "Who is to blame" in html
     assert "Pairs of hosts" in html
+
+
+def test_most_pairs_may_be_slow() -> None:
+    """Two of four hosts are, so that 8 of 48 pairs alone are healthy; the others are 1.6 and 2.2 times as long."""
+    one = trial(82, 2)
+    assert [part.kind for part, _ in one.faults] == ["host", "host"]
+    assert one.found == 2
+    assert one.innocent == ()
 
 
 @pytest.mark.parametrize(

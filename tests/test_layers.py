@@ -40,6 +40,8 @@ ROOMS: dict[str, set[str]] = {
     "calibrate": _MODELS,
     "validate": {*_MODELS, "calibrate", "workload"},
     "diagnose": {*_MODELS, "calibrate", "validate"},
+    "compare": {"results"},
+    "doctor": {"results"},
     "training": {"workload", "door", "results"},
     "experiments": {*_MODELS, "calibrate", "validate", "workload", "training"},
     "planner": {"experiments"},

@@ -13,8 +13,11 @@ from commbench import __version__
 from commbench.cli import (
     algorithm,
     calibrate,
+    compare,
     demo,
     device,
+    diagnose,
+    doctor,
     emulate,
     import_log,
     plan,
@@ -47,6 +50,9 @@ app.command("sim", cls=by_first_word(sim.other), epilog=sim.EPILOG)(sim.sim)
 app.command("plan")(plan.plan)
 app.command("calibrate")(calibrate.calibrate)
 app.command("validate")(validate.validate)
+app.command("compare")(compare.compare)
+app.command("diagnose")(diagnose.diagnose)
+app.command("doctor")(doctor.doctor)
 app.command("import")(import_log.import_log)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)

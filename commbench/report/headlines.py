@@ -5,10 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from commbench.report.changes import verdict_of_changes
+from commbench.report.diagnoses import verdict_of
 from commbench.report.identity import base_name, identity, labels, word
 from commbench.report.text import percent, plural, signed_percent, time_text
 from commbench.report.training import step_names
+from commbench.results.changes import ChangeSummary
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
+from commbench.results.diagnoses import HEALTHY, LOCALISED, Blamed, Diagnosed
 from commbench.results.judged import OK, UNKNOWN, Health
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured
 from commbench.results.plans import Planned
@@ -215,6 +219,25 @@ def _steps(steps: Sequence[Any]) -> Verdict:
     return Verdict("plain" if all(s.fits for s in steps) else "bad", "Training step", _listed(told))
 
 
+def _changes(found: Sequence[Any]) -> Verdict:
+    told = _listed([verdict_of_changes(one) for one in found])
+    return Verdict("good", "Nothing slower", told) if all(one.ok for one in found) else Verdict("bad", "Slower", told)
+
+
+def _diagnoses(found: Sequence[Any]) -> Verdict:
+    verdicts = {one.verdict for one in found}
+    tone = "good" if verdicts == {HEALTHY} else "bad" if LOCALISED in verdicts else "plain"
+    return Verdict(tone, "Diagnosis", _listed([verdict_of(one) for one in found]))
+
+
+def _blamed(found: Sequence[Any]) -> Verdict:
+    told = [
+        f"rank {one.findings[0].rank}: {one.findings[0].what}" if one.findings else "no rank is at fault"
+        for one in found
+    ]
+    return Verdict("bad" if any(one.findings for one in found) else "good", "Ranks", _listed(told))
+
+
 def _plans(plans: Sequence[Any]) -> Verdict:
     told = [
         f"{plan.model} on {plan.topology}: {plan.best[0].command}, {time_text(plan.best[0].time_s)}"
@@ -241,5 +264,8 @@ _HEADLINES: Mapping[type[Record], Callable[[Sequence[Any]], Verdict]] = {
     GemmMeasured: _products,
     OverlapMeasured: _overlap,
     SimulatedStep: _steps,
+    ChangeSummary: _changes,
+    Diagnosed: _diagnoses,
+    Blamed: _blamed,
     Planned: _plans,
 }

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from commbench.errors import InputError
+from commbench.results.changes import Changed, ChangeSummary
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
+from commbench.results.diagnoses import Blamed, Diagnosed
 from commbench.results.judged import Health, Judged
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.plans import Planned
@@ -28,6 +30,8 @@ class PageSection(Enum):
     """The sections of the page that are made of records."""
 
     COLLECTIVES = "collectives"
+    DIAGNOSES = "who is to blame"
+    CHANGES = "what changed"
     PLANS = "plans"
     TRAINING = "training steps"
     LIVE = "pipelines, blocks and products on live ranks"
@@ -36,6 +40,8 @@ class PageSection(Enum):
 SECTIONS: Mapping[str, PageSection] = {
     **dict.fromkeys(("measured", "simulated", "compared", "summary"), PageSection.COLLECTIVES),
     **dict.fromkeys(("reported", "judged", "health"), PageSection.COLLECTIVES),
+    **dict.fromkeys(("diagnosis", "blamed"), PageSection.DIAGNOSES),
+    **dict.fromkeys(("changed", "change-summary"), PageSection.CHANGES),
     "plan": PageSection.PLANS,
     "simulated-step": PageSection.TRAINING,
     **dict.fromkeys(("pipeline-measured", "pipeline-simulated", "pipeline-compared"), PageSection.LIVE),
@@ -64,6 +70,10 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
     Summary: ("run",),
     Judged: ("collective", "ranks", "topology", "library", "run"),
     Health: ("collective", "ranks", "topology", "library", "run"),
+    Changed: ("what", "members", "collective", "ranks", "in_place", "run"),
+    ChangeSummary: ("files", "run"),
+    Diagnosed: ("topology", "library", "run"),
+    Blamed: ("source", "ranks", "run"),
     SimulatedStep: (
         *("model", "topology", "device", "dtype", "ranks", "tp", "cp", "ep", "dp", "pp", "schedule"),
         *("stages_per_rank", "microbatches", "micro_batch", "global_batch", "sequence", "zero", "recompute"),
@@ -98,6 +108,10 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         Reported: "size_bytes num_elements time_s busbw_factor wrong failed problem source line",
         Judged: "size_bytes in_place busbw_factor measured_s predicted_s verdict algorithm protocol note",
         Health: "verdict points plateau_ratio worst_ratio reason",
+        Changed: "size_bytes busbw_factor old_s new_s old_error new_error history_s tolerance verdict",
+        ChangeSummary: "points slower faster ratio tolerance verdict wrong apart notes",
+        Diagnosed: "verdict noise suspects others held proposed notes",
+        Blamed: "collectives findings notes late_s",
         Compared: "size_bytes measured_s spread_s simulated_s set region busbw_factor",
         Summary: "points median_abs_error p95_abs_error max_median_abs_error max_p95_abs_error ok groups",
         SimulatedStep: "iteration_s model_flops hardware_flops peak_flops bubble_of_ideal bubble_of_total time_s "
@@ -147,6 +161,10 @@ def page_title(records: Sequence[Record]) -> str:
     found = by_section(records)
     if found[PageSection.LIVE]:
         return "On live ranks"
+    if found[PageSection.DIAGNOSES]:
+        return "Who is to blame"
+    if found[PageSection.CHANGES] and not found[PageSection.COLLECTIVES]:
+        return "What changed"
     if found[PageSection.PLANS] and not found[PageSection.COLLECTIVES]:
         return "Which strategy to train with"
     return "Collective communication" if found[PageSection.COLLECTIVES] else "Training steps"

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commbench.errors import InputError
+from commbench.report.changes import change_parts
+from commbench.report.diagnoses import diagnosis_parts
 from commbench.report.facts import (
     Fact,
     environment_rows,
@@ -123,6 +125,8 @@ def _context(report: ReportInput) -> dict[str, Any]:
         "simulated": simulated_table(records),
         "details": [t for t in (job_table(records), link_table(records), *packet_tables(records)) if t],
         "gantt": gantt(report.simulation) if report.simulation else None,
+        "changes": change_parts(shown[PageSection.CHANGES]),
+        "diagnoses": diagnosis_parts(shown[PageSection.DIAGNOSES]),
         "plans": plan_parts(shown[PageSection.PLANS]),
         "training": training_section(shown[PageSection.TRAINING]),
         "live": live_steps(shown[PageSection.LIVE]),

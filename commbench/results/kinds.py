@@ -4,7 +4,9 @@
 from collections.abc import Mapping
 
 from commbench.errors import ResultsError
+from commbench.results.changes import Changed, ChangeSummary
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
+from commbench.results.diagnoses import Blamed, Diagnosed
 from commbench.results.judged import Health, Judged
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.plans import Planned
@@ -28,6 +30,7 @@ KINDS: Mapping[str, type[Record]] = {
         *(TensorParallelMeasured, TensorParallelSimulated, TensorParallelCompared),
         *(GemmMeasured, OverlapMeasured),
         *(Judged, Health, Planned),
+        *(Diagnosed, Blamed, Changed, ChangeSummary),
     )
 }
 

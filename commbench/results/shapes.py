@@ -24,12 +24,15 @@ __all__ = [
     "GroupFigures",
     "IdleSeconds",
     "LinkUse",
+    "Member",
     "NetworkFacts",
     "Shaped",
 ]
 
 _T = TypeVar("_T")
 _Ranks = Annotated[list[Whole], Len(1)]
+Member = tuple[Name, Whole]
+"""Where a rank sits: its host's name, and the number of its endpoint (GPU) there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,11 @@ class EmulatedFacts(TypedDict, total=False):
 
 @_open
 class EnvironmentFacts(TypedDict, total=False):
-    """Facts about machine and software, see results.environment; None is what the system does not tell."""
+    """Facts about machine and software, see results.environment; None is what the system does not tell.
+
+    ``members`` are where the record's ranks sit, in rank order; ``beside`` the same of each other group of ranks that
+    did the same at the same time.
+    """
 
     hostname: str
     platform: str
@@ -93,6 +100,8 @@ class EnvironmentFacts(TypedDict, total=False):
     torch: str
     torch_threads: Count
     hosts: Annotated[list[str], Len(1)]
+    members: Annotated[list[Member], Len(1)]
+    beside: list[list[Member]]
     gpu: str
     cuda: str | None
     nccl: str

@@ -82,9 +82,11 @@ def lab_network(
     """
     lab = environment["emulated"]
     seen = lab.get("routes", {})
-    known = topology is None and not seen
-    named = EmulatedFabric(lab["topology"], lab["routing"], lab["rate_mbit"])
-    routes = _routes_of(named) if known else LabRoutes(topology or _topology(named), lab["routing"], seen)
+    if topology is None:
+        named = EmulatedFabric(lab["topology"], lab["routing"], lab["rate_mbit"])
+        routes = LabRoutes(_topology(named), lab["routing"], seen) if seen else _routes_of(named)
+    else:
+        routes = LabRoutes(topology, lab["routing"], seen)
     barrier_ps = 2 * transport.latency_ps * (len(hosts) - 1).bit_length()  # rounds of gloo's, which ends with time 0
     connections = Connections(transport, routes.num_rails, burst_bytes=_burst_bytes(lab), idle_ps=barrier_ps)
     placed = np.array(hosts, dtype=np.int64)

@@ -187,6 +187,18 @@ REFUSED: tuple[str, ...] = (
     "algorithm show nothing -c all-reduce --ranks 4",
     "algorithm verify docs/wrong-ring.txt",
     "validate no-such.jsonl",
+    "diagnose no-such.jsonl -t star-8",
+    "diagnose reports/diagnose/slow-link.jsonl",
+    "diagnose reports/diagnose/slow-link.jsonl -t star-9",
+    "diagnose reports/diagnose/slow-link.jsonl -t two-rail-8 --library gloo",
+    "diagnose reports/loopback/runs.jsonl -t star-8",
+    "diagnose docs/all-reduce-8.log -t dgx-h100",
+    "diagnose docs/trace-of-4-ranks.json",
+    "diagnose docs/trace-of-4-ranks.json -t star-8",
+    "compare reports/loopback/runs.jsonl",
+    "compare reports/loopback/runs.jsonl reports/loopback/runs.jsonl",
+    "compare reports/loopback/runs.jsonl docs/all-reduce-8.log",
+    "compare docs/all-reduce-8.log reports/diagnose/healthy.jsonl --across colour",
     "report no-such.jsonl",
 )
 """Commands that are refused; what they say is kept."""

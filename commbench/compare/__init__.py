@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run against another: the same definition, significant or not, and the history of many."""

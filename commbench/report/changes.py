@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Comparisons of runs on a page: what changed by size, the history of many runs, what was not compared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from commbench.report.axes import direct_labels, log_time_axis
+from commbench.report.style import (
+    PAPER,
+    WIDTH,
+    Picture,
+    bare_axes,
+    drawing,
+    new_figure,
+    series_colour,
+    series_marker,
+    to_picture,
+)
+from commbench.report.tables import Cell, Column, Table, bytes_cell, error_cell, time_cell, word_cell
+from commbench.report.text import percent, plural, signed_percent
+from commbench.results.changes import SLOWER, Changed, ChangeSummary
+from commbench.results.records import Record
+from commbench.units import format_bytes
+
+__all__ = ["ChangePart", "change_parts", "verdict_of_changes"]
+
+_MOST_PICTURES = 12
+_MOST_LINES = 8
+"""Of one picture, as many as there are colours; and pictures of one comparison: the table has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePart:
+    """What the template draws of one comparison."""
+
+    name: str
+    verdict: str
+    pictures: tuple[Picture, ...]
+    table: Table
+    notes: tuple[str, ...]
+
+
+def change_parts(records: Sequence[Record]) -> list[ChangePart]:
+    """A part for each comparison among the records."""
+    ends = [record for record in records if isinstance(record, ChangeSummary)]
+    return [
+        _part(end, [r for r in records if isinstance(r, Changed) and r.run == end.run], f"change{number}")
+        for number, end in enumerate(ends)
+    ]
+
+
+def verdict_of_changes(end: ChangeSummary) -> str:
+    """In one sentence."""
+    old = PurePath(end.files[0]).name if len(end.files) == 2 else f"{len(end.files) - 1} runs before it"
+    return (
+        f"{plural(end.points, 'point')} of {PurePath(end.files[-1]).name} against {old}: {end.slower} slower, "
+        f"{end.faster} faster; "
+        f"in total {signed_percent(end.ratio - 1)} (tolerance {percent(end.tolerance)})"
+    )
+
+
+def _part(end: ChangeSummary, changed: Sequence[Changed], place: str) -> ChangePart:
+    pictures = tuple(_histories(end, changed, place)) if len(end.files) > 2 else ()
+    notes = (*end.apart, *end.notes)
+    return ChangePart(" to ".join(PurePath(n).name for n in (end.files[0], end.files[-1])),
+                      verdict_of_changes(end) + ".", pictures, _table(end, changed, place), notes)  # fmt: skip
+
+
+def _table(end: ChangeSummary, changed: Sequence[Changed], place: str) -> Table:
+    who = any(one.members for one in changed)
+    runs = [Column(PurePath(name).stem) for name in end.files]
+    columns = (
+        Column("what", numeric=False),
+        *([Column("who", numeric=False)] if who else []),
+        Column("size"),
+        *runs,
+        Column("change", "new / old − 1"),
+        Column("tolerance"),
+        Column("verdict", numeric=False),
+    )
+    reach = max((abs(one.change) for one in changed), default=1.0) or 1.0
+    rows = tuple(
+        (
+            word_cell(one.what),
+            *([word_cell(one.members or "-")] if who else []),
+            bytes_cell(one.size_bytes),
+            *(Cell("-", -1.0) if time_s is None else time_cell(time_s) for time_s in one.history_s),
+            error_cell(one.change, reach),
+            Cell(percent(one.tolerance), one.tolerance),
+            Cell(one.verdict, one.verdict, tone="bad" if one.verdict == SLOWER else ""),
+        )
+        for one in changed
+    )
+    return Table(f"{place}points", "By size", (), columns, rows)
+
+
+def _histories(end: ChangeSummary, changed: Sequence[Changed], place: str) -> list[Picture]:
+    """Of every definition a picture: time by run, a line for each of up to eight sizes."""
+    names = list(dict.fromkeys((one.what, one.members) for one in changed))[:_MOST_PICTURES]
+    pictures = []
+    with drawing():
+        for number, (what, members) in enumerate(names):
+            own = [one for one in changed if (one.what, one.members) == (what, members)]
+            own.sort(key=lambda one: one.size_bytes)
+            step = -(-len(own) // _MOST_LINES)
+            pictures.append(_history(end, own[::step], f"{what} {members}".strip(), f"{place}history{number}"))
+    return pictures
+
+
+def _history(end: ChangeSummary, own: Sequence[Changed], what: str, name: str) -> Picture:
+    figure = new_figure(WIDTH, 300)
+    axes = bare_axes(figure, left=64, right=90, top=12, bottom=34)
+    times = [time_s for one in own for time_s in one.history_s if time_s is not None]
+    log_time_axis(axes, min(times), max(times))
+    labels = []
+    for i, one in enumerate(own):
+        there = [(x, time_s) for x, time_s in enumerate(one.history_s) if time_s is not None]
+        axes.plot([x for x, _ in there], [time_s for _, time_s in there], color=series_colour(i),
+                  marker=series_marker(i), markersize=6, markeredgecolor=PAPER)  # fmt: skip
+        labels.append((format_bytes(one.size_bytes), there[-1][1], series_colour(i)))
+    step = max(1, len(end.files) // 10)
+    axes.set_xticks(range(0, len(end.files), step), [PurePath(file).stem[:18] for file in end.files[::step]])
+    direct_labels(axes, labels)
+    return to_picture(figure, name, title=what, detail="time by run, logarithmic axis", label=f"Time by run: {what}")

@@ -16,6 +16,7 @@ from commbench.cli import (
     demo,
     device,
     emulate,
+    explain,
     import_log,
     plan,
     report,
@@ -48,6 +49,7 @@ app.command("plan")(plan.plan)
 app.command("calibrate")(calibrate.calibrate)
 app.command("validate")(validate.validate)
 app.command("import")(import_log.import_log)
+app.command("explain")(explain.explain)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.add_typer(topology.app, name="topology")

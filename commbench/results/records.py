@@ -173,7 +173,8 @@ class Simulated(Record):
         jitter: share by which the bytes of transfers vary.
         wall_s: real seconds that it took. seed: of routing hash, placement and jitter.
         jobs: where several ran at once, ``ranks`` and ``time_s`` of each; the record's own time is that of the slowest.
-        library_version, protocol: of a library with a model, else "". terms: seconds by what they go to, from there.
+        library_version, protocol: of a library with a model, else "". terms: seconds by what they go to: from that
+            model, or where it was asked for of the critical path of single transfers (sim.terms).
         links: the busiest, if asked for: ``link``, ``bytes``, ``utilisation`` over the time, ``bound_share`` (time of
             these bytes on that link / lower bound).
     """

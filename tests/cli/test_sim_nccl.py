@@ -171,7 +171,7 @@ def test_a_size_that_the_model_does_not_know_is_na_and_the_others_stand(monkeypa
         (["-t", "dgx-h100", "--library", "mpi"], "known: ideal, nccl, rccl"),
         (["-t", "dgx-h100", "--library", "ideal", "--nccl-version", "2.21"], "--nccl-version goes with --library nccl"),
         (["-t", "dgx-h100", "-a", "ring", "--nccl-version", "2.21"], "-a goes with --library ideal: nccl chooses"),
-        (["-t", "dgx-h100", "-a", "ring", "--explain"], "--explain goes with --library nccl"),
+        (["-t", "dgx-h100", "-a", "ring", "--detail", "collective", "--explain"], "--explain follows single transfers"),
         (["-t", "dgx-h100-x4", "--library", "nccl", "-g", "9"], "9 ranks lie on 2 hosts, 1 to 8 on each"),
         (["-t", "gb200-nvl72-x2", "--library", "nccl", "-g", "80"], "80 ranks lie on 2 hosts, 8 to 72 on each"),
         (["-t", "dgx-h100", "--library", "nccl", "-a", "ring"], "-a goes with --library ideal"),

@@ -125,7 +125,7 @@ def simulated_row(record: Simulated, element_bytes: int, unit: float = GB) -> st
 def explained(record: Simulated, candidates: Sequence[tuple[str, float, float]]) -> list[str]:
     """What a library weighed, with the margin of its choice, and where the time goes; under the row of a size."""
     parts = ", ".join(f"{name} {value * 1e6:.2f}" for name, value in record.terms.items())
-    lines = [f"# {record.time_s * 1e6:.2f} us = {parts}"]
+    lines = [heading(f"{record.time_s * 1e6:.2f} us = {parts}")]
     if len(candidates) > 1:
         first, second = candidates[0], candidates[1]
         margin = second[1] / first[1] - 1 if first[1] else 0.0

@@ -46,8 +46,8 @@ def render_explained(found: "Sequence[Explanation]", *, names: tuple[str, str], 
     ]
     context = {
         "over": "commbench explain",
-        "title": f"Why {names[1]} takes as long as it does beside {names[0]}",
-        "verdicts": [Verdict("plain", one.what, f"{sentence(one, *names)}.") for one in found],
+        "title": f"Why {names[0]} and {names[1]} differ",
+        "verdicts": [Verdict("plain", _word(one), f"{sentence(one, *names)}.") for one in found],
         "facts": [],
         "notes": [],
         "parts": parts,
@@ -55,6 +55,10 @@ def render_explained(found: "Sequence[Explanation]", *, names: tuple[str, str], 
         "command": command,
     }
     return fill_page("explained.html.j2", context)
+
+
+def _word(found: "Explanation") -> str:
+    return "Longer" if found.difference_ps > 0 else "Shorter" if found.difference_ps else "The same"
 
 
 def sentence(found: "Explanation", a: str, b: str) -> str:
@@ -98,7 +102,7 @@ def _waterfall(found: "Explanation", name: str, names: tuple[str, str]) -> Pictu
         levels.append(reached)
     chart = Chart(name, WIDTH, _ROW * (len(moved) + 2) + 16, left=_LEFT, right=_RIGHT, top=8, bottom=8)
     x = chart.across(min(0, *levels), max(1, *levels))
-    ends = [(names[0], 0, found.a_ps, "var(--s7)"), *_steps(moved, levels), (names[1], 0, found.b_ps, "var(--s0)")]
+    ends = [(names[0], 0, found.a_ps, "var(--muted)"), *_steps(moved, levels), (names[1], 0, found.b_ps, "var(--s0)")]
     chart.add(element("path", d=f"M{x.at(0):.2f} {chart.top:g}V{chart.bottom:g}", class_="rule"))
     for row, (words, begin, end, fill) in enumerate(ends):
         y = chart.top + (row + 0.5) * _ROW

@@ -100,7 +100,8 @@ def _path(simulation: "Simulation", path: Sequence[int]) -> str:
     """The critical path in words."""
     moves = [task for task in path if simulation.flat.peer[task] >= 0]
     ranks = len({int(simulation.flat.rank[task]) for task in moves})
-    return f"{plural(len(moves), 'transfer')} one after the other, sent by {plural(ranks, 'rank')}"
+    in_turn = " one after the other" if len(moves) > 1 else ""
+    return f"{plural(len(moves), 'transfer')}{in_turn}, sent by {plural(ranks, 'rank')}"
 
 
 def _window(simulation: "Simulation") -> tuple[int, int]:

@@ -16,6 +16,7 @@ __all__ = ["Bar", "LaneChart"]
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _LETTER, _AROUND = 7.0, 5.0  # pixels of a letter inside a bar, and beside the words
+_LOWEST = 9.0  # pixels of a bar that words fit into
 _TICKS = 10
 _THINNEST = 0.4  # pixels; a bar that is shorter still shows
 
@@ -27,7 +28,7 @@ class Bar:
     Attributes:
         begin_s, end_s: seconds from the start of the chart. top, height: in pixels.
         fill: as SVG; "" for a plain frame. words: told when it is pointed at, a line each.
-        label: short, shown where there is room. ink: class of the label: "paper", "light" or "dark".
+        label: short, shown where there is room. ink: class of the label: "paper", "light", "dark" or "striped".
         look: further classes, for example "critical". opacity: of the fill.
     """
 
@@ -77,13 +78,12 @@ class LaneChart:
     def _bar(self, bar: Bar) -> str:
         begin, end = self._x.at(bar.begin_s), self._x.at(min(bar.end_s, self._until_s))
         width = max(end - begin, _THINNEST)
-        if bar.label and width >= _LETTER * len(bar.label) + _AROUND:
+        label = bar.label if bar.height >= _LOWEST else ""
+        if label and width >= _LETTER * len(label) + _AROUND:
             middle = (begin + end) / 2
-            self._labels.append(
-                text(middle, bar.top + bar.height / 2, bar.label, anchor="middle", class_=bar.ink)
-            )
+            self._labels.append(text(middle, bar.top + bar.height / 2, label, anchor="middle", class_=bar.ink))
         return element(
             "rect", *([tip(*bar.words)] if bar.words else []), x=begin, y=bar.top, width=width, height=bar.height,
             fill=bar.fill or None, fill_opacity=bar.opacity, class_=f"bar {bar.look}".strip(), data_b=bar.begin_s,
-            data_e=bar.end_s, data_label=bar.label or None, data_ink=bar.ink if bar.label else None,
+            data_e=bar.end_s, data_label=label or None, data_ink=bar.ink if label else None,
         )  # fmt: skip

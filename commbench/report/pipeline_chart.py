@@ -147,4 +147,4 @@ def _bar(bar: PassBar, panel: PassPanel, name: str, top: float) -> Iterator[Bar]
     label = "" if bar.kind in _STRIPED else bar.label
     yield Bar(*place, _COLOURS[bar.kind], words, label, opacity=opacity if opacity < 1 else None)
     if bar.kind in _STRIPED:
-        yield Bar(*place, f"url(#{name}-stripes)", words, bar.label)
+        yield Bar(*place, f"url(#{name}-stripes)", words, bar.label, "striped")

@@ -7,6 +7,7 @@ are microseconds, here with six decimals at most: picoseconds.
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_SLICES", "collective_trace", "records_trace"]
 
 MOST_SLICES = 100_000
-"""Of more transfers a trace has one slice for all that a rank sends without a pause."""
+"""Of more transfers a trace has one slice for all that a rank sends between two longer pauses."""
 _MOST_COUNTERS = 10
 _WORDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 _PS_PER_US = 1_000_000
@@ -141,16 +142,25 @@ def _thread(simulation: "Simulation", rank: int, lane: int) -> int:
 
 
 def _sent_in_a_row(simulation: "Simulation", rank: int, tasks: "IntArray") -> Iterator[Event]:
-    """A slice for all that a rank sends without a pause."""
+    """A slice for what a rank sends between two of its longest pauses; ``busy_us`` of it something was under way."""
     program, trace = simulation.flat, simulation.trace
     yield _name("thread", 0, rank, f"rank {rank}")
+    if not len(tasks):
+        return
     tasks = tasks[np.argsort(trace.start_ps[tasks], kind="stable")]
     begin, end = trace.start_ps[tasks], np.maximum.accumulate(trace.end_ps[tasks])
-    opens = np.flatnonzero(np.append(True, begin[1:] > end[:-1])) if len(tasks) else tasks
-    for first, last in zip(opens.tolist(), [*(opens[1:] - 1).tolist(), len(tasks) - 1], strict=False):
-        told = {"transfers": last - first + 1, "bytes": int(program.num_bytes[tasks[first : last + 1]].sum())}
-        name = f"{told['transfers']} transfers"
-        yield _slice(0, rank, name, "transfers", int(begin[first]), int(end[last]), told)
+    pauses = np.maximum(begin[1:] - end[:-1], 0)
+    most = max(1, MOST_SLICES // simulation.record.ranks)
+    longest = np.sort(np.argsort(-pauses, kind="stable")[: most - 1])
+    opens = [0, *(longest[pauses[longest] > 0] + 1).tolist(), len(tasks)]
+    for first, after in pairwise(opens):
+        span, idle = int(end[after - 1] - begin[first]), int(pauses[first : after - 1].sum())
+        told = {
+            "transfers": after - first, "bytes": int(program.num_bytes[tasks[first:after]].sum()),
+            "busy_us": (span - idle) / _PS_PER_US,
+        }  # fmt: skip
+        opens_ps = int(begin[first])
+        yield _slice(0, rank, f"{after - first} transfers", "transfers", opens_ps, opens_ps + span, told)
 
 
 def _link_loads(simulation: "Simulation", sends: "IntArray", fabric: "Fabric") -> Iterator[Event]:

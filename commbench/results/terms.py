@@ -12,7 +12,7 @@ from commbench.units import PS_PER_S
 __all__ = ["REST", "terms_ps"]
 
 REST = "rest"
-"""What the terms of a record leave open; a library's model rounds them."""
+"""What the terms of a record leave open: contention too small for a library's model to tell."""
 
 
 def terms_ps(record: Record) -> dict[str, int]:
@@ -38,4 +38,7 @@ def terms_ps(record: Record) -> dict[str, int]:
 def _whole(time_s: float, terms: Mapping[str, float]) -> dict[str, int]:
     found = {name: round(value * PS_PER_S) for name, value in terms.items()}
     rest = round(time_s * PS_PER_S) - sum(found.values())
-    return {**found, **({REST: rest} if rest else {})}
+    if abs(rest) <= len(found):  # what rounding to picoseconds has lost
+        found[max(found, key=lambda name: found[name])] += rest
+        return found
+    return {**found, REST: rest}

@@ -136,9 +136,7 @@ def simulate_collective(
         RunError: the scenario cuts off a rank that has something to send.
     """
     began = time.perf_counter()
-    _check_detail(detail, scenario, jobs, connections, models=library is not None)
-    if explain and library is None and (detail != "transfer" or connections is not None or jobs is not None):
-        raise InputError("--explain follows single transfers: give --detail transfer, without --jobs or a transport")
+    _check_detail(detail, scenario, jobs, connections, models=library is not None, explain=explain)
     if cluster is None:
         cluster = make_cluster(
             fabric,
@@ -151,15 +149,10 @@ def simulate_collective(
     groups = [np.array(job) for job in (deal(jobs, cluster.num_ranks) if jobs else [range(cluster.num_ranks)])]
     if jobs is not None:
         cluster = replace(cluster, whole_hosts=False)
-    if library is None:
-        library = Ideal(
-            algorithms={get_collective(collective).name: algorithm},
-            slices=slices,
-            channels=channels,
-            group=group,
-            ranks_per_host=cluster.ranks_per_host,
-            connections=connections,
-        )
+    library = library or Ideal(
+        algorithms={get_collective(collective).name: algorithm}, slices=slices, channels=channels, group=group,
+        ranks_per_host=cluster.ranks_per_host, connections=connections,
+    )  # fmt: skip
     program = collective_program(
         collective, size_bytes, ranks=cluster.num_ranks, groups=groups, element_bytes=element_bytes, root=root
     )
@@ -194,7 +187,13 @@ def simulate_collective(
 
 
 def _check_detail(
-    detail: str, scenario: "Scenario | None", jobs: str | None, connections: Connections | None, *, models: bool
+    detail: str,
+    scenario: "Scenario | None",
+    jobs: str | None,
+    connections: Connections | None,
+    *,
+    models: bool,
+    explain: bool,
 ) -> None:
     """Refuse what a detail cannot have. ``models``: a library's model says how long collectives take."""
     if detail not in DETAILS:
@@ -203,6 +202,8 @@ def _check_detail(
         if scenario is not None and not scenario.links_alone:
             raise InputError("a library's model knows no transfers: of a --scenario it takes faults of links alone")
         return
+    if explain and (detail != "transfer" or connections is not None or jobs is not None):
+        raise InputError("--explain follows single transfers: give --detail transfer, without --jobs or a transport")
     if detail == "collective" and scenario is not None:
         raise InputError(
             "--detail collective knows no single transfers, so no --scenario or --jitter: give --detail transfer"

@@ -56,7 +56,7 @@ def test_the_record_says_library_version_protocol_and_where_the_time_goes() -> N
 
 def test_explain_adds_up_and_names_the_candidates() -> None:
     text = sim("all-reduce", "-t", "dgx-h100", "--library", "nccl", "-b", "8M", "-e", "8M", "--explain")
-    parts = next(line for line in text.splitlines() if " us = " in line)
+    parts = next(line for line in text.replace("\n#   ", " ").splitlines() if " us = " in line)
     total, rest = parts.removeprefix("# ").split(" us = ")
     assert sum(float(part.split()[1]) for part in rest.split(", ")) == pytest.approx(float(total), abs=0.05)
     assert "NVLS Simple is " in text

@@ -204,6 +204,18 @@ def test_time_charts_zoom_to_one_transfer_and_back(everything: Browser) -> None:
     assert _window(everything) == pytest.approx(whole)
 
 
+def test_bars_and_lines_are_drawn_as_the_svg_says(everything: Browser) -> None:
+    """A rule of the style sheet for tables once gave all bars a width, and one for axes all lines their colour."""
+    bars = everything.look(
+        "[...document.querySelectorAll('#ranks .bar')].map(b => [+b.getAttribute('width'), b.getBBox().width])"
+    )
+    assert len(bars) > 100
+    assert all(drawn == pytest.approx(said, abs=0.01) for said, drawn in bars)
+    look = "line => [line.getAttribute('stroke'), getComputedStyle(line).stroke]"
+    strokes = everything.look(f"[...document.querySelectorAll('#curves .chart .line')].map({look})")
+    assert len({said for said, _ in strokes}) == len({drawn for _, drawn in strokes}) >= 2
+
+
 def test_dragging_moves_the_window_and_the_wheel_zooms_with_ctrl_alone(everything: Browser) -> None:
     everything.click("#ranks .tools button")
     before = _window(everything)

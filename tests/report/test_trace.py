@@ -95,9 +95,9 @@ def test_very_many_transfers_are_merged_and_lose_no_byte(monkeypatch: pytest.Mon
     fabric = load_fabric("fat-tree-16")
     done = full(fabric, "double-binary-tree", 16 * MIB)
     whole = slices(read(collective_trace(done, fabric)))
-    monkeypatch.setattr(trace_module, "MOST_SLICES", 10)
+    monkeypatch.setattr(trace_module, "MOST_SLICES", 40)
     merged = slices(read(collective_trace(done, fabric)))
-    assert len(merged) < len(whole)
+    assert len(merged) <= 40 < len(whole)
     for key in ("bytes", "transfers"):
         of_whole = sum(event["args"].get(key, 1) for event in whole)
         assert sum(event["args"][key] for event in merged) == of_whole
@@ -108,7 +108,7 @@ def test_very_many_transfers_are_merged_and_lose_no_byte(monkeypatch: pytest.Mon
             b - a for a, b in pairwise(edges)
             if any(e["ts"] <= a and b <= e["ts"] + e["dur"] for e in mine)
         )  # fmt: skip
-        assert sum(e["dur"] for e in merged if e["tid"] == rank) == pytest.approx(covered)
+        assert sum(e["args"]["busy_us"] for e in merged if e["tid"] == rank) == pytest.approx(covered)
 
 
 def test_a_step_has_a_slice_for_every_pass() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from commbench.program.critical import critical_path
+from commbench.report.activity import activity
 from commbench.report.chart import Chart
 from commbench.report.lanes import Bar, LaneChart
 from commbench.report.style import WIDTH, Picture
@@ -38,7 +39,8 @@ class GanttChart:
 
     Attributes:
         num_steps, ramp: step colours in order. has_reductions: whether reductions took time.
-        critical: the critical path in words. left_out: what is not drawn.
+        critical: the critical path in words. left_out: what is not drawn. overview: of all ranks and the whole time,
+            where something is left out.
     """
 
     picture: Picture
@@ -47,6 +49,7 @@ class GanttChart:
     has_reductions: bool
     critical: str
     left_out: str
+    overview: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,8 @@ def gantt(simulation: "Simulation") -> GanttChart:
         left_out.append(f"the first {time_text(until / PS_PER_S)} of {time_text(finish / PS_PER_S)}")
     words = f"Shown: {' and '.join(left_out)}." if left_out else ""
     ramp = _RAMP if num_steps > 1 else _RAMP[:1]
-    return GanttChart(picture, num_steps, ramp, len(adds) > 0, _path(simulation, path), words)
+    overview = activity(simulation) if left_out else None
+    return GanttChart(picture, num_steps, ramp, len(adds) > 0, _path(simulation, path), words, overview)
 
 
 def _path(simulation: "Simulation", path: Sequence[int]) -> str:

@@ -35,7 +35,7 @@ def activity(simulation: "Simulation") -> Picture:
     shares = under_way(simulation, bounds, edges)
     most = float(shares.max(initial=0.0)) or 1.0
     rows = len(bounds) - 1
-    chart = Chart("activity", WIDTH, 14 + _ROW * rows + 46, left=110, right=16, top=14, bottom=46)
+    chart = Chart("activity", WIDTH, 14 + _ROW * rows + 46, left=130, right=16, top=14, bottom=46)
     lanes = LaneChart(chart, finish / PS_PER_S)
     for row in range(rows):
         first, last = int(bounds[row]), int(bounds[row + 1]) - 1

@@ -278,7 +278,9 @@ def _luminance(colour: str) -> float:
 
 
 def test_a_printed_page_shows_all_rows_and_no_buttons(everything: Browser) -> None:
-    everything.call("Emulation.setEmulatedMedia", media="print")
+    everything.call("Emulation.setDeviceMetricsOverride", width=718, height=1000, deviceScaleFactor=1, mobile=False)
+    everything.call("Emulation.setEmulatedMedia", media="print")  # of A4 with its margins
+    assert everything.look(SIDEWAYS) == 0, "nothing is cut off at the right edge"
     assert everything.look("[...document.querySelectorAll('.tools, nav')].every(n => n.offsetHeight === 0)")
     assert everything.look("[...document.querySelectorAll('.scroll')].every(n => n.scrollHeight <= n.clientHeight + 1)")
     everything.call("Emulation.setEmulatedMedia", media="")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the time of a simulated collective goes: the terms of the critical path add up to it, to the picosecond."""
 
+from dataclasses import replace
+
 import pytest
 
 from commbench.errors import InputError
@@ -50,6 +52,16 @@ def test_messages_and_additions_have_terms_of_their_own() -> None:
     terms = terms_ps(simulate_collective(fabric, "all-reduce", "ring", 64 * MIB, explain=True).record)
     assert terms["message overhead"] == 6 * 2 * fabric.costs.message_overhead_ps
     assert terms["reduction"] == 3 * round(16 * MIB * fabric.costs.reduction_ps_per_byte)
+
+
+def test_what_terms_leave_open_is_a_term_and_rounding_is_none() -> None:
+    record = simulate_collective(load_fabric("star-8"), "all-reduce", "ring", MIB, explain=True).record
+    half = replace(record, terms={"wire": record.time_s / 2})
+    whole_ps = round(record.time_s * PS_PER_S)
+    assert terms_ps(half) == {"wire": whole_ps // 2, "rest": whole_ps - whole_ps // 2}
+    thirds = replace(record, terms=dict.fromkeys(("a", "b", "c"), record.time_s / 3))
+    assert tuple(terms_ps(thirds)) == ("a", "b", "c")
+    assert sum(terms_ps(thirds).values()) == whole_ps
 
 
 @pytest.mark.parametrize("how", [{"detail": "collective"}, {"detail": "folded"}, {"jobs": "2"}])

@@ -91,8 +91,9 @@ def numbers_of(records: Iterable[Record]) -> set[float]:
         terms = terms_ps(record)
         found |= {value / PS_PER_S for value in terms.values()}
         found |= {value / sum(terms.values()) for value in terms.values() if sum(terms.values())}
-        if isinstance(record, Simulated):  # the bound as a bus bandwidth, beside those of the record
+        if isinstance(record, Simulated):  # the bound as a bus bandwidth beside those of the record, and the ratio
             found.add(record.size_bytes / record.lower_bound_s * record.busbw_factor / 1e9)
+            found.add(record.time_s / record.lower_bound_s)
         if isinstance(record, SimulatedStep):
             totals = [sum(use.values()) + record.margin_bytes for use in record.memory_by_position]
             found |= {*totals, *(total / record.capacity_bytes for total in totals), sum(record.memory_bytes.values())}
@@ -106,7 +107,7 @@ def forms(value: float, rates: Iterable[float]) -> set[str]:
     places = {*range(5), decimals_for([*rates])}
     texts = {time_text(value), "".join(time_parts(value)), percent(value), signed_percent(value), f"{value:g}"}
     texts |= {format_bytes(value), format_bandwidth(value), format_bandwidth(1e9 * value), f"{100 * value:.0f} %"}
-    texts |= {str(value), f"{value:,}"}
+    texts |= {str(value), f"{value:,}", f"{value:.3g}"}
     texts |= {f"{value:.{places}f}" for places in places} | {f"{value:,.{places}f}" for places in places}
     return {re.sub(r"\s", "", text).replace("-", "−") for text in texts}
 

@@ -3,24 +3,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from benchmarks.records import Engines, Race, SharedLink
-from commbench.report.axes import direct_labels, log_time_axis
-from commbench.report.style import (
-    MUTED,
-    PAPER,
-    Picture,
-    bare_axes,
-    drawing,
-    new_figure,
-    series_colour,
-    series_marker,
-    to_picture,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from commbench.report.axes import even_ticks, label_places, log_limits, time_ticks
+from commbench.report.chart import Chart, Scale, mark, path_of
+from commbench.report.style import Picture
+from commbench.report.svg import colour, element, text
+from commbench.report.text import time_text
 
 __all__ = ["engine_chart", "link_chart", "ratio_chart", "wall_chart"]
 
@@ -73,36 +62,32 @@ def _chart(
 ) -> Picture:
     """Lines over log2(x) with their names at their ends."""
     values = [y for points in lines.values() for _, y in points]
-    with drawing():
-        figure = new_figure(_WIDTH, _HEIGHT)
-        right = 24 + min(0.4 * _WIDTH, _LABEL_WIDTH * max(map(len, lines)))
-        axes = bare_axes(figure, left=60, right=right, top=10, bottom=44)
-        _x_axis(axes, sorted({x for points in lines.values() for x, _ in points}), under)
-        if time:
-            log_time_axis(axes, min(values), max(values))
-        else:
-            axes.set_ylim(0, 1.12 * max(*values, 1.0))
-            axes.locator_params(axis="y", nbins=6)
-            axes.axhline(1, color=MUTED, linewidth=1)
-        for number, points in enumerate(lines.values()):
-            axes.plot(
-                [math.log2(x) for x, _ in points],
-                [y for _, y in points],
-                color=series_colour(number),
-                marker=series_marker(number),
-                markersize=7,
-                markeredgecolor=PAPER,
-            )
-        ends = [(label, points[-1][1], series_colour(i)) for i, (label, points) in enumerate(lines.items())]
-        direct_labels(axes, ends)
-        return to_picture(figure, name, title=title, detail=detail, label=f"{title}: {detail}")
+    right = 24 + min(0.4 * _WIDTH, _LABEL_WIDTH * max(map(len, lines)))
+    chart = Chart(name, _WIDTH, _HEIGHT, left=60, right=right, top=10, bottom=44)
+    x = _x_axis(chart, sorted({x for points in lines.values() for x, _ in points}), under)
+    limits = log_limits(min(values), max(values)) if time else (0.0, 1.12 * max(*values, 1.0))
+    y = chart.upward(*limits, log=time)
+    ticks = time_ticks(y.low, y.high) if time else [(tick, f"{tick:g}") for tick in even_ticks(y.low, y.high, 6)]
+    chart.left_axis(y, ticks)
+    if not time:
+        chart.add(element("path", d=f"M{chart.left:g} {y.at(1):.2f}H{chart.right:g}", class_="zero"))
+    for number, (label, points) in enumerate(lines.items()):
+        places = [(x.at(math.log2(amount)), y.at(value)) for amount, value in points]
+        chart.add(element("path", d=path_of(places), class_="line", stroke=colour(number)))
+        for place, (amount, value) in zip(places, points, strict=True):
+            told = time_text(value) if time else f"{value:.3g}"
+            chart.add(mark(*place, number, (f"{label}, {amount:,.0f} {under}: {told}",), value=value))
+    ends = label_places([y.at(points[-1][1]) for points in lines.values()], chart.top, chart.bottom)
+    for number, (label, (aside, height)) in enumerate(zip(lines, ends, strict=True)):
+        chart.add(text(chart.right + 8 + aside, height, label, fill=colour(number)))
+    return chart.picture(title=title, detail=detail, label=f"{title}: {detail}")
 
 
-def _x_axis(axes: "Axes", amounts: Sequence[float], under: str) -> None:
+def _x_axis(chart: Chart, amounts: Sequence[float], under: str) -> Scale:
     low, high = math.log2(amounts[0]), math.log2(amounts[-1])
     pad = 0.04 * (high - low) or 1.0
-    axes.set_xlim(low - pad, high + pad)
+    scale = chart.across(low - pad, high + pad)
     stride = -(-len(amounts) // _MOST_TICKS)
     shown = [*reversed(amounts[::-1][::stride])]
-    axes.set_xticks([math.log2(x) for x in shown], [f"{x:,.0f}" for x in shown])
-    axes.set_xlabel(under)
+    chart.bottom_axis(scale, [(math.log2(amount), f"{amount:,.0f}") for amount in shown], under)
+    return scale

@@ -79,7 +79,7 @@ def demo(
         title="commbench demo",
         records=[*emulated, *records, *simulated, *verdict, *pipelines],
         topologies=[machine, fabric],
-        simulation=simulate_collective(fabric, "all-reduce", "ring", 16 * 2**20),
+        simulation=simulate_collective(fabric, "all-reduce", "ring", 16 * 2**20, links=True),
         command=this_command(),
         notes=[*([_JUDGED] if emulated else []), *([f"This machine's own ranks: {_CROWDED}."] if crowded else [])],
         calibration=machine.numbers,

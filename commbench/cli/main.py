@@ -19,6 +19,7 @@ from commbench.cli import (
     diagnose,
     doctor,
     emulate,
+    explain,
     import_log,
     plan,
     report,
@@ -54,6 +55,7 @@ app.command("compare")(compare.compare)
 app.command("diagnose")(diagnose.diagnose)
 app.command("doctor")(doctor.doctor)
 app.command("import")(import_log.import_log)
+app.command("explain")(explain.explain)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.add_typer(topology.app, name="topology")

@@ -22,6 +22,7 @@ class Format(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
     JSON = "json"
+    TRACE = "trace"
 
 
 def report(
@@ -34,7 +35,7 @@ def report(
     ] = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="A page, or a table with a row per record [as --out ends, else html]."),
+        typer.Option("--format", help="A page, a row per record, or a trace of passes [as --out ends, html]."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", callback=writable, help="The file to write [report.html].")
@@ -44,11 +45,12 @@ def report(
 ) -> None:
     """Write a page that holds everything it shows, or a table of the records, and print its path."""
     chosen = _format(form, out)
-    out = out or Path(f"report.{chosen}")
+    out = out or Path("trace.json" if chosen is Format.TRACE else f"report.{chosen}")
     if chosen is not Format.HTML:
         _refuse(chosen, {"--topology": topology, "--title": title})
         path = _table(files, salvage, chosen, out)
-        typer.echo(page_line(path, "table") if json else str(path))
+        kind = "trace" if chosen is Format.TRACE else "table"
+        typer.echo(page_line(path, kind) if json else str(path))
         return
     from commbench.cli.reading import read_all, this_command
     from commbench.report.kinds import page_title
@@ -81,15 +83,16 @@ def _format(form: Format | None, out: Path | None) -> Format:
         return form
     suffix = "" if out is None else out.suffix.lower().removeprefix(".")
     if suffix in ("xlsx", "xls", "ods", "tsv", "pdf", "png", "svg", "md"):
-        known = ", ".join(f".{form}" for form in Format)
+        known = ", ".join(f".{form}" for form in Format if form is not Format.TRACE)
         raise InputError(f"--out {out}: .{suffix} is not written; name it {known}, or give --format")
-    return Format(suffix) if suffix in set(Format) else Format.HTML
+    return Format(suffix) if suffix in set(Format) - {Format.TRACE} else Format.HTML
 
 
 def _refuse(form: Format, options: dict[str, object]) -> None:
     for name, value in options.items():
         if value:
-            raise InputError(f"{name} has no meaning for a table ({form}); only pages have it")
+            what = "trace" if form is Format.TRACE else f"table ({form})"
+            raise InputError(f"{name} has no meaning for a {what}; only pages have it")
 
 
 def _table(files: Sequence[Path], salvage: bool, form: Format, out: Path) -> Path:
@@ -101,6 +104,10 @@ def _table(files: Sequence[Path], salvage: bool, form: Format, out: Path) -> Pat
     records = [(str(file), record) for file in files for record in read_all([file], salvage)]
     if not records:
         raise InputError(f"{', '.join(map(str, files))}: no records, so there is nothing to report")
+    if form is Format.TRACE:
+        from commbench.report.trace import records_trace
+
+        return write_whole(out, records_trace([record for _, record in records]))
     return write_whole(out, table(records, form))
 
 

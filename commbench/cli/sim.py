@@ -109,7 +109,8 @@ def sim(
         str | None, typer.Option("--constants", help="The machine's own, as calibrate --library wrote them.")
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="With a library's model: what it weighed, and where the time goes.")
+        bool,
+        typer.Option("--explain", help="Where the time goes; with a library's model also what it weighed."),
     ] = False,
     detail: Annotated[
         str | None,
@@ -133,6 +134,13 @@ def sim(
     out: Annotated[
         Path | None, typer.Option("--out", callback=writable, help="Append the records to this JSON Lines file.")
     ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", callback=writable, help="Write a page of it: what went where, and when.")
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option("--trace", callback=writable, help="Write its transfers as a trace for ui.perfetto.dev (JSON)."),
+    ] = None,
     json: Jsonl = False,
     form: Annotated[
         Literal["table", "nccl-tests", "nccl-tuner"],
@@ -141,19 +149,20 @@ def sim(
 ) -> None:
     """Simulate COLLECTIVE on a topology, one line per size."""
     given = {k: v for k, v in locals().items() if k not in _NOT_PASSED}
+    from commbench.cli.sim_files import write_files
     from commbench.experiments.simulated import CollectiveOptions, prepare
     from commbench.results.journal import Journal
 
     require_one_format(form, json)
     given |= {"collective": require_collective(collective, "train"), "scenario": scenario and str(scenario)}
     case = prepare(CollectiveOptions(**given), [(min_bytes, max_bytes, factor, step)], tell)
-    for given_it, flag in ((explain, "--explain"), (form == "nccl-tuner", "--format nccl-tuner")):
-        if given_it and not case.modelled:
-            raise InputError(f"{flag} goes with --library nccl, not with ideal")
-    show_case(case, None if out is None else Journal(out), json, form, explain=explain)
+    if form == "nccl-tuner" and not case.modelled:
+        raise InputError("--format nccl-tuner goes with --library nccl, not with ideal")
+    records = show_case(case, None if out is None else Journal(out), json, form, explain=explain)
+    write_files(case, records, page, trace, json)
 
 
-_NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json", "form", "explain")
+_NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json", "form", "explain", "page", "trace")
 
 
 def show_case(
@@ -170,7 +179,7 @@ def show_case(
     for size in case.sizes_bytes:
         with progress_bar(f"simulating {format_bytes(size)}") as progress:
             try:
-                done = case.run(size, hints=not records, progress=progress)
+                done = case.run(size, hints=not records, progress=progress, explain=explain)
             except UnknownTimeError as error:  # others may be known
                 unknown = error
                 tell(f"{format_bytes(size)}: n/a: {error}")
@@ -213,7 +222,7 @@ def _show_log(record: "Simulated", case: "CollectiveCase", *, header: bool) -> N
         by = "" if record.library in ("nccl", "rccl") else f" by {record.algorithm}"  # which differ from size to size
         where = f"simulated on {record.topology}{by}, library {record.library}"
         notes = [where, "simulated once: in-place is as out-of-place"]
-        if record.terms:  # as the library itself says it
+        if record.library_version:  # as the library itself says it
             put(f"{record.library.upper()} version {record.library_version.split(',')[0]}")
         put(log_head(record.collective, case.members(), case.sizes_bytes, notes))
     elements = record.size_bytes // record.element_bytes

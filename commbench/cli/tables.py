@@ -86,7 +86,7 @@ def simulated_header(record: Simulated, unit: str = "GB/s") -> str:
     """Where it is simulated and what tells it from others, and the column names; bandwidths in ``unit``."""
     scenario = f", scenario {record.scenario}" if record.scenario else ""
     scenario += f", jitter {record.jitter:g}" if record.jitter else ""
-    modelled = bool(record.terms)
+    modelled = bool(record.library_version)
     what = f"as {record.library} {record.library_version}" if modelled else record.algorithm
     how = f"channels {record.channels}, slices {record.slices}, groups of {record.group}, "
     told = heading(
@@ -116,7 +116,7 @@ def simulated_row(record: Simulated, element_bytes: int, unit: float = GB) -> st
     times = (_fixed(1e6 * time_s, 10) for time_s in (record.time_s, record.lower_bound_s))
     rates = (rate_text(rate, unit) for rate in (record.algbw_GBps, record.busbw_GBps))
     count, (time, bound) = record.size_bytes // element_bytes, times
-    modelled = bool(record.terms)
+    modelled = bool(record.library_version)
     last = (record.algorithm, record.protocol, record.channels) if modelled else (record.transfers, record.wall_s)
     fields = (record.size_bytes, count, time, *rates, bound, *last)
     line = row_text(_simulated(modelled=modelled), fields)
@@ -126,7 +126,7 @@ def simulated_row(record: Simulated, element_bytes: int, unit: float = GB) -> st
 def explained(record: Simulated, candidates: Sequence[tuple[str, float, float]]) -> list[str]:
     """What a library weighed, with the margin of its choice, and where the time goes; under the row of a size."""
     parts = ", ".join(f"{name} {value * 1e6:.2f}" for name, value in record.terms.items())
-    lines = [f"# {record.time_s * 1e6:.2f} us = {parts}"]
+    lines = [heading(f"{record.time_s * 1e6:.2f} us = {parts}")]
     if len(candidates) > 1:
         first, second = candidates[0], candidates[1]
         margin = second[1] / first[1] - 1 if first[1] else 0.0

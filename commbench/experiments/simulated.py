@@ -40,8 +40,9 @@ class CollectiveCase:
         dtype: of the elements, as torch calls it. element_bytes: of one.
         unit: bytes/s and name of the unit in which the bandwidths of this fabric read well.
         modelled: whether a library with a model decides.
+        fabric: where.
         members: host, number on it and device of every rank.
-        run: simulates one size; takes ``hints`` and ``progress`` of
+        run: simulates one size; takes ``hints``, ``progress``, ``explain``, ``links`` and ``keep_trace`` of
             :func:`commbench.sim.collective.simulate_collective`.
     """
 
@@ -50,6 +51,7 @@ class CollectiveCase:
     element_bytes: int
     unit: tuple[float, str]
     modelled: bool
+    fabric: Fabric
     members: Callable[[], list[tuple[str, int, str]]]
     run: Callable[..., Simulation]
 
@@ -79,11 +81,11 @@ def prepare(
 
     def run(size_bytes: int, **how: Any) -> Simulation:
         return simulate_collective(
-            fabric, options.collective, algorithm, size_bytes, cluster=cluster, **given, **how
+            fabric, options.collective, algorithm, size_bytes, cluster=cluster, **(given | how)
         )
 
     modelled, dtype = library is not None, dtype_name(options.dtype)
-    return CollectiveCase(sizes_bytes, dtype, element_bytes, unit, modelled, lambda: _members(cluster), run)
+    return CollectiveCase(sizes_bytes, dtype, element_bytes, unit, modelled, fabric, lambda: _members(cluster), run)
 
 
 def cluster_of(options: CollectiveOptions, fabric: Fabric) -> Cluster:

@@ -7,26 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from commbench.report.axes import log_time_axis, size_axis
+from commbench.report.axes import even_ticks, log_limits, size_limits, size_ticks, time_ticks
+from commbench.report.chart import Chart, Scale, mark, path_of
 from commbench.report.facts import Fact
-from commbench.report.figures import BAND, columns_for
+from commbench.report.figures import BAND, columns_for, signed_tick
 from commbench.report.headlines import verdicts
 from commbench.report.html import fill_page, write_page
 from commbench.report.identity import base_name
-from commbench.report.style import (
-    GRID,
-    MUTED,
-    PAPER,
-    WIDTH,
-    Picture,
-    bare_axes,
-    css_variable,
-    drawing,
-    new_figure,
-    series_colour,
-    series_marker,
-    to_picture,
-)
+from commbench.report.style import WIDTH, Picture
+from commbench.report.svg import colour, element
 from commbench.report.tables import (
     Cell,
     Column,
@@ -39,11 +28,10 @@ from commbench.report.tables import (
     time_cell,
     word_cell,
 )
-from commbench.report.text import plural
+from commbench.report.text import plural, signed_percent, time_text
+from commbench.units import format_bytes
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from commbench.validate.lab_judge import Agreement, LabPoint
 
 __all__ = ["render_agreement", "write_agreement"]
@@ -78,7 +66,7 @@ def render_agreement(found: "Agreement", *, command: str, notes: Sequence[str] =
             "errors": _errors(found.used, algorithms),
             "columns": columns_for(len({p.compared.topology for p in found.used})),
             "band": f"{BAND:.0%}".replace("%", " %"),
-            "algorithms": [(name, css_variable(series_colour(number))) for name, number in algorithms.items()],
+            "algorithms": [(name, colour(number)) for name, number in algorithms.items()],
             "points": _point_table("points", found.used),
             "busy": _point_table("busy", found.busy) if found.busy else None,
             "groups": list(zip(names, groups, strict=True)),
@@ -111,76 +99,63 @@ def _numbered(names: Iterable[str]) -> dict[str, int]:
 def _scatters(points: "Sequence[LabPoint]", algorithms: Mapping[str, int]) -> list[Picture]:
     """Simulated by measured time, on one pair of axes for each kind of points."""
     times = [t for p in points for t in (p.compared.measured_s, p.compared.simulated_s)]
+    limits = log_limits(min(times), max(times))
     pictures = []
-    with drawing():
-        for contended, title in _KINDS.items():
-            figure = new_figure((WIDTH - 28) // 2, 420)
-            axes = bare_axes(figure, left=64, right=12, top=10, bottom=44)
-            _draw_scatter(axes, [p for p in points if p.contended is contended], algorithms, (min(times), max(times)))
-            name = f"scatter{int(contended)}"
-            pictures.append(
-                to_picture(figure, name, title=title, detail="simulated (up) by measured (right), both logarithmic")
-            )
+    for contended, title in _KINDS.items():
+        chart = Chart(f"scatter{int(contended)}", (WIDTH - 28) // 2, 420, left=64, right=12, top=10, bottom=44)
+        mine = [p for p in points if p.contended is contended]
+        _draw_scatter(chart, mine, algorithms, limits)
+        pictures.append(chart.picture(title=title, detail="simulated (up) by measured (right), both logarithmic"))
     return pictures
 
 
 def _draw_scatter(
-    axes: "Axes", points: "Sequence[LabPoint]", algorithms: Mapping[str, int], ends: tuple[float, float]
+    chart: Chart, points: "Sequence[LabPoint]", algorithms: Mapping[str, int], limits: tuple[float, float]
 ) -> None:
-    log_time_axis(axes, *ends)
-    low, high = axes.get_ylim()
-    axes.set_xscale("log")
-    axes.set_xlim(low, high)
-    axes.set_xticks(axes.get_yticks(), [label.get_text() for label in axes.get_yticklabels()])
-    axes.minorticks_off()
-    axes.set_xlim(low, high)
-    axes.fill_between(
-        [low, high], [low * (1 - BAND), high * (1 - BAND)], [low * (1 + BAND), high * (1 + BAND)],
-        color=GRID, alpha=0.9, linewidth=0,
-    )  # fmt: skip
-    axes.plot([low, high], [low, high], color=MUTED, linewidth=1)
+    low, high = limits
+    x, y = Scale(low, high, chart.left, chart.right, log=True), chart.upward(low, high, log=True)
+    ends = [(low, low * (1 - BAND)), (high, high * (1 - BAND)), (high, high * (1 + BAND)), (low, low * (1 + BAND))]
+    band = [(x.at(a), min(chart.bottom, max(chart.top, y.at(b)))) for a, b in ends]
+    chart.add(element("path", d=path_of(band, close=True), class_="level"))
+    chart.left_axis(y, time_ticks(low, high))
+    chart.bottom_axis(x, time_ticks(low, high))
+    chart.add(element("path", d=path_of([(x.at(low), y.at(low)), (x.at(high), y.at(high))]), class_="zero"))
     for point in points:
-        _dot(axes, point, point.compared.measured_s, point.compared.simulated_s, algorithms)
+        chart.add(_dot(point, x.at(point.compared.measured_s), y.at(point.compared.simulated_s), algorithms))
 
 
-def _dot(axes: "Axes", point: "LabPoint", x: float, y: float, algorithms: Mapping[str, int]) -> None:
-    number = algorithms[base_name(point.compared)]
-    hollow = point.compared.set == "fit"
-    axes.plot(
-        [x],
-        [y],
-        linestyle="none",
-        marker=series_marker(number),
-        markersize=7,
-        markeredgewidth=1.4 if hollow else 0.8,
-        markeredgecolor=series_colour(number) if hollow else PAPER,
-        markerfacecolor=PAPER if hollow else series_colour(number),
-        zorder=3,
+def _dot(point: "LabPoint", x: float, y: float, algorithms: Mapping[str, int]) -> str:
+    c = point.compared
+    words = (
+        f"{c.topology}, {base_name(c)}, {c.ranks} ranks, {format_bytes(c.size_bytes)}",
+        f"measured {time_text(c.measured_s)}, simulated {time_text(c.simulated_s)}: {signed_percent(c.error)}, {c.set}",
     )
+    hollow = c.set == "fit"
+    return mark(x, y, algorithms[base_name(c)], words, hollow=hollow, size=3.6, set=c.set, error=c.error)
 
 
 def _errors(points: "Sequence[LabPoint]", algorithms: Mapping[str, int]) -> list[Picture]:
     """Signed error by size, a panel for each fabric; all share their axes."""
     fabrics = _numbered(p.compared.topology for p in points)
     sizes = [p.compared.size_bytes for p in points]
-    reach = 104 * max(abs(p.compared.error) for p in points)
+    ticks = [(exponent, format_bytes(2**exponent)) for exponent in size_ticks(min(sizes), max(sizes), 5)]
+    reach = 1.04 * max(abs(p.compared.error) for p in points)
     columns = columns_for(len(fabrics))
     pictures = []
-    with drawing():
-        for fabric, number in fabrics.items():
-            mine = [p for p in points if p.compared.topology == fabric]
-            figure = new_figure((WIDTH - (columns - 1) * 28) // columns, 250)
-            axes = bare_axes(figure, left=56, right=12, top=10, bottom=28)
-            axes.set_ylim(-reach, reach)
-            axes.axhspan(-100 * BAND, 100 * BAND, color=GRID, alpha=0.45, linewidth=0)
-            axes.axhline(0, color=MUTED, linewidth=1)
-            size_axis(axes, min(sizes), max(sizes), most=5)
-            for i, point in enumerate(mine):
-                beside = 0.5 * (i / max(1, len(mine) - 1) - 0.5)  # so that points of one size do not cover each other
-                _dot(axes, point, math.log2(point.compared.size_bytes) + beside, 100 * point.compared.error, algorithms)
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:+g} %".replace("-", "−") if value else "0 %")
-            detail = f"{len(mine)} points"
-            pictures.append(to_picture(figure, f"fabric{number}", title=fabric, detail=detail))
+    for fabric, number in fabrics.items():
+        mine = [p for p in points if p.compared.topology == fabric]
+        width = (WIDTH - (columns - 1) * 28) // columns
+        chart = Chart(f"fabric{number}", width, 250, left=56, right=12, top=10, bottom=28)
+        x, y = chart.across(*size_limits(min(sizes), max(sizes))), chart.upward(-reach, reach)
+        level, height = y.at(min(BAND, reach)), y.at(-min(BAND, reach)) - y.at(min(BAND, reach))
+        chart.add(element("rect", x=chart.left, y=level, width=chart.right - chart.left, height=height, class_="level"))
+        chart.left_axis(y, [(t, signed_tick(t)) for t in even_ticks(-reach, reach, 7)])
+        chart.bottom_axis(x, ticks)
+        for i, point in enumerate(mine):
+            beside = 0.5 * (i / max(1, len(mine) - 1) - 0.5)  # so that points of one size do not cover each other
+            at = x.at(math.log2(point.compared.size_bytes) + beside)
+            chart.add(_dot(point, at, y.at(point.compared.error), algorithms))
+        pictures.append(chart.picture(title=fabric, detail=f"{len(mine)} points"))
     return pictures
 
 

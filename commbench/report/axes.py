@@ -3,22 +3,22 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from commbench.units import format_bytes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = [
     "LABEL_COLUMN",
-    "direct_labels",
+    "Tick",
+    "even_ticks",
     "label_columns",
-    "log_time_axis",
-    "size_axis",
+    "label_places",
+    "log_limits",
+    "size_limits",
     "size_ticks",
     "spread_positions",
+    "time_ticks",
 ]
+
+Tick = tuple[float, str]
+"""A place on an axis and what is written there."""
 
 _LABEL_GAP = 15.0  # pixels between the centres of two labels
 LABEL_COLUMN = 20.0  # pixels from a column of labels to the next, where one column is too low for all
@@ -35,32 +35,36 @@ def size_ticks(low_bytes: float, high_bytes: float, most: int) -> list[int]:
     return ticks
 
 
-def size_axis(axes: "Axes", low_bytes: int, high_bytes: int, *, most: int) -> None:
-    """An x axis in log2(bytes), labelled with sizes; x values must be log2 as well."""
+def size_limits(low_bytes: float, high_bytes: float) -> tuple[float, float]:
+    """Ends of an axis in log2(bytes), with some air."""
     low, high = math.log2(low_bytes), math.log2(high_bytes)
     pad = 0.04 * (high - low) or 1.0
-    axes.set_xlim(low - pad, high + pad)
-    ticks = size_ticks(low_bytes, high_bytes, most) or [round(low)]
-    axes.set_xticks(ticks, [format_bytes(2**e) for e in ticks])
+    return low - pad, high + pad
 
 
-def log_time_axis(axes: "Axes", low_s: float, high_s: float) -> None:
-    """A logarithmic y axis in seconds with labels such as "100 µs"."""
-    from matplotlib.ticker import NullFormatter, NullLocator
+def log_limits(low: float, high: float) -> tuple[float, float]:
+    """Ends of a logarithmic axis, which spans a factor of 4 at least."""
+    air = max(1.25, 2 * math.sqrt(low / high))
+    return low / air, high * air
 
-    axes.set_yscale("log")
-    air = max(1.25, 2 * math.sqrt(low_s / high_s))  # the axis spans a factor of 4 at least
-    low, high = low_s / air, high_s * air
-    axes.set_ylim(low, high)
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+
+def time_ticks(low_s: float, high_s: float) -> list[Tick]:
+    """Round times inside the range of a logarithmic axis, four or more where there are so many."""
+    exponents = range(math.floor(math.log10(low_s)), math.ceil(math.log10(high_s)) + 1)
     ticks: list[float] = []
     for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
-        ticks = [d * 10.0**e for e in exponents for d in digits if low <= d * 10.0**e <= high]
+        ticks = [d * 10.0**e for e in exponents for d in digits if low_s <= d * 10.0**e <= high_s]
         if len(ticks) >= 4:
             break
-    axes.set_yticks(ticks, [_short_time(t) for t in ticks])
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    return [(t, _short_time(t)) for t in ticks]
+
+
+def even_ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers in equal steps inside the range, at most ``most``."""
+    step = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(step * factor for factor in (1, 2, 2.5, 5, 10, 20, 25, 50) if (high - low) / (step * factor) < most)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [number * step for number in range(first, last + 1)]
 
 
 def _short_time(time_s: float) -> str:
@@ -95,21 +99,15 @@ def _kept(first: float, count: int, gap: float, low: float, high: float) -> floa
     return max(low, min(first, high - (count - 1) * gap))
 
 
-def direct_labels(axes: "Axes", labels: Sequence[tuple[str, float, str]]) -> None:
-    """Write (text, y in data units, colour) right of the axes, each beside the end of its line.
+def label_places(wanted: Sequence[float], low: float, high: float) -> list[tuple[float, float]]:
+    """(pixels right of the first column, height) of labels beside axes from low to high, near the heights wanted.
 
     Where one column is too low for all of them they stand in several, which only short texts leave room for.
     """
-    to_pixels = axes.transData
-    heights = [float(to_pixels.transform((0.0, y))[1]) for _, y, _ in labels]
-    box = axes.get_window_extent()
-    columns = label_columns(len(labels), box.height)
-    placed = spread_positions(heights, _LABEL_GAP / columns, box.y0, box.y1)
+    columns = label_columns(len(wanted), high - low)
+    placed = spread_positions(wanted, _LABEL_GAP / columns, low, high)
     order = {number: place for place, number in enumerate(sorted(range(len(placed)), key=lambda i: placed[i]))}
-    for number, ((text, _, colour), height) in enumerate(zip(labels, placed, strict=True)):
-        fraction = (height - box.y0) / box.height
-        x = 1.015 + order[number] % columns * LABEL_COLUMN / box.width
-        axes.text(x, fraction, text, transform=axes.transAxes, color=colour, va="center", ha="left")
+    return [(order[number] % columns * LABEL_COLUMN, height) for number, height in enumerate(placed)]
 
 
 def label_columns(count: int, height: float) -> int:

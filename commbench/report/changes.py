@@ -5,20 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from commbench.report.axes import direct_labels, log_time_axis
-from commbench.report.style import (
-    PAPER,
-    WIDTH,
-    Picture,
-    bare_axes,
-    drawing,
-    new_figure,
-    series_colour,
-    series_marker,
-    to_picture,
-)
+from commbench.report.axes import label_places, log_limits, time_ticks
+from commbench.report.chart import Chart, mark, path_of
+from commbench.report.style import WIDTH, Picture
+from commbench.report.svg import colour, element, group, text
 from commbench.report.tables import Cell, Column, Table, bytes_cell, error_cell, time_cell, word_cell
-from commbench.report.text import percent, plural, signed_percent
+from commbench.report.text import percent, plural, signed_percent, time_text
 from commbench.results.changes import SLOWER, Changed, ChangeSummary
 from commbench.results.records import Record
 from commbench.units import format_bytes
@@ -28,6 +20,7 @@ __all__ = ["ChangePart", "change_parts", "verdict_of_changes"]
 _MOST_PICTURES = 12
 _MOST_LINES = 8
 """Of one picture, as many as there are colours; and pictures of one comparison: the table has all."""
+_MOST_NAMES, _LONGEST = 10, 18  # of runs below an axis, and letters of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +92,37 @@ def _histories(end: ChangeSummary, changed: Sequence[Changed], place: str) -> li
     """Of every definition a picture: time by run, a line for each of up to eight sizes."""
     names = list(dict.fromkeys((one.what, one.members) for one in changed))[:_MOST_PICTURES]
     pictures = []
-    with drawing():
-        for number, (what, members) in enumerate(names):
-            own = [one for one in changed if (one.what, one.members) == (what, members)]
-            own.sort(key=lambda one: one.size_bytes)
-            step = -(-len(own) // _MOST_LINES)
-            pictures.append(_history(end, own[::step], f"{what} {members}".strip(), f"{place}history{number}"))
+    for number, (what, members) in enumerate(names):
+        own = [one for one in changed if (one.what, one.members) == (what, members)]
+        own.sort(key=lambda one: one.size_bytes)
+        step = -(-len(own) // _MOST_LINES)
+        pictures.append(_history(end, own[::step], f"{what} {members}".strip(), f"{place}history{number}"))
     return pictures
 
 
 def _history(end: ChangeSummary, own: Sequence[Changed], what: str, name: str) -> Picture:
-    figure = new_figure(WIDTH, 300)
-    axes = bare_axes(figure, left=64, right=90, top=12, bottom=34)
+    chart = Chart(name, WIDTH, 300, left=64, right=90, top=12, bottom=34)
     times = [time_s for one in own for time_s in one.history_s if time_s is not None]
-    log_time_axis(axes, min(times), max(times))
-    labels = []
-    for i, one in enumerate(own):
-        there = [(x, time_s) for x, time_s in enumerate(one.history_s) if time_s is not None]
-        axes.plot([x for x, _ in there], [time_s for _, time_s in there], color=series_colour(i),
-                  marker=series_marker(i), markersize=6, markeredgecolor=PAPER)  # fmt: skip
-        labels.append((format_bytes(one.size_bytes), there[-1][1], series_colour(i)))
-    step = max(1, len(end.files) // 10)
-    axes.set_xticks(range(0, len(end.files), step), [PurePath(file).stem[:18] for file in end.files[::step]])
-    direct_labels(axes, labels)
-    return to_picture(figure, name, title=what, detail="time by run, logarithmic axis", label=f"Time by run: {what}")
+    names = [PurePath(file).stem[:_LONGEST] for file in end.files]
+    limits = log_limits(min(times), max(times))
+    x, y = chart.across(-0.3, len(names) - 0.7), chart.upward(*limits, log=True)
+    chart.left_axis(y, time_ticks(*limits))
+    step = max(1, -(-len(names) // _MOST_NAMES))
+    chart.bottom_axis(x, [(float(i), names[i]) for i in range(0, len(names), step)])
+    ends = []
+    for number, one in enumerate(own):
+        there = [(i, time_s) for i, time_s in enumerate(one.history_s) if time_s is not None]
+        places = [(x.at(i), y.at(time_s)) for i, time_s in there]
+        size = format_bytes(one.size_bytes)
+        marks = [
+            mark(*at, number, (f"{names[i]}: {size}", time_text(time_s)), size_bytes=one.size_bytes, time_s=time_s)
+            for at, (i, time_s) in zip(places, there, strict=True)
+        ]
+        line = element("path", d=path_of(places), class_="line", stroke=colour(number))
+        chart.add(group(line, *marks, class_="series", data_series=str(number)))
+        ends.append((size, places[-1][1]))
+    heights = label_places([height for _, height in ends], chart.top, chart.bottom)
+    for number, ((size, _), (right, height)) in enumerate(zip(ends, heights, strict=True)):
+        words = {"fill": colour(number), "class_": "name", "data_toggle": str(number)}
+        chart.add(text(chart.right + 8 + right, height, size, **words))
+    return chart.picture(title=what, detail="time by run, logarithmic axis", label=f"Time by run: {what}")

@@ -1,32 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of topologies as self-contained SVG; the geometry comes from :mod:`commbench.topology.layout`."""
+"""Pictures of topologies as SVG, links coloured by their load where it is known.
+
+The geometry comes from :mod:`commbench.topology.layout`.
+"""
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from commbench.report.fonts import load_matplotlib
-from commbench.report.style import svg_text
-from commbench.report.text import printable
+from commbench.report.chart import path_of
+from commbench.report.load import LinkLoad, load_colour
+from commbench.report.svg import Value, document, element, file_document, group, text, tip
+from commbench.report.text import percent
 from commbench.topology.fabric import Fabric
 from commbench.topology.layout import Box, Drawing, Label, Stroke, layout, link_word
 from commbench.topology.model import LinkKind, NodeKind
+from commbench.units import format_bytes
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
+__all__ = ["topology_drawing", "topology_svg"]
 
-__all__ = ["topology_figure", "topology_svg"]
-
-_INK, _FAINT, _PANEL, _HOST = "#1f2937", "#64748b", "#f5f6f8", "#e2e8f0"
-_UNITS_PER_INCH = 100.0
-
+_SMALL, _LARGE = 10.4, 19.0  # font sizes
 _FILL = {
     NodeKind.CORE: "#312e81",
     NodeKind.SPINE: "#4f46a5",
     NodeKind.LEAF: "#7c73c9",
     NodeKind.NIC: "#2f7fc1",
-    NodeKind.PCIE_SWITCH: "#c9781d",
+    NodeKind.PCIE_SWITCH: "#b86d19",
     NodeKind.CPU: "#64748b",
     NodeKind.GPU: "#3f8f4f",
     NodeKind.NVSWITCH: "#1f6b3a",
@@ -43,128 +42,169 @@ _COLOUR = {
     LinkKind.NETWORK: "#5b6ee1",
     LinkKind.PCIE: "#c9781d",
     LinkKind.NVLINK: "#3f8f4f",
-    LinkKind.SOCKET: "#475569",
+    LinkKind.SOCKET: "#64748b",
     LinkKind.MEMORY: "#a8553f",
 }
-_POINTS = {
-    LinkKind.NETWORK: 0.9,
-    LinkKind.PCIE: 1.2,
-    LinkKind.NVLINK: 1.6,
-    LinkKind.SOCKET: 1.4,
-    LinkKind.MEMORY: 1.2,
+_WIDTHS = {
+    LinkKind.NETWORK: 1.25,
+    LinkKind.PCIE: 1.7,
+    LinkKind.NVLINK: 2.2,
+    LinkKind.SOCKET: 1.9,
+    LinkKind.MEMORY: 1.7,
 }
 _DASHED = frozenset({LinkKind.SOCKET})
+_KEY_STEP, _KEY_LETTER = 34.0, 5.6  # pixels of a key beside its words, and of a letter
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Colours that differ between the page, which has a dark scheme, and a file of its own."""
+
+    ink: str
+    faint: str
+    panel: str
+    edge: str
+    host: str
+
+
+_PAGE = _Look("var(--ink)", "var(--muted)", "var(--raised)", "var(--rule)", "var(--grid)")
+_FILE = _Look("#1f2937", "#64748b", "#f5f6f8", "#d7dce3", "#e2e8f0")
 
 
 def topology_svg(topology: Fabric) -> str:
-    """One ``<svg>`` element, 10 inches wide, that needs nothing outside itself; equal input, equal text."""
-    matplotlib = load_matplotlib()
-
-    plain: Any = {"svg.fonttype": "none", "svg.hashsalt": printable(topology.name), "text.parse_math": False}
-    with matplotlib.rc_context(plain):
-        return svg_text(topology_figure(topology))
-
-
-def topology_figure(topology: Fabric) -> "Figure":
-    """The picture as a matplotlib figure that belongs to no global state."""
-    from matplotlib.figure import Figure
-
+    """One ``<svg>`` element that needs nothing outside itself, for a file; equal input, equal text."""
     drawing = layout(topology)
-    figure = Figure(figsize=(drawing.width / _UNITS_PER_INCH, drawing.height / _UNITS_PER_INCH))
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set(xlim=(0, drawing.width), ylim=(drawing.height, 0))
-    axes.axis("off")
-    _draw_frame(axes, drawing)
-    for stroke in drawing.strokes:
-        _draw_stroke(axes, stroke)
-    for box in drawing.boxes:
-        _draw_box(axes, box)
-    for label in drawing.labels:
-        _draw_label(axes, label)
-    _draw_legend(axes, drawing, topology)
-    return figure
+    return file_document(drawing.width, drawing.height, *_inside(topology, drawing, _FILE, {}))
 
 
-def _draw_frame(axes: "Axes", drawing: Drawing) -> None:
+def topology_drawing(topology: Fabric, loads: Mapping[frozenset[str], LinkLoad] | None = None) -> str:
+    """The picture for the page; ``loads`` are those of the links between two boxes."""
+    drawing = layout(topology)
+    label = f"Topology {topology.name}: {topology.description}"
+    return document(drawing.width, drawing.height, *_inside(topology, drawing, _PAGE, loads or {}), label=label)
+
+
+def _inside(
+    topology: Fabric, drawing: Drawing, look: _Look, loads: Mapping[frozenset[str], LinkLoad]
+) -> list[str]:
+    rails = {node.name: node.rail for node in topology.of_kind(NodeKind.LEAF) if node.rail is not None}
+    return [
+        *_frame(drawing, look),
+        *(_stroke(stroke, loads) for stroke in drawing.strokes),
+        *(_node(box, look, rails) for box in drawing.boxes),
+        *(_label(label, look) for label in drawing.labels),
+        *_legend(drawing, topology, look, bool(loads)),
+    ]
+
+
+def _frame(drawing: Drawing, look: _Look) -> list[str]:
     """Title, description, the panel of the opened host, and what was left out."""
     panel = drawing.panel
-    axes.text(20, 30, drawing.title, fontsize=14, weight="bold", color=_INK, va="center")
-    subtitle = textwrap.fill(drawing.subtitle, 150)
-    axes.text(20, 48, subtitle, fontsize=7.5, color=_FAINT, va="top", linespacing=1.35)
-    axes.add_patch(_rounded(panel.left, panel.top, panel.right, panel.bottom, _PANEL, radius=8, edge="#d7dce3"))
-    axes.text(panel.left + 12, panel.top + 15, panel.title, fontsize=7.5, style="italic", color=_FAINT, va="center")
-    axes.text(20, drawing.height - 50, drawing.note, fontsize=7.5, style="italic", color=_FAINT, va="center")
+    lines = textwrap.wrap(drawing.subtitle, 150)
+    return [
+        text(20, 30, drawing.title, font_size=_LARGE, font_weight="bold", fill=look.ink),
+        *(text(20, 54 + 14 * i, line, font_size=_SMALL, fill=look.faint) for i, line in enumerate(lines)),
+        _rounded(panel.left, panel.top, panel.right, panel.bottom, look.panel, radius=8, edge=look.edge),
+        text(panel.left + 12, panel.top + 15, panel.title, font_size=_SMALL, font_style="italic", fill=look.faint),
+        text(20, drawing.height - 50, drawing.note, font_size=_SMALL, font_style="italic", fill=look.faint),
+    ]
 
 
-def _rounded(x0: float, y0: float, x1: float, y1: float, fill: str, radius: float, edge: str = "none") -> "Patch":
-    from matplotlib.patches import FancyBboxPatch
-
-    shape = f"round,pad=0,rounding_size={radius}"
-    return FancyBboxPatch((x0, y0), x1 - x0, y1 - y0, boxstyle=shape, facecolor=fill, edgecolor=edge, linewidth=0.7)
+def _rounded(x0: float, y0: float, x1: float, y1: float, fill: str, *, radius: float, edge: str | None = None) -> str:
+    size: dict[str, Value] = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0, "rx": radius}
+    return element("rect", **size, fill=fill, stroke=edge, stroke_width=1 if edge else None)
 
 
-def _draw_box(axes: "Axes", box: Box) -> None:
-    ink = "white" if box.kind else _INK
+def _node(box: Box, look: _Look, rails: Mapping[str, int]) -> str:
+    """A box with its name; a leaf of a rail has the colour of the rail on its edge."""
+    ink = look.faint if box.gap else "#ffffff" if box.kind else look.ink
+    words = text(box.x, box.y, box.label, anchor="middle", font_size=9.7, fill=ink)
     if box.gap:
-        ink = _FAINT
-    else:
-        fill, edge = (_FILL[box.kind], "none") if box.kind else (_HOST, "#94a3b8")
-        x, y = box.x - box.width / 2, box.y - box.height / 2
-        axes.add_patch(_rounded(x, y, x + box.width, y + box.height, fill, radius=5, edge=edge)).set_zorder(3)
-    axes.text(box.x, box.y, box.label, fontsize=7, color=ink, ha="center", va="center_baseline", zorder=4)
+        return words
+    fill, edge = (_FILL[box.kind], None) if box.kind else (look.host, look.edge)
+    x, y = box.x - box.width / 2, box.y - box.height / 2
+    frame = _rounded(x, y, x + box.width, y + box.height, fill, radius=5, edge=edge)
+    rail = rails.get(box.name)
+    if rail is None:
+        return frame + words
+    under = element("rect", x=x + 4, y=y + box.height - 4, width=box.width - 8, height=3, fill=_rail_colour(rail))
+    return frame + under + words
 
 
-def _draw_stroke(axes: "Axes", stroke: Stroke) -> None:
-    from matplotlib.patches import FancyArrowPatch
-    from matplotlib.path import Path
+def _rail_colour(rail: int) -> str:
+    return ("#f2b134", "#e4572e", "#76b041", "#17bebb", "#ef767a", "#c8a2ff", "#ffe066", "#9bd1e5")[rail % 8]
 
+
+def _stroke(stroke: Stroke, loads: Mapping[frozenset[str], LinkLoad]) -> str:
     low = max(stroke.y0, stroke.y1) + stroke.bend * 4 / 3  # a cubic reaches 3/4 of the depth of its control points
-    middle = [(stroke.x0, low), (stroke.x1, low)] if stroke.bend else []
-    points = [(stroke.x0, stroke.y0), *middle, (stroke.x1, stroke.y1)]
-    codes = [Path.MOVETO, *([Path.CURVE4] * 3 if middle else [Path.LINETO])]
-    patch = FancyArrowPatch(
-        path=Path(points, codes),
-        arrowstyle="-|>" if stroke.arrow else "-",
-        mutation_scale=8,
-        color=_COLOUR[stroke.kind],
-        linewidth=_POINTS[stroke.kind] * stroke.weight,
-        linestyle=(0, (3, 1.6)) if stroke.kind in _DASHED else "-",
-        alpha=0.85,
-        zorder=2,
-    )
-    axes.add_patch(patch)
-
-
-def _draw_label(axes: "Axes", label: Label) -> None:
-    colour = _COLOUR[label.kind]
-    axes.add_patch(_rounded(20, label.y - 14, 23, label.y + 14, colour, radius=1.5))
-    axes.text(30, label.y - 7, label.title, fontsize=7.5, weight="bold", color=colour, va="center")
-    axes.text(30, label.y + 7, label.detail, fontsize=7.5, color=_INK, va="center")
-
-
-def _draw_legend(axes: "Axes", drawing: Drawing, topology: Fabric) -> None:
-    """Node kinds by colour and link kinds by line, those that occur, in one row."""
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    boxes, lines = {box.kind for box in drawing.boxes}, {stroke.kind for stroke in drawing.strokes}
-    handles: list[Patch | Line2D] = [
-        Patch(color=_FILL[kind], label=_WORDS.get(kind, kind.value)) for kind in NodeKind if kind in boxes
-    ]
-    handles += [
-        Line2D(
-            [],
-            [],
-            color=_COLOUR[kind],
-            linewidth=1.5 * _POINTS[kind],
-            linestyle=(0, (3, 1.6)) if kind in _DASHED else "-",
-            label=link_word(topology, kind),
-        )
-        for kind in LinkKind
-        if kind in lines
-    ]
-    axes.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0.012, 0.0), ncols=len(handles), fontsize=7.5,
-        labelcolor=_INK, frameon=False, handlelength=1.5, columnspacing=1.3, handletextpad=0.5,
-        borderaxespad=0.6,
+    begin, end = f"{stroke.x0:.2f} {stroke.y0:.2f}", f"{stroke.x1:.2f} {stroke.y1:.2f}"
+    curve = f"C{stroke.x0:.2f} {low:.2f} {stroke.x1:.2f} {low:.2f} {end}" if stroke.bend else f"L{end}"
+    load = loads.get(frozenset(stroke.ends))
+    colour, width = _COLOUR[stroke.kind], _WIDTHS[stroke.kind] * stroke.weight
+    if loads and stroke.kind is LinkKind.NETWORK:
+        colour, width = load_colour(load.share if load else 0.0), 1.0 + 2.2 * (load.share if load else 0.0)
+    line = element(
+        "path", d=f"M{begin}{curve}", fill="none", stroke=colour, stroke_width=width, stroke_opacity=0.9,
+        stroke_dasharray="4 2.2" if stroke.kind in _DASHED else None,
     )  # fmt: skip
+    line += _arrow(stroke, colour) if stroke.arrow else ""
+    if load is None:
+        return line
+    words = (f"{load.name}: in use {percent(load.share)} of the time", f"{format_bytes(load.num_bytes)} over it")
+    wide = element("path", d=f"M{begin}{curve}", fill="none", stroke="transparent", stroke_width=9)
+    return group(tip(*words), line, wide, class_="mark", data_share=load.share, data_bytes=load.num_bytes)
+
+
+def _arrow(stroke: Stroke, colour: str) -> str:
+    """A head at the end of a link that goes one way."""
+    x, y, up = stroke.x1, stroke.y1, -1 if stroke.y1 > stroke.y0 or stroke.bend else 1
+    across = stroke.y1 == stroke.y0 and not stroke.bend
+    side = -1 if stroke.x1 > stroke.x0 else 1
+    back = [(x + 6 * side, y - 3), (x + 6 * side, y + 3)] if across else [(x - 3, y + 6 * up), (x + 3, y + 6 * up)]
+    return element("path", d=path_of([(x, y), *back], close=True), fill=colour)
+
+
+def _label(label: Label, look: _Look) -> str:
+    colour = _COLOUR[label.kind]
+    return group(
+        _rounded(20, label.y - 14, 23, label.y + 14, colour, radius=1.5),
+        text(30, label.y - 7, label.title, font_size=_SMALL, font_weight="bold", fill=colour),
+        text(30, label.y + 7, label.detail, font_size=_SMALL, fill=look.ink),
+    )
+
+
+def _legend(drawing: Drawing, topology: Fabric, look: _Look, loaded: bool) -> list[str]:
+    """Node kinds by colour and link kinds by line, those that occur, in one row; what colours of loads mean."""
+    boxes, lines = {box.kind for box in drawing.boxes}, {stroke.kind for stroke in drawing.strokes}
+    y = drawing.height - 16
+    keys: list[tuple[str, NodeKind | LinkKind | None]] = [
+        (_WORDS.get(kind, kind.value), kind) for kind in NodeKind if kind in boxes
+    ]
+    keys += [
+        (link_word(topology, kind), kind)
+        for kind in LinkKind
+        if kind in lines and not (loaded and kind is LinkKind.NETWORK)
+    ]
+    if loaded:
+        keys.append(("network link, idle to in use all the time", None))
+    drawn, x = [], 20.0
+    for words, kind in keys:
+        drawn += [_key_shape(x, y, kind), text(x + 28, y, words, font_size=_SMALL, fill=look.ink)]
+        x += _KEY_STEP + _KEY_LETTER * len(words) + 8
+    return drawn
+
+
+def _key_shape(x: float, y: float, kind: NodeKind | LinkKind | None) -> str:
+    """A box for nodes, a line for links, the ramp of loads for None."""
+    if kind is None:
+        return _load_key(x, y)
+    if isinstance(kind, NodeKind):
+        return _rounded(x, y - 5, x + 22, y + 5, _FILL[kind], radius=1.5)
+    dash, width = "4 2.2" if kind in _DASHED else None, 1.5 * _WIDTHS[kind]
+    return element("path", d=f"M{x:g} {y:g}h22", stroke=_COLOUR[kind], stroke_width=width, stroke_dasharray=dash)
+
+
+def _load_key(x: float, y: float) -> str:
+    return "".join(
+        element("rect", x=x + 22 / 8 * i, y=y - 4, width=22 / 8, height=8, fill=load_colour(i / 7)) for i in range(8)
+    )

@@ -7,46 +7,56 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from commbench.report.style import INK, PAPER, WIDTH, Picture, bare_axes, drawing, new_figure, to_picture
+from commbench.program.critical import critical_path
+from commbench.report.activity import activity
+from commbench.report.chart import Chart
+from commbench.report.lanes import Bar, LaneChart
+from commbench.report.style import WIDTH, Picture
+from commbench.report.svg import channels, mixed
 from commbench.report.text import plural, time_text
-from commbench.units import PS_PER_S, format_bytes
+from commbench.units import PS_PER_S, format_bytes, seconds
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from matplotlib.axes import Axes
 
     from commbench.sim.collective import Simulation
 
     IntArray = npt.NDArray[np.int64]
 
-__all__ = ["MOST_BARS", "MOST_RANKS", "GanttChart", "gantt", "pack"]
+__all__ = ["MOST_BARS", "MOST_RANKS", "GanttChart", "gantt", "has_transfers", "pack"]
 
 MOST_RANKS = 32
 MOST_BARS = 4000
 _MOST_LANES = 8
 _RAMP = ("#3a63a0", "#2f8f9d", "#7dbf7a", "#f0c84b")  # ever brighter: the order shows without colour as well
-_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+_STRIP = 5  # pixels of a reduction
+_MARGIN = 2.5  # pixels between a row and its bars
 
 
 @dataclass(frozen=True, slots=True)
 class GanttChart:
-    """The picture, and what its caption needs: step colours in order, and whether reductions took time."""
+    """The picture, and what its caption needs.
+
+    Attributes:
+        num_steps, ramp: step colours in order. has_reductions: whether reductions took time.
+        critical: the critical path in words. left_out: what is not drawn. overview: of all ranks and the whole time,
+            where something is left out.
+    """
 
     picture: Picture
     num_steps: int
     ramp: tuple[str, ...]
     has_reductions: bool
+    critical: str
     left_out: str
+    overview: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Bars:
-    """Transfers that are drawn, by start; times in picoseconds. ``lane`` is the bar's place inside its row."""
+class _Drawn:
+    """Tasks that are drawn, by start; ``lane`` is the bar's place inside its row."""
 
-    rank: "IntArray"
-    start: "IntArray"
-    end: "IntArray"
-    step: "IntArray"
+    task: "IntArray"
     lane: "IntArray"
 
     @property
@@ -66,22 +76,36 @@ def pack(start: Sequence[int], end: Sequence[int]) -> list[int]:
     return lanes
 
 
+def has_transfers(simulation: "Simulation") -> bool:
+    """Whether single transfers were simulated and their spans kept, which is what the chart shows."""
+    return simulation.record.detail == "transfer" and len(simulation.trace.end_ps) > 0
+
+
 def gantt(simulation: "Simulation") -> GanttChart:
     """The chart; ranks beyond :data:`MOST_RANKS` or bars beyond :data:`MOST_BARS` are left out, and it says so."""
     record, finish = simulation.record, simulation.trace.finish_ps
     num_ranks, until = _window(simulation)
-    bars = _transfers(simulation, num_ranks, until)
-    adds = _reductions(simulation, num_ranks, until)
+    sends, adds = _transfers(simulation, num_ranks, until), _reductions(simulation, num_ranks, until)
     num_steps = int(simulation.flat.step.max(initial=0)) + 1
-    with drawing():
-        picture = _draw(simulation, bars, adds, num_steps, num_ranks, until)
+    path = critical_path(simulation.flat, simulation.trace.end_ps[: simulation.flat.num_tasks])
+    picture = _draw(simulation, sends, adds, (num_ranks, until, num_steps), frozenset(path))
     left_out = []
     if num_ranks < record.ranks:
-        left_out.append(f"the first {num_ranks} of {record.ranks} ranks")
+        left_out.append(f"the first {num_ranks} of {record.ranks:,} ranks")
     if until < finish:
         left_out.append(f"the first {time_text(until / PS_PER_S)} of {time_text(finish / PS_PER_S)}")
     words = f"Shown: {' and '.join(left_out)}." if left_out else ""
-    return GanttChart(picture, num_steps, _RAMP if num_steps > 1 else _RAMP[:1], len(adds.rank) > 0, words)
+    ramp = _RAMP if num_steps > 1 else _RAMP[:1]
+    overview = activity(simulation) if left_out else None
+    return GanttChart(picture, num_steps, ramp, len(adds) > 0, _path(simulation, path), words, overview)
+
+
+def _path(simulation: "Simulation", path: Sequence[int]) -> str:
+    """The critical path in words."""
+    moves = [task for task in path if simulation.flat.peer[task] >= 0]
+    ranks = len({int(simulation.flat.rank[task]) for task in moves})
+    in_turn = " one after the other" if len(moves) > 1 else ""
+    return f"{plural(len(moves), 'transfer')}{in_turn}, sent by {plural(ranks, 'rank')}"
 
 
 def _window(simulation: "Simulation") -> tuple[int, int]:
@@ -96,95 +120,79 @@ def _window(simulation: "Simulation") -> tuple[int, int]:
     return num_ranks, int(starts[MOST_BARS]) if len(starts) > MOST_BARS else trace.finish_ps
 
 
-def _transfers(simulation: "Simulation", num_ranks: int, until: int) -> _Bars:
+def _transfers(simulation: "Simulation", num_ranks: int, until: int) -> _Drawn:
     """What each drawn rank sends; a compute task has no peer."""
     program, trace = simulation.flat, simulation.trace
     drawn = np.flatnonzero((program.peer >= 0) & (program.rank < num_ranks) & (trace.start_ps < max(until, 1)))
     drawn = drawn[np.lexsort((drawn, trace.start_ps[drawn]))]
-    rank, start, end = program.rank[drawn], trace.start_ps[drawn], np.minimum(trace.end_ps[drawn], until)
+    rank, start, end = program.rank[drawn], trace.start_ps[drawn], trace.end_ps[drawn]
     lane = np.zeros(len(drawn), dtype=np.int64)
     for r in range(num_ranks):
         mine = np.flatnonzero(rank == r)
         lane[mine] = pack(start[mine].tolist(), end[mine].tolist())
-    return _Bars(rank, start, end, program.step[drawn], lane)
+    return _Drawn(drawn, lane)
 
 
-def _reductions(simulation: "Simulation", num_ranks: int, until: int) -> _Bars:
+def _reductions(simulation: "Simulation", num_ranks: int, until: int) -> "IntArray":
     """Compute tasks that took time; in a collective these are the additions of received bytes."""
     program, trace = simulation.flat, simulation.trace
     took = (program.peer < 0) & (program.duration_ps > 0) & (program.rank < num_ranks) & (trace.start_ps < until)
-    end = np.minimum(trace.end_ps[took], until)
-    start = np.maximum(trace.start_ps[took], end - program.duration_ps[took])
-    return _Bars(program.rank[took], start, end, program.step[took], np.zeros(len(end), dtype=np.int64))
+    return np.flatnonzero(took)
 
 
-def _draw(simulation: "Simulation", bars: _Bars, adds: _Bars, num_steps: int, num_ranks: int, until: int) -> Picture:
-    record = simulation.record
-    lanes = min(bars.lanes, _MOST_LANES)
-    room = lanes * (14 if lanes == 1 else 11 if lanes <= 3 else 6) + (5 if len(adds.rank) else 0) + 7
+def _draw(
+    simulation: "Simulation", sends: _Drawn, adds: "IntArray", reach: tuple[int, int, int], path: frozenset[int]
+) -> Picture:
+    num_ranks, until, num_steps = reach
+    record, lanes = simulation.record, min(sends.lanes, _MOST_LANES)
+    room = lanes * (14 if lanes == 1 else 11 if lanes <= 3 else 6) + (_STRIP if len(adds) else 0) + 7
     row = max(20 if num_ranks > 8 else 32, room)
-    figure = new_figure(WIDTH, 14 + row * num_ranks + 46)
-    axes = bare_axes(figure, left=56, right=16, top=14, bottom=46)
-    factor, unit = next(((f, u) for f, u in _SECONDS if until >= f * PS_PER_S), _SECONDS[-1])
-    scale = factor * PS_PER_S
-    axes.set_xlim(0, max(until, 1) / scale)
-    axes.set_ylim(num_ranks - 0.5, -0.5)
-    axes.grid(False)
-    axes.grid(axis="x")
-    axes.set_xlabel(f"time ({unit})")
-    axes.set_yticks(range(num_ranks), [f"rank {r}" for r in range(num_ranks)])
-    strip = 5 / row if len(adds.rank) else 0.0
-    _draw_bars(
-        axes, bars, scale=scale, top=-0.5 + 2.5 / row, height=1 - 5 / row - strip, num_steps=num_steps, lanes=lanes
-    )
-    if len(adds.rank):
-        spans = [(r + 0.5 - 2.5 / row - strip, s / scale, (e - s) / scale) for r, s, e in _rows(adds)]
-        _rectangles(axes, [(x, y, w, strip) for y, x, w in spans], [INK] * len(spans), linewidth=0)
+    chart = Chart("gantt", WIDTH, 14 + row * num_ranks + 46, left=64, right=16, top=14, bottom=46)
+    rows = LaneChart(chart, max(until, 1) / PS_PER_S)
+    for rank in range(num_ranks):
+        rows.row(chart.top + (rank + 0.5) * row, f"rank {rank}")
+    strip = _STRIP if len(adds) else 0
+    height = (row - 2 * _MARGIN - strip) / lanes
+    shades = [mixed(_RAMP, step / max(1, num_steps - 1)) for step in range(num_steps)]
+    tops = chart.top + simulation.flat.rank[sends.task] * row + _MARGIN + np.minimum(sends.lane, lanes - 1) * height
+    placed = zip(sends.task.tolist(), tops.tolist(), strict=True)
+    rows.bars([_send(simulation, task, top, height, shades, path) for task, top in placed])
+    below = chart.top + (simulation.flat.rank[adds] + 1) * row - _MARGIN - strip
+    rows.bars([_addition(simulation, task, top, path) for task, top in zip(adds.tolist(), below.tolist(), strict=True)])
     what = f"{record.algorithm} {record.collective} of {format_bytes(record.size_bytes)}"
-    title = f"{what}, {record.ranks} ranks on {record.topology}"
+    title = f"{what}, {record.ranks:,} ranks on {record.topology}"
     detail = f"{time_text(record.time_s)}, {plural(record.transfers, 'transfer')}, {plural(num_steps, 'step')}"
-    return to_picture(figure, "gantt", title=title, detail=detail, label=f"Rank by time: {title}, {detail}")
+    return rows.picture(title=title, detail=detail, label=f"Rank by time: {title}, {detail}")
 
 
-def _rows(bars: _Bars) -> list[tuple[int, int, int]]:
-    return list(zip(bars.rank.tolist(), bars.start.tolist(), bars.end.tolist(), strict=True))
-
-
-def _draw_bars(
-    axes: "Axes", bars: _Bars, *, scale: float, top: float, height: float, num_steps: int, lanes: int
-) -> None:
-    """Bars coloured by step; the step's number stands in those that have room for it."""
-    from matplotlib.colors import LinearSegmentedColormap, to_hex
-
-    ramp = LinearSegmentedColormap.from_list("steps", _RAMP)
-    shades = [ramp(s / max(1, num_steps - 1)) for s in range(num_steps)]
-    lane_height = height / lanes
-    boxes, colours = [], []
-    pixels = (WIDTH - 72) / axes.get_xlim()[1]
-    numbered = len(bars.rank) <= 700 and lanes <= 3
-    for (rank, start, end), step, lane in zip(_rows(bars), bars.step.tolist(), bars.lane.tolist(), strict=True):
-        y = rank + top + min(lane, lanes - 1) * lane_height
-        x, width = start / scale, (end - start) / scale
-        boxes.append((x, y, width, lane_height))
-        colours.append(to_hex(shades[step]))
-        if numbered and width * pixels >= 18:
-            ink = "#ffffff" if _luminance(shades[step]) < 0.45 else "#1a1a1a"
-            middle = y + lane_height / 2
-            axes.text(x + width / 2, middle, str(step), color=ink, fontsize=9, ha="center", va="center")
-    _rectangles(axes, boxes, colours, linewidth=0.6)
-
-
-def _luminance(rgba: Sequence[float]) -> float:
-    return 0.2126 * rgba[0] + 0.7152 * rgba[1] + 0.0722 * rgba[2]
-
-
-def _rectangles(
-    axes: "Axes", boxes: Sequence[tuple[float, float, float, float]], colours: Sequence[str], *, linewidth: float
-) -> None:
-    """Rectangles (x, y, width, height) as one collection; a thin edge in the page's colour keeps neighbours apart."""
-    from matplotlib.collections import PolyCollection
-
-    corners = [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for x, y, w, h in boxes]
-    axes.add_collection(
-        PolyCollection(corners, facecolors=colours, edgecolors=PAPER, linewidths=linewidth), autolim=False
+def _send(
+    simulation: "Simulation", task: int, top: float, height: float, shades: Sequence[str], path: frozenset[int]
+) -> Bar:
+    program, step = simulation.flat, int(simulation.flat.step[task])
+    words = (
+        f"rank {program.rank[task]} to rank {program.peer[task]}, step {step}{', critical path' * (task in path)}",
+        format_bytes(int(program.num_bytes[task])),
+        _span(simulation, task),
     )
+    begin, end = (seconds(int(times[task])) for times in (simulation.trace.start_ps, simulation.trace.end_ps))
+    ink, look = "light" if _luminance(shades[step]) < 0.45 else "dark", "critical" * (task in path)
+    return Bar(begin, end, top, height - 0.6, shades[step], words, str(step), ink, look)
+
+
+def _addition(simulation: "Simulation", task: int, top: float, path: frozenset[int]) -> Bar:
+    program, trace = simulation.flat, simulation.trace
+    end = int(trace.end_ps[task])
+    begin = max(int(trace.start_ps[task]), end - int(program.duration_ps[task]))
+    what = f"rank {program.rank[task]} adds what has arrived{', critical path' * (task in path)}"
+    words = (what, _span(simulation, task))
+    return Bar(seconds(begin), seconds(end), top, _STRIP, "var(--ink)", words)
+
+
+def _span(simulation: "Simulation", task: int) -> str:
+    start, end = int(simulation.trace.start_ps[task]), int(simulation.trace.end_ps[task])
+    return f"{time_text(seconds(start))} to {time_text(seconds(end))}: {time_text(seconds(end - start))}"
+
+
+def _luminance(colour: str) -> float:
+    red, green, blue = channels(colour)
+    return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255

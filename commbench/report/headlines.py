@@ -133,8 +133,17 @@ def _best(key: Mapping[str, str], shown: Sequence[str], points: Sequence[Any]) -
     best = f"best of {len(points)}: " if len(points) > 1 else ""
     return (
         f"{what}: {best}{', '.join((base_name(top), *label))} of {format_bytes(top.size_bytes)} in "
-        f"{time_text(top.time_s)}, bus bandwidth {format_bandwidth(GB * top.busbw_GBps)}"
+        f"{time_text(top.time_s)}, bus bandwidth {format_bandwidth(GB * top.busbw_GBps)}{_of_bound(top)}"
     )
+
+
+def _of_bound(point: Any) -> str:
+    """How far a simulation is above what no schedule can beat, and what most of its time goes to."""
+    if not isinstance(point, Simulated) or not point.lower_bound_s:
+        return ""
+    ratio = f", {point.time_s / point.lower_bound_s:.3g} times the lower bound"
+    most = max(point.terms, key=lambda name: point.terms[name], default="")
+    return f"{ratio}; {percent(point.terms[most] / point.time_s)} of the time is {most}" if most else ratio
 
 
 def _compared(points: Sequence[Any]) -> Verdict:

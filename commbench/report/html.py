@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pages out of templates: the look that all of them share, and the file that one is written to.
 
-A page's template extends ``base.html.j2`` (head, verdicts, facts, notes, footer, the script that sorts tables) and
+A page's template extends ``base.html.j2`` (head, verdicts, facts, notes, footer, the script ``page.js``) and
 fills its blocks ``nav`` and ``sections``; tables and pictures are the macros of ``pieces.html.j2``.
 """
 
@@ -37,7 +37,9 @@ def fill_page(template: str, values: Mapping[str, Any], *, folder: Path | None =
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(template).render({"version": __version__, "css": _text("page.css"), **values})
+    page = environment.get_template(template).render(
+        {"version": __version__, "css": _text("page.css"), "script": _text("page.js"), **values}
+    )
     return printable(page)
 
 

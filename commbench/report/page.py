@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from commbench.errors import InputError
 from commbench.report.changes import change_parts
 from commbench.report.diagnoses import diagnosis_parts
+from commbench.report.draw import topology_drawing
 from commbench.report.facts import (
     Fact,
     environment_rows,
@@ -19,14 +20,14 @@ from commbench.report.facts import (
     sample_facts,
 )
 from commbench.report.figures import BAND, columns_for, curve_pictures, error_pictures
-from commbench.report.gantt import gantt
+from commbench.report.gantt import gantt, has_transfers
 from commbench.report.headlines import CALIBRATION, verdicts
 from commbench.report.html import fill_page, write_page
 from commbench.report.kinds import PageSection, by_section
 from commbench.report.live_steps import live_steps
+from commbench.report.load import link_loads
 from commbench.report.packets import packet_tables
 from commbench.report.plans import plan_parts
-from commbench.report.style import WIDTH, Picture, embed
 from commbench.report.tables import (
     compared_table,
     group_table,
@@ -37,10 +38,12 @@ from commbench.report.tables import (
     reported_table,
     simulated_table,
 )
-from commbench.report.text import plural, printable
+from commbench.report.terms import time_terms
+from commbench.report.text import plural
 from commbench.report.training import training_section
 from commbench.results.judged import Health
 from commbench.results.records import Record, Summary
+from commbench.topology.summary import host_rate
 
 if TYPE_CHECKING:
     from commbench.sim.collective import Simulation
@@ -118,19 +121,20 @@ def _context(report: ReportInput) -> dict[str, Any]:
         "band": f"{BAND:.0%}".replace("%", " %"),
         "compared": compared_table(records),
         "groups": [t for i, s in enumerate(summaries) if (t := group_table(s, f"groups{i}"))],
-        "curves": curve_pictures(records),
+        "curves": curve_pictures(records, {t.name: host_rate(t) for t in report.topologies}),
+        "terms": time_terms(records),
         "measured": measured_table(records),
         "judged": judged_table(records),
         "reported": reported_table(records),
         "simulated": simulated_table(records),
         "details": [t for t in (job_table(records), link_table(records), *packet_tables(records)) if t],
-        "gantt": gantt(report.simulation) if report.simulation else None,
         "changes": change_parts(shown[PageSection.CHANGES]),
         "diagnoses": diagnosis_parts(shown[PageSection.DIAGNOSES]),
+        "gantt": gantt(report.simulation) if report.simulation and has_transfers(report.simulation) else None,
         "plans": plan_parts(shown[PageSection.PLANS]),
         "training": training_section(shown[PageSection.TRAINING]),
         "live": live_steps(shown[PageSection.LIVE]),
-        "topologies": [_topology(t, f"topology{i}") for i, t in enumerate(report.topologies)],
+        "topologies": [topology_drawing(t, link_loads(t, report.simulation)) for t in report.topologies],
         "numbers": listed,
         "provenance_counts": provenance_counts(listed),
         "runs": runs,
@@ -176,13 +180,6 @@ def _runs_of(name: str, runs: Sequence[str]) -> str:
     if len(runs) == 1:
         return f"{name} is {runs[0]}"
     return f"{name} holds {', '.join(runs) if len(runs) <= _MOST_RUNS else plural(len(runs), 'run')}"
-
-
-def _topology(topology: "Fabric", name: str) -> Picture:
-    from commbench.report.draw import topology_svg
-
-    label = f"Topology {topology.name}: {topology.description}"
-    return Picture(embed(topology_svg(topology), name, printable(label), width=WIDTH))
 
 
 def _factors(records: Sequence[Record]) -> list[tuple[str, int, str]]:

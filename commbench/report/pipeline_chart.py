@@ -5,34 +5,21 @@ The input is plain: :class:`PassBar` rows ``(lane, start_s, end_s, kind, label)`
 of one figure share their time axis, so that what was measured stands above what was simulated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from commbench.report.style import (
-    HATCHED,
-    MUTED,
-    PAPER,
-    WIDTH,
-    Picture,
-    bare_axes,
-    css_variable,
-    drawing,
-    new_figure,
-    series_colour,
-    to_picture,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from commbench.report.chart import Chart
+from commbench.report.lanes import Bar, LaneChart
+from commbench.report.style import WIDTH, Picture
+from commbench.report.svg import colour, element, hatch, paper_hatch, text
+from commbench.report.text import time_text
 
 __all__ = ["PassBar", "PassKey", "PassPanel", "pass_keys", "pipeline_chart"]
 
 _MOST_LANES, _MOST_BARS = 32, 6000  # per panel; what is more is left out, and the detail line says so
 _ROW, _GAP = 26, 4
 _TOP, _BARE_TOP, _BETWEEN, _BOTTOM, _LEFT, _RIGHT = 24, 10, 40, 44, 76, 16
-_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
-_COLOURS = {"F": series_colour(0), "B": series_colour(1), "I": series_colour(3), "W": series_colour(2)}
+_COLOURS = {"F": colour(0), "B": colour(1), "I": colour(3), "W": colour(2)}
 _STRIPED = frozenset("I")  # told from B and W in grey, too
 _WORDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 _PALEST, _PALER = 0.45, 0.25  # later stages of a lane are paler, by so much each
@@ -67,24 +54,24 @@ class PassPanel:
 
 @dataclass(frozen=True, slots=True)
 class PassKey:
-    """A word, the CSS variable of its colour, and whether it is striped, for the key above the chart."""
+    """A word, its colour as CSS, and whether it is striped, for the key above the chart."""
 
     word: str
-    variable: str
+    colour: str
     striped: bool = False
 
     @property
     def background(self) -> str:
         """As CSS."""
-        colour = f"var({self.variable})"
-        return f"repeating-linear-gradient(45deg, {colour} 0 4px, var(--paper) 4px 5px)" if self.striped else colour
+        stripes = f"repeating-linear-gradient(45deg, {self.colour} 0 4px, var(--paper) 4px 5px)"
+        return stripes if self.striped else self.colour
 
 
 def pass_keys(panels: Sequence[PassPanel]) -> tuple[PassKey, ...]:
     """The key of the passes that occur."""
     there = {bar.kind for panel in panels for bar in panel.bars}
     kinds = [kind for kind in "FBIW" if kind in there]
-    return tuple(PassKey(_WORDS[kind], css_variable(_COLOURS[kind]), kind in _STRIPED) for kind in kinds)
+    return tuple(PassKey(_WORDS[kind], _COLOURS[kind], kind in _STRIPED) for kind in kinds)
 
 
 def pipeline_chart(
@@ -102,23 +89,21 @@ def pipeline_chart(
     until = max(bar.end_s for panel in shown for bar in panel.bars)
     if not any(map(_too_many, panels)):
         until = max(until, until_s)
-    factor, unit = next(((f, u) for f, u in _SECONDS if until >= f), _SECONDS[-1])
     heights = [_ROW * len(panel.lanes) for panel in shown]
     top = _TOP if shown[0].title else _BARE_TOP
     total = top + sum(heights) + _BETWEEN * (len(shown) - 1) + _BOTTOM
-    with drawing():
-        figure = new_figure(WIDTH, total)
-        above = top
-        for number, (panel, height) in enumerate(zip(shown, heights, strict=True)):
-            axes = bare_axes(figure, left=_LEFT, right=_RIGHT, top=above, bottom=total - above - height)
-            axes.set_xlim(0, until / factor)
-            axes.set_title(panel.title, loc="left", fontsize=12, color=MUTED, pad=5)
-            if number == len(shown) - 1:
-                axes.set_xlabel(f"time ({unit})")
-            _draw(axes, panel, factor)
-            above += height + _BETWEEN
-        words = "; ".join(filter(None, (detail, _left_out(panels))))
-        return to_picture(figure, name, title=title, detail=words, label=f"{title}, {detail}: lanes by time")
+    chart = Chart(name, WIDTH, total, left=_LEFT, right=_RIGHT, top=top, bottom=_BOTTOM)
+    chart.add(element("defs", hatch(f"{name}-idle"), paper_hatch(f"{name}-stripes")))
+    rows = LaneChart(chart, until)
+    for panel, height in zip(shown, heights, strict=True):
+        if panel.title:
+            chart.add(text(chart.left, top - 11, panel.title, class_="tick"))
+        for lane, lane_name in enumerate(panel.lanes):
+            rows.row(top + (lane + 0.5) * _ROW, lane_name)
+        rows.bars([*_idle(panel, name, top), *(each for bar in panel.bars for each in _bar(bar, panel, name, top))])
+        top += height + _BETWEEN
+    words = "; ".join(filter(None, (detail, _left_out(panels))))
+    return rows.picture(title=title, detail=words, label=f"{title}, {detail}: lanes by time")
 
 
 def _shown(panel: PassPanel) -> PassPanel:
@@ -141,24 +126,25 @@ def _left_out(panels: Sequence[PassPanel]) -> str:
     return f"shown: the first {' and '.join(words)}" if words else ""
 
 
-def _draw(axes: "Axes", panel: PassPanel, factor: float) -> None:
-    from matplotlib.patches import Rectangle
-
-    axes.set_ylim(len(panel.lanes) - 0.5, -0.5)
-    axes.grid(False)
-    axes.set_yticks(range(len(panel.lanes)), panel.lanes)
-    height = 1 - _GAP / _ROW
+def _idle(panel: PassPanel, name: str, top: float) -> Iterator[Bar]:
+    """Behind the passes of every lane, from the first of all to the last."""
     begin, end = min(bar.start_s for bar in panel.bars), max(bar.end_s for bar in panel.bars)
     for lane in range(len(panel.lanes)):
-        axes.add_patch(Rectangle((begin / factor, lane - height / 2), (end - begin) / factor, height, **HATCHED))
-    pixels = (WIDTH - _LEFT - _RIGHT) / axes.get_xlim()[1]
-    for bar in panel.bars:
-        x, width = bar.start_s / factor, (bar.end_s - bar.start_s) / factor
-        corner, opacity = (x, bar.lane - height / 2), max(_PALEST, 1 - _PALER * bar.chunk)
-        axes.add_patch(Rectangle(corner, width, height, facecolor=PAPER, linewidth=0))
-        look: dict[str, Any] = {"facecolor": _COLOURS[bar.kind], "alpha": opacity, "edgecolor": PAPER}
-        look |= {"hatch": "//"} if bar.kind in _STRIPED else {}
-        axes.add_patch(Rectangle(corner, width, height, linewidth=min(0.8, width * pixels / 6), **look))
-        if width * pixels >= 7 * len(bar.label) + 5:
-            middle = (x + width / 2, bar.lane)
-            axes.text(*middle, bar.label, color=PAPER, fontsize=10, ha="center", va="center_baseline")
+        yield Bar(begin, end, top + lane * _ROW + _GAP / 2, _ROW - _GAP, f"url(#{name}-idle)", look="idle")
+
+
+def _bar(bar: PassBar, panel: PassPanel, name: str, top: float) -> Iterator[Bar]:
+    """One pass: paper that hides what is behind, colour, and stripes where they tell the kind."""
+    place = (bar.start_s, bar.end_s, top + bar.lane * _ROW + _GAP / 2, float(_ROW - _GAP))
+    opacity = max(_PALEST, 1 - _PALER * bar.chunk)
+    chunk = f", chunk {bar.chunk}" if bar.chunk else ""
+    words = (
+        f"{panel.lanes[bar.lane]}: {_WORDS[bar.kind]} of microbatch {bar.label}{chunk}",
+        f"{time_text(bar.start_s)} to {time_text(bar.end_s)}: {time_text(bar.end_s - bar.start_s)}",
+    )
+    if opacity < 1:
+        yield Bar(*place, "var(--paper)")
+    label = "" if bar.kind in _STRIPED else bar.label
+    yield Bar(*place, _COLOURS[bar.kind], words, label, opacity=opacity if opacity < 1 else None)
+    if bar.kind in _STRIPED:
+        yield Bar(*place, f"url(#{name}-stripes)", words, bar.label, "striped")

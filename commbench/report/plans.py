@@ -4,7 +4,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from commbench.report.style import WIDTH, Picture, bare_axes, drawing, new_figure, series_colour, to_picture
+from commbench.report.axes import even_ticks
+from commbench.report.chart import Chart, mark, path_of
+from commbench.report.style import WIDTH, Picture
+from commbench.report.svg import colour, element, text
 from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, time_cell, word_cell
 from commbench.report.text import percent, signed_percent, time_text
 from commbench.results.plans import Planned, PlannedStep
@@ -104,26 +107,30 @@ def _what_if(plan: Planned, place: str) -> Table:
 
 def _pareto(plan: Planned, place: str) -> Picture:
     """Least time, or GPU-time, for the memory, as steps; labels where there is room."""
-    with drawing():
-        figure = new_figure(WIDTH, 300)
-        axes = bare_axes(figure, left=64, right=24, top=16, bottom=48)
-        steps = sorted(plan.pareto, key=lambda one: one.memory_bytes)
-        gib = [one.memory_bytes / 2**30 for one in steps]
-        times = [_cost(plan, one) for one in steps]
-        colour = series_colour(0)
-        axes.step([*gib, plan.capacity_bytes / 2**30], [*times, times[-1]], where="post", color=colour, linewidth=1.6)
-        axes.plot(gib, times, "o", color=colour, markersize=5)
-        axes.axvline(plan.capacity_bytes / 2**30, color=series_colour(1), linewidth=1.2, linestyle="--")
-        high = max(times)
-        last = -1e9
-        for x, y, one in zip(gib, times, steps, strict=True):
-            if x - last > (plan.capacity_bytes / 2**30 - gib[0]) / 6:
-                axes.annotate(one.words, (x, y), xytext=(4, 6), textcoords="offset points", fontsize=10)
-                last = x
-        axes.set_ylim(0, 1.15 * high)
-        axes.set_xlabel("memory of the fullest rank with its margin (GiB); dashed: the device's")
-        axes.set_ylabel("step (s)" if plan.objective == "time" else "GPU-seconds")
-        return to_picture(figure, f"{place}pareto", label=f"Least {plan.scarce} for the memory")
+    steps = sorted(plan.pareto, key=lambda one: one.memory_bytes)
+    gib, costs = [one.memory_bytes / 2**30 for one in steps], [_cost(plan, one) for one in steps]
+    most = plan.capacity_bytes / 2**30
+    chart = Chart(f"{place}pareto", WIDTH, 320, left=64, right=24, top=30, bottom=48)
+    pad = 0.02 * (most - gib[0]) or 1.0
+    x, y = chart.across(gib[0] - pad, max(most, gib[-1]) + pad), chart.upward(0, 1.15 * max(costs))
+    chart.add(text(16, 12, "step (s)" if plan.objective == "time" else "GPU-seconds", class_="tick"))
+    chart.left_axis(y, [(tick, f"{tick:g}") for tick in even_ticks(y.low, y.high, 7)])
+    ticks = [(tick, f"{tick:g}") for tick in even_ticks(x.low, x.high, 10)]
+    chart.bottom_axis(x, ticks, "memory of the fullest rank with its margin (GiB); dashed: the device's")
+    corners = [(x.at(gib[0]), y.at(costs[0]))]
+    for memory, cost in zip([*gib[1:], most], [*costs[1:], costs[-1]], strict=True):
+        corners += [(x.at(memory), corners[-1][1]), (x.at(memory), y.at(cost))]
+    chart.add(element("path", d=path_of(corners), class_="line", stroke=colour(0)))
+    limit = f"M{x.at(most):.2f} {chart.top:g}V{chart.bottom:g}"
+    chart.add(element("path", d=limit, class_="line", stroke=colour(1), stroke_dasharray="5 4"))
+    last = float("-inf")
+    for memory, cost, one in zip(gib, costs, steps, strict=True):
+        words = (one.words, f"{time_text(one.time_s)} a step", format_bytes(one.memory_bytes))
+        chart.add(mark(x.at(memory), y.at(cost), 0, words, time_s=one.time_s, memory_bytes=one.memory_bytes))
+        if memory - last > (most - gib[0]) / 6:
+            chart.add(text(x.at(memory) + 6, y.at(cost) - 11, one.words, font_size=10))
+            last = memory
+    return chart.picture(label=f"Least {plan.scarce} for the memory")
 
 
 def _cost(plan: Planned, one: PlannedStep) -> float:

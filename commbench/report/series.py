@@ -3,7 +3,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from commbench.report.identity import base_name, identity, labels
@@ -38,16 +38,25 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class CurvePanel:
-    """All lines of one collective and world size; ``bounds`` on time (hence on bandwidth) by name."""
+    """All lines of one collective and world size.
+
+    Attributes:
+        collective, ranks, series: what they are.
+        bounds: on time (hence on bandwidth) by name. rates: line rates by name, bytes/s.
+    """
 
     collective: str
     ranks: int
     series: tuple[Series, ...]
     bounds: Mapping[str, tuple[Point, ...]]
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
-def curve_panels(records: Sequence[Record]) -> list[CurvePanel]:
-    """Panels in order of first appearance; points of zero bytes or zero time have no place on these axes."""
+def curve_panels(records: Sequence[Record], rates: Mapping[str, float] | None = None) -> list[CurvePanel]:
+    """Panels in order of first appearance; points of zero bytes or zero time have no place on these axes.
+
+    ``rates`` are line rates (bytes/s) by topology; a panel has those of the topologies that it speaks of.
+    """
     timed = [r for r in records if isinstance(r, Measured | Reported | Judged | Simulated)]
     drawn = [r for r in timed if r.size_bytes > 0 and r.time_s > 0]
     panels = []
@@ -57,7 +66,8 @@ def curve_panels(records: Sequence[Record]) -> list[CurvePanel]:
         reported = [r for r in members if isinstance(r, Reported)]
         judged = [r for r in members if isinstance(r, Judged)]
         series = (*_series(measured), *_series(reported), *_series(judged), *_series(simulated))
-        panels.append(CurvePanel(collective, ranks, series, _bounds(simulated)))
+        own = _rates([*(r.topology for r in simulated), *(r.topology for r in judged)], rates or {})
+        panels.append(CurvePanel(collective, ranks, series, _bounds(simulated), own))
     return panels
 
 
@@ -105,6 +115,11 @@ def _series(records: Sequence[Measured | Reported | Judged | Simulated]) -> list
 def _point(record: Measured | Reported | Judged | Simulated) -> Point:
     ends = record.slowest_s if isinstance(record, Measured) else (record.time_s,)
     return Point(record.size_bytes, record.time_s, min(ends), max(ends), record.busbw_factor)
+
+
+def _rates(topologies: Sequence[str], rates: Mapping[str, float]) -> dict[str, float]:
+    known = [name for name in dict.fromkeys(topologies) if name in rates]
+    return {"line rate" if len(known) == 1 else f"line rate, {name}": rates[name] for name in known}
 
 
 def _bounds(records: Sequence[Simulated]) -> dict[str, tuple[Point, ...]]:

@@ -42,13 +42,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One field: ``text`` and ``unit`` are shown, ``sort`` is the raw value; ``bar`` from -1 to 1 draws a bar."""
+    """One field: ``text`` and ``unit`` are shown, ``sort`` is the raw value, in ``raw_unit`` if it has one.
+
+    ``bar`` from -1 to 1 draws a bar.
+    """
 
     text: str
     sort: float | str
     unit: str = ""
     tone: str = ""
     bar: float | None = None
+    raw_unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,17 @@ class Table:
     common: tuple[tuple[str, str], ...]
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
+
+    @property
+    def csv_heads(self) -> tuple[str, ...]:
+        """A heading for raw values, column by column: "time median (s)"."""
+        units = [next((row[i].raw_unit for row in self.rows if row[i].raw_unit), "") for i in range(len(self.columns))]
+        return tuple(_csv_head(column, unit) for column, unit in zip(self.columns, units, strict=True))
+
+
+def _csv_head(column: Column, unit: str) -> str:
+    under = "" if column.under.endswith("B/s") else column.under  # the unit of what is shown
+    return f"{column.title} {under}".strip() + (f" ({unit})" if unit else "")
 
 
 def word_cell(text: str) -> Cell:
@@ -75,13 +90,13 @@ def count_cell(value: int) -> Cell:
 def bytes_cell(num_bytes: float) -> Cell:
     """An amount of memory or data in bytes: "16" "MiB"."""
     number, unit = format_bytes(num_bytes).split(" ")
-    return Cell(number, num_bytes, unit)
+    return Cell(number, num_bytes, unit, raw_unit="B")
 
 
 def time_cell(time_s: float) -> Cell:
     """Seconds, with four digits: "9.500" "ms"; less than none with a true minus sign."""
     number, unit = time_parts(time_s)
-    return Cell(number.replace("-", "\N{MINUS SIGN}"), time_s, unit)
+    return Cell(number.replace("-", "\N{MINUS SIGN}"), time_s, unit, raw_unit="s")
 
 
 def share_cell(share: float, tone: str = "") -> Cell:
@@ -120,7 +135,9 @@ def _rates(points: Sequence[Measured] | Sequence[Reported] | Sequence[Simulated]
     def field(name: str) -> Field:
         def cell(point: Any) -> Cell:
             rate = getattr(point, f"{name}_GBps")
-            return Cell("n/a", -1, tone="muted") if rate is None else Cell(f"{rate * GB / factor:.{places}f}", rate)
+            if rate is None:
+                return Cell("n/a", -1, tone="muted")
+            return Cell(f"{rate * GB / factor:.{places}f}", rate, raw_unit="GB/s")
 
         places = decimals_for([rate * GB / factor for rate in found])
         return Column(name, unit), cell

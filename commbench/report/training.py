@@ -3,23 +3,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from commbench.report.identity import labels
 from commbench.report.pipeline_chart import PassBar, PassKey, PassPanel, pass_keys, pipeline_chart
-from commbench.report.style import (
-    HATCHED,
-    MUTED,
-    PAPER,
-    WIDTH,
-    Picture,
-    bare_axes,
-    css_variable,
-    drawing,
-    new_figure,
-    series_colour,
-    to_picture,
-)
+from commbench.report.stacked import Part, StackedBar, stacked_bars
+from commbench.report.style import Picture
+from commbench.report.svg import colour
 from commbench.report.tables import (
     Cell,
     Column,
@@ -38,32 +27,29 @@ from commbench.results.records import Record
 from commbench.results.steps import SimulatedStep
 from commbench.units import format_bytes
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 __all__ = ["StepSection", "step_names", "training_section"]
 
 _KIND_COLOUR: Mapping[str, tuple[str, float]] = {  # colour and opacity
-    "forward": (series_colour(0), 1.0),
-    "recompute": (series_colour(0), 0.5),
-    "backward": (series_colour(1), 1.0),
-    "optimizer": (series_colour(7), 1.0),
-    "tensor": (series_colour(2), 1.0),
-    "context": (series_colour(6), 1.0),
-    "expert": (series_colour(3), 1.0),
-    "pipeline": (series_colour(5), 1.0),
-    "data": (series_colour(4), 1.0),
-    "zero": (series_colour(4), 0.5),
+    "forward": (colour(0), 1.0),
+    "recompute": (colour(0), 0.5),
+    "backward": (colour(1), 1.0),
+    "optimizer": (colour(7), 1.0),
+    "tensor": (colour(2), 1.0),
+    "context": (colour(6), 1.0),
+    "expert": (colour(3), 1.0),
+    "pipeline": (colour(5), 1.0),
+    "data": (colour(4), 1.0),
+    "zero": (colour(4), 0.5),
 }
 _PLAIN_KINDS = ("forward", "recompute", "backward", "optimizer")  # the others are exposed communication
 
 
 @dataclass(frozen=True, slots=True)
 class KindKey:
-    """A word and its colour in the bars: a CSS variable and an opacity."""
+    """A word and its colour in the bars, as CSS, and an opacity."""
 
     word: str
-    variable: str
+    colour: str
     opacity: float
 
 
@@ -141,48 +127,30 @@ def _chart(name: str, step: SimulatedStep, panel: PassPanel, place: str) -> Pict
 
 def _bars(steps: Sequence[tuple[str, SimulatedStep]]) -> Picture:
     """One stacked bar per step, as shares of it, its parts in the order of the record; idle time hatched."""
-    with drawing():
-        figure = new_figure(WIDTH, 50 * len(steps) + 46)
-        axes = bare_axes(figure, left=16, right=16, top=2, bottom=44)
-        axes.set_xlim(0, 100)
-        axes.set_ylim(len(steps) - 0.5, -0.5)
-        axes.set_yticks([])
-        axes.grid(False)
-        axes.set_xlabel("share of the step (%), mean over ranks")
-        for row, (name, step) in enumerate(steps):
-            _bar(axes, row, name, step)
-        return to_picture(figure, "steptime", label="Where the time of a step goes")
+    bars = [
+        StackedBar(f"{name}: {time_text(step.iteration_s)}", tuple(_part(kind, s) for kind, s in step.time_s.items()))
+        for name, step in steps
+    ]
+    title = "share of the step (%), mean over ranks"
+    return stacked_bars("steptime", bars, title, label="Where the time of a step goes")
 
 
-def _bar(axes: "Axes", row: int, name: str, step: SimulatedStep) -> None:
-    left = 0.0
-    axes.text(0, row - 0.2, f"{name}: {time_text(step.iteration_s)}", fontsize=12, ha="left", va="bottom")
-    for kind, time_s in step.time_s.items():
-        width = 100 * time_s / step.iteration_s
-        axes.barh(row + 0.12, width, height=0.52, left=left, **_look(kind))
-        if width * (WIDTH - 32) / 100 >= 34:
-            _label(axes, left + width / 2, row + 0.12, f"{width:.0f} %", on_hatch=kind not in _KIND_COLOUR)
-        left += width
+def _part(kind: str, time_s: float) -> Part:
+    own, opacity = _KIND_COLOUR.get(kind, ("", 1.0))
+    return Part(_word(kind), time_s, own, opacity)
 
 
-def _look(kind: str) -> dict[str, Any]:
-    if kind not in _KIND_COLOUR:
-        return dict(HATCHED)
-    colour, opacity = _KIND_COLOUR[kind]
-    return {"facecolor": colour, "alpha": opacity, "edgecolor": PAPER, "linewidth": 0.8}
-
-
-def _label(axes: "Axes", x: float, y: float, text: str, *, on_hatch: bool) -> None:
-    box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5} if on_hatch else None
-    axes.text(x, y, text, color=MUTED if on_hatch else PAPER, fontsize=11, ha="center", va="center_baseline", bbox=box)
+def _word(kind: str) -> str:
+    plain = kind in _PLAIN_KINDS or kind not in _KIND_COLOUR
+    return kind if plain else f"{kind}, exposed"
 
 
 def _key(steps: Sequence[SimulatedStep]) -> tuple[KindKey, ...]:
     """Colours of the stacked bars in their order."""
     there = {kind for step in steps for kind in step.time_s}
     return tuple(
-        KindKey(kind if kind in _PLAIN_KINDS else f"{kind}, exposed", css_variable(colour), opacity)
-        for kind, (colour, opacity) in _KIND_COLOUR.items()
+        KindKey(_word(kind), own, opacity)
+        for kind, (own, opacity) in _KIND_COLOUR.items()
         if kind in there
     )
 

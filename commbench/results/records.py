@@ -8,7 +8,8 @@ computed anew from the samples.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from html import escape
 from typing import Annotated, Any, ClassVar
 
 from commbench.results.regions import KNEE, LATENCY, PLATEAU
@@ -56,6 +57,14 @@ class Record:
     def to_json(self) -> str:
         """One line of JSON, without the newline."""
         return json.dumps({"kind": self.kind, "schema": SCHEMA, **self.derived(), **asdict(self)}, allow_nan=False)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the kind, the derived figures and the plain fields, by their names in the JSON."""
+        names = [field.name for field in fields(self)]
+        found = {"kind": self.kind, **self.derived(), **{name: getattr(self, name) for name in names}}
+        plain = {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+        rows = (f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in plain.items())
+        return f"<table>{''.join(rows)}</table>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +184,8 @@ class Simulated(Record):
         jobs: where several ran at once, ``ranks`` and ``time_s`` of each; the record's own time is that of the slowest.
         fluid_time_s: of a packet network, seconds that the fluid model takes for the same transfers; else None.
         counted: what that network counted over all links (sim.packets). queues: the ten links with the deepest queues.
-        library_version, protocol: of a library with a model, else "". terms: seconds by what they go to, from there.
+        library_version, protocol: of a library with a model, else "". terms: seconds by what they go to: from that
+            model, or where it was asked for of the critical path of single transfers (sim.terms).
         links: the busiest, if asked for: ``link``, ``bytes``, ``utilisation`` over the time, ``bound_share`` (time of
             these bytes on that link / lower bound).
     """

@@ -3,7 +3,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import get_collective
 from commbench.door import Result, simulate
 from commbench.engine.engines import DETAILS, Run
+from commbench.engine.setting import Paths
 from commbench.engine.trace import Trace
 from commbench.errors import InputError
 from commbench.libraries.base import Library
@@ -32,6 +33,7 @@ from commbench.results.records import Simulated
 from commbench.sim.links import busiest_links, link_bytes
 from commbench.sim.nics import unused_nics
 from commbench.sim.packets import counted_totals, deepest_queues
+from commbench.sim.terms import critical_terms
 from commbench.topology.fabric import Fabric
 from commbench.topology.jobs import deal
 from commbench.units import seconds
@@ -50,6 +52,8 @@ class Simulation:
 
     ``hint`` is a line for people on what would be faster, "" if there is none or none was asked for. ``candidates`` are
     what a library with a model weighed: name, its own estimate and the model's in seconds, the chosen one first.
+    ``link_bytes`` went over every link of the fabric; empty where links were not asked for. ``paths`` are those of the
+    tasks; None where they changed, or none were taken.
     """
 
     record: Simulated
@@ -57,6 +61,8 @@ class Simulation:
     trace: Trace
     hint: str = ""
     candidates: tuple[tuple[str, float, float], ...] = ()
+    link_bytes: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    paths: Paths | None = None
 
     @property
     def flat(self) -> FlatProgram:
@@ -90,6 +96,7 @@ def simulate_collective(
     library: Library | None = None,
     keep_trace: bool = True,
     links: bool = False,
+    explain: bool = False,
     hints: bool = False,
     cluster: Cluster | None = None,
     progress: Callable[[float], None] | None = None,
@@ -119,6 +126,8 @@ def simulate_collective(
         library: that chooses instead of ``algorithm``, ``slices``, ``channels`` and ``group``.
         keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
         links: whether the record names the busiest links. hints: whether unused NICs are looked for.
+        explain: whether the record has the terms of its time; without a library's model these are of single transfers,
+            which transfer detail has, and no transport.
         cluster: of the fabric and the options above, for callers that simulate often; None makes one.
         progress: called now and then with the share of the work that is done.
         run_id: identifies the invocation in the record.
@@ -128,7 +137,7 @@ def simulate_collective(
         RunError: the scenario cuts off a rank that has something to send.
     """
     began = time.perf_counter()
-    _check_detail(detail, scenario, jobs, connections, models=library is not None)
+    _check_detail(detail, scenario, jobs, connections, models=library is not None, explain=explain)
     if cluster is None:
         cluster = make_cluster(
             fabric,
@@ -141,19 +150,14 @@ def simulate_collective(
     groups = [np.array(job) for job in (deal(jobs, cluster.num_ranks) if jobs else [range(cluster.num_ranks)])]
     if jobs is not None:
         cluster = replace(cluster, whole_hosts=False)
-    if library is None:
-        library = Ideal(
-            algorithms={get_collective(collective).name: algorithm},
-            slices=slices,
-            channels=channels,
-            group=group,
-            ranks_per_host=cluster.ranks_per_host,
-            connections=connections,
-        )
+    library = library or Ideal(
+        algorithms={get_collective(collective).name: algorithm}, slices=slices, channels=channels, group=group,
+        ranks_per_host=cluster.ranks_per_host, connections=connections,
+    )  # fmt: skip
     program = collective_program(
         collective, size_bytes, ranks=cluster.num_ranks, groups=groups, element_bytes=element_bytes, root=root
     )
-    traced = keep_trace or jobs is not None
+    traced = keep_trace or explain or jobs is not None
     how = Run(engine=engine, network=network, detail=detail, keep_trace=traced, progress=progress)
     done = simulate(program, cluster, library, how, scenario=scenario)
     ends_ps = [done.finish_ps] if jobs is None else done.ends_ps().tolist()
@@ -162,6 +166,7 @@ def simulate_collective(
     assert isinstance(what, Collective)
     chosen = done.choices.of(what, layouts_of(what.groups, cluster)[1][0])
     bound_s = _lower_bound_s(chosen, done.cluster, what)
+    over = _link_bytes(done) if links else np.empty(0)
     record = Simulated(
         run=run_id,
         lower_bound_s=bound_s,
@@ -170,17 +175,26 @@ def simulate_collective(
         detail=detail,
         **_found(chosen, done, what, ends_ps[slowest]) | _modelled(chosen, library, ends_ps[slowest], scenario, detail),
         jobs=() if jobs is None else _each(groups, ends_ps),
-        links=_links(done, bound_s) if links else (),
+        links=busiest_links(over, done.cluster.fabric, seconds(done.finish_ps), bound_s) if links else (),
         **(_told(network, connections, scenario) | _beside(done, program, cluster, library, how, scenario)),
         wall_s=time.perf_counter() - began,
         seed=seed,
     )
     hint = _hint(chosen, cluster) if hints and jobs is None else ""
-    return Simulation(record, done.tasks, done.trace, hint, getattr(chosen.choice.timing, "candidates", ()))
+    if explain and chosen.choice.timing is None:
+        record = replace(record, terms=_terms(done))
+    weighed = getattr(chosen.choice.timing, "candidates", ())
+    return Simulation(record, done.tasks, done.trace, hint, weighed, over, done.paths)
 
 
 def _check_detail(
-    detail: str, scenario: "Scenario | None", jobs: str | None, connections: Connections | None, *, models: bool
+    detail: str,
+    scenario: "Scenario | None",
+    jobs: str | None,
+    connections: Connections | None,
+    *,
+    models: bool,
+    explain: bool,
 ) -> None:
     """Refuse what a detail cannot have. ``models``: a library's model says how long collectives take."""
     if detail not in DETAILS:
@@ -192,6 +206,8 @@ def _check_detail(
                 "--detail transfer"
             )
         return
+    if explain and (detail != "transfer" or connections is not None or jobs is not None):
+        raise InputError("--explain follows single transfers: give --detail transfer, without --jobs or a transport")
     if detail == "collective" and scenario is not None:
         raise InputError(
             "--detail collective knows no single transfers, so no --scenario or --jitter: give --detail transfer"
@@ -278,14 +294,22 @@ def _hint(chosen: Chosen, cluster: Cluster) -> str:
     return unused_nics(choice.algorithm, choice.request, cluster.router, cluster.placed)
 
 
-def _links(done: Result, bound_s: float) -> tuple[Mapping[str, Any], ...]:
+def _link_bytes(done: Result) -> npt.NDArray[np.float64]:
     if done.bound is not None:
-        num_bytes = done.bound.link_bytes()
-    elif done.paths is not None:
-        num_bytes = link_bytes(done.tasks, done.paths)
-    else:
-        raise InputError("--links counts bytes on routes that stay, and the scenario moves some: leave it out")
-    return busiest_links(num_bytes, done.cluster.fabric, seconds(done.finish_ps), bound_s)
+        return done.bound.link_bytes()
+    if done.paths is not None:
+        return link_bytes(done.tasks, done.paths)
+    raise InputError("--links counts bytes on routes that stay, and the scenario moves some: leave it out")
+
+
+def _terms(done: Result) -> dict[str, float]:
+    """Of single transfers."""
+    if done.paths is None or done.trace.finish_ps != done.finish_ps or not isinstance(done.tasks, FlatProgram):
+        raise InputError(
+            "--explain follows the transfers of a collective whose routes stay, with no other traffic that goes on "
+            "when it has ended: leave it out"
+        )
+    return critical_terms(done.tasks, done.trace, done.paths, done.cluster.fabric.costs.message_overhead_ps)
 
 
 def _each(groups: Sequence[IntArray], ends_ps: Sequence[int]) -> tuple[Mapping[str, Any], ...]:

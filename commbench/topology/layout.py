@@ -17,7 +17,19 @@ from commbench.topology.fabric import Fabric
 from commbench.topology.model import Link, LinkKind, Node, NodeKind
 from commbench.units import format_bandwidth, format_time, seconds
 
-__all__ = ["MOST_HOSTS", "MOST_SHOWN", "Box", "Drawing", "Label", "Panel", "Stroke", "drawable", "layout", "link_word"]
+__all__ = [
+    "MOST_HOSTS",
+    "MOST_SHOWN",
+    "Box",
+    "Drawing",
+    "Label",
+    "Panel",
+    "Stroke",
+    "drawable",
+    "layout",
+    "link_word",
+    "outer_ends",
+]
 
 T = TypeVar("T")
 Place = Mapping[str, "Box"]
@@ -59,7 +71,10 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Stroke:
-    """A link between two points. ``weight`` 1 is ordinary; ``bend`` is the depth of an arc, 0 for a line."""
+    """A link between two points. ``weight`` 1 is ordinary; ``bend`` is the depth of an arc, 0 for a line.
+
+    ``ends`` are the names of the boxes that it joins.
+    """
 
     x0: float
     y0: float
@@ -69,6 +84,7 @@ class Stroke:
     weight: float = 1.0
     bend: float = 0.0
     arrow: bool = False
+    ends: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +261,7 @@ def _drawn(topology: Fabric, fabric: list[Box], inside: list[Box]) -> Iterator[t
     seen: set[tuple[Box, Box]] = set()
     for link in topology.links:
         place, ends = (
-            (outer, _outer_ends(topology, link)) if link.kind is LinkKind.NETWORK else (inner, (link.src, link.dst))
+            (outer, outer_ends(topology, link)) if link.kind is LinkKind.NETWORK else (inner, (link.src, link.dst))
         )
         if ends[0] in place and ends[1] in place:
             a, b = place[ends[0]], place[ends[1]]
@@ -254,7 +270,8 @@ def _drawn(topology: Fabric, fabric: list[Box], inside: list[Box]) -> Iterator[t
                 yield link, a, b
 
 
-def _outer_ends(topology: Fabric, link: Link) -> tuple[str, str]:
+def outer_ends(topology: Fabric, link: Link) -> tuple[str, str]:
+    """Names of the boxes that a link of the network joins: switches, and hosts for their NICs."""
     src, dst = (topology.by_name[name] for name in (link.src, link.dst))
     return (
         src.name if src.host is None else f"h{src.host}",
@@ -283,7 +300,7 @@ def _strokes(topology: Fabric, links: Sequence[tuple[Link, Box, Box]]) -> Iterat
         for place in range(side_by_side):
             aside = _CABLE_STEP * (place - (side_by_side - 1) / 2)
             bend = arc + _CABLE_STEP * place if arc else 0.0
-            yield Stroke(x0 + aside, y0, x1 + aside, y1, link.kind, weight, bend, arrow)
+            yield Stroke(x0 + aside, y0, x1 + aside, y1, link.kind, weight, bend, arrow, (a.name, b.name))
 
 
 def _ends(a: Box, b: Box) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -9,7 +9,16 @@ from commbench.topology.fabric import LINK_KINDS, NODE_KINDS, Fabric
 from commbench.topology.model import LinkKind, NodeKind
 from commbench.units import GB, PS_PER_S, format_bandwidth, format_time, seconds
 
-__all__ = ["LinkClass", "describe_costs", "details", "headline", "link_classes", "network_rate", "node_counts"]
+__all__ = [
+    "LinkClass",
+    "describe_costs",
+    "details",
+    "headline",
+    "host_rate",
+    "link_classes",
+    "network_rate",
+    "node_counts",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,14 @@ def network_rate(topology: Fabric) -> float:
     """Bytes/s of the fastest network link, or of the fastest link where there is no network."""
     links = [(make.kind is LinkKind.NETWORK, make.bandwidth) for make in link_classes(topology)]
     return max(links, default=(False, 0.0))[1]
+
+
+def host_rate(topology: Fabric) -> float:
+    """Bytes/s that the first host can send into the network; without one, that its first endpoint can send."""
+    own = topology.to_network[topology.node_hosts[topology.src[topology.to_network]] == 0]
+    if not len(own):
+        own = np.flatnonzero(topology.src == topology.endpoints[0])
+    return float(topology.bandwidths[own].sum())
 
 
 def headline(topology: Fabric) -> dict[str, object]:

@@ -60,7 +60,7 @@ def test_the_record_says_library_version_protocol_and_where_the_time_goes() -> N
 
 def test_explain_adds_up_and_names_the_candidates() -> None:
     text = sim("all-reduce", "-t", "dgx-h100", "--library", "nccl", "-b", "8M", "-e", "8M", "--explain")
-    parts = next(line for line in text.splitlines() if " us = " in line)
+    parts = next(line for line in text.replace("\n#   ", " ").splitlines() if " us = " in line)
     total, rest = parts.removeprefix("# ").split(" us = ")
     assert sum(float(part.split()[1]) for part in rest.split(", ")) == pytest.approx(float(total), abs=0.05)
     assert "NVLS Simple is " in text
@@ -175,7 +175,7 @@ def test_a_size_that_the_model_does_not_know_is_na_and_the_others_stand(monkeypa
         (["-t", "dgx-h100", "--library", "mpi"], "known: ideal, nccl, rccl"),
         (["-t", "dgx-h100", "--library", "ideal", "--nccl-version", "2.21"], "--nccl-version goes with --library nccl"),
         (["-t", "dgx-h100", "-a", "ring", "--nccl-version", "2.21"], "-a goes with --library ideal: nccl chooses"),
-        (["-t", "dgx-h100", "-a", "ring", "--explain"], "--explain goes with --library nccl"),
+        (["-t", "dgx-h100", "-a", "ring", "--detail", "collective", "--explain"], "--explain follows single transfers"),
         (["-t", "dgx-h100-x4", "--library", "nccl", "-g", "9"], "9 ranks lie on 2 hosts, 1 to 8 on each"),
         (["-t", "gb200-nvl72-x2", "--library", "nccl", "-g", "80"], "80 ranks lie on 2 hosts, 8 to 72 on each"),
         (["-t", "dgx-h100", "--library", "nccl", "-a", "ring"], "-a goes with --library ideal"),

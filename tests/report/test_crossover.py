@@ -43,7 +43,7 @@ def words(svg: str) -> list[str]:
 
 def fills(svg: str) -> list[str]:
     """Colours in the order of drawing: the tiles stand first."""
-    return re.findall(r"fill: (#[0-9a-f]{6})", svg)
+    return re.findall(r'<rect[^>]* fill="(#[0-9a-f]{6})"', svg)
 
 
 def test_the_winner_is_the_fastest_of_the_simulations() -> None:

@@ -127,7 +127,7 @@ def test_a_chart_says_what_it_leaves_out() -> None:
     assert chart.detail == "shown: the first 32 of 40 lanes"
     assert "rank 31" in chart.svg
     assert "rank 32" not in chart.svg
-    assert [key.variable for key in pass_keys([PassPanel("", ("a",), (PassBar(0, 0, 1, "W", ""),))])] == ["--s2"]
+    assert [key.colour for key in pass_keys([PassPanel("", ("a",), (PassBar(0, 0, 1, "W", ""),))])] == ["var(--s2)"]
 
 
 def test_comparisons_without_their_measurement_have_a_table_and_one_note() -> None:

@@ -5,16 +5,18 @@ import dataclasses
 import re
 from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from commbench.report.axes import size_ticks, spread_positions
+from commbench.report.axes import even_ticks, size_ticks, spread_positions
+from commbench.report.chart import mark
 from commbench.report.facts import environment_rows, run_facts, sample_facts
 from commbench.report.figures import curve_pictures, error_pictures
 from commbench.report.gantt import MOST_BARS, MOST_RANKS, gantt, pack
 from commbench.report.page import ReportInput, render
 from commbench.report.series import curve_panels
-from commbench.report.style import embed
+from commbench.report.svg import text
 from commbench.report.tables import job_table, link_table, measured_table, reported_table
 from commbench.report.text import decimals_for, percent, signed_percent, size_range, time_parts
 from commbench.results.logs import read_log
@@ -108,10 +110,13 @@ def test_every_compared_point_is_drawn_with_its_whisker() -> None:
     assert [p.title for p in pictures] == ["ring, 4 ranks", "double-binary-tree, 4 slices, 4 ranks"]
     for picture, algorithm in zip(pictures, samples.ALGORITHMS, strict=True):
         mine = [p for p in points if p.algorithm == algorithm]
-        dots = re.findall(r'<use [^>]*style="fill: var\(--(paper|s\d)\); stroke: var\(--(paper|s\d)\)', picture.svg)
+        look = r'fill="var\(--(paper|s\d)\)" stroke="var\(--(paper|s\d)\)"'
+        dots = re.findall(rf'data-error="([^"]+)".*?{look}', picture.svg, re.DOTALL)
         colour = f"s{samples.ALGORITHMS.index(algorithm)}"
-        assert dots == [("paper", colour) if p.set == "fit" else (colour, "paper") for p in mine]
-        assert picture.svg.count("stroke-opacity: 0.75") == len(mine), "whiskers"
+        looks = [("paper", colour) if p.set == "fit" else (colour, "paper") for p in mine]
+        assert dots == [(repr(p.error), *pair) for p, pair in zip(mine, looks, strict=True)]
+        (whiskers,) = re.findall(r'<path d="([^"]*)"[^>]*stroke-opacity="0.75"', picture.svg)
+        assert whiskers.count("V") == len(mine)
 
 
 def test_columns_that_are_all_alike_are_told_once() -> None:
@@ -145,9 +150,11 @@ def test_chart_shows_every_transfer_and_reduction() -> None:
     """A ring of 4 sends 3 + 3 times per rank and reduces in the first 3 steps."""
     chart = gantt(samples.simulation())
     assert (chart.num_steps, chart.has_reductions, chart.left_out) == (6, True, "")
-    bars = re.findall(r'<path d="[^"]*" clip-path="[^"]*" style="fill: (#\w{6}|var\(--ink\))', chart.picture.svg)
+    bars = re.findall(r'<rect [^>]*fill="(#\w{6}|var\(--ink\))" class="bar', chart.picture.svg)
     assert len(bars) == 4 * 6 + 4 * 3
     assert bars.count("var(--ink)") == 4 * 3
+    assert chart.picture.svg.count('class="bar critical"') == 6, "a transfer each step"
+    assert chart.critical == "6 transfers one after the other, sent by 1 rank", "of equal ones the lowest"
 
 
 def test_free_reductions_are_not_drawn() -> None:
@@ -168,18 +175,24 @@ def test_chart_of_too_many_transfers_is_cut_in_time_and_says_so(monkeypatch: pyt
     assert re.search(r"Shown: the first [\d.]+\s[µm]s of [\d.]+\s[µm]s\.", gantt(samples.simulation()).left_out)
 
 
-def test_a_figure_in_a_page_keeps_to_itself() -> None:
-    svg = (
-        '<?xml version="1.0"?><svg width="10pt" viewBox="0 0 10 5" xmlns="http://www.w3.org/2000/svg">'
-        "<metadata>http://purl.org</metadata><style>*{fill:red}</style>"
-        '<g id="loose"><path id="m1" style="fill: #010101"/><use xlink:href="#m1" clip-path="url(#c1)"/></g>'
-        '<clipPath id="c1"><rect/></clipPath></svg>'
-    )
-    assert embed(svg, "f0", 'a "label"') == (
-        '<svg viewBox="0 0 10 5" style="max-width: 10px" role="img" aria-label=\'a "label"\'>'
-        '<g><path id="f0-m1" style="fill: var(--ink)"/><use href="#f0-m1" clip-path="url(#f0-c1)"/></g>'
-        '<clipPath id="f0-c1"><rect/></clipPath></svg>'
-    )
+def test_text_in_a_picture_is_never_markup_and_values_are_whole() -> None:
+    evil = '</title><script>"&'
+    drawn = mark(1.0, 2.0, 3, (evil, "second line"), time_s=0.1 + 0.2, name=evil) + text(0, 0, evil)
+    root = ElementTree.fromstring(f"<svg>{drawn}</svg>")
+    assert root[0].attrib == {"class": "mark", "data-time-s": repr(0.1 + 0.2), "data-name": evil}
+    assert root[0][0].text == f"{evil}\nsecond line"
+    assert root[1].text == evil
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.07, 0.07), (0, 5e-7), (3.2, 1234.5), (0, 1e-12)])
+@pytest.mark.parametrize("most", [5, 7, 10])
+def test_even_ticks_are_round_inside_and_not_too_many(low: float, high: float, most: int) -> None:
+    ticks = even_ticks(low, high, most)
+    steps = [b - a for a, b in pairwise(ticks)]
+    assert 2 <= len(ticks) <= most + 1
+    assert low - 1e-9 * high <= ticks[0] <= ticks[-1] <= high * (1 + 1e-9)
+    assert max(steps) == pytest.approx(min(steps))
+    assert f"{steps[0]:.1e}"[:3] in ("1.0", "2.0", "2.5", "5.0")
 
 
 def test_facts_of_several_runs() -> None:
@@ -243,7 +256,7 @@ def test_more_names_than_the_picture_is_high_have_places_of_their_own() -> None:
     records = [dataclasses.replace(samples.measured(), run=f"r{i}") for i in range(40)]
     (found,) = curve_pictures(records)
     assert found.key[39].letter == "AN"
-    place = r'<text style="[^"]*" x="([\d.]+)" y="(-?[\d.]+)"[^>]*>([A-Z]{1,2})</text>'
+    place = r'<text x="([\d.]+)" y="(-?[\d.]+)"[^>]*class="name"[^>]*>([A-Z]{1,2})</text>'
     for picture in found.pictures:
         places = [(float(x), float(y)) for x, y, _ in re.findall(place, picture.svg)]
         assert len(places) == 40

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spans as a trace that Perfetto and chrome://tracing open: slices by rank, load of links as counters.
+
+Format: "Trace Event Format" (Google, 2016): complete events (``ph`` X), counters (C) and names (M). ``ts`` and ``dur``
+are microseconds, here with six decimals at most: picoseconds.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from commbench.errors import InputError
+from commbench.report.gantt import has_transfers, pack
+from commbench.results.pipeline_records import PipelineMeasured, PipelineSimulated
+from commbench.results.records import SCHEMA, Record
+from commbench.results.spans import RankSpans
+from commbench.results.steps import SimulatedStep
+from commbench.units import GB, PS_PER_S, format_bytes
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from commbench.sim.collective import Simulation
+    from commbench.topology.fabric import Fabric
+
+    IntArray = npt.NDArray[np.int64]
+
+__all__ = ["MOST_SLICES", "collective_trace", "records_trace"]
+
+MOST_SLICES = 100_000
+"""Of more transfers a trace has one slice for all that a rank sends between two longer pauses."""
+_MOST_COUNTERS = 10
+_WORDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
+_PS_PER_US = 1_000_000
+Event = dict[str, Any]
+
+
+def collective_trace(simulation: "Simulation", fabric: "Fabric") -> str:
+    """A simulated collective: what every rank sends, and the load of its ten busiest links.
+
+    Raises:
+        InputError: no single transfers were simulated.
+    """
+    record = simulation.record
+    if not has_transfers(simulation):
+        raise InputError(f"a trace shows single transfers, and this is detail {record.detail}: give --detail transfer")
+    program = simulation.flat
+    sends = np.flatnonzero(program.peer >= 0)
+    title = f"{record.algorithm} {record.collective} of {format_bytes(record.size_bytes)} on {record.topology}"
+    events = [_name("process", 0, 0, title)]
+    slices = _sent if len(sends) <= MOST_SLICES else _sent_in_a_row
+    for rank, mine in _by_rank(program.rank[sends], sends, record.ranks):
+        events += slices(simulation, rank, mine)
+    if simulation.paths is not None:
+        events += _link_loads(simulation, sends, fabric)
+    return _document(events, [record])
+
+
+def records_trace(records: Sequence[Record]) -> str:
+    """Training steps and pipelines whose records have their passes: a process each, a thread for every rank.
+
+    Raises:
+        InputError: none of the records has any.
+    """
+    events: list[Event] = []
+    shown: list[Record] = []
+    for record in records:
+        found = _passes_of(record)
+        if found:
+            events += _pipeline(len(shown), *found)
+            shown.append(record)
+    if not shown:
+        raise InputError(
+            "no record has passes with begin and end: records of sim train, run pipeline and emulate ... run pipeline "
+            "do, in the file that --out names"
+        )
+    return _document(events, [])
+
+
+Pass = tuple[int, int, str, int, float, float]
+"""Lane, stage, letter, microbatch, begin and end in seconds."""
+
+
+def _passes_of(record: Record) -> tuple[str, list[str], list[Pass]] | None:
+    """Title, names of lanes, and passes; None for records without any."""
+    if isinstance(record, SimulatedStep) and record.spans:
+        lanes = [f"unit {unit}, position {position}" for unit, position in enumerate(record.positions)]
+        title = f"simulated step of {record.model}, {record.schedule} on {record.topology}"
+        return title, lanes, [(u, s, kind, m, begin, end) for u, s, kind, m, begin, end in record.spans]
+    if isinstance(record, PipelineMeasured):
+        return (f"measured {record.schedule}, median iteration", *_ranks(record.median_iteration))
+    if isinstance(record, PipelineSimulated):
+        return (f"simulated {record.schedule}", *_ranks(record.spans))
+    return None
+
+
+def _ranks(spans: RankSpans) -> tuple[list[str], list[Pass]]:
+    lanes = [f"rank {rank}" for rank in range(len(spans))]
+    return lanes, [(rank, *span) for rank, row in enumerate(spans) for span in row]
+
+
+def _pipeline(process: int, title: str, lanes: Sequence[str], passes: Iterable[Pass]) -> Iterator[Event]:
+    yield _name("process", process, 0, title)
+    yield from (_name("thread", process, lane, name) for lane, name in enumerate(lanes))
+    for lane, stage, kind, microbatch, begin_s, end_s in passes:
+        begin, end = round(begin_s * PS_PER_S), round(end_s * PS_PER_S)
+        told = {"stage": stage, "microbatch": microbatch}
+        yield _slice(process, lane, f"{_WORDS[kind]} {microbatch}", _WORDS[kind], begin, end, told)
+
+
+def _by_rank(rank: "IntArray", tasks: "IntArray", num_ranks: int) -> Iterator[tuple[int, "IntArray"]]:
+    """Tasks of every rank."""
+    order = np.argsort(rank, kind="stable")
+    bounds = np.searchsorted(rank[order], np.arange(num_ranks + 1))
+    for number in range(num_ranks):
+        yield number, tasks[order[bounds[number] : bounds[number + 1]]]
+
+
+def _sent(simulation: "Simulation", rank: int, tasks: "IntArray") -> Iterator[Event]:
+    """A slice for each transfer; those at the same time lie in threads of their own."""
+    program, trace = simulation.flat, simulation.trace
+    tasks = tasks[np.lexsort((tasks, trace.start_ps[tasks]))]
+    begin, end = trace.start_ps[tasks].tolist(), trace.end_ps[tasks].tolist()
+    lanes = pack(begin, end)
+    for lane in range(max(lanes, default=0) + 1):
+        thread = _thread(simulation, rank, lane)
+        yield _name("thread", 0, thread, f"rank {rank}" if lane == 0 else f"rank {rank}, at the same time ({lane + 1})")
+    for task, lane, opens, closes in zip(tasks.tolist(), lanes, begin, end, strict=True):
+        told = {
+            "to": int(program.peer[task]), "step": int(program.step[task]), "channel": int(program.channel[task]),
+            "bytes": int(program.num_bytes[task]),
+        }  # fmt: skip
+        name = f"step {program.step[task]} to rank {program.peer[task]}"
+        yield _slice(0, _thread(simulation, rank, lane), name, "transfer", opens, closes, told)
+
+
+def _thread(simulation: "Simulation", rank: int, lane: int) -> int:
+    return rank + lane * simulation.record.ranks
+
+
+def _sent_in_a_row(simulation: "Simulation", rank: int, tasks: "IntArray") -> Iterator[Event]:
+    """A slice for what a rank sends between two of its longest pauses; ``busy_us`` of it something was under way."""
+    program, trace = simulation.flat, simulation.trace
+    yield _name("thread", 0, rank, f"rank {rank}")
+    if not len(tasks):
+        return
+    tasks = tasks[np.argsort(trace.start_ps[tasks], kind="stable")]
+    begin, end = trace.start_ps[tasks], np.maximum.accumulate(trace.end_ps[tasks])
+    pauses = np.maximum(begin[1:] - end[:-1], 0)
+    most = max(1, MOST_SLICES // simulation.record.ranks)
+    longest = np.sort(np.argsort(-pauses, kind="stable")[: most - 1])
+    opens = [0, *(longest[pauses[longest] > 0] + 1).tolist(), len(tasks)]
+    for first, after in pairwise(opens):
+        span, idle = int(end[after - 1] - begin[first]), int(pauses[first : after - 1].sum())
+        told = {
+            "transfers": after - first, "bytes": int(program.num_bytes[tasks[first:after]].sum()),
+            "busy_us": (span - idle) / _PS_PER_US,
+        }  # fmt: skip
+        opens_ps = int(begin[first])
+        yield _slice(0, rank, f"{after - first} transfers", "transfers", opens_ps, opens_ps + span, told)
+
+
+def _link_loads(simulation: "Simulation", sends: "IntArray", fabric: "Fabric") -> Iterator[Event]:
+    """GB/s over the busiest links: every transfer at its mean rate, from when its latency is over to its end.
+
+    So a counter's sum over time is the bytes that went over the link.
+    """
+    paths, trace, program = simulation.paths, simulation.trace, simulation.flat
+    assert paths is not None
+    weights = paths.weights if len(paths.weights) else np.ones(len(paths.links))
+    route = paths.route_of[sends]
+    end = trace.end_ps[sends]
+    begin = np.minimum(trace.start_ps[sends] + paths.latency_ps[route], end - 1)
+    rate = program.num_bytes[sends] / (end - begin) * (PS_PER_S / GB)
+    of_route = np.bincount(route, weights=program.num_bytes[sends], minlength=len(paths.latency_ps))
+    loads = np.bincount(paths.links, weights=np.repeat(of_route, np.diff(paths.first)) * weights)
+    busy = loads / paths.bandwidths[: len(loads)]
+    owner = np.repeat(np.arange(len(paths.latency_ps)), np.diff(paths.first))
+    for link in np.argsort(-busy, kind="stable")[:_MOST_COUNTERS].tolist():
+        at = np.flatnonzero(paths.links == link)
+        share = np.zeros(len(paths.latency_ps))
+        share[owner[at]] = weights[at]
+        mine = np.flatnonzero((share[route] > 0) & (rate > 0))
+        if len(mine):
+            spans = begin[mine], end[mine], rate[mine] * share[route[mine]]
+            yield from _counter(f"GB/s on {fabric.link_name(link)}", *spans)
+
+
+def _counter(name: str, begin: "IntArray", end: "IntArray", rate: "npt.NDArray[np.float64]") -> Iterator[Event]:
+    times, place = np.unique(np.concatenate([begin, end]), return_inverse=True)
+    change = np.bincount(place, weights=np.concatenate([rate, -rate]), minlength=len(times))
+    values = np.where(np.arange(len(times)) < len(times) - 1, np.maximum(np.cumsum(change), 0.0), 0.0)
+    for time_ps, value in zip(times.tolist(), values.tolist(), strict=True):
+        yield {"ph": "C", "name": name, "pid": 0, "tid": 0, "ts": time_ps / _PS_PER_US, "args": {"GB/s": value}}
+
+
+def _slice(process: int, thread: int, name: str, kind: str, begin: int, end: int, told: dict[str, Any]) -> Event:
+    span = {"ts": begin / _PS_PER_US, "dur": (end - begin) / _PS_PER_US}
+    return {"ph": "X", "name": name, "cat": kind, "pid": process, "tid": thread, **span, "args": told}
+
+
+def _name(what: str, process: int, thread: int, name: str) -> Event:
+    return {"ph": "M", "name": f"{what}_name", "pid": process, "tid": thread, "args": {"name": name}}
+
+
+def _document(events: Sequence[Event], records: Sequence[Record]) -> str:
+    """The whole file: an event a line, so that it can be read in part and compared."""
+    lines = ",\n".join(json.dumps(event, allow_nan=False) for event in events)
+    about = {"program": "commbench", "schema": SCHEMA, "records": [json.loads(record.to_json()) for record in records]}
+    return f'{{"displayTimeUnit": "ns", "otherData": {json.dumps(about)}, "traceEvents": [\n{lines}\n]}}\n'

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every number that a page shows is found in its records: the page computes nothing new.
+
+Cells and marks carry raw values, which must be numbers of the records; what is shown of them must be what a formatting
+function makes of that value. Numbers in sentences must be made of a record's number by one of these too, or stand in a
+name, in the command, or in the template itself.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commbench.report.identity import identity
+from commbench.report.page import ReportInput, render
+from commbench.report.text import decimals_for, percent, signed_percent, time_parts, time_text
+from commbench.results.records import Record, Simulated
+from commbench.results.steps import SimulatedStep
+from commbench.results.terms import terms_ps
+from commbench.topology.fabric import Fabric
+from commbench.topology.layout import layout
+from commbench.topology.load import load_fabric
+from commbench.units import PS_PER_S, format_bandwidth, format_bytes
+from tests.report import samples
+from tests.training.plans import plan, simulate
+
+MIB = 2**20
+NUMBER = re.compile(r"[+−-]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?")
+PIECES = ("page.html.j2", "base.html.j2", "training.html.j2")
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class Shown(HTMLParser):
+    """Raw values of cells and marks with what is shown of them, and all other text that people read."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.cells: list[tuple[str, str]] = []
+        self.marks: list[dict[str, str]] = []
+        self.prose: list[str] = []
+        self._open: list[tuple[str, dict[str, str]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "td" and "data-sort" in given:
+            self.cells.append((given["data-sort"], ""))
+        if "mark" in given.get("class", "").split():
+            self.marks.append({k.removeprefix("data-"): v for k, v in given.items() if k.startswith("data-")})
+        if tag not in VOID:
+            self._open.append((tag, given))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        tags = {tag for tag, _ in self._open}
+        if tags & {"script", "style", "title"} and "svg" not in tags:
+            return
+        if "td" in tags and any("data-sort" in given for _, given in self._open):
+            raw, text = self.cells[-1]
+            self.cells[-1] = raw, text + data
+        elif not any("tick" in given.get("class", "") or given.get("class") == "labels" for _, given in self._open):
+            self.prose.append(data)
+
+
+def leaves(value: Any) -> Iterator[float]:
+    """Every number in it."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from leaves(each)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def numbers_of(records: Iterable[Record]) -> set[float]:
+    """Of the records, their derived figures among them, and the sums and shares that the page makes of these."""
+    found: set[float] = set()
+    for record in records:
+        found |= set(leaves(json.loads(record.to_json())))
+        terms = terms_ps(record)
+        found |= {value / PS_PER_S for value in terms.values()}
+        found |= {value / sum(terms.values()) for value in terms.values() if sum(terms.values())}
+        if isinstance(record, Simulated):  # the bound as a bus bandwidth beside those of the record, and the ratio
+            found.add(record.size_bytes / record.lower_bound_s * record.busbw_factor / 1e9)
+            found.add(record.time_s / record.lower_bound_s)
+        if isinstance(record, SimulatedStep):
+            totals = [sum(use.values()) + record.margin_bytes for use in record.memory_by_position]
+            found |= {*totals, *(total / record.capacity_bytes for total in totals), sum(record.memory_bytes.values())}
+            found |= {time_s / record.iteration_s for time_s in record.exposed_s.values()}
+            found |= {end - begin for *_, begin, end in record.spans}
+    return found
+
+
+def forms(value: float, rates: Iterable[float]) -> set[str]:
+    """What the page may write for a value."""
+    places = {*range(5), decimals_for([*rates])}
+    texts = {time_text(value), "".join(time_parts(value)), percent(value), signed_percent(value), f"{value:g}"}
+    texts |= {format_bytes(value), format_bandwidth(value), format_bandwidth(1e9 * value), f"{100 * value:.0f} %"}
+    texts |= {str(value), f"{value:,}", f"{value:.3g}"}
+    texts |= {f"{value:.{places}f}" for places in places} | {f"{value:,.{places}f}" for places in places}
+    return {re.sub(r"\s", "", text).replace("-", "−") for text in texts}
+
+
+def known_numbers(records: list[Record], fabrics: list[Fabric], command: str) -> set[str]:
+    """Numbers that a sentence may have: of records in any form, of their names, of topologies, of the template."""
+    values = numbers_of(records)
+    texts = [text for value in values for text in forms(value, values)]
+    texts += [text for record in records for text in re.findall(r'"([^"]*)"', record.to_json())]
+    texts += [text for record in records for text in identity(record).values()]
+    texts += [command, *(f"{n.text} {n.source} {key}" for f in fabrics for key, n in f.numbers.items())]
+    for fabric in fabrics:
+        drawing = layout(fabric)
+        texts += [drawing.title, drawing.subtitle, drawing.note, drawing.panel.title, *(b.label for b in drawing.boxes)]
+        texts += [text for label in drawing.labels for text in (label.title, label.detail)]
+    texts += [files("commbench.report").joinpath(name).read_text("utf-8") for name in PIECES]
+    return {number for text in texts for number in NUMBER.findall(text)}
+
+
+def unfounded(page: str, records: list[Record], fabrics: list[Fabric], command: str) -> list[str]:
+    """What the page shows and no record has."""
+    shown, values = Shown(page), numbers_of(records)
+    assert len(shown.cells) > 20
+    found = []
+    for raw, text in shown.cells:
+        if NUMBER.fullmatch(raw.replace("-", "−", 1)) is None:
+            continue
+        if float(raw) not in values and float(raw) != -1:  # -1 sorts what is not there
+            found.append(f"cell {raw}: {text}")
+        elif float(raw) != -1 and re.sub(r"\s", "", text).replace("-", "−") not in forms(float(raw), values):
+            found.append(f"cell {raw} is shown as {text}")
+    for mark in shown.marks:
+        found += [f"mark {k}={v}" for k, v in mark.items() if k not in ("part", "set") and float(v) not in values]
+    known = known_numbers(records, fabrics, command)
+    counts = {str(n) for n in range(1, 1 + max(len(records), 40))}
+    for text in shown.prose:
+        found += [f"{n} in {text.strip()!r}" for n in NUMBER.findall(text) if n not in known and n not in counts]
+    return found
+
+
+@pytest.fixture(scope="module")
+def large() -> tuple[str, list[Record], list[Fabric]]:
+    """The page of a simulation of 1,024 ranks, without its transfers, which are no record."""
+    fabric = load_fabric("fat-tree-1024")
+    sizes = (MIB, 16 * MIB, 64 * MIB)
+    done = [samples.simulation("fat-tree-1024", "double-binary-tree", size, links=True, explain=True) for size in sizes]
+    records: list[Record] = [one.record for one in done]
+    return render(ReportInput("large", records, topologies=[fabric], command="commbench sim")), records, [fabric]
+
+
+def test_the_page_of_1024_ranks(large: tuple[str, list[Record], list[Fabric]]) -> None:
+    assert unfounded(*large, "commbench sim") == []
+
+
+def test_the_page_of_a_training_step() -> None:
+    records: list[Record] = [simulate(plan(tp=2, pp=2, dp=4)).record]
+    assert unfounded(render(ReportInput("step", records)), records, [], "") == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "instead"),
+    [(r'data-sort="0\.\d+">\s*\d', 'data-sort="0.123456">1'), ("</h1>", " in 77.7777 ms</h1>")],
+)
+def test_a_number_of_nobody_would_be_seen(
+    large: tuple[str, list[Record], list[Fabric]], shown: str, instead: str
+) -> None:
+    page, records, fabrics = large
+    assert unfounded(re.sub(shown, instead, page, count=1), records, fabrics, "commbench sim") != []
+
+
+def test_the_chart_of_transfers_shows_what_the_trace_has(tmp_path: Path) -> None:
+    done = samples.simulation("fat-tree-16", links=True, explain=True)
+    page = render(ReportInput("chart", [done.record], simulation=done))
+    spans = set(zip(done.trace.start_ps.tolist(), done.trace.end_ps.tolist(), strict=True))
+    bars = re.findall(r'data-b="([^"]+)" data-e="([^"]+)"[^>]*><title>(.*?)</title>', page, re.DOTALL)
+    assert len(bars) == done.record.transfers
+    for begin, end, words in bars:
+        pair = round(float(begin) * PS_PER_S), round(float(end) * PS_PER_S)
+        assert pair in spans
+        assert words.splitlines()[-1].endswith(time_text((pair[1] - pair[0]) / PS_PER_S))

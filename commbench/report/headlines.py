@@ -9,6 +9,7 @@ from commbench.report.identity import base_name, identity, labels, word
 from commbench.report.text import percent, plural, signed_percent, time_text
 from commbench.report.training import step_names
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
+from commbench.results.failures import Failed
 from commbench.results.judged import OK, UNKNOWN, Health
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured
 from commbench.results.plans import Planned
@@ -205,6 +206,10 @@ def _overlap(found: Sequence[Any]) -> Verdict:
     return Verdict("plain", "Overlap", _listed(told))
 
 
+def _failures(found: Sequence[Any]) -> Verdict:
+    return Verdict("bad", "Failed", _listed([f"{r.job} on {plural(r.ranks, 'rank')}: {r.message}" for r in found]))
+
+
 def _steps(steps: Sequence[Any]) -> Verdict:
     told = [
         f"{name} on {plural(s.ranks, 'GPU')} of {s.topology}: {time_text(s.iteration_s)} in {s.dtype}, "
@@ -240,6 +245,7 @@ _HEADLINES: Mapping[type[Record], Callable[[Sequence[Any]], Verdict]] = {
     TensorParallelCompared: _twins,
     GemmMeasured: _products,
     OverlapMeasured: _overlap,
+    Failed: _failures,
     SimulatedStep: _steps,
     Planned: _plans,
 }

@@ -196,7 +196,8 @@ class Communicator:
                 if one.touches(memory):
                     _reveal(one)
         try:
-            operation.landed = operation.run()
+            with torch.no_grad():  # memory may be that of a leaf
+                operation.landed = operation.run()
         except Exception as error:
             operation.error = self._explained(operation, error)
         return operation.error
@@ -218,8 +219,9 @@ def _reveal(operation: Enqueued) -> None:
     """Let the results of an operation be seen, once."""
     landed, operation.landed = operation.landed, None
     if landed is not None:
-        for target, source in zip(operation.writes, landed, strict=True):
-            target.copy_(source)
+        with torch.no_grad():
+            for target, source in zip(operation.writes, landed, strict=True):
+                target.copy_(source)
 
 
 def poison(memory: Sequence[torch.Tensor]) -> None:

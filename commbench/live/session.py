@@ -130,7 +130,7 @@ def _join(job: LiveJob, info: RankInfo, timeout_s: float, watch: Watch | None) -
         described = describe(job, torch.__version__)
         require_agreement(store, info.rank, info.world_size, described, job.join_timeout_s)
         if watch is not None:
-            watch.begin(_beside(job.join_timeout_s), socket.gethostname())
+            watch.begin(_beside(job.join_timeout_s), socket.gethostname(), store)
     timeout = timedelta(seconds=timeout_s)
     dist.init_process_group("gloo", store=store, rank=info.rank, world_size=info.world_size, timeout=timeout)
     return notes

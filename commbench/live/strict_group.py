@@ -22,6 +22,7 @@ __all__ = ["NAME", "StrictGroup", "register"]
 NAME = "strict"
 
 _Tensors = list[torch.Tensor]
+_Group: Any = dist.ProcessGroup  # whose methods torch declares once for each version of its interface
 
 
 class _StrictWork(dist._Work):  # type: ignore[name-defined,misc]
@@ -41,7 +42,7 @@ class _StrictWork(dist._Work):  # type: ignore[name-defined,misc]
         return self._operation.done.is_set()
 
 
-class StrictGroup(dist.ProcessGroup):
+class StrictGroup(_Group):  # type: ignore[misc]
     """One rank's part of a group.
 
     Args:

@@ -58,6 +58,7 @@ class Watch:
     def __init__(self, job: LiveJob, rank: int, launcher: str, progress: Progress) -> None:
         self._job, self._rank, self._launcher, self._progress = job, rank, launcher, progress
         self._store: Any = None
+        self._kept: Any = None
         self._who = Who(rank)
         self._judge: Judge | None = None
         self._state, self._error, self._code, self._order = RUNNING, "", RunError.exit_code, 0
@@ -68,6 +69,7 @@ class Watch:
         self._verdict: Verdict | None = None
         self._known, self._taken, self._over = threading.Event(), threading.Event(), threading.Event()
         self._lock = threading.Lock()
+        self._talker = threading.Thread(target=self._serve, daemon=True, name="heartbeat")
         self._takes_signals = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> Self:
@@ -87,17 +89,19 @@ class Watch:
         else:  # Ctrl-C, or exit
             self._leave(TOLD)
 
-    def begin(self, store: Any, host: str) -> None:
+    def begin(self, store: Any, host: str, kept: Any) -> None:
         """From now on the rank is heard.
 
         Args:
             store: a connection of its own to where the ranks meet. host: this machine's name.
+            kept: the connection of the run, in rank 0's process the store itself: to be there until all have left.
         """
+        self._kept = kept
         self._who = Who(self._rank, host, "", os.getpid(), own_place())
         store.set(f"who{self._rank}", json.dumps(asdict(self._who)))
         self._store = store
         self._turn()
-        threading.Thread(target=self._serve, daemon=True, name="heartbeat").start()
+        self._talker.start()
 
     def on(self, device: str) -> None:
         """The rank's device is known."""
@@ -110,21 +114,22 @@ class Watch:
         self._state = state
         self._over.set()
         if self._store is not None:
+            self._talker.join(2 * BEAT_S)  # whatever it asked of the store is answered before rank 0 may leave
             with suppress(RuntimeError):
                 self._beat()
-                if state == DONE:
+                if state == DONE and self._rank == 0:
                     self._see_off()
         if self._takes_signals:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def _see_off(self) -> None:
-        """Rank 0, whose process may have the store, leaves last."""
-        done = self._store.add("done", 1)
-        deadline = time.monotonic() + _LEAVE_S
-        while self._rank == 0 and done < self._job.ranks and time.monotonic() < deadline:
+        """Rank 0, whose process may have the store, leaves last; the others ask nothing of it after they are done."""
+        deadline, keys = time.monotonic() + _LEAVE_S, [f"beat{rank}" for rank in range(self._job.ranks)]
+        while time.monotonic() < deadline:
+            if all(json.loads(beat)["state"] == DONE for beat in self._store.multi_get(keys)):
+                return
             time.sleep(BEAT_S / 50)
-            done = self._store.add("done", 0)
 
     def _conclude(self, error: CommbenchError) -> CommbenchError | SystemExit:
         """What to raise for an error of this rank's: the verdict over all ranks, or itself where there is none."""

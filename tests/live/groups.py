@@ -14,7 +14,7 @@ from commbench.collectives.schedule import Schedule
 
 _LOADED = [
     *("__main__", "torch.distributed"),
-    *(f"commbench.live.{name}" for name in ("native", "pipeline", "session", "strict_group")),
+    *(f"commbench.live.{name}" for name in ("native", "pipeline", "session", "strict_group", "tensor_parallel")),
 ]
 
 

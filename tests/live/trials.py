@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
+from commbench.live.judge import GONE, process_state
 
 ROOT = Path(__file__).parents[2]
 # the second size takes tens of seconds: time enough to interfere
@@ -55,6 +56,24 @@ class Ended:
         return {int(match[1]) for line in self.errors if (match := re.search(r"ranks? (\d+)", line))}
 
 
+def family(tops: Iterable[int]) -> list[int]:
+    """These processes and all below them."""
+    below: dict[int, list[int]] = defaultdict(list)
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            below[int(path.read_text().rpartition(")")[2].split()[1])].append(int(path.parent.name))
+    found = list(tops)
+    for pid in found:
+        found += below[pid]
+    return found
+
+
+def rank_of(pid: int) -> int | None:
+    """The rank that a process was given, if it was given one."""
+    variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return next((int(one[5:]) for one in variables if one.startswith(b"RANK=")), None)
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -93,7 +112,7 @@ class Run:
 
     folder: Path
     processes: list[subprocess.Popen[bytes]]
-    ranks: list[psutil.Process] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)  # process ids, in rank order
 
     def begin(self, seconds: float = 120) -> None:
         """Return when the first size is done, and the ranks are known."""
@@ -102,31 +121,30 @@ class Run:
             assert time.monotonic() < deadline, self.said()
             assert all(process.poll() is None for process in self.processes), self.said()
             time.sleep(0.05)
-        tops = [psutil.Process(process.pid) for process in self.processes]
-        family = [one for top in tops for one in (top, *top.children(recursive=True))]
-        self.ranks = sorted((one for one in family if "RANK" in one.environ()), key=lambda p: int(p.environ()["RANK"]))
+        numbers = {number: pid for pid in family(p.pid for p in self.processes) if (number := rank_of(pid)) is not None}
+        self.ranks = [numbers[rank] for rank in sorted(numbers)]
 
     def befall(self, rank: int, fate: str) -> Ended:
         """Do it to a rank, and wait until the run is over, or for long enough."""
         began = time.monotonic()
-        os.kill(self.ranks[rank].pid, FATES[fate])
+        os.kill(self.ranks[rank], FATES[fate])
         deadline = began + TIMEOUT_S + WITHIN_S
-        watched = [p for r, p in enumerate(self.processes) if not (fate == "stopped" and p.pid == self.ranks[rank].pid)]
+        watched = [p for r, p in enumerate(self.processes) if not (fate == "stopped" and p.pid == self.ranks[rank])]
         while any(process.poll() is None for process in watched) and time.monotonic() < deadline:
             time.sleep(0.02)
         ended = Ended(time.monotonic() - began, [], self.said())
-        others = [p for p in self.processes if p.pid != self.ranks[rank].pid]
+        others = [p for p in self.processes if p.pid != self.ranks[rank]]
         ended.codes = [-999 if (code := p.poll()) is None else code for p in others]
-        ended.left = [p.pid for p in self.ranks if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        ended.left = [pid for pid in self.ranks if process_state(pid) != GONE]
         return ended
 
     def said(self) -> list[str]:
         return [path.read_text() for path in sorted(self.folder.glob("log.*"))]
 
     def clear(self) -> None:
-        for one in self.ranks:
-            if one.is_running():
-                one.kill()
+        for pid in self.ranks:
+            if process_state(pid) != GONE:
+                os.kill(pid, signal.SIGKILL)
         for process in self.processes:
             process.kill()
             process.wait()

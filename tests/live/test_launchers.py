@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same run under other launchers: torchrun on two nodes (both here), Open MPI, tasks of Slurm and of an indexed Job.
+"""The same run under other launchers: torchrun on two nodes (both here), Open MPI, tasks of Slurm, pods of a Job.
 
 Where a launcher is not installed its environment is made up, as that launcher makes it, or the test is skipped aloud.
 """
@@ -20,7 +20,8 @@ pytestmark = pytest.mark.live
 pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[2]
-RUN = "-m commbench run all-reduce -b 1K -e 1K -n 2 -w 1 --json --backend gloo --out r.jsonl --join-timeout 90".split()
+OPTIONS = "-b 1K -e 1K -n 2 -w 1 --json --backend gloo --out r.jsonl --join-timeout 90"
+RUN = ["-m", "commbench", "run", "all-reduce", *OPTIONS.split()]
 
 
 def started(folder: Path, commands: list[list[str]], variables: list[dict[str, str]]) -> tuple[list[str], list[str]]:

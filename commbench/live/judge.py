@@ -25,7 +25,7 @@ __all__ = [
     "TOLD",
     "Beat",
     "Judge",
-    "Verdict",
+    "RunVerdict",
     "Who",
     "own_place",
     "process_state",
@@ -79,7 +79,7 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RunVerdict:
     """How a run ends.
 
     Attributes:
@@ -155,7 +155,7 @@ class Judge:
         pairs = zip(self.whos, self._beats, strict=True)
         return [f"{who}: {beat.state} at {beat.place}" for who, beat in pairs]
 
-    def hear(self, beats: Sequence[Beat | None]) -> Verdict | None:
+    def hear(self, beats: Sequence[Beat | None]) -> RunVerdict | None:
         """What ranks have said last, None for one that never has; a verdict once it is clear what is wrong, or that
         all are done."""
         now = self.clock()
@@ -163,7 +163,7 @@ class Judge:
             if beat is not None and beat.count != self._beats[rank].count:
                 self._beats[rank], self._seen_at[rank] = beat, now
         if all(beat.state == DONE for beat in self._beats):
-            return Verdict(0)
+            return RunVerdict(0)
         running = [rank for rank, beat in enumerate(self._beats) if beat.state == RUNNING]
         gone = {rank: state for rank in running if (state := self._process(rank))}
         if dead := [rank for rank, state in gone.items() if state == GONE]:
@@ -176,7 +176,7 @@ class Judge:
         who = self.whos[rank]
         return self.state_of(who.pid) if self.place and who.place == self.place else ""
 
-    def _after_trouble(self, now: float, running: list[int], stopped: list[int]) -> Verdict | None:
+    def _after_trouble(self, now: float, running: list[int], stopped: list[int]) -> RunVerdict | None:
         """A rank has failed, or was told to end: find out whether that is the cause or follows from another's end."""
         if self._trouble_at is None:
             self._trouble_at = now
@@ -189,7 +189,7 @@ class Judge:
             return None
         return self._blame(silent, self._silence(now, silent), silent)
 
-    def _of_hung(self, now: float, running: list[int], stopped: list[int]) -> Verdict | None:
+    def _of_hung(self, now: float, running: list[int], stopped: list[int]) -> RunVerdict | None:
         """Nobody has failed: do they go on?"""
         self._trouble_at = None
         ticks = sum(beat.ticks for beat in self._beats)
@@ -213,17 +213,17 @@ class Judge:
         since = now - max(self._seen_at[rank] for rank in silent)
         return f"gave no sign of life for {since:.0f} s (process, host or network)"
 
-    def _reported(self) -> Verdict:
+    def _reported(self) -> RunVerdict:
         """The cause among the failures that ranks have told."""
         failed = [(rank, beat) for rank, beat in enumerate(self._beats) if beat.state == FAILED]
         living = tuple(range(len(self.whos)))
         if not failed:
-            return Verdict(_TOLD_CODE, "told to end by a signal", (), living)
+            return RunVerdict(_TOLD_CODE, "told to end by a signal", (), living)
         rank, beat = min(failed, key=lambda one: (one[1].code == RunError.exit_code, one[1].order))
         where = str(self.whos[rank]).partition(" (")[2]
-        return Verdict(beat.code, f"{beat.error} ({where}" if where else beat.error, (rank,), living)
+        return RunVerdict(beat.code, f"{beat.error} ({where}" if where else beat.error, (rank,), living)
 
-    def _blame(self, ranks: Sequence[int], how: str, lost: Sequence[int], why: str = "") -> Verdict:
+    def _blame(self, ranks: Sequence[int], how: str, lost: Sequence[int], why: str = "") -> RunVerdict:
         if len(ranks) == 1:
             named = str(self.whos[ranks[0]])
         else:
@@ -232,4 +232,4 @@ class Judge:
             how = how.replace("is ", "are ", 1) if how.startswith("is ") else how
         living = tuple(rank for rank in range(len(self.whos)) if rank not in lost)
         message = f"{named} {how} at {self._beats[ranks[0]].place}{why}"
-        return Verdict(RunError.exit_code, message, tuple(ranks), living)
+        return RunVerdict(RunError.exit_code, message, tuple(ranks), living)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from commbench.errors import ResultsError
 from commbench.live.job import LiveJob
-from commbench.results.failures import Failed
+from commbench.results.failures import FailedRun
 from commbench.results.journal import Journal
 
 __all__ = ["beside", "keep_by_rank", "own_stack", "record_failure"]
@@ -49,7 +49,7 @@ def record_failure(
     job: LiveJob, launcher: str, message: str, guilty: Sequence[int], places: Sequence[str], stacks: str
 ) -> None:
     """Append a record of the failure to the job's results file, if that can be written."""
-    failed = Failed(
+    failed = FailedRun(
         run=job.run,
         job=getattr(job, "collective", job.kind),
         backend=job.backend,

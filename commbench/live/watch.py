@@ -31,7 +31,7 @@ from commbench.live.judge import (
     TOLD,
     Beat,
     Judge,
-    Verdict,
+    RunVerdict,
     Who,
     own_place,
     process_state,
@@ -66,7 +66,7 @@ class Watch:
         self._stack_sent = False
         self._turned_at = time.monotonic()
         self._troubled_at: float | None = None
-        self._verdict: Verdict | None = None
+        self._verdict: RunVerdict | None = None
         self._known, self._taken, self._over = threading.Event(), threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._talker = threading.Thread(target=self._serve, daemon=True, name="heartbeat")
@@ -163,7 +163,7 @@ class Watch:
             self._stack_sent = True
         if store.check(["verdict"]):
             store.add("heard", 1)
-            self._finish(Verdict(**{k: _frozen(v) for k, v in json.loads(store.get("verdict")).items()}))
+            self._finish(RunVerdict(**{k: _frozen(v) for k, v in json.loads(store.get("verdict")).items()}))
         elif self._rank <= 1:
             self._judge_all()
         self._turned_at = time.monotonic()
@@ -191,7 +191,7 @@ class Watch:
         if self._rank == 0 or 0 in verdict.guilty or self._judge.seen_s_ago(0) > GRACE_S:
             self._act(self._judge, verdict)
 
-    def _act(self, judge: Judge, verdict: Verdict) -> None:
+    def _act(self, judge: Judge, verdict: RunVerdict) -> None:
         """Have all that live leave their stacks, write down what was found, and tell everybody."""
         store = self._store
         judge.whos = [Who(**json.loads(store.get(f"who{who.rank}"))) for who in judge.whos]
@@ -201,14 +201,14 @@ class Watch:
             places, guilty = judge.places, verdict.guilty
             record_failure(self._job, self._launcher, verdict.message, guilty, places, stacks)
         told = f"{verdict.message}; stacks: {stacks}" if stacks else verdict.message
-        final = Verdict(verdict.code, told, verdict.guilty, verdict.living)
+        final = RunVerdict(verdict.code, told, verdict.guilty, verdict.living)
         store.set("verdict", json.dumps(asdict(final)))
         deadline = time.monotonic() + _HEARD_S
         while store.add("heard", 0) < len(verdict.living) - 1 and time.monotonic() < deadline:
             time.sleep(BEAT_S / 10)
         self._finish(final)
 
-    def _finish(self, verdict: Verdict) -> None:
+    def _finish(self, verdict: RunVerdict) -> None:
         """End ranks of this machine that are stopped, for their launcher would wait for them; then this one."""
         for rank in verdict.guilty:
             who = Who(**json.loads(self._store.get(f"who{rank}")))
@@ -217,7 +217,7 @@ class Watch:
                     os.kill(who.pid, signal.SIGKILL)
         self._close(verdict)
 
-    def _stacks(self, verdict: Verdict) -> str:
+    def _stacks(self, verdict: RunVerdict) -> str:
         """The name of the file of all living ranks' stacks."""
         store, found = self._store, {self._rank: own_stack()}
         store.set("stacks", "")
@@ -240,9 +240,9 @@ class Watch:
         if self._rank == 1:
             stacks = keep_by_rank(beside(self._job.out, self._job.run, "stacks"), {1: own_stack()})
             record_failure(self._job, self._launcher, message, (0,), (), stacks)
-        self._close(Verdict(RunError.exit_code, message, (0,)))
+        self._close(RunVerdict(RunError.exit_code, message, (0,)))
 
-    def _close(self, verdict: Verdict) -> None:
+    def _close(self, verdict: RunVerdict) -> None:
         """The end is known: let the main thread raise it, or end the process beside it."""
         self._verdict = verdict
         self._known.set()

@@ -9,7 +9,7 @@ from commbench.report.identity import base_name, identity, labels, word
 from commbench.report.text import percent, plural, signed_percent, time_text
 from commbench.report.training import step_names
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
-from commbench.results.failures import Failed
+from commbench.results.failures import FailedRun
 from commbench.results.judged import OK, UNKNOWN, Health
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured
 from commbench.results.plans import Planned
@@ -245,7 +245,7 @@ _HEADLINES: Mapping[type[Record], Callable[[Sequence[Any]], Verdict]] = {
     TensorParallelCompared: _twins,
     GemmMeasured: _products,
     OverlapMeasured: _overlap,
-    Failed: _failures,
+    FailedRun: _failures,
     SimulatedStep: _steps,
     Planned: _plans,
 }

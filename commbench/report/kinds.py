@@ -9,7 +9,7 @@ from enum import Enum
 
 from commbench.errors import InputError
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
-from commbench.results.failures import Failed
+from commbench.results.failures import FailedRun
 from commbench.results.judged import Health, Judged
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.plans import Planned
@@ -87,7 +87,7 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
     TensorParallelCompared: (*_BLOCK, "run"),
     GemmMeasured: ("device", "dtype", "m", "n", "k", "run"),
     OverlapMeasured: ("backend", "ranks", "m", "n", "k", "dtype", "size_bytes", "launcher", *LAB, "run"),
-    Failed: ("job", "backend", "ranks", "launcher", "run"),
+    FailedRun: ("job", "backend", "ranks", "launcher", "run"),
 }
 """Identity of each kind, in the order in which it is told."""
 OUTCOMES: Mapping[type[Record], frozenset[str]] = {
@@ -119,7 +119,7 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         GemmMeasured: "samples_s peak_flops peak_source started_at environment",
         OverlapMeasured: "product_alone_s product_beside_s collective_alone_s collective_beside_s started_at "
         "environment",
-        Failed: "message guilty places stacks failed_at",
+        FailedRun: "message guilty places stacks failed_at",
     }.items()
 }
 """What was found, follows from the rest, or is the axis that a series goes along; the environment is told by run."""

@@ -20,7 +20,7 @@ from commbench.report.tables import (
 )
 from commbench.report.text import percent, plural, signed_percent, time_parts, time_text
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
-from commbench.results.failures import Failed
+from commbench.results.failures import FailedRun
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.records import Record
 from commbench.results.spans import RankSpans
@@ -264,11 +264,11 @@ def _traffic_notes(records: Sequence[Record]) -> list[str]:
 
 def _failures(records: Sequence[Record]) -> Table | None:
     fields: list[Field] = [
-        *identity_fields(Failed),
-        (Column("why"), lambda r: word_cell(r.message)),
-        (Column("where ranks were"), lambda r: word_cell("; ".join(r.places) or "not known")),
+        *identity_fields(FailedRun),
+        (Column("why", numeric=False), lambda r: word_cell(r.message)),
+        (Column("stacks of the others", numeric=False), lambda r: word_cell(r.stacks or "none")),
     ]
-    found = [record for record in records if isinstance(record, Failed)]
+    found = [record for record in records if isinstance(record, FailedRun)]
     return make_table("failures", "Runs that failed", found, fields)
 
 

@@ -7,11 +7,11 @@ from typing import ClassVar
 from commbench.results.records import Record
 from commbench.results.values import Count, Instant, Name, Whole
 
-__all__ = ["Failed"]
+__all__ = ["FailedRun"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed(Record):
+class FailedRun(Record):
     """The end of a run whose ranks died, hung or failed; what it had measured stands before it.
 
     Attributes:

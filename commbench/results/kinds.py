@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from commbench.errors import ResultsError
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
-from commbench.results.failures import Failed
+from commbench.results.failures import FailedRun
 from commbench.results.judged import Health, Judged
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.plans import Planned
@@ -27,7 +27,7 @@ KINDS: Mapping[str, type[Record]] = {
         *(Measured, Simulated, Reported, Compared, Summary, SimulatedStep),
         *(PipelineMeasured, PipelineSimulated, PipelineCompared),
         *(TensorParallelMeasured, TensorParallelSimulated, TensorParallelCompared),
-        *(GemmMeasured, OverlapMeasured, Failed),
+        *(GemmMeasured, OverlapMeasured, FailedRun),
         *(Judged, Health, Planned),
     )
 }

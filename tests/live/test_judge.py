@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from commbench.live.judge import DONE, FAILED, GRACE_S, TOLD, Beat, Judge, Verdict, Who
+from commbench.live.judge import DONE, FAILED, GRACE_S, TOLD, Beat, Judge, RunVerdict, Who
 
 
 @dataclass
@@ -29,14 +29,14 @@ class World:
     def change(self, rank: int, **changes: object) -> None:
         self.beats[rank] = replace(self.beats[rank], **changes)  # type: ignore[arg-type]
 
-    def beat(self, *, moving: bool = False) -> Verdict | None:
+    def beat(self, *, moving: bool = False) -> RunVerdict | None:
         self.now += 0.5
         for rank in set(range(self.num_ranks)) - self.mute:
             one = self.beats[rank]
             self.change(rank, count=one.count + 1, ticks=one.ticks + moving)
         return self.judge.hear(self.beats)
 
-    def until_verdict(self, limit: int = 60, *, moving: bool = False) -> Verdict:
+    def until_verdict(self, limit: int = 60, *, moving: bool = False) -> RunVerdict:
         for _ in range(limit):
             if (verdict := self.beat(moving=moving)) is not None:
                 return verdict
@@ -48,7 +48,7 @@ def test_ranks_that_go_on_are_left_alone_and_done_is_well() -> None:
     assert [world.beat(moving=True) for _ in range(100)] == [None] * 100
     for rank in range(3):
         world.change(rank, state=DONE)
-    assert world.beat() == Verdict(0)
+    assert world.beat() == RunVerdict(0)
 
 
 def test_a_process_that_is_gone_is_seen_at_once_where_processes_can_be_seen() -> None:

@@ -20,7 +20,7 @@ from commbench.collectives.text import to_text
 from commbench.errors import CheckFailedError
 from commbench.live.measure import measure, require_right
 from commbench.live.plan import Plan
-from commbench.results.failures import Failed
+from commbench.results.failures import FailedRun
 from commbench.results.journal import read_records
 from commbench.results.records import Measured
 
@@ -90,7 +90,7 @@ def one_error(stderr: str) -> str:
 def measured(path: Path) -> list[Measured]:
     """The records, without that of how the run ended where it failed."""
     records = read_records(path)
-    if records and isinstance(records[-1], Failed):
+    if records and isinstance(records[-1], FailedRun):
         records.pop()
     assert all(isinstance(record, Measured) for record in records)
     return records  # type: ignore[return-value]
@@ -348,7 +348,7 @@ def test_a_killed_rank_is_named_and_what_was_done_is_kept(tmp_path: Path) -> Non
         assert "rank 1 was killed by signal 9 (SIGKILL) at 64 MiB" in message
         assert "1 complete records in r.jsonl" in message
         failed = read_records(tmp_path / "r.jsonl")[-1]
-        assert isinstance(failed, Failed)
+        assert isinstance(failed, FailedRun)
         assert (failed.job, failed.guilty, failed.launcher) == ("all-reduce", (1,), "commbench")
         assert "rank 0: 64 MiB" in failed.places[0]
         assert [record.size_bytes for record in measured(tmp_path / "r.jsonl")] == [4096]

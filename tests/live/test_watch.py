@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from trials import FATES, LONG, TIMEOUT_S, WITHIN_S, Ended, ranks_of_others
 
-from commbench.results.failures import Failed
+from commbench.results.failures import FailedRun
 from commbench.results.journal import read_records
 from commbench.results.records import Measured
 
@@ -39,7 +39,7 @@ def faults(folder: Path, rank: int, ended: Ended, *, torchrun: bool) -> list[str
     if any("Traceback (most recent call last)" in text for text in ended.said) and not torchrun:
         found.append("a traceback")
     records = read_records(folder / "r.jsonl")
-    if [type(record) for record in records] != [Measured, Failed] or records[1].guilty != (rank,):  # type: ignore[attr-defined]
+    if [type(record) for record in records] != [Measured, FailedRun] or records[1].guilty != (rank,):  # type: ignore[attr-defined]
         found.append(f"records {[(type(r).__name__, getattr(r, 'guilty', '')) for r in records]}")
     return found
 
@@ -64,7 +64,7 @@ def test_a_stopped_rank_is_named_with_host_place_and_the_others_stacks(tmp_path:
     assert [f"=== rank {rank} ===" in text for rank in range(3)] == [True, False, True]
     assert "execute.py" in text or "native.py" in text  # where a rank waits
     failed = read_records(tmp_path / "r.jsonl")[-1]
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, FailedRun)
     assert (failed.stacks, failed.guilty, failed.launcher) == (stacks.name, (1,), "env://")
     assert len(failed.places) == 3
 

@@ -53,11 +53,11 @@ def parts(backend: str, run: str, out: Path) -> Iterator[Part]:
     for ranks in (1, 2, 3, 4):
         plans = tuple(Plan(**_shape(name, NATIVE, ranks, backend), **shared, iters=5, warmup=2) for name in COLLECTIVES)
         yield Part("every collective, native", ranks, Suite.of(plans))
-        block = {"hidden": 192, "heads": 12, "ffn": 768, "sequence": 96, "micro_batch": 1}
+        if ranks > 1:
+            yield Part("every collective, every schedule", ranks, Suite.of(tuple(_by_schedule(backend, ranks, shared))))
+    block = {"hidden": 192, "heads": 12, "ffn": 768, "sequence": 96, "micro_batch": 1}
+    for ranks in (2, 4):
         yield Part("tensor parallelism", ranks, TensorParallelJob(ranks=ranks, **shared, **block, iters=5, warmup=2))
-        if ranks == 1:
-            continue
-        yield Part("every collective, every schedule", ranks, Suite.of(tuple(_by_schedule(backend, ranks, shared))))
         yield Part("overlap", ranks, OverlapJob(ranks=ranks, **shared, iters=3, size_bytes=2**16, m=256, n=256, k=256))
         for schedule in ("1f1b", "zbv"):
             options = {"microbatches": 2 * ranks, "compute": "matmul", "executor": "both", "iters": 3}

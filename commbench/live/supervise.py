@@ -69,9 +69,12 @@ def _stacks(job: LiveJob, files: SessionFiles, processes: Sequence[subprocess.Po
     ]
     for rank in asked:
         processes[rank].send_signal(signal.SIGUSR1)
-    deadline = time.monotonic() + _STACKS_S
-    while not all(files.stack(rank).stat().st_size for rank in asked) and time.monotonic() < deadline:
+    deadline, sizes = time.monotonic() + _STACKS_S, [0]
+    while time.monotonic() < deadline:
         time.sleep(_POLL_S)
+        before, sizes = sizes, [files.stack(rank).stat().st_size for rank in asked]
+        if all(sizes) and sizes == before:  # each has come, and is whole
+            break
     texts = {rank: files.stack(rank).read_text(encoding="utf-8", errors="replace") for rank in asked}
     return keep_by_rank(beside(job.out, job.run, "stacks"), texts)
 

@@ -365,7 +365,7 @@ def test_a_hung_rank_is_named(tmp_path: Path) -> None:
         (stacks,) = tmp_path.glob("r.*.stacks.txt")
         assert one_error(stderr).endswith(f"stacks: {stacks.name}")
         text = stacks.read_text()
-        assert ("=== rank 0 ===" in text, "native.py" in text, "=== rank 1 ===" in text) == (True, True, False)
+        assert ("=== rank 0 ===" in text, "worker.py" in text, "=== rank 1 ===" in text) == (True, True, False)
         assert "stopped" in one_error(stderr)
         assert len(measured(tmp_path / "r.jsonl")) == 1
         assert not any(map(alive, ranks))

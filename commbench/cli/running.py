@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.errors import InputError
+from commbench.errors import InputError, RunError
 from commbench.terminal import tell
 
 if TYPE_CHECKING:
@@ -90,6 +90,13 @@ def run_here(job: "LiveJob", info: "RankInfo | None", observer: "Observer | None
         _keep_stdout_clean()
     try:
         return run_job(job, info=info, observer=shown)
+    except RunError as error:
+        if info is None:
+            raise
+        # a rank whose peers are gone must not hang in the destructors of their process groups
+        tell(f"error: {error}")
+        sys.stdout.flush()
+        os._exit(error.exit_code)
     except KeyboardInterrupt:
         tell("interrupted: the ranks were ended, complete records are kept")
         raise SystemExit(130) from None

@@ -59,7 +59,7 @@ class Watch:
         self._job, self._rank, self._launcher, self._progress = job, rank, launcher, progress
         self._store: Any = None
         self._kept: Any = None
-        self._who = Who(rank)
+        self._who, self._first = Who(rank), Who(0)
         self._judge: Judge | None = None
         self._state, self._error, self._code, self._order = RUNNING, "", RunError.exit_code, 0
         self._count = 0
@@ -99,6 +99,7 @@ class Watch:
         self._kept = kept
         self._who = Who(self._rank, host, "", os.getpid(), own_place())
         store.set(f"who{self._rank}", json.dumps(asdict(self._who)))
+        self._first = Who(**json.loads(store.get("who0")))  # while its store can be asked
         self._store = store
         self._turn()
         self._talker.start()
@@ -151,7 +152,8 @@ class Watch:
             try:
                 self._turn()
             except RuntimeError:  # torch's, for a store that is gone
-                self._lost("does not answer any longer")
+                if not self._over.wait(GRACE_S):  # else the rank is done itself
+                    self._lost("does not answer any longer")
                 return
 
     def _turn(self) -> None:
@@ -211,11 +213,13 @@ class Watch:
     def _finish(self, verdict: RunVerdict) -> None:
         """End ranks of this machine that are stopped, for their launcher would wait for them; then this one."""
         for rank in verdict.guilty:
-            who = Who(**json.loads(self._store.get(f"who{rank}")))
-            if who.place and who.place == self._who.place and process_state(who.pid) == STOPPED:
-                with suppress(OSError):
-                    os.kill(who.pid, signal.SIGKILL)
+            self._end_stopped(Who(**json.loads(self._store.get(f"who{rank}"))))
         self._close(verdict)
+
+    def _end_stopped(self, who: Who) -> None:
+        if who.place and who.place == self._who.place and process_state(who.pid) == STOPPED:
+            with suppress(OSError):
+                os.kill(who.pid, signal.SIGKILL)
 
     def _stacks(self, verdict: RunVerdict) -> str:
         """The name of the file of all living ranks' stacks."""
@@ -231,12 +235,11 @@ class Watch:
         return keep_by_rank(beside(self._job.out, self._job.run, "stacks"), found)
 
     def _lost(self, how: str) -> None:
-        """The store is gone, and with it rank 0 or its host, unless this rank is done itself."""
-        if self._over.wait(GRACE_S):
-            return
+        """The store is gone, and with it rank 0 or its host."""
         where = f"MASTER_ADDR={os.environ.get('MASTER_ADDR', '?')}"
-        message = f"rank 0, or its host, is gone or stopped: the store at {where} {how} (rank {self._rank} was at "
-        message += f"{self._progress.place})"
+        message = f"{self._first}, or its host, is gone or stopped: the store at {where} {how} (rank {self._rank} was "
+        message += f"at {self._progress.place})"
+        self._end_stopped(self._first)
         if self._rank == 1:
             stacks = keep_by_rank(beside(self._job.out, self._job.run, "stacks"), {1: own_stack()})
             record_failure(self._job, self._launcher, message, (0,), (), stacks)

@@ -103,7 +103,7 @@ def _run(
         records,
         journal,
         max_points=max_points,
-        max_error=100 * MAX_ERROR if max_error is None else max_error,
+        max_error=MAX_ERROR if max_error is None else max_error,
         network_of=lambda measured: pipeline_network(measured, transport, planned.topology, seen),
     )
     run_pipeline.show(twins, json, max_points=max_points, max_error=max_error)

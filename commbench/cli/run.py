@@ -59,7 +59,7 @@ def run(
     warmup: WarmupPerSize = 5,
     dtype: Dtype = "float32",
     op: Annotated[str, typer.Option("--op", "-o", help="Reduction: sum.")] = "sum",
-    backend: Annotated[str, typer.Option(help="gloo, nccl or auto: nccl if every rank has a GPU.")] = "auto",
+    backend: Annotated[str, typer.Option(help="gloo, nccl, strict (docs/live.md) or auto.")] = "auto",
     algorithm: Annotated[
         str, typer.Option("--algorithm", "-a", help="native (the backend's own), a name, or a file.")
     ] = NATIVE,

@@ -65,7 +65,8 @@ def pipeline(
         float | None, typer.Option(help="Fail if the bubbles differ by more percentage points.", show_default=False)
     ] = None,
     max_error: Annotated[
-        float | None, typer.Option(help="Fail if the steps' lengths differ by more percent.", show_default=False)
+        float | None,
+        typer.Option(help="Fail if the steps' lengths differ by a larger share.", min=0, max=1, show_default=False),
     ] = None,
     out: Out = None,
     json: Jsonl = False,

@@ -2,11 +2,12 @@
 """What the commands behind ``run`` share: options, the info and the journal of a run, and the run itself."""
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.errors import InputError
+from commbench.errors import InputError, RunError
 from commbench.terminal import tell
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "run_here",
 ]
 
+_STDOUT, _STDERR = 1, 2
 MOST_RANKS = 1024  # that are started here
 
 Nproc = Annotated[
@@ -36,7 +38,7 @@ Nproc = Annotated[
 ]
 Iters = Annotated[int, typer.Option("--iters", "-n", help="Timed iterations.")]
 Warmup = Annotated[int, typer.Option("--warmup", "-w", help="Warm-up iterations.")]
-Backend = Annotated[str, typer.Option("--backend", help="gloo, nccl or auto: nccl if every rank has a GPU.")]
+Backend = Annotated[str, typer.Option("--backend", help="gloo, nccl, strict (docs/live.md) or auto.")]
 Check = Annotated[bool, typer.Option("--check/--no-check", help="Check the values.")]
 
 
@@ -82,10 +84,19 @@ def run_here(job: "LiveJob", info: "RankInfo | None", observer: "Observer | None
     from commbench.live.measure import run_job
 
     shown = observer or _told(job)
-    if info is None:  # end by way of `finally`; under a launcher a rank in a C++ wait must die at once
+    if info is None:  # end by way of `finally`; a launcher's signal is taken by live.watch
         end_in_order()
+    else:
+        _keep_stdout_clean()
     try:
         return run_job(job, info=info, observer=shown)
+    except RunError as error:
+        if info is None:
+            raise
+        # a rank whose peers are gone must not hang in the destructors of their process groups
+        tell(f"error: {error}")
+        sys.stdout.flush()
+        os._exit(error.exit_code)
     except KeyboardInterrupt:
         tell("interrupted: the ranks were ended, complete records are kept")
         raise SystemExit(130) from None
@@ -95,9 +106,22 @@ def run_here(job: "LiveJob", info: "RankInfo | None", observer: "Observer | None
             tell(f"records: {job.out}")
 
 
+def _keep_stdout_clean() -> None:
+    """Send to stderr what libraries print past Python: NCCL_DEBUG=INFO goes to the file of stdout, and would stand
+    among our lines there."""
+    try:
+        own = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file at all
+        return
+    if own == _STDOUT:
+        sys.stdout.flush()
+        sys.stdout = os.fdopen(os.dup(own), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+        os.dup2(_STDERR, _STDOUT)
+
+
 def _told(job: "LiveJob") -> "Observer":
     """An observer that says what runs."""
-    from commbench.live.console import session_notes
+    from commbench.live.console import tell_session
     from commbench.live.observe import Observer, SessionFacts
 
     class Told(Observer):
@@ -106,8 +130,6 @@ def _told(job: "LiveJob") -> "Observer":
         def started(self, facts: SessionFacts) -> None:
             """Say what runs."""
             tell(f"backend {facts.backend}, {facts.ranks} ranks, started by {facts.launcher}")
-            if getattr(job, "compute", "") != "delay":  # ranks that sleep do not need a core each
-                for note in session_notes(facts):
-                    tell(f"note: {note}")
+            tell_session(facts, cores=getattr(job, "compute", "") != "delay")  # ranks that sleep need no core each
 
     return Told()

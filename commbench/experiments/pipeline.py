@@ -127,15 +127,15 @@ def compare_all(
 
     Args:
         records: as they were measured. out: the journal.
-        max_points: of the bubbles, None for the usual. max_error: of the length of the step in percent, None for any.
+        max_points: of the bubbles, None for the usual. max_error: of the length of the step, a fraction; None for any.
         network_of: what a twin's messages go over; see ``validate.pipeline.twin``.
     """
-    points, part = MAX_POINTS if max_points is None else max_points, None if max_error is None else max_error / 100
+    points = MAX_POINTS if max_points is None else max_points
     found = []
     for record in records:
         if isinstance(record, PipelineMeasured):
             network = network_of(record)
-            compared = compare_pipeline(record, network, max_points=points, max_error=part)
+            compared = compare_pipeline(record, network, max_points=points, max_error=max_error)
             found.append(PipelineTwins(record, twin(record, network), compared))
             for more in (found[-1].simulated, found[-1].compared):
                 Journal(out).append(more)
@@ -161,5 +161,5 @@ def judge(twins: Sequence[PipelineTwins], *, max_points: float | None, max_error
         if max_error is not None and not c.time_ok:
             raise CheckFailedError(
                 f"{both.name}: measured step {1e3 * c.measured_s:.2f} ms, simulated {1e3 * c.simulated_s:.2f} ms "
-                f"({100 * c.error:+.1f} %): more than {max_error:g} % apart"
+                f"({100 * c.error:+.1f} %): more than {100 * max_error:g} % apart"
             )

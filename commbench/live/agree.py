@@ -17,6 +17,7 @@ from commbench.collectives.text import digest
 from commbench.errors import CommbenchError, InputError, RunError
 from commbench.live.job import LiveJob
 from commbench.live.plan import Plan
+from commbench.live.seats import ranks_text
 from commbench.units import format_bytes
 
 __all__ = ["Store", "describe", "differences", "require_agreement"]
@@ -81,7 +82,7 @@ def differences(jobs: Sequence[Mapping[str, Any]]) -> list[str]:
         for rank, job in enumerate(jobs):
             ranks_of.setdefault(_shown(name, job.get(name)), []).append(rank)
         if len(ranks_of) > 1:
-            values = ", ".join(f"{value} on {_ranks(ranks)}" for value, ranks in ranks_of.items())
+            values = ", ".join(f"{value} on {ranks_text(ranks)}" for value, ranks in ranks_of.items())
             found.append(f"{_NAMES.get(name, '--' + name.replace('_', '-'))}: {values}")
     return found
 
@@ -123,7 +124,7 @@ def _judge(store: Store, world_size: int, within_s: float) -> str:
     if not _until(lambda: store.check(keys), within_s):
         missing = [rank for rank, key in enumerate(keys) if not store.check([key])]
         return (
-            f"{RunError.exit_code} {_ranks(missing)} of {world_size} did not come within {within_s:g} s "
+            f"{RunError.exit_code} {ranks_text(missing)} of {world_size} did not come within {within_s:g} s "
             "(--join-timeout)"
         )
     different = differences([json.loads(store.get(key)) for key in keys])
@@ -151,9 +152,3 @@ def _shown(name: str, value: Any) -> str:
     if len(text) <= _LONGEST:
         return text
     return f"{text[: _LONGEST // 2].splitlines()[0]}... (digest {hashlib.sha256(text.encode()).hexdigest()[:8]})"
-
-
-def _ranks(ranks: Sequence[int]) -> str:
-    """Their numbers, the first ones of many."""
-    some = ", ".join(map(str, ranks[:4])) + (f" and {len(ranks) - 4} more" if len(ranks) > 4 else "")
-    return f"rank{'s' * (len(ranks) > 1)} {some}"

@@ -5,6 +5,8 @@ Whatever two backends do in different ways is a member here; nobody else asks fo
 by the members that need it: a job names its backend long before.
 """
 
+import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,19 @@ if TYPE_CHECKING:
 
     from commbench.live.timing import Clock
 
-__all__ = ["AUTO", "BACKENDS", "Backend", "Gloo", "Nccl", "Pair", "Post", "Posting", "may_find_gpus", "usable"]
+__all__ = [
+    "AUTO",
+    "BACKENDS",
+    "Backend",
+    "Gloo",
+    "Nccl",
+    "Pair",
+    "Post",
+    "Posting",
+    "Strict",
+    "may_find_gpus",
+    "usable",
+]
 
 AUTO = "auto"
 """The first of :data:`BACKENDS` that every rank has a device for."""
@@ -54,15 +68,26 @@ class Backend(ABC):
             counts between are no phases of the work, and nothing may be left posted that settling would wait for in
             vain. Otherwise ``Work.wait`` returns when the work is done.
         tags: whether messages of two ranks may overtake each other by their tags.
+        automatic: whether :data:`AUTO` may take it. notes: what people must know who run on it.
     """
 
     name: ClassVar[str]
     device_type: ClassVar[str]
     streams: ClassVar[bool]
     tags: ClassVar[bool]
+    automatic: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = ()
 
     def lacks(self, local_rank: int) -> str:
         """Why a rank cannot use it, by its number among those of its host; "" if it can."""
+        return ""
+
+    def num_devices(self) -> int:
+        """Devices of its own that this process sees; none where it needs none."""
+        return 0
+
+    def device_id(self, local_rank: int) -> str:
+        """What tells the rank's device from all others of its host; "" where ranks may share one."""
         return ""
 
     @abstractmethod
@@ -148,26 +173,41 @@ class Nccl(Backend):
 
     name, device_type, streams, tags = "nccl", "cuda", True, False
 
-    def lacks(self, local_rank: int) -> str:
-        """A rank needs a device of its own."""
+    def num_devices(self) -> int:
+        """GPUs."""
         import torch
         import torch.distributed as dist
 
-        devices = torch.cuda.device_count() if torch.cuda.is_available() and dist.is_nccl_available() else 0
+        return torch.cuda.device_count() if torch.cuda.is_available() and dist.is_nccl_available() else 0
+
+    def _index(self, local_rank: int) -> int:
+        """Of the rank's device: where one alone is to be seen, the launcher has chosen it for this rank."""
+        return 0 if self.num_devices() == 1 else local_rank
+
+    def lacks(self, local_rank: int) -> str:
+        """A rank needs a device of its own."""
+        devices = self.num_devices()
         if devices == 0:
             return "needs a CUDA device; torch sees none; use --backend gloo"
-        if local_rank >= devices:
+        if self._index(local_rank) >= devices:
             return (
                 f"needs a CUDA device per rank; local rank {local_rank} has none, torch sees {devices}; use --backend "
                 "gloo or fewer ranks"
             )
         return ""
 
-    def take_device(self, local_rank: int) -> "torch.device":
-        """The device with the number of the rank."""
+    def device_id(self, local_rank: int) -> str:
+        """The GPU's UUID; NCCL holds two GPUs of equal place for two where ranks say that they are on two hosts."""
         import torch
 
-        device = torch.device(self.device_type, local_rank)
+        properties = torch.cuda.get_device_properties(self._index(local_rank))
+        return f"{os.environ.get('NCCL_HOSTID', '')} GPU-{getattr(properties, 'uuid', self._index(local_rank))}".strip()
+
+    def take_device(self, local_rank: int) -> "torch.device":
+        """The device with the number of the rank, or the only one."""
+        import torch
+
+        device = torch.device(self.device_type, self._index(local_rank))
         torch.cuda.set_device(device)
         return device
 
@@ -232,13 +272,73 @@ class Nccl(Backend):
         dist.barrier(group, device_ids=[torch.cuda.current_device()])
 
 
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Gloo(), Nccl())}
+class Strict(Nccl):
+    """On CPUs, as strict as NCCL: what would hang, abort or read too early there does so here; its times mean nothing.
+
+    For trying what is to run on NCCL where no GPU is. All that :class:`Nccl` does with torch.distributed this does by
+    the same code, on groups of ``live.strict_group``: work is enqueued and runs in the order of a stream; groups, pairs
+    of ranks and directions connect when they are first used, and their hosts stand still meanwhile; nothing has arrived
+    before somebody has waited for it; messages have no tags and are not buffered; ranks that call different things are
+    told so. Products run at once, as CPUs have no streams: ``wait`` blocks the host where NCCL would make a stream
+    wait, which forbids more than NCCL does, never less.
+    """
+
+    name, device_type, automatic = "strict", "cpu", False
+    notes = ("backend strict stands in for NCCL on CPUs: what it does counts, its times mean nothing",)
+
+    def num_devices(self) -> int:
+        """None that could run out."""
+        return 0
+
+    def lacks(self, local_rank: int) -> str:
+        """Nothing."""
+        return ""
+
+    def device_id(self, local_rank: int) -> str:
+        """Ranks share the CPU."""
+        return ""
+
+    def take_device(self, local_rank: int) -> "torch.device":
+        """The CPU."""
+        import torch
+
+        return torch.device("cpu")
+
+    def facts(self, device: "torch.device") -> dict[str, Any]:
+        """None of its own."""
+        return {}
+
+    def _new_group(self, ranks: list[int] | None, timeout_s: float) -> "dist.ProcessGroup":
+        from commbench.live.strict_group import register
+
+        register()
+        return super()._new_group(ranks, timeout_s)
+
+    def clock(self, device: "torch.device") -> "Clock":
+        """The host's, which settles everything that is enqueued."""
+        from commbench.live.strict_stream import settle_all
+        from commbench.live.timing import Clock
+
+        return Clock(time.perf_counter, lambda start, end: end - start, settle_all, lambda mark: None)
+
+    def barrier(self, group: "dist.ProcessGroup") -> None:
+        """Torch's own; the host waits for it."""
+        import torch.distributed as dist
+
+        dist.barrier(group)
+
+
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Strict(), Gloo(), Nccl())}
 """By name; of those that ranks could take, :data:`AUTO` takes the last."""
 
 
 def usable(*, on_host: bool) -> list[str]:
     """The names that :data:`AUTO` may stand for, best first; ``on_host``: only those whose tensors the CPU has."""
-    return [name for name, backend in reversed(BACKENDS.items()) if not (on_host and backend.device_type != "cpu")]
+    return [
+        name
+        for name, backend in reversed(BACKENDS.items())
+        if backend.automatic and not (on_host and backend.device_type != "cpu")
+    ]
 
 
 def may_find_gpus(name: str) -> bool:

@@ -15,8 +15,15 @@ from commbench.errors import CommbenchError, RunError
 from commbench.live.files import SessionFiles
 from commbench.live.progress import Position, read_failure, read_position
 
-__all__ = ["Ended", "blame_ended", "blame_hung", "is_stopped"]
+__all__ = ["Ended", "RankError", "blame_ended", "blame_hung", "is_stopped"]
 
+
+class RankError(RunError):
+    """A run failed by the fault of some ranks."""
+
+    def __init__(self, message: str, ranks: Sequence[int]) -> None:
+        super().__init__(message)
+        self.ranks = tuple(ranks)
 
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
 """Signals that say nothing of what the rank printed last; others come from a crash, and it may have said why."""
@@ -45,8 +52,9 @@ def blame_ended(files: SessionFiles, ended: Sequence[Ended]) -> CommbenchError:
         if failure is None:
             last = _last_line(files.output(one.rank))
             return _died(files, one, f"ended with exit code {one.code}" + (f" ({last})" if last else ""))
-    told = sorted((f for f, _ in failures if f is not None), key=lambda f: (f.exit_code == RunError.exit_code, f.at_s))
-    return told[0].error()
+    told = [(failure, one.rank) for failure, one in failures if failure is not None]
+    first, rank = min(told, key=lambda told: (told[0].exit_code == RunError.exit_code, told[0].at_s))
+    return RankError(first.message, [rank]) if first.exit_code == RunError.exit_code else first.error()
 
 
 def blame_hung(places: Sequence[Position], stopped: Sequence[int], silent_s: float) -> RunError:
@@ -65,7 +73,7 @@ def blame_hung(places: Sequence[Position], stopped: Sequence[int], silent_s: flo
     if len(ranks) == len(places) > 1:
         why = " (all ranks wait for each other)" if not stopped else why
     limit = "" if all(place.started for place in places) else " (--join-timeout)"
-    return RunError(f"{names} made no progress for {silent_s:g} s{limit} at {places[ranks[0]]}{why}")
+    return RankError(f"{names} made no progress for {silent_s:g} s{limit} at {places[ranks[0]]}{why}", ranks)
 
 
 def is_stopped(pid: int) -> bool:
@@ -78,7 +86,7 @@ def is_stopped(pid: int) -> bool:
 
 
 def _died(files: SessionFiles, one: Ended, how: str) -> RunError:
-    return RunError(f"rank {one.rank} {how} at {read_position(files.progress(one.rank))}")
+    return RankError(f"rank {one.rank} {how} at {read_position(files.progress(one.rank))}", [one.rank])
 
 
 def _signal_name(number: int) -> str:

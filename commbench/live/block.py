@@ -63,6 +63,11 @@ def cut(weight: torch.Tensor, dim: int, rank: int, num_ranks: int) -> torch.Tens
     return weight.chunk(num_ranks, dim)[rank].contiguous()
 
 
+# names since torch 2.13, and before
+_all_gather_single = getattr(functional, "all_gather_single", None) or functional.all_gather_tensor
+_reduce_scatter_single = getattr(functional, "reduce_scatter_single", None) or functional.reduce_scatter_tensor
+
+
 def _waited(x: torch.Tensor) -> torch.Tensor:
     result: torch.Tensor = functional.wait_tensor(x)  # type: ignore[no-untyped-call]
     return result
@@ -73,11 +78,11 @@ def _all_reduce(x: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
 
 
 def _all_gather(x: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
-    return _waited(functional.all_gather_tensor(x.contiguous(), 0, group))
+    return _waited(_all_gather_single(x.contiguous(), 0, group))
 
 
 def _reduce_scatter(x: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
-    return _waited(functional.reduce_scatter_tensor(x.contiguous(), "sum", 0, group))
+    return _waited(_reduce_scatter_single(x.contiguous(), "sum", 0, group))
 
 
 class _Enter(torch.autograd.Function):

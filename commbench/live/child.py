@@ -5,6 +5,7 @@ Light on purpose: the rank ties its life to its parent's and can report before i
 """
 
 import ctypes
+import faulthandler
 import json
 import os
 import signal
@@ -33,6 +34,8 @@ def main(folder: Path, rank: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     files = SessionFiles(folder)
     try:
+        stack = files.stack(rank).open("w", encoding="utf-8")  # stays open: written inside of a signal
+        faulthandler.register(signal.SIGUSR1, stack, all_threads=True)
         _run(files, rank)
     except CommbenchError as error:
         return _leave(files.failure(rank), error)

@@ -20,7 +20,16 @@ from commbench.tables import Column, average_line, head_text, rate_text, row_tex
 from commbench.terminal import put, tell
 from commbench.units import GB, format_bytes, rate_unit
 
-__all__ = ["JsonLines", "NcclTestsText", "RunTable", "header_lines", "row", "row_of_both", "session_notes"]
+__all__ = [
+    "JsonLines",
+    "NcclTestsText",
+    "RunTable",
+    "header_lines",
+    "row",
+    "row_of_both",
+    "session_notes",
+    "tell_session",
+]
 
 _WIDTH = 80
 _NO_ROOT = -1  # as nccl-tests prints it
@@ -118,6 +127,12 @@ def row_of_both(aside: Measured | None, inside: Measured | None, unit: float = G
     return row_text(_columns_of_both(), (size, *fields))
 
 
+def tell_session(facts: SessionFacts, *, cores: bool = True) -> None:
+    """Say on stderr what was detected, and with ``cores`` what a reader must know to judge the figures."""
+    for note in [*facts.notes, *(session_notes(facts) if cores else ())]:
+        tell(note if note.startswith("warning: ") else f"note: {note}")
+
+
 def session_notes(facts: SessionFacts) -> list[str]:
     """What a reader must know to judge the figures."""
     env, notes = facts.environment, []
@@ -137,8 +152,7 @@ class JsonLines(Observer):
     def started(self, facts: SessionFacts) -> None:
         """Say on stderr what runs."""
         tell(f"backend {facts.backend}, {facts.ranks} ranks, started by {facts.launcher}")
-        for note in session_notes(facts):
-            tell(f"note: {note}")
+        tell_session(facts)
 
     def measured(self, record: Measured) -> None:
         """Print the record."""
@@ -175,8 +189,7 @@ class NcclTestsText(Observer):
         members = [(host, hosts[:rank].count(host), env.get("gpu", "CPU")) for rank, host in enumerate(hosts)]
         notes = [f"measured: {plan.algorithm} on {facts.backend}; time: median over iterations of the slowest rank"]
         put(log_head(plan.collective, members, plan.sizes_bytes, notes, warmup=plan.warmup, iters=plan.iters))
-        for note in session_notes(facts):
-            tell(f"note: {note}")
+        tell_session(facts)
 
     def measured(self, record: Measured) -> None:
         """Print the row; the placement that was not measured reads N/A."""
@@ -215,8 +228,8 @@ class RunTable(Observer):
         """Print the header."""
         self._unit = _unit(facts)[0]
         put("\n".join(header_lines(self._plan, facts)))
-        for note in session_notes(facts) if self._notes else ():
-            tell(f"note: {note}")
+        if self._notes:
+            tell_session(facts)
         if self._console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),

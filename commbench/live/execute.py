@@ -42,7 +42,7 @@ from commbench.errors import InputError
 from commbench.live.backend import Backend, Post, Posting
 from commbench.live.plan import require_ranks_only
 
-__all__ = ["PHASES", "ScheduleExecutor"]
+__all__ = ["PHASES", "ScheduleExecutor", "require_same_order"]
 
 PHASES = ("post", "wait", "reduce")
 
@@ -83,7 +83,7 @@ class ScheduleExecutor:
         require_ranks_only(schedule)
         channels = _compile(schedule, dist.get_rank(group), memory)
         if not backend.tags:
-            _require_same_order(schedule, backend.name)
+            require_same_order(schedule, backend.name)
             channels = [_merge(channels)]
         runners = [
             _ChannelRunner(steps, schedule.window, lambda step: backend.bind(step.transfers, group))
@@ -253,8 +253,12 @@ def _merge(channels: list[list[_PostedStep]]) -> list[_PostedStep]:
     ]
 
 
-def _require_same_order(schedule: Schedule, backend: str) -> None:
-    """Refuse a schedule whose sends and receives between two ranks pair up differently without tags."""
+def require_same_order(schedule: Schedule, backend: str) -> None:
+    """Refuse a schedule whose sends and receives between two ranks pair up differently without tags.
+
+    Raises:
+        InputError: names the two ranks.
+    """
     if schedule.num_channels == 1:
         return
     sent: dict[tuple[int, int], list[int]] = defaultdict(list)

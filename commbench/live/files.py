@@ -37,5 +37,9 @@ class SessionFiles:
         return self.folder / f"failure.{rank}"
 
     def output(self, rank: int) -> Path:
-        """What it printed; shown only when it leaves no error."""
+        """What it printed."""
         return self.folder / f"output.{rank}"
+
+    def stack(self, rank: int) -> Path:
+        """Where its threads were, when it was asked (SIGUSR1)."""
+        return self.folder / f"stack.{rank}"

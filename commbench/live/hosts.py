@@ -5,14 +5,18 @@ A launcher may give each rank a core of its own: what one rank may run on says n
 have.
 """
 
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from commbench.results.environment import cores, cpu_quota
 
 __all__ = ["HostCores", "host_facts", "own_cores"]
+
+_BOOT_ID, _TIME_NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +26,28 @@ class HostCores:
     Attributes:
         host: its name. cores: that the rank may run on.
         quota: its control group with the tightest limit, and the cores' worth of time that it grants.
+        machine: what ranks have in common that have one kernel and one monotonic clock, whatever names their containers
+            have; the host's name where the system does not tell.
     """
 
     host: str
     cores: frozenset[int]
     quota: tuple[str, float] | None = None
+    machine: str = ""
 
 
 def own_cores() -> HostCores:
     """That of this process."""
-    return HostCores(socket.gethostname(), cores(), cpu_quota())
+    host = socket.gethostname()
+    return HostCores(host, cores(), cpu_quota(), _machine() or host)
+
+
+def _machine() -> str:
+    """The kernel's boot id, and the time namespace, in which the monotonic clock may have another origin."""
+    try:
+        return f"{_BOOT_ID.read_text(encoding='ascii').strip()} {os.readlink(_TIME_NAMESPACE)}"
+    except OSError:
+        return ""
 
 
 def host_facts(places: Sequence[HostCores]) -> dict[str, Any]:
@@ -39,14 +55,17 @@ def host_facts(places: Sequence[HostCores]) -> dict[str, Any]:
 
     Returns:
         hosts: name for every rank. cores_by_host: cores' worth of time that the ranks of a host have together.
+        machines: number for every rank of the machine that it runs on, from 0 in the order in which they are met.
         cores_usable, cpu_quota: as in ``results.environment``, for all ranks of the first one's host.
     """
     if not places:
         return {}
     ranks_of = {place.host: [rank for rank in places if rank.host == place.host] for place in places}
     first = ranks_of[places[0].host]
+    machines = list(dict.fromkeys(place.machine for place in places))
     return {
         "hosts": [place.host for place in places],
+        "machines": [machines.index(place.machine) for place in places],
         "cores_by_host": {host: _room(ranks) for host, ranks in ranks_of.items()},
         "cores_usable": _num_cores(first),
         "cpu_quota": _quota(first),

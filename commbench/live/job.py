@@ -28,6 +28,7 @@ __all__ = [
 
 _MOST_ITERATIONS = 10**6  # every sample is kept
 _LONGEST_S = 10**6  # 11 days; gloo counts milliseconds in 32 bits
+_BEYOND_S = 60.0
 EXECUTORS = ("schedule", "torch")
 METHODS = ("hand", "dtensor")
 COMPUTES = ("delay", "matmul")
@@ -77,6 +78,11 @@ class LiveJob:
         for option, limit_s in (("--timeout", self.timeout_s), ("--join-timeout", self.join_timeout_s)):
             if not 0 < limit_s <= _LONGEST_S:
                 raise InputError(f"{option} {limit_s:g} must be above 0 and at most {_LONGEST_S} seconds")
+
+    @property
+    def torch_timeout_s(self) -> float:
+        """After which torch gives up on a rank: later than whoever watches over the ranks, for those know more."""
+        return max(self.timeout_s, self.join_timeout_s) + _BEYOND_S
 
     @property
     def on_host(self) -> bool:

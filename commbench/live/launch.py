@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -19,16 +19,18 @@ from typing import IO
 from commbench.errors import RunError
 from commbench.live.files import SessionFiles
 from commbench.live.job import LiveJob
+from commbench.live.kept import beside, keep_by_rank
 from commbench.live.observe import Observer
 from commbench.live.start import module_command
 from commbench.live.supervise import JournalTail, supervise
 from commbench.results.records import Record
+from commbench.terminal import tell
 
 __all__ = ["RankHost", "launch_ranks"]
 
 _GRACE_S = 0.5  # from asking a rank to end to ending it
 _POLL_S = 0.01
-_BEYOND_S = 60.0  # torch's own timeout comes later than the supervisor's, which knows more
+_GLOO_MET = "[Gloo] Rank "  # gloo tells of every group that it has connected
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,22 @@ def launch_ranks(job: LiveJob, *, observer: Observer, hosts: Sequence[RankHost] 
         tail = JournalTail(job, observer)
         with _ranks(files, job, hosts or [RankHost()] * job.ranks) as processes:
             observer.launched([process.pid for process in processes])
-            supervise(job, files, processes, tail, observer)
+            try:
+                supervise(job, files, processes, tail, observer)
+            finally:
+                _keep_output(job, files)
         return tail.records
+
+
+def _keep_output(job: LiveJob, files: SessionFiles) -> None:
+    """What ranks have printed, such as NCCL's debug log, goes beside the results file."""
+    texts = {}
+    for rank in range(job.ranks):
+        with suppress(OSError):
+            lines = files.output(rank).read_text(encoding="utf-8", errors="replace").splitlines()
+            texts[rank] = "\n".join(line for line in lines if not line.startswith(_GLOO_MET))
+    if name := keep_by_rank(beside(job.out, job.run, "output"), texts):
+        tell(f"note: what ranks have printed is in {job.out.with_name(name)}")
 
 
 @contextmanager
@@ -121,7 +137,7 @@ def _variables(job: LiveJob, rank: int) -> dict[str, str]:
             "WORLD_SIZE": str(job.ranks),
             "LOCAL_RANK": str(rank),
             "COMMBENCH_PARENT": str(os.getpid()),
-            "COMMBENCH_GROUP_TIMEOUT": str(max(job.timeout_s, job.join_timeout_s) + _BEYOND_S),
+            "COMMBENCH_GROUP_TIMEOUT": str(job.torch_timeout_s),
         }
     )
 

@@ -10,6 +10,7 @@ from commbench.live.observe import Observer
 from commbench.live.plan import Plan
 from commbench.live.progress import Progress
 from commbench.live.rank_info import RankInfo
+from commbench.live.watch import Watch
 from commbench.results.journal import Journal
 from commbench.results.records import Measured, Record
 from commbench.units import format_bytes
@@ -35,7 +36,8 @@ def run_job(
         InputError: the job cannot run here.
         RunError: a rank died, hung or failed; names the rank, how and where.
     """
-    Journal(job.out).require_writable()
+    if info is None or info.rank == 0:  # which writes the records
+        Journal(job.out).require_writable()
     observer = observer or Observer()
     if info is None:
         return launch_ranks(job, observer=observer, hosts=hosts)
@@ -47,7 +49,9 @@ def run_job(
         raise RunError(
             f"rank {info.rank} cannot load torch ({error}); install it: pip install 'commbench[run]'"
         ) from error
-    return run_rank(job, info, progress=Progress(), observer=observer, timeout_s=job.timeout_s)
+    progress = Progress()
+    with Watch(job, info.rank, info.launcher, progress) as watch:
+        return run_rank(job, info, progress=progress, observer=observer, timeout_s=job.torch_timeout_s, watch=watch)
 
 
 def measure(

@@ -17,12 +17,14 @@ class SessionFacts:
     Attributes:
         backend: "gloo" or "nccl". launcher: what started the ranks. ranks: world size.
         environment: see ``results.environment``, with the facts that torch knows merged in.
+        notes: what was detected and chosen, for people; a warning begins with "warning: ".
     """
 
     backend: str
     launcher: str
     ranks: int
     environment: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 class Observer:

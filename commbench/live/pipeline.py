@@ -211,7 +211,7 @@ def _record(
     started_at: str,
     everyone: list[_PipelineObserved],
 ) -> PipelineMeasured:
-    shared = len(set(session.facts.environment["hosts"])) == 1  # one host, one monotonic clock
+    shared = session.shares_clock
     return PipelineMeasured(
         run=job.run,
         schedule=job.schedule,

@@ -6,10 +6,14 @@ wrappers set ``RANK`` themselves. The innermost one that is consistent counts:
 
 1. torchrun (``TORCHELASTIC_RUN_ID``) is believed whatever is around it.
 2. ``RANK`` and ``WORLD_SIZE`` set by anything else are believed where no launcher is, where one launcher (Open MPI,
-   MPICH and its relatives, Slurm) gave this process that very rank, or where each task of one holds an equal block of
-   the ranks, as when a wrapper starts one rank per GPU. Else they contradict, and are refused. One of the two alone
-   must be what a launcher says.
-3. Without them Open MPI comes before MPICH, and MPICH before Slurm; srun itself sets MPICH's too (``--mpi=pmi2``).
+   MVAPICH, MPICH and its relatives, Slurm, an indexed Job) gave this process that very rank, or where each task of one
+   holds an equal block of the ranks, as when a wrapper starts one rank per GPU. Else they contradict, and are refused.
+   One of the two alone must be what a launcher says.
+3. Without them the MPI libraries come before Slurm, as their processes may be Slurm's tasks; srun itself sets MPICH's
+   variables too (``--mpi=pmi2``).
+
+The rank among those of the machine comes from ``LOCAL_RANK``, from the launcher that gave the rank, or from another one
+that gave the same rank. Where nobody tells, ranks count those of their machine once they have met.
 
 With none of them the process is no rank, and commbench starts the ranks itself.
 """
@@ -31,8 +35,10 @@ class RankInfo:
     Attributes:
         launcher: what started the ranks, and inside what other one; "env://": something that set RANK and
             WORLD_SIZE.
-        rank, world_size: as in torch.distributed. local_rank: rank among those of this machine.
+        rank, world_size: as in torch.distributed.
+        local_rank: rank among those of this machine, None where nobody tells.
         local_size: ranks of this machine, None where the launcher does not tell.
+        said: the variables that this was read from, for people; "" where commbench started the ranks.
         store: file through which the ranks meet; None: MASTER_ADDR and MASTER_PORT.
         rendezvous: variables to set before meeting, where the launcher did not set them.
     """
@@ -40,36 +46,48 @@ class RankInfo:
     launcher: str
     rank: int
     world_size: int
-    local_rank: int
+    local_rank: int | None
     store: Path | None = None
     rendezvous: tuple[tuple[str, str], ...] = ()
     local_size: int | None = None
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Launcher:
-    """Names of the variables that a launcher sets in each of its processes."""
+    """Names of the variables that a launcher sets in each of its processes; of the last two the first that is set."""
 
     name: str
     rank: str
     size: str
-    local: str
-    local_size: str
+    local: tuple[str, ...]
+    local_size: tuple[str, ...]
 
 
-_EXPLICIT = _Launcher("env://", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_EXPLICIT = _Launcher("env://", "RANK", "WORLD_SIZE", ("LOCAL_RANK",), ("LOCAL_WORLD_SIZE",))
 _LAUNCHERS = (  # the inner ones first
     _Launcher(
         "openmpi",
         "OMPI_COMM_WORLD_RANK",
         "OMPI_COMM_WORLD_SIZE",
-        "OMPI_COMM_WORLD_LOCAL_RANK",
-        "OMPI_COMM_WORLD_LOCAL_SIZE",
+        ("OMPI_COMM_WORLD_LOCAL_RANK",),
+        ("OMPI_COMM_WORLD_LOCAL_SIZE",),
     ),
-    _Launcher("mpich", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    _Launcher(
+        "mvapich",
+        "MV2_COMM_WORLD_RANK",
+        "MV2_COMM_WORLD_SIZE",
+        ("MV2_COMM_WORLD_LOCAL_RANK",),
+        ("MV2_COMM_WORLD_LOCAL_SIZE",),
+    ),
+    # Hydra (MPICH, Intel MPI, newer MVAPICH) and Cray's PALS; each has its own words for what is local
+    _Launcher("mpich", "PMI_RANK", "PMI_SIZE", ("MPI_LOCALRANKID", "PMI_LOCAL_RANK", "PALS_LOCAL_RANKID"),
+              ("MPI_LOCALNRANKS", "PMI_LOCAL_SIZE")),
     # STEP: inside an sbatch script SLURM_PROCID and SLURM_NTASKS are set too, and that shell is no rank
-    _Launcher("slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
-)
+    _Launcher("slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", ("SLURM_LOCALID",), ("SLURM_STEP_TASKS_PER_NODE",)),
+    # an indexed Job of Kubernetes; it does not tell how many pods there are
+    _Launcher("kubernetes", "JOB_COMPLETION_INDEX", "WORLD_SIZE", (), ()),
+)  # fmt: skip
 
 _SLURM_STEP = ("SLURM_JOB_ID", "SLURM_STEP_ID")
 _LAST_PORT = 65535
@@ -86,6 +104,7 @@ def find_rank_info(variables: Mapping[str, str], num_ranks: int | None = None) -
     Raises:
         InputError: variables that are incomplete, out of range or contradict each other or ``num_ranks``.
     """
+    _require_pod(variables, num_ranks)
     around = _infos_around(variables)
     half = [name for name in (_EXPLICIT.rank, _EXPLICIT.size) if variables.get(name)]
     if len(half) == 1 and around:
@@ -100,9 +119,36 @@ def find_rank_info(variables: Mapping[str, str], num_ranks: int | None = None) -
         raise InputError(
             f"--nproc {num_ranks}, but there are {info.world_size} ranks, started by {info.launcher}; leave --nproc out"
         )
+    info = _with_local(info, around)
     outer = [other.launcher for other in around if other.launcher != info.launcher]
     named = f"{info.launcher} inside {outer[-1]}" if outer else info.launcher
     return replace(info, launcher=named, rendezvous=_rendezvous(info, around, variables))
+
+
+def _require_pod(variables: Mapping[str, str], num_ranks: int | None) -> None:
+    """Refuse a pod that cannot know how many there are, unless it is to be a machine by itself."""
+    index = variables.get("JOB_COMPLETION_INDEX")
+    if index and num_ranks is None and not variables.get(_EXPLICIT.size) and not _infos_around(variables):
+        raise InputError(
+            f"JOB_COMPLETION_INDEX={index} says that this is a pod of an indexed Job, which does not tell how many "
+            "there are; set WORLD_SIZE, MASTER_ADDR and MASTER_PORT, or give --nproc for ranks of this pod alone"
+        )
+
+
+def _with_local(info: RankInfo, around: Sequence[RankInfo]) -> RankInfo:
+    """With the local rank and size of another launcher that gave the same rank, where they are not told."""
+    for other in around:
+        if (other.rank, other.world_size) != (info.rank, info.world_size):
+            continue
+        if info.local_rank is None and other.local_rank is not None:
+            info = replace(info, local_rank=other.local_rank, said=f"{info.said}; {other.said}")
+        info = replace(info, local_size=info.local_size or other.local_size)
+    if info.local_size is not None and info.local_rank is not None and info.local_rank >= info.local_size:
+        raise InputError(
+            f"local rank {info.local_rank} of {info.local_size} on this machine ({info.said}) cannot be; set "
+            "LOCAL_RANK and LOCAL_WORLD_SIZE, or unset what contradicts"
+        )
+    return info
 
 
 def _infos_around(variables: Mapping[str, str]) -> list[RankInfo]:
@@ -120,9 +166,7 @@ def _explicit_info(variables: Mapping[str, str], around: Sequence[RankInfo]) -> 
         return replace(info, launcher="torchrun")
     for other in around:
         if (other.rank, other.world_size) == (info.rank, info.world_size):
-            local = info.local_rank if variables.get(_EXPLICIT.local) else other.local_rank
-            size = info.local_size or other.local_size
-            return replace(info, launcher=other.launcher, local_rank=local, local_size=size)
+            return replace(info, launcher=other.launcher)
     if around and not any(_holds(other, info) for other in around):
         other = around[0]
         raise InputError(
@@ -154,6 +198,8 @@ def _info_of(launcher: _Launcher, variables: Mapping[str, str]) -> RankInfo | No
     present = [name for name in (launcher.rank, launcher.size) if variables.get(name)]
     if launcher.name == "slurm" and (len(present) < 2 or variables[launcher.size] == "1"):
         return None  # a batch script, or an interactive shell under srun
+    if launcher.name == "kubernetes" and (len(present) < 2 or variables.get(_EXPLICIT.rank)):
+        return None  # ranks of this pod alone, or numbered by somebody else
     if not present:
         return None
     if len(present) == 1:
@@ -164,8 +210,11 @@ def _info_of(launcher: _Launcher, variables: Mapping[str, str]) -> RankInfo | No
         raise InputError(f"{launcher.size}={size} must be at most {_MOST_RANKS}")
     if not rank < size:
         raise InputError(f"{launcher.rank}={rank} must be below {launcher.size}={size}")
-    local = _number(variables, launcher.local) if variables.get(launcher.local) else rank
-    return RankInfo(launcher.name, rank, size, local, local_size=_local_size(variables.get(launcher.local_size, "")))
+    local = next((name for name in launcher.local if variables.get(name)), None)
+    number = None if local is None else _number(variables, local)
+    sizes = (_local_size(variables.get(name, "")) for name in launcher.local_size)
+    said = f"{launcher.rank}={rank}, {launcher.size}={size}" + (f", {local}={number}" if local else "")
+    return RankInfo(launcher.name, rank, size, number, local_size=next(filter(None, sizes), None), said=said)
 
 
 def _local_size(text: str) -> int | None:
@@ -206,6 +255,6 @@ def _rendezvous(
 
 
 def first_host(node_list: str) -> str:
-    """The first host of a Slurm node list such as "gpu[003-007,9],login1"."""
-    match = re.match(r"([^\[,]*)(?:\[(\d+)[^\]]*\])?([^,\[]*)", node_list)
-    return "".join(part or "" for part in match.groups()) if match else ""
+    """The first host of a Slurm node list such as "gpu[003-007,9],login1" or "rack[1-2]node[3-4]"."""
+    match = re.match(r"(?:[^\[,]|\[[^\]]*\])*", node_list)
+    return re.sub(r"\[(\d+)[^\]]*\]", r"\1", match[0] if match else "")

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,17 +15,23 @@ import torch.distributed as dist
 from commbench.errors import InputError, RunError
 from commbench.live.agree import describe, require_agreement
 from commbench.live.backend import AUTO, BACKENDS, Backend, usable
-from commbench.live.hosts import host_facts, own_cores
+from commbench.live.hosts import HostCores, host_facts, own_cores
+from commbench.live.interfaces import avoid_loopback, require_interfaces
 from commbench.live.job import LiveJob
 from commbench.live.observe import SessionFacts
 from commbench.live.rank_info import RankInfo
+from commbench.live.seats import choose_backend, local_rank_of, offer_of
 from commbench.live.timing import Clock
+from commbench.live.watch import Watch
 from commbench.results.environment import collect_environment
 from commbench.terminal import tell
 
 __all__ = ["Session", "open_session"]
 
+T = TypeVar("T")
+
 _AGAIN_S = 0.1
+_WATCHES = count()
 _MEETINGS = count()  # of this process; a store may outlive one
 
 
@@ -39,6 +45,7 @@ class Session:
         data: group that the measured collective runs on. control: gloo group of the same ranks for everything
             else.
         timeout_s: how long torch.distributed waits for another rank before it raises.
+        shares_clock: whether all ranks have one monotonic clock; the same on every rank.
         facts: known to rank 0 in full; on other ranks the environment is their own machine's.
     """
 
@@ -49,6 +56,7 @@ class Session:
     data: dist.ProcessGroup
     control: dist.ProcessGroup
     timeout_s: float
+    shares_clock: bool
     facts: SessionFacts = field(repr=False)
 
     def meet(self) -> None:
@@ -70,42 +78,78 @@ class Session:
         dist.destroy_process_group()
 
 
-def open_session(job: LiveJob, info: RankInfo, timeout_s: float) -> Session:
+def open_session(job: LiveJob, info: RankInfo, timeout_s: float, watch: Watch | None = None) -> Session:
     """Meet the other ranks and agree on the backend.
 
     Args:
         job: what is to run.
         info: this rank's.
         timeout_s: how long torch.distributed waits for a rank before it raises.
+        watch: over ranks that others started; begins once they have met at the store.
 
     Raises:
         InputError: the job asks for a backend that this rank has no device for, or gloo for an interface that is not
-            there, both before anything is waited for; or ranks that others started are to do different things.
+            there, both before anything is waited for; or ranks that others started are to do different things, or share
+            a device.
         RunError: a rank does not come.
     """
-    if job.backend != AUTO:
+    if job.backend != AUTO and info.local_rank is not None:
         BACKENDS[job.backend].require_device(info.local_rank)
-    _require_interfaces()
-    _join(job, info, timeout_s)
+    require_interfaces()
+    notes = _join(job, info, timeout_s, watch)
     control = dist.group.WORLD
     assert control is not None  # made by _join
-    backend = BACKENDS[job.backend] if job.backend != AUTO else _agree_on_backend(job, info)
-    device = backend.take_device(info.local_rank)
+    places: list[HostCores] = _told_to_all(own_cores(), info)
+    local_rank = local_rank_of(info.rank, info.local_rank, places)
+    names = usable(on_host=job.on_host) if job.backend == AUTO else [job.backend]
+    offers = _told_to_all(offer_of(places[info.rank], local_rank, names), info)
+    name, chosen = choose_backend(job.backend, names, offers)
+    backend = BACKENDS[name]
+    device = backend.take_device(local_rank)
+    if watch is not None:
+        watch.on(str(device))
     data = backend.open(control, timeout_s)
-    environment = collect_environment() | _torch_facts() | backend.facts(device) | _host_facts(info) | dict(job.facts)
-    facts = SessionFacts(backend.name, info.launcher, info.world_size, environment)
-    return Session(info.rank, device, backend.clock(device), backend, data, control, timeout_s, facts)
+    environment = collect_environment() | _torch_facts() | backend.facts(device) | dict(job.facts)
+    if info.rank == 0:
+        environment = environment | host_facts(places) | dict(job.facts)
+    notes = [*notes, *chosen, *_detected(info, local_rank, device), *backend.notes]
+    facts = SessionFacts(name, info.launcher, info.world_size, environment, notes)
+    one_clock = len({place.machine for place in places}) == 1
+    return Session(info.rank, device, backend.clock(device), backend, data, control, timeout_s, one_clock, facts)
 
 
-def _join(job: LiveJob, info: RankInfo, timeout_s: float) -> None:
+def _join(job: LiveJob, info: RankInfo, timeout_s: float, watch: Watch | None) -> list[str]:
+    """Meet the other ranks; what is to be said of it."""
+    notes: list[str] = []
     if info.store is not None:
         store = dist.FileStore(str(info.store), info.world_size)  # type: ignore[attr-defined]
     else:
         store = _shared_store(info, job.join_timeout_s)
+        if info.local_size != info.world_size and not _names_itself(os.environ["MASTER_ADDR"]):
+            notes = list(filter(None, [avoid_loopback()]))
         described = describe(job, torch.__version__)
         require_agreement(store, info.rank, info.world_size, described, job.join_timeout_s)
+        if watch is not None:
+            watch.begin(_beside(job.join_timeout_s), socket.gethostname(), store)
     timeout = timedelta(seconds=timeout_s)
     dist.init_process_group("gloo", store=store, rank=info.rank, world_size=info.world_size, timeout=timeout)
+    return notes
+
+
+def _told_to_all(value: T, info: RankInfo) -> list[T]:
+    """What every rank tells, in rank order."""
+    values: list[Any] = [None] * info.world_size
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _detected(info: RankInfo, local_rank: int, device: torch.device) -> list[str]:
+    """Where this rank was found to be, where a launcher had to tell."""
+    if not info.said:
+        return []
+    counted = "" if info.local_rank is not None else f", local rank {local_rank} by counting the ranks of its machine"
+    master = f"MASTER_ADDR={os.environ['MASTER_ADDR']}, MASTER_PORT={os.environ['MASTER_PORT']}"
+    return [f"rank {info.rank} on {device}: {info.said}{counted}; {master}"]
 
 
 def _shared_store(info: RankInfo, within_s: float) -> Any:
@@ -139,6 +183,20 @@ def _shared_store(info: RankInfo, within_s: float) -> Any:
     return dist.PrefixStore(f"commbench{next(_MEETINGS)}", store)  # type: ignore[attr-defined]
 
 
+def _beside(within_s: float) -> Any:
+    """Another connection to the same store: a thread of its own waits there."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    timeout = timedelta(seconds=within_s)
+    other = dist.TCPStore(address, port, is_master=False, timeout=timeout)  # type: ignore[attr-defined]
+    name = f"watch{next(_WATCHES)}"
+    return dist.PrefixStore(name, other)  # type: ignore[attr-defined]
+
+
+def _names_itself(address: str) -> bool:
+    """Whether it means the same host wherever it is said: then all ranks are on one."""
+    return address == "localhost" or address.startswith("127.")
+
+
 def _unresolved(address: str, port: int) -> str:
     """What is wrong with the name of rank 0's host as this machine sees it; "" if nothing is."""
     try:
@@ -169,34 +227,5 @@ def _until_there(rank: int, address: str, port: int, within_s: float) -> None:
         time.sleep(_AGAIN_S)
 
 
-def _require_interfaces() -> None:
-    """Refuse a GLOO_SOCKET_IFNAME that gloo would fail on."""
-    variable = "GLOO_SOCKET_IFNAME"
-    for name in filter(None, os.environ.get(variable, "").split(",")):
-        try:
-            dist.ProcessGroupGloo.create_device(interface=name)
-        except RuntimeError as error:
-            there = ", ".join(name for _, name in socket.if_nameindex())
-            raise InputError(
-                f"{variable}={os.environ[variable]!r}: {socket.gethostname()} has no interface {name!r} with an "
-                f"address; give names of its interfaces ({there}), separated by commas"
-            ) from error
-
-
-def _agree_on_backend(job: LiveJob, info: RankInfo) -> Backend:
-    """The best that every rank has a device for, and the job a use."""
-    names = usable(on_host=job.on_host)
-    mine = torch.tensor([int(not BACKENDS[name].lacks(info.local_rank)) for name in names])
-    dist.all_reduce(mine, op=dist.ReduceOp.MIN)
-    return BACKENDS[names[int(mine.argmax())]]
-
-
 def _torch_facts() -> dict[str, Any]:
     return {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
-
-
-def _host_facts(info: RankInfo) -> dict[str, Any]:
-    """Of the hosts of all ranks on rank 0, nothing elsewhere."""
-    places: list[Any] = [None] * info.world_size if info.rank == 0 else []
-    dist.gather_object(own_cores(), places if info.rank == 0 else None, dst=0)
-    return host_facts(places)

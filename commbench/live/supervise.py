@@ -5,14 +5,16 @@ No torch here: the supervisor stays light beside the ranks it watches.
 """
 
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
 
 from commbench.errors import ResultsError, RunError
-from commbench.live.blame import Ended, blame_ended, blame_hung, is_stopped
+from commbench.live.blame import Ended, RankError, blame_ended, blame_hung, is_stopped
 from commbench.live.files import SessionFiles
 from commbench.live.job import LiveJob
+from commbench.live.kept import beside, keep_by_rank, record_failure
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.progress import read_position
 from commbench.results.kinds import record_from_json
@@ -22,6 +24,7 @@ from commbench.terminal import tell
 __all__ = ["JournalTail", "supervise"]
 
 _POLL_S = 0.05
+_STACKS_S = 0.5
 _SETTLE_S = 0.5  # from the first rank's end to the judgement: lets the others' ends be seen
 
 
@@ -49,7 +52,31 @@ def supervise(
         _until_all_ended(files, watch, tail, observer)
     except RunError as error:
         tail.read()
-        raise RunError(f"{error}; {len(tail.records)} complete records in {job.out}") from None
+        told = f"{error}; {len(tail.records)} complete records in {job.out}"
+        places = [f"rank {rank}: {read_position(files.progress(rank))}" for rank in range(job.ranks)]
+        stacks = _stacks(job, files, processes)
+        guilty = error.ranks if isinstance(error, RankError) else ()
+        record_failure(job, "commbench", told, guilty, places, stacks)
+        raise RunError(f"{told}; stacks: {stacks}" if stacks else told) from None
+
+
+def _stacks(job: LiveJob, files: SessionFiles, processes: Sequence[subprocess.Popen[bytes]]) -> str:
+    """The name of the file with the stacks of all ranks that still run; "" if none does."""
+    asked = [
+        rank
+        for rank, process in enumerate(processes)
+        if process.poll() is None and not is_stopped(process.pid) and files.stack(rank).exists()
+    ]
+    for rank in asked:
+        processes[rank].send_signal(signal.SIGUSR1)
+    deadline, sizes = time.monotonic() + _STACKS_S, [0]
+    while time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        before, sizes = sizes, [files.stack(rank).stat().st_size for rank in asked]
+        if all(sizes) and sizes == before:  # each has come, and is whole
+            break
+    texts = {rank: files.stack(rank).read_text(encoding="utf-8", errors="replace") for rank in asked}
+    return keep_by_rank(beside(job.out, job.run, "stacks"), texts)
 
 
 def _until_all_ended(files: SessionFiles, watch: "_Watch", tail: "JournalTail", observer: Observer) -> None:

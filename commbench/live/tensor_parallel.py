@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure a transformer block that all ranks share: right gradients first, then what it sends and how long it takes."""
 
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,7 +86,7 @@ def measure_tensor_parallel(job: TensorParallelJob, session: Session, progress: 
     """
     element_bytes = getattr(torch, job.dtype).itemsize
     progress.size(job.micro_batch * job.sequence * job.hidden * element_bytes)
-    shared, on_cpu = _on_one_host(session), session.device.type == "cpu"
+    shared, on_cpu = session.shares_clock, session.device.type == "cpu"
     about = _About(datetime.now(UTC).isoformat(timespec="milliseconds"), shared, _bind(job, session, shared))
     splits = [_Split(method, parallel) for parallel in job.sequence_parallel for method in job.methods]
     errors = {split: _largest_error(job, split, session, progress) for split in splits} if job.check else {}
@@ -98,13 +97,6 @@ def measure_tensor_parallel(job: TensorParallelJob, session: Session, progress: 
         yield from baseline.records([seen.baseline for seen in everyone], about.started_at)
     for split in splits if everyone else ():
         yield _record(job, split, session, about, everyone)
-
-
-def _on_one_host(session: Session) -> bool:
-    """Whether all ranks do; then they share a monotonic clock. The same answer on every rank."""
-    names: list[Any] = [None] * session.facts.ranks
-    dist.all_gather_object(names, socket.gethostname(), group=session.control)
-    return len(set(names)) == 1
 
 
 def _bind(job: TensorParallelJob, session: Session, shared: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from commbench.live.progress import Progress
 from commbench.live.rank_info import RankInfo
 from commbench.live.session import Session, open_session
 from commbench.live.suite import Suite
+from commbench.live.watch import Watch
 from commbench.results.journal import Journal
 from commbench.results.records import Record
 
@@ -20,7 +21,15 @@ __all__ = ["run_rank"]
 _LONGEST_MESSAGE = 300
 
 
-def run_rank(job: LiveJob, info: RankInfo, *, progress: Progress, observer: Observer, timeout_s: float) -> list[Record]:
+def run_rank(
+    job: LiveJob,
+    info: RankInfo,
+    *,
+    progress: Progress,
+    observer: Observer,
+    timeout_s: float,
+    watch: Watch | None = None,
+) -> list[Record]:
     """Do this rank's part of a job.
 
     Args:
@@ -29,6 +38,7 @@ def run_rank(job: LiveJob, info: RankInfo, *, progress: Progress, observer: Obse
         progress: told where the rank is.
         observer: hears of the start and of each record, on rank 0 only.
         timeout_s: how long torch.distributed waits for another rank before it raises.
+        watch: over ranks that others started.
 
     Returns:
         The records on rank 0, nothing elsewhere. Each is in the journal as soon as it is complete.
@@ -40,7 +50,7 @@ def run_rank(job: LiveJob, info: RankInfo, *, progress: Progress, observer: Obse
     progress.reach("joining the other ranks")
     records: list[Record] = []
     try:
-        session = open_session(job, info, timeout_s)
+        session = open_session(job, info, timeout_s, watch)
         if session.rank == 0:
             observer.started(session.facts)
         for record in _measure(job, session, progress):

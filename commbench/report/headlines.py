@@ -13,6 +13,7 @@ from commbench.report.training import step_names
 from commbench.results.changes import ChangeSummary
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.diagnoses import HEALTHY, LOCALISED, Blamed, Diagnosed
+from commbench.results.failures import FailedRun
 from commbench.results.judged import OK, UNKNOWN, Health
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured
 from commbench.results.plans import Planned
@@ -218,6 +219,10 @@ def _overlap(found: Sequence[Any]) -> Verdict:
     return Verdict("plain", "Overlap", _listed(told))
 
 
+def _failures(found: Sequence[Any]) -> Verdict:
+    return Verdict("bad", "Failed", _listed([f"{r.job} on {plural(r.ranks, 'rank')}: {r.message}" for r in found]))
+
+
 def _steps(steps: Sequence[Any]) -> Verdict:
     told = [
         f"{name} on {plural(s.ranks, 'GPU')} of {s.topology}: {time_text(s.iteration_s)} in {s.dtype}, "
@@ -272,6 +277,7 @@ _HEADLINES: Mapping[type[Record], Callable[[Sequence[Any]], Verdict]] = {
     TensorParallelCompared: _twins,
     GemmMeasured: _products,
     OverlapMeasured: _overlap,
+    FailedRun: _failures,
     SimulatedStep: _steps,
     ChangeSummary: _changes,
     Diagnosed: _diagnoses,

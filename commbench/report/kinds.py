@@ -11,6 +11,7 @@ from commbench.errors import InputError
 from commbench.results.changes import Changed, ChangeSummary
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.diagnoses import Blamed, Diagnosed
+from commbench.results.failures import FailedRun
 from commbench.results.judged import Health, Judged
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.plans import Planned
@@ -46,7 +47,7 @@ SECTIONS: Mapping[str, PageSection] = {
     "simulated-step": PageSection.TRAINING,
     **dict.fromkeys(("pipeline-measured", "pipeline-simulated", "pipeline-compared"), PageSection.LIVE),
     **dict.fromkeys(("tensor-parallel", "tensor-parallel-simulated", "tensor-parallel-compared"), PageSection.LIVE),
-    **dict.fromkeys(("gemm", "overlap"), PageSection.LIVE),
+    **dict.fromkeys(("gemm", "overlap", "failed"), PageSection.LIVE),
 }
 """By kind, for every kind of ``results.kinds``."""
 
@@ -96,6 +97,7 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
     TensorParallelCompared: (*_BLOCK, "run"),
     GemmMeasured: ("device", "dtype", "m", "n", "k", "run"),
     OverlapMeasured: ("backend", "ranks", "m", "n", "k", "dtype", "size_bytes", "launcher", *LAB, "run"),
+    FailedRun: ("job", "backend", "ranks", "launcher", "run"),
 }
 """Identity of each kind, in the order in which it is told."""
 OUTCOMES: Mapping[type[Record], frozenset[str]] = {
@@ -132,6 +134,7 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         GemmMeasured: "samples_s peak_flops peak_source started_at environment",
         OverlapMeasured: "product_alone_s product_beside_s collective_alone_s collective_beside_s started_at "
         "environment",
+        FailedRun: "message guilty places stacks failed_at",
     }.items()
 }
 """What was found, follows from the rest, or is the axis that a series goes along; the environment is told by run."""

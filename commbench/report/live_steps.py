@@ -20,6 +20,7 @@ from commbench.report.tables import (
 )
 from commbench.report.text import percent, plural, signed_percent, time_parts, time_text
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
+from commbench.results.failures import FailedRun
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.records import Record
 from commbench.results.spans import RankSpans
@@ -34,7 +35,7 @@ class LiveSteps:
 
     Attributes:
         charts: one per measured pipeline, its twin below it. passes: key to them.
-        tables: of bubbles, tensor-parallel traffic, products and overlap, those that have rows.
+        tables: of failures, bubbles, tensor-parallel traffic, products and overlap, those that have rows.
         notes: what a reader must know to judge the figures.
     """
 
@@ -55,7 +56,10 @@ def live_steps(records: Sequence[Record]) -> LiveSteps | None:
         pipeline_chart(these, f"live{number}", title=_title(one), detail=_detail(one))
         for number, (one, these) in enumerate(zip(measured, panels, strict=True))
     )
-    tables = (_bubbles(records), _traffic(records), _twins_alone(records), _products(records), _overlap(records))
+    tables = (
+        *(_failures(records), _bubbles(records), _traffic(records), _twins_alone(records)),
+        *(_products(records), _overlap(records)),
+    )
     return LiveSteps(
         charts,
         pass_keys([panel for these in panels for panel in these]),
@@ -256,6 +260,16 @@ def _traffic_notes(records: Sequence[Record]) -> list[str]:
         "deviation."
         for (ranks, sizes), errors in alike.items()
     ]
+
+
+def _failures(records: Sequence[Record]) -> Table | None:
+    fields: list[Field] = [
+        *identity_fields(FailedRun),
+        (Column("why", numeric=False), lambda r: word_cell(r.message)),
+        (Column("stacks of the others", numeric=False), lambda r: word_cell(r.stacks or "none")),
+    ]
+    found = [record for record in records if isinstance(record, FailedRun)]
+    return make_table("failures", "Runs that failed", found, fields)
 
 
 def _products(records: Sequence[Record]) -> Table | None:

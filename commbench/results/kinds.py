@@ -7,6 +7,7 @@ from commbench.errors import ResultsError
 from commbench.results.changes import Changed, ChangeSummary
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.diagnoses import Blamed, Diagnosed
+from commbench.results.failures import FailedRun
 from commbench.results.judged import Health, Judged
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.plans import Planned
@@ -28,7 +29,7 @@ KINDS: Mapping[str, type[Record]] = {
         *(Measured, Simulated, Reported, Compared, Summary, SimulatedStep),
         *(PipelineMeasured, PipelineSimulated, PipelineCompared),
         *(TensorParallelMeasured, TensorParallelSimulated, TensorParallelCompared),
-        *(GemmMeasured, OverlapMeasured),
+        *(GemmMeasured, OverlapMeasured, FailedRun),
         *(Judged, Health, Planned),
         *(Diagnosed, Blamed, Changed, ChangeSummary),
     )

@@ -12,7 +12,10 @@ from typing import Any
 
 from commbench.collectives.schedule import Schedule
 
-_LOADED = ["__main__", "torch.distributed", *(f"commbench.live.{name}" for name in ("native", "pipeline", "session"))]
+_LOADED = [
+    *("__main__", "torch.distributed"),
+    *(f"commbench.live.{name}" for name in ("native", "pipeline", "session", "strict_group", "tensor_parallel")),
+]
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,8 @@ def _rank(rank: int, num_ranks: int, store: str, work: Callable[..., Any], given
 
 def _run_all(cases: Sequence[Case], rank: int, num_ranks: int, store: str) -> list[int]:
     import torch.distributed as dist
-    from strict import Strict
 
-    from commbench.live.backend import Gloo
+    from commbench.live.backend import Gloo, Strict
 
     wait_s = 20
     meeting = dist.FileStore(store, num_ranks)

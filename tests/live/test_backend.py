@@ -49,6 +49,7 @@ def test_what_backends_differ_in_is_said_before_torch_is_loaded() -> None:
     assert {name: (b.streams, b.tags, b.device_type) for name, b in BACKENDS.items()} == {
         "gloo": (False, True, "cpu"),
         "nccl": (True, False, "cuda"),
+        "strict": (True, False, "cpu"),
     }
     assert (may_find_gpus("nccl"), may_find_gpus("gloo")) == (True, False)
 
@@ -87,21 +88,17 @@ def job(name: str, num_ranks: int, folder: Path, **options: Any) -> PipelineJob:
 
 def pipelines(folder: Path, rank: int, num_ranks: int, store: str) -> list[dict[str, Any]]:
     """The records of these jobs on the strict backend, by the code that a run uses."""
-    from strict import Strict
-
     from commbench.live import pipeline
     from commbench.live.progress import Progress
     from commbench.live.rank_info import RankInfo
     from commbench.live.session import open_session
 
-    BACKENDS[Strict.name] = Strict()
     pipeline._TRIPS = 3
-    jobs = [job(name, num_ranks, folder, backend=Strict.name, compute="matmul") for name in PIPELINES]
+    jobs = [job(name, num_ranks, folder, backend="strict", compute="matmul") for name in PIPELINES]
     session = open_session(jobs[0], RankInfo("test", rank, num_ranks, local_rank=rank, store=Path(store)), 20.0)
-    strict: Any = session.backend
     pairs = [(0, 1), (1, 0)]
-    groups = strict.open_pairs(pairs, session.data, session.device, 20.0)
-    assert all(strict.communicators[groups[pair]].connected for pair in pairs if rank in pair)
+    groups: Any = session.backend.open_pairs(pairs, session.data, session.device, 20.0)
+    assert all(groups[pair].connected for pair in pairs if rank in pair)
     records: list[Any] = []
     for one in jobs:
         progress = Progress()

@@ -71,10 +71,10 @@ def served(algorithm: Algorithm, n: int, *, full: bool) -> Iterator[Case]:
 
 
 def needs_no_tags(schedule: Schedule) -> bool:
-    from commbench.live.execute import _require_same_order
+    from commbench.live.execute import require_same_order
 
     try:
-        _require_same_order(schedule, "strict")
+        require_same_order(schedule, "strict")
     except InputError:
         return False
     return True

@@ -63,7 +63,7 @@ def test_channels_that_only_tags_keep_apart_are_refused_without_tags(monkeypatch
     with pytest.raises(InputError, match=refused):
         execute.ScheduleExecutor(schedules.crossed_channels(), torch.zeros(8), None, Nccl())
     for num_ranks in (2, 3, 4):
-        execute._require_same_order(schedules.two_channels(num_ranks), "nccl")
+        execute.require_same_order(schedules.two_channels(num_ranks), "nccl")
 
 
 def test_temporaries_are_shared_only_by_steps_never_in_flight_together() -> None:

@@ -148,7 +148,21 @@ OMPI = {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WOR
             {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "1"},
             ("openmpi", 3, 4, 1),
         ),
-        ({"PMI_RANK": "0", "PMI_SIZE": "2"}, ("mpich", 0, 2, 0)),
+        ({"PMI_RANK": "0", "PMI_SIZE": "2"}, ("mpich", 0, 2, None)),  # ranks of a machine count, once they have met
+        ({"RANK": "11", "WORLD_SIZE": "16"}, ("env://", 11, 16, None)),
+        # Cray's PALS, and MVAPICH before its third version
+        ({"PMI_RANK": "9", "PMI_SIZE": "12", "PMI_LOCAL_RANK": "3", "PMI_LOCAL_SIZE": "6"}, ("mpich", 9, 12, 3)),
+        ({"PMI_RANK": "9", "PMI_SIZE": "12", "PALS_LOCAL_RANKID": "3"}, ("mpich", 9, 12, 3)),
+        (
+            {"MV2_COMM_WORLD_RANK": "3", "MV2_COMM_WORLD_SIZE": "4", "MV2_COMM_WORLD_LOCAL_RANK": "1"},
+            ("mvapich", 3, 4, 1),
+        ),
+        # a pod of an indexed Job, by itself and with what a training operator or a wrapper adds
+        ({"JOB_COMPLETION_INDEX": "3", "WORLD_SIZE": "4"}, ("kubernetes", 3, 4, None)),
+        ({"JOB_COMPLETION_INDEX": "1", "WORLD_SIZE": "16", "RANK": "9", "LOCAL_RANK": "1"}, ("env://", 9, 16, 1)),
+        # the local rank of whoever gave the same rank: srun --mpi=pmi2 below a wrapper that exports RANK
+        (TASK | {"PMI_RANK": "5", "PMI_SIZE": "8", "RANK": "5", "WORLD_SIZE": "8"}, ("slurm", 5, 8, 1)),
+        (TASK | {"MV2_COMM_WORLD_RANK": "5", "MV2_COMM_WORLD_SIZE": "8"}, ("mvapich inside slurm", 5, 8, 1)),
         ({"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1"}, ("slurm", 5, 8, 1)),
         # an sbatch script, and an interactive shell under srun: no ranks
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, None),
@@ -250,6 +264,25 @@ def test_ranks_per_host_as_the_launcher_says(variables: dict[str, str], local_si
     assert info.local_size == local_size
 
 
+def test_a_pod_that_cannot_know_how_many_there_are_is_told_what_to_set() -> None:
+    """It would start ranks of its own, as every other pod; which is what --nproc asks for."""
+    with pytest.raises(InputError, match=r"JOB_COMPLETION_INDEX=3 says that this is a pod .* set WORLD_SIZE"):
+        find_rank_info({"JOB_COMPLETION_INDEX": "3"})
+    assert find_rank_info({"JOB_COMPLETION_INDEX": "3"}, 2) is None
+
+
+def test_a_local_rank_beyond_its_machines_ranks_is_refused() -> None:
+    local = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "5", "LOCAL_WORLD_SIZE": "4"}
+    with pytest.raises(InputError, match=r"local rank 5 of 4 on this machine \(RANK=3, WORLD_SIZE=8, LOCAL_RANK=5\)"):
+        find_rank_info(MASTER | local)
+
+
+def test_what_a_rank_was_read_from_is_kept_for_people() -> None:
+    info = find_rank_info(MASTER | TASK | {"RANK": "5", "WORLD_SIZE": "8"})
+    assert info is not None
+    assert info.said == "RANK=5, WORLD_SIZE=8; SLURM_PROCID=5, SLURM_STEP_NUM_TASKS=8, SLURM_LOCALID=1"
+
+
 def test_a_missing_master_is_named() -> None:
     with pytest.raises(InputError, match="MASTER_ADDR is not set and env:// does not tell it"):
         find_rank_info({"RANK": "0", "WORLD_SIZE": "2"})
@@ -257,7 +290,14 @@ def test_a_missing_master_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("node_list", "host"),
-    [("gpu[003-007,9],login1", "gpu003"), ("a,b", "a"), ("n1-[1-2].site", "n1-1.site"), ("solo", "solo")],
+    [
+        ("gpu[003-007,9],login1", "gpu003"),
+        ("a,b", "a"),
+        ("n1-[1-2].site", "n1-1.site"),
+        ("solo", "solo"),
+        ("rack[1-2]node[3-4]", "rack1node3"),
+        ("r[2,4-5]n[010-012,14],x[1-2]", "r2n010"),
+    ],
 )
 def test_first_host_of_a_slurm_list(node_list: str, host: str) -> None:
     assert first_host(node_list) == host

@@ -20,6 +20,7 @@ from commbench.collectives.text import to_text
 from commbench.errors import CheckFailedError
 from commbench.live.measure import measure, require_right
 from commbench.live.plan import Plan
+from commbench.results.failures import FailedRun
 from commbench.results.journal import read_records
 from commbench.results.records import Measured
 
@@ -87,7 +88,10 @@ def one_error(stderr: str) -> str:
 
 
 def measured(path: Path) -> list[Measured]:
+    """The records, without that of how the run ended where it failed."""
     records = read_records(path)
+    if records and isinstance(records[-1], FailedRun):
+        records.pop()
     assert all(isinstance(record, Measured) for record in records)
     return records  # type: ignore[return-value]
 
@@ -343,6 +347,10 @@ def test_a_killed_rank_is_named_and_what_was_done_is_kept(tmp_path: Path) -> Non
         message = one_error(stderr)
         assert "rank 1 was killed by signal 9 (SIGKILL) at 64 MiB" in message
         assert "1 complete records in r.jsonl" in message
+        failed = read_records(tmp_path / "r.jsonl")[-1]
+        assert isinstance(failed, FailedRun)
+        assert (failed.job, failed.guilty, failed.launcher) == ("all-reduce", (1,), "commbench")
+        assert "rank 0: 64 MiB" in failed.places[0]
         assert [record.size_bytes for record in measured(tmp_path / "r.jsonl")] == [4096]
         assert not any(map(alive, ranks))
 
@@ -354,6 +362,10 @@ def test_a_hung_rank_is_named(tmp_path: Path) -> None:
         _, stderr = process.communicate(timeout=20)
         assert process.returncode == 3
         assert "rank 1 made no progress for 2 s at 64 MiB" in one_error(stderr)
+        (stacks,) = tmp_path.glob("r.*.stacks.txt")
+        assert one_error(stderr).endswith(f"stacks: {stacks.name}")
+        text = stacks.read_text()
+        assert ("=== rank 0 ===" in text, "worker.py" in text, "=== rank 1 ===" in text) == (True, True, False)
         assert "stopped" in one_error(stderr)
         assert len(measured(tmp_path / "r.jsonl")) == 1
         assert not any(map(alive, ranks))

@@ -16,7 +16,6 @@ from commbench.engine.engines import Run
 from commbench.errors import InputError
 from commbench.experiments.flow_file import Flow, read_flows
 from commbench.libraries.ideal import Ideal
-from commbench.lowering.placing import links_inside_hosts
 from commbench.network.models import FLUID, get_network
 from commbench.program.operations import Program, ProgramBuilder
 from commbench.routing.routes import Links, Rows, route_latencies_ps
@@ -185,7 +184,7 @@ def _alone(flows: Sequence[Flow], cluster: Cluster, network: str, engine: str) -
     """Seconds that every flow takes when no other is there: one after the other, those of unlike routes or sizes."""
     first, links = _routes(flows, cluster)
     fabric = cluster.fabric
-    wires = np.stack([fabric.bandwidths, fabric.latencies_ps, links_inside_hosts(fabric)], axis=1)
+    wires = np.stack([fabric.bandwidths, fabric.latencies_ps, fabric.inside_hosts], axis=1)
     kinds: dict[object, int] = {}
     chosen: list[Flow] = []
     kind_of = []

@@ -15,7 +15,6 @@ from commbench.topology.fabric import Fabric
 from commbench.topology.model import NodeKind
 
 __all__ = [
-    "links_inside_hosts",
     "paths_of",
     "paths_with_switches",
     "processors_of",
@@ -25,7 +24,6 @@ __all__ = [
 ]
 
 IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 def switches_of(cluster: Cluster, count: int) -> IntArray:
@@ -103,15 +101,8 @@ def _paths(fabric: Fabric, routes: tuple[Rows, Links], route_of: IntArray) -> Pa
     first, links = routes
     latency_ps = route_latencies_ps(fabric, first, links)
     wires: IntArray = links.astype(np.int64)
-    inside, latencies_ps = links_inside_hosts(fabric), fabric.latencies_ps
+    inside, latencies_ps = fabric.inside_hosts, fabric.latencies_ps
     return Paths(fabric.bandwidths, first, wires, latency_ps, route_of, link_latencies_ps=latencies_ps, inside=inside)
-
-
-def links_inside_hosts(fabric: Fabric) -> BoolArray:
-    """Whether a link stays in one host, shape (links,)."""
-    hosts = fabric.node_hosts[fabric.src]
-    inside: BoolArray = (hosts >= 0) & (hosts == fabric.node_hosts[fabric.dst])
-    return inside
 
 
 def processors_of(fabric: Fabric, endpoints: IntArray) -> Processors:

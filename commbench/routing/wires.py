@@ -53,6 +53,11 @@ class Wires:
         return np.full(self.latency_ps.size, _BANDWIDTH)
 
     @property
+    def inside_hosts(self) -> npt.NDArray[np.bool_]:
+        """None of them."""
+        return np.zeros(self.latency_ps.size, dtype=np.bool_)
+
+    @property
     def latencies_ps(self) -> npt.NDArray[np.int64]:
         """Likewise."""
         return self.latency_ps.ravel()

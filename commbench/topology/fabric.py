@@ -138,6 +138,12 @@ class Graph:
         return read_only(np.flatnonzero(from_nic & (self.node_hosts[self.dst] < 0)))
 
     @cached_property
+    def inside_hosts(self) -> NDArray[np.bool_]:
+        """Whether a link stays in one host, shape (links,)."""
+        hosts = self.node_hosts[self.src]
+        return read_only((hosts >= 0) & (hosts == self.node_hosts[self.dst]))
+
+    @cached_property
     def nic_numbers(self) -> Ints:
         """Number of every NIC that has a switch, leaf by leaf and on a leaf in order; -1 for all other nodes.
 

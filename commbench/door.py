@@ -26,7 +26,6 @@ from commbench.lowering.choose import Choices
 from commbench.lowering.expand import expand
 from commbench.lowering.perturb import Perturbation, perturbation
 from commbench.lowering.placing import paths_of, paths_with_switches, processors_of, switches_of, triples_of
-from commbench.lowering.scenario import Scenario, disturb, explain
 from commbench.lowering.single import only_collective, require_leaf
 from commbench.lowering.single import tasks_of as single_tasks
 from commbench.lowering.transport import apply_transport, with_way_back
@@ -37,6 +36,8 @@ from commbench.units import PS_PER_S, seconds
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from commbench.lowering.scenario import Scenario
 
 __all__ = ["Result", "simulate"]
 
@@ -103,7 +104,7 @@ def simulate(
     library: Library,
     how: Run | None = None,
     *,
-    scenario: Scenario | Perturbation | None = None,
+    scenario: "Scenario | Perturbation | None" = None,
     slowing: Mapping[int, Slowing] | None = None,
     seed: int = 0,
 ) -> Result:
@@ -143,13 +144,15 @@ def _aggregate(
     cluster: Cluster,
     choices: Choices,
     how: Run,
-    scenario: Scenario | Perturbation | None,
+    scenario: "Scenario | Perturbation | None",
     slowing: Mapping[int, Slowing] | None,
 ) -> Result:
     """Collective detail."""
     if choices.library.connections is not None:
         raise InputError("a transport goes with --detail transfer")
-    perturbed = perturbation(scenario, cluster) if isinstance(scenario, Scenario) else scenario or Perturbation()
+    perturbed = scenario or Perturbation()
+    if not isinstance(perturbed, Perturbation):
+        perturbed = perturbation(perturbed, cluster)
     bound = program if isinstance(program, Bound) else bind(program, cluster, choices, perturbed.links)
     tasks, setting = bound_tasks(
         bound,
@@ -183,7 +186,7 @@ class _Tasks:
     num_switches: int = 0
 
 
-def _run(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, seed: int) -> Result:
+def _run(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", seed: int) -> Result:
     tasks, connections = work.tasks, library.connections
     if isinstance(tasks, LoopProgram) and (how.keep_trace or how.engine == "reference" or connections is not None):
         work = replace(work, tasks=tasks.unroll())
@@ -202,6 +205,8 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, se
         raise InputError("a scenario with switches that add is not supported")
     else:
         placed = np.stack([cluster.placed[triples[:, 0]], cluster.placed[triples[:, 1]], triples[:, 2]], axis=1)
+        from commbench.lowering.scenario import disturb, explain  # most runs have none
+
         changed = disturb(scenario, work.tasks, paths, placed, cluster.router)
         setting = Setting(changed.paths, processors, changed.changes)
         try:
@@ -229,7 +234,7 @@ def _processors(cluster: Cluster) -> Processors:
     return Processors(pools=(0,) * len(cluster.placed), pool_size=cluster.one_machine)
 
 
-def _over_transport(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, seed: int) -> Result:
+def _over_transport(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", seed: int) -> Result:
     """Every message as the transport carries it out."""
     if scenario is not None or how.detail != "transfer" or work.num_switches:
         raise InputError("a transport goes with --detail transfer, and without a scenario or switches that add")

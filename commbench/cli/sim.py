@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from commbench.cli.first_word import by_first_word
 from commbench.cli.options import (
     DEFAULT_SIZE,
     Jsonl,
@@ -27,18 +28,20 @@ if TYPE_CHECKING:
     from commbench.results.records import Simulated
     from commbench.sim.collective import Simulation
 
-__all__ = ["EPILOG", "other", "show_case", "sim"]
-
-EPILOG = (
-    "commbench sim train simulates a whole training step, sim trace FILE a recorded one, sim FILE.yaml an experiment "
-    "file."
-)
+__all__ = ["COMMAND", "other", "show_case", "sim"]
 
 
 def other(word: str) -> str | None:
     """The module that the first word means; None for this one, the word being a collective."""
     verbs = {"train": "sim_train", "trace": "sim_trace"}
     return verbs.get(word, "sim_file" if word.endswith((".yaml", ".yml")) else None)
+
+
+COMMAND = {
+    "cls": by_first_word(other),
+    "epilog": "commbench sim train simulates a whole training step, sim trace FILE a recorded one, sim FILE.yaml an "
+    "experiment file.",
+}
 
 
 def sim(
@@ -132,7 +135,6 @@ def sim(
     """Simulate COLLECTIVE on a topology, one line per size."""
     given = {k: v for k, v in locals().items() if k not in _NOT_PASSED}
     from commbench.experiments.simulated import CollectiveOptions, prepare
-    from commbench.results.journal import Journal
 
     require_one_format(form, json)
     given |= {"collective": require_collective(collective, "train"), "scenario": scenario and str(scenario)}
@@ -140,10 +142,18 @@ def sim(
     for given_it, flag in ((explain, "--explain"), (form == "nccl-tuner", "--format nccl-tuner")):
         if given_it and not case.modelled:
             raise InputError(f"{flag} goes with --library nccl, not with ideal")
-    show_case(case, None if out is None else Journal(out), json, form, explain=explain)
+    show_case(case, _journal(out), json, form, explain=explain)
 
 
 _NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json", "form", "explain")
+
+
+def _journal(out: Path | None) -> "Journal | None":
+    if out is None:
+        return None
+    from commbench.results.journal import Journal  # knows all kinds of records
+
+    return Journal(out)
 
 
 def show_case(

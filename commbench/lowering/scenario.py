@@ -72,6 +72,11 @@ class Scenario:
         return cls(script.faults, jitter, seed, script.origin)
 
     @property
+    def slows_ranks(self) -> bool:
+        """Whether a rank is slow at some time."""
+        return any(isinstance(fault, SlowRank) for fault in self.faults)
+
+    @property
     def links_alone(self) -> bool:
         """Whether nothing goes wrong but links: what can be said of a collective whose messages are not known."""
         return not self.jitter and all(isinstance(fault, LinkFault) for fault in self.faults)

@@ -147,7 +147,7 @@ class SharedLink(Observation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColdStart(Observation):
-    """How long a command takes that does next to nothing: wall-clock and processor seconds, in the order of the runs."""
+    """How long a command takes that does next to nothing: wall-clock and processor seconds, in order of the runs."""
 
     kind: ClassVar[str] = "cold-start"
 

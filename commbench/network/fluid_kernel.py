@@ -43,6 +43,8 @@ def _finish(slot, slots, net):
 
 @jit
 def _move(slot, route, now, slots, net):
+    if net.flows[slot].end == now:  # it is through: this instant ends it where it is
+        return
     _detach(slot, slots, net)
     _attach(slot, route, slots, net)
 

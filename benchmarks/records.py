@@ -147,12 +147,13 @@ class SharedLink(Observation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColdStart(Observation):
-    """How long a command takes that does next to nothing. ``walls_s`` in the order they were run."""
+    """How long a command takes that does next to nothing: wall-clock and processor seconds, in order of the runs."""
 
     kind: ClassVar[str] = "cold-start"
 
     command: str
     walls_s: tuple[float, ...]
+    cpus_s: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

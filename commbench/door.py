@@ -27,7 +27,6 @@ from commbench.lowering.expand import expand
 from commbench.lowering.pace import Paced, paced
 from commbench.lowering.perturb import Perturbation, perturbation
 from commbench.lowering.placing import paths_of, paths_with_switches, processors_of, switches_of, triples_of
-from commbench.lowering.scenario import Scenario, disturb, explain
 from commbench.lowering.single import only_collective, require_leaf
 from commbench.lowering.single import tasks_of as single_tasks
 from commbench.lowering.transport import apply_transport, with_way_back
@@ -39,6 +38,8 @@ from commbench.units import PS_PER_S, seconds
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from commbench.lowering.scenario import Scenario
 
 __all__ = ["Result", "simulate"]
 
@@ -105,7 +106,7 @@ def simulate(
     library: Library,
     how: Run | None = None,
     *,
-    scenario: Scenario | Perturbation | None = None,
+    scenario: "Scenario | Perturbation | None" = None,
     slowing: Mapping[int, Slowing] | None = None,
     seed: int = 0,
 ) -> Result:
@@ -146,13 +147,15 @@ def _aggregate(
     cluster: Cluster,
     choices: Choices,
     how: Run,
-    scenario: Scenario | Perturbation | None,
+    scenario: "Scenario | Perturbation | None",
     slowing: Mapping[int, Slowing] | None,
 ) -> Result:
     """Collective detail."""
     if choices.library.connections is not None:
         raise InputError("a transport goes with --detail transfer")
-    perturbed = perturbation(scenario, cluster) if isinstance(scenario, Scenario) else scenario or Perturbation()
+    perturbed = scenario or Perturbation()
+    if not isinstance(perturbed, Perturbation):
+        perturbed = perturbation(perturbed, cluster)
     bound = program if isinstance(program, Bound) else bind(program, cluster, choices, perturbed.links)
     tasks, setting = bound_tasks(
         bound,
@@ -198,7 +201,7 @@ def _timings(program: Program, cluster: Cluster, choices: Choices) -> dict[int, 
     return {number: timing for number, timing in each.items() if timing is not None}
 
 
-def _run(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, seed: int) -> Result:
+def _run(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", seed: int) -> Result:
     tasks, connections = work.tasks, library.connections
     each = how.keep_trace or how.engine == "reference" or not get_network(how.network).weighted
     if isinstance(tasks, LoopProgram) and (each or connections is not None):
@@ -227,6 +230,8 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, se
         raise InputError("a scenario with switches that add is not supported")
     else:
         placed = np.stack([cluster.placed[triples[:, 0]], cluster.placed[triples[:, 1]], triples[:, 2]], axis=1)
+        from commbench.lowering.scenario import disturb, explain  # most runs have none
+
         changed = disturb(scenario, work.tasks, paths, placed, cluster.router)
         setting = Setting(_own_links(pace, changed.paths, changed.changes), processors, changed.changes)
         try:
@@ -258,7 +263,7 @@ def _processors(cluster: Cluster) -> Processors:
     return Processors(pools=(0,) * len(cluster.placed), pool_size=cluster.one_machine)
 
 
-def _over_transport(work: _Tasks, library: Library, how: Run, scenario: Scenario | None, seed: int) -> Result:
+def _over_transport(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", seed: int) -> Result:
     """Every message as the transport carries it out."""
     if scenario is not None or how.detail != "transfer" or work.num_switches:
         raise InputError("a transport goes with --detail transfer, and without a scenario or switches that add")

@@ -73,7 +73,8 @@ def both_engines(compiled_time_s: float = 0.01) -> Engines:
 
 
 EVERYTHING: tuple[Observation, ...] = (
-    ColdStart(command="commbench --help", walls_s=(0.5, 0.25, 0.125)),
+    ColdStart(command="python -c 'import numpy'", walls_s=(0.5, 0.25, 0.25), cpus_s=(0.5, 0.0625, 0.125)),
+    ColdStart(command="commbench --help", walls_s=(0.5, 0.25, 0.125), cpus_s=(0.5, 0.25, 0.25)),
     race(16),
     race(64, ours_s=1.0, peer_s=32.0),
     both_engines(),
@@ -204,7 +205,8 @@ def test_the_page_is_whole_and_fetches_nothing(observations: list[Observation]) 
 def test_the_page_holds_the_figures() -> None:
     page = render(EVERYTHING, ENVIRONMENT, "python -m benchmarks")
     words = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
-    for expected in ("32.0 ×", "4.00 ×", "8,064", "10,000.000", "125.0 ms", "40.0 ×", "1.600 ms", "1.00 GiB"):
+    figures = ("32.0 ×", "4.00 ×", "8,064", "10,000.000", "125.0 ms", "62.5 ms", "40.0 ×", "1.600 ms", "1.00 GiB")
+    for expected in figures:
         assert expected.replace("1.00 GiB", "1 GiB") in words
     assert {"commbench", "SimGrid", "in order", "compiled", "reference", "bare SimPy"} <= {
         label.strip() for label in re.findall(r"<text [^>]*>([^<]*)</text>", page)
@@ -299,7 +301,7 @@ def test_everything_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peer: SimGrid, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = quick(tmp_path, monkeypatch, peer)
-    assert [r["kind"] for r in records[:3]] == ["environment", "cold-start", "cold-start"]
+    assert [r["kind"] for r in records[:6]] == ["environment", *["cold-start"] * 5]
     found = {(r["ranks"], r["case"]): r for r in records if r["kind"] == "race"}
     assert list(found) == [(16, "in order"), (128, "in order"), (128, "random placement, 10 % jitter")]
     assert found[16, "in order"]["ours"]["predicted_s"] == SIXTEEN_PS / 1e12  # type: ignore[index]

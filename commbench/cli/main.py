@@ -10,26 +10,8 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from commbench import __version__
-from commbench.cli import (
-    algorithm,
-    calibrate,
-    compare,
-    demo,
-    device,
-    diagnose,
-    doctor,
-    emulate,
-    explain,
-    import_log,
-    plan,
-    report,
-    run,
-    sim,
-    topology,
-    validate,
-)
-from commbench.cli.first_word import by_first_word
-from commbench.cli.verbs import Verbs, option_hint
+from commbench.cli.first_word import late
+from commbench.cli.verbs import VERBS, Verbs, option_hint
 from commbench.errors import CommbenchError, ScheduleError
 from commbench.terminal import tell
 
@@ -46,22 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("run", cls=by_first_word(run.OTHERS.get), epilog=run.EPILOG)(run.run)
-app.command("sim", cls=by_first_word(sim.other), epilog=sim.EPILOG)(sim.sim)
-app.command("plan")(plan.plan)
-app.command("calibrate")(calibrate.calibrate)
-app.command("validate")(validate.validate)
-app.command("compare")(compare.compare)
-app.command("diagnose")(diagnose.diagnose)
-app.command("doctor")(doctor.doctor)
-app.command("import")(import_log.import_log)
-app.command("explain")(explain.explain)
-app.command("report")(report.report)
-app.command("demo")(demo.demo)
-app.add_typer(topology.app, name="topology")
-app.add_typer(device.app, name="device")
-app.add_typer(algorithm.app, name="algorithm")
-app.add_typer(emulate.app, name="emulate")
+for _verb, (_module, _name, _help) in VERBS.items():
+    app.command(_verb, cls=late(_verb, _module, _name), help=_help)(lambda: None)
 
 
 @app.callback(invoke_without_command=True)

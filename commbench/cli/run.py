@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commbench.cli.first_word import by_first_word
 from commbench.cli.options import (
     DEFAULT_SIZE,
     Channels,
@@ -35,7 +36,7 @@ from commbench.terminal import tell
 if TYPE_CHECKING:
     from commbench.live.rank_info import RankInfo
 
-__all__ = ["EPILOG", "OTHERS", "run"]
+__all__ = ["COMMAND", "OTHERS", "run"]
 
 OTHERS = {
     "pipeline": "run_pipeline",
@@ -44,7 +45,10 @@ OTHERS = {
     "overlap": "run_overlap",
 }
 """Words with options of their own, and the modules that they are in."""
-EPILOG = f"{', '.join(OTHERS)} have options of their own: commbench run pipeline --help."
+COMMAND = {
+    "cls": by_first_word(OTHERS.get),
+    "epilog": f"{', '.join(OTHERS)} have options of their own: commbench run pipeline --help.",
+}
 _DEFAULT_RANKS = 2
 
 

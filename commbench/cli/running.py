@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commbench.cli.first_word import command_app
 from commbench.errors import InputError, RunError
 from commbench.terminal import tell
 
@@ -40,11 +41,6 @@ Iters = Annotated[int, typer.Option("--iters", "-n", help="Timed iterations.")]
 Warmup = Annotated[int, typer.Option("--warmup", "-w", help="Warm-up iterations.")]
 Backend = Annotated[str, typer.Option("--backend", help="gloo, nccl, strict (docs/live.md) or auto.")]
 Check = Annotated[bool, typer.Option("--check/--no-check", help="Check the values.")]
-
-
-def command_app() -> typer.Typer:
-    """An application of one command, for a word behind ``run``."""
-    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def ranks_of(nproc: int | None, default: int) -> "tuple[RankInfo | None, int]":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from commbench.cli.first_word import by_first_word
 from commbench.cli.options import (
     DEFAULT_SIZE,
     Jsonl,
@@ -27,12 +28,7 @@ if TYPE_CHECKING:
     from commbench.results.records import Simulated
     from commbench.sim.collective import Simulation
 
-__all__ = ["EPILOG", "other", "show_case", "sim"]
-
-EPILOG = (
-    "commbench sim train simulates a whole training step, sim trace FILE a recorded one, sim flows FILE single flows, "
-    "sim FILE.yaml an experiment file."
-)
+__all__ = ["COMMAND", "other", "show_case", "sim"]
 
 
 def other(word: str) -> str | None:
@@ -45,6 +41,11 @@ _NETWORK_HELP = (
     "How long messages take: fluid (max-min shares), or packet[:none|:dcqcn|:swift] (queues, marks, pauses), with "
     "settings after it: packet:dcqcn,mtu=1024,pfc=off."
 )
+COMMAND = {
+    "cls": by_first_word(other),
+    "epilog": "commbench sim train simulates a whole training step, sim trace FILE a recorded one, sim flows FILE "
+    "single flows, sim FILE.yaml an experiment file.",
+}
 
 
 def sim(
@@ -151,18 +152,25 @@ def sim(
     given = {k: v for k, v in locals().items() if k not in _NOT_PASSED}
     from commbench.cli.sim_files import write_files
     from commbench.experiments.simulated import CollectiveOptions, prepare
-    from commbench.results.journal import Journal
 
     require_one_format(form, json)
     given |= {"collective": require_collective(collective, "train"), "scenario": scenario and str(scenario)}
     case = prepare(CollectiveOptions(**given), [(min_bytes, max_bytes, factor, step)], tell)
     if form == "nccl-tuner" and not case.modelled:
         raise InputError("--format nccl-tuner goes with --library nccl, not with ideal")
-    records = show_case(case, None if out is None else Journal(out), json, form, explain=explain)
+    records = show_case(case, _journal(out), json, form, explain=explain)
     write_files(case, records, page, trace, json)
 
 
 _NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json", "form", "explain", "page", "trace")
+
+
+def _journal(out: Path | None) -> "Journal | None":
+    if out is None:
+        return None
+    from commbench.results.journal import Journal  # knows all kinds of records
+
+    return Journal(out)
 
 
 def show_case(

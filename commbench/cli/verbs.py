@@ -9,7 +9,72 @@ from typer.core import TyperGroup
 
 from commbench.errors import InputError
 
-__all__ = ["Verbs", "option_hint"]
+__all__ = ["VERBS", "Verbs", "option_hint"]
+
+VERBS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
+    {
+        "run": ("run", "run", "Measure a collective: nccl-tests' table on stdout, every sample in a journal."),
+        "sim": ("sim", "sim", "Simulate COLLECTIVE on a topology, one line per size."),
+        "plan": (
+            "plan",
+            "plan",
+            "Find the strategy (TP x PP x DP, microbatch, schedule, recomputation, ZeRO) with which a step is fastest.",
+        ),
+        "calibrate": (
+            "calibrate",
+            "calibrate",
+            "Fit message overhead, latency, bandwidth and reduction cost of a machine to measured runs.",
+        ),
+        "validate": (
+            "validate",
+            "validate",
+            "Fit on ring at 4 ranks, every second size; predict the other sizes, the double binary tree, and 3 ranks.",
+        ),
+        "compare": (
+            "compare",
+            "compare",
+            "Say by size and in total what got slower: by 5 % and three times the noise of both sides, or more (exit "
+            "code 1).",
+        ),
+        "diagnose": (
+            "diagnose",
+            "diagnose",
+            "Locate slow hosts, NICs, rails, links and switches; name ranks that broke or delayed a collective.",
+        ),
+        "doctor": (
+            "doctor",
+            "doctor",
+            "Say what GPUs, links, NICs, limits and settings this machine has; exit code 1 if something is suspicious.",
+        ),
+        "import": (
+            "import_log",
+            "import_log",
+            "Read logs of nccl-tests and rccl-tests of any release; say what is odd about them.",
+        ),
+        "explain": (
+            "explain",
+            "explain",
+            "Say why B takes longer or shorter than A: terms that add up to the difference exactly.",
+        ),
+        "report": (
+            "report",
+            "report",
+            "Write a page that holds everything it shows, or a table of the records, and print its path.",
+        ),
+        "demo": (
+            "demo",
+            "demo",
+            "See the whole of commbench on this machine in about two minutes; the exit code judges nothing, `validate` "
+            "does.",
+        ),
+        "topology": ("topology", "app", "List, show, draw, begin, import and export topologies."),
+        "device": ("device", "app", "List and show devices: what computes in a host."),
+        "algorithm": ("algorithm", "app", "List, show and verify collective algorithms, and compare them."),
+        "emulate": ("emulate", "app", "Run on a fabric of network namespaces on this machine."),
+    }
+)
+"""Every verb: the module of cli that has it, its name there, and the first line of its help, so that the list of all
+verbs loads none of them."""
 
 _ALSO: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -2,7 +2,7 @@
 """What the kernel works on: a program and its setting as records and flat arrays.
 
 Memory grows linearly: per task of the program 64 bytes of records, 4 per dependency and, where the trace is kept, 16
-per instance; what is under way at a time takes 56 bytes per task and 12 per link of its route. A looped program holds
+per instance; what is under way at a time takes 104 bytes per task and 12 per link of its route. A looped program holds
 one round only.
 """
 

@@ -81,12 +81,13 @@ class Steady:
         model, now = self._model, self._model.n[c.NOW]
         state = np.full((7, len(model.tasks)), -1, dtype=np.int64)
         state[0], state[1] = model.tasks["round"] - now_in, model.tasks["missing"]
-        slots = model.slots[: model.n[c.SLOTS]]
-        slots = slots[slots["task"] >= 0]
+        numbers = np.flatnonzero(model.slots["task"][: model.n[c.SLOTS]] >= 0)
+        slots = model.slots[numbers]
         state[2, slots["task"]] = slots["state"]
-        flows = slots[slots["state"] == c.FLOWING]
-        for queue, waiting in ((model.queue, slots[slots["state"] != c.FLOWING]), (model.network.queue, flows)):
-            state[3, waiting["task"]] = queue.buckets["time"][waiting["bucket"]] - now
+        flowing = slots["state"] == c.FLOWING
+        flows, waiting = slots[flowing], slots[~flowing]
+        state[3, waiting["task"]] = model.queue.buckets["time"][waiting["bucket"]] - now
+        state[3, flows["task"]] = model.network.flows["end"][numbers[flowing]] - now
         state[4, flows["task"]] = flows["since"] - now
         state[5, flows["task"]] = np.ascontiguousarray(flows["left"]).view(np.int64)
         state[6, flows["task"]] = np.ascontiguousarray(flows["rate"]).view(np.int64)
@@ -113,6 +114,7 @@ class Steady:
                 raise too_long()
             used[used >= 0] += later
             queue.heap["time"][: queue.n[HEAP]] += later
+        model.network.flows["end"][: n[c.SLOTS]] += later
         n[c.NOW] += later
         n[c.NETWORK] += later if n[c.NETWORK] >= 0 else 0
         model.slots["since"][: n[c.SLOTS]] += later

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m commbench.engine.warm``: have the engine compiled, so that the first simulation need not wait for it."""
+"""``python -m commbench.engine.warm``: have engine and modules compiled, so that the first command need not wait."""
+
+import compileall
+from pathlib import Path
 
 import numpy as np
 
+import commbench
 from commbench.engine import compiled
 from commbench.engine.setting import Paths, Setting
 from commbench.program.flat import TRANSFER, FlatProgram
@@ -11,7 +15,11 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run one transfer: what the compiler makes of the kernel stays on disk (see engine.kernel)."""
+    """Run one transfer: what the compiler makes of the kernel stays on disk (see engine.kernel).
+
+    Python keeps the bytes of its modules only where it may write them (PYTHONDONTWRITEBYTECODE); it reads them always.
+    """
+    compileall.compile_dir(Path(str(commbench.__file__)).parent, quiet=2)
     zero = np.zeros(1, dtype=np.int64)
     transfer = FlatProgram(
         num_ranks=2,

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.algorithms.load import load_any
@@ -13,15 +13,16 @@ from commbench.experiments.collective import Sizes, sizes_of
 from commbench.experiments.collective_options import CollectiveOptions
 from commbench.experiments.library_choice import library_for
 from commbench.libraries.base import Library
-from commbench.lowering.scenario import Scenario
 from commbench.results.run_id import new_run_id
 from commbench.sim.collective import Simulation, simulate_collective
 from commbench.topology.fabric import Fabric
-from commbench.topology.faults import SlowRank
 from commbench.topology.jobs import deal
 from commbench.topology.load import load_fabric
 from commbench.topology.summary import network_rate
 from commbench.units import rate_unit
+
+if TYPE_CHECKING:
+    from commbench.lowering.scenario import Scenario
 
 __all__ = ["CollectiveCase", "CollectiveOptions", "cluster_of", "prepare", "scenario_of"]
 
@@ -107,25 +108,29 @@ def _members(cluster: Cluster) -> list[tuple[str, int, str]]:
     return [(host, int("".join(filter(str.isdigit, end))), cluster.fabric.device or "CPU") for host, end in parts]
 
 
-def _detail(library: Library | None, scenario: Scenario | None) -> str:
+def _detail(library: Library | None, scenario: "Scenario | None") -> str:
     """Where none was given: a model's collectives are flows, but where single transfers meet what goes wrong."""
     flows = library is not None and (scenario is None or scenario.slower_links_alone)
     return "collective" if flows else "transfer"
 
 
-def _tell_idle_faults(scenario: Scenario | None, fabric: Fabric, tell: Callable[[str], None]) -> None:
+def _tell_idle_faults(scenario: "Scenario | None", fabric: Fabric, tell: Callable[[str], None]) -> None:
     """That a rank is slow at what costs nothing on this fabric."""
     costs = fabric.costs
     free = not (costs.message_overhead_ps or costs.reduction_ps_per_byte)
-    if scenario is not None and free and any(isinstance(fault, SlowRank) for fault in scenario.faults):
+    if scenario is not None and free and scenario.slows_ranks:
         tell(
             f"note: {scenario.origin}: slow-rank changes nothing on {fabric.name}, whose messages and additions cost "
             "nothing: give it costs"
         )
 
 
-def scenario_of(file: str | None, jitter: float, seed: int) -> Scenario | None:
+def scenario_of(file: str | None, jitter: float, seed: int) -> "Scenario | None":
     """A file of faults, jitter, or both; None if there is neither."""
+    if file is None and not jitter:
+        return None
+    from commbench.lowering.scenario import Scenario
+
     if file is None:
-        return Scenario(jitter=jitter, seed=seed) if jitter else None
+        return Scenario(jitter=jitter, seed=seed)
     return Scenario.load(file, jitter=jitter, seed=seed)

@@ -2,6 +2,7 @@
 """What a scenario does to a program in collective detail: slow ranks, slower links, and compute that varies."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +10,10 @@ import numpy.typing as npt
 from commbench.cluster import Cluster
 from commbench.engine.setting import Change, What
 from commbench.errors import InputError
-from commbench.lowering.scenario import Scenario
 from commbench.program.operations import Program
-from commbench.topology.faults import FaultScript, LinkFault, SlowRank, require_fits
+
+if TYPE_CHECKING:
+    from commbench.lowering.scenario import Scenario
 
 __all__ = ["Perturbation", "perturbation"]
 
@@ -59,13 +61,15 @@ class Perturbation:
         return varied
 
 
-def perturbation(scenario: Scenario, cluster: Cluster, *, step: bool = False) -> Perturbation:
+def perturbation(scenario: "Scenario", cluster: Cluster, *, step: bool = False) -> Perturbation:
     """A scenario for the ranks of a cluster; ``step``: of a training step, which has collective detail alone.
 
     Raises:
         InputError: a fault that collective detail cannot have (a link that is down, a killed rank, background flows),
             of a link or rank that is not there, or of a rank on which nothing runs.
     """
+    from commbench.topology.faults import FaultScript, LinkFault, SlowRank, require_fits  # most runs have no faults
+
     fabric, place = cluster.fabric, f"{scenario.origin}: " if scenario.origin else ""
     rank_at = {int(endpoint): rank for rank, endpoint in enumerate(cluster.placed)}
     require_fits(FaultScript(scenario.faults, scenario.origin or "scenario"), fabric)

@@ -77,6 +77,11 @@ class Scenario:
         return not self.jitter and all(isinstance(fault, LinkFault) and fault.factor > 0 for fault in self.faults)
 
     @property
+    def slows_ranks(self) -> bool:
+        """Whether a rank is slow at some time."""
+        return any(isinstance(fault, SlowRank) for fault in self.faults)
+
+    @property
     def name(self) -> str:
         """For records: the file's name without its ending, "" without faults."""
         return Path(self.origin).stem if self.faults else ""

@@ -3,7 +3,7 @@
 
 Only flows that share a link, directly or through others, with one that came, went or moved, or whose link changed,
 can change their rate, so only that connected part is solved again. The result is the same as solving everything (see
-maxmin's contract).
+maxmin's contract). The compiled engine solves less still (network.filling).
 """
 
 from collections.abc import Sequence

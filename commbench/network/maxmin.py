@@ -46,10 +46,13 @@ def max_min_rates(
 ) -> list[float]:
     """Max-min fair rate of every flow.
 
-    The arithmetic is part of the contract (engines must agree to the last bit). In a round, s is the smallest
-    ``left / weight`` of all links; all flows over any link with exactly this share are fixed at s; each link then
-    loses ``s * (weight of its flows fixed now)`` at once. No step depends on how links or flows are numbered, so equal
-    flows get bitwise equal rates; and links that share no flow, even indirectly, do not touch each other's arithmetic.
+    The arithmetic is part of the contract (engines must agree to the last bit). A link's share is ``left / weight``.
+    In a round, s is the smallest share of all links; all flows over any link with exactly this share are fixed at s;
+    each link then loses ``s * (weight of its flows fixed now)`` at once, and its share is the larger one of what it was
+    and of what it is now: rounding never lowers it. So s rises from round to round, and what a link comes to depends on
+    the rates of its own flows alone, which it loses in ascending order: whoever knows the rates below s everywhere
+    knows the links that are full at s, in whatever order the rest is found (network.filling). No step depends on how
+    links or flows are numbered, so equal flows get bitwise equal rates.
 
     Args:
         capacity: capacity of each link, any unit, > 0.
@@ -71,10 +74,10 @@ def max_min_rates(
             weight[link] = weight.get(link, 0.0) + load
     left = {link: capacity[link] for link in on_link}
     rates = [-1.0] * len(flows)
-    while weight:
-        shares = {link: left[link] / weight[link] for link in weight}
+    shares = {link: left[link] / weight[link] for link in on_link}
+    while shares:
         share = min(shares.values())
-        full = (link for link in weight if shares[link] == share)
+        full = (link for link in shares if shares[link] == share)
         fixed = {flow for link in full for flow in on_link[link] if rates[flow] < 0.0}
         lost: dict[int, float] = {}
         for flow in fixed:
@@ -85,5 +88,7 @@ def max_min_rates(
             left[link] = max(left[link] - share * load, 0.0)  # rounding may leave a last bit below zero
             weight[link] -= load
             if weight[link] == 0.0:
-                del weight[link]
+                del shares[link]
+            else:
+                shares[link] = max(shares[link], left[link] / weight[link])
     return rates

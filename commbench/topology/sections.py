@@ -64,7 +64,7 @@ UNSOURCED = "given as a number alone, without a source"
 class Section(BaseModel):
     """A mapping with exactly its own keys."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

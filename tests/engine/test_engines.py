@@ -134,6 +134,14 @@ def test_all_flows_of_a_route_move_to_a_longer_one(longer: int) -> None:
     cases.agree(program, Setting(paths, changes=changes), Counter())
 
 
+def test_a_flow_moves_at_the_instant_at_which_it_ends() -> None:
+    """100 and 300 B share a link until 200; the other one ends at 400, when its route moves to no link, or another."""
+    program = cases.program_of([(TRANSFER, 0, 1, num_bytes, 0, ()) for num_bytes in (100, 300)])
+    paths = Paths.of_lists([1e12, 1e12], [[0], [], [1]], [0, 0, 0], [0, 0])
+    for route in (1, 2):
+        cases.agree(program, Setting(paths, changes=(Change(400, What.ROUTE, 0, route),)), Counter())
+
+
 # One engine with itself --------------------------------------------------------------------------------------------
 
 

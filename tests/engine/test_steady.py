@@ -147,7 +147,8 @@ def test_the_least_difference_makes_another_state(what: str) -> None:
     model, steady = in_full_swing(what == "free")
     before = steady._state(0)
     assert np.array_equal(steady._state(0), before)
-    record = model.slots[int(np.argmax(model.slots["state"][: model.n[c.SLOTS]] == c.FLOWING))]
+    slot = int(np.argmax(model.slots["state"][: model.n[c.SLOTS]] == c.FLOWING))
+    record = model.slots[slot]
     match what:
         case "left" | "rate":
             record[what] = np.nextafter(record[what], 0.0)
@@ -156,7 +157,7 @@ def test_the_least_difference_makes_another_state(what: str) -> None:
         case "state":
             record[what] = c.LATENCY
         case "time":
-            model.network.queue.buckets[record["bucket"]]["time"] += 1
+            model.network.flows["end"][slot] += 1
         case "round" | "missing":
             model.tasks[what][5] += 1
         case "free":
@@ -171,8 +172,8 @@ def test_the_same_later_is_the_same() -> None:
     before = steady._state(7)
     free = model.free
     free[free <= model.n[c.NOW]] = 0
-    queues = [queue.buckets["time"] for queue in (model.queue, model.network.queue)]
-    for times in (model.n[c.NOW : c.NOW + 1], free, model.slots["since"], *queues):
+    ends = (model.queue.buckets["time"], model.network.queue.buckets["time"], model.network.flows["end"])
+    for times in (model.n[c.NOW : c.NOW + 1], free, model.slots["since"], *ends):
         times += 1000
     model.tasks["round"] += 3
     assert np.array_equal(steady._state(10), before)

@@ -24,14 +24,15 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from commbench.network import base, jit, queue
+from commbench.network import base
 from commbench.program import flat
 
 __all__ = ["KeptCode", "folders"]
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _HERE = Path(__file__).parent
-_SOURCES = (*sorted(_HERE.glob("*.py")), *(Path(str(module.__file__)) for module in (base, flat, jit, queue)))
+_FOLDERS = (_HERE, Path(str(base.__file__)).parent)  # network models are compiled in, with all that they call
+_SOURCES = (*(file for folder in _FOLDERS for file in sorted(folder.glob("*.py"))), Path(str(flat.__file__)))
 _TEXT = b"".join(file.read_bytes() for file in _SOURCES)
 _VERSIONS = f"{sys.version} numba {numba.__version__}"
 _LONG_S = 2.0  # of compiling, before it is told
@@ -62,7 +63,6 @@ class KeptCode(NullCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The code for a signature, None where there is none that is whole."""
-        target_context.refresh()
         name = self._file(sig, target_context.codegen())
         for path in (folder / name for folder in folders()):
             try:

@@ -7,7 +7,8 @@ from pathlib import PurePath
 
 from commbench.report.axes import label_places, log_limits, time_ticks
 from commbench.report.chart import Chart, mark, path_of
-from commbench.report.style import WIDTH, Picture
+from commbench.report.figures import columns_for, panel_width
+from commbench.report.style import Picture
 from commbench.report.svg import colour, element, group, text
 from commbench.report.tables import Cell, Column, Table, bytes_cell, error_cell, time_cell, word_cell
 from commbench.report.text import percent, plural, signed_percent, time_text
@@ -20,7 +21,8 @@ __all__ = ["ChangePart", "change_parts", "verdict_of_changes"]
 _MOST_PICTURES = 12
 _MOST_LINES = 8
 """Of one picture, as many as there are colours; and pictures of one comparison: the table has all."""
-_MOST_NAMES, _LONGEST = 10, 18  # of runs below an axis, and letters of one
+_MARGINS = {"left": 64.0, "right": 90.0, "top": 12.0, "bottom": 34.0}
+_NAME_WIDTH, _LONGEST = 90, 14  # pixels for a run's name below an axis, and letters of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class ChangePart:
     name: str
     verdict: str
     pictures: tuple[Picture, ...]
+    columns: int
     table: Table
     notes: tuple[str, ...]
 
@@ -56,8 +59,15 @@ def verdict_of_changes(end: ChangeSummary) -> str:
 def _part(end: ChangeSummary, changed: Sequence[Changed], place: str) -> ChangePart:
     pictures = tuple(_histories(end, changed, place)) if len(end.files) > 2 else ()
     notes = (*end.apart, *end.notes)
-    return ChangePart(" to ".join(PurePath(n).name for n in (end.files[0], end.files[-1])),
-                      verdict_of_changes(end) + ".", pictures, _table(end, changed, place), notes)  # fmt: skip
+    names = (PurePath(end.files[0]).name, PurePath(end.files[-1]).name)
+    return ChangePart(
+        " to ".join(names),
+        verdict_of_changes(end) + ".",
+        pictures,
+        columns_for(len(pictures)),
+        _table(end, changed, place),
+        notes,
+    )
 
 
 def _table(end: ChangeSummary, changed: Sequence[Changed], place: str) -> Table:
@@ -76,7 +86,7 @@ def _table(end: ChangeSummary, changed: Sequence[Changed], place: str) -> Table:
     rows = tuple(
         (
             word_cell(one.what),
-            *([word_cell(one.members or "-")] if who else []),
+            *([word_cell(one.members.strip("[]") or "-")] if who else []),
             bytes_cell(one.size_bytes),
             *(Cell("-", -1.0) if time_s is None else time_cell(time_s) for time_s in one.history_s),
             error_cell(one.change, reach),
@@ -91,23 +101,28 @@ def _table(end: ChangeSummary, changed: Sequence[Changed], place: str) -> Table:
 def _histories(end: ChangeSummary, changed: Sequence[Changed], place: str) -> list[Picture]:
     """Of every definition a picture: time by run, a line for each of up to eight sizes."""
     names = list(dict.fromkeys((one.what, one.members) for one in changed))[:_MOST_PICTURES]
-    pictures = []
+    pictures, width = [], panel_width(columns_for(len(names)))
     for number, (what, members) in enumerate(names):
         own = [one for one in changed if (one.what, one.members) == (what, members)]
         own.sort(key=lambda one: one.size_bytes)
         step = -(-len(own) // _MOST_LINES)
-        pictures.append(_history(end, own[::step], f"{what} {members}".strip(), f"{place}history{number}"))
+        title = f"{what} {_who(members)}".strip()
+        pictures.append(_history(end, own[::step], title, Chart(f"{place}history{number}", width, 250, **_MARGINS)))
     return pictures
 
 
-def _history(end: ChangeSummary, own: Sequence[Changed], what: str, name: str) -> Picture:
-    chart = Chart(name, WIDTH, 300, left=64, right=90, top=12, bottom=34)
+def _who(members: str) -> str:
+    """Members as a list of groups, in words."""
+    return f"of {members.strip('[]')}" if members else ""
+
+
+def _history(end: ChangeSummary, own: Sequence[Changed], what: str, chart: Chart) -> Picture:
     times = [time_s for one in own for time_s in one.history_s if time_s is not None]
     names = [PurePath(file).stem[:_LONGEST] for file in end.files]
     limits = log_limits(min(times), max(times))
     x, y = chart.across(-0.3, len(names) - 0.7), chart.upward(*limits, log=True)
     chart.left_axis(y, time_ticks(*limits))
-    step = max(1, -(-len(names) // _MOST_NAMES))
+    step = -(-len(names) * _NAME_WIDTH // int(chart.right - chart.left))
     chart.bottom_axis(x, [(float(i), names[i]) for i in range(0, len(names), step)])
     ends = []
     for number, one in enumerate(own):

@@ -24,7 +24,16 @@ from commbench.report.text import percent, signed_percent, time_text
 from commbench.results.records import Compared, Record
 from commbench.units import format_bandwidth, format_bytes, rate_unit
 
-__all__ = ["BAND", "Curves", "LineKey", "columns_for", "curve_pictures", "error_pictures", "signed_tick"]
+__all__ = [
+    "BAND",
+    "Curves",
+    "LineKey",
+    "columns_for",
+    "curve_pictures",
+    "error_pictures",
+    "panel_width",
+    "signed_tick",
+]
 
 BAND = 0.05  # of the band drawn behind the errors, both ways
 _GUTTER = 28
@@ -59,7 +68,8 @@ def columns_for(count: int) -> int:
     return {1: 1, 2: 2, 4: 2}.get(count, 3)
 
 
-def _panel_width(columns: int) -> int:
+def panel_width(columns: int) -> int:
+    """Pixels of a picture in so many columns."""
     return (WIDTH - (columns - 1) * _GUTTER) // columns
 
 
@@ -78,7 +88,7 @@ def error_pictures(records: Sequence[Record]) -> list[Picture]:
     numbers = series_numbers(records)
     if not panels:
         return []
-    width = _panel_width(columns_for(len(panels)))
+    width = panel_width(columns_for(len(panels)))
     limits = _error_limits([point for points in panels.values() for point in points])
     pictures = []
     for i, ((title, detail, name), points) in enumerate(panels.items()):
@@ -160,7 +170,7 @@ def _series_id(name: str, numbers: Mapping[str, int]) -> str:
 def _letters(panel: CurvePanel) -> dict[str, str]:
     """A letter for each name, where names beside the lines would be cut off or sit on each other; else empty."""
     names = _names(panel)
-    room = _LABEL_ROOM * _panel_width(2) / _LABEL_WIDTH
+    room = _LABEL_ROOM * panel_width(2) / _LABEL_WIDTH
     if max(map(len, names)) <= room and label_columns(len(names), _HEIGHT - _TOP - _BOTTOM) == 1:
         return {}
     return {name: _letter(number) for number, name in enumerate(names)}
@@ -183,7 +193,7 @@ class _Curves:
         self, panel: CurvePanel, numbers: Mapping[str, int], letters: Mapping[str, str], name: str, *, time: bool
     ) -> None:
         self.panel, self.numbers, self.letters, self.time = panel, numbers, letters, time
-        room, width = self._label_room(), _panel_width(2)
+        room, width = self._label_room(), panel_width(2)
         self.chart = Chart(name, width, _HEIGHT, left=_LEFT, right=room, top=_TOP, bottom=_BOTTOM)
         points = [p for line in (*panel.bounds.values(), *(s.points for s in panel.series)) for p in line]
         self.sizes = [p.size_bytes for p in points]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``commbench report``: records as one HTML page, or as a table for other programs."""
+"""``commbench report``: records as one HTML page, as Markdown, curves for papers, or a table for other programs."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -22,6 +22,9 @@ class Format(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
     JSON = "json"
+    MD = "md"
+    PNG = "png"
+    PDF = "pdf"
     TRACE = "trace"
 
 
@@ -35,7 +38,10 @@ def report(
     ] = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="A page, a row per record, or a trace of passes [as --out ends, html]."),
+        typer.Option(
+            "--format",
+            help="A page (html, md), curves (png, pdf), a row per record, or a trace of passes [as --out ends, html].",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", callback=writable, help="The file to write [report.html].")
@@ -46,15 +52,17 @@ def report(
     """Write a page that holds everything it shows, or a table of the records, and print its path."""
     chosen = _format(form, out)
     out = out or Path("trace.json" if chosen is Format.TRACE else f"report.{chosen}")
-    if chosen is not Format.HTML:
+    if chosen not in (Format.HTML, Format.MD):
         _refuse(chosen, {"--topology": topology, "--title": title})
-        path = _table(files, salvage, chosen, out)
-        kind = "trace" if chosen is Format.TRACE else "table"
+        path = _file(files, salvage, chosen, out)
+        kind = _KINDS.get(chosen, "table")
         typer.echo(page_line(path, kind) if json else str(path))
         return
     from commbench.cli.reading import read_all, this_command
     from commbench.report.kinds import page_title
+    from commbench.report.markdown import markdown
     from commbench.report.page import ReportInput, write_report
+    from commbench.results.outfile import write_whole
     from commbench.topology.layout import drawable
     from commbench.topology.load import load_fabric
 
@@ -73,7 +81,7 @@ def report(
         command=this_command(),
         notes=[f"Left out: {note}" for note in notes],
     )
-    path = write_report(page, out)
+    path = write_report(page, out) if chosen is Format.HTML else write_whole(out, markdown(page).encode())
     typer.echo(page_line(path) if json else str(path))
 
 
@@ -82,7 +90,7 @@ def _format(form: Format | None, out: Path | None) -> Format:
     if form is not None:
         return form
     suffix = "" if out is None else out.suffix.lower().removeprefix(".")
-    if suffix in ("xlsx", "xls", "ods", "tsv", "pdf", "png", "svg", "md"):
+    if suffix in ("xlsx", "xls", "ods", "tsv", "svg"):
         known = ", ".join(f".{form}" for form in Format if form is not Format.TRACE)
         raise InputError(f"--out {out}: .{suffix} is not written; name it {known}, or give --format")
     return Format(suffix) if suffix in set(Format) - {Format.TRACE} else Format.HTML
@@ -91,12 +99,15 @@ def _format(form: Format | None, out: Path | None) -> Format:
 def _refuse(form: Format, options: dict[str, object]) -> None:
     for name, value in options.items():
         if value:
-            what = "trace" if form is Format.TRACE else f"table ({form})"
+            what = _KINDS.get(form, f"table ({form})")
             raise InputError(f"{name} has no meaning for a {what}; only pages have it")
 
 
-def _table(files: Sequence[Path], salvage: bool, form: Format, out: Path) -> Path:
-    """Write the records of the files, one a row."""
+_KINDS = {Format.TRACE: "trace", Format.PNG: "picture", Format.PDF: "picture"}
+
+
+def _file(files: Sequence[Path], salvage: bool, form: Format, out: Path) -> Path:
+    """Write the records of the files, one a row; their curves, or their passes."""
     from commbench.cli.reading import read_all
     from commbench.results.frame import table
     from commbench.results.outfile import write_whole
@@ -108,6 +119,10 @@ def _table(files: Sequence[Path], salvage: bool, form: Format, out: Path) -> Pat
         from commbench.report.trace import records_trace
 
         return write_whole(out, records_trace([record for _, record in records]))
+    if form in (Format.PNG, Format.PDF):
+        from commbench.report.plots import plot_file
+
+        return write_whole(out, plot_file([record for _, record in records], form))
     return write_whole(out, table(records, form))
 
 

@@ -89,7 +89,7 @@ def render(report: ReportInput) -> str:
     """
     if not (report.records or report.topologies or report.simulation):
         raise InputError(f"report {report.title!r}: no records, no topologies and no simulation: nothing to show")
-    return fill_page("page.html.j2", _context(report))
+    return fill_page("page.html.j2", page_context(report))
 
 
 def write_report(report: ReportInput, path: Path) -> Path:
@@ -101,8 +101,8 @@ def write_report(report: ReportInput, path: Path) -> Path:
     return write_page(render(report), path)
 
 
-def _context(report: ReportInput) -> dict[str, Any]:
-    """Everything that the template names."""
+def page_context(report: ReportInput) -> dict[str, Any]:
+    """Everything that the template names, in the order of the page."""
     all_records, sources = _by_file(report)
     shown = by_section(all_records)
     records = shown[PageSection.COLLECTIVES]

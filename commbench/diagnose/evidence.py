@@ -10,6 +10,7 @@ parts the slowest counts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ IntArray = npt.NDArray[np.int64]
 FEWEST = 3
 """Measurements alike that have a baseline of their own."""
 _OTHER_KIND = 0.05  # by which the simulator's error may differ between kinds of measurements: its own median from 1 MiB
+_BY_CHANCE = 0.01  # of fabrics in health, in which some measurement may be called slow
 _LEAST_NOISE = 0.005  # of any measurement: a simulation is no truth
 _STARTS = ((0.1, np.inf), (0.2, 1.3), (0.4, 1.3), (0.7, 1.3))
 """The share of the measurements of a kind that are healthy, as it is tried, and how many times as wide as the narrowest
@@ -94,8 +96,11 @@ class Evidence:
 
     @property
     def tolerance(self) -> FloatArray:
-        """Over 1, from which on a measurement is slow: 5 %, or three standard deviations."""
-        over: FloatArray = np.maximum(0.05, np.expm1(3 * self.sigma))
+        """Over 1, from which on a measurement is slow: 5 %, or three standard deviations; of many measurements so many
+        that chance makes one of them slow in a hundredth of all fabrics in health.
+        """
+        widths = max(3.0, NormalDist().inv_cdf(1 - _BY_CHANCE / max(1, len(self.sigma))))
+        over: FloatArray = np.maximum(0.05, np.expm1(widths * self.sigma))
         return over
 
 

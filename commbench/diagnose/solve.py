@@ -16,7 +16,7 @@ import numpy.typing as npt
 from commbench.diagnose.evidence import Evidence, PartClass
 from commbench.diagnose.parts import LINK, ONE_WAY
 
-__all__ = ["Explanation", "Solved", "solve"]
+__all__ = ["FaultSet", "Solved", "solve"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -35,7 +35,7 @@ _BELIEVED = 2.0  # of cost: the factors within are what measurements leave open,
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Explanation:
+class FaultSet:
     """Some classes of parts and the fraction of its bandwidth that each has.
 
     Attributes:
@@ -62,8 +62,8 @@ class Solved:
         kin: of every class those that are of the same cable: all of it, or one way; itself among them.
     """
 
-    best: Explanation
-    rivals: tuple[Explanation, ...]
+    best: FaultSet
+    rivals: tuple[FaultSet, ...]
     evidence: Evidence
     kin: tuple[frozenset[int], ...]
 
@@ -117,12 +117,12 @@ def _penalty(classes: Sequence[PartClass]) -> float:
 
 
 def _search(evidence: Evidence, classes: Sequence[PartClass]) -> Solved:
-    nothing = Explanation((), _total(evidence, np.zeros(len(evidence.time_s))))
+    nothing = FaultSet((), _total(evidence, np.zeros(len(evidence.time_s))))
     penalty = _penalty(classes)
     ones = _singles(evidence, classes, nothing)
     twos = _pairs(evidence, classes, ones) if len(ones) > 1 else []
 
-    def whole_cost(one: Explanation) -> float:
+    def whole_cost(one: FaultSet) -> float:
         return one.cost + penalty * len(one.members)
 
     best = min([nothing, *ones[:1], *twos[:1]], key=whole_cost)
@@ -187,23 +187,23 @@ def _with_one(
     number: int,
     beside: Sequence[tuple[int, float]],
     factors: FloatArray = FACTORS,
-) -> Explanation:
+) -> FaultSet:
     """The best with a class more."""
     costs = _costs(evidence, classes[number], _joint(evidence, classes, beside), factors)
     at, members = int(costs.argmin()), (*beside, (number, 0.0))
     prior = sum(_prior(classes[n]) for n, _ in members)
-    return Explanation((*beside, (number, float(factors[at]))), float(costs[at]) + prior)
+    return FaultSet((*beside, (number, float(factors[at]))), float(costs[at]) + prior)
 
 
-def _singles(evidence: Evidence, classes: Sequence[PartClass], nothing: Explanation) -> list[Explanation]:
+def _singles(evidence: Evidence, classes: Sequence[PartClass], nothing: FaultSet) -> list[FaultSet]:
     """Every class alone that could explain anything, the best first."""
     found = [_with_one(evidence, classes, number, ()) for number in range(len(classes))]
     return sorted((one for one in found if one.cost < nothing.cost), key=lambda one: one.cost)
 
 
 def _pairs(
-    evidence: Evidence, classes: Sequence[PartClass], ones: Sequence[Explanation]
-) -> list[Explanation]:
+    evidence: Evidence, classes: Sequence[PartClass], ones: Sequence[FaultSet]
+) -> list[FaultSet]:
     """Every two of the classes that improve anything alone, the best first; of the best the factors found together."""
     used = ones[:MOST_OF_TWO]
     members = [one.members[0] for one in used]
@@ -216,7 +216,7 @@ def _pairs(
         rows += [(float(cost), i, i + 1 + j) for j, cost in enumerate(costs)]
     rows.sort()
     refined = [_refined(evidence, classes, (members[i], members[j])) for _, i, j in rows[:_REFINED]]
-    rest = [Explanation((members[i], members[j]), cost) for cost, i, j in rows[_REFINED : 10 * _REFINED]]
+    rest = [FaultSet((members[i], members[j]), cost) for cost, i, j in rows[_REFINED : 10 * _REFINED]]
     return sorted([*refined, *rest], key=lambda one: one.cost)
 
 
@@ -225,18 +225,18 @@ def _refined(
     classes: Sequence[PartClass],
     members: tuple[tuple[int, float], ...],
     factors: FloatArray = FACTORS,
-) -> Explanation:
+) -> FaultSet:
     """The same classes with the factors that fit best together, found in turn."""
-    found = Explanation(members, np.inf)
+    found = FaultSet(members, np.inf)
     for _ in range(3 * len(members)):
         first, *others = found.members
         found = _with_one(evidence, classes, first[0], others, factors)
     return found
 
 
-def _greedy(evidence: Evidence, classes: Sequence[PartClass], start: Explanation) -> list[Explanation]:
+def _greedy(evidence: Evidence, classes: Sequence[PartClass], start: FaultSet) -> list[FaultSet]:
     """One part more at a time, each time the one that improves most."""
-    found, last = list[Explanation](), start
+    found, last = list[FaultSet](), start
     while len(last.members) < MOST_PARTS:
         rest = [number for number in range(len(classes)) if number not in last.classes]
         if not rest:
@@ -249,7 +249,7 @@ def _greedy(evidence: Evidence, classes: Sequence[PartClass], start: Explanation
     return found
 
 
-def _replaced(evidence: Evidence, classes: Sequence[PartClass], best: Explanation) -> list[Explanation]:
+def _replaced(evidence: Evidence, classes: Sequence[PartClass], best: FaultSet) -> list[FaultSet]:
     """The explanation, and all in which one of its parts is another."""
     found = [best]
     for others in combinations(best.members, len(best.members) - 1):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from commbench.report.chart import Chart
-from commbench.report.lanes import Bar, LaneChart
+from commbench.report.lanes import LaneBar, LaneChart
 from commbench.report.style import WIDTH, Picture
 from commbench.report.text import time_text
 from commbench.units import PS_PER_S, seconds
@@ -72,7 +72,7 @@ def _time_since(times: "IntArray", edges: "IntArray") -> "IntArray":
     return lasted
 
 
-def _bars(name: str, shares: "FloatArray", edges: "IntArray", top: float, most: float) -> list[Bar]:
+def _bars(name: str, shares: "FloatArray", edges: "IntArray", top: float, most: float) -> list[LaneBar]:
     """Neighbouring slices of one shade as one bar."""
     shades = np.round(_SHADES * shares / most).astype(np.int64).tolist()
     bars = []
@@ -82,5 +82,5 @@ def _bars(name: str, shares: "FloatArray", edges: "IntArray", top: float, most: 
         mean = float(np.average(shares[run], weights=np.diff(edges)[run]))
         words = (name, f"{time_text(begin)} to {time_text(end)}: {mean:.2f} transfers under way per rank")
         if shade:
-            bars.append(Bar(begin, end, top, _ROW - 2, "var(--s0)", words, look="even", opacity=shade / _SHADES))
+            bars.append(LaneBar(begin, end, top, _ROW - 2, "var(--s0)", words, look="even", opacity=shade / _SHADES))
     return bars

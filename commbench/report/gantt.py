@@ -10,7 +10,7 @@ import numpy as np
 from commbench.program.critical import critical_path
 from commbench.report.activity import activity
 from commbench.report.chart import Chart
-from commbench.report.lanes import Bar, LaneChart
+from commbench.report.lanes import LaneBar, LaneChart
 from commbench.report.style import WIDTH, Picture
 from commbench.report.svg import channels, mixed
 from commbench.report.text import plural, time_text
@@ -167,7 +167,7 @@ def _draw(
 
 def _send(
     simulation: "Simulation", task: int, top: float, height: float, shades: Sequence[str], path: frozenset[int]
-) -> Bar:
+) -> LaneBar:
     program, step = simulation.flat, int(simulation.flat.step[task])
     words = (
         f"rank {program.rank[task]} to rank {program.peer[task]}, step {step}{', critical path' * (task in path)}",
@@ -176,16 +176,16 @@ def _send(
     )
     begin, end = (seconds(int(times[task])) for times in (simulation.trace.start_ps, simulation.trace.end_ps))
     ink, look = "light" if _luminance(shades[step]) < 0.45 else "dark", "critical" * (task in path)
-    return Bar(begin, end, top, height - 0.6, shades[step], words, str(step), ink, look)
+    return LaneBar(begin, end, top, height - 0.6, shades[step], words, str(step), ink, look)
 
 
-def _addition(simulation: "Simulation", task: int, top: float, path: frozenset[int]) -> Bar:
+def _addition(simulation: "Simulation", task: int, top: float, path: frozenset[int]) -> LaneBar:
     program, trace = simulation.flat, simulation.trace
     end = int(trace.end_ps[task])
     begin = max(int(trace.start_ps[task]), end - int(program.duration_ps[task]))
     what = f"rank {program.rank[task]} adds what has arrived{', critical path' * (task in path)}"
     words = (what, _span(simulation, task))
-    return Bar(seconds(begin), seconds(end), top, _STRIP, "var(--ink)", words)
+    return LaneBar(seconds(begin), seconds(end), top, _STRIP, "var(--ink)", words)
 
 
 def _span(simulation: "Simulation", task: int) -> str:

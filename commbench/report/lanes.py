@@ -12,7 +12,7 @@ from commbench.report.chart import Chart, Scale
 from commbench.report.style import Picture
 from commbench.report.svg import element, group, text, tip
 
-__all__ = ["Bar", "LaneChart"]
+__all__ = ["LaneBar", "LaneChart"]
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _LETTER, _AROUND = 7.0, 5.0  # pixels of a letter inside a bar, and beside the words
@@ -22,7 +22,7 @@ _THINNEST = 0.4  # pixels; a bar that is shorter still shows
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class LaneBar:
     """What took a while.
 
     Attributes:
@@ -64,7 +64,7 @@ class LaneChart:
         """The name of a row, at this height."""
         self._chart.add(text(self._chart.left - 6, middle, name, anchor="end", class_="tick"))
 
-    def bars(self, bars: Sequence[Bar]) -> None:
+    def bars(self, bars: Sequence[LaneBar]) -> None:
         """Draw these above what is there."""
         self._chart.add(*map(self._bar, bars))
 
@@ -75,7 +75,7 @@ class LaneChart:
         times = {"data_until": self._until_s, "data_factor": self._factor}
         return self._chart.picture(title=title, detail=detail, label=label, class_="chart zoom", **edges, **times)
 
-    def _bar(self, bar: Bar) -> str:
+    def _bar(self, bar: LaneBar) -> str:
         begin, end = self._x.at(bar.begin_s), self._x.at(min(bar.end_s, self._until_s))
         width = max(end - begin, _THINNEST)
         label = bar.label if bar.height >= _LOWEST else ""

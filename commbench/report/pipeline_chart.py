@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from commbench.report.chart import Chart
-from commbench.report.lanes import Bar, LaneChart
+from commbench.report.lanes import LaneBar, LaneChart
 from commbench.report.style import WIDTH, Picture
 from commbench.report.svg import colour, element, hatch, paper_hatch, text
 from commbench.report.text import time_text
@@ -126,14 +126,14 @@ def _left_out(panels: Sequence[PassPanel]) -> str:
     return f"shown: the first {' and '.join(words)}" if words else ""
 
 
-def _idle(panel: PassPanel, name: str, top: float) -> Iterator[Bar]:
+def _idle(panel: PassPanel, name: str, top: float) -> Iterator[LaneBar]:
     """Behind the passes of every lane, from the first of all to the last."""
     begin, end = min(bar.start_s for bar in panel.bars), max(bar.end_s for bar in panel.bars)
     for lane in range(len(panel.lanes)):
-        yield Bar(begin, end, top + lane * _ROW + _GAP / 2, _ROW - _GAP, f"url(#{name}-idle)", look="idle")
+        yield LaneBar(begin, end, top + lane * _ROW + _GAP / 2, _ROW - _GAP, f"url(#{name}-idle)", look="idle")
 
 
-def _bar(bar: PassBar, panel: PassPanel, name: str, top: float) -> Iterator[Bar]:
+def _bar(bar: PassBar, panel: PassPanel, name: str, top: float) -> Iterator[LaneBar]:
     """One pass: paper that hides what is behind, colour, and stripes where they tell the kind."""
     place = (bar.start_s, bar.end_s, top + bar.lane * _ROW + _GAP / 2, float(_ROW - _GAP))
     opacity = max(_PALEST, 1 - _PALER * bar.chunk)
@@ -143,8 +143,8 @@ def _bar(bar: PassBar, panel: PassPanel, name: str, top: float) -> Iterator[Bar]
         f"{time_text(bar.start_s)} to {time_text(bar.end_s)}: {time_text(bar.end_s - bar.start_s)}",
     )
     if opacity < 1:
-        yield Bar(*place, "var(--paper)")
+        yield LaneBar(*place, "var(--paper)")
     label = "" if bar.kind in _STRIPED else bar.label
-    yield Bar(*place, _COLOURS[bar.kind], words, label, opacity=opacity if opacity < 1 else None)
+    yield LaneBar(*place, _COLOURS[bar.kind], words, label, opacity=opacity if opacity < 1 else None)
     if bar.kind in _STRIPED:
-        yield Bar(*place, f"url(#{name}-stripes)", words, bar.label, "striped")
+        yield LaneBar(*place, f"url(#{name}-stripes)", words, bar.label, "striped")

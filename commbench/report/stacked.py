@@ -9,7 +9,7 @@ from commbench.report.style import WIDTH, Picture
 from commbench.report.svg import element, group, hatch, text, tip
 from commbench.report.text import percent, time_text
 
-__all__ = ["Part", "StackedBar", "stacked_bars"]
+__all__ = ["BarPart", "StackedBar", "stacked_bars"]
 
 _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 16, 16, 2, 44
 _HEIGHT, _DROP = 26, 31  # pixels of a bar, and from the top of its row to its middle
@@ -17,7 +17,7 @@ _LABEL = 34  # pixels that a share needs
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BarPart:
     """What time went to; ``fill`` is a colour as CSS, "" for time in which nothing happens, which is hatched."""
 
     word: str
@@ -31,7 +31,7 @@ class StackedBar:
     """One bar under its title; the whole is the sum of its parts."""
 
     title: str
-    parts: tuple[Part, ...]
+    parts: tuple[BarPart, ...]
 
 
 def stacked_bars(name: str, bars: Sequence[StackedBar], title: str, *, label: str) -> Picture:
@@ -57,7 +57,7 @@ def _bar(bar: StackedBar, x: Scale, top: float, idle: str) -> list[str]:
     return drawn
 
 
-def _part(part: Part, begin: float, end: float, middle: float, share: float, idle: str) -> str:
+def _part(part: BarPart, begin: float, end: float, middle: float, share: float, idle: str) -> str:
     words = tip(part.word, f"{time_text(part.time_s)}, {percent(share)}")
     box = element(
         "rect", x=begin, y=middle - _HEIGHT / 2, width=end - begin, height=_HEIGHT, fill=part.fill or idle,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from commbench.report.identity import base_name, labels
-from commbench.report.stacked import Part, StackedBar, stacked_bars
+from commbench.report.stacked import BarPart, StackedBar, stacked_bars
 from commbench.report.style import Picture
 from commbench.report.svg import colour
 from commbench.report.tables import Column, Table, bytes_cell, time_cell, word_cell
@@ -70,7 +70,7 @@ def time_terms(records: Sequence[Record]) -> Terms | None:
     bars = [
         StackedBar(
             f"{names[i]}: {time_text(points[i].time_s)}",
-            tuple(Part(word, time_s, colours[word]) for word, time_s in whole_terms(points[i]).items()),
+            tuple(BarPart(word, time_s, colours[word]) for word, time_s in whole_terms(points[i]).items()),
         )
         for i in shown
     ]

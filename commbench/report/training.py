@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from commbench.report.identity import labels
 from commbench.report.pipeline_chart import PassBar, PassKey, PassPanel, pass_keys, pipeline_chart
-from commbench.report.stacked import Part, StackedBar, stacked_bars
+from commbench.report.stacked import BarPart, StackedBar, stacked_bars
 from commbench.report.style import Picture
 from commbench.report.svg import colour
 from commbench.report.tables import (
@@ -135,9 +135,9 @@ def _bars(steps: Sequence[tuple[str, SimulatedStep]]) -> Picture:
     return stacked_bars("steptime", bars, title, label="Where the time of a step goes")
 
 
-def _part(kind: str, time_s: float) -> Part:
+def _part(kind: str, time_s: float) -> BarPart:
     own, opacity = _KIND_COLOUR.get(kind, ("", 1.0))
-    return Part(_word(kind), time_s, own, opacity)
+    return BarPart(_word(kind), time_s, own, opacity)
 
 
 def _word(kind: str) -> str:

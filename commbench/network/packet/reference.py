@@ -20,7 +20,7 @@ _IDLE, _IN_TURN, _ASLEEP = range(3)
 
 
 @dataclass(slots=True)
-class _Flow:
+class _PacketFlow:
     """A message: ``next`` packet to be sent, ``acked`` that its sender knows of, ``got`` by its receiver."""
 
     task: int
@@ -43,7 +43,7 @@ class _Flow:
 class _Packet:
     """On its way over ``links``, the ``hop`` th of which it takes; it came into its queue by link ``via``."""
 
-    flow: _Flow
+    flow: _PacketFlow
     number: int
     size: int
     links: tuple[int, ...]
@@ -58,7 +58,7 @@ class _Packet:
 class _Answer:
     """From the receiver of a packet: how much it ``got``, whether it asks for the rest again, whether it saw marks."""
 
-    flow: _Flow
+    flow: _PacketFlow
     got: int
     again: bool
     notice: bool
@@ -66,7 +66,7 @@ class _Answer:
 
 
 @dataclass(slots=True)
-class _Link:
+class _PacketLink:
     """One direction of a cable: what waits to cross it and what is on it.
 
     ``held`` bytes wait before it (its own packet in sending among them), ``arrived`` bytes came over it and wait in
@@ -79,7 +79,7 @@ class _Link:
     inside: bool  # of a host
     pauses: bool  # or else what finds no room behind it is dropped
     queue: deque[_Packet] = field(default_factory=deque)
-    turn: deque[_Flow] = field(default_factory=deque)  # flows that begin here and may send
+    turn: deque[_PacketFlow] = field(default_factory=deque)  # flows that begin here and may send
     wire: deque[_Packet] = field(default_factory=deque)
     sending: tuple[int, int] | None = None  # the link that the packet came by, and its bytes
     own_last: bool = False
@@ -100,11 +100,11 @@ class PacketNetwork:
         self.given = given
         insides = wiring.inside.tolist() or [False] * num_links
         self.links = [
-            _Link(bandwidth, latency, given.limit(bandwidth, latency), inside, inside or given.pfc)
+            _PacketLink(bandwidth, latency, given.limit(bandwidth, latency), inside, inside or given.pfc)
             for bandwidth, latency, inside in zip(wiring.bandwidths.tolist(), latencies, insides, strict=True)
         ]
         self.rooms = wiring.buffers_bytes.tolist() or [given.buffer_bytes] * num_links
-        self.flows: dict[int, _Flow] = {}
+        self.flows: dict[int, _PacketFlow] = {}
         self.new: list[int] = []
         self.eager: set[int] = set()  # links that may have something to send at this instant
         self.events: list[tuple[int, int, int, int, _Packet | _Answer | None]] = []
@@ -118,7 +118,7 @@ class PacketNetwork:
     ) -> None:
         """A message enters; it begins when the next event is asked for."""
         mtu = self.given.mtu_bytes
-        self.flows[flow] = _Flow(flow, tuple(links), num_bytes, max(1, -(-num_bytes // mtu)))
+        self.flows[flow] = _PacketFlow(flow, tuple(links), num_bytes, max(1, -(-num_bytes // mtu)))
         self.new.append(flow)
 
     def finish(self, flow: int) -> None:
@@ -189,7 +189,7 @@ class PacketNetwork:
 
     # Senders -----------------------------------------------------------------------------------------------------
 
-    def _begin(self, flow: _Flow, now_ps: int) -> None:
+    def _begin(self, flow: _PacketFlow, now_ps: int) -> None:
         line = self.links[flow.links[0]].bandwidth
         if self.given.number == DCQCN:
             flow.dcqcn = Dcqcn(line, line, line)
@@ -212,7 +212,7 @@ class PacketNetwork:
         """Packets that a link sends in a time, and one."""
         return bandwidth * time_ps / PS_PER_S / self.given.full_bytes + 1.0
 
-    def _offer(self, flow: _Flow, now_ps: int) -> None:
+    def _offer(self, flow: _PacketFlow, now_ps: int) -> None:
         """Have a flow that may send wait for its link, or for its pace."""
         if flow.state != _IDLE or flow.next >= flow.packets:
             return
@@ -227,7 +227,7 @@ class PacketNetwork:
             flow.state = _ASLEEP
             self._at(flow.ready_ps, _WAKE, flow.task)
 
-    def _next_packet(self, flow: _Flow, now_ps: int) -> _Packet:
+    def _next_packet(self, flow: _PacketFlow, now_ps: int) -> _Packet:
         payload = min(self.given.mtu_bytes, flow.num_bytes - flow.next * self.given.mtu_bytes)
         packet = _Packet(flow, flow.next, max(payload + self.given.header_bytes, 1), flow.links, now_ps)
         flow.next += 1
@@ -256,11 +256,11 @@ class PacketNetwork:
             self._go_back(flow)
         self._offer(flow, now_ps)
 
-    def _go_back(self, flow: _Flow) -> None:
+    def _go_back(self, flow: _PacketFlow) -> None:
         self.counts.repeated[flow.links[0]] += flow.next - flow.acked
         flow.next = flow.acked
 
-    def _woken(self, flow: _Flow, kind: int, now_ps: int) -> None:
+    def _woken(self, flow: _PacketFlow, kind: int, now_ps: int) -> None:
         if kind == _WAKE:
             flow.state = _IDLE
         elif flow.deadline_ps > now_ps:  # something was acknowledged since
@@ -273,7 +273,7 @@ class PacketNetwork:
 
     # Links -------------------------------------------------------------------------------------------------------
 
-    def _lasts(self, link: _Link, size: int) -> int:
+    def _lasts(self, link: _PacketLink, size: int) -> int:
         return max(int(size / link.bandwidth * PS_PER_S + 0.5), 1)
 
     def _send(self, number: int, now_ps: int) -> None:
@@ -293,7 +293,7 @@ class PacketNetwork:
         self.counts.packets[number] += 1
         self.counts.num_bytes[number] += packet.size
 
-    def _arrives(self, packet: _Packet, link: _Link, now_ps: int, sent_ps: int) -> int:
+    def _arrives(self, packet: _Packet, link: _PacketLink, now_ps: int, sent_ps: int) -> int:
         """When the packet joins its next queue: in a host it goes on as soon as its last bit cannot come too late."""
         arrives_ps = sent_ps + link.latency_ps
         if packet.hop + 1 < len(packet.links):

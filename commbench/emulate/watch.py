@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from commbench.live.blame import is_stopped
+from commbench.results.failures import FailedRun
 
 __all__ = ["BackgroundFlow", "blank", "size_of"]
 
@@ -50,9 +51,10 @@ def size_of(journal: Path) -> int:
 
 
 def blank(journal: Path, since: int, runs: Collection[str]) -> int:
-    """Take back what these runs have recorded since the journal had so many bytes; how many records.
+    """Take back what these runs have recorded since the journal had so many bytes; how many measurements.
 
-    Their lines become blank where they are, so that others may write there meanwhile.
+    With them goes what blames a rank for an end that it had no part in. Their lines become blank where they are, so
+    that others may write there meanwhile.
     """
     if size_of(journal) <= since:
         return 0
@@ -60,9 +62,10 @@ def blank(journal: Path, since: int, runs: Collection[str]) -> int:
     with journal.open("r+b", buffering=0) as file:
         file.seek(since)
         for line in file.read().split(b"\n")[:-1]:
-            if line.strip() and json.loads(line).get("run") in runs:
+            record = json.loads(line) if line.strip() else {}
+            if record.get("run") in runs:
                 file.seek(place)
                 file.write(b" " * len(line))
-                count += 1
+                count += record.get("kind") != FailedRun.kind
             place += len(line) + 1
     return count

@@ -10,7 +10,6 @@ parts the slowest counts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +28,8 @@ FEWEST = 3
 """Measurements alike that have a baseline of their own."""
 _OTHER_KIND = 0.05  # by which the simulator's error may differ between kinds of measurements: its own median from 1 MiB
 _BY_CHANCE = 0.01  # of fabrics in health, in which some measurement may be called slow
+_OF_MAD = 0.37  # efficiency of the median absolute deviation, of normal values: Rousseeuw and Croux 1993, section 1
+_LEAST_FREEDOM = 4.0  # assumed: of a few measurements, where nothing would ever be slow
 _LEAST_NOISE = 0.005  # of any measurement: a simulation is no truth
 _STARTS = ((0.1, np.inf), (0.2, 1.3), (0.4, 1.3), (0.7, 1.3))
 """The share of the measurements of a kind that are healthy, as it is tried, and how many times as wide as the narrowest
@@ -97,9 +98,14 @@ class Evidence:
     @property
     def tolerance(self) -> FloatArray:
         """Over 1, from which on a measurement is slow: 5 %, or three standard deviations; of many measurements so many
-        that chance makes one of them slow in a hundredth of all fabrics in health.
+        that chance makes one of them slow in a hundredth of all fabrics in health. Their scatter is an estimate itself,
+        hence Student's distribution.
         """
-        widths = max(3.0, NormalDist().inv_cdf(1 - _BY_CHANCE / max(1, len(self.sigma))))
+        from scipy.special import stdtrit
+
+        count = len(self.sigma)
+        freedom = max(_LEAST_FREEDOM, _OF_MAD * (count - 1))
+        widths = max(3.0, float(stdtrit(freedom, 1 - _BY_CHANCE / max(1, count))))
         over: FloatArray = np.maximum(0.05, np.expm1(widths * self.sigma))
         return over
 

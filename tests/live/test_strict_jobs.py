@@ -66,7 +66,7 @@ def run_all(folder: Path, rank: int, num_ranks: int, store: str) -> list[dict[st
     return [{"kind": r.kind, "backend": getattr(r, "backend", ""), "wrong": getattr(r, "wrong", 0)} for r in records]
 
 
-@pytest.mark.parametrize("num_ranks", [2, 5])
+@pytest.mark.parametrize("num_ranks", [2, 4, 7])
 def test_every_live_job_is_right_on_the_strict_backend(num_ranks: int, tmp_path: Path) -> None:
     from groups import in_world
 

@@ -4,7 +4,6 @@
 import json
 import os
 import random
-import re
 from pathlib import Path
 
 import pytest
@@ -47,7 +46,7 @@ def faults(folder: Path, rank: int, ended: Ended, *, torchrun: bool) -> list[str
 
 @pytest.mark.parametrize(
     ("rank", "fate", "torchrun"),
-    [(2, "killed", True), (0, "stopped", True), (0, "killed", False), (3, "cut off", False)],
+    [(2, "killed", True), (0, "stopped", True), (1, "killed", False), (0, "killed", False), (3, "cut off", False)],
 )
 def test_a_rank_that_is_lost_is_named_and_ends_all(rank: int, fate: str, torchrun: bool, tmp_path: Path) -> None:
     ended = trial(tmp_path, rank, fate, torchrun=torchrun)
@@ -58,13 +57,12 @@ def test_a_stopped_rank_is_named_with_host_place_and_the_others_stacks(tmp_path:
     ended = trial(tmp_path, 1, "stopped", torchrun=False, num_ranks=3)
     assert faults(tmp_path, 1, ended, torchrun=False) == [], ended
     (line,) = ended.errors
-    assert f"rank 1 ({os.uname().nodename}, cpu) made no progress for 3 s at " in line
-    assert re.search(" s at (4 K|16 M)iB, ", line)
+    assert f"rank 1 ({os.uname().nodename}, cpu) made no progress for 3 s at 16 MiB, " in line
     assert "(stopped by a signal); stacks: r." in line
     (stacks,) = tmp_path.glob("r.*.stacks.txt")
     text = stacks.read_text()
     assert [f"=== rank {rank} ===" in text for rank in range(3)] == [True, False, True]
-    assert text.count("live/worker.py") == 2  # on the way to where each of the two waits
+    assert "execute.py" in text or "native.py" in text  # where a rank waits
     failed = read_records(tmp_path / "r.jsonl")[-1]
     assert isinstance(failed, FailedRun)
     assert (failed.stacks, failed.guilty, failed.launcher) == (stacks.name, (1,), "env://")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from commbench.live.judge import GONE, process_state
+from commbench.live.watch import BEAT_S
 
 ROOT = Path(__file__).parents[2]
 # the second size takes tens of seconds: time enough to interfere
@@ -115,7 +116,7 @@ class Run:
     ranks: list[int] = field(default_factory=list)  # process ids, in rank order
 
     def begin(self, seconds: float = 120) -> None:
-        """Return when the first size is done, and the ranks are known."""
+        """Return when the first size is done, the ranks are known, and their heartbeats tell of the second."""
         deadline, results = time.monotonic() + seconds, self.folder / "r.jsonl"
         while not (results.exists() and results.read_text().endswith("\n")):
             assert time.monotonic() < deadline, self.said()
@@ -123,6 +124,7 @@ class Run:
             time.sleep(0.05)
         numbers = {number: pid for pid in family(p.pid for p in self.processes) if (number := rank_of(pid)) is not None}
         self.ranks = [numbers[rank] for rank in sorted(numbers)]
+        time.sleep(2 * BEAT_S)
 
     def befall(self, rank: int, fate: str) -> Ended:
         """Do it to a rank, and wait until the run is over, or for long enough."""

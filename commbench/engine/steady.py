@@ -113,7 +113,7 @@ class Steady:
             if int(used.max(initial=0)) + later > LAST_PS:
                 raise too_long()
             used[used >= 0] += later
-            queue.heap["time"][: queue.n[HEAP]] += later
+            queue.heap["key"][: queue.n[HEAP]] += later
         model.network.flows["end"][: n[c.SLOTS]] += later
         n[c.NOW] += later
         n[c.NETWORK] += later if n[c.NETWORK] >= 0 else 0

@@ -61,7 +61,7 @@ def fill(slots, net):
         n[ASKED] = 0
         if n[LIVE] == 0:
             return
-        level = net.heap[0].level
+        level = net.heap[0].key
         _reach(level, slots, net)
         _lose(level, net)
 
@@ -255,8 +255,8 @@ def _reach(level, slots, net):
     """Whatever happens at a level: links fill up, believed ones and open ones, or had been full before."""
     n, links = net.n, net.links
     n[RELEASING] = 0
-    while n[HEAP] > 0 and net.heap[0].level == level:
-        what = net.heap[0].what
+    while n[HEAP] > 0 and net.heap[0].key == level:
+        what = net.heap[0].item
         link = np.uint32(what >> 1)
         pop(net)
         if what & 1 == 0:

@@ -68,8 +68,8 @@ FLOW = np.dtype(
     align=True,
 )
 
-FORESEEN = np.dtype([("level", np.float64), ("what", np.int64)], align=True)
-"""In the heap of a filling: at this level link ``what // 2`` is full (even), or was full before (odd)."""
+FORESEEN = np.dtype([("key", np.float64), ("item", np.int64)], align=True)
+"""In the heap of a filling: at level ``key`` link ``item // 2`` is full (even), or was full before (odd)."""
 
 
 class Fluid(NamedTuple):

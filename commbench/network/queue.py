@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from commbench.network.heap import sift_down, sift_up
 from commbench.network.jit import jit
 
 __all__ = ["SLOT", "Queue", "collect", "empty_queue", "next_time", "put", "take_out"]
@@ -36,8 +37,8 @@ SLOT = np.dtype(
 BUCKET = np.dtype([("time", np.int64), ("head", np.int32), ("spare", np.int32)], align=True)
 """Everything that happens at one time: a list of slots. A free bucket has time -1 and ``head`` the next free one."""
 
-ENTRY = np.dtype([("time", np.int64), ("bucket", np.int64)], align=True)
-"""One place in the heap of buckets."""
+ENTRY = np.dtype([("key", np.int64), ("item", np.int64)], align=True)
+"""One place in the heap of buckets: the time of one, and its number."""
 
 # Places in the counters of a queue: entries in the heap; buckets there whose slots have all been moved away; buckets
 # ever used; head of the list of free ones, -1 if none.
@@ -70,32 +71,6 @@ def empty_queue(size: int) -> Queue:
 
 
 @jit
-def _sift_up(heap, place, time, bucket):
-    while place > 0:
-        parent = (place - 1) >> 1
-        if heap[parent].time <= time:
-            break
-        heap[place].time, heap[place].bucket = heap[parent].time, heap[parent].bucket
-        place = parent
-    heap[place].time, heap[place].bucket = time, bucket
-
-
-@jit
-def _sift_down(heap, size, place, time, bucket):
-    while True:
-        child = 2 * place + 1
-        if child >= size:
-            break
-        if child + 1 < size and heap[child + 1].time < heap[child].time:
-            child += 1
-        if heap[child].time >= time:
-            break
-        heap[place].time, heap[place].bucket = heap[child].time, heap[child].bucket
-        place = child
-    heap[place].time, heap[place].bucket = time, bucket
-
-
-@jit
 def _new_bucket(time, queue):
     n, buckets, heap = queue.n, queue.buckets, queue.heap
     bucket = n[FREE_BUCKET]
@@ -106,7 +81,7 @@ def _new_bucket(time, queue):
         n[BUCKETS] += 1
     buckets[bucket].time, buckets[bucket].head = time, -1
     n[HEAP] += 1
-    _sift_up(heap, n[HEAP] - 1, time, bucket)
+    sift_up(heap, n[HEAP] - 1, time, bucket)
     return bucket
 
 
@@ -160,25 +135,25 @@ def _sweep(queue):
     n, buckets, heap = queue.n, queue.buckets, queue.heap
     size = 0
     for place in range(n[HEAP]):
-        bucket = heap[place].bucket
+        bucket = heap[place].item
         if buckets[bucket].head < 0:
             _free_bucket(bucket, queue)
         else:
-            heap[size].time, heap[size].bucket = heap[place].time, bucket
+            heap[size].key, heap[size].item = heap[place].key, bucket
             size += 1
     n[HEAP], n[EMPTY] = size, 0
     for place in range(size // 2 - 1, -1, -1):
-        _sift_down(heap, size, place, heap[place].time, heap[place].bucket)
+        sift_down(heap, size, place, heap[place].key, heap[place].item)
 
 
 @jit
 def _pop(queue):
     n, heap = queue.n, queue.heap
-    _free_bucket(heap[0].bucket, queue)
+    _free_bucket(heap[0].item, queue)
     n[HEAP] -= 1
     size = n[HEAP]
     if size > 0:
-        _sift_down(heap, size, 0, heap[size].time, heap[size].bucket)
+        sift_down(heap, size, 0, heap[size].key, heap[size].item)
 
 
 @jit
@@ -186,8 +161,8 @@ def next_time(queue):
     """The earliest time that a slot waits for, -1 if none does."""
     n, buckets, heap = queue.n, queue.buckets, queue.heap
     while n[HEAP] > 0:
-        if buckets[heap[0].bucket].head >= 0:
-            return heap[0].time
+        if buckets[heap[0].item].head >= 0:
+            return heap[0].key
         n[EMPTY] -= 1
         _pop(queue)
     return -1
@@ -197,8 +172,8 @@ def next_time(queue):
 def collect(time, slots, queue, found, count):
     """Move all slots that wait for ``time``, the earliest, to ``found[count:]``; returns the new count."""
     n, buckets, heap = queue.n, queue.buckets, queue.heap
-    while n[HEAP] > 0 and heap[0].time == time:
-        slot = buckets[heap[0].bucket].head
+    while n[HEAP] > 0 and heap[0].key == time:
+        slot = buckets[heap[0].item].head
         if slot < 0:
             n[EMPTY] -= 1
         while slot >= 0:

@@ -56,7 +56,7 @@ def check_queue(model: Model) -> None:
 def waiting_in(queue: Queue, slots: np.ndarray, now_ps: int) -> list[int]:
     """The slots in the buckets of the heap; the rest of the buckets is free."""
     n, buckets, heap = queue.n, queue.buckets, queue.heap[: queue.n[HEAP]]
-    own, times = heap["bucket"].tolist(), heap["time"].tolist()
+    own, times = heap["item"].tolist(), heap["key"].tolist()
     assert all(times[i] >= times[(i - 1) // 2] for i in range(1, len(times)))
     assert times == buckets["time"][own].tolist()
     assert n[EMPTY] == np.count_nonzero(buckets["head"][own] < 0)

@@ -107,12 +107,12 @@ class HostFacts:
 def read_machine(root: Path = Path("/"), variables: Mapping[str, str] = os.environ) -> HostFacts:
     """All that the files below ``root`` tell of the machine; ``variables`` are the environment's."""
     quota = cpu_quota(root / "sys/fs/cgroup", root / "proc/self/cgroup")
-    own = len(cores()) if root == Path("/") else None
+    own = _count(_field(_text(root / "proc/self/status"), "Cpus_allowed_list") or "")
     online = _count(_text(root / "sys/devices/system/cpu/online"))
     memory = _meminfo(root)
     return HostFacts(
         cpu=_field(_text(root / "proc/cpuinfo"), "model name"),
-        cores=own or online or 1,
+        cores=own or online or len(cores()),
         online=online,
         quota=None if quota is None else quota[1],
         numa=_numa(root),

@@ -83,6 +83,18 @@ def test_noise_is_no_regression(tmp_path: Path) -> None:
     assert {one["verdict"] for one in points} == {"same"}
 
 
+@pytest.mark.parametrize(("factor", "verdict"), [(1.245, "same"), (1.28, "slower")])
+def test_runs_that_scatter_tell_how_far_one_more_may_be_off(factor: float, verdict: str, tmp_path: Path) -> None:
+    """Five old ones from -10 to +10 %: s = 1.4826 x 0.0513 of logarithms. The new one is another draw (s), the old
+    side's median is known to s sqrt(pi / 2 / 5): three times both together are 26.2 %.
+    """
+    old = [run(tmp_path, f"old{n}", (f, f, f), noise=1e-4) for n, f in enumerate((0.9, 0.95, 1.0, 1.05, 1.1))]
+    *points, end = compared(tmp_path, *old, run(tmp_path, "new", (factor,) * 3, noise=1e-4), code=verdict == "slower")
+    assert {one["verdict"] for one in points} == {verdict}
+    assert [one["tolerance"] for one in points] == pytest.approx([0.262] * 3, abs=0.002)
+    assert end["verdict"] == verdict
+
+
 def test_faster_is_told_and_passes(tmp_path: Path) -> None:
     *points, end = compared(tmp_path, run(tmp_path, "a"), run(tmp_path, "b", (0.5, 0.5, 0.5)), code=0)
     assert [one["verdict"] for one in points] == ["faster"] * 3

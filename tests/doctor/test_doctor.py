@@ -34,6 +34,7 @@ def host(tmp_path: Path) -> Path:
     put(tmp_path, "proc/cpuinfo", "processor\t: 0\nmodel name\t: AMD EPYC 9654 96-Core Processor")
     put(tmp_path, "proc/meminfo", "MemTotal:       1056000000 kB\nHugePages_Free:       12")
     put(tmp_path, "proc/self/limits", "Limit  Soft Limit  Hard Limit\nMax locked memory         unlimited  unlimited")
+    put(tmp_path, "proc/self/status", "Cpus_allowed:\tff\nCpus_allowed_list:\t0-7")
     put(tmp_path, "proc/self/cgroup", "0::/job")
     put(tmp_path, "proc/driver/nvidia/version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Wed Jan")
     put(tmp_path, "proc/sys/user/max_user_namespaces", "1000")
@@ -88,6 +89,7 @@ def test_what_is_there_is_read(host: Path) -> None:
         ("proc/self/limits", "Max locked memory         8388608    8388608   bytes", "may lock 8 MiB of memory"),
         ("sys/fs/cgroup/job/cpu.max", "200000 100000", "grants 2 cores' worth of time on 8 cores"),
         ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave", "governor powersave"),
+        ("sys/devices/system/cpu/online", "0-15", "may run on 8 of 16 cores"),
     ],
 )
 def test_what_is_odd_is_told(host: Path, file: str, text: str, words: str) -> None:

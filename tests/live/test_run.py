@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -62,6 +62,13 @@ def long_run(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[s
         process.communicate()
         for pid in filter(alive, ranks):
             os.kill(pid, signal.SIGKILL)
+
+
+def is_rank(pid: str) -> bool:
+    """Whether a child has become a rank: one that is stopped before it executes its command stops its parent too."""
+    with suppress(OSError):
+        return b"commbench.live.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def until(holds: Callable[[], bool], seconds: float) -> bool:
@@ -238,7 +245,7 @@ def test_a_hung_rank_is_named_while_ranks_join(tmp_path: Path) -> None:
     env = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([*RUN, *options], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    assert until(lambda: len(children.read_text().split()) == 2, 20)
+    assert until(lambda: [is_rank(pid) for pid in children.read_text().split()] == [True, True], 20)
     ranks = [int(pid) for pid in children.read_text().split()]
     os.kill(ranks[1], signal.SIGSTOP)
     _, stderr = process.communicate(timeout=40)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.cluster import Cluster
+from commbench.engine.crowded import crowded_port
 from commbench.engine.engines import DETAILS, Run, run
 from commbench.engine.setting import Change, CutOff, Paths, Processors, Setting
 from commbench.engine.trace import Trace
@@ -30,11 +31,11 @@ from commbench.lowering.placing import paths_of, paths_with_switches, processors
 from commbench.lowering.single import only_collective, require_leaf
 from commbench.lowering.single import tasks_of as single_tasks
 from commbench.lowering.transport import apply_transport, with_way_back
-from commbench.network.models import FLUID, get_network
+from commbench.network.models import FLUID, get_network, packets_if_needed
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import NOTHING, Collective, Program
-from commbench.units import PS_PER_S, seconds
+from commbench.units import PS_PER_S, format_bit_rate, seconds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +61,8 @@ class Result:
         choices: how the library had its collectives go.
         bound: the program on the cluster, in collective detail.
         engine: that ran it, "reference" or "compiled".
+        network: how long its messages took. why: it was that one, where that was left open (``network.models.AUTO``).
+        fluid_ps: the end by the fluid model where it was simulated first.
     """
 
     program: Program
@@ -73,6 +76,9 @@ class Result:
     paths: Paths | None = None
     bound: Bound | None = None
     engine: str = "compiled"
+    network: str = FLUID.name
+    why: str = ""
+    fluid_ps: int | None = None
 
     @property
     def time_s(self) -> float:
@@ -127,6 +133,8 @@ def simulate(
     how = Run() if how is None else how
     if how.detail not in DETAILS:
         raise InputError(f"--detail {how.detail!r} is unknown; known: {', '.join(DETAILS)}")
+    if (packets := packets_if_needed(how.network)) is not None:
+        return _fluid_or_packets(program, cluster, library, how, packets, scenario, seed)
     choices = Choices(library, cluster.fabric.name, how)
     if isinstance(program, Bound) or how.detail == "collective":
         return _aggregate(program, cluster, choices, how, scenario, slowing)
@@ -140,6 +148,35 @@ def simulate(
     tasks = single_tasks(chosen, what, cluster.fabric.costs.reduction_ps_per_byte)
     work = _Tasks(program, cluster, tasks, choices, chosen.num_switches)
     return _run(work, library, how, scenario, seed)
+
+
+def _fluid_or_packets(
+    program: Program | Bound,
+    cluster: Cluster,
+    library: Library,
+    how: Run,
+    packets: str,
+    scenario: "Scenario | Perturbation | None",
+    seed: int,
+) -> Result:
+    """By the fluid model; and where a port is crowded then, or routes change so that it cannot be told, by packets."""
+    if how.detail != "transfer":
+        raise InputError(f"--network {how.network} looks at every transfer: give --detail transfer")
+    get_network(packets)  # a wrong setting is told at once
+    first = replace(how, network=FLUID.name, keep_trace=True)
+    fluid = simulate(program, cluster, library, first, scenario=scenario, seed=seed)
+    why = "routes change, so ports cannot be told"
+    if fluid.paths is not None:
+        assert isinstance(fluid.tasks, FlatProgram), "a kept trace is of single tasks"
+        port = crowded_port(fluid.tasks, fluid.trace, fluid.paths)
+        if port is None:
+            return replace(fluid, why="no port is sent more than it can drain")
+        why = (
+            f"{cluster.fabric.link_name(port.link)} has up to {port.senders} senders at once, "
+            f"{format_bit_rate(port.inflow)} into {format_bit_rate(fluid.paths.bandwidths[port.link])}"
+        )
+    done = simulate(program, cluster, library, replace(how, network=packets), scenario=scenario, seed=seed)
+    return replace(done, why=why, fluid_ps=fluid.finish_ps)
 
 
 def _aggregate(
@@ -249,6 +286,7 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", 
         paths=done.paths if pace is None or done.paths is None else paths,
         choices=work.choices,
         engine=done.engine,
+        network=get_network(how.network).name,
     )
 
 

@@ -38,8 +38,9 @@ def other(word: str) -> str | None:
 
 
 _NETWORK_HELP = (
-    "How long messages take: fluid (max-min shares), or packet[:none|:dcqcn|:swift] (queues, marks, pauses), with "
-    "settings after it: packet:dcqcn,mtu=1024,pfc=off."
+    "How long messages take: fluid (max-min shares), packet[:none|:dcqcn|:swift] (queues, marks, pauses), with "
+    "settings after it: packet:dcqcn,mtu=1024,pfc=off, or auto[:...]: packets only where a port is sent more than it "
+    "can drain."
 )
 COMMAND = {
     "cls": by_first_word(other),
@@ -251,6 +252,8 @@ def _show(
     if json:
         typer.echo(record.to_json())
         return
+    if record.network_why:
+        tell(f"{format_bytes(record.size_bytes)}: network {record.network}: {record.network_why}")
     if record.shortcut:
         tell(f"{format_bytes(record.size_bytes)}: {record.shortcut}")
     if header:

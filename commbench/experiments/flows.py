@@ -16,7 +16,7 @@ from commbench.engine.engines import Run
 from commbench.errors import InputError
 from commbench.experiments.flow_file import Flow, read_flows
 from commbench.libraries.ideal import Ideal
-from commbench.network.models import FLUID, get_network
+from commbench.network.models import FLUID
 from commbench.program.operations import Program, ProgramBuilder
 from commbench.routing.routes import Links, Rows, route_latencies_ps
 from commbench.sim.packets import counted_totals, deepest_queues
@@ -92,8 +92,8 @@ def simulate_flows(
     flows, fabric = read_flows(source), load_fabric(topology)
     cluster = make_cluster(fabric, routing=routing, seed=seed)
     _require_ranks(source, flows, cluster.num_ranks)
-    model = get_network(network)
     done = _simulated(flows, cluster, network, engine)
+    network = done.network  # that was taken, where it was left open
     begins_ps, ends_ps = _spans(done, len(flows))
     alone_s = _alone(flows, cluster, network, engine)
     completion_s = (ends_ps - begins_ps) / PS_PER_S
@@ -101,7 +101,7 @@ def simulate_flows(
     total, last_s = sum(flow.num_bytes for flow in flows), seconds(int(ends_ps.max()))
     fluid_s: FloatArray | None = None
     fluid_last_s = None
-    if model.name != FLUID.name:
+    if network != FLUID.name:
         spans = _spans(_simulated(flows, cluster, FLUID.name, engine), len(flows))
         fluid_s, fluid_last_s = (spans[1] - spans[0]) / PS_PER_S, seconds(int(spans[1].max()))
     if table is not None:
@@ -111,7 +111,7 @@ def simulate_flows(
         source=source,
         topology=fabric.name,
         routing=cluster.router.policy.name,
-        network=model.name,
+        network=network,
         engine=done.engine,
         ranks=cluster.num_ranks,
         flows=len(flows),

@@ -12,7 +12,10 @@ from commbench.network.packet.settings import CONTROLS, PREFIX, Packets, parse_p
 if TYPE_CHECKING:
     from commbench.network.packet.reference import PacketNetwork
 
-__all__ = ["FLUID", "NETWORKS", "get_network", "packet_model"]
+__all__ = ["AUTO", "FLUID", "NETWORKS", "get_network", "packet_model", "packets_if_needed"]
+
+AUTO = "auto"
+"""Fluid where it is right, else packets: ``auto:dcqcn`` as ``packet:dcqcn`` (see :mod:`commbench.door`)."""
 
 
 def _fluid_kernel() -> NetworkKernel:
@@ -44,15 +47,22 @@ def packet_model(given: Packets) -> NetworkModel:
     return NetworkModel(given.text, partial(_packet_network, given), partial(_packet_kernel, given), delays=True)
 
 
+def packets_if_needed(name: str) -> str | None:
+    """The packet network that ``auto`` or ``auto:CONTROL,key=value,...`` falls back on; None for other names."""
+    kind, _, settings = name.partition(":")
+    return (f"{PREFIX}:{settings}" if settings else PREFIX) if kind == AUTO else None
+
+
 def get_network(name: str) -> NetworkModel:
-    """The model of a name: one of NETWORKS, or a packet network with its settings.
+    """The model of a name: one of NETWORKS, or a packet network with its settings; of AUTO the one it falls back on.
 
     Raises:
         InputError: nothing has this name.
     """
+    name = packets_if_needed(name) or name
     if name.split(":")[0] == PREFIX:
         return packet_model(parse_packets(name))
     if name not in NETWORKS:
-        known = ", ".join([*NETWORKS, f"{PREFIX}[:{'|'.join(CONTROLS)}]"])
+        known = ", ".join([*NETWORKS, f"{PREFIX}[:{'|'.join(CONTROLS)}]", AUTO])
         raise InputError(f"--network {name!r} is unknown; known: {known}")
     return NETWORKS[name]

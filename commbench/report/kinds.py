@@ -106,7 +106,7 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         Measured: "size_bytes num_elements samples_s warmup_s phases_s busbw_factor started_at wrong schedule "
         "environment",
         Simulated: "size_bytes protocol terms time_s busbw_factor lower_bound_s transfers shortcut links wall_s "
-        "fluid_time_s counted queues",
+        "fluid_time_s counted queues network_why",
         Reported: "size_bytes num_elements time_s busbw_factor wrong failed problem source line",
         Judged: "size_bytes in_place busbw_factor measured_s predicted_s verdict algorithm protocol note",
         Health: "verdict points plateau_ratio worst_ratio reason",

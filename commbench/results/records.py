@@ -176,6 +176,7 @@ class Simulated(Record):
             algorithm was told. root: of rooted collectives, else 0. element_bytes: of one element.
         topology, routing, placement: where it ran. engine: "reference" or "compiled". detail: "transfer" ...
         network: what messages cost: "fluid" (what the links say alone), a packet network, or the name of a transport.
+            network_why: it was that one, where that was left open (``--network auto``).
         transfers: how many the collective has. shortcut: what was folded or skipped, in words; "" if each of them was
             simulated.
         scenario: name of the scenario that disturbed it, "" if none. scenario_digest: of what is in it, "" if none.
@@ -214,6 +215,7 @@ class Simulated(Record):
     root: Whole = 0
     element_bytes: Count = 4
     network: Name = "fluid"
+    network_why: str = ""
     shortcut: str = ""
     scenario: str = ""
     scenario_digest: str = ""

@@ -23,7 +23,7 @@ from commbench.libraries.ideal import Ideal
 from commbench.lowering.aggregate import layouts_of
 from commbench.lowering.choose import Chosen
 from commbench.network.bounds import lower_bound_s
-from commbench.network.models import FLUID, get_network
+from commbench.network.models import FLUID
 from commbench.network.transport import Connections
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
@@ -176,7 +176,7 @@ def simulate_collective(
         **_found(chosen, done, what, ends_ps[slowest]) | _modelled(chosen, library, ends_ps[slowest], scenario, detail),
         jobs=() if jobs is None else _each(groups, ends_ps),
         links=busiest_links(over, done.cluster.fabric, seconds(done.finish_ps), bound_s) if links else (),
-        **(_told(network, connections, scenario) | _beside(done, program, cluster, library, how, scenario)),
+        **(_told(done, connections, scenario) | _beside(done, program, cluster, library, how, scenario)),
         wall_s=time.perf_counter() - began,
         seed=seed,
     )
@@ -322,18 +322,20 @@ def _beside(
     """What a packet network counted, and how long the fluid model takes for the same; nothing for that one itself."""
     if not done.trace.counted:
         return {}
-    fluid = simulate(program, cluster, library, replace(how, network=FLUID.name, progress=None), scenario=scenario)
+    fluid_ps = done.fluid_ps
+    if fluid_ps is None:
+        how = replace(how, network=FLUID.name, progress=None)
+        fluid_ps = simulate(program, cluster, library, how, scenario=scenario).finish_ps
     return {
-        "network": get_network(how.network).name,
-        "fluid_time_s": seconds(fluid.finish_ps),
+        "fluid_time_s": seconds(fluid_ps),
         "counted": counted_totals(done.trace.counted),
         "queues": deepest_queues(done.trace.counted, cluster.fabric),
     }
 
 
-def _told(model: str, connections: Connections | None, scenario: "Scenario | None") -> dict[str, Any]:
+def _told(done: Result, connections: Connections | None, scenario: "Scenario | None") -> dict[str, Any]:
     """What the record says of messages and of what went wrong."""
-    network = {"network": model if connections is None else connections.transport.name}
+    network = {"network": done.network if connections is None else connections.transport.name, "network_why": done.why}
     if scenario is None:
         return network
     return {**network, "scenario": scenario.name, "scenario_digest": scenario.digest, "jitter": scenario.jitter}

@@ -99,3 +99,30 @@ def test_the_terminal_shows_the_fluid_answer_and_the_page_both_tables(tmp_path: 
     text = page.read_text(encoding="utf-8")
     assert "Packets beside the fluid model" in text
     assert "Deepest queues by simulated size" in text
+
+
+def test_what_is_left_open_is_fluid_where_no_port_is_crowded() -> None:
+    record = simulated("auto", "all-reduce", "ring", 8 * 2**16, "star-8")
+    assert (record.network, record.fluid_time_s, record.counted) == ("fluid", None, {})
+    assert record.time_s == simulated("fluid", "all-reduce", "ring", 8 * 2**16, "star-8").time_s
+    assert record.network_why == "no port is sent more than it can drain"
+
+
+def test_what_is_left_open_is_packets_where_one_is() -> None:
+    record, packets = simulated("auto:swift,mtu=1024"), simulated("packet:swift,mtu=1024")
+    assert record.network == packets.network == "packet:swift,mtu=1024"
+    assert (record.time_s, record.fluid_time_s) == (packets.time_s, packets.fluid_time_s)
+    assert "-> spine0 has up to 4 senders at once, 400 Gbit/s into 25 Gbit/s" in record.network_why
+    assert record_from_json(record.to_json(), "record") == record
+
+
+def test_auto_is_told_on_the_terminal_and_refused_where_it_cannot_look() -> None:
+    base = ["sim", "all-to-all", "-t", CROWDED, "-b", "64K", "-e", "64K", "--network"]
+    done = CliRunner().invoke(app, [*base, "auto"])
+    assert done.exit_code == 0
+    assert "64 KiB: network packet:none: leaf0 -> spine0 has up to 4 senders at once" in done.stderr
+    for given, words in (("auto:dctcp", "packet:dctcp is unknown"), ("auto:none,x=1", "'x=1' is not key=value")):
+        with pytest.raises(InputError, match=words):
+            simulated(given)
+    with pytest.raises(InputError, match="looks at every transfer: give --detail transfer"):
+        simulate_collective(load_fabric(CROWDED), "all-to-all", "direct", 2**16, network="auto", detail="collective")

@@ -41,21 +41,20 @@ def run(*arguments: str, folder: Path, command: list[str] = RUN, **variables: st
     )
 
 
+def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+    pipe, command = subprocess.PIPE, [*RUN, *arguments, "--out", "r.jsonl"]
+    return subprocess.Popen(command, cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True)
+
+
 @contextmanager
 def long_run(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """A run in its second size: its process, and the ids of its ranks in rank order."""
-    process = subprocess.Popen(
-        [*RUN, *LONG, "--out", "r.jsonl", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = started(folder, *LONG, *arguments)
     ranks: list[int] = []
     try:
         assert until(lambda: (folder / "r.jsonl").exists() and (folder / "r.jsonl").read_text().endswith("\n"), 90)
-        ranks = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        ranks = ranks_of(process.pid)
         yield process, ranks
     finally:
         process.kill()
@@ -64,11 +63,12 @@ def long_run(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[s
             os.kill(pid, signal.SIGKILL)
 
 
-def is_rank(pid: str) -> bool:
-    """Whether a child has become a rank: one that is stopped before it executes its command stops its parent too."""
+def ranks_of(pid: int) -> list[int]:
+    """The children that execute their command: one that is stopped before that stops its parent too."""
     with suppress(OSError):
-        return b"commbench.live.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    return False
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(each) for each in children if b"live.child" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    return []
 
 
 def until(holds: Callable[[], bool], seconds: float) -> bool:
@@ -241,12 +241,9 @@ def test_nccl_without_a_gpu_is_said_at_once(tmp_path: Path) -> None:
 @live
 def test_a_hung_rank_is_named_while_ranks_join(tmp_path: Path) -> None:
     """The limit of its own holds, and not the one for later, which says so when it has passed."""
-    options = ["--nproc", "2", "-b", "1K", "-e", "1K", "--timeout", "1", "--join-timeout", "3", "--out", "r.jsonl"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen([*RUN, *options], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    assert until(lambda: [is_rank(pid) for pid in children.read_text().split()] == [True, True], 20)
-    ranks = [int(pid) for pid in children.read_text().split()]
+    process = started(tmp_path, "--nproc", "2", "-b", "1K", "-e", "1K", "--timeout", "1", "--join-timeout", "3")
+    assert until(lambda: len(ranks_of(process.pid)) == 2, 20)
+    ranks = ranks_of(process.pid)
     os.kill(ranks[1], signal.SIGSTOP)
     _, stderr = process.communicate(timeout=40)
     assert process.returncode == 3
@@ -273,9 +270,7 @@ def test_a_rank_that_finds_the_disk_full_says_so(tmp_path: Path) -> None:
 
 @live
 def test_a_reader_that_goes_ends_the_run_and_leaves_nothing(tmp_path: Path) -> None:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen([*RUN, *LONG, "--out", "r.jsonl"], cwd=tmp_path, env=env, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+    process = started(tmp_path, *LONG)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.readline()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What communication takes on a fabric when nothing else is on it: the simulator's own aggregate flows, each alone.
 
-A price is asked for once for each collective, group and bracket of sizes; between the ends of a bracket (a factor of
-16) time grows evenly with bytes, which is exact where a library's choice does not change inside it.
+A price is asked for once for each collective, group and size. (Between sizes it does not grow evenly: a library chooses
+anew, and what is in between would be no lower bound.)
 """
 
 import numpy as np
@@ -18,8 +18,6 @@ from commbench.units import PS_PER_S
 
 __all__ = ["Free", "Prices", "StagePrices"]
 
-_BRACKET = 4  # bits
-
 
 class Prices:
     """Prices of a cluster whose ranks stand in the order tp-cp-ep-dp-pp.
@@ -32,7 +30,7 @@ class Prices:
         self._cluster, self._choices = cluster, Choices(library, cluster.fabric.name)
         self._processors = processors_of(cluster.fabric, cluster.placed)
         self._host = int((cluster.hosts == cluster.hosts[0]).sum())
-        self._ends: dict[tuple[str, int, int, int, int, int], LinkTime] = {}
+        self._known: dict[tuple[str, int, int, int, int, int], LinkTime] = {}
 
     def stage(self, width: int) -> "StagePrices":
         """Prices of a pipeline position of ``width`` ranks."""
@@ -42,26 +40,16 @@ class Prices:
         """Of a collective or transfer of all groups of the position that begins with rank ``first``."""
         if ranks * stride <= self._host and self._host % (ranks * stride) == 0:
             width = min(width, self._host)  # groups inside a host meet no others
-        place = (max(size_bytes, 1).bit_length() - 1) // _BRACKET
-        low, high = 1 << _BRACKET * place, 1 << _BRACKET * (place + 1)
-        at_low, at_high = (self._end(name, end, ranks, stride, width, first) for end in (low, high))
-        share = (size_bytes - low) / (high - low)
-        return LinkTime(
-            at_low.latency_s + (at_high.latency_s - at_low.latency_s) * share,
-            at_low.wire_s + (at_high.wire_s - at_low.wire_s) * share,
-        )
+        key = (name, size_bytes, ranks, stride, width, first)
+        if key not in self._known:
+            self._known[key] = self._alone(_communication(*key))
+        return self._known[key]
 
     def first_of_boundary(self, src: int, dst: int, width: int) -> int:
         """First rank of a position whose boundary to the next is like that of two, inside a host or not."""
         begins = self._cluster.hosts[::width]
         alike = np.flatnonzero((begins[:-1] == begins[1:]) == (begins[src] == begins[dst]))
         return width * int(alike[0]) if len(alike) else 0
-
-    def _end(self, name: str, size_bytes: int, ranks: int, stride: int, width: int, first: int) -> LinkTime:
-        key = (name, size_bytes, ranks, stride, width, first)
-        if key not in self._ends:
-            self._ends[key] = self._alone(_communication(name, size_bytes, ranks, stride, width, first))
-        return self._ends[key]
 
     def _alone(self, what: Communication) -> LinkTime:
         """Of a communication that has the fabric for itself."""

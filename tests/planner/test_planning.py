@@ -11,15 +11,22 @@ import pytest
 
 from commbench.cli.main import outcome
 from commbench.cli.plan_tables import plan_table
+from commbench.cluster import make_cluster
+from commbench.door import simulate
+from commbench.engine.engines import Run
 from commbench.errors import InputError
 from commbench.experiments.step_given import StepOptions
 from commbench.experiments.step_options import simulate_options, step_setting
+from commbench.libraries.nccl import NcclLibrary, machine_of
 from commbench.planner.plan import Planner, Wishes, make_plan
+from commbench.planner.prices import Prices
 from commbench.planner.strategy import Strategy
 from commbench.planner.walk import KINDS, Given, lay, walk
+from commbench.program.operations import Collective, ProgramBuilder
 from commbench.report.page import ReportInput, render
 from commbench.results.journal import read_records
 from commbench.results.plans import Planned
+from commbench.topology.load import load_fabric
 from commbench.training.pipeline_walk import walk_seconds
 
 SMALL = {"model": "gpt3-1.3b", "topology": "dgx-h100", "global_batch": 16}
@@ -52,6 +59,19 @@ def test_bounds_hold_and_estimates_are_near(zero: int) -> None:
         assert estimated.bound_s <= time_s * (1 + 1e-6), one.command
         errors.append(abs(estimated.time_s / time_s - 1))
     assert np.mean(errors) < 0.02
+
+
+@pytest.mark.parametrize("size_bytes", [3 << 20, 16 << 20, 100 << 20])
+def test_a_price_is_what_the_collective_takes_alone(size_bytes: int) -> None:
+    """Over hosts the library changes its choice with the size: what lies between two sizes would be no bound."""
+    cluster = make_cluster(load_fabric("dgx-h100-x4"))
+    library = NcclLibrary(machine=machine_of(cluster))
+    price = Prices(cluster, library).of("all-reduce", size_bytes, 16, 1, 32)
+    groups = np.arange(32).reshape(2, 16)
+    program = ProgramBuilder(32)
+    program.communicate(Collective("all-reduce", groups, size_bytes, 1))
+    done = simulate(program.build(), cluster, library, Run(detail="collective"))
+    assert price.total_s == pytest.approx(done.time_s, rel=1e-6)
 
 
 def test_memory_is_that_of_the_plan() -> None:

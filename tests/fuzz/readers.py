@@ -332,9 +332,9 @@ def _imports() -> list[bytes]:
 
 
 def _traces() -> list[bytes]:
-    from tests.workload.test_traces import CHAKRA, STEP, chakra, kineto
+    from tests.workload.test_traces import CHAKRA, STEP, binary, chakra, kineto
 
-    return [json.dumps(kineto(*STEP), indent=1).encode(), chakra(*CHAKRA).encode()]
+    return [json.dumps(kineto(*STEP), indent=1).encode(), chakra(*CHAKRA).encode(), binary(*CHAKRA)]
 
 
 def _infragraphs() -> list[bytes]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from commbench.errors import InputError
+from commbench.workload.traces.chakra_binary import chakra_documents
 from commbench.workload.traces.read import read_trace
 from commbench.workload.traces.recorded import RecordedTrace, program_of, world_groups
 
@@ -173,7 +174,8 @@ def test_chakra_nodes_wait_for_what_they_name(tmp_path: Path) -> None:
         (chakra(node(1, "COMM_SEND", 5)), "node 1 is a transfer, whose partner's trace is another file; not read"),
         (chakra(node(1, "COMM_COLL", 5, comm_type=0)), "node 1: a collective without a size: comm_size"),
         (chakra(node(1, "COMM_COLL", 5, comm_type=77, comm_size="8")), "node 1: comm_type 77 is unknown"),
-        (chakra(node(1, "COMM_COLL", 5, comm_type=0, comm_size="8")), "no node says how long it computes"),
+        (chakra(node(1, "COMP", 0), node(2, "COMM_COLL", 0, comm_type=0, comm_size="8")), "no node says how long it"),
+        (chakra(node(1, "MEM_LOAD", 0)), "no node says how long it computes"),
         (chakra(node(1, "JUMP", 5)), "node 1 has type 'JUMP_NODE'; known: METADATA_NODE"),
     ],
 )
@@ -184,8 +186,85 @@ def test_what_is_no_whole_trace_is_refused(tmp_path: Path, document: Any, messag
     assert str(error.value).startswith(str(tmp_path / "trace.json"))
 
 
-def test_the_binary_form_of_chakra_says_how_to_convert_it(tmp_path: Path) -> None:
+def varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def field(number: int, value: int | str | bytes) -> bytes:
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    part = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(part)) + part
+
+
+def binary(*documents: dict[str, Any], packed: bool = True) -> bytes:
+    """The same nodes as protobuf keeps them, each behind its length; repeated numbers packed, or one by one."""
+    kinds = {"COMP_NODE": 4, "COMM_SEND_NODE": 5, "COMM_COLL_NODE": 7}
+    whole = b""
+    for one in documents:
+        if "version" in one:
+            message = field(1, one["version"])
+        else:
+            waits = [int(each) for each in one.get("dataDeps", ())]
+            deps = [b"".join(map(varint, waits))] if packed and waits else waits
+            attributes = [field(1, each["name"]) + field(9, int(each["int64Val"])) for each in one["attr"]]
+            message = b"".join(
+                [field(1, int(one["id"])), field(2, one["name"]), field(3, kinds[one["type"]]),
+                 *(field(5, each) for each in deps), field(7, int(one["durationMicros"])),
+                 varint(6 << 3 | 1) + b"\xff" * 8, varint(99 << 3 | 5) + b"\xff" * 4,  # what is not read is passed over
+                 *(field(10, each) for each in attributes)]
+            )  # fmt: skip
+        whole += varint(len(message)) + message
+    return whole
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_binary_form_of_chakra_is_the_same_trace(packed: bool, tmp_path: Path) -> None:
+    path, nodes = tmp_path / "trace.json", (*CHAKRA, node(5, "COMP", 10, (3, 4)))
+    path.write_bytes(binary(*nodes, packed=packed))
+    found = read_trace(path)
+    assert found == read(tmp_path, chakra(*nodes))
+    path.write_bytes(gzip.compress(binary(*nodes)))
+    assert read_trace(path) == found
+
+
+def test_attributes_of_every_kind_of_whole_number() -> None:
+    """int64 -2, uint64, sint64 (zigzag), fixed64, bool and a string; as protobuf.dev has them."""
+    values = [(9, 2**64 - 2), (13, 2**64 - 1), (17, 3), (27, 1), (29, "text")]
+    attributes = [field(1, f"a{number}") + field(number, value) for number, value in values]
+    attributes.append(field(1, "a21") + varint(21 << 3 | 1) + (2**40).to_bytes(8, "little"))
+    message = field(1, 5) + field(3, 12) + b"".join(field(10, each) for each in attributes)
+    head, read_node = chakra_documents(binary({"version": "1.1.0"}) + varint(len(message)) + message, "x.et")
+    assert (head, read_node["id"], read_node["type"]) == ({"version": "1.1.0"}, 5, "12")
+    assert {each["name"]: each["value"] for each in read_node["attr"]} == {
+        "a9": -2, "a13": 2**64 - 1, "a17": -2, "a27": True, "a29": "text", "a21": 2**40,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (binary(*CHAKRA)[:-3], "the file ends in the middle of a message: copy it again"),
+        (b"\x02\x0f\x00", "byte 0: is no trace in Chakra's binary form: a field of kind 7"),
+        (b"\x02\x0a\x05", "byte 0: is no trace in Chakra's binary form: a field that is longer than its message"),
+        (b"\x01" + b"\xff" * 20, "is no trace in Chakra's binary form: a number that does not end"),
+        (binary(CHAKRA[0]), "holds no nodes, as Chakra's traces do"),
+    ],
+)
+def test_what_is_no_whole_binary_trace_is_refused(raw: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "rank.0.et"
-    path.write_bytes(b"\x08\x0a\x05\x00\xff0.0.4")
-    with pytest.raises(InputError, match=r"Chakra's binary form \(protobuf\) give the JSON form: chakra_jsonizer"):
+    path.write_bytes(raw)
+    with pytest.raises(InputError) as error:
         read_trace(path)
+    assert message in str(error.value)
+    assert str(error.value).startswith(str(path))
+
+
+def test_a_trace_of_collectives_alone_is_one(tmp_path: Path) -> None:
+    """As those that ASTRA-sim is tried with: what is sent is simulated, and nothing is computed."""
+    found = read(tmp_path, chakra(node(1, "METADATA"), node(2, "COMM_COLL", 0, comm_type=2, comm_size="1024")))
+    assert [one.collective is not None for one in found.operations] == [False, True]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Execution traces of MLCommons Chakra in their JSON form (``chakra_jsonizer``): nodes with their dependencies.
+"""Execution traces of MLCommons Chakra: nodes with their dependencies, as their JSON form (``chakra_jsonizer``) or
+:mod:`chakra_binary <commbench.workload.traces.chakra_binary>` has them.
 
 Compute nodes last as long as they say; a collective's ``comm_size`` is taken as the full buffer's bytes. Memory nodes
 are compute of their duration. Nodes wait for all that they name. Of those that compute one runs at a time, what waits
@@ -65,7 +66,8 @@ def read_chakra(documents: Sequence[Mapping[str, Any]], source: str) -> Recorded
                 collective=collective,
             )
         )
-    if not any(one.duration_ps for one in operations if one.collective is None):
+    computes = any(node["type"] == "COMP_NODE" for node in nodes.values())
+    if not any(one.duration_ps for one in operations) and (computes or not sizes):
         raise InputError(f"{source}: no node says how long it computes (duration_micros): there is nothing to simulate")
     notes = ["it is of one rank: all others are taken to do the same at the same time"]
     if sizes:

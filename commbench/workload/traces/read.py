@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which program wrote a trace, and its reader: torch.profiler (Kineto, also .gz) or Chakra's JSON form."""
+"""Which program wrote a trace, and its reader: torch.profiler (Kineto) or Chakra (binary or JSON); any of them .gz."""
 
 import gzip
 import json
@@ -9,12 +9,15 @@ from typing import Any
 
 from commbench.errors import InputError
 from commbench.workload.traces.chakra import read_chakra
+from commbench.workload.traces.chakra_binary import chakra_documents
 from commbench.workload.traces.kineto import read_kineto
 from commbench.workload.traces.recorded import RecordedTrace
 
 __all__ = ["read_trace"]
 
 _MOST_BYTES = 2 * 2**30
+_HEAD = 4096  # bytes by which text is told from protobuf, each of whose nodes has tags that are control characters
+_CONTROL = frozenset(range(32)) - frozenset(b"\t\n\r\f")
 
 
 def read_trace(path: Path) -> RecordedTrace:
@@ -24,7 +27,10 @@ def read_trace(path: Path) -> RecordedTrace:
         InputError: the file cannot be read, is cut in the middle, or is none that is known; names file, line and what
             to give instead.
     """
-    documents = _documents(_text(path), str(path))
+    raw = _bytes(path)
+    if _CONTROL.intersection(raw[:_HEAD]):
+        return read_chakra(chakra_documents(raw, str(path)), str(path))
+    documents = _documents(_text(raw, str(path)), str(path))
     first = documents[0]
     if isinstance(first, dict) and isinstance(first.get("traceEvents"), list):
         return read_kineto(first, str(path))
@@ -33,11 +39,11 @@ def read_trace(path: Path) -> RecordedTrace:
         return read_chakra(every, str(path))
     raise InputError(
         f"{path}: is no trace that is known: torch.profiler's has traceEvents (export_chrome_trace), Chakra's JSON "
-        "form nodes with id and type (chakra_jsonizer)"
+        "form nodes with id and type (chakra_jsonizer), its binary form is .et"
     )
 
 
-def _text(path: Path) -> str:
+def _bytes(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
         if raw[:2] == b"\x1f\x8b":
@@ -47,16 +53,14 @@ def _text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read: {error}") from None
     if len(raw) > _MOST_BYTES:
         raise InputError(f"{path}: is more than {_MOST_BYTES // 2**30} GiB; profile fewer steps")
+    return raw
+
+
+def _text(raw: bytes, source: str) -> str:
     try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise InputError(
-            f"{path}: is no text; of Chakra's binary form (protobuf) give the JSON form: chakra_jsonizer "
-            "--input_filename FILE.et --output_filename FILE.json"
-        )
-    return text
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source}, byte {error.start}: is no text, which JSON is") from None
 
 
 def _documents(text: str, source: str) -> list[Any]:

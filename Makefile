@@ -19,7 +19,7 @@ demo: $(STAMP)
 	$(BIN)/commbench demo --out reports/demo
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest -m "not alone" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not alone" --numprocesses auto --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m alone
 
 lint: $(STAMP)

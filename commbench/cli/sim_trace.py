@@ -20,7 +20,7 @@ app = command_app()
 
 @app.command()
 def trace(
-    file: Annotated[Path, typer.Argument(help="Of one rank: torch.profiler's JSON, or Chakra's .et or JSON form; .gz too.")],
+    file: Annotated[Path, typer.Argument(help="Of one rank: torch.profiler's JSON, Chakra's .et or JSON; .gz too.")],
     topology: Annotated[str, typer.Option("-t", "--topology", help="A name from topologies/ or a path.")],
     library: Annotated[str, typer.Option("--library", help="ideal, nccl or rccl.")] = "ideal",
     ranks: Annotated[

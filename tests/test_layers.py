@@ -42,6 +42,7 @@ ROOMS: dict[str, set[str]] = {
     "diagnose": {*_MODELS, "calibrate", "validate"},
     "compare": {"results"},
     "doctor": {"results"},
+    "launch": set(),
     "training": {"workload", "door", "results"},
     "experiments": {*_MODELS, "calibrate", "validate", "workload", "training"},
     "planner": {"experiments"},

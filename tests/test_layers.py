@@ -41,7 +41,7 @@ ROOMS: dict[str, set[str]] = {
     "validate": {*_MODELS, "calibrate", "workload"},
     "diagnose": {*_MODELS, "calibrate", "validate"},
     "compare": {"results"},
-    "doctor": {"results"},
+    "doctor": {"results", "topology"},
     "launch": set(),
     "training": {"workload", "door", "results"},
     "experiments": {*_MODELS, "calibrate", "validate", "workload", "training"},

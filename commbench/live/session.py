@@ -2,6 +2,7 @@
 """Ranks that have met: the group for the data, and the control plane for everything else (``live.control``)."""
 
 import os
+import resource
 import socket
 import time
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from commbench.terminal import tell
 __all__ = ["Session", "open_session"]
 
 _AGAIN_S = 0.1
+_OWN_FILES = 256  # of a rank, without its store
 _WATCHES = count()
 _MEETINGS = count()  # of this process; a store may outlive one
 
@@ -149,6 +151,8 @@ def _shared_store(info: RankInfo, within_s: float) -> Any:
     os.environ.update(info.rendezvous)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     has_it = info.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    if has_it:
+        _make_room(info.world_size)
     if unknown := _unresolved(address, port):
         if has_it:
             raise InputError(f"{unknown}; set it to a name or address of rank 0's host")
@@ -170,6 +174,21 @@ def _shared_store(info: RankInfo, within_s: float) -> Any:
             f"rank {info.rank} cannot {doing} MASTER_ADDR={address}, MASTER_PORT={port}: {str(error).splitlines()[0]}"
         ) from error
     return dist.PrefixStore(f"commbench{next(_MEETINGS)}", store)  # type: ignore[attr-defined]
+
+
+def _make_room(ranks: int) -> None:
+    """Let this process have a file for each connection to its store: two of every rank, one for its heartbeat.
+
+    Raises:
+        InputError: the system allows fewer.
+    """
+    needed = 2 * ranks + _OWN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise InputError(f"ulimit -n {hard}: rank 0 needs {needed} open files for {ranks} ranks; raise it on its host")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _beside(within_s: float) -> Any:

@@ -159,10 +159,11 @@ class Watch:
         """One round with the store."""
         store = self._store
         self._beat()
-        if not self._stack_sent and store.check(["stacks"]):
+        news = store.check(["news"])  # one question instead of two: every rank asks it twice a second
+        if news and not self._stack_sent and store.check(["stacks"]):
             store.set(f"stack{self._rank}", own_stack())
             self._stack_sent = True
-        if store.check(["verdict"]):
+        if news and store.check(["verdict"]):
             store.add("heard", 1)
             self._finish(RunVerdict(**{k: _frozen(v) for k, v in json.loads(store.get("verdict")).items()}))
         elif self._rank <= 1:
@@ -196,6 +197,7 @@ class Watch:
         """Have all that live leave their stacks, write down what was found, and tell everybody."""
         store = self._store
         judge.whos = [Who(**json.loads(store.get(f"who{who.rank}"))) for who in judge.whos]
+        store.set("news", "")
         stacks = ""
         if verdict.code == RunError.exit_code:
             stacks = self._stacks(verdict)

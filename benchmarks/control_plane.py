@@ -47,10 +47,10 @@ class Cost:
     Attributes:
         join_s: from the first connection until all ranks are there and known to do the same. gather_s: of every rank's
             host, cores and environment. barrier_s: each. leave_s: until rank 0 may go.
-        gather_cpu_s, barrier_cpu_s: of these, the processor's time of rank 0's process: its own, the store's and the
-            judge's. The rest is that all other ranks share the machine.
-        beat_cpu_s: the same for each second of heartbeats.
-        connections: to rank 0's process.
+        gather_cpu_s, barrier_cpu_s: of these, the processor's time of rank 0's process, the store's with it. The rest
+            is that all other ranks share the machine.
+        beat_cpu_s: the same for each second of heartbeats, with the judge's; they begin after the barriers.
+        connections: sockets of rank 0's process.
     """
 
     ranks: int
@@ -79,11 +79,10 @@ class _Rank:
     def join(self) -> None:
         store = self._connect("run")
         require_agreement(store, self._rank, self._ranks, describe(self._job, ""), _LIMIT.total_seconds())
+        self._store = store
         self._control = Control(dist.PrefixStore("control", store), self._rank, self._ranks, _LIMIT.total_seconds())
-        self._progress = Progress()
-        self._watch = Watch(self._job, self._rank, "benchmark", self._progress)
         self._master = None  # the heartbeat has a connection of its own, of rank 0 too
-        self._watch.begin(self._connect("watch"), "here", store)
+        self._other = self._connect("watch")
 
     def gather(self) -> None:
         self._control.gather((own_cores(), None, self._environment or dict(os.environ)))
@@ -93,6 +92,11 @@ class _Rank:
         for _ in range(BARRIERS):
             self._control.meet()
 
+    def begin(self) -> None:
+        self._watch = Watch(self._job, self._rank, "benchmark", Progress())
+        self._watch.begin(self._other, "here", self._store)
+        self._control.meet()
+
     def beat(self) -> None:
         time.sleep(BEATS_S)
 
@@ -100,7 +104,7 @@ class _Rank:
         self._watch._leave(DONE)
 
 
-PHASES = ("join", "gather", "barriers", "beat", "leave")
+PHASES = ("join", "gather", "barriers", "begin", "beat", "leave")
 
 
 def _others(port: int, ranks: Sequence[int], count: int, ready: Any) -> None:

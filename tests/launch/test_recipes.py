@@ -4,6 +4,8 @@ the fields that their APIs want, and what they run in a pod runs."""
 
 import json
 import os
+import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -254,6 +256,26 @@ def test_a_bad_input_is_one_line(case: str, capsys: pytest.CaptureFixture[str]) 
     assert says in told.err
     assert told.out == ""
     assert len(told.err.splitlines()) == 1
+
+
+PAGE = (ROOT / "docs" / "live.md").read_text(encoding="utf-8")
+(SHOWN,) = re.findall(r"<!-- tested recipes -->\n```console\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize("command", [line.removeprefix("$ commbench ") for line in SHOWN.splitlines()])
+def test_a_command_of_the_page_writes_what_it_says(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from commbench.cli.main import outcome
+
+    monkeypatch.chdir(tmp_path)
+    assert outcome(shlex.split(command)) in (0, None)
+    told = capsys.readouterr()
+    assert "commbench run " in (told.out or (tmp_path / "job.sh").read_text())
+
+
+def test_the_page_has_every_launcher() -> None:
+    assert all(f"launch --{name} " in SHOWN and f"`--{name}`" in PAGE for name in RECIPES)
 
 
 def test_every_launcher_has_json_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,7 @@ def test_a_pair_on_a_bridge_and_gpus_without_nvlinks(tmp_path: Path) -> None:
     first, second = (gpu(tmp_path, 0x10 + n, 0, kind="0x2331") for n in range(2))
     fabric, _, odd = written(tmp_path, (state(0, first, (second,) * 12), state(1, second, (first,) * 12)))
     assert rates(fabric)[LinkKind.NVLINK] == {300.0}
+    assert "nvswitch" not in {kind.value for kind in node_counts(fabric)}
     assert any("no network interface" in one for one in odd)
     fabric, _, _ = written(tmp_path, (state(0, first), state(1, second)))
     assert LinkKind.NVLINK not in rates(fabric)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ranks tell each other beside the data: in order, alike for all, the missing named, and nothing left behind."""
 
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import torch.distributed as dist
 
 from commbench.live import control, session
 from commbench.live.control import Control
+from commbench.live.job import OverlapJob
 
 RANKS = 5
 
@@ -106,3 +109,35 @@ def test_a_barrier_opens_when_all_have_come_and_leaves_little_behind() -> None:
     found, store = ranks(part)
     assert found == [RANKS] * RANKS
     assert store.num_keys() <= 4 * RANKS
+
+
+def sockets() -> int:
+    """That this process has open."""
+    return sum(os.readlink(one).startswith("socket:") for one in Path("/proc/self/fd").iterdir() if one.is_symlink())
+
+
+def opened(folder: Path, rank: int, num_ranks: int, store: str) -> dict[str, int]:
+    """How many sockets a session opens, by backend."""
+    from commbench.live.rank_info import RankInfo
+    from commbench.live.session import open_session
+
+    found = {}
+    for backend in ("strict", "gloo"):
+        job = OverlapJob(ranks=num_ranks, out=folder / "r.jsonl", run="", backend=backend)
+        before = sockets()
+        info = RankInfo("test", rank, num_ranks, local_rank=rank, store=Path(f"{store}-{backend}"))
+        one = open_session(job, info, 60.0)
+        one.gather(rank)
+        one.meet()
+        found[backend] = sockets() - before
+        one.close()
+    return found
+
+
+@pytest.mark.live
+def test_ranks_connect_in_pairs_for_data_alone(tmp_path: Path) -> None:
+    from groups import in_world
+
+    for found in in_world(4, tmp_path, opened, tmp_path):
+        assert found["strict"] == 0  # ranks met through a file, and nothing was sent yet
+        assert found["gloo"] >= 3  # the test can see what it looks for

@@ -67,8 +67,8 @@ class Cost:
 class _Rank:
     """What one rank does."""
 
-    def __init__(self, port: int, rank: int, ranks: int, master: Any = None) -> None:
-        self._port, self._rank, self._ranks, self._master = port, rank, ranks, master
+    def __init__(self, port: int, rank: int, ranks: int, beats_s: float, master: Any = None) -> None:
+        self._port, self._rank, self._ranks, self._beats_s, self._master = port, rank, ranks, beats_s, master
         self._job = OverlapJob(ranks=ranks, out=Path(os.devnull), run="bench", size_bytes=4)
         self._environment = collect_environment() if rank == 0 else {}
 
@@ -98,7 +98,7 @@ class _Rank:
         self._control.meet()
 
     def beat(self) -> None:
-        time.sleep(BEATS_S)
+        time.sleep(self._beats_s)
 
     def leave(self) -> None:
         self._watch._leave(DONE)
@@ -107,9 +107,9 @@ class _Rank:
 PHASES = ("join", "gather", "barriers", "begin", "beat", "leave")
 
 
-def _others(port: int, ranks: Sequence[int], count: int, ready: Any) -> None:
+def _others(port: int, ranks: Sequence[int], count: int, beats_s: float, ready: Any) -> None:
     """The process of some ranks, a thread for each."""
-    ranks_here = [_Rank(port, rank, count) for rank in ranks]
+    ranks_here = [_Rank(port, rank, count, beats_s) for rank in ranks]
     threads = [threading.Thread(target=lambda one=one: [getattr(one, name)() for name in PHASES]) for one in ranks_here]  # type: ignore[misc]
     ready.wait()
     for thread in threads:
@@ -118,17 +118,17 @@ def _others(port: int, ranks: Sequence[int], count: int, ready: Any) -> None:
         thread.join()
 
 
-def cost(count: int) -> Cost:
-    """Try it with so many ranks."""
+def cost(count: int, beats_s: float = BEATS_S) -> Cost:
+    """Try it with so many ranks, of whose heartbeats so many seconds."""
     context = get_context("forkserver")  # torch is loaded once for all of them
     context.set_forkserver_preload(["commbench.live.session", "commbench.live.watch"])
     ready = context.Barrier(PROCESSES + 1)
     master = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=_LIMIT, multi_tenant=True)
     shares = [list(range(1 + n, count, PROCESSES)) for n in range(PROCESSES)]
-    processes = [context.Process(target=_others, args=(master.port, share, count, ready)) for share in shares]
+    processes = [context.Process(target=_others, args=(master.port, share, count, beats_s, ready)) for share in shares]
     for process in processes:
         process.start()
-    first, spent, cpu = _Rank(master.port, 0, count, master), dict[str, float](), dict[str, float]()
+    first, spent, cpu = _Rank(master.port, 0, count, beats_s, master), dict[str, float](), dict[str, float]()
     ready.wait()
     connections = 0
     for name in PHASES:
@@ -146,7 +146,7 @@ def cost(count: int) -> Cost:
         gather_cpu_s=cpu["gather"],
         barrier_s=spent["barriers"] / BARRIERS,
         barrier_cpu_s=cpu["barriers"] / BARRIERS,
-        beat_cpu_s=cpu["beat"] / BEATS_S,
+        beat_cpu_s=cpu["beat"] / beats_s,
         leave_s=spent["leave"],
         connections=connections,
     )

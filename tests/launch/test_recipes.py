@@ -19,6 +19,7 @@ import yaml
 
 from commbench.launch.recipes import RECIPES
 from commbench.results.journal import read_records
+from tests.cli.commands import commbench
 
 ROOT = Path(__file__).parents[2]
 RUN = ["run", "all-reduce", "-b", "1K", "-e", "1K", "-n", "2", "-w", "1", "--backend", "gloo", "--join-timeout", "90"]
@@ -34,14 +35,8 @@ sys.exit(max(task.wait() for task in tasks))
 """
 
 
-def written(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "commbench", "launch", *words], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-
-
 def recipe(*words: str) -> str:
-    done = written(*words)
+    done = commbench("launch", *words, folder=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

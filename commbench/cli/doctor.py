@@ -2,13 +2,14 @@
 """``commbench doctor``: what this machine is, and what is suspicious about it."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commbench.cli.options import Jsonl
+from commbench.cli.options import Jsonl, writable
 from commbench.errors import CheckFailedError
-from commbench.terminal import put
+from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
     from commbench.doctor.gpus import GpuState
@@ -20,7 +21,12 @@ __all__ = ["doctor", "doctor_text"]
 _WIDTH = 78
 
 
-def doctor(json: Jsonl = False) -> None:
+def doctor(
+    write: Annotated[
+        Path | None, typer.Option("--write", callback=writable, help="Write a topology of this host to this file.")
+    ] = None,
+    json: Jsonl = False,
+) -> None:
     """Say what GPUs, links, NICs, limits and settings this machine has; exit code 1 if something is suspicious."""
     from commbench.doctor.gpus import read_gpus
     from commbench.doctor.machine import read_machine
@@ -34,8 +40,23 @@ def doctor(json: Jsonl = False) -> None:
         typer.echo(_line(machine, gpus, why_not, found))
     else:
         put(doctor_text(machine, gpus, why_not, found))
+    if write is not None:
+        _write(write, machine, gpus, why_not)
     if found:
         raise CheckFailedError(f"{len(found)} suspicious; what to do stands above")
+
+
+def _write(out: Path, machine: "HostFacts", gpus: "Sequence[GpuState]", why_not: str) -> None:
+    from commbench.doctor.topology import topology_of
+    from commbench.results.outfile import write_whole
+    from commbench.topology import load_fabric
+
+    made = topology_of(machine, gpus, out.stem, why_not)
+    for text in made.odd:
+        tell(f"note: {text}")
+    write_whole(out, made.text)
+    load_fabric(out)
+    tell(f"wrote {out}; `commbench topology show {out}` has its numbers")
 
 
 def _line(machine: "HostFacts", gpus: "Sequence[GpuState]", why_not: str, found: "Sequence[Suspicion]") -> str:

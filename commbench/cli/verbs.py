@@ -14,6 +14,11 @@ __all__ = ["VERBS", "Verbs", "option_hint"]
 VERBS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     {
         "run": ("run", "run", "Measure a collective: nccl-tests' table on stdout, every sample in a journal."),
+        "launch": (
+            "launch",
+            "launch",
+            "Write what starts `commbench run ...` on a cluster: for Slurm, torchrun, MPI or Kubernetes.",
+        ),
         "sim": ("sim", "sim", "Simulate COLLECTIVE on a topology, one line per size."),
         "plan": (
             "plan",

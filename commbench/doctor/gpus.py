@@ -10,6 +10,7 @@ from typing import Any
 __all__ = ["GpuState", "read_gpus"]
 
 _LINKS = 18  # at most, of any GPU up to Blackwell (nvml.h, NVML_NVLINK_MAX_LINKS)
+_GPU_PEER = 0  # nvml.h, NVML_NVLINK_DEVICE_TYPE_GPU
 _HARMLESS = 0x1 | 0x2  # clocks: idle, and as the applications set them (nvml.h, nvmlClocksEventReason...)
 
 
@@ -24,6 +25,8 @@ class GpuState:
             what is harmless.
         ecc: whether it is on. uncorrected: errors since the driver was loaded that ECC could not correct.
         links, links_up: NVLinks that it has, and that are up.
+        peers: addresses of the GPUs that those which are up lead to, "" for a switch.
+        capability: 90 is sm_90.
     """
 
     index: int
@@ -37,6 +40,8 @@ class GpuState:
     uncorrected: int | None
     links: int
     links_up: int
+    peers: tuple[str, ...] = ()
+    capability: int | None = None
 
 
 def read_gpus(library: Any = None) -> tuple[tuple[GpuState, ...], str]:
@@ -79,7 +84,21 @@ def _gpu(library: Any, number: int) -> GpuState:
             handle, library.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, library.NVML_VOLATILE_ECC))),
         links=sum(state is not None for state in states),
         links_up=sum(state == 1 for state in states),
+        peers=tuple(_peer(library, handle, link) for link, state in enumerate(states) if state == 1),
+        capability=_asked(lambda: _whole(library.nvmlDeviceGetCudaComputeCapability(handle))),
     )  # fmt: skip
+
+
+def _peer(library: Any, handle: Any, link: int) -> str:
+    """Where an NVLink leads to: the address of a GPU, "" for anything else, which is a switch."""
+    kind = _asked(lambda: int(library.nvmlDeviceGetNvLinkRemoteDeviceType(handle, link)))
+    told = _asked(lambda: _words(library.nvmlDeviceGetNvLinkRemotePciInfo(handle, link).busId).lower()[-12:])
+    return told or "" if kind == _GPU_PEER else ""
+
+
+def _whole(capability: Any) -> int:
+    major, minor = capability
+    return 10 * int(major) + int(minor)
 
 
 def _words(text: Any) -> str:

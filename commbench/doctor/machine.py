@@ -17,6 +17,7 @@ __all__ = ["HostFacts", "InfinibandPort", "Interface", "PciDevice", "read_machin
 
 _GPU_VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
 _DISPLAY, _BRIDGE, _NETWORK = "0x03", "0x0680", "0x02"  # PCI classes (PCI Code and ID Assignment 1.11, 1.4, 1.7, 1.3)
+_PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.\d")
 _NCCL_PACKAGE = re.compile(r"nvidia-nccl-cu\d+|rccl")
 
 
@@ -26,6 +27,7 @@ class PciDevice:
 
     Attributes:
         address: such as "0000:1b:00.0". kind: "gpu", "nvswitch" or "nic". vendor, device: identifiers, "0x10de".
+        switch: address of the PCIe switch nearest to the CPU that it is below, "" where it hangs on the CPU itself.
         numa: node, None where there is none. speed, width: GT/s of a lane, and lanes; most_speed, most_width: at most.
     """
 
@@ -33,6 +35,7 @@ class PciDevice:
     kind: str
     vendor: str
     device: str
+    switch: str
     numa: int | None
     speed: float | None
     most_speed: float | None
@@ -68,8 +71,9 @@ class HostFacts:
     """What was seen.
 
     Attributes:
-        cpu: model. cores: that this process may run on; online: that there are. quota: cores' worth of time of its
-            control group, None without a limit. numa: cores of every node. governors: of frequency, that are in use.
+        cpu: name of the model; cpu_model: its number. cpu_vendor: "GenuineIntel" and the like, "ARM" of those.
+        cores: that this process may run on; online: that there are. quota: cores' worth of time of its control group,
+            None without a limit. numa: cores of every node. governors: of frequency, that are in use.
         memory_bytes, memlock_bytes: there; that a process may lock, None without a limit. hugepages: free ones of 2 MiB
             or what is the default. transparent: mode of transparent huge pages.
         pci: GPUs, NVSwitches and NICs. interfaces, ports: of the network.
@@ -80,6 +84,8 @@ class HostFacts:
     """
 
     cpu: str | None
+    cpu_vendor: str
+    cpu_model: int | None
     cores: int
     online: int | None
     quota: float | None
@@ -109,9 +115,11 @@ def read_machine(root: Path = Path("/"), variables: Mapping[str, str] = os.envir
     quota = cpu_quota(root / "sys/fs/cgroup", root / "proc/self/cgroup")
     own = _count(_field(_text(root / "proc/self/status"), "Cpus_allowed_list") or "")
     online = _count(_text(root / "sys/devices/system/cpu/online"))
-    memory = _meminfo(root)
+    memory, cpus = _meminfo(root), _text(root / "proc/cpuinfo")
     return HostFacts(
-        cpu=_field(_text(root / "proc/cpuinfo"), "model name"),
+        cpu=_field(cpus, "model name"),
+        cpu_vendor=_field(cpus, "vendor_id") or ("ARM" if _field(cpus, "CPU implementer") else ""),
+        cpu_model=_whole(_field(cpus, "model") or ""),
         cores=own or online or len(cores()),
         online=online,
         quota=None if quota is None else quota[1],
@@ -204,6 +212,7 @@ def _pci(root: Path) -> list[PciDevice]:
                 kind=what,
                 vendor=vendor,
                 device=_text(folder / "device"),
+                switch=_switch(folder),
                 numa=None if numa is None or numa < 0 else numa,
                 speed=_rate(_text(folder / "current_link_speed")),
                 most_speed=_rate(_text(folder / "max_link_speed")),
@@ -212,6 +221,12 @@ def _pci(root: Path) -> list[PciDevice]:
             )
         )
     return found
+
+
+def _switch(folder: Path) -> str:
+    """Of the bridges above a device the first below the root port, if one more is between: a switch's upward port."""
+    above = [part for part in folder.resolve().parts[:-1] if _PCI_ADDRESS.fullmatch(part)]
+    return above[1] if len(above) > 2 else ""
 
 
 def _rate(text: str) -> float | None:
@@ -223,7 +238,7 @@ def _rate(text: str) -> float | None:
 def _address(device: Path) -> str:
     """PCI address of what a ``device`` link leads to, "" where it is none."""
     name = device.resolve().name if device.exists() else ""
-    return name if re.fullmatch(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.\d", name) else ""
+    return name if _PCI_ADDRESS.fullmatch(name) else ""
 
 
 def _interfaces(root: Path) -> list[Interface]:

@@ -98,12 +98,21 @@ class Backend(ABC):
         """What it runs on, for the environment of a record, where the machine's own facts do not say it."""
         return {}
 
-    def open(self, control: "dist.ProcessGroup", timeout_s: float) -> "dist.ProcessGroup":
-        """The group for data, of the ranks of the gloo group ``control``; every rank calls this.
+    def open(self, store: Any, rank: int, ranks: int, timeout_s: float) -> "dist.ProcessGroup":
+        """The group for data, torch's default one; every rank calls this.
 
         Where ranks have waited for ``timeout_s``, gloo raises; NCCL ends the process.
+
+        Args:
+            store: of these ranks alone, for meeting. rank, ranks: this process's place.
         """
-        return control
+        import torch.distributed as dist
+
+        timeout = timedelta(seconds=timeout_s)
+        dist.init_process_group(self.name, store=store, rank=rank, world_size=ranks, timeout=timeout)
+        group = dist.group.WORLD
+        assert group is not None  # made by now
+        return group
 
     def open_pairs(
         self, pairs: Sequence[Pair], data: "dist.ProcessGroup", device: "torch.device", timeout_s: float
@@ -222,10 +231,6 @@ class Nccl(Backend):
             "nccl": ".".join(str(part) for part in version),
         }
 
-    def open(self, control: "dist.ProcessGroup", timeout_s: float) -> "dist.ProcessGroup":
-        """A group of all ranks."""
-        return self._new_group(None, timeout_s)
-
     def _new_group(self, ranks: list[int] | None, timeout_s: float) -> "dist.ProcessGroup":
         """A group of its own; every rank of the world calls this."""
         import torch.distributed as dist
@@ -308,11 +313,12 @@ class Strict(Nccl):
         """None of its own."""
         return {}
 
-    def _new_group(self, ranks: list[int] | None, timeout_s: float) -> "dist.ProcessGroup":
+    def open(self, store: Any, rank: int, ranks: int, timeout_s: float) -> "dist.ProcessGroup":
+        """Of groups that torch does not know by itself."""
         from commbench.live.strict_group import register
 
         register()
-        return super()._new_group(ranks, timeout_s)
+        return super().open(store, rank, ranks, timeout_s)
 
     def clock(self, device: "torch.device") -> "Clock":
         """The host's, which settles everything that is enqueued."""

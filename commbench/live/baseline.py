@@ -71,7 +71,7 @@ class BaselineAllReduces:
         sequences = max(1, job.micro_batch // (2 * job.ranks))  # between two calls as much as in the block, roughly
         self._block = TransformerBlock(Sizes(job.hidden, job.heads, job.ffn, job.sequence, job.micro_batch)).to(dtype)
         self._x = torch.ones(job.sequence, sequences, job.hidden, dtype=dtype)
-        groups = [dist.new_group([rank]) for rank in range(job.ranks)]  # all ranks make all groups
+        groups = [dist.new_group([rank], backend="gloo") for rank in range(job.ranks)]  # all ranks make all groups
         by_itself = groups[session.rank]
         assert by_itself is not None
         self._by_itself = by_itself

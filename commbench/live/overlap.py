@@ -106,9 +106,8 @@ class _OverlapBench:
 
     def _agreed(self, seconds: float) -> float:
         """The largest of all ranks: they must hand torch equally many collectives."""
-        value = torch.tensor([seconds], dtype=torch.float64)
-        dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self._session.control)
-        return float(value)
+        longest: float = self._session.control.decide(seconds, max)
+        return longest
 
     def _repeat(self, what: str, work: Callable[[], Any], *, meet: bool = True) -> Samples:
         """Seconds of each repetition; ``meet``: ranks begin together."""

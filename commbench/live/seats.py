@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where ranks sit: which of a machine they are, which device each has, and on which backend all of them can meet.
 
-Every rank decides this by itself from what all ranks have told, so that all decide alike, and refuse alike.
+Rank 0 decides this from what all ranks have told, so that all do alike, and are refused alike.
 """
 
 from collections import Counter, defaultdict
@@ -12,7 +12,7 @@ from commbench.errors import InputError
 from commbench.live.backend import AUTO, BACKENDS
 from commbench.live.hosts import HostCores
 
-__all__ = ["Offer", "choose_backend", "local_rank_of", "offer_of", "ranks_text"]
+__all__ = ["Offer", "choose_backend", "local_ranks_of", "offer_of", "ranks_text"]
 
 _SHOWN = 4  # ranks that are named one by one
 
@@ -34,11 +34,14 @@ class Offer:
     ids: dict[str, str] = field(default_factory=dict)
 
 
-def local_rank_of(rank: int, told: int | None, places: Sequence[HostCores]) -> int:
-    """The rank's number among those of its machine: as it was told, or else as ranks on the same machine count."""
-    if told is not None:
-        return told
-    return sum(place.machine == places[rank].machine for place in places[:rank])
+def local_ranks_of(told: Sequence[int | None], places: Sequence[HostCores]) -> list[int]:
+    """Every rank's number among those of its machine: as it was told, or else as ranks on the same machine count."""
+    before: Counter[str] = Counter()
+    numbers = []
+    for number, place in zip(told, places, strict=True):
+        numbers.append(before[place.machine] if number is None else number)
+        before[place.machine] += 1
+    return numbers
 
 
 def offer_of(place: HostCores, local_rank: int, names: Sequence[str]) -> Offer:

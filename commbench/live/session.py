@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process groups of a run: one for the data, one on gloo for gathering and for naming who is missing."""
+"""Ranks that have met: the group for the data, and the control plane for everything else (``live.control``)."""
 
 import os
+import resource
 import socket
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,12 +16,13 @@ import torch.distributed as dist
 from commbench.errors import InputError, RunError
 from commbench.live.agree import describe, require_agreement
 from commbench.live.backend import AUTO, BACKENDS, Backend, usable
+from commbench.live.control import Control
 from commbench.live.hosts import HostCores, host_facts, own_cores
 from commbench.live.interfaces import avoid_loopback, require_interfaces
 from commbench.live.job import LiveJob
 from commbench.live.observe import SessionFacts
 from commbench.live.rank_info import RankInfo
-from commbench.live.seats import choose_backend, local_rank_of, offer_of
+from commbench.live.seats import choose_backend, local_ranks_of, offer_of
 from commbench.live.timing import Clock
 from commbench.live.watch import Watch
 from commbench.results.environment import collect_environment
@@ -28,9 +30,8 @@ from commbench.terminal import tell
 
 __all__ = ["Session", "open_session"]
 
-T = TypeVar("T")
-
 _AGAIN_S = 0.1
+_OWN_FILES = 256  # of a rank, without its store
 _WATCHES = count()
 _MEETINGS = count()  # of this process; a store may outlive one
 
@@ -42,8 +43,7 @@ class Session:
     Attributes:
         rank, device, clock: of this process.
         backend: of ``data``.
-        data: group that the measured collective runs on. control: gloo group of the same ranks for everything
-            else.
+        data: group that the measured collective runs on. control: of the same ranks, for everything else.
         timeout_s: how long torch.distributed waits for another rank before it raises.
         shares_clock: whether all ranks have one monotonic clock; the same on every rank.
         facts: known to rank 0 in full; on other ranks the environment is their own machine's.
@@ -54,14 +54,14 @@ class Session:
     clock: Clock
     backend: Backend
     data: dist.ProcessGroup
-    control: dist.ProcessGroup
+    control: Control
     timeout_s: float
     shares_clock: bool
     facts: SessionFacts = field(repr=False)
 
     def meet(self) -> None:
         """A barrier that names the ranks that do not come."""
-        dist.monitored_barrier(self.control, timeout=timedelta(seconds=self.timeout_s), wait_all_ranks=True)
+        self.control.meet()
 
     def barrier(self) -> None:
         """A barrier of the data group, as tight as the backend has."""
@@ -69,9 +69,7 @@ class Session:
 
     def gather(self, value: object) -> list[Any]:
         """The values of all ranks in rank order on rank 0, an empty list elsewhere."""
-        values: list[Any] = [None] * self.facts.ranks if self.rank == 0 else []
-        dist.gather_object(value, values if self.rank == 0 else None, dst=0, group=self.control)
-        return values
+        return self.control.gather(value)
 
     def close(self) -> None:
         """Leave the groups."""
@@ -96,30 +94,32 @@ def open_session(job: LiveJob, info: RankInfo, timeout_s: float, watch: Watch | 
     if job.backend != AUTO and info.local_rank is not None:
         BACKENDS[job.backend].require_device(info.local_rank)
     require_interfaces()
-    notes = _join(job, info, timeout_s, watch)
-    control = dist.group.WORLD
-    assert control is not None  # made by _join
-    places: list[HostCores] = _told_to_all(own_cores(), info)
-    local_rank = local_rank_of(info.rank, info.local_rank, places)
+    store, notes = _join(job, info, watch)
+    control = Control(dist.PrefixStore("control", store), info.rank, info.world_size, timeout_s)  # type: ignore[attr-defined]
+    place = own_cores()
+    told = control.gather((place, info.local_rank))
+    places: list[HostCores] = [where for where, _ in told]
+    local_ranks, one_clock = control.tell(
+        lambda: (local_ranks_of([number for _, number in told], places), len({where.machine for where in places}) == 1)
+    )
+    local_rank = local_ranks[info.rank]
     names = usable(on_host=job.on_host) if job.backend == AUTO else [job.backend]
-    offers = _told_to_all(offer_of(places[info.rank], local_rank, names), info)
-    name, chosen = choose_backend(job.backend, names, offers)
+    offer = offer_of(place, local_rank, names)
+    name, chosen = control.decide(offer, lambda offers: choose_backend(job.backend, names, offers))
     backend = BACKENDS[name]
     device = backend.take_device(local_rank)
     if watch is not None:
         watch.on(str(device))
-    data = backend.open(control, timeout_s)
-    environment = collect_environment() | _torch_facts() | backend.facts(device) | dict(job.facts)
-    if info.rank == 0:
-        environment = environment | host_facts(places) | dict(job.facts)
+    data = backend.open(dist.PrefixStore("data", store), info.rank, info.world_size, timeout_s)  # type: ignore[attr-defined]
+    environment = collect_environment() | _torch_facts() | backend.facts(device) | host_facts(places) | dict(job.facts)
     notes = [*notes, *chosen, *_detected(info, local_rank, device), *backend.notes]
     facts = SessionFacts(name, info.launcher, info.world_size, environment, notes)
-    one_clock = len({place.machine for place in places}) == 1
-    return Session(info.rank, device, backend.clock(device), backend, data, control, timeout_s, one_clock, facts)
+    clock = backend.clock(device)
+    return Session(info.rank, device, clock, backend, data, control, timeout_s, one_clock, facts)
 
 
-def _join(job: LiveJob, info: RankInfo, timeout_s: float, watch: Watch | None) -> list[str]:
-    """Meet the other ranks; what is to be said of it."""
+def _join(job: LiveJob, info: RankInfo, watch: Watch | None) -> tuple[Any, list[str]]:
+    """The store that the other ranks meet at too; what is to be said of it."""
     notes: list[str] = []
     if info.store is not None:
         store = dist.FileStore(str(info.store), info.world_size)  # type: ignore[attr-defined]
@@ -131,16 +131,7 @@ def _join(job: LiveJob, info: RankInfo, timeout_s: float, watch: Watch | None) -
         require_agreement(store, info.rank, info.world_size, described, job.join_timeout_s)
         if watch is not None:
             watch.begin(_beside(job.join_timeout_s), socket.gethostname(), store)
-    timeout = timedelta(seconds=timeout_s)
-    dist.init_process_group("gloo", store=store, rank=info.rank, world_size=info.world_size, timeout=timeout)
-    return notes
-
-
-def _told_to_all(value: T, info: RankInfo) -> list[T]:
-    """What every rank tells, in rank order."""
-    values: list[Any] = [None] * info.world_size
-    dist.all_gather_object(values, value)
-    return values
+    return store, notes
 
 
 def _detected(info: RankInfo, local_rank: int, device: torch.device) -> list[str]:
@@ -160,6 +151,8 @@ def _shared_store(info: RankInfo, within_s: float) -> Any:
     os.environ.update(info.rendezvous)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     has_it = info.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    if has_it:
+        _make_room(info.world_size)
     if unknown := _unresolved(address, port):
         if has_it:
             raise InputError(f"{unknown}; set it to a name or address of rank 0's host")
@@ -181,6 +174,21 @@ def _shared_store(info: RankInfo, within_s: float) -> Any:
             f"rank {info.rank} cannot {doing} MASTER_ADDR={address}, MASTER_PORT={port}: {str(error).splitlines()[0]}"
         ) from error
     return dist.PrefixStore(f"commbench{next(_MEETINGS)}", store)  # type: ignore[attr-defined]
+
+
+def _make_room(ranks: int) -> None:
+    """Let this process have a file for each connection to its store: two of every rank, one for its heartbeat.
+
+    Raises:
+        InputError: the system allows fewer.
+    """
+    needed = 2 * ranks + _OWN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise InputError(f"ulimit -n {hard}: rank 0 needs {needed} open files for {ranks} ranks; raise it on its host")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _beside(within_s: float) -> Any:

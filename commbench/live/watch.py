@@ -118,7 +118,8 @@ class Watch:
             self._talker.join(2 * BEAT_S)  # whatever it asked of the store is answered before rank 0 may leave
             with suppress(RuntimeError):
                 self._beat()
-                if state == DONE and self._rank == 0:
+                if state == DONE:
+                    self._store.add("done", 1)
                     self._see_off()
         if self._takes_signals:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -126,10 +127,8 @@ class Watch:
 
     def _see_off(self) -> None:
         """Rank 0, whose process may have the store, leaves last; the others ask nothing of it after they are done."""
-        deadline, keys = time.monotonic() + _LEAVE_S, [f"beat{rank}" for rank in range(self._job.ranks)]
-        while time.monotonic() < deadline:
-            if all(json.loads(beat)["state"] == DONE for beat in self._store.multi_get(keys)):
-                return
+        deadline = time.monotonic() + _LEAVE_S
+        while self._rank == 0 and self._store.add("done", 0) < self._job.ranks and time.monotonic() < deadline:
             time.sleep(BEAT_S / 50)
 
     def _conclude(self, error: CommbenchError) -> CommbenchError | SystemExit:
@@ -160,10 +159,11 @@ class Watch:
         """One round with the store."""
         store = self._store
         self._beat()
-        if not self._stack_sent and store.check(["stacks"]):
+        news = store.check(["news"])  # one question instead of two: every rank asks it twice a second
+        if news and not self._stack_sent and store.check(["stacks"]):
             store.set(f"stack{self._rank}", own_stack())
             self._stack_sent = True
-        if store.check(["verdict"]):
+        if news and store.check(["verdict"]):
             store.add("heard", 1)
             self._finish(RunVerdict(**{k: _frozen(v) for k, v in json.loads(store.get("verdict")).items()}))
         elif self._rank <= 1:
@@ -197,6 +197,7 @@ class Watch:
         """Have all that live leave their stacks, write down what was found, and tell everybody."""
         store = self._store
         judge.whos = [Who(**json.loads(store.get(f"who{who.rank}"))) for who in judge.whos]
+        store.set("news", "")
         stacks = ""
         if verdict.code == RunError.exit_code:
             stacks = self._stacks(verdict)

@@ -98,6 +98,7 @@ def _run_all(cases: Sequence[Case], rank: int, num_ranks: int, store: str) -> li
     import torch.distributed as dist
 
     from commbench.live.backend import Gloo, Strict
+    from commbench.live.strict_group import register
 
     wait_s = 20
     meeting = dist.FileStore(store, num_ranks)
@@ -106,8 +107,9 @@ def _run_all(cases: Sequence[Case], rank: int, num_ranks: int, store: str) -> li
     )
     world = dist.group.WORLD
     assert world is not None
+    register()
     strict = Strict()
-    ways = {False: (Gloo(), world), True: (strict, strict.open(world, wait_s))}
+    ways = {False: (Gloo(), world), True: (strict, strict._new_group(None, wait_s))}
     wrong = []
     for case in cases:
         try:

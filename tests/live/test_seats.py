@@ -10,7 +10,7 @@ import pytest
 from commbench.errors import InputError
 from commbench.live.backend import AUTO, BACKENDS
 from commbench.live.hosts import HostCores
-from commbench.live.seats import Offer, choose_backend, local_rank_of, offer_of
+from commbench.live.seats import Offer, choose_backend, local_ranks_of, offer_of
 
 torch = pytest.importorskip("torch")
 
@@ -112,5 +112,5 @@ def test_nobody_is_told_of_gpus_where_there_are_none(gpus: Callable[[str], None]
 def test_ranks_count_those_of_their_machine_where_nobody_tells() -> None:
     machines = ["m", "n", "m", "n", "m"]
     places = [replace(HERE, machine=machine) for machine in machines]
-    assert [local_rank_of(rank, None, places) for rank in range(5)] == [0, 0, 1, 1, 2]
-    assert local_rank_of(3, 7, places) == 7
+    assert local_ranks_of([None] * 5, places) == [0, 0, 1, 1, 2]
+    assert local_ranks_of([None, None, None, 7, None], places)[3] == 7

@@ -63,8 +63,11 @@ class _Found:
     busids: Counter[str] = field(default_factory=Counter)
 
 
-def import_nccl_topology(root: Element, name: str, place: str) -> Imported:
+def import_nccl_topology(root: Element, name: str, place: str, teller: str = "its NCCL topology") -> Imported:
     """What an XML describes, and a topology of one such host.
+
+    Args:
+        root: its element. name: of the topology. place: of the file, for errors. teller: of what it says, for people.
 
     Raises:
         TopologyError: nested too deep, or no GPU in it.
@@ -77,7 +80,7 @@ def import_nccl_topology(root: Element, name: str, place: str) -> Imported:
     if len(found.gpus) > _MOST or len(found.nets) > _MOST:
         raise TopologyError(f"{place}: more than {_MOST} GPUs or NICs in one host")
     _judge(found)
-    text, why = _text(found, name)
+    text, why = _text(found, name, teller)
     return Imported("NCCL topology", _facts(found), tuple(found.odd), text, why)
 
 
@@ -242,7 +245,7 @@ def _wiring(gpus: Sequence[_Gpu]) -> tuple[str, int]:
     return ("cube-mesh", 1) if pairs == both else ("", 0)
 
 
-def _text(found: _Found, name: str) -> tuple[str, str]:
+def _text(found: _Found, name: str, teller: str) -> tuple[str, str]:
     """A topology file of one such host, or why there is none."""
     gpus, near = found.gpus, _near(found)
     wiring, links = _wiring(gpus)
@@ -266,11 +269,11 @@ def _text(found: _Found, name: str) -> tuple[str, str]:
         one = number(f"{rate:g} GB/s", "vendor", f"one link of a GPU of compute capability {sm / 10:g}, data sheet")
         host["nvlink"] = {**({"links": links} if wiring != "cube-mesh" else {}), "bandwidth": one,
                           "latency": latency("0.25 us" if wiring == "nvswitch" else "0.5 us")}  # fmt: skip
-    host["pcie"] = {"bandwidth": _pcie_rate(gpus), "latency": latency("0.25 us")}
+    host["pcie"] = {"bandwidth": _pcie_rate(gpus, teller), "latency": latency("0.25 us")}
     host["socket"] = socket_link(maker, _whole(found.cpus[0].get("modelid")) if found.cpus else 0)
     host |= {"cpu": maker} if maker else {}
     speed = f", NICs of {most_common([net[1] for net in near]):g} Gbit/s" if near else ""
-    words = f"A host of {len(gpus)} GPUs as its NCCL topology has it{speed}."
+    words = f"A host of {len(gpus)} GPUs as {teller} has it{speed}."
     return topology_text(name, words, host, {"kind": "none"}), ""
 
 
@@ -281,11 +284,11 @@ def _maker(found: _Found) -> str:
     return next((maker for maker, (arch, vendor) in CPU_MAKERS.items() if (vendor or arch) in told), "")
 
 
-def _pcie_rate(gpus: Sequence[_Gpu]) -> dict[str, str]:
+def _pcie_rate(gpus: Sequence[_Gpu], teller: str) -> dict[str, str]:
     """Of the PCIe link of the slowest GPU, or what its generation has."""
     told = [gpu.pcie_GBps for gpu in gpus if gpu.pcie_GBps]
     if told:
-        return number(f"{min(told):.4g} GB/s", "vendor", "link speed and width of the GPUs in the NCCL topology")
+        return number(f"{min(told):.4g} GB/s", "vendor", f"link speed and width of the GPUs, as {teller} has them")
     usual = next(speed for least, speed in _GENERATION if gpus[0].sm >= least)
     source = "x16 of the GPU's generation; the file has no link speed"
     return number(f"{pcie_GBps(float(usual.split()[0]), 16):.4g} GB/s", "assumed", source)

@@ -43,6 +43,9 @@ OTHERS = {
     "tensor-parallel": "run_tensor_parallel",
     "gemm": "run_gemm",
     "overlap": "run_overlap",
+    "pairwise": "run_pairwise",
+    "incast": "run_incast",
+    "multi": "run_multi",
 }
 """Words with options of their own, and the modules that they are in."""
 COMMAND = {

@@ -40,7 +40,8 @@ def _members(record: Point) -> Any:
     lab = record.environment.get("emulated", {})
     if members is None and "jobs" in lab:
         members = [*lab["jobs"][lab.get("job", 0) :], *lab["jobs"][: lab.get("job", 0)]]
-    return None if members is None else str(members)
+    others = len(record.environment.get("beside", ()))
+    return None if members is None else str(members) + f" beside {others}" * bool(others)
 
 
 def _emulated(record: Measured, key: str) -> Any:

@@ -112,6 +112,10 @@ class Backend(ABC):
         return dict.fromkeys(pairs, data)
 
     @abstractmethod
+    def open_group(self, ranks: Sequence[int], timeout_s: float) -> "dist.ProcessGroup":
+        """A group of some ranks of the world, ascending; every rank of the world calls this, for one after another."""
+
+    @abstractmethod
     def bind(self, transfers: Iterable[Posting], group: "dist.ProcessGroup") -> Post:
         """What posts these transfers together, prepared as far as it can be."""
 
@@ -145,6 +149,15 @@ class Gloo(Backend):
         import torch
 
         return torch.device("cpu")
+
+    def open_group(self, ranks: Sequence[int], timeout_s: float) -> "dist.ProcessGroup":
+        """Connected at once."""
+        import torch.distributed as dist
+
+        group: dist.ProcessGroup = dist.new_group(
+            list(ranks), backend=self.name, timeout=timedelta(seconds=timeout_s)
+        )
+        return group
 
     def bind(self, transfers: Iterable[Posting], group: "dist.ProcessGroup") -> Post:
         """One by one; ``dist.isend`` ends in ``group.send`` too, 10 us later.
@@ -232,6 +245,10 @@ class Nccl(Backend):
 
         group: dist.ProcessGroup = dist.new_group(ranks, backend=self.name, timeout=timedelta(seconds=timeout_s))
         return group
+
+    def open_group(self, ranks: Sequence[int], timeout_s: float) -> "dist.ProcessGroup":
+        """Its ranks connect when they first use it."""
+        return self._new_group(list(ranks), timeout_s)
 
     def open_pairs(
         self, pairs: Sequence[Pair], data: "dist.ProcessGroup", device: "torch.device", timeout_s: float

@@ -26,7 +26,7 @@ like anything that arrives.
 """
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Thread
@@ -61,9 +61,10 @@ class ScheduleExecutor:
     """Runs one rank's part of a schedule on one piece of memory, as often as asked.
 
     Args:
-        schedule: for as many ranks as the group has.
+        schedule: for as many ranks as the group has, or as ``ranks`` names.
         memory: flat contiguous tensor of the schedule's ``num_buffers`` equal buffers, one behind the other.
         group: process group of the ranks. backend: of the group.
+        ranks: the schedule's ranks by their numbers in the group; empty for all of it, in order.
 
     Attributes:
         phases: seconds of the last :meth:`run` spent posting (and copying what a rank sends itself), waiting and
@@ -79,9 +80,10 @@ class ScheduleExecutor:
         memory: torch.Tensor,
         group: dist.ProcessGroup,
         backend: Backend,
+        ranks: Sequence[int] = (),
     ) -> None:
         require_ranks_only(schedule)
-        channels = _compile(schedule, dist.get_rank(group), memory)
+        channels = _compile(schedule, dist.get_rank(group), memory, ranks or range(schedule.num_ranks))
         if not backend.tags:
             require_same_order(schedule, backend.name)
             channels = [_merge(channels)]
@@ -185,8 +187,11 @@ class _ChannelThread:
         self._thread.join()
 
 
-def _compile(schedule: Schedule, rank: int, memory: torch.Tensor) -> list[list[_PostedStep]]:
-    """The steps of each channel of this rank, with tensors in place of chunk numbers."""
+def _compile(
+    schedule: Schedule, group_rank: int, memory: torch.Tensor, ranks: Sequence[int]
+) -> list[list[_PostedStep]]:
+    """The steps of each channel of this rank, with tensors in place of chunk numbers and ``ranks`` for peers."""
+    rank = ranks.index(group_rank)
     if memory.numel() % schedule.num_buffers:
         raise InputError(f"memory of {memory.numel()} elements is no {schedule.num_buffers} equal buffers")
     offsets = schedule.offsets(memory.numel() // schedule.num_buffers).tolist()
@@ -205,7 +210,7 @@ def _compile(schedule: Schedule, rank: int, memory: torch.Tensor) -> list[list[_
         if op.peer == rank:
             own[op.channel, sends].append((step, landing))
         else:
-            step.transfers.append(Posting(sends, landing, op.peer, op.channel))
+            step.transfers.append(Posting(sends, landing, ranks[op.peer], op.channel))
     _pair_copies(own)
     return [[steps[key] for key in sorted(steps) if key[0] == channel] for channel in range(schedule.num_channels)]
 

@@ -185,7 +185,7 @@ def _barrier(at: _RankMemory) -> _Bound:
         store = dist.distributed_c10d._get_default_store()
         heard = torch.ones(n, dtype=torch.bool)
         for late in range(0, n, -(-n // _MOST_LATE)):
-            key = f"commbench/barrier/{next(_serial)}"
+            key = f"commbench/barrier/{next(_serial)}/{dist.get_global_rank(at.group, 0)}"  # groups do this at once
             time.sleep(_LATE_S * (at.rank == late))
             store.set(f"{key}/{at.rank}", "here")
             run()

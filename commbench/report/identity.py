@@ -63,7 +63,8 @@ def identity(record: Record) -> dict[str, str]:
 
     Two results of one identity are points of one series.
     """
-    lab = _lab(getattr(record, "environment", {}).get("emulated") or {})
+    environment = getattr(record, "environment", {})
+    lab = _lab(environment.get("emulated") or {}) | _round(environment.get("round") or {})
     return {
         name: lab.get(name, "") if name in LAB and not hasattr(type(record), name) else _text(name, record)
         for name in FIELDS[type(record)]
@@ -170,6 +171,15 @@ def _lab(lab: Mapping[str, Any]) -> dict[str, str]:
         "background": ", ".join(":".join(map(str, flow)) for flow in lab.get("background", ())),
         "job": f"job {lab.get('job', 0)} of {_jobs(jobs)}" if len(jobs) > 1 else "",
     }
+
+
+def _round(told: Mapping[str, Any]) -> dict[str, str]:
+    """A group of ranks and what ran beside it; empty for none."""
+    if not told:
+        return {}
+    others = told.get("groups", 1) - 1
+    beside = f"beside {others} other{'s' * (others > 1)}" if others else "alone"
+    return {"round": f"ranks {_steps(told.get('ranks', ()))}, {beside}"}
 
 
 def _without(shaping: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,8 +51,8 @@ SECTIONS: Mapping[str, PageSection] = {
 }
 """By kind, for every kind of ``results.kinds``."""
 
-LAB = ("fabric", "rates", "hash_seed", "transport", "faults", "background", "job")
-"""What the environment of a record tells of the emulated fabric that it was measured on."""
+LAB = ("fabric", "rates", "hash_seed", "transport", "faults", "background", "job", "round")
+"""What the environment of a record tells of the emulated fabric that it was measured on, and of groups at once."""
 _PASSES = ("schedule", "executor", "ranks", "stages", "microbatches", "activation_bytes", "order", "run")
 _BLOCK = ("method", "sequence_parallel", "backend", "ranks")
 _POINT = ("backend", "channels", "slices", "group", "dtype", "op", "root", "timing", "in_place")

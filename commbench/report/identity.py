@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from commbench.report.kinds import FIELDS, LAB
+from commbench.results.grouped import experiment_of, round_text
 from commbench.results.judged import Judged
 from commbench.results.records import Compared, Measured, Record, Simulated
 from commbench.results.reported import Reported
@@ -63,8 +64,9 @@ def identity(record: Record) -> dict[str, str]:
 
     Two results of one identity are points of one series.
     """
-    environment = getattr(record, "environment", {})
-    lab = _lab(environment.get("emulated") or {}) | _round(environment.get("round") or {})
+    lab = _lab(getattr(record, "environment", {}).get("emulated") or {})
+    if experiment_of(record):
+        lab["round"] = f"ranks {round_text(record)}"  # type: ignore[arg-type]
     return {
         name: lab.get(name, "") if name in LAB and not hasattr(type(record), name) else _text(name, record)
         for name in FIELDS[type(record)]
@@ -171,15 +173,6 @@ def _lab(lab: Mapping[str, Any]) -> dict[str, str]:
         "background": ", ".join(":".join(map(str, flow)) for flow in lab.get("background", ())),
         "job": f"job {lab.get('job', 0)} of {_jobs(jobs)}" if len(jobs) > 1 else "",
     }
-
-
-def _round(told: Mapping[str, Any]) -> dict[str, str]:
-    """A group of ranks and what ran beside it; empty for none."""
-    if not told:
-        return {}
-    others = told.get("groups", 1) - 1
-    beside = f"beside {others} other{'s' * (others > 1)}" if others else "alone"
-    return {"round": f"ranks {_steps(told.get('ranks', ()))}, {beside}"}
 
 
 def _without(shaping: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
         *("collective", "ranks", "library", "version", "algorithm", "protocol", "channels", "dtype", "op", "root"),
         *("in_place", "device", "hosts", "gpus_per_process", "run"),
     ),
-    Compared: ("collective", "ranks", "algorithm", "topology", *_POINT, "run"),
+    Compared: ("collective", "ranks", "algorithm", "topology", *_POINT, "round", "run"),
     Summary: ("run",),
     Judged: ("collective", "ranks", "topology", "library", "run"),
     Health: ("collective", "ranks", "topology", "library", "run"),

@@ -19,6 +19,7 @@ __all__ = [
     "is_alone",
     "of_experiment",
     "ranks_of",
+    "round_text",
     "sent_bytes",
     "slowdowns",
 ]
@@ -59,6 +60,12 @@ def group_text(record: Measured) -> str:
     if experiment_of(record) == INCAST:
         return f"{ranks[0]}<{_rows(ranks[1:])}"
     return _rows(ranks)
+
+
+def round_text(record: Measured) -> str:
+    """The group and what ran beside it: "0-1, alone"."""
+    others = record.environment["round"].get("groups", 1) - 1
+    return f"{group_text(record)}, {f'beside {others}' if others else 'alone'}"
 
 
 def _rows(ranks: Sequence[int]) -> str:

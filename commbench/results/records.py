@@ -252,6 +252,7 @@ class Compared(Record):
         topology: that it was predicted on, or the lab that it was measured in.
         error: signed, simulated / measured - 1.
         set: "fit" if the calibration saw this point, else "test"; "busy" where processors were, and neither uses it.
+        round: which of the groups that ran at once, in words; "" where there was one.
         region: "latency" (<= 64 KiB), "knee" or "plateau" (>= 256 MiB), as results.regions says.
     """
 
@@ -277,6 +278,7 @@ class Compared(Record):
     op: str = "sum"
     timing: Annotated[str, OneOf(("isolated", "pipelined"))] = "isolated"
     in_place: bool | None = None
+    round: str = ""
 
     @property
     def error(self) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 from commbench.calibrate.fit import predict_s
 from commbench.calibrate.machine import Machine
 from commbench.errors import InputError
+from commbench.results.grouped import experiment_of, round_text
 from commbench.results.records import Compared, Measured, Summary
 from commbench.results.regions import region
 
@@ -42,6 +43,7 @@ def compare(machine: Machine, points: Sequence[Measured], fitted: Collection[Mea
             op=point.op,
             timing=point.timing,
             in_place=point.in_place,
+            round=round_text(point) if experiment_of(point) else "",
             measured_s=point.time_s,
             spread_s=point.spread_s,
             simulated_s=predict_s(machine, point),

@@ -184,6 +184,8 @@ def _schedule(point: Measured) -> Schedule:
         _elements(point),
         point.size_bytes // point.num_elements,
     )
+    if point.weights:
+        schedule = replace(schedule, weights=point.weights)
     if point.schedule not in ("", digest(schedule)):
         raise InputError(
             f"{point.run}: what ran as {point.collective} {point.algorithm} on {point.ranks} ranks is another schedule "

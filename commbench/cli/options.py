@@ -17,6 +17,7 @@ __all__ = [
     "ItersPerSize",
     "JoinTimeout",
     "Jsonl",
+    "Matrix",
     "MaxBytes",
     "MinBytes",
     "NcclTests",
@@ -29,6 +30,7 @@ __all__ = [
     "Timeout",
     "Timing",
     "WarmupPerSize",
+    "Zipf",
     "require_collective",
     "require_one_format",
     "writable",
@@ -58,6 +60,13 @@ Dtype = Annotated[str, typer.Option("--dtype", "-d", help="Element type.")]
 Slices = Annotated[int | None, typer.Option(help="Pieces it is pipelined in [the algorithm's own].")]
 Channels = Annotated[int | None, typer.Option(help="Pieces that run side by side [1].")]
 Root = Annotated[int | None, typer.Option("--root", "-r", help="Root rank of a rooted collective [0].")]
+Matrix = Annotated[
+    Path | None,
+    typer.Option(help="CSV of relative sizes for all-to-all-v: a line for each sender, an entry for each receiver."),
+]
+Zipf = Annotated[
+    float | None, typer.Option(help="Sizes of all-to-all-v by Zipf's law with this exponent, rank 0 gets the most.")
+]
 Timing = Annotated[str, typer.Option(help="isolated (barrier before each iteration) or pipelined.")]
 Timeout = Annotated[float, typer.Option(help="Seconds without progress that count as hung.")]
 JoinTimeout = Annotated[float, typer.Option(help="The same until every rank has reached its first size.")]

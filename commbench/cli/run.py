@@ -15,6 +15,7 @@ from commbench.cli.options import (
     ItersPerSize,
     JoinTimeout,
     Jsonl,
+    Matrix,
     MaxBytes,
     MinBytes,
     NcclTests,
@@ -26,10 +27,12 @@ from commbench.cli.options import (
     Timeout,
     Timing,
     WarmupPerSize,
+    Zipf,
     require_collective,
     require_one_format,
 )
 from commbench.cli.running import ranks_of, run_here
+from commbench.collectives.uneven import UnevenSizes
 from commbench.experiments.collective import EVERY, NATIVE, Asked, every_collective, require_memory, root_of
 from commbench.terminal import tell
 
@@ -76,6 +79,8 @@ def run(
     group: Annotated[
         int | None, typer.Option(help="Ranks per host for hierarchical algorithms [as the launcher says].")
     ] = None,
+    matrix: Matrix = None,
+    zipf: Zipf = None,
     timing: Timing = "isolated",
     place: Annotated[
         str, typer.Option(help="Results in the input's memory (in), in other (out), or both in turn [as usual].")
@@ -109,7 +114,8 @@ def run(
     shared |= {"timeout_s": timeout, "join_timeout_s": join_timeout}
 
     def plan(name: str) -> Plan:
-        asked = Asked(name, algorithm, sizes, dtype, root_of(name, root, len(names)), slices, channels, group)
+        asked = Asked(name, algorithm, sizes, dtype, root_of(name, root, len(names)), slices, channels, group,
+                      UnevenSizes(matrix, zipf))  # fmt: skip
         shape = asked.shape(ranks, _ranks_per_host(info, ranks), tell)
         return Plan(**shape, **shared, out=out, run=run_id)  # type: ignore[arg-type]
 

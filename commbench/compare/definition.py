@@ -22,12 +22,12 @@ Definition = tuple[tuple[str, Any], ...]
 _FIELDS: Mapping[type[Record], Sequence[str]] = {
     Measured: (
         *("collective", "ranks", "size_bytes", "algorithm", "dtype", "op", "root", "in_place", "channels", "slices"),
-        *("group", "timing"),
+        *("group", "timing", "weights"),
     ),
     Reported: ("collective", "ranks", "size_bytes", "dtype", "op", "root", "in_place"),
     Simulated: (
         *("collective", "ranks", "size_bytes", "algorithm", "element_bytes", "root", "channels", "slices", "group"),
-        *("jitter", "scenario", "detail"),
+        *("jitter", "scenario", "detail", "weights"),
     ),
 }
 

@@ -11,9 +11,10 @@ element is right only if it is equal. Where a contribution may be added more tha
 puts a one into every n-th element from r on, and an element is right if it is not less than one.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from types import MappingProxyType
 
 import torch
@@ -22,7 +23,7 @@ from commbench.collectives.schedule import Schedule, chunk_offsets
 from commbench.collectives.spec import Contribution, Shape, State, get_collective
 from commbench.errors import InputError
 
-__all__ = ["BufferLayout", "count_wrong", "fill_input", "layout_of", "plain_layout"]
+__all__ = ["BufferLayout", "count_wrong", "fill_input", "layout_of", "own_part", "own_part_of", "plain_layout"]
 
 _PERIOD = 8191
 _LARGEST = 96
@@ -50,6 +51,8 @@ class BufferLayout:
         shape: its ``num_chunks`` is the number of pieces of one buffer.
         borders: element offsets of the pieces in one buffer, ``shape.num_chunks + 1`` of them.
         num_buffers, output: as in a Schedule; buffer 0 holds the input.
+        starts: of one rank's memory, which holds some pieces alone: the element offset of every piece of every buffer,
+            one behind the other, and the length of all. Empty where every buffer is whole.
     """
 
     collective: str
@@ -57,14 +60,23 @@ class BufferLayout:
     borders: tuple[int, ...]
     num_buffers: int = 1
     output: int = 0
+    starts: tuple[int, ...] = ()
 
     @property
     def num_elements(self) -> int:
-        """Elements of one buffer."""
+        """Elements of one whole buffer."""
         return self.borders[-1]
+
+    @property
+    def memory_elements(self) -> int:
+        """Elements of the memory of a rank."""
+        return self.starts[-1] if self.starts else self.num_buffers * self.num_elements
 
     def piece(self, memory: torch.Tensor, buffer: int, piece: int, count: int = 1) -> torch.Tensor:
         """View of ``count`` consecutive pieces of a buffer."""
+        if self.starts:
+            first = buffer * self.shape.num_chunks + piece
+            return memory[self.starts[first] : self.starts[first + count]]
         start = buffer * self.num_elements
         return memory[start + self.borders[piece] : start + self.borders[piece + count]]
 
@@ -108,6 +120,31 @@ def plain_layout(
     borders = tuple(chunk_offsets(num_elements, shape.num_chunks, weights).tolist())
     num_buffers = 1 if in_place and get_collective(collective).in_place else 2
     return BufferLayout(collective, shape, borders, num_buffers, num_buffers - 1)
+
+
+def own_part(layout: BufferLayout, rank: int) -> BufferLayout:
+    """The layout of a rank's memory that has room for its own input and result and for nothing else."""
+    what, after = (layout.collective, layout.shape, rank), layout.output * layout.shape.num_chunks
+    kept = {piece for piece, _ in _held_before(*what)} | {after + piece for piece, _ in _held_after(*what)}
+    return replace(layout, starts=_starts(layout.borders, layout.num_buffers, kept))
+
+
+def own_part_of(schedule: Schedule, layout: BufferLayout, rank: int) -> tuple[BufferLayout, tuple[int, ...]]:
+    """The same for a schedule, with room for what passes through the rank; and the offsets of the schedule's chunks."""
+    finer = schedule.num_chunks // layout.shape.num_chunks
+    plain = own_part(layout, rank)
+    kept = {slot * finer + i for slot in range(len(plain.starts) - 1) if plain.starts[slot] < plain.starts[slot + 1]
+            for i in range(finer)}  # fmt: skip
+    kept |= {chunk for op in schedule.ops_of(rank) for chunk in range(op.chunk, op.chunk + op.count)}
+    one = chunk_offsets(layout.num_elements, schedule.num_chunks, schedule.weights).tolist()
+    starts = _starts(one, layout.num_buffers, kept)
+    return replace(layout, starts=starts[::finer]), starts
+
+
+def _starts(borders: Sequence[int], num_buffers: int, kept: Collection[int]) -> tuple[int, ...]:
+    """Offsets of all pieces of all buffers and the length of all, where those that are not kept have no room."""
+    sizes = [end - start for start, end in pairwise(borders)] * num_buffers
+    return (0, *accumulate(size if slot in kept else 0 for slot, size in enumerate(sizes)))
 
 
 def fill_input(memory: torch.Tensor, layout: BufferLayout, rank: int) -> None:

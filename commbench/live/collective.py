@@ -13,7 +13,15 @@ import torch.distributed as dist
 
 from commbench.collectives.sizes import buffer_elements, dtype_bytes
 from commbench.collectives.text import digest
-from commbench.live.check import BufferLayout, count_wrong, fill_input, layout_of, plain_layout
+from commbench.live.check import (
+    BufferLayout,
+    count_wrong,
+    fill_input,
+    layout_of,
+    own_part,
+    own_part_of,
+    plain_layout,
+)
 from commbench.live.execute import ScheduleExecutor
 from commbench.live.job_barrier import JobBarrier
 from commbench.live.native import NativeCollective
@@ -109,18 +117,22 @@ def open_bench(
         num_elements = per_token * (1 if schedule is None else schedule.num_chunks)
     else:
         num_elements = buffer_elements(plan.spec, plan.ranks, size_bytes // dtype_bytes(plan.dtype))
+    offsets: tuple[int, ...] = ()
     if schedule is None:
-        layout = plain_layout(plan.collective, plan.ranks, num_elements, plan.root, in_place=in_place)
+        layout = plain_layout(
+            plan.collective, plan.ranks, num_elements, plan.root, plan.weights, in_place=in_place
+        )
+        layout = own_part(layout, member.rank) if plan.spec.rows else layout
     else:
         layout = layout_of(schedule, num_elements)
+        if plan.spec.rows:
+            layout, offsets = own_part_of(schedule, layout, member.rank)
     # zeros: sums that are repeated in place neither overflow nor become denormal
-    memory = torch.empty(
-        layout.num_buffers * num_elements, dtype=getattr(torch, plan.dtype), device=session.device
-    ).zero_()
+    memory = torch.empty(layout.memory_elements, dtype=getattr(torch, plan.dtype), device=session.device).zero_()
     operation: Operation = (
         NativeCollective(layout, memory, member.group, session.backend)
         if schedule is None
-        else ScheduleExecutor(schedule, memory, member.group, session.backend, member.ranks)
+        else ScheduleExecutor(schedule, memory, member.group, session.backend, member.ranks, offsets)
     )
     try:
         yield CollectiveBench(operation, memory, layout)
@@ -225,6 +237,7 @@ def record_of(
         slices=plan.slices,
         group=plan.group,
         root=plan.root,
+        weights=plan.weights,
         schedule="" if schedule is None else digest(schedule),
         samples_s=tuple(seen.timed.samples_s for seen in everyone),
         warmup_s=tuple(seen.warmup.samples_s for seen in everyone),

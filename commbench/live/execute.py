@@ -65,6 +65,8 @@ class ScheduleExecutor:
         memory: flat contiguous tensor of the schedule's ``num_buffers`` equal buffers, one behind the other.
         group: process group of the ranks. backend: of the group.
         ranks: the schedule's ranks by their numbers in the group; empty for all of it, in order.
+        offsets: of every chunk of every buffer in the memory, where this rank holds some of them alone
+            (:func:`commbench.live.check.own_part_of`); empty where buffers are whole.
 
     Attributes:
         phases: seconds of the last :meth:`run` spent posting (and copying what a rank sends itself), waiting and
@@ -81,9 +83,12 @@ class ScheduleExecutor:
         group: dist.ProcessGroup,
         backend: Backend,
         ranks: Sequence[int] = (),
+        offsets: Sequence[int] = (),
     ) -> None:
         require_ranks_only(schedule)
-        channels = _compile(schedule, dist.get_rank(group), memory, ranks or range(schedule.num_ranks))
+        if not offsets:
+            offsets = _whole_buffers(schedule, memory)
+        channels = _compile(schedule, dist.get_rank(group), memory, ranks or range(schedule.num_ranks), offsets)
         if not backend.tags:
             require_same_order(schedule, backend.name)
             channels = [_merge(channels)]
@@ -187,14 +192,18 @@ class _ChannelThread:
         self._thread.join()
 
 
+def _whole_buffers(schedule: Schedule, memory: torch.Tensor) -> list[int]:
+    if memory.numel() % schedule.num_buffers:
+        raise InputError(f"memory of {memory.numel()} elements is no {schedule.num_buffers} equal buffers")
+    offsets: list[int] = schedule.offsets(memory.numel() // schedule.num_buffers).tolist()
+    return offsets
+
+
 def _compile(
-    schedule: Schedule, group_rank: int, memory: torch.Tensor, ranks: Sequence[int]
+    schedule: Schedule, group_rank: int, memory: torch.Tensor, ranks: Sequence[int], offsets: Sequence[int]
 ) -> list[list[_PostedStep]]:
     """The steps of each channel of this rank, with tensors in place of chunk numbers and ``ranks`` for peers."""
     rank = ranks.index(group_rank)
-    if memory.numel() % schedule.num_buffers:
-        raise InputError(f"memory of {memory.numel()} elements is no {schedule.num_buffers} equal buffers")
-    offsets = schedule.offsets(memory.numel() // schedule.num_buffers).tolist()
     steps: dict[tuple[int, int], _PostedStep] = {}
     own: dict[tuple[int, bool], list[tuple[_PostedStep, torch.Tensor]]] = defaultdict(list)  # by channel and "sends"
     temporaries = _Temporaries(memory, schedule.window)

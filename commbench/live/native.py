@@ -135,19 +135,14 @@ def _all_to_all(at: _RankMemory) -> _Bound:
 
 
 def _all_to_all_v(at: _RankMemory) -> _Bound:
-    """What a rank gets arrives in one piece; the postcondition wants it where each sender's piece stands."""
+    """From the rank's row into its column; its memory holds these two alone (:func:`commbench.live.check.own_part`)."""
     n, layout = len(at.ranks), at.layout
+    assert layout.starts, "memory with room for all rows has no column in one piece"
     mine = layout.piece(at.memory, 0, at.rank * n, n)
-    places = [layout.piece(at.memory, layout.output, sender * n + at.rank) for sender in at.ranks]
+    column = layout.piece(at.memory, layout.output, 0, n * n)
     sent = [layout.piece(at.memory, 0, at.rank * n + receiver).numel() for receiver in at.ranks]
-    arriving = [place.numel() for place in places]
-    together = at.memory.new_zeros(sum(arriving))
-
-    def settle() -> None:
-        for place, part in zip(places, torch.split(together, arriving), strict=True):
-            place.copy_(part)
-
-    return _Bound(lambda: dist.all_to_all_single(together, mine, arriving, sent, group=at.group), settle)
+    arriving = [layout.piece(at.memory, layout.output, sender * n + at.rank).numel() for sender in at.ranks]
+    return _Bound(lambda: dist.all_to_all_single(column, mine, arriving, sent, group=at.group))
 
 
 def _send_recv(at: _RankMemory) -> _Bound:

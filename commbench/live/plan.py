@@ -38,6 +38,7 @@ class Plan(LiveJob):
         root: of rooted collectives.
         channels, slices, group: pieces the schedule runs side by side and was pipelined in, and the ranks per host that
             it was built for, for the record.
+        weights: of all-to-all-v, relative sizes of what each rank has for each, row by row; empty for equal ones.
         dtype, op: of the elements and the reduction (where there is one).
         timing: "isolated" (barrier before each iteration) or "pipelined" (back to back after one barrier).
         place: where results stand: "in" (where the inputs stood), "out" (in a second buffer), "both" (in turn, as far
@@ -56,6 +57,7 @@ class Plan(LiveJob):
     channels: int = 1
     slices: int = 1
     group: int = 1
+    weights: tuple[int, ...] = ()
     dtype: str = "float32"
     op: str = "sum"
     iters: int = 20
@@ -82,6 +84,8 @@ class Plan(LiveJob):
                 raise InputError(f"size {size} bytes is not one or more whole elements of {self.dtype} ({item} bytes)")
             if rounded_sizes(spec, self.ranks, (size,), item) != (size,):
                 raise InputError(f"size {size} bytes is not as many elements for each of {self.ranks} ranks")
+        if self.weights and (not spec.rows or len(self.weights) != self.ranks**2):
+            raise InputError(f"{len(self.weights)} weights: {self.collective} on {self.ranks} ranks has none such")
         self._require_fit()
         if not self.in_places:
             way = "in place" if self.place == "in" else "out of place"
@@ -97,6 +101,8 @@ class Plan(LiveJob):
                 raise InputError(f"{name} is for {schedule.num_ranks} ranks, the run has {self.ranks}")
             if schedule.collective != self.collective:
                 raise InputError(f"{name} is of {schedule.collective}, the run of {self.collective}")
+            if schedule.weights != self.weights and (self.weights or self.spec.rows):
+                raise InputError(f"{name} has other sizes for its pairs than the run")
             if self.spec.rooted and schedule.root != self.root:
                 raise InputError(f"{name} has root {schedule.root}, the run has root {self.root}")
             require_ranks_only(schedule)
@@ -151,7 +157,7 @@ class Plan(LiveJob):
         data: dict[str, Any] = json.loads(text)
         del data["kind"]
         data["out"] = Path(data["out"])
-        data["sizes_bytes"] = tuple(data["sizes_bytes"])
+        data |= {name: tuple(data[name]) for name in ("sizes_bytes", "weights")}
         schedules = tuple(from_text(schedule, "the plan's schedule") for schedule in data.pop("schedule"))
         by_size = data.pop("by_size")
         return cls(**data, schedule=schedules if by_size else schedules[0] if schedules else None)

@@ -39,7 +39,12 @@ _AS: Mapping[str, str] = {
     "order": "order {}",
     "slowdown": "slowdown {}",
 }
-NOTHING: Mapping[str, str] = {"scenario": "healthy", "faults": "no faults", "background": "no other flows"}
+NOTHING: Mapping[str, str] = {
+    "scenario": "healthy",
+    "weights": "even",
+    "faults": "no faults",
+    "background": "no other flows",
+}
 """What an empty part says where others have something."""
 
 
@@ -120,6 +125,8 @@ def _text(name: str, record: Record) -> str:
         return sha256(value.encode()).hexdigest()[:12]
     if name == "jobs":
         return _jobs([job["ranks"] for job in value])
+    if name == "weights":
+        return f"uneven, content {sha256(repr(value).encode()).hexdigest()[:12]}" if value else ""
     if name == "jitter":
         return f"{value:g}" if value else ""
     return format_bytes(value) if name.endswith("_bytes") else _plain(value)

@@ -55,13 +55,13 @@ LAB = ("fabric", "rates", "hash_seed", "transport", "faults", "background", "job
 """What the environment of a record tells of the emulated fabric that it was measured on, and of groups at once."""
 _PASSES = ("schedule", "executor", "ranks", "stages", "microbatches", "activation_bytes", "order", "run")
 _BLOCK = ("method", "sequence_parallel", "backend", "ranks")
-_POINT = ("backend", "channels", "slices", "group", "dtype", "op", "root", "timing", "in_place")
+_POINT = ("backend", "channels", "slices", "group", "dtype", "op", "root", "weights", "timing", "in_place")
 FIELDS: Mapping[type[Record], tuple[str, ...]] = {
     Measured: ("collective", "ranks", "algorithm", *_POINT, "launcher", *LAB, "run"),
     Simulated: (
         *("collective", "ranks", "algorithm", "library", "library_version", "topology", "routing", "placement"),
-        *("channels", "slices", "jobs", "group", "root", "element_bytes", "network", "scenario", "scenario_digest"),
-        *("jitter", "engine", "detail", "seed", "run"),
+        *("channels", "slices", "jobs", "group", "root", "weights", "element_bytes", "network", "scenario"),
+        *("scenario_digest", "jitter", "engine", "detail", "seed", "run"),
     ),
     Reported: (
         *("collective", "ranks", "library", "version", "algorithm", "protocol", "channels", "dtype", "op", "root"),

@@ -77,6 +77,7 @@ class Measured(Record):
         ranks: world size. size_bytes: as nccl-tests defines the size. num_elements: of the buffer. dtype, op: of it.
         channels, slices: pieces that the schedule ran side by side and was pipelined in; 1 for native. root: of rooted
             collectives, else 0. group: ranks per host that the schedule was built for; 1 for native.
+        weights: of all-to-all-v, relative sizes of what each rank had for each, row by row; empty where all were equal.
         schedule: digest of the schedule's text form (collectives.text.digest), "" for native.
         samples_s: seconds of each timed iteration, rank x iteration, each rank by its own clock.
         warmup_s: the same for the warm-up iterations, which no statistic uses.
@@ -112,6 +113,7 @@ class Measured(Record):
     slices: Count = 1
     group: Count = 1
     root: Whole = 0
+    weights: tuple[Whole, ...] = ()
     schedule: str = ""
     warmup_s: Samples = ()
     phases_s: Mapping[str, tuple[tuple[Seconds, ...], ...]] = field(default_factory=dict)
@@ -125,6 +127,8 @@ class Measured(Record):
             require_rows(f"phases_s.{phase}", rows, self.ranks)
         if self.num_elements and self.size_bytes % self.num_elements:
             raise ValueError(f"size_bytes {self.size_bytes} must be a whole number of {self.num_elements} elements")
+        if self.weights and len(self.weights) != self.ranks**2:
+            raise ValueError(f"weights must be {self.ranks**2} numbers, one for each two of {self.ranks} ranks")
         if self.root >= self.ranks:
             raise ValueError(f"root {self.root} must be one of the {self.ranks} ranks")
 
@@ -174,6 +178,7 @@ class Simulated(Record):
         lower_bound_s: no schedule without in-switch reduction is faster on this topology (network.bounds).
         channels, slices: pieces that run side by side, and pieces to pipeline in. group: ranks per host that the
             algorithm was told. root: of rooted collectives, else 0. element_bytes: of one element.
+        weights: of all-to-all-v, as measured ones have them.
         topology, routing, placement: where it ran. engine: "reference" or "compiled". detail: "transfer" ...
         network: what messages cost: "fluid" (what the links say alone), a packet network, or the name of a transport.
         transfers: how many the collective has. shortcut: what was folded or skipped, in words; "" if each of them was
@@ -213,6 +218,7 @@ class Simulated(Record):
     group: Count = 1
     root: Whole = 0
     element_bytes: Count = 4
+    weights: tuple[Whole, ...] = ()
     network: Name = "fluid"
     shortcut: str = ""
     scenario: str = ""
@@ -248,7 +254,7 @@ class Compared(Record):
     """One measured point beside its prediction.
 
     Attributes:
-        run: that measured it. channels, slices, group, root, dtype, op, timing, in_place: as measured.
+        run: that measured it. channels, slices, group, root, weights, dtype, op, timing, in_place: as measured.
         topology: that it was predicted on, or the lab that it was measured in.
         error: signed, simulated / measured - 1.
         set: "fit" if the calibration saw this point, else "test"; "busy" where processors were, and neither uses it.
@@ -274,6 +280,7 @@ class Compared(Record):
     channels: Count = 1
     group: Count = 1
     root: Whole = 0
+    weights: tuple[Whole, ...] = ()
     dtype: Name = "float32"
     op: str = "sum"
     timing: Annotated[str, OneOf(("isolated", "pipelined"))] = "isolated"

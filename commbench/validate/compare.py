@@ -39,6 +39,7 @@ def compare(machine: Machine, points: Sequence[Measured], fitted: Collection[Mea
             slices=point.slices,
             group=point.group,
             root=point.root,
+            weights=point.weights,
             dtype=point.dtype,
             op=point.op,
             timing=point.timing,

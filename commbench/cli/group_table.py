@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from commbench.cli.tables import heading
-from commbench.live.console import tell_session
+from commbench.live.console import iterations_text, tell_session
 from commbench.live.group_job import GroupJob
 from commbench.live.observe import Observer, SessionFacts
 from commbench.report.text import plural
@@ -51,7 +51,7 @@ class GroupTable(Observer):
         ways = "" if job.experiment == INCAST else f", {job.how.replace('-', ' ')}"
         lines = [
             f"{self._what}: {facts.ranks} ranks on {facts.backend}, started by {facts.launcher}",
-            f"{job.collective} by {job.algorithm}{ways}; {job.iters} iterations after {job.warmup} of warm-up",
+            f"{job.collective} by {job.algorithm}{ways}; {iterations_text(job)}",
         ]
         put(f"{heading(*lines)}\n{head_text(_COLUMNS)}")
         tell_session(facts)

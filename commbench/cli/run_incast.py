@@ -7,9 +7,11 @@ import typer
 
 from commbench.cli.group_run import PAIR_BYTES, run_groups
 from commbench.cli.options import (
+    AnyIters,
+    Budget,
     CheckValues,
+    ColdCacheOption,
     Dtype,
-    ItersPerSize,
     JoinTimeout,
     Jsonl,
     MaxBytes,
@@ -19,6 +21,7 @@ from commbench.cli.options import (
     StepFactor,
     Timeout,
     WarmupPerSize,
+    iterations,
 )
 from commbench.cli.running import Backend, Nproc, command_app
 from commbench.errors import InputError
@@ -35,8 +38,10 @@ def incast(
     maxbytes: MaxBytes = None,
     stepfactor: StepFactor = None,
     stepbytes: StepBytes = None,
-    iters: ItersPerSize = 20,
+    iters: AnyIters = None,
+    budget: Budget = None,
     warmup: WarmupPerSize = 5,
+    cold_cache: ColdCacheOption = False,
     receiver: Annotated[int, typer.Option(help="Rank that all send to.")] = 0,
     senders: Annotated[
         str | None, typer.Option(help="How many send at once, as 1,2,4; each is a row [1 to all others].")
@@ -53,9 +58,10 @@ def incast(
 
     Sizes are what each sender sends; busbw is what the receiver gets.
     """
-    given = {"receiver": receiver, "senders": _counts(senders), "iters": iters, "warmup": warmup, "backend": backend}
+    given = {"receiver": receiver, "senders": _counts(senders), "warmup": warmup, "backend": backend}
     given |= {"check": check, "timeout_s": timeout, "join_timeout_s": join_timeout, "experiment": "incast"}
     given |= {"collective": "gather", "algorithm": "direct"}
+    given |= {"cold_cache": cold_cache, **iterations(iters, budget)}
     run_groups(given, (minbytes, maxbytes, stepfactor, stepbytes), dtype, nproc, out, json, f"into rank {receiver}")
 
 

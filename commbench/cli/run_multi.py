@@ -7,9 +7,11 @@ import typer
 
 from commbench.cli.group_run import How, run_groups
 from commbench.cli.options import (
+    AnyIters,
+    Budget,
     CheckValues,
+    ColdCacheOption,
     Dtype,
-    ItersPerSize,
     JoinTimeout,
     Jsonl,
     MaxBytes,
@@ -19,6 +21,7 @@ from commbench.cli.options import (
     StepFactor,
     Timeout,
     WarmupPerSize,
+    iterations,
     require_collective,
 )
 from commbench.cli.running import Backend, Nproc, command_app
@@ -39,8 +42,10 @@ def multi(
     maxbytes: MaxBytes = None,
     stepfactor: StepFactor = None,
     stepbytes: StepBytes = None,
-    iters: ItersPerSize = 20,
+    iters: AnyIters = None,
+    budget: Budget = None,
     warmup: WarmupPerSize = 5,
+    cold_cache: ColdCacheOption = False,
     how: How = "at-once",
     algorithm: Annotated[
         str, typer.Option("--algorithm", "-a", help="native (the backend's own) or a name.")
@@ -58,7 +63,8 @@ def multi(
 
     With --how both each group is measured alone too, and what they cost each other is said.
     """
-    given = {"groups": groups, "how": how, "algorithm": algorithm, "op": op, "iters": iters, "warmup": warmup}
+    given = {"groups": groups, "how": how, "algorithm": algorithm, "op": op, "warmup": warmup}
     given |= {"backend": backend, "check": check, "timeout_s": timeout, "join_timeout_s": join_timeout}
     given |= {"experiment": "multi", "collective": require_collective(collective, "no other word")}
+    given |= {"cold_cache": cold_cache, **iterations(iters, budget)}
     run_groups(given, (minbytes, maxbytes, stepfactor, stepbytes), dtype, nproc, out, json, f"groups {groups}")

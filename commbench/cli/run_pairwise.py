@@ -8,9 +8,11 @@ import typer
 
 from commbench.cli.group_run import PAIR_BYTES, How, run_groups
 from commbench.cli.options import (
+    AnyIters,
+    Budget,
     CheckValues,
+    ColdCacheOption,
     Dtype,
-    ItersPerSize,
     JoinTimeout,
     Jsonl,
     MaxBytes,
@@ -20,6 +22,7 @@ from commbench.cli.options import (
     StepFactor,
     Timeout,
     WarmupPerSize,
+    iterations,
 )
 from commbench.cli.running import Backend, Nproc, command_app
 from commbench.errors import InputError
@@ -39,8 +42,10 @@ def pairwise(
     maxbytes: MaxBytes = None,
     stepfactor: StepFactor = None,
     stepbytes: StepBytes = None,
-    iters: ItersPerSize = 20,
+    iters: AnyIters = None,
+    budget: Budget = None,
     warmup: WarmupPerSize = 5,
+    cold_cache: ColdCacheOption = False,
     how: How = "at-once",
     one_way: Annotated[
         bool, typer.Option("--one-way", help="Each direction by itself instead of both at once.")
@@ -63,7 +68,7 @@ def pairwise(
 
     Both ways at once is a send-recv, one way a broadcast to one rank; sizes are what one rank sends.
     """
-    given = {"how": how, "one_way": one_way, "iters": iters, "warmup": warmup, "backend": backend, "check": check}
+    given = {"how": how, "one_way": one_way, "warmup": warmup, "backend": backend, "check": check}
     given |= {"timeout_s": timeout, "join_timeout_s": join_timeout, "experiment": "pairwise"}
     if hosts is not None and topology is None:
         raise InputError(f"--hosts {hosts} names the hosts of a topology: give --topology too")
@@ -72,5 +77,6 @@ def pairwise(
 
         given["leaf_of"] = leaf_of(topology, hosts)
     given |= _ONE_WAY if one_way else _BOTH_WAYS
+    given |= {"cold_cache": cold_cache, **iterations(iters, budget)}
     sizes = (minbytes, maxbytes, stepfactor, stepbytes)
     run_groups(given, sizes, dtype, nproc, out, json, f"every pair, {'one way' if one_way else 'both ways'}")

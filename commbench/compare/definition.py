@@ -22,7 +22,7 @@ Definition = tuple[tuple[str, Any], ...]
 _FIELDS: Mapping[type[Record], Sequence[str]] = {
     Measured: (
         *("collective", "ranks", "size_bytes", "algorithm", "dtype", "op", "root", "in_place", "channels", "slices"),
-        *("group", "timing", "weights"),
+        *("group", "timing", "weights", "cold_cache"),
     ),
     Reported: ("collective", "ranks", "size_bytes", "dtype", "op", "root", "in_place"),
     Simulated: (

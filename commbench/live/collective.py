@@ -23,13 +23,15 @@ from commbench.live.check import (
     plain_layout,
 )
 from commbench.live.execute import ScheduleExecutor
+from commbench.live.iterations import time_bench
 from commbench.live.job_barrier import JobBarrier
 from commbench.live.native import NativeCollective
 from commbench.live.plan import Plan
-from commbench.live.processors import ProcessorClock, Spent, idle_share
-from commbench.live.progress import TIMED, Progress
+from commbench.live.processors import Spent, idle_share
+from commbench.live.progress import Progress
+from commbench.live.resume import done_before
 from commbench.live.session import Session
-from commbench.live.timing import Operation, Timed, time_operation
+from commbench.live.timing import Operation, Timed
 from commbench.results.records import Measured
 
 __all__ = [
@@ -39,7 +41,6 @@ __all__ = [
     "measure_collective",
     "open_bench",
     "record_of",
-    "time_bench",
 ]
 
 
@@ -57,11 +58,14 @@ def measure_collective(plan: Plan, session: Session, progress: Progress) -> Iter
         if job_barrier is not None:
             job_barrier.wait(lambda: progress.reach("waiting for the other runs"))
 
+    done = done_before(plan, session) if plan.resume else frozenset()
     for size_bytes in plan.sizes_bytes:
         progress.size(size_bytes)
         meet_runs()
         for in_place in plan.in_places:
             session.meet()
+            if (size_bytes, in_place) in done:
+                continue
             record = _measure_size(plan, session, size_bytes, in_place, progress, meet_runs)
             if record is not None:
                 yield record
@@ -159,35 +163,6 @@ def _measure_size(
     return record_of(plan, session, size_bytes, in_place, started_at, everyone, environment)
 
 
-def time_bench(
-    plan: Plan,
-    session: Session,
-    operation: Operation,
-    progress: Progress,
-    meet_runs: Callable[[], None] = lambda: None,
-) -> tuple[Timed, Timed, Spent | None]:
-    """The warm-up, the timed iterations, and in a lab the processors' time that these took."""
-
-    def timed(iterations: int, phase: str) -> Timed:
-        def tick(iteration: int) -> None:
-            if plan.timing == "isolated":  # what is back to back has no moment for it
-                meet_runs()
-            progress.reach(phase, iteration)
-
-        return time_operation(
-            operation,
-            iterations,
-            timing=plan.timing,
-            clock=session.clock,
-            barrier=session.barrier,
-            tick=tick,
-        )
-
-    warmup = timed(plan.warmup, "warm-up iteration")
-    clock = ProcessorClock() if "emulated" in plan.facts else None
-    return warmup, timed(plan.iters, TIMED), None if clock is None else clock.spent()
-
-
 def check_bench(
     plan: Plan,
     session: Session,
@@ -232,12 +207,13 @@ def record_of(
         size_bytes=size_bytes,
         num_elements=size_bytes // dtype_bytes(plan.dtype),
         dtype=plan.dtype,
-        op=plan.op if plan.spec.reduces and not plan.spec.covers else "none",
+        op=plan.recorded_op,
         channels=plan.channels,
         slices=plan.slices,
         group=plan.group,
         root=plan.root,
         weights=plan.weights,
+        cold_cache=plan.cold_cache,
         schedule="" if schedule is None else digest(schedule),
         samples_s=tuple(seen.timed.samples_s for seen in everyone),
         warmup_s=tuple(seen.warmup.samples_s for seen in everyone),

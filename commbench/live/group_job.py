@@ -17,7 +17,7 @@ from commbench.results.grouped import INCAST, PAIRWISE
 __all__ = ["NATIVE", "GroupJob"]
 
 NATIVE = "native"
-_PLANNED = {f.name for f in fields(LiveJob)} | {"collective", "dtype", "op"}
+_PLANNED = {f.name for f in fields(LiveJob)} | {"collective", "dtype", "op", "budget_s", "cold_cache"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class GroupJob(LiveJob):
         sizes_bytes: of the full buffer of a group; of an incast what each sender sends.
         how: whether groups run at once, each alone, or both in turn. one_way: of pairs, each direction by itself.
         receiver, senders: of an incast; see :func:`~commbench.live.grouping.incast_rounds`.
+        budget_s, cold_cache: as in a plan.
         leaf_of: leaf of every endpoint, by "host number", as far as a topology says; else empty.
     """
 
@@ -47,6 +48,8 @@ class GroupJob(LiveJob):
     one_way: bool = False
     receiver: int = 0
     senders: tuple[int, ...] = ()
+    budget_s: float = 0.0
+    cold_cache: bool = False
     leaf_of: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

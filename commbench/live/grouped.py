@@ -20,10 +20,10 @@ from commbench.live.collective import (
     check_bench,
     open_bench,
     record_of,
-    time_bench,
 )
 from commbench.live.group_job import NATIVE, GroupJob
 from commbench.live.grouping import Endpoint, GroupRound
+from commbench.live.iterations import time_bench
 from commbench.live.plan import Plan
 from commbench.live.progress import Progress
 from commbench.live.session import Session

@@ -24,6 +24,8 @@ PLACES = ("in", "out", "both")
 ASIDE = frozenset({"all-gather", "reduce-scatter", "gather", "scatter"})
 """Collectives that torch has in place and out of place; others it has in one of the two ways."""
 
+_LONGEST_BUDGET_S = 10_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(LiveJob):
@@ -41,6 +43,9 @@ class Plan(LiveJob):
         weights: of all-to-all-v, relative sizes of what each rank has for each, row by row; empty for equal ones.
         dtype, op: of the elements and the reduction (where there is one).
         timing: "isolated" (barrier before each iteration) or "pipelined" (back to back after one barrier).
+        budget_s: seconds of timed iterations at each size, instead of ``iters``; 0 for none.
+        cold_cache: whether caches are emptied before each iteration.
+        resume: whether sizes that the run has in its file already are left out.
         place: where results stand: "in" (where the inputs stood), "out" (in a second buffer), "both" (in turn, as far
             as there are both) or "", as the schedule has it; the backend's own are in place where they may.
 
@@ -64,6 +69,9 @@ class Plan(LiveJob):
     warmup: int = 5
     timing: str = "isolated"
     place: str = ""
+    budget_s: float = 0.0
+    cold_cache: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
         LiveJob.__post_init__(self)
@@ -84,6 +92,7 @@ class Plan(LiveJob):
                 raise InputError(f"size {size} bytes is not one or more whole elements of {self.dtype} ({item} bytes)")
             if rounded_sizes(spec, self.ranks, (size,), item) != (size,):
                 raise InputError(f"size {size} bytes is not as many elements for each of {self.ranks} ranks")
+        self._require_time()
         if self.weights and (not spec.rows or len(self.weights) != self.ranks**2):
             raise InputError(f"{len(self.weights)} weights: {self.collective} on {self.ranks} ranks has none such")
         self._require_fit()
@@ -91,6 +100,14 @@ class Plan(LiveJob):
             way = "in place" if self.place == "in" else "out of place"
             whose = "torch has" if self.schedule is None else f"algorithm {self.algorithm} has"
             raise InputError(f"--place {self.place}: {whose} no {self.collective} {way}; give --place both or leave it")
+
+    def _require_time(self) -> None:
+        if not 0 <= self.budget_s <= _LONGEST_BUDGET_S:
+            raise InputError(f"--budget {self.budget_s:g} s must be above 0 and at most {_LONGEST_BUDGET_S} s a size")
+        if self.budget_s and not self.warmup:
+            raise InputError("--budget with --warmup 0: the warm-up tells how many iterations fit; give 1 or more")
+        if self.cold_cache and self.timing != "isolated":
+            raise InputError(f"--cold-cache has no meaning with --timing {self.timing}: give isolated")
 
     def _require_fit(self) -> None:
         if isinstance(self.schedule, tuple) and len(self.schedule) != len(self.sizes_bytes):
@@ -111,6 +128,11 @@ class Plan(LiveJob):
     def spec(self) -> CollectiveSpec:
         """The collective."""
         return get_collective(self.collective)
+
+    @property
+    def recorded_op(self) -> str:
+        """The reduction, as a record has it: "none" where nothing is added up."""
+        return self.op if self.spec.reduces and not self.spec.covers else "none"
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:

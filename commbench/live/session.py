@@ -73,6 +73,12 @@ class Session:
         dist.gather_object(value, values if self.rank == 0 else None, dst=0, group=self.control)
         return values
 
+    def agreed(self, seconds: float) -> float:
+        """The largest that a rank has: where all must go on alike, they go by this; every rank calls it."""
+        value = torch.tensor([seconds], dtype=torch.float64)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self.control)
+        return float(value)
+
     def close(self) -> None:
         """Leave the groups."""
         dist.destroy_process_group()

@@ -42,6 +42,7 @@ _AS: Mapping[str, str] = {
 NOTHING: Mapping[str, str] = {
     "scenario": "healthy",
     "weights": "even",
+    "cold_cache": "warm caches",
     "faults": "no faults",
     "background": "no other flows",
 }
@@ -125,6 +126,8 @@ def _text(name: str, record: Record) -> str:
         return sha256(value.encode()).hexdigest()[:12]
     if name == "jobs":
         return _jobs([job["ranks"] for job in value])
+    if name == "cold_cache":
+        return "cold caches" if value else ""
     if name == "weights":
         return f"uneven, content {sha256(repr(value).encode()).hexdigest()[:12]}" if value else ""
     if name == "jitter":

@@ -55,7 +55,10 @@ LAB = ("fabric", "rates", "hash_seed", "transport", "faults", "background", "job
 """What the environment of a record tells of the emulated fabric that it was measured on, and of groups at once."""
 _PASSES = ("schedule", "executor", "ranks", "stages", "microbatches", "activation_bytes", "order", "run")
 _BLOCK = ("method", "sequence_parallel", "backend", "ranks")
-_POINT = ("backend", "channels", "slices", "group", "dtype", "op", "root", "weights", "timing", "in_place")
+_POINT = (
+    *("backend", "channels", "slices", "group", "dtype", "op", "root", "weights", "timing", "cold_cache"),
+    "in_place",
+)
 FIELDS: Mapping[type[Record], tuple[str, ...]] = {
     Measured: ("collective", "ranks", "algorithm", *_POINT, "launcher", *LAB, "run"),
     Simulated: (

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 
 from commbench.results.regions import KNEE, LATENCY, PLATEAU
 from commbench.results.shapes import Environment, GroupFigures, Shaped
-from commbench.results.statistics import deviation, median, slowest
+from commbench.results.statistics import deviation, median, percentile, slowest
 from commbench.results.strict import CONFIG
 from commbench.results.values import (
     Bytes,
@@ -84,6 +84,7 @@ class Measured(Record):
         phases_s: seconds spent per phase ("post", "wait", "reduce"), rank x iteration; empty for native.
         timing: "isolated" (barrier before each iteration) or "pipelined" (back to back).
         in_place: whether the result stood where the input stood; None in records that do not tell.
+        cold_cache: whether caches were emptied before each iteration.
         wrong: elements with a wrong value over all ranks after the correctness run; None if it was not run.
         busbw_factor: factor from algbw to busbw for this collective and world size.
         launcher: what started the ranks ("commbench", "torchrun", ...).
@@ -114,6 +115,7 @@ class Measured(Record):
     group: Count = 1
     root: Whole = 0
     weights: tuple[Whole, ...] = ()
+    cold_cache: bool = False
     schedule: str = ""
     warmup_s: Samples = ()
     phases_s: Mapping[str, tuple[tuple[Seconds, ...], ...]] = field(default_factory=dict)
@@ -148,6 +150,16 @@ class Measured(Record):
         return deviation(self.slowest_s)
 
     @property
+    def p95_s(self) -> float:
+        """95th percentile over iterations of the slowest rank."""
+        return percentile(self.slowest_s, 0.95)
+
+    @property
+    def p99_s(self) -> float:
+        """99th percentile of the same."""
+        return percentile(self.slowest_s, 0.99)
+
+    @property
     def algbw_GBps(self) -> float | None:  # noqa: N802
         """size / time in GB/s."""
         return bandwidth_GBps(self.size_bytes, self.time_s)
@@ -159,10 +171,12 @@ class Measured(Record):
         return algbw * self.busbw_factor if algbw is not None and self.ranks > 1 else None
 
     def derived(self) -> dict[str, Any]:
-        """Headline, spread and bandwidths."""
+        """Headline, spread, percentiles and bandwidths."""
         return {
             "time_s": self.time_s,
             "spread_s": self.spread_s,
+            "p95_s": self.p95_s,
+            "p99_s": self.p99_s,
             "algbw_GBps": self.algbw_GBps,
             "busbw_GBps": self.busbw_GBps,
         }
@@ -254,7 +268,8 @@ class Compared(Record):
     """One measured point beside its prediction.
 
     Attributes:
-        run: that measured it. channels, slices, group, root, weights, dtype, op, timing, in_place: as measured.
+        run: that measured it.
+        channels, slices, group, root, weights, cold_cache, dtype, op, timing, in_place: as measured.
         topology: that it was predicted on, or the lab that it was measured in.
         error: signed, simulated / measured - 1.
         set: "fit" if the calibration saw this point, else "test"; "busy" where processors were, and neither uses it.
@@ -281,6 +296,7 @@ class Compared(Record):
     group: Count = 1
     root: Whole = 0
     weights: tuple[Whole, ...] = ()
+    cold_cache: bool = False
     dtype: Name = "float32"
     op: str = "sum"
     timing: Annotated[str, OneOf(("isolated", "pipelined"))] = "isolated"

@@ -40,6 +40,7 @@ def compare(machine: Machine, points: Sequence[Measured], fitted: Collection[Mea
             group=point.group,
             root=point.root,
             weights=point.weights,
+            cold_cache=point.cold_cache,
             dtype=point.dtype,
             op=point.op,
             timing=point.timing,

@@ -43,7 +43,8 @@ def a_pair(one: int, other: int, beside: tuple[tuple[int, int], ...] = (), time_
     hosts = [f"h{one}", f"h{other}"]
     environment = {"members": members[0], "beside": members[1:], "hosts": hosts, "round": told}
     return samples.measured(collective="send-recv", algorithm="direct", ranks=2, size=2**16, busbw_factor=1.0,
-                            samples_s=((time_s,) * 5,) * 2, warmup_s=(), environment=samples.ENVIRONMENT | environment)  # fmt: skip
+                            samples_s=((time_s,) * 5,) * 2, warmup_s=(),
+                            environment=samples.ENVIRONMENT | environment)  # fmt: skip
 
 
 def test_the_time_of_a_pair_is_predicted_with_those_beside_it() -> None:

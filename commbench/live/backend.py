@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from commbench.errors import InputError
+from commbench.live.nccl_log import NcclLog, Transports
 
 if TYPE_CHECKING:
     import torch
@@ -97,6 +98,13 @@ class Backend(ABC):
     def facts(self, device: "torch.device") -> dict[str, Any]:
         """What it runs on, for the environment of a record, where the machine's own facts do not say it."""
         return {}
+
+    def transports(self) -> Transports | None:
+        """What its library chose to move data with, as far as it has told until now."""
+        return None
+
+    def close(self) -> None:  # noqa: B027  most have nothing to end
+        """Nothing more is asked of it."""
 
     def open(self, control: "dist.ProcessGroup", timeout_s: float) -> "dist.ProcessGroup":
         """The group for data, of the ranks of the gloo group ``control``; every rank calls this.
@@ -186,6 +194,9 @@ class Nccl(Backend):
 
     name, device_type, streams, tags = "nccl", "cuda", True, False
 
+    def __init__(self) -> None:
+        self._log = NcclLog()
+
     def num_devices(self) -> int:
         """GPUs."""
         import torch
@@ -237,7 +248,16 @@ class Nccl(Backend):
 
     def open(self, control: "dist.ProcessGroup", timeout_s: float) -> "dist.ProcessGroup":
         """A group of all ranks."""
+        self._log.begin()
         return self._new_group(None, timeout_s)
+
+    def transports(self) -> Transports | None:
+        """From NCCL's debug log; groups connect when they are first used."""
+        return self._log.read()
+
+    def close(self) -> None:
+        """The log is read."""
+        self._log.end()
 
     def _new_group(self, ranks: list[int] | None, timeout_s: float) -> "dist.ProcessGroup":
         """A group of its own; every rank of the world calls this."""
@@ -324,6 +344,10 @@ class Strict(Nccl):
     def facts(self, device: "torch.device") -> dict[str, Any]:
         """None of its own."""
         return {}
+
+    def open(self, control: "dist.ProcessGroup", timeout_s: float) -> "dist.ProcessGroup":
+        """A group of all ranks, which logs nothing."""
+        return self._new_group(None, timeout_s)
 
     def _new_group(self, ranks: list[int] | None, timeout_s: float) -> "dist.ProcessGroup":
         from commbench.live.strict_group import register

@@ -26,6 +26,7 @@ from commbench.live.execute import ScheduleExecutor
 from commbench.live.iterations import time_bench
 from commbench.live.job_barrier import JobBarrier
 from commbench.live.native import NativeCollective
+from commbench.live.nccl_log import Transports, merged
 from commbench.live.plan import Plan
 from commbench.live.processors import Spent, idle_share
 from commbench.live.progress import Progress
@@ -81,6 +82,7 @@ class CollectiveObserved:
     timed: Timed
     wrong: int | None
     spent: Spent | None  # in the timed iterations, where the fabric is emulated
+    transports: Transports | None = None  # that the library chose, where it tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,9 @@ def _measure_size(
             meet_runs()
         wrong = check_bench(plan, session, member, bench, size_bytes, in_place, progress) if plan.check else None
     progress.reach("gathering samples")
-    everyone: list[CollectiveObserved] = session.gather(CollectiveObserved(warmup, timed, wrong, spent))
+    everyone: list[CollectiveObserved] = session.gather(
+        CollectiveObserved(warmup, timed, wrong, spent, session.backend.transports())
+    )
     if not everyone:
         return None
     environment = _with_idleness(session.facts.environment, everyone)
@@ -223,9 +227,15 @@ def record_of(
         wrong=sum(seen.wrong or 0 for seen in everyone) if plan.check else None,
         busbw_factor=plan.spec.busbw_factor(plan.ranks),
         launcher=session.facts.launcher,
-        environment=environment,
+        environment=_with_transports(environment, everyone),
         started_at=started_at,
     )
+
+
+def _with_transports(environment: Mapping[str, Any], everyone: Sequence[CollectiveObserved]) -> Mapping[str, Any]:
+    """With what the library of all ranks chose, where it tells."""
+    found = merged([seen.transports for seen in everyone])
+    return {**environment, "transports": found} if found else environment
 
 
 def _with_idleness(environment: Mapping[str, Any], everyone: Sequence[CollectiveObserved]) -> Mapping[str, Any]:

@@ -109,7 +109,7 @@ def _observe(
     with open_bench(plan, session, member, size, in_place) as bench:
         warmup, timed, _ = time_bench(plan, session, bench.operation, progress)
         wrong = check_bench(plan, session, member, bench, size, in_place, progress) if plan.check else None
-    return CollectiveObserved(warmup, timed, wrong, None)
+    return CollectiveObserved(warmup, timed, wrong, None, session.backend.transports())
 
 
 def _in_place(plan: Plan) -> bool:

@@ -23,7 +23,7 @@ from commbench.live.rank_info import RankInfo
 from commbench.live.seats import choose_backend, local_rank_of, offer_of
 from commbench.live.timing import Clock
 from commbench.live.watch import Watch
-from commbench.results.environment import collect_environment
+from commbench.results.environment import collect_environment, differences_by_rank, differing_note
 from commbench.terminal import tell
 
 __all__ = ["Session", "open_session"]
@@ -81,6 +81,7 @@ class Session:
 
     def close(self) -> None:
         """Leave the groups."""
+        self.backend.close()
         dist.destroy_process_group()
 
 
@@ -114,10 +115,14 @@ def open_session(job: LiveJob, info: RankInfo, timeout_s: float, watch: Watch | 
     device = backend.take_device(local_rank)
     if watch is not None:
         watch.on(str(device))
-    data = backend.open(control, timeout_s)
+    # before the backend opens, which may set variables of its own
     environment = collect_environment() | _torch_facts() | backend.facts(device) | dict(job.facts)
+    data = backend.open(control, timeout_s)
+    everyone = _told_to_first(environment, info)
     if info.rank == 0:
-        environment = environment | host_facts(places) | dict(job.facts)
+        apart = differences_by_rank(everyone)
+        environment = environment | host_facts(places) | dict(job.facts) | ({"by_rank": apart} if apart else {})
+        notes += differing_note(apart)
     notes = [*notes, *chosen, *_detected(info, local_rank, device), *backend.notes]
     facts = SessionFacts(name, info.launcher, info.world_size, environment, notes)
     one_clock = len({place.machine for place in places}) == 1
@@ -146,6 +151,13 @@ def _told_to_all(value: T, info: RankInfo) -> list[T]:
     """What every rank tells, in rank order."""
     values: list[Any] = [None] * info.world_size
     dist.all_gather_object(values, value)
+    return values
+
+
+def _told_to_first(value: T, info: RankInfo) -> list[T]:
+    """What every rank tells, in rank order, on rank 0; an empty list elsewhere."""
+    values: list[Any] = [None] * info.world_size if info.rank == 0 else []
+    dist.gather_object(value, values if info.rank == 0 else None, dst=0)
     return values
 
 

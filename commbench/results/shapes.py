@@ -28,6 +28,7 @@ __all__ = [
     "NetworkFacts",
     "RoundFacts",
     "Shaped",
+    "TransportFacts",
 ]
 
 _T = TypeVar("_T")
@@ -97,6 +98,17 @@ class RoundFacts(TypedDict, total=False):
 
 
 @_open
+class TransportFacts(TypedDict, total=False):
+    """What NCCL chose, by its debug log: network between hosts, NICs (by rank where they differ), and how many channels
+    between two ranks go by which transport."""
+
+    network: str
+    nics: list[str]
+    channels: dict[str, Whole]
+    nics_by_rank: dict[str, str]
+
+
+@_open
 class EnvironmentFacts(TypedDict, total=False):
     """Facts about machine and software, see results.environment; None is what the system does not tell.
 
@@ -121,6 +133,8 @@ class EnvironmentFacts(TypedDict, total=False):
     members: Annotated[list[Member], Len(1)]
     beside: list[list[Member]]
     round: RoundFacts
+    by_rank: dict[str, dict[str, Any]]
+    transports: TransportFacts
     gpu: str
     cuda: str | None
     nccl: str

@@ -74,7 +74,7 @@ def run(
     warmup: WarmupPerSize = 5,
     cold_cache: ColdCacheOption = False,
     dtype: Dtype = "float32",
-    op: Annotated[str, typer.Option("--op", "-o", help="Reduction: sum.")] = "sum",
+    op: Annotated[str, typer.Option("--op", "-o", help="sum, prod, min, max; avg, mulsum on nccl.")] = "sum",
     backend: Annotated[str, typer.Option(help="gloo, nccl, strict (docs/live.md) or auto.")] = "auto",
     algorithm: Annotated[
         str, typer.Option("--algorithm", "-a", help="native (the backend's own), a name, or a file.")

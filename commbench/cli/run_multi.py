@@ -51,7 +51,7 @@ def multi(
         str, typer.Option("--algorithm", "-a", help="native (the backend's own) or a name.")
     ] = "native",
     dtype: Dtype = "float32",
-    op: Annotated[str, typer.Option("--op", "-o", help="Reduction: sum.")] = "sum",
+    op: Annotated[str, typer.Option("--op", "-o", help="sum, prod, min, max; avg, mulsum on nccl.")] = "sum",
     backend: Backend = "auto",
     timeout: Timeout = 300.0,
     join_timeout: JoinTimeout = 120.0,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from commbench.errors import InputError
 from commbench.live.nccl_log import NcclLog, Transports
+from commbench.live.reductions import BY_SCHEDULE, OPS
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +70,7 @@ class Backend(ABC):
             counts between are no phases of the work, and nothing may be left posted that settling would wait for in
             vain. Otherwise ``Work.wait`` returns when the work is done.
         tags: whether messages of two ranks may overtake each other by their tags.
+        ops: reductions of its own collectives. float8: whether these have elements of 8-bit floats.
         automatic: whether :data:`AUTO` may take it. notes: what people must know who run on it.
     """
 
@@ -76,6 +78,8 @@ class Backend(ABC):
     device_type: ClassVar[str]
     streams: ClassVar[bool]
     tags: ClassVar[bool]
+    ops: ClassVar[tuple[str, ...]] = BY_SCHEDULE
+    float8: ClassVar[bool] = False
     automatic: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = ()
 
@@ -193,6 +197,8 @@ class Nccl(Backend):
     """
 
     name, device_type, streams, tags = "nccl", "cuda", True, False
+    ops: ClassVar[tuple[str, ...]] = OPS
+    float8 = True
 
     def __init__(self) -> None:
         self._log = NcclLog()
@@ -321,6 +327,8 @@ class Strict(Nccl):
     """
 
     name, device_type, automatic = "strict", "cpu", False
+    ops: ClassVar[tuple[str, ...]] = BY_SCHEDULE  # of the gloo beneath
+    float8 = False
     notes = ("backend strict stands in for NCCL on CPUs: what it does counts, its times mean nothing",)
 
     def num_devices(self) -> int:

@@ -59,6 +59,7 @@ def measure_collective(plan: Plan, session: Session, progress: Progress) -> Iter
         if job_barrier is not None:
             job_barrier.wait(lambda: progress.reach("waiting for the other runs"))
 
+    plan.require_known_to(session.backend)
     done = done_before(plan, session) if plan.resume else frozenset()
     for size_bytes in plan.sizes_bytes:
         progress.size(size_bytes)
@@ -136,9 +137,9 @@ def open_bench(
     # zeros: sums that are repeated in place neither overflow nor become denormal
     memory = torch.empty(layout.memory_elements, dtype=getattr(torch, plan.dtype), device=session.device).zero_()
     operation: Operation = (
-        NativeCollective(layout, memory, member.group, session.backend)
+        NativeCollective(layout, memory, member.group, session.backend, plan.op)
         if schedule is None
-        else ScheduleExecutor(schedule, memory, member.group, session.backend, member.ranks, offsets)
+        else ScheduleExecutor(schedule, memory, member.group, session.backend, member.ranks, offsets, plan.op)
     )
     try:
         yield CollectiveBench(operation, memory, layout)
@@ -183,11 +184,11 @@ def check_bench(
     progress.reach("correctness run")
     tokens = open_bench(plan, session, member, size_bytes, in_place, per_token=plan.ranks)
     with tokens if plan.spec.covers else nullcontext(bench) as tested:
-        fill_input(tested.memory, tested.layout, member.rank)
+        fill_input(tested.memory, tested.layout, member.rank, plan.op)
         session.barrier()
         tested.operation.run_to_check()
         session.clock.settle()
-        return count_wrong(tested.memory, tested.layout, member.rank)
+        return count_wrong(tested.memory, tested.layout, member.rank, plan.op)
 
 
 def record_of(

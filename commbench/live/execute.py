@@ -41,10 +41,12 @@ from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.errors import InputError
 from commbench.live.backend import Backend, Post, Posting
 from commbench.live.plan import require_ranks_only
+from commbench.live.reductions import into
 
 __all__ = ["PHASES", "ScheduleExecutor", "require_same_order"]
 
 PHASES = ("post", "wait", "reduce")
+_Reduce = Callable[[torch.Tensor, torch.Tensor], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class ScheduleExecutor:
         ranks: the schedule's ranks by their numbers in the group; empty for all of it, in order.
         offsets: of every chunk of every buffer in the memory, where this rank holds some of them alone
             (:func:`commbench.live.check.own_part_of`); empty where buffers are whole.
+        op: of its additions, one of ``reductions.BY_SCHEDULE``.
 
     Attributes:
         phases: seconds of the last :meth:`run` spent posting (and copying what a rank sends itself), waiting and
@@ -84,6 +87,7 @@ class ScheduleExecutor:
         backend: Backend,
         ranks: Sequence[int] = (),
         offsets: Sequence[int] = (),
+        op: str = "sum",
     ) -> None:
         require_ranks_only(schedule)
         if not offsets:
@@ -93,7 +97,7 @@ class ScheduleExecutor:
             require_same_order(schedule, backend.name)
             channels = [_merge(channels)]
         runners = [
-            _ChannelRunner(steps, schedule.window, lambda step: backend.bind(step.transfers, group))
+            _ChannelRunner(steps, schedule.window, lambda step: backend.bind(step.transfers, group), into(op))
             for steps in channels
         ]
         self._phases_are_real = not backend.streams
@@ -128,9 +132,11 @@ class ScheduleExecutor:
 class _ChannelRunner:
     """Steps that run in order, at most ``window`` in flight."""
 
-    def __init__(self, steps: Iterable[_PostedStep], window: int, bind: Callable[[_PostedStep], Post]) -> None:
+    def __init__(
+        self, steps: Iterable[_PostedStep], window: int, bind: Callable[[_PostedStep], Post], reduce: _Reduce
+    ) -> None:
         self._steps = [(step, bind(step)) for step in steps]
-        self._window = window
+        self._window, self._reduce = window, reduce
         self.phases = dict.fromkeys(PHASES, 0.0)
 
     def run(self) -> None:
@@ -138,24 +144,24 @@ class _ChannelRunner:
         self.phases = phases = dict.fromkeys(PHASES, 0.0)
         for step, post in self._steps:
             while in_flight and in_flight[0][0].number <= step.number - self._window:
-                _finish(*in_flight.popleft(), phases)
+                _finish(*in_flight.popleft(), phases, self._reduce)
             start = perf_counter()
             in_flight.append((step, post()))
             for target, source in step.copies:
                 target.copy_(source)
             phases["post"] += perf_counter() - start
         while in_flight:
-            _finish(*in_flight.popleft(), phases)
+            _finish(*in_flight.popleft(), phases, self._reduce)
 
 
-def _finish(step: _PostedStep, works: list[Any], phases: dict[str, float]) -> None:
+def _finish(step: _PostedStep, works: list[Any], phases: dict[str, float], reduce: _Reduce) -> None:
     """Wait for what a step posted, then do its additions."""
     start = perf_counter()
     for work in works:
         work.wait()
     waited = perf_counter()
     for view, arrived in step.reductions:
-        view.add_(arrived)
+        reduce(view, arrived)
     phases["wait"] += waited - start
     phases["reduce"] += perf_counter() - waited
 

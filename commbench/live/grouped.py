@@ -54,6 +54,7 @@ def measure_groups(job: GroupJob, session: Session, progress: Progress) -> Itera
     Raises:
         InputError: groups that these ranks do not make.
     """
+    job.plan(2, job.sizes_bytes[0]).require_known_to(session.backend)
     places = _places(session)
     rounds = job.rounds(places)
     memberships = _memberships(job, rounds, session)

@@ -13,12 +13,13 @@ from commbench.collectives.sizes import dtype_bytes, whole_elements
 from commbench.collectives.spec import CollectiveSpec, get_collective
 from commbench.collectives.text import from_text, to_text
 from commbench.errors import InputError
+from commbench.live.backend import AUTO, BACKENDS, Backend
 from commbench.live.job import LiveJob, require_known, require_least
+from commbench.live.reductions import BY_SCHEDULE, OPS
 
 __all__ = ["ASIDE", "OPS", "PLACES", "TIMINGS", "Plan", "default_out", "require_ranks_only", "rounded_sizes"]
 
-OPS = ("sum",)
-_OPS_TO_COME = ("prod", "min", "max", "avg", "mulsum", "all")  # what nccl-tests 2.19 takes behind -o too
+_FLOAT8 = "float8"
 TIMINGS = ("isolated", "pipelined")
 PLACES = ("in", "out", "both")
 ASIDE = frozenset({"all-gather", "reduce-scatter", "gather", "scatter"})
@@ -76,8 +77,6 @@ class Plan(LiveJob):
     def __post_init__(self) -> None:
         LiveJob.__post_init__(self)
         spec, item = get_collective(self.collective), dtype_bytes(self.dtype)
-        if self.op in _OPS_TO_COME:
-            raise InputError(f"--op {self.op}: not measured yet; known: {', '.join(OPS)}")
         require_known("--op", self.op, OPS)
         require_known("--timing", self.timing, TIMINGS)
         if self.place:
@@ -93,6 +92,8 @@ class Plan(LiveJob):
             if rounded_sizes(spec, self.ranks, (size,), item) != (size,):
                 raise InputError(f"size {size} bytes is not as many elements for each of {self.ranks} ranks")
         self._require_time()
+        if self.backend != AUTO:
+            self.require_known_to(BACKENDS[self.backend])
         if self.weights and (not spec.rows or len(self.weights) != self.ranks**2):
             raise InputError(f"{len(self.weights)} weights: {self.collective} on {self.ranks} ranks has none such")
         self._require_fit()
@@ -100,6 +101,21 @@ class Plan(LiveJob):
             way = "in place" if self.place == "in" else "out of place"
             whose = "torch has" if self.schedule is None else f"algorithm {self.algorithm} has"
             raise InputError(f"--place {self.place}: {whose} no {self.collective} {way}; give --place both or leave it")
+
+    def require_known_to(self, backend: Backend) -> None:
+        """Refuse a reduction or elements that the backend, or a schedule, does not have.
+
+        Raises:
+            InputError: names what, and what there is.
+        """
+        reduces = self.recorded_op != "none"
+        who = f"algorithm {self.algorithm}" if self.schedules else f"backend {backend.name}"
+        ops = BY_SCHEDULE if self.schedules else backend.ops
+        if reduces and self.op not in ops:
+            raise InputError(f"--op {self.op}: {who} has none such; known there: {', '.join(ops)}")
+        if self.dtype.startswith(_FLOAT8) and (reduces if self.schedules else not backend.float8):
+            what = "adds none such" if self.schedules else "has none such"
+            raise InputError(f"--dtype {self.dtype}: {who} {what}; give --backend nccl and no --algorithm, or bfloat16")
 
     def _require_time(self) -> None:
         if not 0 <= self.budget_s <= _LONGEST_BUDGET_S:

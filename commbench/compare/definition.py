@@ -7,6 +7,7 @@ so it is refused, unless the user says that this is the question (``--across``).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from commbench.errors import InputError, unknown
@@ -98,9 +99,16 @@ class PointOf:
     settings: Mapping[str, Any]
 
 
+def _short(value: Any) -> Any:
+    """A field; sizes of an uneven all-to-all-v by their digest, for people read definitions."""
+    if not isinstance(value, tuple):
+        return value
+    return f"uneven {sha256(repr(value).encode()).hexdigest()[:8]}" if value else ""
+
+
 def point_of(record: Point) -> PointOf:
     """The record with what it is and what it was measured on."""
-    definition = tuple((name, getattr(record, name)) for name in _FIELDS[type(record)])
+    definition = tuple((name, _short(getattr(record, name))) for name in _FIELDS[type(record)])
     definition = (("kind", record.kind), *definition, ("members", _members(record)))
     return PointOf(record, definition, {n: read(record) for n, read in SETTINGS.items()})
 

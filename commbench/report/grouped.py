@@ -10,7 +10,7 @@ from commbench.report.axes import even_ticks
 from commbench.report.chart import Chart, mark, path_of
 from commbench.report.pair_map import PairMark, pair_map
 from commbench.report.style import Picture
-from commbench.report.svg import colour, element
+from commbench.report.svg import colour, element, text
 from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, time_cell, word_cell
 from commbench.report.text import plural
 from commbench.results.grouped import (
@@ -182,7 +182,7 @@ def _incast_curve(records: Sequence[Measured], name: str) -> Picture:
     factor, unit = rate_unit(GB * max(r.busbw_GBps or 0.0 for r in records))
     most = max(r.ranks - 1 for r in records)
     high = max((r.busbw_GBps or 0.0) * GB / factor for r in records) or 1.0
-    chart = Chart(name, 546, 260, left=56, right=16, top=12, bottom=28)
+    chart = Chart(name, 546, 260, left=56, right=76, top=12, bottom=28)
     x, y = chart.across(0.5, most + 0.5), chart.upward(0.0, 1.1 * high)
     chart.left_axis(y, [(tick, f"{tick:g}") for tick in even_ticks(0.0, 1.1 * high, 6)])
     step = max(1, most // 12)
@@ -190,10 +190,12 @@ def _incast_curve(records: Sequence[Measured], name: str) -> Picture:
     for number, (size, members) in enumerate(_by(records, sent_bytes).items()):
         points = [(x.at(r.ranks - 1), y.at((r.busbw_GBps or 0.0) * GB / factor)) for r in members]
         chart.add(element("path", d=path_of(points), fill="none", stroke=colour(number), stroke_width=1.6))
+        chart.add(text(points[-1][0] + 10, points[-1][1], format_bytes(size), fill=colour(number), class_="tick"))
         for record, (across, upward) in zip(members, points, strict=True):
             words = (f"{format_bytes(size)} from {plural(record.ranks - 1, 'sender')}", _words(record))
             chart.add(mark(across, upward, number, words))
-    return chart.picture(title=f"What the receiver gets ({unit})", detail="by the number of senders")
+    detail = "by the number of senders; a line for what each sends"
+    return chart.picture(title=f"What the receiver gets ({unit})", detail=detail)
 
 
 def _words(record: Measured) -> str:

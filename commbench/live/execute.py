@@ -90,9 +90,7 @@ class ScheduleExecutor:
         op: str = "sum",
     ) -> None:
         require_ranks_only(schedule)
-        if not offsets:
-            offsets = _whole_buffers(schedule, memory)
-        channels = _compile(schedule, dist.get_rank(group), memory, ranks or range(schedule.num_ranks), offsets)
+        channels = _compile(schedule, dist.get_rank(group), memory, ranks, offsets)
         if not backend.tags:
             require_same_order(schedule, backend.name)
             channels = [_merge(channels)]
@@ -206,9 +204,14 @@ def _whole_buffers(schedule: Schedule, memory: torch.Tensor) -> list[int]:
 
 
 def _compile(
-    schedule: Schedule, group_rank: int, memory: torch.Tensor, ranks: Sequence[int], offsets: Sequence[int]
+    schedule: Schedule,
+    group_rank: int,
+    memory: torch.Tensor,
+    ranks: Sequence[int] = (),
+    offsets: Sequence[int] = (),
 ) -> list[list[_PostedStep]]:
     """The steps of each channel of this rank, with tensors in place of chunk numbers and ``ranks`` for peers."""
+    ranks, offsets = ranks or range(schedule.num_ranks), offsets or _whole_buffers(schedule, memory)
     rank = ranks.index(group_rank)
     steps: dict[tuple[int, int], _PostedStep] = {}
     own: dict[tuple[int, bool], list[tuple[_PostedStep, torch.Tensor]]] = defaultdict(list)  # by channel and "sends"

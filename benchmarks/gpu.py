@@ -19,16 +19,20 @@ import torch
 
 from commbench.collectives.registry import ALGORITHMS
 from commbench.collectives.spec import COLLECTIVES
+from commbench.collectives.uneven import zipf_weights
 from commbench.errors import CommbenchError, InputError
 from commbench.experiments.collective import NATIVE, Asked
 from commbench.experiments.pipeline import make_job as make_pipeline
+from commbench.live.backend import BACKENDS
 from commbench.live.execute import require_same_order
 from commbench.live.gemm import GemmPlan, measure_gemm
+from commbench.live.group_job import GroupJob
 from commbench.live.job import LiveJob, OverlapJob, TensorParallelJob
 from commbench.live.launch import RankHost
 from commbench.live.measure import run_job
 from commbench.live.plan import Plan
 from commbench.live.suite import Suite
+from commbench.results.grouped import INCAST, MULTI, PAIRWISE
 from commbench.results.journal import Journal
 from commbench.results.run_id import new_run_id
 
@@ -55,6 +59,13 @@ def parts(backend: str, run: str, out: Path) -> Iterator[Part]:
         yield Part("every collective, native", ranks, Suite.of(plans))
         if ranks > 1:
             yield Part("every collective, every schedule", ranks, Suite.of(tuple(_by_schedule(backend, ranks, shared))))
+    for ranks in (2, 4):
+        yield Part("every reduction", ranks, Suite.of(tuple(_reductions(backend, ranks, shared))))
+        uneven = {"weights": zipf_weights(1.2, ranks), "budget_s": 0.2, "cold_cache": True}
+        shape = _shape("all-to-all-v", NATIVE, ranks, backend) | uneven
+        yield Part("uneven pieces, cold", ranks, Plan(**shape, **shared, warmup=1))
+        for job in _groups(ranks, shared):
+            yield Part(f"{job.experiment} of {job.collective}, {job.algorithm}", ranks, job)
     block = {"hidden": 192, "heads": 12, "ffn": 768, "sequence": 96, "micro_batch": 1}
     for ranks in (2, 4):
         yield Part("tensor parallelism", ranks, TensorParallelJob(ranks=ranks, **shared, **block, iters=5, warmup=2))
@@ -63,6 +74,26 @@ def parts(backend: str, run: str, out: Path) -> Iterator[Part]:
             options = {"microbatches": 2 * ranks, "compute": "matmul", "executor": "both", "iters": 3}
             job = make_pipeline(schedule, ranks=ranks, run=run, out=out, backend=backend, timeout=_TIMEOUT_S, **options)
             yield Part(f"pipeline {schedule}", ranks, job)
+
+
+def _reductions(backend: str, ranks: int, shared: dict[str, object]) -> Iterator[Plan]:
+    """Every reduction that the backend has, and small elements."""
+    shape = _shape("all-reduce", NATIVE, ranks, backend) | {"sizes_bytes": (2**12,)}
+    own = BACKENDS[backend]
+    given = [(op, "float32") for op in own.ops] + [("sum", name) for name in ("bfloat16", "int8", "uint8")]
+    for op, dtype in [*given, *([("sum", "float8_e4m3fn")] if own.float8 else [])]:
+        yield Plan(**(shape | {"op": op, "dtype": dtype}), **shared, iters=2, warmup=1)
+
+
+def _groups(ranks: int, shared: dict[str, object]) -> Iterator[GroupJob]:
+    """Pairs, an incast and groups at once."""
+    brief = shared | {"ranks": ranks, "iters": 3, "warmup": 1, "sizes_bytes": (2**16,)}
+    yield GroupJob(**brief, experiment=PAIRWISE, collective="send-recv", algorithm="direct", how="both")
+    yield GroupJob(**brief, experiment=PAIRWISE, collective="broadcast", algorithm="binomial", one_way=True)
+    yield GroupJob(**brief, experiment=INCAST, collective="gather", algorithm="direct")
+    for algorithm in (NATIVE, "ring"):
+        multi = {"experiment": MULTI, "groups": "div 2", "how": "both", "algorithm": algorithm}
+        yield GroupJob(**brief, **multi, collective="all-reduce")
 
 
 def _shape(collective: str, algorithm: str, ranks: int, backend: str) -> dict[str, object]:

@@ -116,16 +116,22 @@ def doubts(machine: Machine, errors: Sequence[float]) -> list[str]:
 
 
 def predict_s(machine: Machine, point: Measured) -> float:
-    """Simulated seconds of a measured point on the machine."""
+    """Simulated seconds of a measured point on the machine, with the groups that ran beside it.
+
+    Groups of another size are not simulated beside it, as one size of the buffer does not say theirs.
+    """
+    beside = [len(members) for members in point.environment.get("beside", ()) if len(members) == point.ranks]
+    groups = [range(first, first + point.ranks) for first in range(0, point.ranks * (1 + len(beside)), point.ranks)]
     simulation = simulate_collective(
-        machine.topology(point.ranks),
+        machine.topology(point.ranks * len(groups)),
         point.collective,
         _schedule(point),
         point.size_bytes,
         element_bytes=point.size_bytes // point.num_elements,
+        jobs="/".join(f"{group[0]}-{group[-1]}" for group in groups) if beside else None,
         keep_trace=False,
     )
-    return simulation.record.time_s
+    return float(simulation.record.jobs[0]["time_s"]) if beside else simulation.record.time_s
 
 
 def _check(points: Sequence[Measured]) -> None:
@@ -178,6 +184,8 @@ def _schedule(point: Measured) -> Schedule:
         _elements(point),
         point.size_bytes // point.num_elements,
     )
+    if point.weights:
+        schedule = replace(schedule, weights=point.weights)
     if point.schedule not in ("", digest(schedule)):
         raise InputError(
             f"{point.run}: what ran as {point.collective} {point.algorithm} on {point.ranks} ranks is another schedule "

@@ -11,12 +11,16 @@ from commbench.experiments.collective import DEFAULT_SIZE
 
 __all__ = [
     "DEFAULT_SIZE",
+    "AnyIters",
+    "Budget",
     "Channels",
     "CheckValues",
+    "ColdCacheOption",
     "Dtype",
     "ItersPerSize",
     "JoinTimeout",
     "Jsonl",
+    "Matrix",
     "MaxBytes",
     "MinBytes",
     "NcclTests",
@@ -29,6 +33,8 @@ __all__ = [
     "Timeout",
     "Timing",
     "WarmupPerSize",
+    "Zipf",
+    "iterations",
     "require_collective",
     "require_one_format",
     "writable",
@@ -58,9 +64,42 @@ Dtype = Annotated[str, typer.Option("--dtype", "-d", help="Element type.")]
 Slices = Annotated[int | None, typer.Option(help="Pieces it is pipelined in [the algorithm's own].")]
 Channels = Annotated[int | None, typer.Option(help="Pieces that run side by side [1].")]
 Root = Annotated[int | None, typer.Option("--root", "-r", help="Root rank of a rooted collective [0].")]
+Budget = Annotated[
+    str | None, typer.Option(help='Time for the timed iterations of each size, as "2s", instead of -n.')
+]
+ColdCacheOption = Annotated[bool, typer.Option("--cold-cache", help="Empty the caches before each iteration.")]
+Matrix = Annotated[
+    Path | None,
+    typer.Option(help="CSV of relative sizes for all-to-all-v: a line for each sender, an entry for each receiver."),
+]
+Zipf = Annotated[
+    float | None, typer.Option(help="Sizes of all-to-all-v by Zipf's law with this exponent, rank 0 gets the most.")
+]
 Timing = Annotated[str, typer.Option(help="isolated (barrier before each iteration) or pipelined.")]
 Timeout = Annotated[float, typer.Option(help="Seconds without progress that count as hung.")]
 JoinTimeout = Annotated[float, typer.Option(help="The same until every rank has reached its first size.")]
+DEFAULT_ITERATIONS = 20
+AnyIters = Annotated[int | None, typer.Option("--iters", "-n", help="Timed iterations per size [20].")]
+
+
+def iterations(iters: int | None, budget: str | None) -> dict[str, float]:
+    """What a plan has of -n and --budget.
+
+    Raises:
+        InputError: both, or a budget that is no time above 0.
+    """
+    from commbench.units import parse_duration_ps, seconds
+
+    if budget is None:
+        return {"iters": DEFAULT_ITERATIONS if iters is None else iters}
+    if iters is not None:
+        raise InputError(f"--budget {budget} and --iters {iters}: give one of them")
+    budget_s = seconds(parse_duration_ps(budget))
+    if not budget_s:
+        raise InputError(f"--budget {budget}: must be above 0, for example 2s")
+    return {"budget_s": budget_s}
+
+
 def writable(out: Path | None) -> Path | None:
     """Refuse an ``--out`` that cannot be written, before any work.
 

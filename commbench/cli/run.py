@@ -9,12 +9,15 @@ import typer
 from commbench.cli.first_word import by_first_word
 from commbench.cli.options import (
     DEFAULT_SIZE,
+    AnyIters,
+    Budget,
     Channels,
     CheckValues,
+    ColdCacheOption,
     Dtype,
-    ItersPerSize,
     JoinTimeout,
     Jsonl,
+    Matrix,
     MaxBytes,
     MinBytes,
     NcclTests,
@@ -26,10 +29,14 @@ from commbench.cli.options import (
     Timeout,
     Timing,
     WarmupPerSize,
+    Zipf,
+    iterations,
     require_collective,
     require_one_format,
 )
 from commbench.cli.running import ranks_of, run_here
+from commbench.collectives.uneven import UnevenSizes
+from commbench.errors import InputError
 from commbench.experiments.collective import EVERY, NATIVE, Asked, every_collective, require_memory, root_of
 from commbench.terminal import tell
 
@@ -43,6 +50,9 @@ OTHERS = {
     "tensor-parallel": "run_tensor_parallel",
     "gemm": "run_gemm",
     "overlap": "run_overlap",
+    "pairwise": "run_pairwise",
+    "incast": "run_incast",
+    "multi": "run_multi",
 }
 """Words with options of their own, and the modules that they are in."""
 COMMAND = {
@@ -59,10 +69,12 @@ def run(
     maxbytes: MaxBytes = None,
     stepfactor: StepFactor = None,
     stepbytes: StepBytes = None,
-    iters: ItersPerSize = 20,
+    iters: AnyIters = None,
+    budget: Budget = None,
     warmup: WarmupPerSize = 5,
+    cold_cache: ColdCacheOption = False,
     dtype: Dtype = "float32",
-    op: Annotated[str, typer.Option("--op", "-o", help="Reduction: sum.")] = "sum",
+    op: Annotated[str, typer.Option("--op", "-o", help="sum, prod, min, max; avg, mulsum on nccl.")] = "sum",
     backend: Annotated[str, typer.Option(help="gloo, nccl, strict (docs/live.md) or auto.")] = "auto",
     algorithm: Annotated[
         str, typer.Option("--algorithm", "-a", help="native (the backend's own), a name, or a file.")
@@ -73,6 +85,8 @@ def run(
     group: Annotated[
         int | None, typer.Option(help="Ranks per host for hierarchical algorithms [as the launcher says].")
     ] = None,
+    matrix: Matrix = None,
+    zipf: Zipf = None,
     timing: Timing = "isolated",
     place: Annotated[
         str, typer.Option(help="Results in the input's memory (in), in other (out), or both in turn [as usual].")
@@ -80,6 +94,12 @@ def run(
     timeout: Timeout = 300.0,
     join_timeout: JoinTimeout = 120.0,
     out: Out = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the file of --out: leave out sizes that it has.")
+    ] = False,
+    percentiles: Annotated[
+        bool, typer.Option("--percentiles", help="Columns for the 95th and 99th percentile and the slowest iteration.")
+    ] = False,
     json: Jsonl = False,
     check: CheckValues = True,
     form: NcclTests = "table",
@@ -95,18 +115,22 @@ def run(
     from commbench.results.run_id import new_run_id
 
     require_one_format(form, json)
+    if percentiles and (json or form != "table" or place == "both"):
+        other = "--json" if json else f"--format {form}" if form != "table" else "--place both"
+        raise InputError(f"--percentiles is a table of one placement; leave out it or {other} (records have p95_s)")
     others = ", ".join((EVERY, *OTHERS))
     names = every_collective(algorithm) if collective == EVERY else [require_collective(collective, others)]
     info, ranks = ranks_of(nproc, _DEFAULT_RANKS)
     sizes = (minbytes, maxbytes, stepfactor, stepbytes)
-    run_id = new_run_id()
+    run_id = _resumed(out, info) if resume else new_run_id()
     out = out or default_out(run_id, collective, Path(algorithm).stem)
-    shared = {"op": op, "backend": backend, "iters": iters, "warmup": warmup, "timing": timing, "check": check}
-    shared["place"] = place
-    shared |= {"timeout_s": timeout, "join_timeout_s": join_timeout}
+    shared = {"op": op, "backend": backend, "warmup": warmup, "timing": timing, "check": check, "place": place}
+    shared |= {"timeout_s": timeout, "join_timeout_s": join_timeout, "resume": resume, "cold_cache": cold_cache}
+    shared |= iterations(iters, budget)
 
     def plan(name: str) -> Plan:
-        asked = Asked(name, algorithm, sizes, dtype, root_of(name, root, len(names)), slices, channels, group)
+        asked = Asked(name, algorithm, sizes, dtype, root_of(name, root, len(names)), slices, channels, group,
+                      UnevenSizes(matrix, zipf))  # fmt: skip
         shape = asked.shape(ranks, _ranks_per_host(info, ranks), tell)
         return Plan(**shape, **shared, out=out, run=run_id)  # type: ignore[arg-type]
 
@@ -117,11 +141,37 @@ def run(
     tables: dict[str, Observer] = (
         {each.collective: NcclTestsText(each) for each in plans}
         if form == "nccl-tests"
-        else {each.collective: RunTable(each, notes=each is plans[0]) for each in plans}
+        else {each.collective: RunTable(each, notes=each is plans[0], percentiles=percentiles) for each in plans}
     )
     shown = JsonLines() if json else tables[plans[0].collective] if len(plans) == 1 else InTurn(tables)
     found = run_here(plans[0] if len(plans) == 1 else Suite.of(plans), info, shown)
+    if resume and not found and (info is None or info.rank == 0):
+        tell("note: nothing is left to measure: the file has every size")
     require_right([record for record in found if isinstance(record, Measured)])
+
+
+def _resumed(out: Path | None, info: "RankInfo | None") -> str:
+    """Identifier of the last run in the file of --out; ranks that do not write there need none.
+
+    Raises:
+        InputError: no file is given, or there is no run in it.
+    """
+    from commbench.results.failures import FailedRun
+    from commbench.results.journal import read_records
+    from commbench.results.records import Measured
+    from commbench.results.run_id import new_run_id
+
+    if out is None:
+        raise InputError("--resume: give --out FILE, the results file to go on in")
+    if info is not None and info.rank:
+        return new_run_id()
+    if not out.exists():
+        raise InputError(f"--resume: {out} is not there; leave --resume out to begin")
+    runs = [r.run for r in read_records(out, salvage=True) if isinstance(r, Measured | FailedRun) and r.run]
+    if not runs:
+        raise InputError(f"--resume: {out} has no run to go on with; leave --resume out to begin")
+    tell(f"note: goes on with run {runs[-1]}, which has {runs.count(runs[-1])} records there")
+    return runs[-1]
 
 
 def _ranks_per_host(info: "RankInfo | None", num_ranks: int) -> int:

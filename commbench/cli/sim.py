@@ -10,10 +10,12 @@ from commbench.cli.first_word import by_first_word
 from commbench.cli.options import (
     DEFAULT_SIZE,
     Jsonl,
+    Matrix,
     MaxBytes,
     MinBytes,
     StepBytes,
     StepFactor,
+    Zipf,
     require_collective,
     require_one_format,
     writable,
@@ -70,6 +72,8 @@ def sim(
     group: Annotated[
         int | None, typer.Option("--group", help="Ranks per host for hierarchical algorithms; the topology's own.")
     ] = None,
+    matrix: Matrix = None,
+    zipf: Zipf = None,
     dtype: Annotated[str, typer.Option("-d", "--dtype", help="Element type.")] = "float32",
     routing: Annotated[
         str | None,
@@ -156,6 +160,7 @@ def sim(
 
     require_one_format(form, json)
     given |= {"collective": require_collective(collective, "train"), "scenario": scenario and str(scenario)}
+    given["matrix"] = matrix and str(matrix)
     case = prepare(CollectiveOptions(**given), [(min_bytes, max_bytes, factor, step)], tell)
     if form == "nccl-tuner" and not case.modelled:
         raise InputError("--format nccl-tuner goes with --library nccl, not with ideal")

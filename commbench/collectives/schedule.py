@@ -228,4 +228,7 @@ def chunk_offsets(num_elements: int, num_chunks: int, weights: tuple[int, ...] =
     if not weights:
         return np.arange(num_chunks + 1, dtype=np.int64) * num_elements // num_chunks
     borders = np.concatenate([[0], np.cumsum(np.array(weights, dtype=np.int64))])
-    return borders * num_elements // int(borders[-1])
+    total = int(borders[-1])
+    if total * num_elements < 2**63:
+        return borders * num_elements // total
+    return np.array([border * num_elements // total for border in borders.tolist()], dtype=np.int64)

@@ -19,13 +19,15 @@ __all__ = [
     "whole_elements",
 ]
 
-DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int32": 4, "int64": 8}
+DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int32": 4, "int64": 8, "int8": 1, "uint8": 1,
+               "float8_e4m3fn": 1, "float8_e5m2": 1}  # fmt: skip
 
 _SPELLINGS = {"half": "float16", "fp16": "float16", "bf16": "bfloat16", "float": "float32", "fp32": "float32",
-              "double": "float64", "fp64": "float64", "int": "int32", "long": "int64"}  # fmt: skip
+              "double": "float64", "fp64": "float64", "int": "int32", "long": "int64", "char": "int8",
+              "f8e4m3": "float8_e4m3fn", "fp8": "float8_e4m3fn", "f8e5m2": "float8_e5m2"}  # fmt: skip
 """Names of nccl-tests (-d) and of torch for the same types."""
-_ALSO = ("fp16", "bf16", "fp32", "fp64", "int", "long")  # that nccl-tests does not print today
-_NOT_YET = ("int8", "char", "uint8", "uint32", "uint64", "f8e4m3", "f8e5m2", "fp8", "all")
+_ALSO = ("fp16", "bf16", "fp32", "fp64", "int", "long", "char", "fp8")  # that nccl-tests does not print today
+_NOT_YET = ("uint32", "uint64", "all")
 """What nccl-tests 2.19 takes behind -d and commbench has not."""
 
 _MOST_STEPS = 10_000  # of a sweep

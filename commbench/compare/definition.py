@@ -7,6 +7,7 @@ so it is refused, unless the user says that this is the question (``--across``).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from commbench.errors import InputError, unknown
@@ -22,12 +23,12 @@ Definition = tuple[tuple[str, Any], ...]
 _FIELDS: Mapping[type[Record], Sequence[str]] = {
     Measured: (
         *("collective", "ranks", "size_bytes", "algorithm", "dtype", "op", "root", "in_place", "channels", "slices"),
-        *("group", "timing"),
+        *("group", "timing", "weights", "cold_cache"),
     ),
     Reported: ("collective", "ranks", "size_bytes", "dtype", "op", "root", "in_place"),
     Simulated: (
         *("collective", "ranks", "size_bytes", "algorithm", "element_bytes", "root", "channels", "slices", "group"),
-        *("jitter", "scenario", "detail"),
+        *("jitter", "scenario", "detail", "weights"),
     ),
 }
 
@@ -40,7 +41,8 @@ def _members(record: Point) -> Any:
     lab = record.environment.get("emulated", {})
     if members is None and "jobs" in lab:
         members = [*lab["jobs"][lab.get("job", 0) :], *lab["jobs"][: lab.get("job", 0)]]
-    return None if members is None else str(members)
+    others = len(record.environment.get("beside", ()))
+    return None if members is None else str(members) + f" beside {others}" * bool(others)
 
 
 def _emulated(record: Measured, key: str) -> Any:
@@ -97,9 +99,16 @@ class PointOf:
     settings: Mapping[str, Any]
 
 
+def _short(value: Any) -> Any:
+    """A field; sizes of an uneven all-to-all-v by their digest, for people read definitions."""
+    if not isinstance(value, tuple):
+        return value
+    return f"uneven {sha256(repr(value).encode()).hexdigest()[:8]}" if value else ""
+
+
 def point_of(record: Point) -> PointOf:
     """The record with what it is and what it was measured on."""
-    definition = tuple((name, getattr(record, name)) for name in _FIELDS[type(record)])
+    definition = tuple((name, _short(getattr(record, name))) for name in _FIELDS[type(record)])
     definition = (("kind", record.kind), *definition, ("members", _members(record)))
     return PointOf(record, definition, {n: read(record) for n, read in SETTINGS.items()})
 

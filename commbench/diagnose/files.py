@@ -12,6 +12,7 @@ from commbench.results.diagnoses import Blamed, Diagnosed
 from commbench.results.journal import read_records
 from commbench.results.records import Measured
 from commbench.results.run_id import new_run_id
+from commbench.topology.host_names import read_host_names
 from commbench.topology.load import load_fabric
 
 __all__ = ["LIBRARIES", "blame_ranks", "diagnose_files", "is_of_ranks"]
@@ -78,7 +79,7 @@ def diagnose_files(
     """
     from commbench.diagnose.expect import Simulator
     from commbench.diagnose.judge import diagnose
-    from commbench.diagnose.measurement import measurements_of, read_host_names
+    from commbench.diagnose.measurement import measurements_of
 
     if library not in (None, *LIBRARIES):
         raise InputError(f"--library {library!r} {unknown(library, LIBRARIES)}")

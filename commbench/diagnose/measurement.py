@@ -13,7 +13,6 @@ Hosts are called as the topology calls them (``h0``), or as a file with a name a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -23,7 +22,7 @@ from commbench.errors import InputError, did_you_mean
 from commbench.results.records import Measured
 from commbench.topology.fabric import Fabric
 
-__all__ = ["Measurement", "host_of_names", "measurements_of", "read_host_names"]
+__all__ = ["Measurement", "host_of_names", "measurements_of"]
 
 Groups = tuple[tuple[int, ...], ...]
 
@@ -83,25 +82,6 @@ def measurements_of(records: Sequence[Measured], fabric: Fabric, names: Sequence
     if not found:
         raise InputError(f"nothing to diagnose: none of {len(records)} measured records has two ranks or more")
     return _same_once(found)
-
-
-def read_host_names(path: Path, fabric: Fabric) -> list[str]:
-    """Names of the topology's hosts, one a line, in its order; what follows a # is a remark.
-
-    Raises:
-        InputError: the file cannot be read, names a host twice, or has another number of names than there are hosts.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--hosts {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    names = [words[0] for line in lines if (words := line.partition("#")[0].split())]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"--hosts {path}: {twice!r} stands there twice; give each host once")
-    if len(names) != fabric.num_hosts:
-        raise InputError(f"--hosts {path}: {len(names)} names, but {fabric.name} has {fabric.num_hosts} hosts")
-    return names
 
 
 def host_of_names(fabric: Fabric, names: Sequence[str] | None) -> dict[str, int]:

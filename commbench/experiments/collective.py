@@ -2,9 +2,10 @@
 """A collective as options describe it: its sizes, algorithm and schedules, for live ranks and for the simulator."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from commbench.collectives.uneven import UnevenSizes
 from commbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "root_of",
     "schedules_for",
     "sizes_of",
+    "with_weights",
 ]
 
 NATIVE = "native"
@@ -40,7 +42,7 @@ class Asked:
     """A collective as the options of the same names describe it, for any number of ranks.
 
     Attributes:
-        sizes: -b, -e, -f and -i. Where an option was not given it is None.
+        sizes: -b, -e, -f and -i. Where an option was not given it is None. uneven: --matrix or --zipf.
     """
 
     collective: str
@@ -51,6 +53,7 @@ class Asked:
     slices: int | None
     channels: int | None
     group: int | None
+    uneven: UnevenSizes = field(default_factory=UnevenSizes)
 
     def shape(self, num_ranks: int, ranks_per_host: int, tell: Callable[[str], None]) -> dict[str, Any]:
         """What of a plan says what is sent: sizes, schedule (none: the backend's own) and so on; ``tell`` hears notes.
@@ -67,6 +70,8 @@ class Asked:
             raise InputError(f"--root {self.root} has no meaning for {self.collective}")
         sizes = sizes_of(spec.name, num_ranks, element_bytes, self.sizes, tell)
         shape = {"collective": spec.name, "ranks": num_ranks, "sizes_bytes": sizes, "dtype": dtype_name(self.dtype)}
+        weights = self.uneven.weights(spec.name, num_ranks)
+        shape |= {"weights": weights}
         if self.algorithm == NATIVE:
             refuse_for_native(slices=self.slices, channels=self.channels, group=self.group)
             return shape | {"root": root}
@@ -80,8 +85,21 @@ class Asked:
             element_bytes=element_bytes,
         )
         schedule = schedules_for(chosen, request, sizes)
+        if weights:
+            schedule = with_weights(schedule, weights)
         pieces = {"channels": request.channels, "slices": request.slices, "group": request.group}
         return shape | {"root": root, "schedule": schedule, **pieces}
+
+
+def with_weights(schedule: "Schedule | tuple[Schedule, ...]", weights: tuple[int, ...]) -> "Schedule":
+    """A schedule of all-to-all-v whose pieces have these relative sizes.
+
+    Raises:
+        InputError: it has other pieces than one for each two ranks, or sizes of its own.
+    """
+    if isinstance(schedule, tuple) or schedule.num_chunks != len(weights) or schedule.weights:
+        raise InputError("--matrix and --zipf go with an algorithm of one piece for each two ranks: direct or pairwise")
+    return replace(schedule, weights=weights)
 
 
 def refuse_for_native(**options: int | None) -> None:
@@ -133,12 +151,10 @@ def require_memory(plan: "Plan") -> None:
         InputError: names the largest size, the ranks, both amounts and a size that fits.
     """
     from commbench.collectives.memory import memory_bytes
-    from commbench.collectives.sizes import buffer_elements
-    from commbench.collectives.spec import get_collective
     from commbench.units import format_bytes
 
-    spec, largest, there = get_collective(plan.collective), max(plan.sizes_bytes, default=0), memory_bytes()
-    per_byte = plan.ranks * buffer_elements(spec, plan.ranks, 1) * (1 if all(plan.in_places) else 2)
+    largest, there = max(plan.sizes_bytes, default=0), memory_bytes()
+    per_byte = plan.ranks * (1 if all(plan.in_places) else 2)  # of all-to-all-v a row and a column, in the mean
     if largest * per_byte > there:
         fitting = 1 << max(0, (there // (2 * per_byte)).bit_length() - 1)  # half of the memory stays free
         raise InputError(

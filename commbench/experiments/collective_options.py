@@ -21,6 +21,8 @@ class CollectiveOptions:
     slices: int | None = None
     channels: int = 1
     root: int = 0
+    matrix: str | None = None
+    zipf: float | None = None
     group: int | None = None
     dtype: str = "float32"
     routing: str | None = None

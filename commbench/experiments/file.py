@@ -40,7 +40,7 @@ MOST_RUNS = 10_000
 _KEYS = ("cluster", "library", "workload", "scenario", "jitter", "seed", "sizes", "engine", "detail", "claim")
 _CLUSTER = ("topology", "ranks", "routing", "placement", "ranks_per_host")
 _NEEDED = ("cluster", "library", "workload")
-_FILES = ("topology", "model", "scenario", "algorithm", "schedule", "gemm_table", "constants", "nccl_graph")
+_FILES = ("topology", "model", "scenario", "algorithm", "schedule", "gemm_table", "constants", "nccl_graph", "matrix")
 
 _Leaves = dict[KeyPath, Any]
 """Values that are no mapping and no sweep, by where they stand."""

@@ -27,7 +27,8 @@ LIBRARIES = (IDEAL, "nccl", "rccl")
 
 _OF_MODELS = {"nccl_version": "--nccl-version", "launch_mode": "--launch-mode", "nvls": "--nvls",
     "nccl_graph": "--nccl-graph", "constants": "--constants"}  # fmt: skip
-_OF_SCHEDULES = {"algorithm": "-a", "slices": "--slices", "group": "--group"}
+_OF_SCHEDULES = {"algorithm": "-a", "slices": "--slices", "group": "--group", "matrix": "--matrix",
+    "zipf": "--zipf"}  # fmt: skip
 
 
 def library_for(

@@ -3,13 +3,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commbench.cluster import Cluster, make_cluster
+from commbench.collectives.algorithm import Request
 from commbench.collectives.algorithms.load import load_any
-from commbench.collectives.registry import DEFAULTS
+from commbench.collectives.registry import DEFAULTS, build
 from commbench.collectives.sizes import dtype_bytes, dtype_name
-from commbench.experiments.collective import Sizes, sizes_of
+from commbench.collectives.spec import get_collective
+from commbench.collectives.uneven import UnevenSizes
+from commbench.experiments.collective import Sizes, sizes_of, with_weights
 from commbench.experiments.collective_options import CollectiveOptions
 from commbench.experiments.library_choice import library_for
 from commbench.libraries.base import Library
@@ -78,7 +82,10 @@ def prepare(
     if library is None:
         _tell_idle_faults(scenario, fabric, tell)
     given |= {"library": library, "detail": options.detail or _detail(library, scenario)}
-    algorithm = load_any(options.collective, options.algorithm or DEFAULTS[options.collective])
+    named = load_any(options.collective, options.algorithm or DEFAULTS[options.collective])
+    uneven = UnevenSizes(None if options.matrix is None else Path(options.matrix), options.zipf)
+    weights = uneven.weights(get_collective(options.collective).name, world)
+    algorithm = with_weights(build(named, Request(num_ranks=world)), weights) if weights else named
 
     def run(size_bytes: int, **how: Any) -> Simulation:
         return simulate_collective(

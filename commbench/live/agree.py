@@ -37,6 +37,8 @@ _NAMES = {
     "methods": "--method",
     "size_bytes": "-b",
     "check": "--check/--no-check",
+    "leaf_of": "--topology or --hosts",
+    "experiment": "what is run",
     "commbench": "the version of commbench",
     "torch": "the version of torch",
 }

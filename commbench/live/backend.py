@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from commbench.errors import InputError
+from commbench.live.nccl_log import NcclLog, Transports
+from commbench.live.reductions import BY_SCHEDULE, OPS
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +70,7 @@ class Backend(ABC):
             counts between are no phases of the work, and nothing may be left posted that settling would wait for in
             vain. Otherwise ``Work.wait`` returns when the work is done.
         tags: whether messages of two ranks may overtake each other by their tags.
+        ops: reductions of its own collectives. float8: whether these have elements of 8-bit floats.
         automatic: whether :data:`AUTO` may take it. notes: what people must know who run on it.
     """
 
@@ -75,6 +78,8 @@ class Backend(ABC):
     device_type: ClassVar[str]
     streams: ClassVar[bool]
     tags: ClassVar[bool]
+    ops: ClassVar[tuple[str, ...]] = BY_SCHEDULE
+    float8: ClassVar[bool] = False
     automatic: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = ()
 
@@ -98,6 +103,13 @@ class Backend(ABC):
         """What it runs on, for the environment of a record, where the machine's own facts do not say it."""
         return {}
 
+    def transports(self) -> Transports | None:
+        """What its library chose to move data with, as far as it has told until now."""
+        return None
+
+    def close(self) -> None:  # noqa: B027  most have nothing to end
+        """Nothing more is asked of it."""
+
     def open(self, store: Any, rank: int, ranks: int, timeout_s: float) -> "dist.ProcessGroup":
         """The group for data, torch's default one; every rank calls this.
 
@@ -119,6 +131,14 @@ class Backend(ABC):
     ) -> Mapping[Pair, "dist.ProcessGroup"]:
         """The group for the messages of each pair of ranks, connected; every rank calls this, with the same pairs."""
         return dict.fromkeys(pairs, data)
+
+    def open_group(self, ranks: Sequence[int], timeout_s: float) -> "dist.ProcessGroup":
+        """A group of some ranks of the world, ascending; every rank of the world calls this, for one after another."""
+        import torch.distributed as dist
+
+        timeout = timedelta(seconds=timeout_s)
+        group: dist.ProcessGroup = dist.new_group(list(ranks), backend=self.name, timeout=timeout)
+        return group
 
     @abstractmethod
     def bind(self, transfers: Iterable[Posting], group: "dist.ProcessGroup") -> Post:
@@ -181,6 +201,11 @@ class Nccl(Backend):
     """
 
     name, device_type, streams, tags = "nccl", "cuda", True, False
+    ops: ClassVar[tuple[str, ...]] = OPS
+    float8 = True
+
+    def __init__(self) -> None:
+        self._log = NcclLog()
 
     def num_devices(self) -> int:
         """GPUs."""
@@ -231,12 +256,18 @@ class Nccl(Backend):
             "nccl": ".".join(str(part) for part in version),
         }
 
-    def _new_group(self, ranks: list[int] | None, timeout_s: float) -> "dist.ProcessGroup":
-        """A group of its own; every rank of the world calls this."""
-        import torch.distributed as dist
+    def open(self, store: Any, rank: int, ranks: int, timeout_s: float) -> "dist.ProcessGroup":
+        """The same; NCCL logs from here on."""
+        self._log.begin()
+        return super().open(store, rank, ranks, timeout_s)
 
-        group: dist.ProcessGroup = dist.new_group(ranks, backend=self.name, timeout=timedelta(seconds=timeout_s))
-        return group
+    def transports(self) -> Transports | None:
+        """From NCCL's debug log; groups connect when they are first used."""
+        return self._log.read()
+
+    def close(self) -> None:
+        """The log is read."""
+        self._log.end()
 
     def open_pairs(
         self, pairs: Sequence[Pair], data: "dist.ProcessGroup", device: "torch.device", timeout_s: float
@@ -249,7 +280,7 @@ class Nccl(Backend):
         import torch
         import torch.distributed as dist
 
-        groups = {pair: self._new_group(list(pair), timeout_s) for pair in pairs}
+        groups = {pair: self.open_group(pair, timeout_s) for pair in pairs}
         rank, first = dist.get_rank(), torch.zeros(1, device=device)
         for (sender, receiver), group in groups.items():
             if rank in (sender, receiver):
@@ -289,6 +320,8 @@ class Strict(Nccl):
     """
 
     name, device_type, automatic = "strict", "cpu", False
+    ops: ClassVar[tuple[str, ...]] = BY_SCHEDULE  # of the gloo beneath
+    float8 = False
     notes = ("backend strict stands in for NCCL on CPUs: what it does counts, its times mean nothing",)
 
     def num_devices(self) -> int:
@@ -314,11 +347,11 @@ class Strict(Nccl):
         return {}
 
     def open(self, store: Any, rank: int, ranks: int, timeout_s: float) -> "dist.ProcessGroup":
-        """Of groups that torch does not know by itself."""
+        """Of groups that torch does not know by itself, and which log nothing."""
         from commbench.live.strict_group import register
 
         register()
-        return super().open(store, rank, ranks, timeout_s)
+        return Backend.open(self, store, rank, ranks, timeout_s)
 
     def clock(self, device: "torch.device") -> "Clock":
         """The host's, which settles everything that is enqueued."""

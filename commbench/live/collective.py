@@ -2,28 +2,47 @@
 """What one rank does for a plan: for each size warm up, time, check, gather and record."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from commbench.collectives.sizes import buffer_elements, dtype_bytes
 from commbench.collectives.text import digest
-from commbench.live.check import BufferLayout, count_wrong, fill_input, layout_of, plain_layout
+from commbench.live.check import (
+    BufferLayout,
+    count_wrong,
+    fill_input,
+    layout_of,
+    own_part,
+    own_part_of,
+    plain_layout,
+)
 from commbench.live.execute import ScheduleExecutor
+from commbench.live.iterations import time_bench
 from commbench.live.job_barrier import JobBarrier
 from commbench.live.native import NativeCollective
+from commbench.live.nccl_log import Transports, merged
 from commbench.live.plan import Plan
-from commbench.live.processors import ProcessorClock, Spent, idle_share
-from commbench.live.progress import TIMED, Progress
+from commbench.live.processors import Spent, idle_share
+from commbench.live.progress import Progress
+from commbench.live.resume import done_before
 from commbench.live.session import Session
-from commbench.live.timing import Operation, Timed, time_operation
+from commbench.live.timing import Operation, Timed
 from commbench.results.records import Measured
 
-__all__ = ["measure_collective"]
+__all__ = [
+    "CollectiveObserved",
+    "Membership",
+    "check_bench",
+    "measure_collective",
+    "open_bench",
+    "record_of",
+]
 
 
 def measure_collective(plan: Plan, session: Session, progress: Progress) -> Iterator[Measured]:
@@ -40,11 +59,15 @@ def measure_collective(plan: Plan, session: Session, progress: Progress) -> Iter
         if job_barrier is not None:
             job_barrier.wait(lambda: progress.reach("waiting for the other runs"))
 
+    plan.require_known_to(session.backend)
+    done = done_before(plan, session) if plan.resume else frozenset()
     for size_bytes in plan.sizes_bytes:
         progress.size(size_bytes)
         meet_runs()
         for in_place in plan.in_places:
             session.meet()
+            if (size_bytes, in_place) in done:
+                continue
             record = _measure_size(plan, session, size_bytes, in_place, progress, meet_runs)
             if record is not None:
                 yield record
@@ -53,17 +76,37 @@ def measure_collective(plan: Plan, session: Session, progress: Progress) -> Iter
 
 
 @dataclass(frozen=True, slots=True)
-class _CollectiveObserved:
+class CollectiveObserved:
     """What one rank saw of one size; small, for it travels to rank 0."""
 
     warmup: Timed
     timed: Timed
     wrong: int | None
     spent: Spent | None  # in the timed iterations, where the fabric is emulated
+    transports: Transports | None = None  # that the library chose, where it tells
 
 
 @dataclass(frozen=True, slots=True)
-class _CollectiveBench:
+class Membership:
+    """A rank among those that run the collective.
+
+    Attributes:
+        rank: its number among them. group: process group that they are in.
+        ranks: their numbers in that group, where it has others beside; empty for all of it, in order.
+    """
+
+    rank: int
+    group: dist.ProcessGroup
+    ranks: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return len(self.ranks) or self.group.size()
+
+
+@dataclass(frozen=True, slots=True)
+class CollectiveBench:
     """An operation and the memory that it works on."""
 
     operation: Operation
@@ -72,30 +115,34 @@ class _CollectiveBench:
 
 
 @contextmanager
-def _bench(
-    plan: Plan, session: Session, size_bytes: int, in_place: bool, per_token: int = 1
-) -> Iterator[_CollectiveBench]:
+def open_bench(
+    plan: Plan, session: Session, member: Membership, size_bytes: int, in_place: bool, per_token: int = 1
+) -> Iterator[CollectiveBench]:
     """The plan's operation on memory for one size; a barrier's chunks are tokens of ``per_token`` elements each."""
     schedule = plan.schedule_for(size_bytes, in_place)
     if plan.spec.covers:
         num_elements = per_token * (1 if schedule is None else schedule.num_chunks)
     else:
         num_elements = buffer_elements(plan.spec, plan.ranks, size_bytes // dtype_bytes(plan.dtype))
+    offsets: tuple[int, ...] = ()
     if schedule is None:
-        layout = plain_layout(plan.collective, plan.ranks, num_elements, plan.root, in_place=in_place)
+        layout = plain_layout(
+            plan.collective, plan.ranks, num_elements, plan.root, plan.weights, in_place=in_place
+        )
+        layout = own_part(layout, member.rank) if plan.spec.rows else layout
     else:
         layout = layout_of(schedule, num_elements)
+        if plan.spec.rows:
+            layout, offsets = own_part_of(schedule, layout, member.rank)
     # zeros: sums that are repeated in place neither overflow nor become denormal
-    memory = torch.empty(
-        layout.num_buffers * num_elements, dtype=getattr(torch, plan.dtype), device=session.device
-    ).zero_()
+    memory = torch.empty(layout.memory_elements, dtype=getattr(torch, plan.dtype), device=session.device).zero_()
     operation: Operation = (
-        NativeCollective(layout, memory, session.data, session.backend)
+        NativeCollective(layout, memory, member.group, session.backend, plan.op)
         if schedule is None
-        else ScheduleExecutor(schedule, memory, session.data, session.backend)
+        else ScheduleExecutor(schedule, memory, member.group, session.backend, member.ranks, offsets, plan.op)
     )
     try:
-        yield _CollectiveBench(operation, memory, layout)
+        yield CollectiveBench(operation, memory, layout)
     finally:
         operation.close()
 
@@ -105,66 +152,55 @@ def _measure_size(
 ) -> Measured | None:
     """The record of one size on rank 0, None elsewhere; other runs are met before all that they must not disturb."""
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    with _bench(plan, session, size_bytes, in_place) as bench:
-        warmup, timed, spent = _time(plan, session, bench.operation, progress, meet_runs)
+    member = Membership(session.rank, session.data)
+    with open_bench(plan, session, member, size_bytes, in_place) as bench:
+        warmup, timed, spent = time_bench(plan, session, bench.operation, progress, meet_runs)
         if plan.timing == "isolated":
             meet_runs()
-        wrong = _check(plan, session, bench, size_bytes, in_place, progress) if plan.check else None
+        wrong = check_bench(plan, session, member, bench, size_bytes, in_place, progress) if plan.check else None
     progress.reach("gathering samples")
-    everyone: list[_CollectiveObserved] = session.gather(_CollectiveObserved(warmup, timed, wrong, spent))
-    return _record(plan, session, size_bytes, in_place, started_at, everyone) if everyone else None
+    everyone: list[CollectiveObserved] = session.gather(
+        CollectiveObserved(warmup, timed, wrong, spent, session.backend.transports())
+    )
+    if not everyone:
+        return None
+    environment = _with_idleness(session.facts.environment, everyone)
+    return record_of(plan, session, size_bytes, in_place, started_at, everyone, environment)
 
 
-def _time(
-    plan: Plan, session: Session, operation: Operation, progress: Progress, meet_runs: Callable[[], None]
-) -> tuple[Timed, Timed, Spent | None]:
-    """The warm-up, the timed iterations, and in a lab the processors' time that these took."""
-
-    def timed(iterations: int, phase: str) -> Timed:
-        def tick(iteration: int) -> None:
-            if plan.timing == "isolated":  # what is back to back has no moment for it
-                meet_runs()
-            progress.reach(phase, iteration)
-
-        return time_operation(
-            operation,
-            iterations,
-            timing=plan.timing,
-            clock=session.clock,
-            barrier=session.barrier,
-            tick=tick,
-        )
-
-    warmup = timed(plan.warmup, "warm-up iteration")
-    clock = ProcessorClock() if "emulated" in plan.facts else None
-    return warmup, timed(plan.iters, TIMED), None if clock is None else clock.spent()
-
-
-def _check(
-    plan: Plan, session: Session, bench: _CollectiveBench, size_bytes: int, in_place: bool, progress: Progress
+def check_bench(
+    plan: Plan,
+    session: Session,
+    member: Membership,
+    bench: CollectiveBench,
+    size_bytes: int,
+    in_place: bool,
+    progress: Progress,
 ) -> int:
     """Wrong elements of this rank after one run.
 
     A barrier is checked on tokens of an element per rank, for one element cannot show whom it has heard of.
     """
     progress.reach("correctness run")
-    tokens = _bench(plan, session, size_bytes, in_place, per_token=plan.ranks)
+    tokens = open_bench(plan, session, member, size_bytes, in_place, per_token=plan.ranks)
     with tokens if plan.spec.covers else nullcontext(bench) as tested:
-        fill_input(tested.memory, tested.layout, session.rank)
+        fill_input(tested.memory, tested.layout, member.rank, plan.op)
         session.barrier()
         tested.operation.run_to_check()
         session.clock.settle()
-        return count_wrong(tested.memory, tested.layout, session.rank)
+        return count_wrong(tested.memory, tested.layout, member.rank, plan.op)
 
 
-def _record(
+def record_of(
     plan: Plan,
     session: Session,
     size_bytes: int,
     in_place: bool,
     started_at: str,
-    everyone: list[_CollectiveObserved],
+    everyone: Sequence[CollectiveObserved],
+    environment: Mapping[str, Any],
 ) -> Measured:
+    """The record of one size, from what all ranks of the collective have seen."""
     phases = everyone[0].timed.phases_s
     schedule = plan.schedule_for(size_bytes, in_place)
     return Measured(
@@ -176,11 +212,13 @@ def _record(
         size_bytes=size_bytes,
         num_elements=size_bytes // dtype_bytes(plan.dtype),
         dtype=plan.dtype,
-        op=plan.op if plan.spec.reduces and not plan.spec.covers else "none",
+        op=plan.recorded_op,
         channels=plan.channels,
         slices=plan.slices,
         group=plan.group,
         root=plan.root,
+        weights=plan.weights,
+        cold_cache=plan.cold_cache,
         schedule="" if schedule is None else digest(schedule),
         samples_s=tuple(seen.timed.samples_s for seen in everyone),
         warmup_s=tuple(seen.warmup.samples_s for seen in everyone),
@@ -190,12 +228,18 @@ def _record(
         wrong=sum(seen.wrong or 0 for seen in everyone) if plan.check else None,
         busbw_factor=plan.spec.busbw_factor(plan.ranks),
         launcher=session.facts.launcher,
-        environment=_with_idleness(session.facts.environment, everyone),
+        environment=_with_transports(environment, everyone),
         started_at=started_at,
     )
 
 
-def _with_idleness(environment: Mapping[str, Any], everyone: list[_CollectiveObserved]) -> Mapping[str, Any]:
+def _with_transports(environment: Mapping[str, Any], everyone: Sequence[CollectiveObserved]) -> Mapping[str, Any]:
+    """With what the library of all ranks chose, where it tells."""
+    found = merged([seen.transports for seen in everyone])
+    return {**environment, "transports": found} if found else environment
+
+
+def _with_idleness(environment: Mapping[str, Any], everyone: Sequence[CollectiveObserved]) -> Mapping[str, Any]:
     """With what the timed iterations left of the processors' time, where the fabric is emulated."""
     spent = [seen.spent for seen in everyone if seen.spent is not None]
     if not spent:

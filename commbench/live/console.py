@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from commbench.collectives.spec import get_collective
 from commbench.live.backend import BACKENDS
+from commbench.live.group_job import GroupJob
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
 from commbench.live.progress import Position
@@ -25,8 +26,10 @@ __all__ = [
     "NcclTestsText",
     "RunTable",
     "header_lines",
+    "iterations_text",
     "row",
     "row_of_both",
+    "row_of_percentiles",
     "session_notes",
     "tell_session",
 ]
@@ -36,7 +39,7 @@ _NO_ROOT = -1  # as nccl-tests prints it
 _BAR_S = 0.5  # between redraws: the ranks need the cores more than the bar does
 
 
-def header_lines(plan: Plan, facts: SessionFacts) -> list[str]:
+def header_lines(plan: Plan, facts: SessionFacts, *, percentiles: bool = False) -> list[str]:
     """Lines above the table: what runs, where, and how its figures are defined."""
     env = facts.environment
     where = ", ".join(dict.fromkeys(env.get("hosts") or [env["hostname"]]))
@@ -52,17 +55,27 @@ def header_lines(plan: Plan, facts: SessionFacts) -> list[str]:
         f"{facts.launcher}",
         f"# {where}: {_machine(env)}",
         f"# torch {env['torch']}" + (f", NCCL {env['nccl']}, {env['gpu']}" if "nccl" in env else ""),
-        f"# {plan.timing} timing, {place}, {plan.iters} iterations after {plan.warmup} of warm-up",
+        f"# {plan.timing} timing, {place}, {iterations_text(plan)}{', cold caches' * plan.cold_cache}",
         "# time: median over iterations of the slowest rank; spread: median absolute",
         "# deviation of the same; 1 GB = 1e9 B",
     ]
-    if both:
+    if percentiles:
+        lines.append("# p95, p99: of the slowest rank's iterations, nearest rank; max: the slowest")
+    if both or percentiles:
         lines.append(f"# {plan.dtype}" + (f", {plan.op}" if plan.spec.reduces else "") + _root(plan))
     told = [part for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="#   ")]
     unit = _unit(facts)[1]
     if both:
         return [*told, _OVER_BOTH, *head_text(_columns_of_both(unit)).splitlines()]
+    if percentiles:
+        return [*told, *head_text(_columns_of_percentiles(unit)).splitlines()]
     return [*told, *head_text(_columns(unit)).splitlines()]
+
+
+def iterations_text(job: Plan | GroupJob) -> str:
+    """How many iterations a size has, or how much time."""
+    many = f"{job.budget_s:g} s of iterations" if job.budget_s else f"{job.iters} iterations"
+    return f"{many} after {job.warmup} of warm-up"
 
 
 def _root(plan: Plan) -> str:
@@ -80,6 +93,15 @@ def _columns(unit: str = "GB/s") -> tuple[Column, ...]:
         *(Column(name, f"({unit})", width=7) for name in ("algbw", "busbw")),
         Column("spread", "(us)", width=6),
         Column("#wrong", width=6),
+    )
+
+
+def _columns_of_percentiles(unit: str = "GB/s") -> tuple[Column, ...]:
+    return (
+        Column("size", "(B)", width=10),
+        *(Column(name, "(us)", width=9) for name in ("time", "p95", "p99", "max")),
+        *(Column(name, f"({unit})", width=7) for name in ("algbw", "busbw")),
+        Column("#wrong", width=7),
     )
 
 
@@ -112,6 +134,13 @@ def row(record: Measured, root: int = _NO_ROOT, unit: float = GB) -> str:
     count = record.num_elements // blocks
     fields = (record.size_bytes, count, *kind, _us(record.time_s, 8), *rates, _us(record.spread_s, 6), record.wrong)
     return row_text(_columns(), fields)
+
+
+def row_of_percentiles(record: Measured, unit: float = GB) -> str:
+    """One line of the table with percentiles."""
+    times = (_us(each, 9) for each in (record.time_s, record.p95_s, record.p99_s, max(record.slowest_s)))
+    rates = (rate_text(rate, unit) for rate in (record.algbw_GBps, record.busbw_GBps))
+    return row_text(_columns_of_percentiles(), (record.size_bytes, *times, *rates, record.wrong))
 
 
 def row_of_both(aside: Measured | None, inside: Measured | None, unit: float = GB) -> str:
@@ -211,9 +240,11 @@ class NcclTestsText(Observer):
 class RunTable(Observer):
     """A table on stdout, row by row, with a bar on stderr when a terminal watches."""
 
-    def __init__(self, plan: Plan, *, notes: bool = True) -> None:
-        """``notes``: whether to tell those of the session, which hold for all tables of a run."""
+    def __init__(self, plan: Plan, *, notes: bool = True, percentiles: bool = False) -> None:
+        """``notes``: whether to tell those of the session, which hold for all tables of a run; ``percentiles``: the
+        table with these, a row for each placement."""
         self._plan = plan
+        self._percentiles = percentiles
         self._notes = notes
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
@@ -227,7 +258,7 @@ class RunTable(Observer):
     def started(self, facts: SessionFacts) -> None:
         """Print the header."""
         self._unit = _unit(facts)[0]
-        put("\n".join(header_lines(self._plan, facts)))
+        put("\n".join(header_lines(self._plan, facts, percentiles=self._percentiles)))
         if self._notes:
             tell_session(facts)
         if self._console.is_terminal:
@@ -251,6 +282,9 @@ class RunTable(Observer):
         """Print the row, as soon as it is whole."""
         self._done += 1
         self._busbws.append(record.busbw_GBps)
+        if self._percentiles:
+            put(row_of_percentiles(record, self._unit), bad=bool(record.wrong))
+            return
         if self._plan.place == "both":
             if ways := self._ways.of(record):
                 put(row_of_both(*ways, self._unit), bad=any(way and way.wrong for way in ways))

@@ -26,7 +26,7 @@ like anything that arrives.
 """
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Thread
@@ -41,10 +41,12 @@ from commbench.collectives.schedule import Kind, Op, Schedule
 from commbench.errors import InputError
 from commbench.live.backend import Backend, Post, Posting
 from commbench.live.plan import require_ranks_only
+from commbench.live.reductions import into
 
 __all__ = ["PHASES", "ScheduleExecutor", "require_same_order"]
 
 PHASES = ("post", "wait", "reduce")
+_Reduce = Callable[[torch.Tensor, torch.Tensor], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,13 @@ class ScheduleExecutor:
     """Runs one rank's part of a schedule on one piece of memory, as often as asked.
 
     Args:
-        schedule: for as many ranks as the group has.
+        schedule: for as many ranks as the group has, or as ``ranks`` names.
         memory: flat contiguous tensor of the schedule's ``num_buffers`` equal buffers, one behind the other.
         group: process group of the ranks. backend: of the group.
+        ranks: the schedule's ranks by their numbers in the group; empty for all of it, in order.
+        offsets: of every chunk of every buffer in the memory, where this rank holds some of them alone
+            (:func:`commbench.live.check.own_part_of`); empty where buffers are whole.
+        op: of its additions, one of ``reductions.BY_SCHEDULE``.
 
     Attributes:
         phases: seconds of the last :meth:`run` spent posting (and copying what a rank sends itself), waiting and
@@ -79,14 +85,17 @@ class ScheduleExecutor:
         memory: torch.Tensor,
         group: dist.ProcessGroup,
         backend: Backend,
+        ranks: Sequence[int] = (),
+        offsets: Sequence[int] = (),
+        op: str = "sum",
     ) -> None:
         require_ranks_only(schedule)
-        channels = _compile(schedule, dist.get_rank(group), memory)
+        channels = _compile(schedule, dist.get_rank(group), memory, ranks, offsets)
         if not backend.tags:
             require_same_order(schedule, backend.name)
             channels = [_merge(channels)]
         runners = [
-            _ChannelRunner(steps, schedule.window, lambda step: backend.bind(step.transfers, group))
+            _ChannelRunner(steps, schedule.window, lambda step: backend.bind(step.transfers, group), into(op))
             for steps in channels
         ]
         self._phases_are_real = not backend.streams
@@ -121,9 +130,11 @@ class ScheduleExecutor:
 class _ChannelRunner:
     """Steps that run in order, at most ``window`` in flight."""
 
-    def __init__(self, steps: Iterable[_PostedStep], window: int, bind: Callable[[_PostedStep], Post]) -> None:
+    def __init__(
+        self, steps: Iterable[_PostedStep], window: int, bind: Callable[[_PostedStep], Post], reduce: _Reduce
+    ) -> None:
         self._steps = [(step, bind(step)) for step in steps]
-        self._window = window
+        self._window, self._reduce = window, reduce
         self.phases = dict.fromkeys(PHASES, 0.0)
 
     def run(self) -> None:
@@ -131,24 +142,24 @@ class _ChannelRunner:
         self.phases = phases = dict.fromkeys(PHASES, 0.0)
         for step, post in self._steps:
             while in_flight and in_flight[0][0].number <= step.number - self._window:
-                _finish(*in_flight.popleft(), phases)
+                _finish(*in_flight.popleft(), phases, self._reduce)
             start = perf_counter()
             in_flight.append((step, post()))
             for target, source in step.copies:
                 target.copy_(source)
             phases["post"] += perf_counter() - start
         while in_flight:
-            _finish(*in_flight.popleft(), phases)
+            _finish(*in_flight.popleft(), phases, self._reduce)
 
 
-def _finish(step: _PostedStep, works: list[Any], phases: dict[str, float]) -> None:
+def _finish(step: _PostedStep, works: list[Any], phases: dict[str, float], reduce: _Reduce) -> None:
     """Wait for what a step posted, then do its additions."""
     start = perf_counter()
     for work in works:
         work.wait()
     waited = perf_counter()
     for view, arrived in step.reductions:
-        view.add_(arrived)
+        reduce(view, arrived)
     phases["wait"] += waited - start
     phases["reduce"] += perf_counter() - waited
 
@@ -185,11 +196,23 @@ class _ChannelThread:
         self._thread.join()
 
 
-def _compile(schedule: Schedule, rank: int, memory: torch.Tensor) -> list[list[_PostedStep]]:
-    """The steps of each channel of this rank, with tensors in place of chunk numbers."""
+def _whole_buffers(schedule: Schedule, memory: torch.Tensor) -> list[int]:
     if memory.numel() % schedule.num_buffers:
         raise InputError(f"memory of {memory.numel()} elements is no {schedule.num_buffers} equal buffers")
-    offsets = schedule.offsets(memory.numel() // schedule.num_buffers).tolist()
+    offsets: list[int] = schedule.offsets(memory.numel() // schedule.num_buffers).tolist()
+    return offsets
+
+
+def _compile(
+    schedule: Schedule,
+    group_rank: int,
+    memory: torch.Tensor,
+    ranks: Sequence[int] = (),
+    offsets: Sequence[int] = (),
+) -> list[list[_PostedStep]]:
+    """The steps of each channel of this rank, with tensors in place of chunk numbers and ``ranks`` for peers."""
+    ranks, offsets = ranks or range(schedule.num_ranks), offsets or _whole_buffers(schedule, memory)
+    rank = ranks.index(group_rank)
     steps: dict[tuple[int, int], _PostedStep] = {}
     own: dict[tuple[int, bool], list[tuple[_PostedStep, torch.Tensor]]] = defaultdict(list)  # by channel and "sends"
     temporaries = _Temporaries(memory, schedule.window)
@@ -205,7 +228,7 @@ def _compile(schedule: Schedule, rank: int, memory: torch.Tensor) -> list[list[_
         if op.peer == rank:
             own[op.channel, sends].append((step, landing))
         else:
-            step.transfers.append(Posting(sends, landing, op.peer, op.channel))
+            step.transfers.append(Posting(sends, landing, ranks[op.peer], op.channel))
     _pair_copies(own)
     return [[steps[key] for key in sorted(steps) if key[0] == channel] for channel in range(schedule.num_channels)]
 

@@ -4,6 +4,7 @@
 import json
 from collections.abc import Mapping
 
+from commbench.live.group_job import GroupJob
 from commbench.live.job import LiveJob, OverlapJob, PipelineJob, TensorParallelJob
 from commbench.live.plan import Plan
 from commbench.live.suite import Suite
@@ -11,7 +12,7 @@ from commbench.live.suite import Suite
 __all__ = ["KINDS", "job_of"]
 
 KINDS: Mapping[str, type[LiveJob]] = {
-    job.kind: job for job in (Plan, Suite, PipelineJob, TensorParallelJob, OverlapJob)
+    job.kind: job for job in (Plan, Suite, GroupJob, PipelineJob, TensorParallelJob, OverlapJob)
 }
 
 

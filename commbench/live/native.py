@@ -17,6 +17,7 @@ import torch.distributed as dist
 from commbench.errors import InputError
 from commbench.live.backend import Backend
 from commbench.live.check import BufferLayout
+from commbench.live.reductions import torch_op
 
 __all__ = ["NATIVE", "NativeCollective"]
 
@@ -39,6 +40,7 @@ class _RankMemory:
     group: dist.ProcessGroup
     backend: Backend
     rank: int
+    op: str = "sum"
 
     @property
     def ranks(self) -> range:
@@ -94,13 +96,13 @@ class _Bound:
 
 
 def _all_reduce(at: _RankMemory) -> _Bound:
-    whole = at.whole
-    return _Bound(lambda: dist.all_reduce(whole, op=dist.ReduceOp.SUM, group=at.group))
+    whole, op = at.whole, torch_op(at.op)
+    return _Bound(lambda: dist.all_reduce(whole, op=op, group=at.group))
 
 
 def _reduce_scatter(at: _RankMemory) -> _Bound:
-    mine, whole = at.outcome(at.rank), at.whole
-    return _Bound(lambda: _reduce_scatter_single(mine, whole, op=dist.ReduceOp.SUM, group=at.group))
+    mine, whole, op = at.outcome(at.rank), at.whole, torch_op(at.op)
+    return _Bound(lambda: _reduce_scatter_single(mine, whole, op=op, group=at.group))
 
 
 def _all_gather(at: _RankMemory) -> _Bound:
@@ -114,8 +116,8 @@ def _broadcast(at: _RankMemory) -> _Bound:
 
 
 def _reduce(at: _RankMemory) -> _Bound:
-    whole, root = at.whole, at.root
-    return _Bound(lambda: dist.reduce(whole, root, op=dist.ReduceOp.SUM, group=at.group))
+    whole, root, op = at.whole, at.root, torch_op(at.op)
+    return _Bound(lambda: dist.reduce(whole, root, op=op, group=at.group))
 
 
 def _gather(at: _RankMemory) -> _Bound:
@@ -135,19 +137,14 @@ def _all_to_all(at: _RankMemory) -> _Bound:
 
 
 def _all_to_all_v(at: _RankMemory) -> _Bound:
-    """What a rank gets arrives in one piece; the postcondition wants it where each sender's piece stands."""
+    """From the rank's row into its column; its memory holds these two alone (:func:`commbench.live.check.own_part`)."""
     n, layout = len(at.ranks), at.layout
+    assert layout.starts, "memory with room for all rows has no column in one piece"
     mine = layout.piece(at.memory, 0, at.rank * n, n)
-    places = [layout.piece(at.memory, layout.output, sender * n + at.rank) for sender in at.ranks]
+    column = layout.piece(at.memory, layout.output, 0, n * n)
     sent = [layout.piece(at.memory, 0, at.rank * n + receiver).numel() for receiver in at.ranks]
-    arriving = [place.numel() for place in places]
-    together = at.memory.new_zeros(sum(arriving))
-
-    def settle() -> None:
-        for place, part in zip(places, torch.split(together, arriving), strict=True):
-            place.copy_(part)
-
-    return _Bound(lambda: dist.all_to_all_single(together, mine, arriving, sent, group=at.group), settle)
+    arriving = [layout.piece(at.memory, layout.output, sender * n + at.rank).numel() for sender in at.ranks]
+    return _Bound(lambda: dist.all_to_all_single(column, mine, arriving, sent, group=at.group))
 
 
 def _send_recv(at: _RankMemory) -> _Bound:
@@ -185,7 +182,7 @@ def _barrier(at: _RankMemory) -> _Bound:
         store = dist.distributed_c10d._get_default_store()
         heard = torch.ones(n, dtype=torch.bool)
         for late in range(0, n, -(-n // _MOST_LATE)):
-            key = f"commbench/barrier/{next(_serial)}"
+            key = f"commbench/barrier/{next(_serial)}/{dist.get_global_rank(at.group, 0)}"  # groups do this at once
             time.sleep(_LATE_S * (at.rank == late))
             store.set(f"{key}/{at.rank}", "here")
             run()
@@ -218,7 +215,7 @@ class NativeCollective:
     Args:
         layout: of the memory, from :func:`~commbench.live.check.plain_layout`.
         memory: flat contiguous tensor of the layout's buffers.
-        group: process group of the ranks. backend: of the group.
+        group: process group of the ranks. backend: of the group. op: of reductions, one of ``reductions.OPS``.
 
     Attributes:
         phases: empty; a backend does not tell where its time went.
@@ -229,10 +226,17 @@ class NativeCollective:
 
     phases: Mapping[str, float] = MappingProxyType({})
 
-    def __init__(self, layout: BufferLayout, memory: torch.Tensor, group: dist.ProcessGroup, backend: Backend) -> None:
+    def __init__(
+        self,
+        layout: BufferLayout,
+        memory: torch.Tensor,
+        group: dist.ProcessGroup,
+        backend: Backend,
+        op: str = "sum",
+    ) -> None:
         if layout.collective not in NATIVE:
             raise InputError(f"collective {layout.collective!r} has no native call; known: {', '.join(NATIVE)}")
-        self._bound = NATIVE[layout.collective](_RankMemory(layout, memory, group, backend, dist.get_rank(group)))
+        self._bound = NATIVE[layout.collective](_RankMemory(layout, memory, group, backend, dist.get_rank(group), op))
 
     def run(self) -> None:
         """Run it once."""

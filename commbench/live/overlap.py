@@ -87,7 +87,7 @@ class _OverlapBench:
         """Both alone, then each beside the other."""
         product_alone = self._repeat("product alone", self._product)
         collective_alone = self._repeat("all-reduce alone", self._collective)
-        product_s, collective_s = self._agreed(median(product_alone)), self._agreed(median(collective_alone))
+        product_s, collective_s = (self._session.agreed(median(each)) for each in (product_alone, collective_alone))
         wanted = _MARGIN * ceil(product_s * self._rounds / collective_s) + 1
         with self._collectives(wanted) as running:
             product_beside = self._repeat("product beside", self._product, meet=False)
@@ -103,11 +103,6 @@ class _OverlapBench:
 
     def _collective(self) -> Any:
         return dist.all_reduce(self._buffer, group=self._session.data)
-
-    def _agreed(self, seconds: float) -> float:
-        """The largest of all ranks: they must hand torch equally many collectives."""
-        longest: float = self._session.control.decide(seconds, max)
-        return longest
 
     def _repeat(self, what: str, work: Callable[[], Any], *, meet: bool = True) -> Samples:
         """Seconds of each repetition; ``meet``: ranks begin together."""

@@ -13,16 +13,19 @@ from commbench.collectives.sizes import dtype_bytes, whole_elements
 from commbench.collectives.spec import CollectiveSpec, get_collective
 from commbench.collectives.text import from_text, to_text
 from commbench.errors import InputError
+from commbench.live.backend import AUTO, BACKENDS, Backend
 from commbench.live.job import LiveJob, require_known, require_least
+from commbench.live.reductions import BY_SCHEDULE, OPS
 
 __all__ = ["ASIDE", "OPS", "PLACES", "TIMINGS", "Plan", "default_out", "require_ranks_only", "rounded_sizes"]
 
-OPS = ("sum",)
-_OPS_TO_COME = ("prod", "min", "max", "avg", "mulsum", "all")  # what nccl-tests 2.19 takes behind -o too
+_FLOAT8 = "float8"
 TIMINGS = ("isolated", "pipelined")
 PLACES = ("in", "out", "both")
 ASIDE = frozenset({"all-gather", "reduce-scatter", "gather", "scatter"})
 """Collectives that torch has in place and out of place; others it has in one of the two ways."""
+
+_LONGEST_BUDGET_S = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +41,12 @@ class Plan(LiveJob):
         root: of rooted collectives.
         channels, slices, group: pieces the schedule runs side by side and was pipelined in, and the ranks per host that
             it was built for, for the record.
+        weights: of all-to-all-v, relative sizes of what each rank has for each, row by row; empty for equal ones.
         dtype, op: of the elements and the reduction (where there is one).
         timing: "isolated" (barrier before each iteration) or "pipelined" (back to back after one barrier).
+        budget_s: seconds of timed iterations at each size, instead of ``iters``; 0 for none.
+        cold_cache: whether caches are emptied before each iteration.
+        resume: whether sizes that the run has in its file already are left out.
         place: where results stand: "in" (where the inputs stood), "out" (in a second buffer), "both" (in turn, as far
             as there are both) or "", as the schedule has it; the backend's own are in place where they may.
 
@@ -56,18 +63,20 @@ class Plan(LiveJob):
     channels: int = 1
     slices: int = 1
     group: int = 1
+    weights: tuple[int, ...] = ()
     dtype: str = "float32"
     op: str = "sum"
     iters: int = 20
     warmup: int = 5
     timing: str = "isolated"
     place: str = ""
+    budget_s: float = 0.0
+    cold_cache: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
         LiveJob.__post_init__(self)
         spec, item = get_collective(self.collective), dtype_bytes(self.dtype)
-        if self.op in _OPS_TO_COME:
-            raise InputError(f"--op {self.op}: not measured yet; known: {', '.join(OPS)}")
         require_known("--op", self.op, OPS)
         require_known("--timing", self.timing, TIMINGS)
         if self.place:
@@ -82,11 +91,39 @@ class Plan(LiveJob):
                 raise InputError(f"size {size} bytes is not one or more whole elements of {self.dtype} ({item} bytes)")
             if rounded_sizes(spec, self.ranks, (size,), item) != (size,):
                 raise InputError(f"size {size} bytes is not as many elements for each of {self.ranks} ranks")
+        self._require_time()
+        if self.backend != AUTO:
+            self.require_known_to(BACKENDS[self.backend])
+        if self.weights and (not spec.rows or len(self.weights) != self.ranks**2):
+            raise InputError(f"{len(self.weights)} weights: {self.collective} on {self.ranks} ranks has none such")
         self._require_fit()
         if not self.in_places:
             way = "in place" if self.place == "in" else "out of place"
             whose = "torch has" if self.schedule is None else f"algorithm {self.algorithm} has"
             raise InputError(f"--place {self.place}: {whose} no {self.collective} {way}; give --place both or leave it")
+
+    def require_known_to(self, backend: Backend) -> None:
+        """Refuse a reduction or elements that the backend, or a schedule, does not have.
+
+        Raises:
+            InputError: names what, and what there is.
+        """
+        reduces = self.recorded_op != "none"
+        who = f"algorithm {self.algorithm}" if self.schedules else f"backend {backend.name}"
+        ops = BY_SCHEDULE if self.schedules else backend.ops
+        if reduces and self.op not in ops:
+            raise InputError(f"--op {self.op}: {who} has none such; known there: {', '.join(ops)}")
+        if self.dtype.startswith(_FLOAT8) and (reduces if self.schedules else not backend.float8):
+            what = "adds none such" if self.schedules else "has none such"
+            raise InputError(f"--dtype {self.dtype}: {who} {what}; give --backend nccl and no --algorithm, or bfloat16")
+
+    def _require_time(self) -> None:
+        if not 0 <= self.budget_s <= _LONGEST_BUDGET_S:
+            raise InputError(f"--budget {self.budget_s:g} s must be above 0 and at most {_LONGEST_BUDGET_S} s a size")
+        if self.budget_s and not self.warmup:
+            raise InputError("--budget with --warmup 0: the warm-up tells how many iterations fit; give 1 or more")
+        if self.cold_cache and self.timing != "isolated":
+            raise InputError(f"--cold-cache has no meaning with --timing {self.timing}: give isolated")
 
     def _require_fit(self) -> None:
         if isinstance(self.schedule, tuple) and len(self.schedule) != len(self.sizes_bytes):
@@ -97,6 +134,8 @@ class Plan(LiveJob):
                 raise InputError(f"{name} is for {schedule.num_ranks} ranks, the run has {self.ranks}")
             if schedule.collective != self.collective:
                 raise InputError(f"{name} is of {schedule.collective}, the run of {self.collective}")
+            if schedule.weights != self.weights and (self.weights or self.spec.rows):
+                raise InputError(f"{name} has other sizes for its pairs than the run")
             if self.spec.rooted and schedule.root != self.root:
                 raise InputError(f"{name} has root {schedule.root}, the run has root {self.root}")
             require_ranks_only(schedule)
@@ -105,6 +144,11 @@ class Plan(LiveJob):
     def spec(self) -> CollectiveSpec:
         """The collective."""
         return get_collective(self.collective)
+
+    @property
+    def recorded_op(self) -> str:
+        """The reduction, as a record has it: "none" where nothing is added up."""
+        return self.op if self.spec.reduces and not self.spec.covers else "none"
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
@@ -151,7 +195,7 @@ class Plan(LiveJob):
         data: dict[str, Any] = json.loads(text)
         del data["kind"]
         data["out"] = Path(data["out"])
-        data["sizes_bytes"] = tuple(data["sizes_bytes"])
+        data |= {name: tuple(data[name]) for name in ("sizes_bytes", "weights")}
         schedules = tuple(from_text(schedule, "the plan's schedule") for schedule in data.pop("schedule"))
         by_size = data.pop("by_size")
         return cls(**data, schedule=schedules if by_size else schedules[0] if schedules else None)

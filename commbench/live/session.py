@@ -25,7 +25,7 @@ from commbench.live.rank_info import RankInfo
 from commbench.live.seats import choose_backend, local_ranks_of, offer_of
 from commbench.live.timing import Clock
 from commbench.live.watch import Watch
-from commbench.results.environment import collect_environment
+from commbench.results.environment import collect_environment, differences_by_rank, differing_note
 from commbench.terminal import tell
 
 __all__ = ["Session", "open_session"]
@@ -71,8 +71,14 @@ class Session:
         """The values of all ranks in rank order on rank 0, an empty list elsewhere."""
         return self.control.gather(value)
 
+    def agreed(self, seconds: float) -> float:
+        """The largest that a rank has: where all must go on alike, they go by this; every rank calls it."""
+        longest: float = self.control.decide(seconds, max)
+        return longest
+
     def close(self) -> None:
         """Leave the groups."""
+        self.backend.close()
         dist.destroy_process_group()
 
 
@@ -110,8 +116,14 @@ def open_session(job: LiveJob, info: RankInfo, timeout_s: float, watch: Watch | 
     device = backend.take_device(local_rank)
     if watch is not None:
         watch.on(str(device))
+    # before the backend opens, which may set variables of its own
+    environment = collect_environment() | _torch_facts() | backend.facts(device) | dict(job.facts)
     data = backend.open(dist.PrefixStore("data", store), info.rank, info.world_size, timeout_s)  # type: ignore[attr-defined]
-    environment = collect_environment() | _torch_facts() | backend.facts(device) | host_facts(places) | dict(job.facts)
+    everyone = control.gather(environment)
+    if info.rank == 0:
+        apart = differences_by_rank(everyone)
+        environment = environment | host_facts(places) | dict(job.facts) | ({"by_rank": apart} if apart else {})
+        notes += differing_note(apart)
     notes = [*notes, *chosen, *_detected(info, local_rank, device), *backend.notes]
     facts = SessionFacts(name, info.launcher, info.world_size, environment, notes)
     clock = backend.clock(device)

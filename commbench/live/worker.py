@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from commbench.errors import CommbenchError, RunError
+from commbench.live.group_job import GroupJob
 from commbench.live.job import LiveJob, OverlapJob, PipelineJob, TensorParallelJob
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
@@ -83,6 +84,10 @@ def _measure(job: LiveJob, session: Session, progress: Progress) -> Iterator[Rec
         from commbench.live.tensor_parallel import measure_tensor_parallel
 
         return measure_tensor_parallel(job, session, progress)
+    if isinstance(job, GroupJob):
+        from commbench.live.grouped import measure_groups
+
+        return measure_groups(job, session, progress)
     assert isinstance(job, OverlapJob)
     from commbench.live.overlap import measure_overlap
 

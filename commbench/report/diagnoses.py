@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from commbench.report.chart import Chart
-from commbench.report.style import WIDTH, Picture
-from commbench.report.svg import colour, element, group, text, tip
+from commbench.report.pair_map import PairMark, pair_map
+from commbench.report.style import Picture
 from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, time_cell, word_cell
 from commbench.report.text import percent, plural
 from commbench.results.diagnoses import HEALTHY, LOCALISED, Blamed, Diagnosed, Held, Proposed, Suspect
@@ -15,10 +14,7 @@ from commbench.results.records import Record
 
 __all__ = ["DiagnosisPart", "diagnosis_parts", "verdict_of"]
 
-_MOST_HOSTS = 64
-"""Of a map; more would be too small to read."""
 _MOST_ROWS = 40
-_WIDEST, _SQUARE = 0.6 * WIDTH, 26.0  # pixels of a map, and of a square where there is room
 _FULL = 1.0  # over the baseline, from which on a square of the map is filled whole
 
 
@@ -149,31 +145,13 @@ def _map(found: Diagnosed, place: str) -> Picture | None:
         if len(hosts) == 2:
             ratios.setdefault((hosts[0], hosts[1]), []).append(one.ratio)
     names = sorted({host for pair in ratios for host in pair}, key=_number)
-    if not 3 <= len(names) <= _MOST_HOSTS:
-        return None
-    at = {name: i for i, name in enumerate(names)}
-    side = min(_WIDEST, _SQUARE * len(names))
-    chart = Chart(f"{place}map", side + 60, side + 40, left=50, right=10, top=30, bottom=10)
-    cell = side / len(names)
-    for (a, b), each in ratios.items():
-        chart.add(*(_square(chart, cell, at[x], at[y], (a, b), median(each)) for x, y in ((a, b), (b, a))))
-    for name in names[:: max(1, len(names) // 16)]:
-        middle = cell * (at[name] + 0.5)
-        chart.add(text(chart.left - 6, chart.top + middle, name, anchor="end", class_="tick"))
-        chart.add(text(chart.left + middle, chart.top - 10, name, anchor="middle", class_="tick"))
+    marks = [
+        PairMark(a, b, max(0.0, min(1.0, (median(each) - 1) / _FULL)), median(each),
+                 (f"{a} and {b}", f"{median(each):.2f} of healthy pairs' time"))
+        for (a, b), each in ratios.items()
+    ]  # fmt: skip
     detail = "the fuller a square, the longer it took; full: twice as long as healthy pairs"
-    return chart.picture(title="Pairs of hosts", detail=detail)
-
-
-def _square(chart: Chart, cell: float, column: int, row: int, hosts: tuple[str, str], ratio: float) -> str:
-    """A pair's square: empty where it is healthy."""
-    x, y = chart.left + cell * (column + 0.5), chart.top + cell * (row + 0.5)
-    whole, full = 0.92 * cell, 0.92 * cell * max(0.0, min(1.0, (ratio - 1) / _FULL)) ** 0.5
-    frame = element("rect", x=x - whole / 2, y=y - whole / 2, width=whole, height=whole, fill="var(--paper)",
-                    stroke="var(--rule)")  # fmt: skip
-    filled = element("rect", x=x - full / 2, y=y - full / 2, width=full, height=full, fill=colour(1)) if full else ""
-    words = tip(f"{hosts[0]} and {hosts[1]}", f"{ratio:.2f} of healthy pairs' time")
-    return group(words, frame, filled, class_="mark", data_ratio=ratio)
+    return pair_map(f"{place}map", names, marks, "Pairs of hosts", detail)
 
 
 def _number(name: str) -> tuple[int, str]:

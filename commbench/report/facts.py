@@ -198,7 +198,8 @@ def _plain(key: str, value: object) -> str:
     if key in _BYTES_KEYS and isinstance(value, int | float):
         return format_bytes(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{k}={v}" for k, v in value.items()) or "none"
+        return ", ".join(f"{k}={v}" if not isinstance(v, Mapping) else f"{k}: {_plain(key, v)}"
+                         for k, v in value.items()) or "none"  # fmt: skip
     if isinstance(value, list | tuple):
         counted = {str(v): sum(w == v for w in value) for v in value}
         return _some([f"{name} × {count}" if count > 1 else name for name, count in counted.items()])

@@ -14,6 +14,15 @@ from commbench.results.changes import ChangeSummary
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.diagnoses import HEALTHY, LOCALISED, Blamed, Diagnosed
 from commbench.results.failures import FailedRun
+from commbench.results.grouped import (
+    INCAST,
+    PAIRWISE,
+    by_distance,
+    experiment_of,
+    group_text,
+    of_experiment,
+    sent_bytes,
+)
 from commbench.results.judged import OK, UNKNOWN, Health
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured
 from commbench.results.plans import Planned
@@ -43,6 +52,7 @@ class Verdict:
 def verdicts(records: Sequence[Record]) -> list[Verdict]:
     """Wrong values first, then every validation's end, then a headline for each other kind that there is."""
     found = [*_wrong_values(records), *(_validation(r) for r in records if isinstance(r, Summary))]
+    found += _groups(records)
     found += [_health(r) for r in records if isinstance(r, Health)]
     judged = any(isinstance(r, Summary | Health) for r in records)
     for kind, make in _HEADLINES.items():
@@ -55,9 +65,29 @@ def verdicts(records: Sequence[Record]) -> list[Verdict]:
 
 
 def _for_their_own_sake(measured: Sequence[Record], records: Sequence[Record]) -> list[Record]:
-    """Without collectives that a pipeline or a transformer block was calibrated on."""
+    """Without collectives that a pipeline or a transformer block was calibrated on, and pairs and incasts."""
     steps = {r.run for r in records if isinstance(r, TensorParallelMeasured | PipelineMeasured)}
-    return [r for r in measured if r.run.removesuffix(CALIBRATION) not in steps]
+    own = [r for r in measured if experiment_of(r) not in (PAIRWISE, INCAST)]
+    return [r for r in own if r.run.removesuffix(CALIBRATION) not in steps]
+
+
+def _groups(records: Sequence[Record]) -> Iterable[Verdict]:
+    """What pairs of ranks reach, by distance, and what the receiver of an incast gets."""
+    pairs, incasts = [], []
+    for one in by_distance(of_experiment(records, PAIRWISE)):
+        slow, fast = (format_bandwidth(GB * (end.busbw_GBps or 0.0)) for end in (one.slowest, one.fastest))
+        how = "each alone" if one.alone else "at once"
+        what = f"{plural(one.pairs, 'pair')} ({one.distance}), {how}, {format_bytes(one.size_bytes)}"
+        pairs.append(f"{what}: {slow} (ranks {group_text(one.slowest)}) to {fast}")
+    every = of_experiment(records, INCAST)
+    for size in dict.fromkeys(map(sent_bytes, every)):
+        found = sorted((r for r in every if sent_bytes(r) == size), key=lambda r: r.ranks)
+        told = (f"{format_bandwidth(GB * (r.busbw_GBps or 0.0))} from {r.ranks - 1}" for r in (found[0], found[-1]))
+        incasts.append(f"{format_bytes(size)} from each: the receiver gets {', '.join(told)}")
+    for word_in_front, sentences in (("Pairs", pairs), ("Incast", incasts)):
+        if sentences:
+            more = f"; {len(sentences) - _MOST} more below" if len(sentences) > _MOST else ""
+            yield Verdict("plain", word_in_front, "; ".join(sentences[:_MOST]) + f"{more}.")
 
 
 def _health(found: Health) -> Verdict:

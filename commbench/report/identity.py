@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from commbench.report.kinds import FIELDS, LAB
+from commbench.results.grouped import experiment_of, round_text
 from commbench.results.judged import Judged
 from commbench.results.records import Compared, Measured, Record, Simulated
 from commbench.results.reported import Reported
@@ -38,7 +39,13 @@ _AS: Mapping[str, str] = {
     "order": "order {}",
     "slowdown": "slowdown {}",
 }
-NOTHING: Mapping[str, str] = {"scenario": "healthy", "faults": "no faults", "background": "no other flows"}
+NOTHING: Mapping[str, str] = {
+    "scenario": "healthy",
+    "weights": "even",
+    "cold_cache": "warm caches",
+    "faults": "no faults",
+    "background": "no other flows",
+}
 """What an empty part says where others have something."""
 
 
@@ -64,6 +71,8 @@ def identity(record: Record) -> dict[str, str]:
     Two results of one identity are points of one series.
     """
     lab = _lab(getattr(record, "environment", {}).get("emulated") or {})
+    if experiment_of(record):
+        lab["round"] = f"ranks {round_text(record)}"  # type: ignore[arg-type]
     return {
         name: lab.get(name, "") if name in LAB and not hasattr(type(record), name) else _text(name, record)
         for name in FIELDS[type(record)]
@@ -117,6 +126,10 @@ def _text(name: str, record: Record) -> str:
         return sha256(value.encode()).hexdigest()[:12]
     if name == "jobs":
         return _jobs([job["ranks"] for job in value])
+    if name == "cold_cache":
+        return "cold caches" if value else ""
+    if name == "weights":
+        return f"uneven, content {sha256(repr(value).encode()).hexdigest()[:12]}" if value else ""
     if name == "jitter":
         return f"{value:g}" if value else ""
     return format_bytes(value) if name.endswith("_bytes") else _plain(value)

@@ -51,23 +51,26 @@ SECTIONS: Mapping[str, PageSection] = {
 }
 """By kind, for every kind of ``results.kinds``."""
 
-LAB = ("fabric", "rates", "hash_seed", "transport", "faults", "background", "job")
-"""What the environment of a record tells of the emulated fabric that it was measured on."""
+LAB = ("fabric", "rates", "hash_seed", "transport", "faults", "background", "job", "round")
+"""What the environment of a record tells of the emulated fabric that it was measured on, and of groups at once."""
 _PASSES = ("schedule", "executor", "ranks", "stages", "microbatches", "activation_bytes", "order", "run")
 _BLOCK = ("method", "sequence_parallel", "backend", "ranks")
-_POINT = ("backend", "channels", "slices", "group", "dtype", "op", "root", "timing", "in_place")
+_POINT = (
+    *("backend", "channels", "slices", "group", "dtype", "op", "root", "weights", "timing", "cold_cache"),
+    "in_place",
+)
 FIELDS: Mapping[type[Record], tuple[str, ...]] = {
     Measured: ("collective", "ranks", "algorithm", *_POINT, "launcher", *LAB, "run"),
     Simulated: (
         *("collective", "ranks", "algorithm", "library", "library_version", "topology", "routing", "placement"),
-        *("channels", "slices", "jobs", "group", "root", "element_bytes", "network", "scenario", "scenario_digest"),
-        *("jitter", "engine", "detail", "seed", "run"),
+        *("channels", "slices", "jobs", "group", "root", "weights", "element_bytes", "network", "scenario"),
+        *("scenario_digest", "jitter", "engine", "detail", "seed", "run"),
     ),
     Reported: (
         *("collective", "ranks", "library", "version", "algorithm", "protocol", "channels", "dtype", "op", "root"),
         *("in_place", "device", "hosts", "gpus_per_process", "run"),
     ),
-    Compared: ("collective", "ranks", "algorithm", "topology", *_POINT, "run"),
+    Compared: ("collective", "ranks", "algorithm", "topology", *_POINT, "round", "run"),
     Summary: ("run",),
     Judged: ("collective", "ranks", "topology", "library", "run"),
     Health: ("collective", "ranks", "topology", "library", "run"),

@@ -21,6 +21,7 @@ from commbench.report.facts import (
 )
 from commbench.report.figures import BAND, columns_for, curve_pictures, error_pictures
 from commbench.report.gantt import gantt, has_transfers
+from commbench.report.grouped import group_parts
 from commbench.report.headlines import CALIBRATION, verdicts
 from commbench.report.html import fill_page, write_page
 from commbench.report.kinds import PageSection, by_section
@@ -41,6 +42,7 @@ from commbench.report.tables import (
 from commbench.report.terms import time_terms
 from commbench.report.text import plural
 from commbench.report.training import training_section
+from commbench.results.grouped import INCAST, PAIRWISE, experiment_of
 from commbench.results.judged import Health
 from commbench.results.records import Record, Summary
 from commbench.topology.summary import host_rate
@@ -105,16 +107,17 @@ def page_context(report: ReportInput) -> dict[str, Any]:
     """Everything that the template names, in the order of the page."""
     all_records, sources = _by_file(report)
     shown = by_section(all_records)
-    records = shown[PageSection.COLLECTIVES]
+    everything = shown[PageSection.COLLECTIVES]
+    records = [r for r in everything if experiment_of(r) not in (PAIRWISE, INCAST)]  # which have pictures of their own
     errors = error_pictures(records)
     summaries = [r for r in records if isinstance(r, Summary)]
     listed = numbers(report.topologies, report.calibration)
-    runs, environment = environment_rows(records)
+    runs, environment = environment_rows(everything)
     return {
         "over": "commbench report",
         "title": report.title,
         "verdicts": verdicts(all_records) if all_records else [],
-        "facts": [*run_facts(records), *sources],
+        "facts": [*run_facts(everything), *sources],
         "notes": list(report.notes),
         "errors": errors,
         "error_columns": columns_for(len(errors)),
@@ -128,6 +131,7 @@ def page_context(report: ReportInput) -> dict[str, Any]:
         "reported": reported_table(records),
         "simulated": simulated_table(records),
         "details": [t for t in (job_table(records), link_table(records), *packet_tables(records)) if t],
+        "grouped": group_parts(everything),
         "changes": change_parts(shown[PageSection.CHANGES]),
         "diagnoses": diagnosis_parts(shown[PageSection.DIAGNOSES]),
         "gantt": gantt(report.simulation) if report.simulation and has_transfers(report.simulation) else None,
@@ -139,8 +143,8 @@ def page_context(report: ReportInput) -> dict[str, Any]:
         "provenance_counts": provenance_counts(listed),
         "runs": runs,
         "environment": environment,
-        "samples": sample_facts(records),
-        "factors": _factors(records),
+        "samples": sample_facts(everything),
+        "factors": _factors(everything),
         "command": report.command,
     }
 

@@ -202,6 +202,8 @@ def measured_table(records: Sequence[Record]) -> Table | None:
         (Column("time", "median"), lambda p: time_cell(p.time_s)),
         (Column("spread", "MAD"), lambda p: time_cell(p.spread_s)),
         (Column("fastest"), lambda p: time_cell(min(p.slowest_s))),
+        (Column("p95"), lambda p: time_cell(p.p95_s)),
+        (Column("p99"), lambda p: time_cell(p.p99_s)),
         (Column("slowest"), lambda p: time_cell(max(p.slowest_s))),
         *_rates(points),
         (Column("wrong", "values"), lambda p: _wrong(p.wrong)),

@@ -9,13 +9,21 @@ no others: a results file gets mailed around, and the rest of the environment ma
 import os
 import platform
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from commbench import __version__
 
-__all__ = ["collect_environment", "cores", "cores_usable", "cpu_quota", "kept_variables"]
+__all__ = [
+    "collect_environment",
+    "cores",
+    "cores_usable",
+    "cpu_quota",
+    "differences_by_rank",
+    "differing_note",
+    "kept_variables",
+]
 
 QUOTA = tuple[str, float]
 KEPT_PREFIXES = ("NCCL_", "GLOO_", "TORCH_NCCL_", "TORCH_GLOO_", "UCX_", "FI_")
@@ -54,6 +62,47 @@ def collect_environment() -> dict[str, Any]:
         "commbench": __version__,
         "variables": kept_variables(os.environ),
     }
+
+
+_TOLD_APART = frozenset({"hostname", "load_1min"})
+"""What every host has of its own: ``hosts`` tells the names."""
+_OWN = frozenset(
+    {"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "NCCL_HOSTID", "cores_usable", "cpu_quota", "memory_bytes"}
+)
+"""What launchers give each rank alone, and what like hosts have not exactly alike."""
+
+
+def differences_by_rank(environments: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the environment of each rank has that rank 0's has not, by the rank's number; ranks that have all alike are
+    left out, so that many alike ranks take no room. Of variables, None stands for one that is not set."""
+    found: dict[str, dict[str, Any]] = {}
+    for rank, one in enumerate(environments):
+        first = environments[0]
+        apart = {
+            key: value
+            for key, value in one.items()
+            if key not in _TOLD_APART and key != "variables" and value != first.get(key)
+        }
+        here, there = one.get("variables", {}), first.get("variables", {})
+        if variables := {name: here.get(name) for name in sorted({*here, *there}) if here.get(name) != there.get(name)}:
+            apart["variables"] = variables
+        if apart:
+            found[str(rank)] = apart
+    return found
+
+
+def differing_note(apart: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A warning that names what ranks have not alike, where they should; what launchers give each rank is no such."""
+    names: dict[str, list[str]] = {}
+    for rank, facts in apart.items():
+        for name in (*(key for key in facts if key != "variables"), *facts.get("variables", {})):
+            if name not in _OWN:
+                names.setdefault(name, []).append(rank)
+    if not names:
+        return []
+    told = ", ".join(f"{name} (rank {ranks[0]}{f' and {len(ranks) - 1} more' * (len(ranks) > 1)})"
+                     for name, ranks in names.items())  # fmt: skip
+    return [f"warning: not all ranks have what rank 0 has: {told}; records tell under environment.by_rank"]
 
 
 def kept_variables(variables: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 
 from commbench.results.regions import KNEE, LATENCY, PLATEAU
 from commbench.results.shapes import Environment, GroupFigures, Shaped
-from commbench.results.statistics import deviation, median, slowest
+from commbench.results.statistics import deviation, median, percentile, slowest
 from commbench.results.strict import CONFIG
 from commbench.results.values import (
     Bytes,
@@ -77,12 +77,14 @@ class Measured(Record):
         ranks: world size. size_bytes: as nccl-tests defines the size. num_elements: of the buffer. dtype, op: of it.
         channels, slices: pieces that the schedule ran side by side and was pipelined in; 1 for native. root: of rooted
             collectives, else 0. group: ranks per host that the schedule was built for; 1 for native.
+        weights: of all-to-all-v, relative sizes of what each rank had for each, row by row; empty where all were equal.
         schedule: digest of the schedule's text form (collectives.text.digest), "" for native.
         samples_s: seconds of each timed iteration, rank x iteration, each rank by its own clock.
         warmup_s: the same for the warm-up iterations, which no statistic uses.
         phases_s: seconds spent per phase ("post", "wait", "reduce"), rank x iteration; empty for native.
         timing: "isolated" (barrier before each iteration) or "pipelined" (back to back).
         in_place: whether the result stood where the input stood; None in records that do not tell.
+        cold_cache: whether caches were emptied before each iteration.
         wrong: elements with a wrong value over all ranks after the correctness run; None if it was not run.
         busbw_factor: factor from algbw to busbw for this collective and world size.
         launcher: what started the ranks ("commbench", "torchrun", ...).
@@ -112,6 +114,8 @@ class Measured(Record):
     slices: Count = 1
     group: Count = 1
     root: Whole = 0
+    weights: tuple[Whole, ...] = ()
+    cold_cache: bool = False
     schedule: str = ""
     warmup_s: Samples = ()
     phases_s: Mapping[str, tuple[tuple[Seconds, ...], ...]] = field(default_factory=dict)
@@ -125,6 +129,8 @@ class Measured(Record):
             require_rows(f"phases_s.{phase}", rows, self.ranks)
         if self.num_elements and self.size_bytes % self.num_elements:
             raise ValueError(f"size_bytes {self.size_bytes} must be a whole number of {self.num_elements} elements")
+        if self.weights and len(self.weights) != self.ranks**2:
+            raise ValueError(f"weights must be {self.ranks**2} numbers, one for each two of {self.ranks} ranks")
         if self.root >= self.ranks:
             raise ValueError(f"root {self.root} must be one of the {self.ranks} ranks")
 
@@ -144,6 +150,16 @@ class Measured(Record):
         return deviation(self.slowest_s)
 
     @property
+    def p95_s(self) -> float:
+        """95th percentile over iterations of the slowest rank."""
+        return percentile(self.slowest_s, 0.95)
+
+    @property
+    def p99_s(self) -> float:
+        """99th percentile of the same."""
+        return percentile(self.slowest_s, 0.99)
+
+    @property
     def algbw_GBps(self) -> float | None:  # noqa: N802
         """size / time in GB/s."""
         return bandwidth_GBps(self.size_bytes, self.time_s)
@@ -155,10 +171,12 @@ class Measured(Record):
         return algbw * self.busbw_factor if algbw is not None and self.ranks > 1 else None
 
     def derived(self) -> dict[str, Any]:
-        """Headline, spread and bandwidths."""
+        """Headline, spread, percentiles and bandwidths."""
         return {
             "time_s": self.time_s,
             "spread_s": self.spread_s,
+            "p95_s": self.p95_s,
+            "p99_s": self.p99_s,
             "algbw_GBps": self.algbw_GBps,
             "busbw_GBps": self.busbw_GBps,
         }
@@ -174,6 +192,7 @@ class Simulated(Record):
         lower_bound_s: no schedule without in-switch reduction is faster on this topology (network.bounds).
         channels, slices: pieces that run side by side, and pieces to pipeline in. group: ranks per host that the
             algorithm was told. root: of rooted collectives, else 0. element_bytes: of one element.
+        weights: of all-to-all-v, as measured ones have them.
         topology, routing, placement: where it ran. engine: "reference" or "compiled". detail: "transfer" ...
         network: what messages cost: "fluid" (what the links say alone), a packet network, or the name of a transport.
             network_why: it was that one, where that was left open (``--network auto``).
@@ -214,6 +233,7 @@ class Simulated(Record):
     group: Count = 1
     root: Whole = 0
     element_bytes: Count = 4
+    weights: tuple[Whole, ...] = ()
     network: Name = "fluid"
     network_why: str = ""
     shortcut: str = ""
@@ -250,10 +270,12 @@ class Compared(Record):
     """One measured point beside its prediction.
 
     Attributes:
-        run: that measured it. channels, slices, group, root, dtype, op, timing, in_place: as measured.
+        run: that measured it.
+        channels, slices, group, root, weights, cold_cache, dtype, op, timing, in_place: as measured.
         topology: that it was predicted on, or the lab that it was measured in.
         error: signed, simulated / measured - 1.
         set: "fit" if the calibration saw this point, else "test"; "busy" where processors were, and neither uses it.
+        round: which of the groups that ran at once, in words; "" where there was one.
         region: "latency" (<= 64 KiB), "knee" or "plateau" (>= 256 MiB), as results.regions says.
     """
 
@@ -275,10 +297,13 @@ class Compared(Record):
     channels: Count = 1
     group: Count = 1
     root: Whole = 0
+    weights: tuple[Whole, ...] = ()
+    cold_cache: bool = False
     dtype: Name = "float32"
     op: str = "sum"
     timing: Annotated[str, OneOf(("isolated", "pipelined"))] = "isolated"
     in_place: bool | None = None
+    round: str = ""
 
     @property
     def error(self) -> float:

@@ -26,7 +26,9 @@ __all__ = [
     "LinkUse",
     "Member",
     "NetworkFacts",
+    "RoundFacts",
     "Shaped",
+    "TransportFacts",
 ]
 
 _T = TypeVar("_T")
@@ -79,11 +81,39 @@ class EmulatedFacts(TypedDict, total=False):
 
 
 @_open
+class RoundFacts(TypedDict, total=False):
+    """A group of ranks among those that ran at once.
+
+    ``experiment`` is "pairwise", "incast" or "multi"; ``number`` that of the round; ``groups`` how many ran in it;
+    ``ranks`` are those of the world that were in this one, in its order. Of a pair: ``distance``, as people say it, and
+    whether it was measured ``one_way``, from the first to the second.
+    """
+
+    experiment: Name
+    number: Whole
+    groups: Count
+    ranks: _Ranks
+    distance: str
+    one_way: bool
+
+
+@_open
+class TransportFacts(TypedDict, total=False):
+    """What NCCL chose, by its debug log: network between hosts, NICs (by rank where they differ), and how many channels
+    between two ranks go by which transport."""
+
+    network: str
+    nics: list[str]
+    channels: dict[str, Whole]
+    nics_by_rank: dict[str, str]
+
+
+@_open
 class EnvironmentFacts(TypedDict, total=False):
     """Facts about machine and software, see results.environment; None is what the system does not tell.
 
     ``members`` are where the record's ranks sit, in rank order; ``beside`` the same of each other group of ranks that
-    did the same at the same time.
+    did the same at the same time, and ``round`` which group it was.
     """
 
     hostname: str
@@ -102,6 +132,9 @@ class EnvironmentFacts(TypedDict, total=False):
     hosts: Annotated[list[str], Len(1)]
     members: Annotated[list[Member], Len(1)]
     beside: list[list[Member]]
+    round: RoundFacts
+    by_rank: dict[str, dict[str, Any]]
+    transports: TransportFacts
     gpu: str
     cuda: str | None
     nccl: str

@@ -5,9 +5,10 @@ The headline of everything measured is ``median(slowest(samples))``, its spread 
 """
 
 from collections.abc import Sequence
+from math import ceil
 from statistics import median
 
-__all__ = ["deviation", "median", "slowest"]
+__all__ = ["deviation", "median", "percentile", "slowest"]
 
 
 def slowest(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
@@ -19,3 +20,11 @@ def deviation(samples: Sequence[float]) -> float:
     """Median absolute deviation from the median, in the samples' unit."""
     middle = median(samples)
     return median(abs(sample - middle) for sample in samples)
+
+
+def percentile(samples: Sequence[float], share: float) -> float:
+    """The smallest sample that this share of all is no larger than (nearest rank): one that was seen, not between two.
+
+    Of fewer than 1 / (1 - share) samples it is the largest.
+    """
+    return sorted(samples)[max(0, ceil(share * len(samples) - 1e-9) - 1)]

@@ -278,6 +278,7 @@ def _found(chosen: Chosen, done: Result, what: Collective, end_ps: int) -> dict[
         "group": request.group,
         "root": what.root,
         "element_bytes": what.element_bytes,
+        "weights": chosen.form.weights if what.kind == "all-to-all-v" and isinstance(chosen.form, Schedule) else (),
         "time_s": seconds(end_ps),
         "busbw_factor": get_collective(chosen.form.collective).busbw_factor(ranks),
         "topology": done.cluster.fabric.name,

@@ -8,13 +8,13 @@ from commbench.errors import InputError
 __all__ = ["deal"]
 
 
-def deal(text: str, count: int) -> list[tuple[int, ...]]:
+def deal(text: str, count: int, option: str = "--jobs") -> list[tuple[int, ...]]:
     """Ranks of each job, in the job's order.
 
     Args:
         text: a number of jobs, or their ranks, such as "0,1,4,5/2,3,6,7" or "0-3/4-7". A number deals the ranks out in
             turn, so that the jobs meet at every switch.
-        count: ranks that there are, 0 to count - 1.
+        count: ranks that there are, 0 to count - 1. option: that the text stands behind, for messages.
 
     Raises:
         InputError: not such a text, ranks that are not there or are in two places, or too few for a job.
@@ -22,15 +22,15 @@ def deal(text: str, count: int) -> list[tuple[int, ...]]:
     if text.isdecimal():
         number = int(text[:20])  # more digits than any count has
         if number < 1 or count % number or count // number < 2:
-            raise InputError(f"--jobs {text}: {count} ranks do not make so many equal jobs of two ranks or more")
+            raise InputError(f"{option} {text}: {count} ranks do not make so many equal jobs of two ranks or more")
         return [tuple(range(job, count, number)) for job in range(number)]
     try:
         jobs = [tuple(rank for word in part.split(",") for rank in _ranks(word, count)) for part in text.split("/")]
     except ValueError:
         raise InputError(
-            f"--jobs {text!r}: give a number of jobs, or ranks such as 0,1,4,5/2,3,6,7 or 0-3/4-7"
+            f"{option} {text!r}: give a number of jobs, or ranks such as 0,1,4,5/2,3,6,7 or 0-3/4-7"
         ) from None
-    _check(jobs, text, count)
+    _check(jobs, f"{option} {text}", count)
     return jobs
 
 
@@ -43,13 +43,13 @@ def _ranks(word: str, count: int) -> range:
     return ranks[: count + 1]
 
 
-def _check(jobs: Sequence[tuple[int, ...]], text: str, count: int) -> None:
+def _check(jobs: Sequence[tuple[int, ...]], given: str, count: int) -> None:
     seen: set[int] = set()
     for rank in (rank for job in jobs for rank in job):
         if not 0 <= rank < count:
-            raise InputError(f"--jobs {text}: rank {rank} is outside 0..{count - 1}")
+            raise InputError(f"{given}: rank {rank} is outside 0..{count - 1}")
         if rank in seen:
-            raise InputError(f"--jobs {text}: rank {rank} is given twice; a host runs one rank")
+            raise InputError(f"{given}: rank {rank} is given twice; a host runs one rank")
         seen.add(rank)
     if min(map(len, jobs)) < 2:
-        raise InputError(f"--jobs {text}: a job needs two ranks or more")
+        raise InputError(f"{given}: a job needs two ranks or more")

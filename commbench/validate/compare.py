@@ -8,6 +8,7 @@ import numpy as np
 from commbench.calibrate.fit import predict_s
 from commbench.calibrate.machine import Machine
 from commbench.errors import InputError
+from commbench.results.grouped import experiment_of, round_text
 from commbench.results.records import Compared, Measured, Summary
 from commbench.results.regions import region
 
@@ -38,10 +39,13 @@ def compare(machine: Machine, points: Sequence[Measured], fitted: Collection[Mea
             slices=point.slices,
             group=point.group,
             root=point.root,
+            weights=point.weights,
+            cold_cache=point.cold_cache,
             dtype=point.dtype,
             op=point.op,
             timing=point.timing,
             in_place=point.in_place,
+            round=round_text(point) if experiment_of(point) else "",
             measured_s=point.time_s,
             spread_s=point.spread_s,
             simulated_s=predict_s(machine, point),

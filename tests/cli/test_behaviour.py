@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_written_is_bad_input(tmp_path: Path, arguments: l
 @pytest.mark.parametrize(
     ("arguments", "others"),
     [
-        (["run", "pipline"], "all, pipeline, tensor-parallel, gemm, overlap"),
+        (["run", "pipline"], "all, pipeline, tensor-parallel, gemm, overlap, pairwise, incast, multi"),
         (["sim", "trian", "--topology", "star-8"], "train"),
     ],
 )

@@ -42,7 +42,7 @@ def test_what_collective_detail_cannot_have_takes_single_transfers(tmp_path: Pat
 
 
 def test_a_type_that_is_not_there_yet_is_not_called_as_fast() -> None:
-    said = sim("all-reduce", "-t", "dgx-h100", "--library", "nccl", "-d", "int8", code=1)
+    said = sim("all-reduce", "-t", "dgx-h100", "--library", "nccl", "-d", "uint64", code=1)
     assert "another type moves as many, but for what the switches add (NVLS), which not every type has" in said
 
 

@@ -109,7 +109,7 @@ def _run_all(cases: Sequence[Case], rank: int, num_ranks: int, store: str) -> li
     assert world is not None
     register()
     strict = Strict()
-    ways = {False: (Gloo(), world), True: (strict, strict._new_group(None, wait_s))}
+    ways = {False: (Gloo(), world), True: (strict, strict.open_group(range(dist.get_world_size()), wait_s))}
     wrong = []
     for case in cases:
         try:
@@ -125,19 +125,24 @@ def _run(case: Case, rank: int, num_ranks: int, backend: Any, group: Any) -> int
     import torch
     import torch.distributed as dist
 
+    from commbench.collectives.spec import get_collective
     from commbench.live import native
-    from commbench.live.check import count_wrong, fill_input, layout_of, plain_layout
+    from commbench.live.check import count_wrong, fill_input, layout_of, own_part, own_part_of, plain_layout
     from commbench.live.execute import PHASES, ScheduleExecutor
 
+    offsets: tuple[int, ...] = ()
     if case.schedule is None:
         layout = plain_layout(case.collective, num_ranks, case.num_elements, case.root, case.weights)
+        layout = own_part(layout, rank) if get_collective(case.collective).rows else layout
     else:
         layout = layout_of(case.schedule, case.num_elements)
-    memory = torch.zeros(layout.num_buffers * case.num_elements, dtype=getattr(torch, case.dtype))
+        if get_collective(case.schedule.collective).rows:
+            layout, offsets = own_part_of(case.schedule, layout, rank)
+    memory = torch.zeros(layout.memory_elements, dtype=getattr(torch, case.dtype))
     operation = (
         native.NativeCollective(layout, memory, group, backend)
         if case.schedule is None
-        else ScheduleExecutor(case.schedule, memory, group, backend)
+        else ScheduleExecutor(case.schedule, memory, group, backend, offsets=offsets)
     )
     wrong = 0
     for _ in range(case.runs):

@@ -98,6 +98,8 @@ def test_records_come_back_and_are_appended(tmp_path: Path) -> None:
     assert any("oversubscribed" in note for note in session_notes(facts)) == (len(set(bound)) < 2)
     kept = facts.environment["variables"]
     assert (kept["NCCL_DEBUG"], kept["NCCL_ALGO"]) == ("rank0", "x")
+    assert facts.environment["by_rank"] == {"1": {"variables": {"NCCL_DEBUG": "rank1"}}}
+    assert any("NCCL_DEBUG (rank 1)" in note for note in facts.notes)
 
 
 @pytest.mark.live

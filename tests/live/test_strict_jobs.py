@@ -14,6 +14,7 @@ import pytest
 from commbench.collectives.registry import build_schedule
 from commbench.collectives.spec import COLLECTIVES
 from commbench.experiments.pipeline import make_job
+from commbench.live.group_job import GroupJob
 from commbench.live.job import LiveJob, OverlapJob, TensorParallelJob
 from commbench.live.plan import Plan, rounded_sizes
 
@@ -34,6 +35,7 @@ def jobs(n: int, folder: Path) -> list[LiveJob]:
     found += [plan("all-reduce", timing="pipelined"), plan("all-gather", place="both")]
     found += [plan("all-reduce", schedule=build_schedule("all-reduce", "ring", n), timing=way)
               for way in ("isolated", "pipelined")]  # fmt: skip
+    found += group_jobs(n, brief)
     block = {"hidden": 8 * n, "heads": n, "ffn": 8 * n, "sequence": 2 * n, "micro_batch": 1}
     found.append(TensorParallelJob(**brief, **block))
     found.append(OverlapJob(**shared, iters=1, warmup=0, m=64, n=64, k=64, size_bytes=2**12))
@@ -43,6 +45,28 @@ def jobs(n: int, folder: Path) -> list[LiveJob]:
         for name in ("gpipe", "1f1b", "interleaved", "zbv")
     ]
     return found
+
+
+def group_jobs(n: int, brief: dict[str, Any]) -> list[GroupJob]:
+    """Groups of every kind: pairs that go over the group of all ranks, and groups of their own."""
+    shared = brief | {"sizes_bytes": (16 * n,), "how": "both" if n == 4 else "at-once"}
+    pairs = shared | {"experiment": "pairwise"}
+    groups = "0-1" if n < 4 else f"0-1/{n - 1},2"
+    multi = shared | {"experiment": "multi", "groups": groups}
+    return [
+        GroupJob(**pairs, collective="send-recv", algorithm="direct"),
+        GroupJob(**pairs, collective="broadcast", algorithm="binomial", one_way=True),
+        GroupJob(**shared, experiment="incast", collective="gather", algorithm="direct", receiver=n - 1),
+        GroupJob(**multi, collective="all-reduce", algorithm="native"),
+        GroupJob(**multi, collective="barrier", algorithm="native"),
+        GroupJob(**multi, collective="all-gather", algorithm="ring"),
+    ]
+
+
+def num_groups(n: int, folder: Path) -> int:
+    """Records of all group jobs."""
+    found = [job for job in jobs(n, folder) if isinstance(job, GroupJob)]
+    return sum(len(one.groups) for job in found for one in job.rounds([("h", rank) for rank in range(n)]))
 
 
 def run_all(folder: Path, rank: int, num_ranks: int, store: str) -> list[dict[str, Any]]:
@@ -75,7 +99,7 @@ def test_every_live_job_is_right_on_the_strict_backend(num_ranks: int, tmp_path:
     assert {record["backend"] for record in records} == {"strict"}
     assert [record for record in records if record["wrong"]] == []
     assert Counter(record["kind"] for record in records) == {
-        "measured": len(COLLECTIVES) + 5,
+        "measured": len(COLLECTIVES) + 5 + num_groups(num_ranks, tmp_path),
         "tensor-parallel": 4,
         "overlap": 1,
         "pipeline-measured": 4,

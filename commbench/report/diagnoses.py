@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Diagnoses on a page: suspects, pairs of hosts as a map of how slow they are, ranks that broke collectives."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from commbench.report.chart import Chart
-from commbench.report.style import WIDTH, Picture
+from commbench.report.style import WIDTH, Picture, for_both
 from commbench.report.svg import colour, element, group, text, tip
 from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, time_cell, word_cell
 from commbench.report.text import percent, plural
@@ -19,6 +19,7 @@ _MOST_HOSTS = 64
 """Of a map; more would be too small to read."""
 _MOST_ROWS = 40
 _WIDEST, _SQUARE = 0.6 * WIDTH, 26.0  # pixels of a map, and of a square where there is room
+_NAME_WIDTH = 24.0  # of a host's name above a column
 _FULL = 1.0  # over the baseline, from which on a square of the map is filled whole
 
 
@@ -151,13 +152,19 @@ def _map(found: Diagnosed, place: str) -> Picture | None:
     names = sorted({host for pair in ratios for host in pair}, key=_number)
     if not 3 <= len(names) <= _MOST_HOSTS:
         return None
+    widest = int(min(_WIDEST, _SQUARE * len(names))) + 60
+    return for_both(lambda width, more: _drawn_map(ratios, names, f"{place}map{more}", width - 60), widest)
+
+
+def _drawn_map(
+    ratios: Mapping[tuple[str, str], Sequence[float]], names: Sequence[str], name: str, side: float
+) -> Picture:
     at = {name: i for i, name in enumerate(names)}
-    side = min(_WIDEST, _SQUARE * len(names))
-    chart = Chart(f"{place}map", side + 60, side + 40, left=50, right=10, top=30, bottom=10)
+    chart = Chart(name, side + 60, side + 40, left=50, right=10, top=30, bottom=10)
     cell = side / len(names)
     for (a, b), each in ratios.items():
         chart.add(*(_square(chart, cell, at[x], at[y], (a, b), median(each)) for x, y in ((a, b), (b, a))))
-    for name in names[:: max(1, len(names) // 16)]:
+    for name in names[:: max(1, round(_NAME_WIDTH / cell), len(names) // 16)]:
         middle = cell * (at[name] + 0.5)
         chart.add(text(chart.left - 6, chart.top + middle, name, anchor="end", class_="tick"))
         chart.add(text(chart.left + middle, chart.top - 10, name, anchor="middle", class_="tick"))

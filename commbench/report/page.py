@@ -12,8 +12,10 @@ from commbench.report.changes import change_parts
 from commbench.report.diagnoses import diagnosis_parts
 from commbench.report.draw import topology_drawing
 from commbench.report.facts import (
+    MOST_RUNS,
     Fact,
     environment_rows,
+    environment_tables,
     numbers,
     provenance_counts,
     run_facts,
@@ -51,9 +53,6 @@ if TYPE_CHECKING:
     from commbench.topology.model import Quantity
 
 __all__ = ["ReportInput", "render", "write_report"]
-
-_MOST_RUNS = 4
-"""Runs of one file that are named above the page's sections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +137,8 @@ def page_context(report: ReportInput) -> dict[str, Any]:
         "numbers": listed,
         "provenance_counts": provenance_counts(listed),
         "runs": runs,
-        "environment": environment,
+        "environment": environment if len(runs) <= MOST_RUNS else [],
+        "environments": environment_tables(records),
         "samples": sample_facts(records),
         "factors": _factors(records),
         "command": report.command,
@@ -179,7 +179,7 @@ def _runs_of(name: str, runs: Sequence[str]) -> str:
     """Which runs a file holds; of many, which the tables name, how many they are."""
     if len(runs) == 1:
         return f"{name} is {runs[0]}"
-    return f"{name} holds {', '.join(runs) if len(runs) <= _MOST_RUNS else plural(len(runs), 'run')}"
+    return f"{name} holds {', '.join(runs) if len(runs) <= MOST_RUNS else plural(len(runs), 'run')}"
 
 
 def _factors(records: Sequence[Record]) -> list[tuple[str, int, str]]:

@@ -26,10 +26,12 @@ from commbench.report.gantt import gantt, has_transfers
 from commbench.report.headlines import CALIBRATION, verdicts
 from commbench.report.html import fill_page, write_page
 from commbench.report.kinds import PageSection, by_section
+from commbench.report.link_times import link_times
 from commbench.report.live_steps import live_steps
-from commbench.report.load import link_loads
+from commbench.report.load import LOAD_RAMP, link_loads
 from commbench.report.packets import packet_tables
 from commbench.report.plans import plan_parts
+from commbench.report.style import Picture
 from commbench.report.tables import (
     compared_table,
     group_table,
@@ -134,6 +136,8 @@ def page_context(report: ReportInput) -> dict[str, Any]:
         "training": training_section(shown[PageSection.TRAINING]),
         "live": live_steps(shown[PageSection.LIVE]),
         "topologies": [topology_drawing(t, link_loads(t, report.simulation)) for t in report.topologies],
+        "link_times": _link_times(report),
+        "load_ramp": LOAD_RAMP,
         "numbers": listed,
         "provenance_counts": provenance_counts(listed),
         "runs": runs,
@@ -143,6 +147,13 @@ def page_context(report: ReportInput) -> dict[str, Any]:
         "factors": _factors(records),
         "command": report.command,
     }
+
+
+def _link_times(report: ReportInput) -> list[Picture]:
+    """Of the fabric that was simulated on, where single transfers are kept."""
+    if report.simulation is None or not has_transfers(report.simulation):
+        return []
+    return [found for fabric in report.topologies if (found := link_times(report.simulation, fabric))]
 
 
 def _by_file(report: ReportInput) -> tuple[list[Record], list[Fact]]:

@@ -22,6 +22,7 @@ from commbench.report.facts import (
     sample_facts,
 )
 from commbench.report.figures import BAND, columns_for, curve_pictures, error_pictures
+from commbench.report.flows import flow_parts
 from commbench.report.gantt import gantt, has_transfers
 from commbench.report.headlines import CALIBRATION, verdicts
 from commbench.report.html import fill_page, write_page
@@ -134,6 +135,7 @@ def page_context(report: ReportInput) -> dict[str, Any]:
         "gantt": gantt(report.simulation) if report.simulation and has_transfers(report.simulation) else None,
         "plans": plan_parts(shown[PageSection.PLANS]),
         "training": training_section(shown[PageSection.TRAINING]),
+        "flows": flow_parts(shown[PageSection.FLOWS]),
         "live": live_steps(shown[PageSection.LIVE]),
         "topologies": [topology_drawing(t, link_loads(t, report.simulation)) for t in report.topologies],
         "link_times": _link_times(report),

@@ -70,6 +70,7 @@ PAGE_TYPES: Mapping[str, Callable[[Path], PageType]] = {
     "judged": _of("validate docs/all-reduce-8.log -t dgx-h100"),
     "library": _of("sim all-reduce -t dgx-h100 -b 8 -e 1G -f 512 --explain", "dgx-h100"),
     "packets": _of("sim all-to-all -t star-8 -b 256K -e 256K --network packet:dcqcn --links", "star-8"),
+    "flows": _of("sim flows docs/victim.csv -t fat-tree-16 --network packet", "fat-tree-16"),
     "plan": _of(f"plan --model gpt3-1.3b -t dgx-h100 --global-batch 16 {FEW}"),
     "step": lambda _: PageType([simulate(plan(tp=2, pp=2, dp=4)).record]),
     "pipeline": _pipeline,

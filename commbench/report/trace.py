@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     IntArray = npt.NDArray[np.int64]
 
-__all__ = ["MOST_SLICES", "collective_trace", "records_trace"]
+__all__ = ["MOST_SLICES", "Pass", "collective_trace", "passes_of", "records_trace"]
 
 MOST_SLICES = 100_000
 """Of more transfers a trace has one slice for all that a rank sends between two longer pauses."""
@@ -67,7 +67,7 @@ def records_trace(records: Sequence[Record]) -> str:
     events: list[Event] = []
     shown: list[Record] = []
     for record in records:
-        found = _passes_of(record)
+        found = passes_of(record)
         if found:
             events += _pipeline(len(shown), *found)
             shown.append(record)
@@ -83,7 +83,7 @@ Pass = tuple[int, int, str, int, float, float]
 """Lane, stage, letter, microbatch, begin and end in seconds."""
 
 
-def _passes_of(record: Record) -> tuple[str, list[str], list[Pass]] | None:
+def passes_of(record: Record) -> tuple[str, list[str], list[Pass]] | None:
     """Title, names of lanes, and passes; None for records without any."""
     if isinstance(record, SimulatedStep) and record.spans:
         lanes = [f"unit {unit}, position {position}" for unit, position in enumerate(record.positions)]

@@ -42,6 +42,10 @@ COMPARED = '[aria-labelledby="compared-title"]'
 
 SCROLLED = """[...document.querySelectorAll('.plot, .scroll')]
   .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.closest('section').id + ' ' + box.scrollWidth)"""
+SMALLEST = """Math.min(99, ...[...document.querySelectorAll('section:not(#topology) .plot svg')]
+  .filter(svg => svg.getClientRects().length && svg.querySelector('text'))
+  .map(svg => Math.min(...[...svg.querySelectorAll('text')].map(node => parseFloat(getComputedStyle(node).fontSize)))
+    * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width))"""
 
 
 def pages(folder: Path) -> dict[str, str]:
@@ -105,6 +109,7 @@ def test_a_page_is_quiet_keeps_to_itself_and_is_as_wide_as_its_window(
         assert browser.look(CROWDED)["outside"] == []
     else:
         assert browser.look(SCROLLED) == [], "nothing on a phone needs sideways scrolling"
+    assert browser.look(SMALLEST) >= 9, "pixels of the smallest text of a chart"
 
 
 def test_the_map_of_a_fabric_is_whole_at_first_and_larger_on_demand(everything: Browser) -> None:

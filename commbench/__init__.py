@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """commbench: measure, simulate and validate collective communication.
 
-What simulates stands here, and :func:`frame`, results files as a pandas DataFrame; everything else is imported from its
-room (docs/layout.md). Importing ``commbench`` loads neither torch nor matplotlib nor numba nor pandas.
+What simulates stands here, and what reads results files: :func:`frame`, a pandas DataFrame, and for notebooks ``read``
+and ``plot``; everything else is imported from its room (docs/layout.md). Importing ``commbench`` loads neither torch
+nor matplotlib nor numba nor pandas.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from commbench.libraries.ideal import Ideal
     from commbench.program.of_collective import collective_program
     from commbench.program.operations import Collective, ProgramBuilder, Transfer
+    from commbench.report.notebook import Results, plot, read
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,12 +30,15 @@ __all__ = [
     "Ideal",
     "ProgramBuilder",
     "Result",
+    "Results",
     "Transfer",
     "__version__",
     "collective_program",
     "frame",
     "load_cluster",
     "make_cluster",
+    "plot",
+    "read",
     "simulate",
 ]
 
@@ -44,9 +49,12 @@ _ROOMS = {
     "Ideal": "libraries.ideal",
     "ProgramBuilder": "program.operations",
     "Result": "door",
+    "Results": "report.notebook",
     "Transfer": "program.operations",
     "collective_program": "program.of_collective",
     "make_cluster": "cluster",
+    "plot": "report.notebook",
+    "read": "report.notebook",
     "simulate": "door",
 }
 

@@ -8,6 +8,7 @@ same); in *collective* detail every communication is one aggregate flow, an esti
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,6 +98,15 @@ class Result:
         kinds = np.array(["compute", "transfer", "aggregate flow"])[tasks.kind]
         spans = {"start_s": self.trace.start_ps / PS_PER_S, "end_s": self.trace.end_ps / PS_PER_S}
         return pd.DataFrame({"kind": kinds, **columns, "bytes": tasks.num_bytes, **spans})
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: where it ran, how long it took, and what the answer stands for."""
+        told = {
+            "topology": self.cluster.fabric.name, "ranks": self.cluster.num_ranks, "time_s": self.time_s,
+            "transfers": self.transfers, "engine": self.engine, "shortcut": self.shortcut or "none",
+        }  # fmt: skip
+        rows = (f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in told.items())
+        return f"<table>{''.join(rows)}</table>"
 
     def ends_ps(self) -> IntArray:
         """When each operation of the program ended; the trace must have been kept."""

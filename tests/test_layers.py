@@ -48,7 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "planner": {"experiments"},
 }
 ALWAYS = {"units", "errors", "yaml_reader", "terminal", "tables"}
-DOOR = {"cluster", "door", "libraries", "program", "results", "topology"}
+DOOR = {"cluster", "door", "libraries", "program", "report", "results", "topology"}
 """Rooms that ``commbench`` itself hands names on from."""
 # Heavy packages and the one room that may use each, lazily or not.
 ONLY_IN = {"torch": "live", "matplotlib": "report", "simpy": "engine"}

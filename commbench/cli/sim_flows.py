@@ -8,10 +8,11 @@ import typer
 
 from commbench.cli.options import Jsonl, writable
 from commbench.cli.running import command_app
-from commbench.terminal import put
+from commbench.errors import InputError
+from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
-    from commbench.experiments.flows import SimulatedFlows
+    from commbench.results.flows import SimulatedFlows
 
 __all__ = ["app", "flows", "flows_table"]
 
@@ -37,7 +38,10 @@ def flows(
     seed: Annotated[int, typer.Option("--seed", help="Of the ECMP hash.")] = 0,
     engine: Annotated[str, typer.Option("--engine", help="compiled, reference or auto; the same times.")] = "auto",
     out: Annotated[
-        Path | None, typer.Option("--out", callback=writable, help="Write every flow's times to this CSV file.")
+        Path | None,
+        typer.Option(
+            "--out", callback=writable, help="Append to this .jsonl file, or write every flow's times to a .csv."
+        ),
     ] = None,
     json: Jsonl = False,
 ) -> None:
@@ -45,12 +49,23 @@ def flows(
     import json as json_text
 
     from commbench.experiments.flows import simulate_flows
+    from commbench.results.run_id import new_run_id
 
-    found = simulate_flows(source, topology, network=network, routing=routing, seed=seed, engine=engine, table=out)
+    if out is not None and out.suffix not in (".csv", ".jsonl"):
+        raise InputError(f"--out {out}: must end in .jsonl (the record) or .csv (every flow's times)")
+    table, records = (out, None) if out is not None and out.suffix == ".csv" else (None, out)
+    found = simulate_flows(
+        source, topology, network=network, routing=routing, seed=seed, engine=engine, table=table, run=new_run_id()
+    )
     if json:
         typer.echo(json_text.dumps(found.to_dict()))
     else:
         put(flows_table(found))
+    if records is not None:
+        from commbench.results.journal import Journal
+
+        Journal(records).append(found)
+        tell(f"records: {records}")
 
 
 def flows_table(found: "SimulatedFlows") -> str:

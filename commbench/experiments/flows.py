@@ -2,10 +2,8 @@
 """``commbench sim flows``: single flows on a fabric, by any network model: when each is through."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,55 +16,19 @@ from commbench.experiments.flow_file import Flow, read_flows
 from commbench.libraries.ideal import Ideal
 from commbench.network.models import FLUID
 from commbench.program.operations import Program, ProgramBuilder
+from commbench.results.flows import SimulatedFlows
 from commbench.routing.routes import Links, Rows, route_latencies_ps
 from commbench.sim.packets import counted_totals, deepest_queues
 from commbench.topology.load import load_fabric
 from commbench.units import GB, PS_PER_S, seconds
 
-__all__ = ["PERCENTILES", "SimulatedFlows", "simulate_flows"]
+__all__ = ["PERCENTILES", "simulate_flows"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 PERCENTILES = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
 _SLOWEST = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatedFlows:
-    """Flows on a fabric.
-
-    Attributes:
-        source: the file. topology, routing, network, engine: on what, and how.
-        ranks: endpoints. flows: their number. bytes: of all.
-        time_s: until the last is through. goodput_GBps: bytes / time.
-        completion_s: from start to end of a flow: mean, and PERCENTILES. slowdown: the same of completion / time of
-            such a flow alone.
-        fluid_completion_s, fluid_time_s: the same by the fluid model, where another was asked for; else empty and None.
-        slowest: ten flows with the largest slowdown. counted, queues: as of a simulated collective (results.records).
-    """
-
-    source: str
-    topology: str
-    routing: str
-    network: str
-    engine: str
-    ranks: int
-    flows: int
-    bytes: int
-    time_s: float
-    goodput_GBps: float | None  # noqa: N815  the unit is spelled as in the output
-    completion_s: Mapping[str, float]
-    slowdown: Mapping[str, float]
-    fluid_completion_s: Mapping[str, float]
-    fluid_time_s: float | None
-    slowest: tuple[Mapping[str, Any], ...]
-    counted: Mapping[str, float]
-    queues: tuple[Mapping[str, Any], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"kind": "simulated-flows", "schema": 1, **asdict(self)}
 
 
 def simulate_flows(
@@ -78,13 +40,14 @@ def simulate_flows(
     seed: int = 0,
     engine: str = "auto",
     table: Path | None = None,
+    run: str = "",
 ) -> SimulatedFlows:
     """Simulate the flows of a file (:func:`commbench.experiments.flow_file.read_flows`).
 
     Args:
         source, topology: what and where. network, engine: see :mod:`commbench.engine.engines`.
         routing, seed: as :func:`commbench.cluster.make_cluster` has them.
-        table: a CSV to write, one line per flow: src, dst, bytes, start_s, end_s, slowdown.
+        table: a CSV to write, one line per flow: src, dst, bytes, start_s, end_s, slowdown. run: of the record.
 
     Raises:
         InputError: a file or a rank that is not there.
@@ -108,11 +71,13 @@ def simulate_flows(
         _write(table, flows, begins_ps, ends_ps, slowdown)
     worst = np.lexsort((np.arange(len(flows)), -slowdown))[:_SLOWEST].tolist()
     return SimulatedFlows(
+        run=run,
         source=source,
         topology=fabric.name,
         routing=cluster.router.policy.name,
         network=network,
         engine=done.engine,
+        seed=seed,
         ranks=cluster.num_ranks,
         flows=len(flows),
         bytes=total,
@@ -134,6 +99,8 @@ def simulate_flows(
         ),
         counted=counted_totals(done.trace.counted),
         queues=deepest_queues(done.trace.counted, fabric),
+        completions_s=tuple(completion_s.tolist()),
+        slowdowns=tuple(slowdown.tolist()),
     )
 
 

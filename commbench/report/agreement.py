@@ -4,6 +4,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from commbench.report.figures import BAND, columns_for, signed_tick
 from commbench.report.headlines import verdicts
 from commbench.report.html import fill_page, write_page
 from commbench.report.identity import base_name
-from commbench.report.style import WIDTH, Picture
+from commbench.report.style import WIDTH, Picture, for_both
 from commbench.report.svg import colour, element
 from commbench.report.tables import (
     Cell,
@@ -102,16 +103,20 @@ def _scatters(points: "Sequence[LabPoint]", algorithms: Mapping[str, int]) -> li
     limits = log_limits(min(times), max(times))
     pictures = []
     for contended, title in _KINDS.items():
-        chart = Chart(f"scatter{int(contended)}", (WIDTH - 28) // 2, 420, left=64, right=12, top=10, bottom=44)
         mine = [p for p in points if p.contended is contended]
-        _draw_scatter(chart, mine, algorithms, limits)
-        pictures.append(chart.picture(title=title, detail="simulated (up) by measured (right), both logarithmic"))
+        pictures.append(for_both(partial(_scatter, mine, algorithms, limits, title), (WIDTH - 28) // 2))
     return pictures
 
 
-def _draw_scatter(
-    chart: Chart, points: "Sequence[LabPoint]", algorithms: Mapping[str, int], limits: tuple[float, float]
-) -> None:
+def _scatter(
+    points: "Sequence[LabPoint]",
+    algorithms: Mapping[str, int],
+    limits: tuple[float, float],
+    title: str,
+    width: int,
+    more: str,
+) -> Picture:
+    chart = Chart(f"scatter{more}", width, min(420, width), left=64, right=12, top=10, bottom=44)
     low, high = limits
     x, y = Scale(low, high, chart.left, chart.right, log=True), chart.upward(low, high, log=True)
     ends = [(low, low * (1 - BAND)), (high, high * (1 - BAND)), (high, high * (1 + BAND)), (low, low * (1 + BAND))]
@@ -122,6 +127,7 @@ def _draw_scatter(
     chart.add(element("path", d=path_of([(x.at(low), y.at(low)), (x.at(high), y.at(high))]), class_="zero"))
     for point in points:
         chart.add(_dot(point, x.at(point.compared.measured_s), y.at(point.compared.simulated_s), algorithms))
+    return chart.picture(title=title, detail="simulated (up) by measured (right), both logarithmic")
 
 
 def _dot(point: "LabPoint", x: float, y: float, algorithms: Mapping[str, int]) -> str:

@@ -3,12 +3,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 
 from commbench.report.axes import label_places, log_limits, time_ticks
 from commbench.report.chart import Chart, mark, path_of
 from commbench.report.figures import columns_for, panel_width
-from commbench.report.style import Picture
+from commbench.report.style import Picture, for_both
 from commbench.report.svg import colour, element, group, text
 from commbench.report.tables import Cell, Column, Table, bytes_cell, error_cell, time_cell, word_cell
 from commbench.report.text import percent, plural, signed_percent, time_text
@@ -107,7 +108,8 @@ def _histories(end: ChangeSummary, changed: Sequence[Changed], place: str) -> li
         own.sort(key=lambda one: one.size_bytes)
         step = -(-len(own) // _MOST_LINES)
         title = f"{what} {_who(members)}".strip()
-        pictures.append(_history(end, own[::step], title, Chart(f"{place}history{number}", width, 250, **_MARGINS)))
+        name = f"{place}history{number}"
+        pictures.append(for_both(partial(_history, end, own[::step], title, name), width))
     return pictures
 
 
@@ -116,7 +118,10 @@ def _who(members: str) -> str:
     return f"of {members.strip('[]')}" if members else ""
 
 
-def _history(end: ChangeSummary, own: Sequence[Changed], what: str, chart: Chart) -> Picture:
+def _history(
+    end: ChangeSummary, own: Sequence[Changed], what: str, name: str, width: int, more: str
+) -> Picture:
+    chart = Chart(name + more, width, 250, **_MARGINS)
     times = [time_s for one in own for time_s in one.history_s if time_s is not None]
     names = [PurePath(file).stem[:_LONGEST] for file in end.files]
     limits = log_limits(min(times), max(times))

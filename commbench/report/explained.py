@@ -2,6 +2,7 @@
 """The page of ``commbench explain``: from one time to the other, term by term."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,10 @@ from commbench.report.chart import Chart
 from commbench.report.headlines import Verdict
 from commbench.report.html import fill_page, write_page
 from commbench.report.identity import NOTHING, identity
-from commbench.report.style import WIDTH, Picture
+from commbench.report.style import WIDTH, Picture, for_both
 from commbench.report.svg import element, group, text, tip
 from commbench.report.tables import Cell, Column, Table, time_cell, word_cell
-from commbench.report.text import percent, signed_percent, time_text
+from commbench.report.text import percent, shortened, signed_percent, time_text
 from commbench.results.records import Simulated
 from commbench.units import seconds
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["differing", "render_explained", "sentence", "write_explained"]
 
-_ROW, _BAR, _LEFT, _RIGHT = 30, 18, 190, 110
+_ROW, _BAR, _RIGHT = 30, 18, 110
+_LETTER, _LONGEST = 6.4, 28  # pixels of a letter, and letters of a name where there is room
 
 
 def write_explained(found: "Sequence[Explanation]", path: Path, *, names: tuple[str, str], command: str) -> Path:
@@ -39,7 +41,7 @@ def render_explained(found: "Sequence[Explanation]", *, names: tuple[str, str], 
         {
             "name": one.what,
             "differing": differing(one),
-            "picture": _waterfall(one, f"fall{number}", names),
+            "picture": for_both(partial(_waterfall, one, f"fall{number}", names)),
             "table": _table(one, f"terms{number}"),
         }
         for number, one in enumerate(found)
@@ -93,14 +95,16 @@ def _signed(picoseconds: int) -> str:
     return f"{sign}{time_text(seconds(abs(picoseconds)))}"
 
 
-def _waterfall(found: "Explanation", name: str, names: tuple[str, str]) -> Picture:
+def _waterfall(found: "Explanation", name: str, names: tuple[str, str], width: int, more: str) -> Picture:
     """A on top, B at the bottom, and between them every term from where the one before it has led."""
     moved = [term for term in found.terms if term.difference_ps]
     levels, reached = [found.a_ps], found.a_ps
     for term in moved:
         reached += term.difference_ps
         levels.append(reached)
-    chart = Chart(name, WIDTH, _ROW * (len(moved) + 2) + 16, left=_LEFT, right=_RIGHT, top=8, bottom=8)
+    longest = _LONGEST if width == WIDTH else _LONGEST * 3 // 4
+    left, right = 10 + _LETTER * longest, _RIGHT if width == WIDTH else _RIGHT / 1.5
+    chart = Chart(name + more, width, _ROW * (len(moved) + 2) + 16, left=left, right=right, top=8, bottom=8)
     x = chart.across(min(0, *levels), max(1, *levels))
     ends = [(names[0], 0, found.a_ps, "var(--muted)"), *_steps(moved, levels), (names[1], 0, found.b_ps, "var(--s0)")]
     chart.add(element("path", d=f"M{x.at(0):.2f} {chart.top:g}V{chart.bottom:g}", class_="rule"))
@@ -109,7 +113,7 @@ def _waterfall(found: "Explanation", name: str, names: tuple[str, str]) -> Pictu
         told = _signed(end - begin) if begin or 0 < row <= len(moved) else time_text(seconds(end))
         low, high = sorted((x.at(begin), x.at(end)))
         bar = element("rect", x=low, y=y - _BAR / 2, width=max(high - low, 0.8), height=_BAR, fill=fill)
-        label = text(chart.left - 8, y, words if len(words) < 30 else f"{words[:28]}…", anchor="end")
+        label = text(chart.left - 8, y, shortened(words, longest), anchor="end")
         value = text(high + 6, y, told, class_="tick")
         data = {"data_ps": str(end - begin)}
         chart.add(group(tip(words, told), bar, label, value, class_="mark", **data))

@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from commbench.report.identity import base_name
-from commbench.report.text import plural, size_range
+from commbench.report.tables import Table, word_cell
+from commbench.report.text import plural, shortened, size_range
 from commbench.results.records import Compared, Measured, Record, Simulated
 from commbench.results.reported import Reported
+from commbench.tables import Column
 from commbench.units import format_bytes
 
 if TYPE_CHECKING:
@@ -17,16 +19,21 @@ if TYPE_CHECKING:
     from commbench.topology.model import Quantity
 
 __all__ = [
+    "MOST_RUNS",
     "Fact",
     "Number",
     "RunFacts",
     "environment_rows",
+    "environment_tables",
     "numbers",
     "provenance_counts",
     "run_facts",
     "sample_facts",
 ]
 
+MOST_RUNS = 4
+"""Runs whose environments stand side by side, and that are named above the page's sections."""
+_LONGEST = 300  # letters of a fact on the page; the records have it whole
 _BYTES_KEYS = frozenset({"memory_bytes"})
 
 
@@ -185,6 +192,20 @@ def environment_rows(records: Sequence[Record]) -> tuple[list[str], list[tuple[s
     return list(described), rows
 
 
+def environment_tables(records: Sequence[Record]) -> list[Table]:
+    """The environment of runs that are too many to stand side by side: what all share, and a row for each run."""
+    runs, rows = environment_rows(records)
+    if len(runs) <= MOST_RUNS:
+        return []
+    shared = tuple((name, texts[0]) for name, texts in rows if len(set(texts)) == 1)
+    differing = [(name, texts) for name, texts in rows if len(set(texts)) > 1]
+    columns = (Column("run", numeric=False), *(Column(name, numeric=False) for name, _ in differing))
+    cells = tuple(
+        (word_cell(run), *(word_cell(texts[number]) for _, texts in differing)) for number, run in enumerate(runs)
+    )
+    return [Table("environments", "Environment of the runs", shared, columns, cells)]
+
+
 def _described(record: Measured) -> dict[str, str]:
     facts = {"started": record.started_at, "backend": record.backend, "launcher": record.launcher}
     for key, value in record.environment.items():
@@ -198,8 +219,8 @@ def _plain(key: str, value: object) -> str:
     if key in _BYTES_KEYS and isinstance(value, int | float):
         return format_bytes(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{k}={v}" if not isinstance(v, Mapping) else f"{k}: {_plain(key, v)}"
-                         for k, v in value.items()) or "none"  # fmt: skip
+        return shortened(", ".join(f"{k}={v}" if not isinstance(v, Mapping) else f"{k}: {_plain(key, v)}"
+                                   for k, v in value.items()) or "none", _LONGEST)  # fmt: skip
     if isinstance(value, list | tuple):
         counted = {str(v): sum(w == v for w in value) for v in value}
         return _some([f"{name} × {count}" if count > 1 else name for name, count in counted.items()])

@@ -4,6 +4,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from commbench.report.axes import (
     LABEL_COLUMN,
@@ -18,7 +19,7 @@ from commbench.report.axes import (
 )
 from commbench.report.chart import Chart, Scale, mark, path_of
 from commbench.report.series import CurvePanel, Point, Series, curve_panels, error_panels, series_numbers
-from commbench.report.style import WIDTH, Picture
+from commbench.report.style import NARROW, WIDTH, Picture, for_both
 from commbench.report.svg import colour, element, group, text
 from commbench.report.text import percent, signed_percent, time_text
 from commbench.results.records import Compared, Record
@@ -38,7 +39,7 @@ __all__ = [
 BAND = 0.05  # of the band drawn behind the errors, both ways
 _GUTTER = 28
 _LABEL_WIDTH = 6.6  # pixels that one letter of a direct label may take
-_LABEL_ROOM = 0.4  # of a picture's width, for names beside their lines; where one is longer, letters stand there
+_LABEL_ROOM, _LABEL_ROOM_NARROW = 0.4, 0.25  # of a picture's width, for names; where one is longer, letters stand there
 _HEIGHT, _TOP, _BOTTOM, _LEFT = 300, 10, 28, 56
 _TICK_WIDTH = 62  # pixels for one size on an axis
 _FARTHEST_RATE = 2.5  # a line rate beyond so many times the fastest point is not drawn
@@ -56,11 +57,16 @@ class LineKey:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """The pictures of one panel; ``key`` tells what letters mean where names have no room, else it is empty."""
+    """The pictures of one panel.
+
+    ``key`` tells what letters mean where names have no room, else it is empty; ``lettered`` says whether there is no
+    room beside the wide pictures either.
+    """
 
     panel: CurvePanel
     pictures: tuple[Picture, ...]
     key: tuple[LineKey, ...]
+    lettered: bool
 
 
 def columns_for(count: int) -> int:
@@ -92,11 +98,24 @@ def error_pictures(records: Sequence[Record]) -> list[Picture]:
     limits = _error_limits([point for points in panels.values() for point in points])
     pictures = []
     for i, ((title, detail, name), points) in enumerate(panels.items()):
-        chart = Chart(f"error{i}", width, 250, left=_LEFT, right=12, top=10, bottom=28)
-        _draw_errors(chart, points, numbers[name], limits)
-        label = f"Signed error by size: {title}, {detail}"
-        pictures.append(chart.picture(title=title, detail=detail, label=label))
+        drawn = partial(_drawn_errors, points, (title, detail), numbers[name], limits, f"error{i}")
+        pictures.append(for_both(drawn, width))
     return pictures
+
+
+def _drawn_errors(
+    points: Sequence[Compared],
+    titles: tuple[str, str],
+    number: int,
+    limits: tuple[float, float],
+    name: str,
+    width: int,
+    more: str,
+) -> Picture:
+    title, detail = titles
+    chart = Chart(name + more, width, 250, left=_LEFT, right=12, top=10, bottom=28)
+    _draw_errors(chart, points, number, limits)
+    return chart.picture(title=title, detail=detail, label=f"Signed error by size: {title}, {detail}")
 
 
 def _error_limits(points: Sequence[Compared]) -> tuple[float, float]:
@@ -153,12 +172,12 @@ def curve_pictures(records: Sequence[Record], rates: Mapping[str, float] | None 
     numbers = series_numbers(records)
     drawn = []
     for i, panel in enumerate(curve_panels(records, rates)):
-        letters = _letters(panel)
-        pictures = [_Curves(panel, numbers, letters, f"time{i}", time=True).picture()]
+        letters = _letters(panel, NARROW)
+        pictures = [_both(panel, numbers, f"time{i}", time=True)]
         if panel.ranks > 1:
-            pictures.insert(0, _Curves(panel, numbers, letters, f"busbw{i}", time=False).picture())
+            pictures.insert(0, _both(panel, numbers, f"busbw{i}", time=False))
         key = (LineKey(letters[n], n, colour(numbers.get(n)), _series_id(n, numbers)) for n in letters)
-        drawn.append(Curves(panel, tuple(pictures), tuple(key)))
+        drawn.append(Curves(panel, tuple(pictures), tuple(key), bool(_letters(panel, panel_width(2)))))
     return drawn
 
 
@@ -167,10 +186,17 @@ def _series_id(name: str, numbers: Mapping[str, int]) -> str:
     return str(numbers.get(name, name))
 
 
-def _letters(panel: CurvePanel) -> dict[str, str]:
+def _both(panel: CurvePanel, numbers: Mapping[str, int], name: str, *, time: bool) -> Picture:
+    def draw(width: int, more: str) -> Picture:
+        return _Curves(panel, numbers, _letters(panel, width), name + more, width, time=time).picture()
+
+    return for_both(draw, panel_width(2))
+
+
+def _letters(panel: CurvePanel, width: int) -> dict[str, str]:
     """A letter for each name, where names beside the lines would be cut off or sit on each other; else empty."""
     names = _names(panel)
-    room = _LABEL_ROOM * panel_width(2) / _LABEL_WIDTH
+    room = (_LABEL_ROOM if width > NARROW else _LABEL_ROOM_NARROW) * width / _LABEL_WIDTH
     if max(map(len, names)) <= room and label_columns(len(names), _HEIGHT - _TOP - _BOTTOM) == 1:
         return {}
     return {name: _letter(number) for number, name in enumerate(names)}
@@ -190,10 +216,17 @@ class _Curves:
     """One picture of a panel: bus bandwidth or time by size."""
 
     def __init__(
-        self, panel: CurvePanel, numbers: Mapping[str, int], letters: Mapping[str, str], name: str, *, time: bool
+        self,
+        panel: CurvePanel,
+        numbers: Mapping[str, int],
+        letters: Mapping[str, str],
+        name: str,
+        width: int,
+        *,
+        time: bool,
     ) -> None:
         self.panel, self.numbers, self.letters, self.time = panel, numbers, letters, time
-        room, width = self._label_room(), panel_width(2)
+        room = self._label_room()
         self.chart = Chart(name, width, _HEIGHT, left=_LEFT, right=room, top=_TOP, bottom=_BOTTOM)
         points = [p for line in (*panel.bounds.values(), *(s.points for s in panel.series)) for p in line]
         self.sizes = [p.size_bytes for p in points]

@@ -9,7 +9,7 @@ from typing import TypeVar
 from commbench.report.axes import even_ticks
 from commbench.report.chart import Chart, mark, path_of
 from commbench.report.pair_map import PairMark, pair_map
-from commbench.report.style import Picture
+from commbench.report.style import Picture, for_both
 from commbench.report.svg import colour, element, text
 from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, time_cell, word_cell
 from commbench.report.text import plural
@@ -31,6 +31,7 @@ from commbench.units import GB, format_bandwidth, format_bytes, rate_unit
 __all__ = ["GroupPart", "group_parts"]
 
 _MOST_ROWS = 40
+_CURVE = 546  # pixels that it is wide
 _FULL = 1.0  # over the median of all pairs, from which on a square of the map is filled whole
 _Key = TypeVar("_Key")
 
@@ -174,15 +175,16 @@ def _incast(records: Sequence[Measured], place: str, name: str) -> GroupPart:
         for r in ordered
     )
     table = Table(f"{place}rows", plural(len(rows), "incast"), (), columns, rows)
-    return GroupPart(name, (_incast_curve(ordered, f"{place}curve"),), (table,))
+    curve = for_both(lambda width, more: _incast_curve(ordered, f"{place}curve{more}", width), _CURVE)
+    return GroupPart(name, (curve,), (table,))
 
 
-def _incast_curve(records: Sequence[Measured], name: str) -> Picture:
+def _incast_curve(records: Sequence[Measured], name: str, width: int) -> Picture:
     """What the receiver gets by the number of senders, a line for every size."""
     factor, unit = rate_unit(GB * max(r.busbw_GBps or 0.0 for r in records))
     most = max(r.ranks - 1 for r in records)
     high = max((r.busbw_GBps or 0.0) * GB / factor for r in records) or 1.0
-    chart = Chart(name, 546, 260, left=56, right=76, top=12, bottom=28)
+    chart = Chart(name, width, 260, left=56, right=76, top=12, bottom=28)
     x, y = chart.across(0.5, most + 0.5), chart.upward(0.0, 1.1 * high)
     chart.left_axis(y, [(tick, f"{tick:g}") for tick in even_ticks(0.0, 1.1 * high, 6)])
     step = max(1, most // 12)

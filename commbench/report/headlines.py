@@ -7,6 +7,7 @@ from typing import Any
 
 from commbench.report.changes import verdict_of_changes
 from commbench.report.diagnoses import verdict_of
+from commbench.report.flows import verdict_of_flows
 from commbench.report.identity import base_name, identity, labels, word
 from commbench.report.text import percent, plural, signed_percent, time_text
 from commbench.report.training import step_names
@@ -14,6 +15,7 @@ from commbench.results.changes import ChangeSummary
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.diagnoses import HEALTHY, LOCALISED, Blamed, Diagnosed
 from commbench.results.failures import FailedRun
+from commbench.results.flows import SimulatedFlows
 from commbench.results.grouped import (
     INCAST,
     PAIRWISE,
@@ -282,6 +284,10 @@ def _blamed(found: Sequence[Any]) -> Verdict:
     return Verdict("bad" if any(one.findings for one in found) else "good", "Ranks", _listed(told))
 
 
+def _flows(found: Sequence[Any]) -> Verdict:
+    return Verdict("plain", "Flows", _listed([verdict_of_flows(one) for one in found]))
+
+
 def _plans(plans: Sequence[Any]) -> Verdict:
     told = [
         f"{plan.model} on {plan.topology}: {plan.best[0].command}, {time_text(plan.best[0].time_s)}"
@@ -309,6 +315,7 @@ _HEADLINES: Mapping[type[Record], Callable[[Sequence[Any]], Verdict]] = {
     OverlapMeasured: _overlap,
     FailedRun: _failures,
     SimulatedStep: _steps,
+    SimulatedFlows: _flows,
     ChangeSummary: _changes,
     Diagnosed: _diagnoses,
     Blamed: _blamed,

@@ -12,6 +12,7 @@ from commbench.results.changes import Changed, ChangeSummary
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.diagnoses import Blamed, Diagnosed
 from commbench.results.failures import FailedRun
+from commbench.results.flows import SimulatedFlows
 from commbench.results.judged import Health, Judged
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.plans import Planned
@@ -35,6 +36,7 @@ class PageSection(Enum):
     CHANGES = "what changed"
     PLANS = "plans"
     TRAINING = "training steps"
+    FLOWS = "single flows"
     LIVE = "pipelines, blocks and products on live ranks"
 
 
@@ -45,6 +47,7 @@ SECTIONS: Mapping[str, PageSection] = {
     **dict.fromkeys(("changed", "change-summary"), PageSection.CHANGES),
     "plan": PageSection.PLANS,
     "simulated-step": PageSection.TRAINING,
+    "simulated-flows": PageSection.FLOWS,
     **dict.fromkeys(("pipeline-measured", "pipeline-simulated", "pipeline-compared"), PageSection.LIVE),
     **dict.fromkeys(("tensor-parallel", "tensor-parallel-simulated", "tensor-parallel-compared"), PageSection.LIVE),
     **dict.fromkeys(("gemm", "overlap", "failed"), PageSection.LIVE),
@@ -84,6 +87,7 @@ FIELDS: Mapping[type[Record], tuple[str, ...]] = {
         *("sequence_parallel", "attention", "efficiency", "settings", "slowdown", "library", "routing", "placement"),
         *("scenario", "scenario_digest", "jitter", "engine", "seed", "run"),
     ),
+    SimulatedFlows: ("source", "topology", "routing", "network", "engine", "seed", "run"),
     Planned: (
         *("model", "topology", "device", "dtype", "ranks", "global_batch", "sequence", "objective", "price", "fixed"),
         *("settings", "gap", "run"),
@@ -123,6 +127,8 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         "exposed_s critical_s memory_bytes memory_by_position capacity_bytes busiest_links bubble_of_span margin_bytes "
         "remedy folded notes operations "
         "wall_s positions spans",
+        SimulatedFlows: "ranks flows bytes time_s goodput_GBps completion_s slowdown fluid_completion_s fluid_time_s "
+        "slowest counted queues completions_s slowdowns",
         Planned: "strategies slow large estimated simulated proven_gap open worst_error capacity_bytes margin_bytes "
         "best pareto sensitivity nearest lacks_bytes remedy notes search_s wall_s task",
         PipelineMeasured: "spans walls_s double_walls_s transfers_s sleep_over_s started_at wrong environment",
@@ -173,4 +179,6 @@ def page_title(records: Sequence[Record]) -> str:
         return "What changed"
     if found[PageSection.PLANS] and not found[PageSection.COLLECTIVES]:
         return "Which strategy to train with"
+    if found[PageSection.FLOWS] and not found[PageSection.COLLECTIVES]:
+        return "Flows on a fabric"
     return "Collective communication" if found[PageSection.COLLECTIVES] else "Training steps"

@@ -58,7 +58,7 @@ class LaneChart:
         chart.add(element("path", d=f"M{chart.left:g} {chart.bottom:g}H{chart.right:g}", class_="rule"))
         chart.add(group(element("path", d=lines, class_="rule"), *words, class_="times"))
         middle = (chart.left + chart.right) / 2
-        chart.add(text(middle, chart.bottom + 33, f"time ({self._unit})", anchor="middle", class_="tick"))
+        chart.add(text(middle, chart.bottom + 33, f"time ({self._unit})", anchor="middle", class_="tick time"))
 
     def row(self, middle: float, name: str) -> None:
         """The name of a row, at this height."""

@@ -15,9 +15,9 @@ from commbench.topology.model import LinkKind
 if TYPE_CHECKING:
     from commbench.sim.collective import Simulation
 
-__all__ = ["LinkLoad", "link_loads", "load_colour"]
+__all__ = ["LOAD_RAMP", "LinkLoad", "link_loads", "load_colour"]
 
-_RAMP = ("#9aa7b8", "#e0b13c", "#d9652b", "#b3152b")  # idle to busy; ever darker in print as well
+LOAD_RAMP = ("#9aa7b8", "#e0b13c", "#d9652b", "#b3152b")  # idle to busy; ever darker in print as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class LinkLoad:
 
 def load_colour(share: float) -> str:
     """Of a link that is in use for this share of the time."""
-    return mixed(_RAMP, min(1.0, max(0.0, share)))
+    return mixed(LOAD_RAMP, min(1.0, max(0.0, share)))
 
 
 def link_loads(fabric: Fabric, simulation: "Simulation | None") -> Mapping[frozenset[str], LinkLoad]:

@@ -18,7 +18,16 @@ from commbench.report.tables import (
 from commbench.results.records import Record
 from commbench.tables import Column
 
-__all__ = ["packet_tables"]
+__all__ = ["QUEUE_COLUMNS", "packet_tables", "queue_cells"]
+
+QUEUE_COLUMNS = (
+    Column("queue before link", numeric=False),
+    Column("deepest"),
+    Column("marks"),
+    Column("drops"),
+    Column("pauses", "of the link"),
+    Column("paused"),
+)
 
 
 def packet_tables(records: Sequence[Record]) -> list[Table]:
@@ -65,20 +74,13 @@ def _bad(count: int) -> Cell:
 
 
 def _queues(records: Sequence[Record]) -> Table | None:
-    columns = (
-        *size_columns(),
-        Column("queue before link", numeric=False),
-        Column("deepest"),
-        Column("marks"),
-        Column("drops"),
-        Column("pauses", "of the link"),
-        Column("paused"),
-    )
-    rows = [(*cells, *_queue(queue)) for point, cells in named_sizes(records) for queue in point.queues]
+    columns = (*size_columns(), *QUEUE_COLUMNS)
+    rows = [(*cells, *queue_cells(queue)) for point, cells in named_sizes(records) for queue in point.queues]
     return Table("queues", "Deepest queues by simulated size", (), columns, tuple(rows)) if rows else None
 
 
-def _queue(queue: Any) -> tuple[Cell, ...]:
+def queue_cells(queue: Any) -> tuple[Cell, ...]:
+    """What a record tells of a queue, in the order of :data:`QUEUE_COLUMNS`."""
     return (
         word_cell(queue["link"]),
         bytes_cell(queue["deepest_queue_bytes"]),

@@ -58,6 +58,14 @@ for (const table of document.querySelectorAll("table.sortable")) {
   tools.append(copy, count);
   table.closest(".scroll").before(tools);
 }
+// On a phone every row is a card: each cell beside the heading of its column.
+for (const table of document.querySelectorAll(".scroll table")) {
+  const heads = [...table.tHead.rows[0].cells].map(head =>
+    [...(head.querySelector("button") ?? head).childNodes].map(node => node.textContent.trim()).filter(Boolean).join(", "));
+  if (heads.length < 3) continue;
+  for (const row of table.tBodies[0].rows) for (const cell of row.cells) if (cell.colSpan === 1) cell.dataset.head = heads[cell.cellIndex];
+  table.classList.add("cards");
+}
 
 // Marks: what stands in <title> for browsers without scripts is shown at once, beside the pointer.
 const tip = make("div", {id: "tip", role: "status"}), told = new WeakMap();
@@ -108,20 +116,41 @@ for (const name of document.querySelectorAll("[data-toggle]")) {
   });
 }
 
+// Maps of fabrics: whole at first, larger on demand; what is larger than its frame scrolls in it.
+for (const figure of document.querySelectorAll("figure.zoomed")) {
+  const plot = figure.querySelector(".plot"), svg = plot.querySelector("svg");
+  let scale = 1;
+  const size = to => {
+    const middle = [plot.scrollLeft + plot.clientWidth / 2, plot.scrollTop + plot.clientHeight / 2].map(at => at * to / scale);
+    scale = Math.min(8, Math.max(1, to));
+    svg.style.maxWidth = scale === 1 ? `${svg.viewBox.baseVal.width}px` : "none";
+    svg.style.width = scale === 1 ? "" : `${scale * Math.min(svg.viewBox.baseVal.width, plot.clientWidth)}px`;
+    plot.scrollTo({left: middle[0] - plot.clientWidth / 2, top: middle[1] - plot.clientHeight / 2, behavior: "instant"});
+    for (const node of [less, whole]) node.disabled = scale === 1;
+  };
+  const less = button("\u2212", "smaller", () => size(scale / 1.6)), whole = button("whole", "the whole picture", () => size(1));
+  const tools = make("p", {class: "tools"});
+  tools.append(button("+", "larger", () => size(scale * 1.6)), less, whole);
+  less.disabled = whole.disabled = true;
+  plot.before(tools);
+}
+
 // Bars by time: zoom and pan. Every bar carries its begin and end in seconds.
 const stepOf = (span, most) => {
   const ten = 10 ** Math.floor(Math.log10(span / most));
   return ten * [1, 2, 2.5, 5, 10, 20].find(factor => span / (ten * factor) < most);
 };
 for (const svg of document.querySelectorAll("svg.zoom")) {
-  const [left, right, top, bottom, until, factor] =
+  const [left, edge, top, bottom, until, factor] =
     ["left", "right", "top", "bottom", "until", "factor"].map(name => Number(svg.dataset[name]));
+  const plot = svg.closest(".plot"), {width: natural, height} = svg.viewBox.baseVal;
+  let right = edge;
   const bars = [...svg.querySelectorAll(".bar")].map(bar => [bar, Number(bar.dataset.b), Number(bar.dataset.e)]);
   const times = svg.querySelector(".times"), labels = svg.querySelector(".labels");
   let from = 0, to = until, waits = false;
   const place = time => left + (time - from) / (to - from) * (right - left);
   const axis = () => {
-    const step = stepOf((to - from) / factor, 10), ticks = [];
+    const step = stepOf((to - from) / factor, Math.max(3, Math.min(10, (right - left) / 50))), ticks = [];
     for (let i = Math.ceil(from / factor / step - 1e-9); i * step * factor <= to * (1 + 1e-12); i++) ticks.push(i * step);
     const digits = Math.max(0, Math.min(12, 1 - Math.floor(Math.log10(step))));
     const at = tick => place(tick * factor).toFixed(2);
@@ -172,7 +201,19 @@ for (const svg of document.querySelectorAll("svg.zoom")) {
   const tools = make("p", {class: "tools"});
   tools.append(button("+", "zoom in", () => zoom(2)), ...narrow,
     make("span", {}, "double-click a bar to see it alone; Ctrl and the wheel zoom, dragging moves"));
-  svg.closest(".plot").before(tools);
+  plot.before(tools);
+  // Narrower than it was drawn, the time axis shrinks and words stay as large as they are.
+  const fit = () => {
+    const room = Math.min(natural, plot.clientWidth);
+    if (!room || room - (natural - edge) === right) return;
+    right = room - (natural - edge);
+    svg.setAttribute("viewBox", `0 0 ${room} ${height}`);
+    svg.classList.toggle("fit", room < natural);
+    svg.querySelector(".time").setAttribute("x", (left + right) / 2);
+    draw();
+  };
+  new ResizeObserver(fit).observe(plot);
+  fit();
   svg.addEventListener("wheel", event => {
     if (!event.ctrlKey && !event.metaKey) return;
     event.preventDefault();

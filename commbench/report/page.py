@@ -12,23 +12,28 @@ from commbench.report.changes import change_parts
 from commbench.report.diagnoses import diagnosis_parts
 from commbench.report.draw import topology_drawing
 from commbench.report.facts import (
+    MOST_RUNS,
     Fact,
     environment_rows,
+    environment_tables,
     numbers,
     provenance_counts,
     run_facts,
     sample_facts,
 )
 from commbench.report.figures import BAND, columns_for, curve_pictures, error_pictures
+from commbench.report.flows import flow_parts
 from commbench.report.gantt import gantt, has_transfers
 from commbench.report.grouped import group_parts
 from commbench.report.headlines import CALIBRATION, verdicts
 from commbench.report.html import fill_page, write_page
 from commbench.report.kinds import PageSection, by_section
+from commbench.report.link_times import link_times
 from commbench.report.live_steps import live_steps
-from commbench.report.load import link_loads
+from commbench.report.load import LOAD_RAMP, link_loads
 from commbench.report.packets import packet_tables
 from commbench.report.plans import plan_parts
+from commbench.report.style import Picture
 from commbench.report.tables import (
     compared_table,
     group_table,
@@ -53,9 +58,6 @@ if TYPE_CHECKING:
     from commbench.topology.model import Quantity
 
 __all__ = ["ReportInput", "render", "write_report"]
-
-_MOST_RUNS = 4
-"""Runs of one file that are named above the page's sections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +139,27 @@ def page_context(report: ReportInput) -> dict[str, Any]:
         "gantt": gantt(report.simulation) if report.simulation and has_transfers(report.simulation) else None,
         "plans": plan_parts(shown[PageSection.PLANS]),
         "training": training_section(shown[PageSection.TRAINING]),
+        "flows": flow_parts(shown[PageSection.FLOWS]),
         "live": live_steps(shown[PageSection.LIVE]),
         "topologies": [topology_drawing(t, link_loads(t, report.simulation)) for t in report.topologies],
+        "link_times": _link_times(report),
+        "load_ramp": LOAD_RAMP,
         "numbers": listed,
         "provenance_counts": provenance_counts(listed),
         "runs": runs,
-        "environment": environment,
+        "environment": environment if len(runs) <= MOST_RUNS else [],
+        "environments": environment_tables(everything),
         "samples": sample_facts(everything),
         "factors": _factors(everything),
         "command": report.command,
     }
+
+
+def _link_times(report: ReportInput) -> list[Picture]:
+    """Of the fabric that was simulated on, where single transfers are kept."""
+    if report.simulation is None or not has_transfers(report.simulation):
+        return []
+    return [found for fabric in report.topologies if (found := link_times(report.simulation, fabric))]
 
 
 def _by_file(report: ReportInput) -> tuple[list[Record], list[Fact]]:
@@ -183,7 +196,7 @@ def _runs_of(name: str, runs: Sequence[str]) -> str:
     """Which runs a file holds; of many, which the tables name, how many they are."""
     if len(runs) == 1:
         return f"{name} is {runs[0]}"
-    return f"{name} holds {', '.join(runs) if len(runs) <= _MOST_RUNS else plural(len(runs), 'run')}"
+    return f"{name} holds {', '.join(runs) if len(runs) <= MOST_RUNS else plural(len(runs), 'run')}"
 
 
 def _factors(records: Sequence[Record]) -> list[tuple[str, int, str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from commbench.report.axes import even_ticks
 from commbench.report.chart import Chart, mark, path_of
-from commbench.report.style import WIDTH, Picture
+from commbench.report.style import WIDTH, Picture, for_both
 from commbench.report.svg import colour, element, text
 from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, time_cell, word_cell
 from commbench.report.text import percent, signed_percent, time_text
@@ -16,6 +16,7 @@ from commbench.units import format_bytes
 
 __all__ = ["PlanPart", "plan_parts"]
 
+_TICK_WIDTH, _LABEL_WIDTH = 100, 140  # pixels for a memory below the axis, and for the words of a strategy
 _TERMS = ("compute", "host", "exposed communication", "bubble", "optimizer")
 
 
@@ -45,7 +46,8 @@ def _part(plan: Planned, place: str) -> PlanPart:
         return PlanPart(name, f"No strategy fits{lacks}. {plan.remedy}.", plan.scarce, None, (), plan.notes)
     tables = [_best(plan, place), *([_what_if(plan, place)] if plan.sensitivity else [])]
     notes = (_searched(plan), *plan.notes)
-    return PlanPart(name, _verdict(plan), plan.scarce, _pareto(plan, place), tuple(tables), notes)
+    pareto = for_both(lambda width, more: _pareto(plan, place + more, width))
+    return PlanPart(name, _verdict(plan), plan.scarce, pareto, tuple(tables), notes)
 
 
 def _verdict(plan: Planned) -> str:
@@ -105,29 +107,30 @@ def _what_if(plan: Planned, place: str) -> Table:
     return Table(f"{place}if", "What if", (), columns, rows)
 
 
-def _pareto(plan: Planned, place: str) -> Picture:
+def _pareto(plan: Planned, place: str, width: int) -> Picture:
     """Least time, or GPU-time, for the memory, as steps; labels where there is room."""
     steps = sorted(plan.pareto, key=lambda one: one.memory_bytes)
     gib, costs = [one.memory_bytes / 2**30 for one in steps], [_cost(plan, one) for one in steps]
     most = plan.capacity_bytes / 2**30
-    chart = Chart(f"{place}pareto", WIDTH, 320, left=64, right=24, top=30, bottom=48)
+    chart = Chart(f"{place}pareto", width, 320, left=64, right=24, top=30, bottom=48)
     pad = 0.02 * (most - gib[0]) or 1.0
     x, y = chart.across(gib[0] - pad, max(most, gib[-1]) + pad), chart.upward(0, 1.15 * max(costs))
     chart.add(text(16, 12, "step (s)" if plan.objective == "time" else "GPU-seconds", class_="tick"))
     chart.left_axis(y, [(tick, f"{tick:g}") for tick in even_ticks(y.low, y.high, 7)])
-    ticks = [(tick, f"{tick:g}") for tick in even_ticks(x.low, x.high, 10)]
-    chart.bottom_axis(x, ticks, "memory of the fullest rank with its margin (GiB); dashed: the device's")
+    ticks = [(tick, f"{tick:g}") for tick in even_ticks(x.low, x.high, width // _TICK_WIDTH)]
+    more = "with its margin (GiB); dashed: the device's" if width == WIDTH else "(GiB; dashed: device)"
+    chart.bottom_axis(x, ticks, f"memory of the fullest rank {more}")
     corners = [(x.at(gib[0]), y.at(costs[0]))]
     for memory, cost in zip([*gib[1:], most], [*costs[1:], costs[-1]], strict=True):
         corners += [(x.at(memory), corners[-1][1]), (x.at(memory), y.at(cost))]
     chart.add(element("path", d=path_of(corners), class_="line", stroke=colour(0)))
     limit = f"M{x.at(most):.2f} {chart.top:g}V{chart.bottom:g}"
     chart.add(element("path", d=limit, class_="line", stroke=colour(1), stroke_dasharray="5 4"))
-    last = float("-inf")
+    last = -x.high
     for memory, cost, one in zip(gib, costs, steps, strict=True):
         words = (one.words, f"{time_text(one.time_s)} a step", format_bytes(one.memory_bytes))
         chart.add(mark(x.at(memory), y.at(cost), 0, words, time_s=one.time_s, memory_bytes=one.memory_bytes))
-        if memory - last > (most - gib[0]) / 6:
+        if x.at(memory) - x.at(last) > _LABEL_WIDTH and x.at(memory) + _LABEL_WIDTH < chart.right:
             chart.add(text(x.at(memory) + 6, y.at(cost) - 11, one.words, font_size=10))
             last = memory
     return chart.picture(label=f"Least {plan.scarce} for the memory")

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot", "plot_file"]
+__all__ = ["Rows", "plot", "plot_file", "plot_rows"]
+
+Rows = tuple[str, Sequence[str], Sequence[tuple[int, str, float, float]]]
+"""Title, names of rows, and bars: row, kind, begin and end in seconds."""
 
 _WIDTH, _HEIGHT = 11.0, 3.4  # inches of a row of two pictures
 _MARKERS = "osD^vPX*"
@@ -45,6 +48,27 @@ def plot(records: Sequence[Record]) -> "Figure":
         _draw(left, panel, numbers, time=False)
         _draw(right, panel, numbers, time=True)
         left.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def plot_rows(panels: Sequence[Rows]) -> "Figure":
+    """Bars in rows by time, a panel below the other; a colour for each kind of bar."""
+    from matplotlib.figure import Figure
+
+    heights = [0.8 + 0.22 * len(names) for _, names, _ in panels]
+    figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (title, names, bars) in zip(axes, panels, strict=True):
+        kinds = dict.fromkeys(kind for _, kind, _, _ in bars)
+        for number, kind in enumerate(kinds):
+            for row in range(len(names)):
+                spans = [(begin, end - begin) for lane, what, begin, end in bars if (lane, what) == (row, kind)]
+                axis.broken_barh(spans, (row - 0.4, 0.8), facecolor=f"C{number}", label=kind if row == 0 else None)
+        axis.set_yticks(range(len(names)), names, fontsize=7)
+        axis.invert_yaxis()
+        axis.set_title(title, fontsize=9, loc="left")
+        axis.set_xlabel("time (s)", fontsize=8)
+        axis.legend(fontsize=7, frameon=False)
     return figure
 
 

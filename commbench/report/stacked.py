@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from commbench.report.chart import Chart, Scale
-from commbench.report.style import WIDTH, Picture
+from commbench.report.style import Picture, for_both
 from commbench.report.svg import element, group, hatch, text, tip
-from commbench.report.text import percent, time_text
+from commbench.report.text import percent, shortened, time_text
 
 __all__ = ["BarPart", "StackedBar", "stacked_bars"]
 
 _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 16, 16, 2, 44
 _HEIGHT, _DROP = 26, 31  # pixels of a bar, and from the top of its row to its middle
 _LABEL = 34  # pixels that a share needs
+_LETTER = 6.2  # of a letter of a title
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,12 @@ class StackedBar:
 
 def stacked_bars(name: str, bars: Sequence[StackedBar], title: str, *, label: str) -> Picture:
     """Each bar as shares of its whole; ``title`` is that of the axis, ``label`` what a screen reader says."""
+    return for_both(lambda width, more: _drawn(name + more, width, bars, title, label))
+
+
+def _drawn(name: str, width: int, bars: Sequence[StackedBar], title: str, label: str) -> Picture:
     height = _ROW * len(bars) + _TOP + _BOTTOM
-    chart = Chart(name, WIDTH, height, left=_LEFT, right=_RIGHT, top=_TOP, bottom=_BOTTOM)
+    chart = Chart(name, width, height, left=_LEFT, right=_RIGHT, top=_TOP, bottom=_BOTTOM)
     chart.add(element("defs", hatch(f"{name}-idle")))
     x = chart.across(0, 1)
     chart.bottom_axis(x, [(share / 100, str(share)) for share in range(0, 101, 20)], title)
@@ -47,7 +52,8 @@ def stacked_bars(name: str, bars: Sequence[StackedBar], title: str, *, label: st
 
 
 def _bar(bar: StackedBar, x: Scale, top: float, idle: str) -> list[str]:
-    drawn, done_s = [text(x.start, top + 9, bar.title, fill="var(--ink)")], 0.0
+    title = shortened(bar.title, int((x.end - x.start) / _LETTER))
+    drawn, done_s = [text(x.start, top + 9, title, fill="var(--ink)")], 0.0
     whole_s = sum(part.time_s for part in bar.parts)
     for part in bar.parts:
         if part.time_s > 0:

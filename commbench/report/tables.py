@@ -39,6 +39,8 @@ __all__ = [
     "word_cell",
 ]
 
+_LONG = 60  # letters of a cell, beyond which its words go over several lines
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -78,8 +80,8 @@ def _csv_head(column: Column, unit: str) -> str:
 
 
 def word_cell(text: str) -> Cell:
-    """Words, sorted as they read."""
-    return Cell(text, text)
+    """Words, sorted as they read; long ones go over several lines."""
+    return Cell(text, text, tone="long" if len(text) > _LONG else "")
 
 
 def count_cell(value: int) -> Cell:

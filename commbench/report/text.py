@@ -7,7 +7,17 @@ from collections.abc import Sequence
 
 from commbench.units import format_bytes
 
-__all__ = ["decimals_for", "percent", "plural", "printable", "signed_percent", "size_range", "time_parts", "time_text"]
+__all__ = [
+    "decimals_for",
+    "percent",
+    "plural",
+    "printable",
+    "shortened",
+    "signed_percent",
+    "size_range",
+    "time_parts",
+    "time_text",
+]
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _TIME = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
@@ -60,3 +70,8 @@ def size_range(sizes: Sequence[int]) -> str:
     if len(distinct) == 1:
         return format_bytes(distinct[0])
     return f"{format_bytes(distinct[0])} to {format_bytes(distinct[-1])}, {len(distinct)} sizes"
+
+
+def shortened(words: str, longest: int) -> str:
+    """Words of so many letters at most; what is cut off is told by dots."""
+    return words if len(words) <= longest else f"{words[: longest - 1]}…"

@@ -6,7 +6,7 @@ are microseconds, here with six decimals at most: picoseconds.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from commbench.results.pipeline_records import PipelineMeasured, PipelineSimulat
 from commbench.results.records import SCHEMA, Record
 from commbench.results.spans import RankSpans
 from commbench.results.steps import SimulatedStep
+from commbench.sim.link_load import busiest_spans
 from commbench.units import GB, PS_PER_S, format_bytes
 
 if TYPE_CHECKING:
@@ -28,11 +29,10 @@ if TYPE_CHECKING:
 
     IntArray = npt.NDArray[np.int64]
 
-__all__ = ["MOST_SLICES", "collective_trace", "records_trace"]
+__all__ = ["MOST_SLICES", "Pass", "collective_trace", "passes_of", "records_trace"]
 
 MOST_SLICES = 100_000
 """Of more transfers a trace has one slice for all that a rank sends between two longer pauses."""
-_MOST_COUNTERS = 10
 _WORDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 _PS_PER_US = 1_000_000
 Event = dict[str, Any]
@@ -54,8 +54,7 @@ def collective_trace(simulation: "Simulation", fabric: "Fabric") -> str:
     slices = _sent if len(sends) <= MOST_SLICES else _sent_in_a_row
     for rank, mine in _by_rank(program.rank[sends], sends, record.ranks):
         events += slices(simulation, rank, mine)
-    if simulation.paths is not None:
-        events += _link_loads(simulation, sends, fabric)
+    events += _link_loads(simulation, fabric)
     return _document(events, [record])
 
 
@@ -68,7 +67,7 @@ def records_trace(records: Sequence[Record]) -> str:
     events: list[Event] = []
     shown: list[Record] = []
     for record in records:
-        found = _passes_of(record)
+        found = passes_of(record)
         if found:
             events += _pipeline(len(shown), *found)
             shown.append(record)
@@ -84,7 +83,7 @@ Pass = tuple[int, int, str, int, float, float]
 """Lane, stage, letter, microbatch, begin and end in seconds."""
 
 
-def _passes_of(record: Record) -> tuple[str, list[str], list[Pass]] | None:
+def passes_of(record: Record) -> tuple[str, list[str], list[Pass]] | None:
     """Title, names of lanes, and passes; None for records without any."""
     if isinstance(record, SimulatedStep) and record.spans:
         lanes = [f"unit {unit}, position {position}" for unit, position in enumerate(record.positions)]
@@ -163,38 +162,16 @@ def _sent_in_a_row(simulation: "Simulation", rank: int, tasks: "IntArray") -> It
         yield _slice(0, rank, f"{after - first} transfers", "transfers", opens_ps, opens_ps + span, told)
 
 
-def _link_loads(simulation: "Simulation", sends: "IntArray", fabric: "Fabric") -> Iterator[Event]:
-    """GB/s over the busiest links: every transfer at its mean rate, from when its latency is over to its end.
-
-    So a counter's sum over time is the bytes that went over the link.
-    """
-    paths, trace, program = simulation.paths, simulation.trace, simulation.flat
-    assert paths is not None
-    weights = paths.weights if len(paths.weights) else np.ones(len(paths.links))
-    route = paths.route_of[sends]
-    end = trace.end_ps[sends]
-    begin = np.minimum(trace.start_ps[sends] + paths.latency_ps[route], end - 1)
-    rate = program.num_bytes[sends] / (end - begin) * (PS_PER_S / GB)
-    of_route = np.bincount(route, weights=program.num_bytes[sends], minlength=len(paths.latency_ps))
-    loads = np.bincount(paths.links, weights=np.repeat(of_route, np.diff(paths.first)) * weights)
-    busy = loads / paths.bandwidths[: len(loads)]
-    owner = np.repeat(np.arange(len(paths.latency_ps)), np.diff(paths.first))
-    for link in np.argsort(-busy, kind="stable")[:_MOST_COUNTERS].tolist():
-        at = np.flatnonzero(paths.links == link)
-        share = np.zeros(len(paths.latency_ps))
-        share[owner[at]] = weights[at]
-        mine = np.flatnonzero((share[route] > 0) & (rate > 0))
-        if len(mine):
-            spans = begin[mine], end[mine], rate[mine] * share[route[mine]]
-            yield from _counter(f"GB/s on {fabric.link_name(link)}", *spans)
+def _link_loads(simulation: "Simulation", fabric: "Fabric") -> Iterator[Event]:
+    """GB/s over the busiest links; a counter's sum over time is the bytes that went over the link."""
+    for one in busiest_spans(simulation):
+        times, rates = one.steps()
+        for time_ps, rate in zip(times.tolist(), rates.tolist(), strict=True):
+            yield _counter(f"GB/s on {fabric.link_name(one.link)}", time_ps, {"GB/s": rate / GB})
 
 
-def _counter(name: str, begin: "IntArray", end: "IntArray", rate: "npt.NDArray[np.float64]") -> Iterator[Event]:
-    times, place = np.unique(np.concatenate([begin, end]), return_inverse=True)
-    change = np.bincount(place, weights=np.concatenate([rate, -rate]), minlength=len(times))
-    values = np.where(np.arange(len(times)) < len(times) - 1, np.maximum(np.cumsum(change), 0.0), 0.0)
-    for time_ps, value in zip(times.tolist(), values.tolist(), strict=True):
-        yield {"ph": "C", "name": name, "pid": 0, "tid": 0, "ts": time_ps / _PS_PER_US, "args": {"GB/s": value}}
+def _counter(name: str, time_ps: int, values: Mapping[str, float]) -> Event:
+    return {"ph": "C", "name": name, "pid": 0, "tid": 0, "ts": time_ps / _PS_PER_US, "args": dict(values)}
 
 
 def _slice(process: int, thread: int, name: str, kind: str, begin: int, end: int, told: dict[str, Any]) -> Event:

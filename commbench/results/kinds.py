@@ -8,6 +8,7 @@ from commbench.results.changes import Changed, ChangeSummary
 from commbench.results.device_records import GemmMeasured, OverlapMeasured
 from commbench.results.diagnoses import Blamed, Diagnosed
 from commbench.results.failures import FailedRun
+from commbench.results.flows import SimulatedFlows
 from commbench.results.judged import Health, Judged
 from commbench.results.pipeline_records import PipelineCompared, PipelineMeasured, PipelineSimulated
 from commbench.results.plans import Planned
@@ -26,7 +27,7 @@ __all__ = ["KINDS", "record_from_json"]
 KINDS: Mapping[str, type[Record]] = {
     cls.kind: cls
     for cls in (
-        *(Measured, Simulated, Reported, Compared, Summary, SimulatedStep),
+        *(Measured, Simulated, Reported, Compared, Summary, SimulatedFlows, SimulatedStep),
         *(PipelineMeasured, PipelineSimulated, PipelineCompared),
         *(TensorParallelMeasured, TensorParallelSimulated, TensorParallelCompared),
         *(GemmMeasured, OverlapMeasured, FailedRun),

@@ -3,15 +3,22 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from commbench.cli.main import app
-from commbench.errors import CommbenchError
+from commbench.errors import CommbenchError, InputError
 from commbench.experiments.flow_file import Flow, read_flows
 from commbench.experiments.flows import simulate_flows
+from commbench.results.flows import SimulatedFlows
+from commbench.results.journal import read_records
+from commbench.results.kinds import record_from_json
+from tests.cli.commands import commbench
+
+ROOT = Path(__file__).resolve().parents[2]
 
 TABLE = "src,dst,bytes,start\n0,1,1M,0 us\n# a remark, 0 -> 1\n2,1,64K,10 us\n"
 MATRIX = """Nodes 8
@@ -115,3 +122,33 @@ def test_the_verb_prints_a_table_and_an_object() -> None:
     told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert (told["kind"], told["flows"], told["network"]) == ("simulated-flows", 4, "packet:none")
     assert set(told["completion_s"]) == {"mean", "p50", "p95", "p99", "max"}
+
+
+def test_a_record_keeps_every_flow_and_comes_back(tmp_path: Path) -> None:
+    out = tmp_path / "flows.jsonl"
+    words = ["sim", "flows", written(tmp_path, TABLE), "-t", "star-8", "--out", str(out), "--json"]
+    told = CliRunner().invoke(app, words)
+    (record,) = read_records(out)
+    assert isinstance(record, SimulatedFlows)
+    assert record_from_json(record.to_json(), "line 1") == record
+    assert len(record.completions_s) == len(record.slowdowns) == record.flows == 2
+    assert max(record.completions_s) == record.completion_s["max"]
+    line = json.loads(told.stdout)
+    assert line.keys().isdisjoint({"completions_s", "slowdowns"}), "what is told of every flow is for the file"
+    assert line["run"] == record.run
+
+
+def test_what_is_written_is_told_by_the_ending() -> None:
+    done = CliRunner().invoke(app, ["sim", "flows", "incast:2,64K", "-t", "star-8", "--out", "flows.txt"])
+    assert isinstance(done.exception, InputError)
+    assert "must end in .jsonl (the record) or .csv" in str(done.exception)
+
+
+def test_the_commands_of_the_page_on_networks_run(tmp_path: Path) -> None:
+    page = (ROOT / "docs/fluid-or-packets.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<!-- tested -->\n```console\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    for line in block.splitlines():
+        done = commbench(*line.removeprefix("$ commbench ").split(), folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert "<h2>Single flows</h2>" in (tmp_path / "flows.html").read_text(encoding="utf-8")

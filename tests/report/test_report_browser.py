@@ -13,12 +13,9 @@ from commbench.report.page import ReportInput, render
 from commbench.report.text import time_text
 from commbench.results.records import Compared, Measured, Simulated
 from commbench.topology.load import load_fabric
-from commbench.validate.pipeline import FREE, compare_pipeline, simulate_pipeline, twin
-from commbench.workload.pipeline.registry import build_pipeline
 from tests.report import samples
 from tests.report.browser import FRAMES, Browser
-from tests.training.plans import plan, simulate
-from tests.validate.made_up import measured, unit_times
+from tests.report.page_types import PAGE_TYPES
 
 pytestmark = pytest.mark.browser
 
@@ -27,6 +24,7 @@ HOSTILE = "<img src=x onerror=\"console.error('markup')\">&quot;"
 CROWDED = """(() => {
   const overlaps = [], outside = [];
   for (const svg of document.querySelectorAll("section:not(#topology) .plot svg")) {
+    if (!svg.getClientRects().length) continue;  // the same picture for another width
     const frame = svg.closest("figure").getBoundingClientRect();
     const texts = [...svg.querySelectorAll("text")].map(t => [t.textContent, t.getBoundingClientRect()]);
     texts.forEach(([a, p], i) => {
@@ -42,12 +40,20 @@ SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clie
 COMPARED = '[aria-labelledby="compared-title"]'
 
 
-def pages() -> dict[str, str]:
-    """One of each type."""
+SCROLLED = """[...document.querySelectorAll('.plot, .scroll')]
+  .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.closest('section').id + ' ' + box.scrollWidth)"""
+SMALLEST = """Math.min(99, ...[...document.querySelectorAll('section:not(#topology) .plot svg')]
+  .filter(svg => svg.getClientRects().length && svg.querySelector('text'))
+  .map(svg => Math.min(...[...svg.querySelectorAll('text')].map(node => parseFloat(getComputedStyle(node).fontSize)))
+    * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width))"""
+
+
+def pages(folder: Path) -> dict[str, str]:
+    """One of each type, one with everything of collectives, and one of hostile names."""
     simulation = samples.simulation("fat-tree-16", links=True, explain=True)
-    schedule = build_pipeline("zb-h1", 2, 4)
-    live = measured(schedule, simulate_pipeline(schedule, unit_times, FREE))
+    types = {name: make(folder / name) for name, make in PAGE_TYPES.items() if not (folder / name).mkdir()}
     return {
+        **{name: made.page for name, made in types.items()},
         "everything": render(
             ReportInput(
                 title="everything",
@@ -58,8 +64,6 @@ def pages() -> dict[str, str]:
                 calibration=samples.CALIBRATION,
             )
         ),
-        "step": render(ReportInput("step", [simulate(plan(tp=2, pp=2, dp=4)).record])),
-        "live": render(ReportInput("live", [live, twin(live), compare_pipeline(live)])),
         "hostile": render(
             ReportInput(
                 HOSTILE,
@@ -72,8 +76,8 @@ def pages() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def made() -> dict[str, str]:
-    return pages()
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return pages(tmp_path_factory.mktemp("types"))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +93,7 @@ def everything(browser: Browser, made: dict[str, str], tmp_path: Path) -> Browse
     return browser
 
 
-@pytest.mark.parametrize("name", ["everything", "step", "live", "hostile"])
+@pytest.mark.parametrize("name", ["everything", "hostile", *PAGE_TYPES])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_page_is_quiet_keeps_to_itself_and_is_as_wide_as_its_window(
     browser: Browser, made: dict[str, str], tmp_path: Path, name: str, width: int
@@ -103,6 +107,29 @@ def test_a_page_is_quiet_keeps_to_itself_and_is_as_wide_as_its_window(
     assert browser.look(CROWDED)["overlaps"] == []
     if width == 1280:
         assert browser.look(CROWDED)["outside"] == []
+    else:
+        assert browser.look(SCROLLED) == [], "nothing on a phone needs sideways scrolling"
+    assert browser.look(SMALLEST) >= 9, "pixels of the smallest text of a chart"
+
+
+def test_the_map_of_a_fabric_is_whole_at_first_and_larger_on_demand(everything: Browser) -> None:
+    shown = "document.querySelector('#topology svg').getBoundingClientRect().width"
+    before = everything.look(shown)
+    everything.click("#topology .tools button")
+    assert everything.look(shown) == pytest.approx(1.6 * before, rel=0.01)
+    everything.click("#topology .tools button:last-child")
+    assert everything.look(shown) == before
+    assert everything.look(SIDEWAYS) == 0
+
+
+def test_on_a_phone_rows_are_cards_that_name_their_columns(
+    browser: Browser, made: dict[str, str], tmp_path: Path
+) -> None:
+    browser.open(made["everything"], tmp_path / "page.html", width=390)
+    first = f"document.querySelector('{COMPARED} tbody td')"
+    assert browser.look(f"getComputedStyle({first}, '::before').content") == '"algorithm"'
+    browser.click(f"{COMPARED} th:last-child button")
+    assert (up := _column(browser)) == sorted(up)
 
 
 def test_a_request_would_be_seen(browser: Browser, made: dict[str, str], tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-import torch.distributed as dist
-
 from commbench.live.collective import (
     CollectiveObserved,
     Membership,
@@ -78,8 +76,7 @@ def measure_groups(job: GroupJob, session: Session, progress: Progress) -> Itera
 
 def _places(session: Session) -> list[Endpoint]:
     """Host of every rank, and its number among the ranks of that host."""
-    hosts: list[Any] = [None] * session.facts.ranks
-    dist.all_gather_object(hosts, socket.gethostname(), group=session.control)
+    hosts: list[str] = session.control.decide(socket.gethostname(), list)
     return [(host, hosts[:rank].count(host)) for rank, host in enumerate(hosts)]
 
 

@@ -71,7 +71,7 @@ def test_figures_by_distance_and_the_page() -> None:
     assert len(part.pictures) == 1
     page = render(ReportInput(title="t", records=records))
     assert "Every pair of ranks" in page
-    assert "2 pairs (same leaf), each alone, 64 KiB: 32.77 MB/s (ranks 2-3) to 65.54 MB/s." in page
+    assert "2 pairs (same leaf), each alone, 64 KiB: 32.77 MB/s (ranks 2-3) to 65.54 MB/s; 1 pair" in page
     assert "Bandwidth and time by size" not in page  # pairs are no curve
     assert max(map(len, [group_row(one) for one in records] + summary_of_groups(records))) <= 80
 

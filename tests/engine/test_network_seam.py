@@ -102,4 +102,4 @@ def test_the_option_refuses_with_the_same_words() -> None:
     words = "sim all-reduce -t star-8 -b 8K -e 8K --network packets"
     found = CliRunner().invoke(app, words.split())
     assert isinstance(found.exception, InputError)
-    assert str(found.exception) == "--network 'packets' is unknown; known: fluid, packet[:none|dcqcn|swift]"
+    assert str(found.exception) == "--network 'packets' is unknown; known: fluid, packet[:none|dcqcn|swift], auto"

@@ -107,7 +107,7 @@ def test_sizes_that_round_to_the_same_are_measured_once() -> None:
         ({"iters": 10**9}, "--iters 1000000000 must be at most 1000000"),
         ({"warmup": 10**9}, "--warmup 1000000000 must be at most 1000000"),
         ({"dtype": "float8"}, r"--dtype 'float8' is unknown; did you mean float64\? known: float16"),
-        ({"op": "median"}, "--op 'median' is unknown; known: sum"),
+        ({"op": "median"}, "--op 'median' is unknown; did you mean min"),
         ({"backend": "mpi"}, "--backend 'mpi' is unknown"),
         ({"timing": "best"}, "--timing 'best' is unknown"),
         ({"collective": "all-to-nobody"}, "collective 'all-to-nobody' is unknown"),

@@ -29,7 +29,7 @@ def flows(
     ],
     topology: Annotated[str, typer.Option("-t", "--topology", help="A name from topologies/ or a path.")],
     network: Annotated[
-        str, typer.Option("--network", help="fluid, or packet[:none|:dcqcn|:swift] with settings after it.")
+        str, typer.Option("--network", help="fluid, packet[:none|:dcqcn|:swift] with settings, or auto[:...].")
     ] = "packet",
     routing: Annotated[
         str | None,
@@ -57,6 +57,8 @@ def flows(
     found = simulate_flows(
         source, topology, network=network, routing=routing, seed=seed, engine=engine, table=table, run=new_run_id()
     )
+    if found.network_why:
+        tell(f"network {found.network}: {found.network_why}")
     if json:
         typer.echo(json_text.dumps(found.to_dict()))
     else:

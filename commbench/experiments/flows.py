@@ -76,6 +76,7 @@ def simulate_flows(
         topology=fabric.name,
         routing=cluster.router.policy.name,
         network=network,
+        network_why=done.why,
         engine=done.engine,
         seed=seed,
         ranks=cluster.num_ranks,

@@ -16,7 +16,8 @@ class SimulatedFlows(Record):
     """Flows on a fabric.
 
     Attributes:
-        source: the file. topology, routing, network, engine, seed: on what, and how.
+        source: the file. topology, routing, network, engine, seed: on what, and how. network_why: as of a simulated
+            collective.
         ranks: endpoints. flows: their number. bytes: of all.
         time_s: until the last is through. goodput_GBps: bytes / time.
         completion_s: from start to end of a flow: mean, and percentiles. slowdown: the same of completion / time of
@@ -32,6 +33,7 @@ class SimulatedFlows(Record):
     topology: Name
     routing: Name
     network: Name
+    network_why: str = ""
     engine: Name
     seed: Whole = 0
     ranks: Count

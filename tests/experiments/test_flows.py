@@ -86,6 +86,17 @@ def test_words_that_are_no_incast() -> None:
         read_flows("no-such-file")
 
 
+def test_flows_that_leave_the_network_open_are_told_which_it_was() -> None:
+    networks = ("auto:swift", "packet:swift")
+    crowded, packets = (simulate_flows("incast:4,64K", "star-8", network=given) for given in networks)
+    assert (crowded.network, crowded.time_s, crowded.slowdown) == ("packet:swift", packets.time_s, packets.slowdown)
+    assert "leaf0 -> h0/nic0 has up to 4 senders at once" in crowded.network_why
+    alone = simulate_flows("incast:1,64K", "star-8", network="auto")
+    assert (alone.network, alone.fluid_time_s, packets.network_why) == ("fluid", None, "")
+    done = CliRunner().invoke(app, ["sim", "flows", "incast:1,64K", "-t", "star-8", "--network", "auto"])
+    assert "network fluid: no port is sent more than it can drain" in done.stderr
+
+
 def test_an_incast_by_hand(tmp_path: Path) -> None:
     """Four times 64 KiB into one port of 12.5 GB/s, and 16 packets of 4178 bytes each; alone as one message is."""
     out = tmp_path / "each.csv"

@@ -2,8 +2,9 @@
 """``commbench sim flows``: single flows on a fabric, by any network model: when each is through."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,6 @@ def simulate_flows(
         fluid_s, fluid_last_s = (spans[1] - spans[0]) / PS_PER_S, seconds(int(spans[1].max()))
     if table is not None:
         _write(table, flows, begins_ps, ends_ps, slowdown)
-    worst = np.lexsort((np.arange(len(flows)), -slowdown))[:_SLOWEST].tolist()
     return SimulatedFlows(
         run=run,
         source=source,
@@ -88,20 +88,26 @@ def simulate_flows(
         slowdown=_percentiles(slowdown),
         fluid_completion_s={} if fluid_s is None else _percentiles(fluid_s),
         fluid_time_s=fluid_last_s,
-        slowest=tuple(
-            {
-                "src": flows[i].src,
-                "dst": flows[i].dst,
-                "bytes": flows[i].num_bytes,
-                "completion_s": float(completion_s[i]),
-                "slowdown": float(slowdown[i]),
-            }
-            for i in worst
-        ),
+        slowest=_slowest(flows, completion_s, slowdown),
         counted=counted_totals(done.trace.counted),
         queues=deepest_queues(done.trace.counted, fabric),
         completions_s=tuple(completion_s.tolist()),
         slowdowns=tuple(slowdown.tolist()),
+    )
+
+
+def _slowest(flows: Sequence[Flow], completion_s: FloatArray, slowdown: FloatArray) -> tuple[Mapping[str, Any], ...]:
+    """The flows with the largest slowdown, the largest first."""
+    worst = np.lexsort((np.arange(len(flows)), -slowdown))[:_SLOWEST].tolist()
+    return tuple(
+        {
+            "src": flows[i].src,
+            "dst": flows[i].dst,
+            "bytes": flows[i].num_bytes,
+            "completion_s": float(completion_s[i]),
+            "slowdown": float(slowdown[i]),
+        }
+        for i in worst
     )
 
 

@@ -17,7 +17,7 @@ from commbench.results.records import Measured
 from tests.cli.commands import commbench
 from tests.diagnose.trials import lab, record, summary, trial, trials
 
-CI_TRIALS = 60
+CI_TRIALS = 40
 FULL = "takes minutes; set COMMBENCH_FULL=1"
 WHOLE = not os.environ.get("COMMBENCH_FULL")
 

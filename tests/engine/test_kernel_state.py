@@ -186,12 +186,12 @@ def test_random_programs() -> None:
     looks = []
 
     @given(cases.changing_cases())
-    @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
     def look(case: cases.Case) -> None:
         looks.append(step_through(case))
 
     look()
-    assert sum(looks) >= 600
+    assert sum(looks) >= 300
 
 
 @pytest.mark.parametrize("overhead_ps", [0, 300])
@@ -253,5 +253,5 @@ def changing_network(rng: random.Random, kind: str) -> cases.Case:
 @pytest.mark.parametrize("kind", [EQUAL, MIXED, NEAR])
 def test_a_changed_part_is_filled_as_everything_is(kind: str) -> None:
     """Hundreds of networks, some ten thousand changes in a row: after each, all rates are those of a full solution."""
-    looks = sum(step_through(changing_network(random.Random(seed), kind)) for seed in range(40))
-    assert looks > 2000
+    looks = sum(step_through(changing_network(random.Random(seed), kind)) for seed in range(20))
+    assert looks > 1000

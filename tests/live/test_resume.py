@@ -20,7 +20,9 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.live
-def test_a_run_that_was_cut_in_a_line_goes_on_behind_it(tmp_path: Path) -> None:
+def test_a_run_that_was_cut_in_a_line_goes_on_behind_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "r.jsonl"
     assert run(tmp_path, "all-gather", "-b", "64", "-e", "256", "--place", "both").returncode == 0
     whole = file.read_bytes()
@@ -35,11 +37,13 @@ def test_a_run_that_was_cut_in_a_line_goes_on_behind_it(tmp_path: Path) -> None:
     assert len({r.run for r in records}) == 1
     assert file.read_bytes().startswith(b"".join(lines[:3]))  # what was measured stays as it was
 
-    again = run(tmp_path, "all-gather", "-b", "64", "-e", "256", "--place", "both", "--resume")
-    assert "nothing is left to measure" in again.stderr
-    other = run(tmp_path, "all-gather", "-b", "64", "-e", "256", "--place", "both", "--resume", "-d", "double")
-    assert other.returncode == 2
-    assert "of 64 B measured with dtype float32, not float64; go on as it was begun" in other.stderr
+    capsys.readouterr()
+    again = ["run", "all-gather", "-b", "64", "-e", "256", "--place", "both", "-n", "2", "-w", "1", "--resume"]
+    again += ["--out", str(file)]
+    assert outcome(again) == 0
+    assert "nothing is left to measure" in capsys.readouterr().err
+    assert outcome([*again, "-d", "double"]) == 2
+    assert "of 64 B measured with dtype float32, not float64; go on as it was begun" in capsys.readouterr().err
     assert len([r for r in read_records(file, salvage=True) if isinstance(r, Measured)]) == 6
 
 

@@ -4,6 +4,7 @@
 Pipelines by commbench's executor are in test_backend.py, and schedules of all algorithms in test_every_algorithm.py.
 """
 
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -90,7 +91,12 @@ def run_all(folder: Path, rank: int, num_ranks: int, store: str) -> list[dict[st
     return [{"kind": r.kind, "backend": getattr(r, "backend", ""), "wrong": getattr(r, "wrong", 0)} for r in records]
 
 
-@pytest.mark.parametrize("num_ranks", [2, 4, 7])
+MORE = pytest.mark.skipif(not os.environ.get("COMMBENCH_FULL"), reason="takes minutes: set COMMBENCH_FULL=1")
+
+
+@pytest.mark.parametrize(
+    "num_ranks", [2, 4, *(pytest.param(n, marks=(pytest.mark.full, MORE)) for n in (3, 5, 6, 7, 8, 9))]
+)
 def test_every_live_job_is_right_on_the_strict_backend(num_ranks: int, tmp_path: Path) -> None:
     from groups import in_world
 

@@ -73,6 +73,9 @@ def run(
     budget: Budget = None,
     warmup: WarmupPerSize = 5,
     cold_cache: ColdCacheOption = False,
+    graphs: Annotated[
+        int, typer.Option("--graphs", "-G", help="Launch all -n iterations as one CUDA graph, so many times.")
+    ] = 0,
     dtype: Dtype = "float32",
     op: Annotated[str, typer.Option("--op", "-o", help="sum, prod, min, max; avg, mulsum on nccl.")] = "sum",
     backend: Annotated[str, typer.Option(help="gloo, nccl, strict (docs/live.md) or auto.")] = "auto",
@@ -126,7 +129,7 @@ def run(
     out = out or default_out(run_id, collective, Path(algorithm).stem)
     shared = {"op": op, "backend": backend, "warmup": warmup, "timing": timing, "check": check, "place": place}
     shared |= {"timeout_s": timeout, "join_timeout_s": join_timeout, "resume": resume, "cold_cache": cold_cache}
-    shared |= iterations(iters, budget)
+    shared |= {"graphs": graphs, **iterations(iters, budget)}
 
     def plan(name: str) -> Plan:
         asked = Asked(name, algorithm, sizes, dtype, root_of(name, root, len(names)), slices, channels, group,

@@ -23,7 +23,7 @@ Definition = tuple[tuple[str, Any], ...]
 _FIELDS: Mapping[type[Record], Sequence[str]] = {
     Measured: (
         *("collective", "ranks", "size_bytes", "algorithm", "dtype", "op", "root", "in_place", "channels", "slices"),
-        *("group", "timing", "weights", "cold_cache"),
+        *("group", "timing", "weights", "cold_cache", "graphed"),
     ),
     Reported: ("collective", "ranks", "size_bytes", "dtype", "op", "root", "in_place"),
     Simulated: (

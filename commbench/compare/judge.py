@@ -139,7 +139,7 @@ def _verdict(ratio: float, tolerance: float) -> str:
 _SILENT = ("kind", "size_bytes", "collective", "ranks", "members")  # columns of their own
 _USUAL = {"algorithm": "native", "dtype": "float32", "root": 0, "in_place": False, "channels": 1,
           "slices": 1, "group": 1, "timing": "isolated", "element_bytes": 4, "jitter": 0.0, "scenario": "",
-          "detail": "transfer", "cold_cache": False}  # fmt: skip
+          "detail": "transfer", "cold_cache": False, "graphed": 0}  # fmt: skip
 
 
 def _words(definition: Definition) -> str:

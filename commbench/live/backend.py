@@ -71,6 +71,7 @@ class Backend(ABC):
             vain. Otherwise ``Work.wait`` returns when the work is done.
         tags: whether messages of two ranks may overtake each other by their tags.
         ops: reductions of its own collectives. float8: whether these have elements of 8-bit floats.
+        graphs: whether what it enqueues can be recorded and launched at once.
         automatic: whether :data:`AUTO` may take it. notes: what people must know who run on it.
     """
 
@@ -80,6 +81,7 @@ class Backend(ABC):
     tags: ClassVar[bool]
     ops: ClassVar[tuple[str, ...]] = BY_SCHEDULE
     float8: ClassVar[bool] = False
+    graphs: ClassVar[bool] = False
     automatic: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = ()
 
@@ -144,9 +146,15 @@ class Backend(ABC):
     def bind(self, transfers: Iterable[Posting], group: "dist.ProcessGroup") -> Post:
         """What posts these transfers together, prepared as far as it can be."""
 
-    @abstractmethod
     def barrier(self, group: "dist.ProcessGroup") -> None:
-        """A barrier as tight as it has."""
+        """Torch's own: as tight as it has one; the host waits for it."""
+        import torch.distributed as dist
+
+        dist.barrier(group)
+
+    def record(self, run: Callable[[], None], times: int) -> Callable[[], None]:
+        """What launches ``times`` runs as one graph; only where it has ``graphs``, and once ``run`` has run."""
+        raise NotImplementedError
 
     def clock(self, device: "torch.device") -> "Clock":
         """The clock of what it enqueues, or does at once."""
@@ -186,12 +194,6 @@ class Gloo(Backend):
         calls = [(group.send if t.sends else group.recv, [t.tensor], t.peer, t.tag) for t in ordered]
         return lambda: [call(tensors, peer, tag) for call, tensors, peer, tag in calls]
 
-    def barrier(self, group: "dist.ProcessGroup") -> None:
-        """Torch's own."""
-        import torch.distributed as dist
-
-        dist.barrier(group)
-
 
 class Nccl(Backend):
     """On NVIDIA GPUs: enqueued on streams, no tags; what is posted at once must be a group, or it waits for itself.
@@ -202,7 +204,7 @@ class Nccl(Backend):
 
     name, device_type, streams, tags = "nccl", "cuda", True, False
     ops: ClassVar[tuple[str, ...]] = OPS
-    float8 = True
+    float8 = graphs = True
 
     def __init__(self) -> None:
         self._log = NcclLog()
@@ -300,8 +302,14 @@ class Nccl(Backend):
         ]
         return lambda: dist.batch_isend_irecv(operations) if operations else []
 
+    def record(self, run: Callable[[], None], times: int) -> Callable[[], None]:
+        """As a CUDA graph."""
+        from commbench.live.graphs import cuda_graph
+
+        return cuda_graph(run, times)
+
     def barrier(self, group: "dist.ProcessGroup") -> None:
-        """Torch's own, on the process's device; the host waits for it."""
+        """On the process's device."""
         import torch
         import torch.distributed as dist
 
@@ -360,11 +368,15 @@ class Strict(Nccl):
 
         return Clock(time.perf_counter, lambda start, end: end - start, settle_all, lambda mark: None)
 
-    def barrier(self, group: "dist.ProcessGroup") -> None:
-        """Torch's own; the host waits for it."""
-        import torch.distributed as dist
+    def record(self, run: Callable[[], None], times: int) -> Callable[[], None]:
+        """Nothing is recorded, but what a graph cannot hold is an error here too."""
+        from commbench.live.graphs import strict_graph
 
-        dist.barrier(group)
+        return strict_graph(run, times)
+
+    def barrier(self, group: "dist.ProcessGroup") -> None:
+        """On no device."""
+        Backend.barrier(self, group)
 
 
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Strict(), Gloo(), Nccl())}

@@ -219,6 +219,7 @@ def record_of(
         root=plan.root,
         weights=plan.weights,
         cold_cache=plan.cold_cache,
+        graphed=plan.graphed,
         schedule="" if schedule is None else digest(schedule),
         samples_s=tuple(seen.timed.samples_s for seen in everyone),
         warmup_s=tuple(seen.warmup.samples_s for seen in everyone),

@@ -75,6 +75,8 @@ def header_lines(plan: Plan, facts: SessionFacts, *, percentiles: bool = False) 
 def iterations_text(job: Plan | GroupJob) -> str:
     """How many iterations a size has, or how much time."""
     many = f"{job.budget_s:g} s of iterations" if job.budget_s else f"{job.iters} iterations"
+    if isinstance(job, Plan) and job.graphs:
+        many = f"{job.graphs} launches of a graph of {job.iters} iterations"
     return f"{many} after {job.warmup} of warm-up"
 
 

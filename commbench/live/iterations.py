@@ -3,10 +3,12 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from commbench.live.graphs import Graphed
 from commbench.live.plan import Plan
 from commbench.live.processors import ProcessorClock, Spent
 from commbench.live.progress import TIMED, Progress
@@ -33,7 +35,7 @@ def time_bench(
     """The warm-up, the timed iterations, and in a lab the processors' time that these took."""
     cold = ColdCache(session.device) if plan.cold_cache else None
 
-    def timed(iterations: int, phase: str, first: int = 0) -> Timed:
+    def timed(iterations: int, phase: str, first: int = 0, what: Operation = operation) -> Timed:
         def tick(iteration: int) -> None:
             if plan.timing == "isolated":  # what is back to back has no moment for it
                 meet_runs()
@@ -42,13 +44,18 @@ def time_bench(
             progress.reach(phase, first + iteration)
 
         return time_operation(
-            operation, iterations, timing=plan.timing, clock=session.clock, barrier=session.barrier, tick=tick
+            what, iterations, timing=plan.timing, clock=session.clock, barrier=session.barrier, tick=tick
         )
 
     started = time.perf_counter()
     warmup = timed(plan.warmup, "warm-up iteration")
     clock = ProcessorClock() if "emulated" in plan.facts else None
-    if plan.budget_s:
+    if plan.graphs:
+        progress.reach("recording a graph")
+        launch = session.backend.record(operation.run, plan.iters)
+        launches = timed(plan.graphs, TIMED, what=Graphed(operation, launch))
+        found = replace(launches, samples_s=tuple(each / plan.iters for each in launches.samples_s))
+    elif plan.budget_s:
         each_s = session.agreed(time.perf_counter() - started) / plan.warmup
         found = _within(plan.budget_s, each_s, session, lambda count, first: timed(count, TIMED, first))
     else:

@@ -45,6 +45,7 @@ class Plan(LiveJob):
         dtype, op: of the elements and the reduction (where there is one).
         timing: "isolated" (barrier before each iteration) or "pipelined" (back to back after one barrier).
         budget_s: seconds of timed iterations at each size, instead of ``iters``; 0 for none.
+        graphs: launches of one graph that holds all ``iters``, a sample each; 0 launches iterations one by one.
         cold_cache: whether caches are emptied before each iteration.
         resume: whether sizes that the run has in its file already are left out.
         place: where results stand: "in" (where the inputs stood), "out" (in a second buffer), "both" (in turn, as far
@@ -71,6 +72,7 @@ class Plan(LiveJob):
     timing: str = "isolated"
     place: str = ""
     budget_s: float = 0.0
+    graphs: int = 0
     cold_cache: bool = False
     resume: bool = False
 
@@ -116,14 +118,27 @@ class Plan(LiveJob):
         if self.dtype.startswith(_FLOAT8) and (reduces if self.schedules else not backend.float8):
             what = "adds none such" if self.schedules else "has none such"
             raise InputError(f"--dtype {self.dtype}: {who} {what}; give --backend nccl and no --algorithm, or bfloat16")
+        if self.graphs and not backend.graphs:
+            raise InputError(f"--graphs {self.graphs}: backend {backend.name} launches no kernels; give --backend nccl")
 
     def _require_time(self) -> None:
         if not 0 <= self.budget_s <= _LONGEST_BUDGET_S:
             raise InputError(f"--budget {self.budget_s:g} s must be above 0 and at most {_LONGEST_BUDGET_S} s a size")
         if self.budget_s and not self.warmup:
             raise InputError("--budget with --warmup 0: the warm-up tells how many iterations fit; give 1 or more")
+        if self.graphs:
+            self._require_recordable()
         if self.cold_cache and self.timing != "isolated":
             raise InputError(f"--cold-cache has no meaning with --timing {self.timing}: give isolated")
+
+    def _require_recordable(self) -> None:
+        require_least(1, ("--graphs", self.graphs))
+        if self.budget_s:
+            raise InputError(f"--graphs {self.graphs} with --budget: a graph holds --iters iterations; leave out one")
+        if not self.warmup:
+            raise InputError(f"--graphs {self.graphs} with --warmup 0: ranks connect in the warm-up; give 1 or more")
+        if self.spec.covers:
+            raise InputError(f"--graphs {self.graphs}: a host waits in a {self.collective}, a graph has no hosts")
 
     def _require_fit(self) -> None:
         if isinstance(self.schedule, tuple) and len(self.schedule) != len(self.sizes_bytes):
@@ -144,6 +159,11 @@ class Plan(LiveJob):
     def spec(self) -> CollectiveSpec:
         """The collective."""
         return get_collective(self.collective)
+
+    @property
+    def graphed(self) -> int:
+        """Iterations that a graph holds, as a record has it: 0 where none is launched."""
+        return self.iters if self.graphs else 0
 
     @property
     def recorded_op(self) -> str:

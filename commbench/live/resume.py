@@ -17,6 +17,7 @@ from commbench.results.records import Measured
 
 __all__ = ["done_before"]
 
+_ASKED = ("ranks", "algorithm", "dtype", "root", "channels", "slices", "group", "timing", "weights", "cold_cache")
 _SETTINGS = ("hosts", "cpu_model", "gpu", "torch", "nccl", "commbench")
 
 
@@ -49,15 +50,14 @@ def _require_alike(path: Path, before: dict[str, Any], now: dict[str, Any], reco
 
 
 def _of_record(record: Measured) -> dict[str, Any]:
-    names = ("ranks", "algorithm", "dtype", "root", "channels", "slices", "group", "timing", "weights", "cold_cache")
+    names = (*_ASKED, "graphed")
     found: dict[str, Any] = {name: getattr(record, name) for name in (*names, "op", "backend", "launcher", "schedule")}
     return found | {name: record.environment.get(name) for name in _SETTINGS}
 
 
 def _of_plan(plan: Plan, session: Session, record: Measured) -> dict[str, Any]:
     """The same of what would be measured at the record's size."""
-    names = ("ranks", "algorithm", "dtype", "root", "channels", "slices", "group", "timing", "weights", "cold_cache")
-    found: dict[str, Any] = {name: getattr(plan, name) for name in names}
+    found: dict[str, Any] = {name: getattr(plan, name) for name in _ASKED} | {"graphed": plan.graphed}
     facts, known = session.facts, record.size_bytes in plan.sizes_bytes
     schedule = plan.schedule_for(record.size_bytes, record.in_place) if known else None
     found |= {"op": plan.recorded_op, "backend": facts.backend, "launcher": facts.launcher}

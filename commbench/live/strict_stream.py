@@ -10,7 +10,8 @@ about to do: where that does not fit together, NCCL hangs or corrupts, and here 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from queue import SimpleQueue
@@ -21,7 +22,7 @@ from weakref import WeakSet
 import torch
 import torch.distributed as dist
 
-__all__ = ["Communicator", "Enqueued", "settle_all"]
+__all__ = ["Communicator", "Enqueued", "recording", "settle_all"]
 
 _POISON = -99
 _POLL_S = 0.001
@@ -29,12 +30,33 @@ _TOLD_S = 0.5  # after a deadlock ranks tell each other for so long where they a
 _WORDS = 256  # bytes of what a rank says that it is about to do
 
 _everything: "WeakSet[Communicator]" = WeakSet()
+_recording = Event()
 
 
 def settle_all() -> None:
-    """Wait for everything that this process has enqueued, and let it be seen; as ``torch.cuda.synchronize``."""
+    """Wait for everything that this process has enqueued, and let it be seen; as ``torch.cuda.synchronize``.
+
+    Raises:
+        RuntimeError: a graph is being recorded.
+    """
+    _refuse_while_recording("waits for the device")
     for communicator in list(_everything):
         communicator.settle()
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """While it lasts, what a CUDA graph cannot hold is refused: a host waits for its device, ranks connect."""
+    _recording.set()
+    try:
+        yield
+    finally:
+        _recording.clear()
+
+
+def _refuse_while_recording(what: str) -> None:
+    if _recording.is_set():
+        raise RuntimeError(f"the host {what} while a graph is recorded")
 
 
 @dataclass(slots=True, eq=False)
@@ -166,8 +188,9 @@ class Communicator:
         """Stand still until all keys of the others are there.
 
         Raises:
-            RuntimeError: they are not, in time.
+            RuntimeError: they are not, in time; or a graph is being recorded.
         """
+        _refuse_while_recording("connects")
         for key in mine:
             self._store.set(key, "")
         deadline = time.monotonic() + self._timeout_s

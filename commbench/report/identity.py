@@ -43,6 +43,7 @@ NOTHING: Mapping[str, str] = {
     "scenario": "healthy",
     "weights": "even",
     "cold_cache": "warm caches",
+    "graphed": "one by one",
     "faults": "no faults",
     "background": "no other flows",
 }
@@ -128,6 +129,8 @@ def _text(name: str, record: Record) -> str:
         return _jobs([job["ranks"] for job in value])
     if name == "cold_cache":
         return "cold caches" if value else ""
+    if name == "graphed":
+        return f"graphs of {value}" if value else ""
     if name == "weights":
         return f"uneven, content {sha256(repr(value).encode()).hexdigest()[:12]}" if value else ""
     if name == "jitter":

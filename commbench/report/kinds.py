@@ -59,7 +59,7 @@ LAB = ("fabric", "rates", "hash_seed", "transport", "faults", "background", "job
 _PASSES = ("schedule", "executor", "ranks", "stages", "microbatches", "activation_bytes", "order", "run")
 _BLOCK = ("method", "sequence_parallel", "backend", "ranks")
 _POINT = (
-    *("backend", "channels", "slices", "group", "dtype", "op", "root", "weights", "timing", "cold_cache"),
+    *("backend", "channels", "slices", "group", "dtype", "op", "root", "weights", "timing", "cold_cache", "graphed"),
     "in_place",
 )
 FIELDS: Mapping[type[Record], tuple[str, ...]] = {

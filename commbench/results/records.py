@@ -85,6 +85,7 @@ class Measured(Record):
         timing: "isolated" (barrier before each iteration) or "pipelined" (back to back).
         in_place: whether the result stood where the input stood; None in records that do not tell.
         cold_cache: whether caches were emptied before each iteration.
+        graphed: iterations that a CUDA graph held; a sample is then the time of its launch, divided by them. 0: none.
         wrong: elements with a wrong value over all ranks after the correctness run; None if it was not run.
         busbw_factor: factor from algbw to busbw for this collective and world size.
         launcher: what started the ranks ("commbench", "torchrun", ...).
@@ -116,6 +117,7 @@ class Measured(Record):
     root: Whole = 0
     weights: tuple[Whole, ...] = ()
     cold_cache: bool = False
+    graphed: Whole = 0
     schedule: str = ""
     warmup_s: Samples = ()
     phases_s: Mapping[str, tuple[tuple[Seconds, ...], ...]] = field(default_factory=dict)
@@ -271,7 +273,7 @@ class Compared(Record):
 
     Attributes:
         run: that measured it.
-        channels, slices, group, root, weights, cold_cache, dtype, op, timing, in_place: as measured.
+        channels, slices, group, root, weights, cold_cache, graphed, dtype, op, timing, in_place: as measured.
         topology: that it was predicted on, or the lab that it was measured in.
         error: signed, simulated / measured - 1.
         set: "fit" if the calibration saw this point, else "test"; "busy" where processors were, and neither uses it.
@@ -299,6 +301,7 @@ class Compared(Record):
     root: Whole = 0
     weights: tuple[Whole, ...] = ()
     cold_cache: bool = False
+    graphed: Whole = 0
     dtype: Name = "float32"
     op: str = "sum"
     timing: Annotated[str, OneOf(("isolated", "pipelined"))] = "isolated"

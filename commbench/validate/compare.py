@@ -41,6 +41,7 @@ def compare(machine: Machine, points: Sequence[Measured], fitted: Collection[Mea
             root=point.root,
             weights=point.weights,
             cold_cache=point.cold_cache,
+            graphed=point.graphed,
             dtype=point.dtype,
             op=point.op,
             timing=point.timing,

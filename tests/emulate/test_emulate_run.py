@@ -253,7 +253,7 @@ def test_a_run_whose_reader_has_gone_leaves_nothing(tmp_path: Path) -> None:
         os.kill(ranks[1], signal.SIGKILL)  # what is said of it nobody reads
         process.communicate(timeout=30)
     assert leftovers(tmp_path, before) == []
-    kept = {path.name for path in tmp_path.iterdir() if not path.match("r.*.output.txt")}  # what other ranks said, if so
+    kept = {path.name for path in tmp_path.iterdir() if not path.match("r.*.output.txt")}  # of other ranks
     assert kept == {"r.jsonl", "fabric.yaml"}
 
 

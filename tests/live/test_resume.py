@@ -40,7 +40,7 @@ def test_a_run_that_was_cut_in_a_line_goes_on_behind_it(
     capsys.readouterr()
     again = ["run", "all-gather", "-b", "64", "-e", "256", "--place", "both", "-n", "2", "-w", "1", "--resume"]
     again += ["--out", str(file)]
-    assert outcome(again) == 0
+    assert not outcome(again)
     assert "nothing is left to measure" in capsys.readouterr().err
     assert outcome([*again, "-d", "double"]) == 2
     assert "of 64 B measured with dtype float32, not float64; go on as it was begun" in capsys.readouterr().err

@@ -7,15 +7,19 @@ The geometry comes from :mod:`commbench.topology.layout`.
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from commbench.report.chart import path_of
-from commbench.report.load import LinkLoad, load_colour
+from commbench.report.load import LOAD_RAMP, FabricLoad, fabric_load, load_colour
 from commbench.report.svg import Value, document, element, file_document, group, text, tip
-from commbench.report.text import percent
+from commbench.report.text import percent, time_text
 from commbench.topology.fabric import Fabric
 from commbench.topology.layout import Box, Drawing, Label, Stroke, layout, link_word
 from commbench.topology.model import LinkKind, NodeKind
 from commbench.units import format_bytes
+
+if TYPE_CHECKING:
+    from commbench.sim.collective import Simulation
 
 __all__ = ["topology_drawing", "topology_svg"]
 
@@ -74,26 +78,31 @@ _FILE = _Look("#1f2937", "#64748b", "#f5f6f8", "#d7dce3", "#e2e8f0")
 def topology_svg(topology: Fabric) -> str:
     """One ``<svg>`` element that needs nothing outside itself, for a file; equal input, equal text."""
     drawing = layout(topology)
-    return file_document(drawing.width, drawing.height, *_inside(topology, drawing, _FILE, {}))
+    return file_document(drawing.width, drawing.height, *_inside(topology, drawing, _FILE, FabricLoad()))
 
 
-def topology_drawing(topology: Fabric, loads: Mapping[frozenset[str], LinkLoad] | None = None) -> str:
-    """The picture for the page; ``loads`` are those of the links between two boxes."""
+def topology_drawing(topology: Fabric, simulation: "Simulation | None" = None) -> str:
+    """The picture for the page, links coloured by their load in what was simulated on it.
+
+    For the whole run; where it is known by time, a slider of the page's script shows each slice of the run.
+    """
     drawing = layout(topology)
+    load = fabric_load(topology, simulation, {frozenset(stroke.ends) for stroke in drawing.strokes})
     label = f"Topology {topology.name}: {topology.description}"
-    return document(drawing.width, drawing.height, *_inside(topology, drawing, _PAGE, loads or {}), label=label)
+    times: dict[str, Value] = {}
+    if load.edges_s:
+        times = {"data_times": "|".join(map(time_text, load.edges_s)), "data_ramp": " ".join(LOAD_RAMP)}
+    return document(drawing.width, drawing.height, *_inside(topology, drawing, _PAGE, load), label=label, **times)
 
 
-def _inside(
-    topology: Fabric, drawing: Drawing, look: _Look, loads: Mapping[frozenset[str], LinkLoad]
-) -> list[str]:
+def _inside(topology: Fabric, drawing: Drawing, look: _Look, load: FabricLoad) -> list[str]:
     rails = {node.name: node.rail for node in topology.of_kind(NodeKind.LEAF) if node.rail is not None}
     return [
         *_frame(drawing, look),
-        *(_stroke(stroke, loads) for stroke in drawing.strokes),
+        *(_stroke(stroke, load) for stroke in drawing.strokes),
         *(_node(box, look, rails) for box in drawing.boxes),
         *(_label(label, look) for label in drawing.labels),
-        *_legend(drawing, topology, look, bool(loads)),
+        *_legend(drawing, topology, look, bool(load.links)),
     ]
 
 
@@ -135,17 +144,18 @@ def _rail_colour(rail: int) -> str:
     return ("#f2b134", "#e4572e", "#76b041", "#17bebb", "#ef767a", "#c8a2ff", "#ffe066", "#9bd1e5")[rail % 8]
 
 
-def _stroke(stroke: Stroke, loads: Mapping[frozenset[str], LinkLoad]) -> str:
+def _stroke(stroke: Stroke, of_fabric: FabricLoad) -> str:
     low = max(stroke.y0, stroke.y1) + stroke.bend * 4 / 3  # a cubic reaches 3/4 of the depth of its control points
     begin, end = f"{stroke.x0:.2f} {stroke.y0:.2f}", f"{stroke.x1:.2f} {stroke.y1:.2f}"
     curve = f"C{stroke.x0:.2f} {low:.2f} {stroke.x1:.2f} {low:.2f} {end}" if stroke.bend else f"L{end}"
-    load = loads.get(frozenset(stroke.ends))
+    load = of_fabric.links.get(frozenset(stroke.ends))
     colour, width = _COLOUR[stroke.kind], _WIDTHS[stroke.kind] * stroke.weight
-    if loads and stroke.kind is LinkKind.NETWORK:
+    if of_fabric.links and stroke.kind is LinkKind.NETWORK:
         colour, width = load_colour(load.share if load else 0.0), 1.0 + 2.2 * (load.share if load else 0.0)
     line = element(
         "path", d=f"M{begin}{curve}", fill="none", stroke=colour, stroke_width=width, stroke_opacity=0.9,
         stroke_dasharray="4 2.2" if stroke.kind in _DASHED else None,
+        data_loads=" ".join(map(str, load.by_time)) if load and load.by_time else None,
     )  # fmt: skip
     line += _arrow(stroke, colour) if stroke.arrow else ""
     if load is None:

@@ -87,7 +87,7 @@ const pointed = event => {
   return near.reduce((best, mark) => far(mark, event) < far(best, event) ? mark : best, first);
 };
 document.addEventListener("pointermove", event => {
-  const mark = pointed(event), text = mark && words(mark);
+  const mark = pointed(event), text = mark && (mark.dataset.now ?? words(mark));
   tip.hidden = !text;
   if (tip.hidden) return;
   if (tip.textContent !== text) tip.textContent = text;
@@ -133,6 +133,44 @@ for (const figure of document.querySelectorAll("figure.zoomed")) {
   tools.append(button("+", "larger", () => size(scale * 1.6)), less, whole);
   less.disabled = whole.disabled = true;
   plot.before(tools);
+}
+
+// Links by time: a slider colours them by their load in a slice of the run, at first and on paper by that of the whole.
+const ramped = (ramp, share) => {
+  const place = share * (ramp.length - 1), low = Math.min(Math.floor(place), ramp.length - 2);
+  const [from, to] = [ramp[low], ramp[low + 1]].map(own => [1, 3, 5].map(i => parseInt(own.slice(i, i + 2), 16)));
+  return `rgb(${from.map((a, i) => Math.round(a + (place - low) * (to[i] - a))).join(", ")})`;
+};
+for (const svg of document.querySelectorAll("svg[data-times]")) {
+  const times = svg.dataset.times.split("|"), ramp = svg.dataset.ramp.split(" "), plot = svg.closest(".plot");
+  const links = [...svg.querySelectorAll("[data-loads]")].map(line => {
+    const mark = line.closest(".mark"), name = mark.querySelector("title").textContent.split(": in use")[0];
+    return {line, mark, name, head: mark.querySelector("[fill^='#']"), loads: line.dataset.loads.split(" ").map(Number)};
+  });
+  const field = make("input", {type: "range", min: 0, max: times.length - 2, value: 0, "aria-label": "time in the run"});
+  const told = make("span", {"aria-live": "polite"});
+  let slice = null;
+  const show = () => {
+    const span = slice === null ? "" : `${times[slice]} to ${times[slice + 1]}`;
+    for (const {line, mark, name, head, loads} of links) {
+      const share = slice === null ? null : loads[slice] / 1000, colour = share === null ? "" : ramped(ramp, share);
+      line.style.stroke = colour;
+      line.style.strokeWidth = share === null ? "" : `${1 + 2.2 * share}px`;
+      if (head) head.style.fill = colour;
+      if (share === null) delete mark.dataset.now;
+      else mark.dataset.now = `${name}, either way: at most ${(100 * share).toFixed(1)} % of the bandwidth\n${span}`;
+    }
+    all.disabled = slice === null;
+    told.textContent = slice === null ? "load of the whole run; move the slider for a part of it" : `load from ${span}`;
+    field.setAttribute("aria-valuetext", told.textContent);
+  };
+  const all = button("whole run", "load of the whole run", () => { slice = null; show(); });
+  field.addEventListener("input", () => { slice = Number(field.value); show(); });
+  addEventListener("beforeprint", () => { slice = null; show(); });
+  const tools = make("p", {class: "tools time"});
+  tools.append(field, all, told);
+  plot.before(tools);
+  show();
 }
 
 // Bars by time: zoom and pan. Every bar carries its begin and end in seconds.

@@ -30,7 +30,7 @@ from commbench.report.html import fill_page, write_page
 from commbench.report.kinds import PageSection, by_section
 from commbench.report.link_times import link_times
 from commbench.report.live_steps import live_steps
-from commbench.report.load import LOAD_RAMP, link_loads
+from commbench.report.load import LOAD_RAMP
 from commbench.report.packets import packet_tables
 from commbench.report.plans import plan_parts
 from commbench.report.style import Picture
@@ -141,7 +141,7 @@ def page_context(report: ReportInput) -> dict[str, Any]:
         "training": training_section(shown[PageSection.TRAINING]),
         "flows": flow_parts(shown[PageSection.FLOWS]),
         "live": live_steps(shown[PageSection.LIVE]),
-        "topologies": [topology_drawing(t, link_loads(t, report.simulation)) for t in report.topologies],
+        "topologies": [topology_drawing(t, report.simulation) for t in report.topologies],
         "link_times": _link_times(report),
         "load_ramp": LOAD_RAMP,
         "numbers": listed,

@@ -2,7 +2,9 @@
 """Spans as a trace that Perfetto and chrome://tracing open: slices by rank, load of links as counters.
 
 Format: "Trace Event Format" (Google, 2016): complete events (``ph`` X), counters (C) and names (M). ``ts`` and ``dur``
-are microseconds, here with six decimals at most: picoseconds.
+are microseconds. Slices begin and end in whole nanoseconds, the finest that Perfetto keeps: it rounds ``ts`` and
+``dur`` each by itself, and drops a slice that thereby overlaps the one before. No two processes or threads share a
+number, and none is 0: Perfetto takes a thread with its process's number for the main one, and 0 for idle time.
 """
 
 import json
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_SLICES", "Pass", "collective_trace", "passes_of", "records_trace"]
 
+_PROCESS, _FIRST_THREAD = 1, 2
 MOST_SLICES = 100_000
 """Of more transfers a trace has one slice for all that a rank sends between two longer pauses."""
 _WORDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 _PS_PER_US = 1_000_000
+_PS_PER_NS, _NS_PER_US = 1_000, 1_000
 Event = dict[str, Any]
 
 
@@ -50,7 +54,7 @@ def collective_trace(simulation: "Simulation", fabric: "Fabric") -> str:
     program = simulation.flat
     sends = np.flatnonzero(program.peer >= 0)
     title = f"{record.algorithm} {record.collective} of {format_bytes(record.size_bytes)} on {record.topology}"
-    events = [_name("process", 0, 0, title)]
+    events = [_name("process", _PROCESS, _FIRST_THREAD, title)]
     slices = _sent if len(sends) <= MOST_SLICES else _sent_in_a_row
     for rank, mine in _by_rank(program.rank[sends], sends, record.ranks):
         events += slices(simulation, rank, mine)
@@ -65,13 +69,12 @@ def records_trace(records: Sequence[Record]) -> str:
         InputError: none of the records has any.
     """
     events: list[Event] = []
-    shown: list[Record] = []
-    for record in records:
-        found = passes_of(record)
-        if found:
-            events += _pipeline(len(shown), *found)
-            shown.append(record)
-    if not shown:
+    found = [one for record in records if (one := passes_of(record))]
+    thread = len(found) + 1
+    for process, (title, lanes, passes) in enumerate(found, start=1):
+        events += _pipeline(process, thread, title, lanes, passes)
+        thread += len(lanes)
+    if not found:
         raise InputError(
             "no record has passes with begin and end: records of sim train, run pipeline and emulate ... run pipeline "
             "do, in the file that --out names"
@@ -101,13 +104,15 @@ def _ranks(spans: RankSpans) -> tuple[list[str], list[Pass]]:
     return lanes, [(rank, *span) for rank, row in enumerate(spans) for span in row]
 
 
-def _pipeline(process: int, title: str, lanes: Sequence[str], passes: Iterable[Pass]) -> Iterator[Event]:
-    yield _name("process", process, 0, title)
-    yield from (_name("thread", process, lane, name) for lane, name in enumerate(lanes))
+def _pipeline(
+    process: int, first_thread: int, title: str, lanes: Sequence[str], passes: Iterable[Pass]
+) -> Iterator[Event]:
+    yield _name("process", process, first_thread, title)
+    yield from (_name("thread", process, thread, name) for thread, name in enumerate(lanes, start=first_thread))
     for lane, stage, kind, microbatch, begin_s, end_s in passes:
         begin, end = round(begin_s * PS_PER_S), round(end_s * PS_PER_S)
         told = {"stage": stage, "microbatch": microbatch}
-        yield _slice(process, lane, f"{_WORDS[kind]} {microbatch}", _WORDS[kind], begin, end, told)
+        yield _slice(process, first_thread + lane, f"{_WORDS[kind]} {microbatch}", _WORDS[kind], begin, end, told)
 
 
 def _by_rank(rank: "IntArray", tasks: "IntArray", num_ranks: int) -> Iterator[tuple[int, "IntArray"]]:
@@ -126,24 +131,26 @@ def _sent(simulation: "Simulation", rank: int, tasks: "IntArray") -> Iterator[Ev
     lanes = pack(begin, end)
     for lane in range(max(lanes, default=0) + 1):
         thread = _thread(simulation, rank, lane)
-        yield _name("thread", 0, thread, f"rank {rank}" if lane == 0 else f"rank {rank}, at the same time ({lane + 1})")
+        name = f"rank {rank}" if lane == 0 else f"rank {rank}, at the same time ({lane + 1})"
+        yield _name("thread", _PROCESS, thread, name)
     for task, lane, opens, closes in zip(tasks.tolist(), lanes, begin, end, strict=True):
         told = {
             "to": int(program.peer[task]), "step": int(program.step[task]), "channel": int(program.channel[task]),
             "bytes": int(program.num_bytes[task]),
         }  # fmt: skip
         name = f"step {program.step[task]} to rank {program.peer[task]}"
-        yield _slice(0, _thread(simulation, rank, lane), name, "transfer", opens, closes, told)
+        yield _slice(_PROCESS, _thread(simulation, rank, lane), name, "transfer", opens, closes, told)
 
 
 def _thread(simulation: "Simulation", rank: int, lane: int) -> int:
-    return rank + lane * simulation.record.ranks
+    return _FIRST_THREAD + rank + lane * simulation.record.ranks
 
 
 def _sent_in_a_row(simulation: "Simulation", rank: int, tasks: "IntArray") -> Iterator[Event]:
     """A slice for what a rank sends between two of its longest pauses; ``busy_us`` of it something was under way."""
     program, trace = simulation.flat, simulation.trace
-    yield _name("thread", 0, rank, f"rank {rank}")
+    thread = _thread(simulation, rank, 0)
+    yield _name("thread", _PROCESS, thread, f"rank {rank}")
     if not len(tasks):
         return
     tasks = tasks[np.argsort(trace.start_ps[tasks], kind="stable")]
@@ -159,7 +166,7 @@ def _sent_in_a_row(simulation: "Simulation", rank: int, tasks: "IntArray") -> It
             "busy_us": (span - idle) / _PS_PER_US,
         }  # fmt: skip
         opens_ps = int(begin[first])
-        yield _slice(0, rank, f"{after - first} transfers", "transfers", opens_ps, opens_ps + span, told)
+        yield _slice(_PROCESS, thread, f"{after - first} transfers", "transfers", opens_ps, opens_ps + span, told)
 
 
 def _link_loads(simulation: "Simulation", fabric: "Fabric") -> Iterator[Event]:
@@ -171,11 +178,14 @@ def _link_loads(simulation: "Simulation", fabric: "Fabric") -> Iterator[Event]:
 
 
 def _counter(name: str, time_ps: int, values: Mapping[str, float]) -> Event:
-    return {"ph": "C", "name": name, "pid": 0, "tid": 0, "ts": time_ps / _PS_PER_US, "args": dict(values)}
+    about = {"name": name, "pid": _PROCESS, "tid": _FIRST_THREAD}
+    return {"ph": "C", **about, "ts": time_ps / _PS_PER_US, "args": dict(values)}
 
 
 def _slice(process: int, thread: int, name: str, kind: str, begin: int, end: int, told: dict[str, Any]) -> Event:
-    span = {"ts": begin / _PS_PER_US, "dur": (end - begin) / _PS_PER_US}
+    """From picoseconds; what follows without a pause does so in nanoseconds too."""
+    begin_ns, end_ns = (round(time_ps / _PS_PER_NS) for time_ps in (begin, end))
+    span = {"ts": begin_ns / _NS_PER_US, "dur": (end_ns - begin_ns) / _NS_PER_US}
     return {"ph": "X", "name": name, "cat": kind, "pid": process, "tid": thread, **span, "args": told}
 
 

@@ -55,7 +55,7 @@ class Browser:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        self.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
+        self._network(on=False)
 
     def close(self) -> None:
         """End the browser."""
@@ -101,6 +101,21 @@ class Browser:
                 self._events.append(other)
         return message
 
+    def _network(self, *, on: bool) -> None:
+        rates = dict.fromkeys(("downloadThroughput", "uploadThroughput"), -1 if on else 0)
+        self.call("Network.emulateNetworkConditions", offline=not on, latency=0, **rates)
+
+    def _go(self, url: str) -> None:
+        self.console, self.requests, self._events = [], [], []
+        self.call("Page.navigate", url=url)
+        while "Page.loadEventFired" not in self._events:
+            self._next()
+
+    def visit(self, url: str) -> None:
+        """Show what a server of this machine has there, and let it ask that server for more."""
+        self._network(on=True)
+        self._go(url)
+
     def open(self, page: str, file: Path, *, width: int = 1280, height: int = 900, scripts: bool = True) -> None:
         """Show a page from a file; the network is off."""
         file.write_text(page, encoding="utf-8")
@@ -108,10 +123,7 @@ class Browser:
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
-        self.console, self.requests, self._events = [], [], []
-        self.call("Page.navigate", url=file.as_uri())
-        while "Page.loadEventFired" not in self._events:
-            self._next()
+        self._go(file.as_uri())
 
     def look(self, expression: str) -> Any:
         """The value of a JavaScript expression, which may be a promise."""

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from commbench.report.link_times import link_times
-from commbench.sim.link_load import busiest_spans
+from commbench.report.load import fabric_load
+from commbench.sim.link_load import busiest_spans, loads_by_time
+from commbench.topology.layout import layout, outer_ends
 from commbench.topology.load import load_fabric
 from tests.report import samples
 
@@ -34,3 +36,42 @@ def test_a_bar_tells_the_load_of_its_time() -> None:
     assert max(loads) <= 100.0
     assert len({words.splitlines()[0] for words in bars}) == 10
     assert link_times(done, load_fabric("fat-tree-128")) is None, "of another fabric nothing is known"
+
+
+@pytest.mark.parametrize(("name", "algorithm"), [("fat-tree-16", "ring"), ("dgx-h100-x2", "double-binary-tree")])
+def test_loads_of_many_links_at_once_are_those_of_each(name: str, algorithm: str) -> None:
+    done = samples.simulation(name, algorithm, links=True)
+    edges = np.unique(np.linspace(0, done.trace.finish_ps, 14).astype(np.int64))
+    spans = list(busiest_spans(done, most=200))
+    loads = loads_by_time(done, np.array([one.link for one in spans]), edges)
+    assert loads is not None
+    assert len(spans) > 10
+    for one, row in zip(spans, loads, strict=True):
+        assert row == pytest.approx(one.mean_load(edges), rel=1e-6, abs=1e-9)
+    idle = np.setdiff1d(np.arange(load_fabric(name).num_links), [one.link for one in spans])
+    assert not np.any(loads_by_time(done, idle, edges))
+
+
+def test_the_drawing_has_the_load_of_the_busiest_link_between_two_boxes() -> None:
+    """Over the slices it is at least what the record has for the busier one, and no more than for all together."""
+    fabric = load_fabric("fat-tree-16")
+    done = samples.simulation("fat-tree-16", "double-binary-tree", 64 * samples.MIB, links=True)
+    drawn = {frozenset(stroke.ends) for stroke in layout(fabric).strokes}
+    load = fabric_load(fabric, done, drawn)
+    assert load.edges_s[0] == 0
+    assert load.edges_s[-1] == pytest.approx(done.record.time_s)
+    widths = np.diff(load.edges_s)
+    between: dict[frozenset[str], list[int]] = {}
+    for number, link in enumerate(fabric.links):
+        between.setdefault(frozenset(outer_ends(fabric, link)), []).append(number)
+    assert len(load.links) > 20
+    for ends, one in load.links.items():
+        assert len(one.by_time) == len(widths)
+        assert max(one.by_time) <= 1000
+        sent = done.link_bytes[between[ends]] / fabric.bandwidths[between[ends]]
+        shown = float(np.dot(one.by_time, widths)) / 1000
+        assert float(sent.max()) - 1e-3 * widths.sum() <= shown <= float(sent.sum()) + 1e-3 * widths.sum()
+        assert one.share == pytest.approx(float(sent.max()) / done.record.time_s)
+    assert fabric_load(load_fabric("fat-tree-128"), done, drawn).links == {}
+    aggregated = samples.simulation("fat-tree-16", links=True, detail="collective")
+    assert fabric_load(fabric, aggregated, drawn).edges_s == ()

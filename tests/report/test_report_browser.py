@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from commbench.report.load import fabric_load, load_colour
 from commbench.report.page import ReportInput, render
 from commbench.report.text import time_text
 from commbench.results.records import Compared, Measured, Simulated
+from commbench.topology.layout import layout
 from commbench.topology.load import load_fabric
 from tests.report import samples
 from tests.report.browser import FRAMES, Browser
@@ -120,6 +122,37 @@ def test_the_map_of_a_fabric_is_whole_at_first_and_larger_on_demand(everything: 
     everything.click("#topology .tools button:last-child")
     assert everything.look(shown) == before
     assert everything.look(SIDEWAYS) == 0
+
+
+def test_a_slider_colours_links_by_their_load_at_a_time(everything: Browser) -> None:
+    done, fabric = samples.simulation("fat-tree-16", links=True), load_fabric("fat-tree-16")
+    load = fabric_load(fabric, done, {frozenset(stroke.ends) for stroke in layout(fabric).strokes})
+    lines = "document.querySelectorAll('#topology [data-loads]')"
+    colours = f"[...{lines}].map(line => getComputedStyle(line).stroke)"
+    whole = everything.look(colours)
+    told = everything.look(f"[...{lines}].map(line => line.dataset.loads)")
+    assert sorted(told) == sorted(" ".join(map(str, one.by_time)) for one in load.links.values())
+    for at in (0, 31, 59):
+        everything.look(
+            f"(field => {{ field.value = {at}; field.dispatchEvent(new Event('input')); }})"
+            "(document.querySelector('#topology [type=range]'))"
+        )
+        shares = [int(one.split()[at]) / 1000 for one in told]
+        assert everything.look(colours) == [_rgb(load_colour(share)) for share in shares]
+        span = f"{time_text(load.edges_s[at])} to {time_text(load.edges_s[at + 1])}"
+        assert span in everything.look("document.querySelector('#topology .time').textContent")
+    busy = max(range(len(told)), key=lambda i: int(told[i].split()[59]))
+    everything.look(f"{lines}[{busy}].closest('.mark').id = 'busy'")
+    everything.point("#busy")
+    assert f"at most {int(told[busy].split()[59]) / 10:.1f} % of the bandwidth" in _tip(everything)
+    assert everything.look(colours) != whole
+    everything.look("dispatchEvent(new Event('beforeprint'))")
+    assert everything.look(colours) == whole
+    assert len(set(whole)) > 1
+
+
+def _rgb(colour: str) -> str:
+    return f"rgb({', '.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))})"
 
 
 def test_on_a_phone_rows_are_cards_that_name_their_columns(

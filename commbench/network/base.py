@@ -34,7 +34,7 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 Counted = Mapping[str, IntArray]
-"""What a network model has counted on every link, by name; each of shape (links,)."""
+"""What a network model has counted on every link, by name; most of shape (links,)."""
 
 NEVER = -1
 """The next event of a network in which nothing is under way."""

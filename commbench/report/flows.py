@@ -10,6 +10,7 @@ import numpy as np
 from commbench.report.axes import even_ticks, log_limits
 from commbench.report.chart import Chart, mark, path_of
 from commbench.report.packets import QUEUE_COLUMNS, queue_cells
+from commbench.report.queue_times import queue_times
 from commbench.report.style import Picture, for_both
 from commbench.report.svg import colour, element, text
 from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, time_cell, word_cell
@@ -31,6 +32,7 @@ class FlowsPart:
     verdict: str
     picture: Picture | None
     tables: tuple[Table, ...]
+    queues: Picture | None
 
 
 def flow_parts(records: Sequence[Record]) -> list[FlowsPart]:
@@ -49,7 +51,8 @@ def _part(one: SimulatedFlows, place: str) -> FlowsPart:
     tables = [_percentiles(one, place), _slowest(one, place), *([_queues(one, place)] if one.queues else [])]
     picture = for_both(partial(_slowdowns, one, place)) if one.slowdowns else None
     name = f"{one.source} on {one.topology}, {one.network}"
-    return FlowsPart(name, f"{verdict_of_flows(one)}.", picture, tuple(tables))
+    over_time = queue_times(one.queues, name, f"{place}by-time")
+    return FlowsPart(name, f"{verdict_of_flows(one)}.", picture, tuple(tables), over_time)
 
 
 def _percentiles(one: SimulatedFlows, place: str) -> Table:

@@ -33,6 +33,7 @@ from commbench.report.live_steps import live_steps
 from commbench.report.load import LOAD_RAMP
 from commbench.report.packets import packet_tables
 from commbench.report.plans import plan_parts
+from commbench.report.queue_times import largest_queue_times
 from commbench.report.style import Picture
 from commbench.report.tables import (
     compared_table,
@@ -143,6 +144,7 @@ def page_context(report: ReportInput) -> dict[str, Any]:
         "live": live_steps(shown[PageSection.LIVE]),
         "topologies": [topology_drawing(t, report.simulation) for t in report.topologies],
         "link_times": _link_times(report),
+        "queue_times": largest_queue_times(records),
         "load_ramp": LOAD_RAMP,
         "numbers": listed,
         "provenance_counts": provenance_counts(listed),

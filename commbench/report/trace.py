@@ -17,7 +17,7 @@ import numpy as np
 from commbench.errors import InputError
 from commbench.report.gantt import has_transfers, pack
 from commbench.results.pipeline_records import PipelineMeasured, PipelineSimulated
-from commbench.results.records import SCHEMA, Record
+from commbench.results.records import SCHEMA, Record, Simulated
 from commbench.results.spans import RankSpans
 from commbench.results.steps import SimulatedStep
 from commbench.sim.link_load import busiest_spans
@@ -43,7 +43,7 @@ Event = dict[str, Any]
 
 
 def collective_trace(simulation: "Simulation", fabric: "Fabric") -> str:
-    """A simulated collective: what every rank sends, and the load of its ten busiest links.
+    """A simulated collective: what every rank sends, the load of its ten busiest links, and its deepest queues.
 
     Raises:
         InputError: no single transfers were simulated.
@@ -59,6 +59,7 @@ def collective_trace(simulation: "Simulation", fabric: "Fabric") -> str:
     for rank, mine in _by_rank(program.rank[sends], sends, record.ranks):
         events += slices(simulation, rank, mine)
     events += _link_loads(simulation, fabric)
+    events += _queue_depths(record)
     return _document(events, [record])
 
 
@@ -175,6 +176,14 @@ def _link_loads(simulation: "Simulation", fabric: "Fabric") -> Iterator[Event]:
         times, rates = one.steps()
         for time_ps, rate in zip(times.tolist(), rates.tolist(), strict=True):
             yield _counter(f"GB/s on {fabric.link_name(one.link)}", time_ps, {"GB/s": rate / GB})
+
+
+def _queue_depths(record: Simulated) -> Iterator[Event]:
+    """Bytes that waited before links where packets were simulated: the deepest in each slice of time, and 0 behind."""
+    for one in record.queues:
+        for number, depth in enumerate([*one["by_time_bytes"], 0]):
+            at_ps = round(number * one["slice_s"] * PS_PER_S)
+            yield _counter(f"bytes before {one['link']}", at_ps, {"bytes": depth})
 
 
 def _counter(name: str, time_ps: int, values: Mapping[str, float]) -> Event:

@@ -31,12 +31,14 @@ def deepest_queues(counted: Counted, fabric: Fabric) -> tuple[Mapping[str, Any],
     """The ten links before which most bytes waited at a time, or that were paused for longest where nothing waited.
 
     Each with ``link`` (the nodes that it joins), ``deepest_queue_bytes``, ``marks``, ``drops``, ``pauses`` of the link
-    itself, and ``paused_s``.
+    itself, and ``paused_s``; and ``by_time_bytes``, the deepest in each ``slice_s`` of the run.
     """
     if not counted:
         return ()
     deepest, paused = counted["deepest"], counted["paused_ps"]
     order = np.lexsort((np.arange(len(deepest)), -paused, -deepest))[:_MOST_LINKS]
+    depths = counted["depths"][order]
+    last = int(np.flatnonzero(depths.any(axis=0)).max(initial=-1)) + 1
     return tuple(
         {
             "link": fabric.link_name(link),
@@ -45,7 +47,9 @@ def deepest_queues(counted: Counted, fabric: Fabric) -> tuple[Mapping[str, Any],
             "drops": int(counted["drops"][link]),
             "pauses": int(counted["pauses"][link]),
             "paused_s": seconds(int(paused[link])),
+            "slice_s": seconds(int(counted["slice_ps"][0])),
+            "by_time_bytes": row[:last],
         }
-        for link in order.tolist()
+        for link, row in zip(order.tolist(), depths.tolist(), strict=True)
         if deepest[link] or paused[link]
     )

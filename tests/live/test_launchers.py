@@ -24,8 +24,10 @@ OPTIONS = "-b 1K -e 1K -n 2 -w 1 --json --backend gloo --out r.jsonl --join-time
 RUN = ["-m", "commbench", "run", "all-reduce", *OPTIONS.split()]
 
 
-def started(folder: Path, commands: list[list[str]], variables: list[dict[str, str]]) -> tuple[list[str], list[str]]:
-    """What these processes say on stdout and on stderr; all must end well."""
+def started(
+    folder: Path, commands: list[list[str]], variables: list[dict[str, str]], *, quiet: bool = True
+) -> tuple[list[str], list[str]]:
+    """What these processes say on stdout and on stderr; all must end well, and with ``quiet`` nobody miss a store."""
     processes = [
         subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | own,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -33,7 +35,7 @@ def started(folder: Path, commands: list[list[str]], variables: list[dict[str, s
     ]  # fmt: skip
     said = [process.communicate(timeout=180) for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), said
-    assert "Exception raised from" not in "".join(err for _, err in said)  # what torch says where a store is gone
+    assert not (quiet and "Exception raised from" in "".join(err for _, err in said)), said  # as torch says of a store
     return [out for out, _ in said], [err for _, err in said]
 
 
@@ -52,7 +54,8 @@ def test_torchrun_on_two_nodes(tmp_path: Path) -> None:
          "--master-addr=127.0.0.1", f"--master-port={port}", *RUN]
         for node in range(2)
     ]  # fmt: skip
-    outs, errs = started(tmp_path, commands, [{}, {}])
+    # an agent of torchrun may miss the other's store, if that one was faster out of the barrier at their end
+    outs, errs = started(tmp_path, commands, [{}, {}], quiet=False)
     judge(tmp_path, outs[0], errs[0], "torchrun", 4, "RANK=0, WORLD_SIZE=4, LOCAL_RANK=0; MASTER_ADDR=127.0.0.1")
     assert outs[1] == ""
 

@@ -93,6 +93,21 @@ def test_a_pause_lasts_as_long_as_the_buffer_takes_to_empty() -> None:
     assert counts.fullest[0] == pytest.approx(60_000, rel=0.01)  # it grows at C / 2 for two latencies more
 
 
+def test_a_queue_is_told_over_time_also_while_nothing_joins_it() -> None:
+    """1 MB at C into C / 2: the queue grows at C / 2 while it is sent, and is emptied as fast when no packet comes."""
+    packets = Packets(mtu_bytes=100, header_bytes=0, xoff_bytes=10**7, xon_bytes=0)
+    done = Driven(wiring_of([10 * GB_PER_S, 5 * GB_PER_S], [(0, 1)], [0, 0]), packets, [(0, (0, 1), 1_000_000)])
+    counted = done.network.counted()
+    slice_s, depths = counted["slice_ps"][0] / 1e12, counted["depths"][1]
+    edges = slice_s * np.arange(len(depths) + 1)
+    nearest = np.clip(100e-6, edges[:-1], edges[1:])  # to the moment when the last packet has come
+    expected = 5 * GB_PER_S * np.clip(np.minimum(nearest, 200e-6 - nearest), 0, None)
+    assert depths == pytest.approx(expected, abs=200)
+    assert depths.max() == counted["deepest"][1]
+    assert 32 <= np.count_nonzero(depths) <= 64
+    assert not counted["depths"][0].any()
+
+
 def test_a_window_of_one_packet_sends_one_a_round_trip_and_the_product_fills_the_path() -> None:
     """bytes / round trip, until the window is bandwidth x round trip: then the link is never idle."""
     latency_ps, packets = 10_000_000, Packets(control="swift", mtu_bytes=1000, header_bytes=0)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Links over time: what the chart shows adds up to the bytes of the record, and stays within the links."""
 
+import json
 import re
 
 import numpy as np
@@ -8,9 +9,13 @@ import pytest
 
 from commbench.report.link_times import link_times
 from commbench.report.load import fabric_load
+from commbench.report.queue_times import largest_queue_times
+from commbench.report.trace import collective_trace
+from commbench.sim.collective import simulate_collective
 from commbench.sim.link_load import busiest_spans, loads_by_time
 from commbench.topology.layout import layout, outer_ends
 from commbench.topology.load import load_fabric
+from commbench.units import format_bytes
 from tests.report import samples
 
 
@@ -75,3 +80,23 @@ def test_the_drawing_has_the_load_of_the_busiest_link_between_two_boxes() -> Non
     assert fabric_load(load_fabric("fat-tree-128"), done, drawn).links == {}
     aggregated = samples.simulation("fat-tree-16", links=True, detail="collective")
     assert fabric_load(fabric, aggregated, drawn).edges_s == ()
+
+
+def test_a_queue_is_shown_as_deep_as_its_record_has_it_over_time() -> None:
+    """Seven senders begin at once to each receiver of an all-to-all; when the last packet is through nothing waits."""
+    fabric = load_fabric("star-8")
+    done = simulate_collective(fabric, "all-to-all", "direct", 2**18, network="packet:dcqcn", links=True)
+    for one in done.record.queues:
+        assert max(one["by_time_bytes"]) == one["deepest_queue_bytes"]
+        assert 32 <= len(one["by_time_bytes"]) <= 64
+        assert (len(one["by_time_bytes"]) - 1) * one["slice_s"] < done.record.time_s
+    picture = largest_queue_times([done.record])
+    assert picture is not None
+    bars = re.findall(r"<rect[^>]*>?<title>([^<]*)</title>", picture.svg)
+    shown = {format_bytes(depth) for one in done.record.queues for depth in one["by_time_bytes"] if depth}
+    assert {words.split(": ")[1] for words in bars} == shown
+    assert largest_queue_times([simulate_collective(fabric, "all-to-all", "direct", 2**18).record]) is None
+    counters = [e for e in json.loads(collective_trace(done, fabric))["traceEvents"] if e["name"][:5] == "bytes"]
+    deepest = {f"bytes before {one['link']}": one["deepest_queue_bytes"] for one in done.record.queues}
+    assert {name: max(e["args"]["bytes"] for e in counters if e["name"] == name) for name in deepest} == deepest
+    assert counters[-1]["args"]["bytes"] == 0

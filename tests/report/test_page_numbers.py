@@ -113,6 +113,8 @@ def numbers_of(records: Sequence[Record]) -> set[float]:
             found.add(record.size_bytes / record.predicted_s * record.busbw_factor / 1e9)
         if isinstance(record, Compared | TensorParallelCompared):  # the spread as a share, as the error is one
             found.add(record.spread_s / record.measured_s)
+        for one in getattr(record, "queues", ()):  # when its slices begin and end
+            found |= {number * one["slice_s"] for number in range(len(one["by_time_bytes"]) + 1)}
         terms = terms_ps(record)
         found |= {value / PS_PER_S for value in terms.values()}
         found |= {value / sum(terms.values()) for value in terms.values() if sum(terms.values())}

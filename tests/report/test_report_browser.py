@@ -145,6 +145,7 @@ def test_a_slider_colours_links_by_their_load_at_a_time(everything: Browser) -> 
     everything.look(f"{lines}[{busy}].closest('.mark').id = 'busy'")
     everything.point("#busy")
     assert f"at most {int(told[busy].split()[59]) / 10:.1f} % of the bandwidth" in _tip(everything)
+    everything.point("h1")  # what is pointed at is drawn in ink
     assert everything.look(colours) != whole
     everything.look("dispatchEvent(new Event('beforeprint'))")
     assert everything.look(colours) == whole

@@ -8,9 +8,12 @@ import numpy.typing as npt
 
 from commbench.network.base import Counted
 
-__all__ = ["PacketCounts"]
+__all__ = ["SLICES", "PacketCounts"]
 
 IntArray = npt.NDArray[np.int64]
+
+SLICES = 64
+"""Of time, that queues are told by."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +44,7 @@ class PacketCounts:
         """Nothing yet."""
         return cls(*(np.zeros(num_links, dtype=np.int64) for _ in fields(cls)))
 
-    def as_counted(self) -> Counted:
-        """By name."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+    def as_counted(self, depths: IntArray, shift: int) -> Counted:
+        """By name, with ``depths`` of shape (links, slices of 2**shift ps), and ``slice_ps`` alone."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        return found | {"depths": depths, "slice_ps": np.array([1 << shift])}

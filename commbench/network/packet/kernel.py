@@ -9,6 +9,7 @@ import numpy as np
 from commbench.network.base import NEVER, PAST_THE_END, NetworkKernel
 from commbench.network.jit import call, jit
 from commbench.network.packet.control import CNP_PS
+from commbench.network.packet.depths_kernel import note_depth
 from commbench.network.packet.events_kernel import at, free_packet, pop
 from commbench.network.packet.lottery import INCREMENT, MIX, MIX_AGAIN
 from commbench.network.packet.senders_kernel import (
@@ -125,6 +126,7 @@ def _sent(link, now, net):
     if via < 0:
         return
     entry.held -= size
+    note_depth(link, now, entry.held + size, entry.held, net)
     before = net.links[via]
     before.arrived -= size
     if before.told and before.arrived <= net.given[XON]:
@@ -181,6 +183,7 @@ def _join(packet, came, beyond, now, net):
     entry.queue_end = packet
     entry.held += size
     counts[DEEPEST, beyond] = max(counts[DEEPEST, beyond], entry.held)
+    note_depth(beyond, now, entry.held - size, entry.held, net)
     first.arrived += size
     counts[FULLEST, came] = max(counts[FULLEST, came], first.arrived)
     if first.pauses and not first.told and first.arrived > given[XOFF]:

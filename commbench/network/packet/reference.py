@@ -9,6 +9,7 @@ from heapq import heappop, heappush
 from commbench.network.base import LAST_PS, NEVER, Counted, Wiring, too_long
 from commbench.network.packet.control import CNP_PS, HOP_PS, LEAST_TARGET, TARGET_PS, Dcqcn, Swift
 from commbench.network.packet.counts import PacketCounts
+from commbench.network.packet.depths import Depths
 from commbench.network.packet.lottery import marked_by_lot
 from commbench.network.packet.settings import DCQCN, SWIFT, Packets
 from commbench.units import PS_PER_S
@@ -110,6 +111,7 @@ class PacketNetwork:
         self.events: list[tuple[int, int, int, int, _Packet | _Answer | None]] = []
         self.num_events = 0
         self.counts = PacketCounts.empty(num_links)
+        self.depths = Depths(num_links)
 
     # What the engine says ----------------------------------------------------------------------------------------
 
@@ -174,7 +176,7 @@ class PacketNetwork:
 
     def counted(self) -> Counted:
         """What happened on every link until now."""
-        return self.counts.as_counted()
+        return self.counts.as_counted(self.depths.deepest, self.depths.shift)
 
     def stuck(self) -> str:
         """Why messages are left when nothing happens any more; "" where none is."""
@@ -311,6 +313,7 @@ class PacketNetwork:
         if via < 0:
             return
         link.held -= size
+        self.depths.note(number, now_ps, link.held + size, link.held)
         before = self.links[via]
         before.arrived -= size
         if before.told and before.arrived <= self.given.xon_bytes:
@@ -354,6 +357,7 @@ class PacketNetwork:
         link.queue.append(packet)
         link.held += packet.size
         counts.deepest[beyond] = max(counts.deepest[beyond], link.held)
+        self.depths.note(beyond, now_ps, link.held - packet.size, link.held)
         came.arrived += packet.size
         counts.fullest[number] = max(counts.fullest[number], came.arrived)
         if came.pauses and not came.told and came.arrived > self.given.xoff_bytes:

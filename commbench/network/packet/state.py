@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The packet network's state for the compiled engine: flat records, made, made larger and read back here.
 
-Memory: 240 bytes per task, 56 per packet that is under way, 24 per event. What is under way is not known beforehand,
-so packets and events are given more room when they need it, between two instants.
+Memory: 240 bytes per task, 690 per link, 56 per packet that is under way, 24 per event. What is under way is not known
+beforehand, so packets and events are given more room when they need it, between two instants.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.network.base import Counted, Wiring
-from commbench.network.packet.counts import PacketCounts
+from commbench.network.packet.counts import SLICES, PacketCounts
 from commbench.network.packet.settings import Packets
 
 __all__ = ["BEGIN", "PacketState", "build_state", "counted", "grown", "stuck"]
@@ -31,7 +31,8 @@ ANSWER_BITS = 28
 IDLE, IN_TURN, ASLEEP = range(3)
 
 # Counters. WORK: events handled, and a leap where arrays must grow. LATE: 1 once a time passed the end of 64 bits.
-WORK, EVENTS, FREE, USED, EAGER, LATE, FLOWS = range(7)
+# SHIFT: see Depths.
+WORK, EVENTS, FREE, USED, EAGER, LATE, FLOWS, SHIFT = range(8)
 
 LEAP = 2**40
 
@@ -133,7 +134,8 @@ class PacketState(NamedTuple):
         first, route_links: routes, as in Wiring. back: latency of the way back of every route, ps.
         links, flows, packets, events: records; flows by task, events a heap by (time, key).
         eager: links that may have something to send at this instant.
-        counts: shape (10, links).
+        counts: shape (10, links). depths: shape (links, slices of time), see Depths; changed: when the bytes before
+            each link last did, ps.
     """
 
     n: Array
@@ -148,6 +150,8 @@ class PacketState(NamedTuple):
     events: Array
     eager: Array
     counts: Array
+    depths: Array
+    changed: Array
 
 
 def build_state(given: Packets, wiring: Wiring, route_of: Array, moves: Sequence[tuple[int, int]]) -> PacketState:
@@ -163,7 +167,7 @@ def build_state(given: Packets, wiring: Wiring, route_of: Array, moves: Sequence
     for name in ("queue", "wire", "turn"):
         links[name] = -1
     total = np.concatenate([[0], np.cumsum(latencies[wiring.links])])
-    n = np.zeros(7, dtype=np.int64)
+    n = np.zeros(8, dtype=np.int64)
     n[FREE] = -1
     numbers = (
         *(given.mtu_bytes, given.header_bytes, given.full_bytes, given.pfc, given.xoff_bytes, given.xon_bytes),
@@ -183,6 +187,8 @@ def build_state(given: Packets, wiring: Wiring, route_of: Array, moves: Sequence
         events=np.empty(16 * num_links + 4 * num_tasks + 64, dtype=EVENT),
         eager=np.empty(num_links, dtype=np.int64),
         counts=np.zeros((10, num_links), dtype=np.int64),
+        depths=np.zeros((num_links, SLICES), dtype=np.int64),
+        changed=np.zeros(num_links, dtype=np.int64),
     )
 
 
@@ -199,7 +205,7 @@ def grown(state: PacketState) -> PacketState:
 
 def counted(state: PacketState) -> Counted:
     """What happened on every link until now."""
-    return PacketCounts(*state.counts).as_counted()
+    return PacketCounts(*state.counts).as_counted(state.depths, int(state.n[SHIFT]))
 
 
 def stuck(given: Packets, state: PacketState) -> str:

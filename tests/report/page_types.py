@@ -5,15 +5,18 @@ Records are those of short commands and of the files that are kept in ``reports`
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from commbench.experiments.explain import explain
+from commbench.report.explained import render_explained
 from commbench.report.page import ReportInput, render
 from commbench.results.journal import read_records
 from commbench.results.records import Measured, Record
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
+from commbench.units import seconds
 from commbench.validate.pipeline import FREE, compare_pipeline, simulate_pipeline, twin
 from commbench.workload.pipeline.registry import build_pipeline
 from tests.cli.commands import commbench
@@ -29,16 +32,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class PageType:
-    """Records, the fabrics that are drawn, and the page of both."""
+    """Records, the fabrics that are drawn, and the page of both; ``made`` are numbers that it makes of two records."""
 
     records: Sequence[Record]
     fabrics: Sequence[Fabric] = ()
     command: str = ""
-    page: str = field(init=False)
+    page: str = ""
+    made: frozenset[float] = frozenset()
 
     def __post_init__(self) -> None:
-        made = render(ReportInput("page", self.records, topologies=self.fabrics, command=self.command))
-        object.__setattr__(self, "page", made)
+        if not self.page:
+            made = render(ReportInput("page", self.records, topologies=self.fabrics, command=self.command))
+            object.__setattr__(self, "page", made)
 
 
 def _of(command: str, *fabrics: str) -> Callable[[Path], PageType]:
@@ -57,6 +62,20 @@ def _of(command: str, *fabrics: str) -> Callable[[Path], PageType]:
 
 def _kept(file: str) -> Callable[[Path], PageType]:
     return lambda _: PageType(list(read_records(ROOT / "reports" / file)))
+
+
+def _explained(_: Path) -> PageType:
+    """Ratios of the network's bandwidth, explained by terms that are in neither record as such."""
+    names = ("all-to-all-1-to-1.yaml", "all-to-all-4-to-1.yaml")
+    found = explain(*(ROOT / "sims/experiments" / name for name in names), lambda note: None)
+    command = f"commbench explain {' '.join(names)}"
+    whole = [one for each in found for one in (each, *each.terms)]
+    ps = {number for one in whole for number in (one.a_ps, one.b_ps, one.difference_ps)}
+    shares = {one.difference_ps / of for each in found for of in (each.a_ps, each.difference_ps) if of
+              for one in (each, *each.terms)}  # fmt: skip
+    records = [record for each in found for record in (each.a, each.b)]
+    page = render_explained(found, names=names, command=command)
+    return PageType(records, (), command, page, frozenset(ps | {seconds(number) for number in ps} | shares))
 
 
 def _pipeline(_: Path) -> PageType:
@@ -102,5 +121,7 @@ PAGE_TYPES: Mapping[str, Callable[[Path], PageType]] = {
     "groups": _groups,
     "live": lambda _: PageType([TRAFFIC, TWIN, PRODUCT, OVERLAP]),
     "loopback": _kept("loopback/validation.jsonl"),
+    "explained": _explained,
+    "emulated": _kept("emulated/validation.jsonl"),
 }
 """By name, what makes one; the argument is a folder of its own."""

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 import simpy
 
 from benchmarks.records import Engines
+from commbench.cluster import make_cluster
+from commbench.engine.engines import Run
+from commbench.libraries.ideal import Ideal
 from commbench.results.records import Simulated
 from commbench.sim.collective import simulate_collective
 from commbench.topology.fabric import Fabric
@@ -54,8 +57,8 @@ def _both(fabric: Fabric, repeats: int) -> Engines:
 
 
 def _simulated(fabric: Fabric, engine: str) -> Simulated:
-    options = {"engine": engine, "detail": "transfer"}
-    return simulate_collective(fabric, "all-reduce", "ring", SIZE_BYTES, keep_trace=False, **options).record
+    ring, how = Ideal(algorithms={"all-reduce": "ring"}), Run(engine=engine, keep_trace=False)
+    return simulate_collective("all-reduce", SIZE_BYTES, make_cluster(fabric), ring, how).record
 
 
 def _bare_timeouts(count: int) -> None:

@@ -34,7 +34,7 @@ class Cluster:
     Attributes:
         fabric: what is connected. router: of it; routes that were asked for are remembered.
         placed: endpoint of every rank, as a number among the fabric's own ranks.
-        placement: how they were placed.
+        placement: how they were placed, in words.
         one_machine: processors that all ranks share, whatever the fabric says of its hosts (an emulated one is on one
             machine); None: as it says.
         whole_hosts: whether hosts are filled as far as there are ranks, so that all that are full have as many as the
@@ -104,7 +104,8 @@ def make_cluster(
     placed = place(fabric, num_ranks, placement, seed, ranks_per_host)
     whole_hosts = placement in ("linear", "random") and ranks_per_host is None
     router = Router(fabric, routing, seed)
-    return Cluster(fabric=fabric, router=router, placed=placed, placement=placement, whole_hosts=whole_hosts)
+    words = placement if ranks_per_host is None else f"{placement}, {ranks_per_host} per host"
+    return Cluster(fabric=fabric, router=router, placed=placed, placement=words, whole_hosts=whole_hosts)
 
 
 def place(

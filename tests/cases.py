@@ -2,7 +2,19 @@
 """Small topologies made in code, and the grids that several tests share. All are small enough to draw."""
 
 from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import Any
 
+from commbench.cluster import Cluster, make_cluster
+from commbench.collectives.algorithm import Algorithm
+from commbench.collectives.schedule import Schedule
+from commbench.collectives.spec import get_collective
+from commbench.engine.engines import Run
+from commbench.libraries.base import Library
+from commbench.libraries.ideal import Ideal
+from commbench.network.transport import Connections
+from commbench.sim.collective import Extras, Simulation
+from commbench.sim.collective import simulate_collective as simulated
 from commbench.topology import EndpointCosts, Fabric, Link, LinkKind, Node, NodeKind, fabric_of, tiers
 from commbench.topology.cabling import Cabling, copies
 from commbench.topology.clos import clos
@@ -11,6 +23,8 @@ from commbench.topology.parts import Wire
 
 US = 10**6  # picoseconds in a microsecond
 MIB = 2**20
+
+_OF_CLUSTER = ("num_ranks", "placement", "ranks_per_host", "routing", "seed")
 
 ALL_WORLD_SIZES = range(1, 18)
 ALL_SLICES = (1, 2, 3, 5, 8)
@@ -104,3 +118,31 @@ def _one_host(
     middle = [Node(switch, NodeKind.NVSWITCH, host=0, index=i) for i, switch in enumerate(switches)]
     costs = EndpointCosts(message_overhead_ps=overhead_ps, reduction_ps_per_byte=reduction)
     return fabric_of(name, (*ranks, *middle), links, [rank.name for rank in ranks], "d-mod-k", costs=costs)
+
+
+def simulate_collective(
+    fabric: Fabric,
+    collective: str,
+    algorithm: str | Algorithm | Schedule,
+    size_bytes: int,
+    *,
+    library: Library | None = None,
+    cluster: Cluster | None = None,
+    connections: Connections | None = None,
+    **options: Any,
+) -> Simulation:
+    """A collective by one algorithm: options of ``make_cluster``, of ``Ideal``, of ``Run``, extras and all others of
+    :func:`commbench.sim.collective.simulate_collective` in one list, each by its name.
+    """
+    given = {name: options.pop(name) for name in list(options) if name in _OF_CLUSTER}
+    cluster = make_cluster(fabric, **given) if cluster is None else cluster
+    if options.get("jobs") is not None:
+        cluster = replace(cluster, whole_hosts=False)
+    ideal = Ideal(
+        algorithms={get_collective(collective).name: algorithm}, ranks_per_host=cluster.ranks_per_host,
+        connections=connections,
+        **{name: options.pop(name) for name in list(options) if name in ("slices", "channels", "group")},
+    )  # fmt: skip
+    run = Run(**{one.name: options.pop(one.name) for one in fields(Run) if one.name in options})
+    extras = Extras(**{one.name: options.pop(one.name) for one in fields(Extras) if one.name in options})
+    return simulated(collective, size_bytes, cluster, library or ideal, run, extras=extras, **options)

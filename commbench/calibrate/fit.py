@@ -22,12 +22,15 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.calibrate.machine import Machine
+from commbench.cluster import make_cluster
 from commbench.collectives.registry import build_schedule
 from commbench.collectives.schedule import Kind, Schedule
 from commbench.collectives.sizes import buffer_elements
 from commbench.collectives.spec import get_collective
 from commbench.collectives.text import digest
+from commbench.engine.engines import Run
 from commbench.errors import CheckFailedError, InputError
+from commbench.libraries.ideal import Ideal
 from commbench.results.records import Measured
 from commbench.sim.collective import simulate_collective
 
@@ -123,13 +126,13 @@ def predict_s(machine: Machine, point: Measured) -> float:
     beside = [len(members) for members in point.environment.get("beside", ()) if len(members) == point.ranks]
     groups = [range(first, first + point.ranks) for first in range(0, point.ranks * (1 + len(beside)), point.ranks)]
     simulation = simulate_collective(
-        machine.topology(point.ranks * len(groups)),
         point.collective,
-        _schedule(point),
         point.size_bytes,
+        make_cluster(machine.topology(point.ranks * len(groups))),
+        Ideal(algorithms={point.collective: _schedule(point)}),
+        Run(keep_trace=False),
         element_bytes=point.size_bytes // point.num_elements,
         jobs="/".join(f"{group[0]}-{group[-1]}" for group in groups) if beside else None,
-        keep_trace=False,
     )
     return float(simulation.record.jobs[0]["time_s"]) if beside else simulation.record.time_s
 

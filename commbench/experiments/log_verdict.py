@@ -134,25 +134,22 @@ def _nccl(cluster: Cluster, row: Reported) -> Predictor:
 
 def _ideal(cluster: Cluster, row: Reported) -> Predictor:
     """What rings at wire speed would take: no library's overheads, so small sizes look slow."""
+    from commbench.engine.engines import Run
+    from commbench.libraries.ideal import Ideal
     from commbench.sim.collective import simulate_collective
 
     element = max(1, row.size_bytes // row.num_elements) if row.num_elements else 4
     several = len(set(cluster.hosts.tolist())) > 1
     channels = cluster.ranks_per_host if several and DEFAULTS[row.collective] == "ring" else 1
+    library = Ideal(
+        algorithms={row.collective: DEFAULTS[row.collective]}, channels=channels, ranks_per_host=cluster.ranks_per_host
+    )
+    how = Run(detail="collective", keep_trace=False)
 
     def one(size_bytes: int) -> Answer:
         try:
             done = simulate_collective(
-                cluster.fabric,
-                row.collective,
-                DEFAULTS[row.collective],
-                size_bytes,
-                cluster=cluster,
-                element_bytes=element,
-                channels=channels,
-                root=row.root or 0,
-                detail="collective",
-                keep_trace=False,
+                row.collective, size_bytes, cluster, library, how, element_bytes=element, root=row.root or 0
             )
         except InputError as error:
             return Answer(None, reason=str(error))

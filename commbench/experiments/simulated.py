@@ -2,9 +2,9 @@
 """Simulated collectives: from the options of ``commbench sim`` to one simulation a size."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.algorithm import Request
@@ -13,12 +13,14 @@ from commbench.collectives.registry import DEFAULTS, build
 from commbench.collectives.sizes import dtype_bytes, dtype_name
 from commbench.collectives.spec import get_collective
 from commbench.collectives.uneven import UnevenSizes
+from commbench.engine.engines import Run
 from commbench.experiments.collective import Sizes, sizes_of, with_weights
 from commbench.experiments.collective_options import CollectiveOptions
 from commbench.experiments.library_choice import library_for
 from commbench.libraries.base import Library
+from commbench.libraries.ideal import Ideal
 from commbench.results.run_id import new_run_id
-from commbench.sim.collective import Simulation, simulate_collective
+from commbench.sim.collective import Extras, Simulation, simulate_collective
 from commbench.topology.fabric import Fabric
 from commbench.topology.jobs import deal
 from commbench.topology.load import load_fabric
@@ -29,11 +31,6 @@ if TYPE_CHECKING:
     from commbench.lowering.scenario import Scenario
 
 __all__ = ["CollectiveCase", "CollectiveOptions", "cluster_of", "prepare", "scenario_of"]
-
-_PASSED_ON = (
-    *("slices", "channels", "root", "group", "routing", "placement", "ranks_per_host", "jobs", "seed"),
-    *("engine", "network", "links"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +44,8 @@ class CollectiveCase:
         modelled: whether a library with a model decides.
         fabric: where.
         members: host, number on it and device of every rank.
-        run: simulates one size; takes ``hints``, ``progress``, ``explain``, ``links`` and ``keep_trace`` of
-            :func:`commbench.sim.collective.simulate_collective`.
+        run: simulates one size; takes those of ``extras`` by name, and ``progress`` and ``keep_trace`` of
+            :class:`commbench.engine.engines.Run`.
     """
 
     sizes_bytes: tuple[int, ...]
@@ -70,10 +67,8 @@ def prepare(
         InputError: whatever does not fit; names option, value and rule.
     """
     fabric, element_bytes = load_fabric(options.topology), dtype_bytes(options.dtype)
-    given: dict[str, Any] = {name: getattr(options, name) for name in _PASSED_ON}
-    given |= {"num_ranks": options.ranks, "element_bytes": element_bytes, "keep_trace": False}
     scenario = scenario_of(options.scenario, options.jitter, options.seed)
-    given |= {"scenario": scenario, "run_id": run_id or new_run_id()}
+    run_id = run_id or new_run_id()
     cluster = cluster_of(options, fabric)
     world = cluster.num_ranks if options.jobs is None else max(map(len, deal(options.jobs, cluster.num_ranks)))
     found = (size for each in sizes for size in sizes_of(options.collective, world, element_bytes, each, tell))
@@ -81,16 +76,26 @@ def prepare(
     library = library_for(options, cluster, sizes_bytes, tell)
     if library is None:
         _tell_idle_faults(scenario, fabric, tell)
-    given |= {"library": library, "detail": options.detail or _detail(library, scenario)}
+    detail = options.detail or _detail(library, scenario)
+    how = Run(engine=options.engine, network=options.network, detail=detail, keep_trace=False)
     named = load_any(options.collective, options.algorithm or DEFAULTS[options.collective])
     uneven = UnevenSizes(None if options.matrix is None else Path(options.matrix), options.zipf)
     weights = uneven.weights(get_collective(options.collective).name, world)
     algorithm = with_weights(build(named, Request(num_ranks=world)), weights) if weights else named
 
-    def run(size_bytes: int, **how: Any) -> Simulation:
+    ideal = Ideal(
+        algorithms={get_collective(options.collective).name: algorithm}, slices=options.slices,
+        channels=options.channels, group=options.group, ranks_per_host=cluster.ranks_per_host,
+    )  # fmt: skip
+
+    def run(
+        size_bytes: int, *, progress: Callable[[float], None] | None = None, keep_trace: bool = False, **extras: bool
+    ) -> Simulation:
         return simulate_collective(
-            fabric, options.collective, algorithm, size_bytes, cluster=cluster, **(given | how)
-        )
+            options.collective, size_bytes, cluster, library or ideal,
+            replace(how, progress=progress, keep_trace=keep_trace), element_bytes=element_bytes, root=options.root,
+            jobs=options.jobs, scenario=scenario, extras=Extras(**({"links": options.links} | extras)), run_id=run_id,
+        )  # fmt: skip
 
     modelled, dtype = library is not None, dtype_name(options.dtype)
     return CollectiveCase(sizes_bytes, dtype, element_bytes, unit, modelled, fabric, lambda: _members(cluster), run)
@@ -98,7 +103,7 @@ def prepare(
 
 def cluster_of(options: CollectiveOptions, fabric: Fabric) -> Cluster:
     """Where the options place their ranks."""
-    return make_cluster(
+    cluster = make_cluster(
         fabric,
         num_ranks=options.ranks,
         placement=options.placement,
@@ -106,6 +111,7 @@ def cluster_of(options: CollectiveOptions, fabric: Fabric) -> Cluster:
         routing=options.routing,
         seed=options.seed,
     )
+    return cluster if options.jobs is None else replace(cluster, whole_hosts=False)
 
 
 def _members(cluster: Cluster) -> list[tuple[str, int, str]]:

@@ -131,6 +131,10 @@ class Library(Protocol):
     def connections(self) -> Connections | None:
         """What messages go over, and cost beside their payload; None: what the topology says alone."""
 
+    @property
+    def has_model(self) -> bool:
+        """Whether a model of its own says how long collectives take (:class:`Timing`), not their messages."""
+
     def choose(self, wanted: Wanted, layout: Layout) -> Choice:
         """How the collective goes for ranks that sit so.
 

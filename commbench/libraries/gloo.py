@@ -5,6 +5,7 @@ Its algorithms are in :mod:`commbench.collectives.algorithms.gloo`; what was cou
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import get_algorithm
@@ -51,6 +52,7 @@ class GlooLibrary:
     channels: int = 1
     group: int = 1
     name: str = "gloo"
+    has_model: ClassVar[bool] = False
 
     def choose(self, wanted: Wanted, layout: Layout) -> Choice:
         """See :class:`commbench.libraries.base.Library`."""

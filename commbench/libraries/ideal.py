@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.registry import get_algorithm
@@ -34,6 +35,7 @@ class Ideal:
     ranks_per_host: int | None = None
     name: str = "ideal"
     connections: Connections | None = None
+    has_model: ClassVar[bool] = False
 
     def choose(self, wanted: Wanted, layout: Layout) -> Choice:
         """See :class:`commbench.libraries.base.Library`."""

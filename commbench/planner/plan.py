@@ -21,6 +21,7 @@ from commbench.planner.space import SCHEDULES, Space, strategies
 from commbench.planner.strategy import AXES, Strategy
 from commbench.results.plans import Forced, Planned, PlannedStep
 from commbench.results.run_id import new_run_id
+from commbench.routing.router import Router
 from commbench.topology.fabric import Fabric
 from commbench.topology.model import LinkKind
 from commbench.units import format_bytes
@@ -268,10 +269,8 @@ def _faster(cluster: Cluster, factor: float) -> Cluster:
     kinds = list(LinkKind)
     slow = np.isin(fabric.link_kinds, [kinds.index(kind) for kind in (LinkKind.NETWORK, LinkKind.PCIE)])
     other = replace(fabric, bandwidths=np.where(slow, fabric.bandwidths * factor, fabric.bandwidths))
-    return make_cluster(
-        other, num_ranks=len(cluster.placed), placement=cluster.placement, routing=cluster.router.policy.name,
-        seed=cluster.router.seed,
-    )  # fmt: skip
+    router = Router(other, cluster.router.policy.name, cluster.router.seed)
+    return replace(cluster, fabric=other, router=router)
 
 
 def _pareto(of: Sequence[Estimated], cost: Cost) -> list[Estimated]:
@@ -282,5 +281,3 @@ def _pareto(of: Sequence[Estimated], cost: Cost) -> list[Estimated]:
             found.append(one)
             least = one.memory_bytes
     return found
-
-

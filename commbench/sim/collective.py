@@ -2,15 +2,14 @@
 """Simulate one collective on one topology, as a record: what ``commbench sim COLLECTIVE`` and its users ask for."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from commbench.cluster import Cluster, make_cluster
-from commbench.collectives.algorithm import Algorithm
+from commbench.cluster import Cluster
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import get_collective
 from commbench.door import Result, simulate
@@ -19,7 +18,6 @@ from commbench.engine.setting import Paths
 from commbench.engine.trace import Trace
 from commbench.errors import InputError
 from commbench.libraries.base import Library
-from commbench.libraries.ideal import Ideal
 from commbench.lowering.aggregate import layouts_of
 from commbench.lowering.choose import Chosen
 from commbench.network.bounds import lower_bound_s
@@ -34,14 +32,13 @@ from commbench.sim.links import busiest_links, link_bytes
 from commbench.sim.nics import unused_nics
 from commbench.sim.packets import counted_totals, deepest_queues
 from commbench.sim.terms import critical_terms
-from commbench.topology.fabric import Fabric
 from commbench.topology.jobs import deal
 from commbench.units import seconds
 
 if TYPE_CHECKING:
     from commbench.lowering.scenario import Scenario
 
-__all__ = ["Simulation", "simulate_collective"]
+__all__ = ["Extras", "Simulation", "simulate_collective"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -71,65 +68,49 @@ class Simulation:
         return self.program
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What is found out beside the time.
+
+    Attributes:
+        links: whether the record names the busiest links.
+        explain: whether the record has the terms of its time; without a library's model these are of single transfers,
+            which transfer detail has, and no transport.
+        hints: whether unused NICs are looked for.
+    """
+
+    links: bool = False
+    explain: bool = False
+    hints: bool = False
+
+
 def simulate_collective(
-    fabric: Fabric,
     collective: str,
-    algorithm: str | Algorithm | Schedule,
     size_bytes: int,
+    cluster: Cluster,
+    library: Library,
+    how: Run | None = None,
     *,
-    num_ranks: int | None = None,
     element_bytes: int = 4,
-    slices: int | None = None,
-    channels: int = 1,
     root: int = 0,
-    group: int | None = None,
-    routing: str | None = None,
-    placement: str = "linear",
-    ranks_per_host: int | None = None,
     jobs: str | None = None,
-    seed: int = 0,
-    engine: str = "auto",
-    network: str = "fluid",
-    detail: str = "transfer",
     scenario: "Scenario | None" = None,
-    connections: Connections | None = None,
-    library: Library | None = None,
-    keep_trace: bool = True,
-    links: bool = False,
-    explain: bool = False,
-    hints: bool = False,
-    cluster: Cluster | None = None,
-    progress: Callable[[float], None] | None = None,
+    extras: Extras = Extras(),
     run_id: str = "",
 ) -> Simulation:
     """Simulate a collective once.
 
     Args:
-        fabric: where.
-        collective, algorithm: what; the algorithm is a name, an entry, or a schedule that was verified.
+        collective: what.
         size_bytes: as nccl-tests defines the size; rounded down to whole elements (per rank, where it has blocks).
-        num_ranks: world size; None takes every endpoint of the topology.
+        cluster: where. library: who decides how it goes; :class:`commbench.libraries.ideal.Ideal` does what one names.
+        how: engine, network, detail, and whether the spans of all tasks are kept; None takes the defaults.
         element_bytes: size of one element.
-        slices: pieces to pipeline in; None takes the algorithm's default.
-        channels: pieces that run side by side.
         root: root rank, for rooted collectives.
-        group: ranks per host for hierarchical algorithms; None takes the topology's own.
-        routing: policy; None takes the topology's own.
-        placement: "linear", "random", "round-robin" or the path of a host file (:func:`commbench.cluster.place`).
-        ranks_per_host: so many endpoints of every host are used; None means all.
         jobs: the ranks of jobs that do the same at once, or their number (:func:`commbench.topology.jobs.deal`); the
             record is that of the slowest. None means one of all ranks.
-        seed: of ECMP's hash, of random placement and of jitter.
-        engine, network, detail: see :mod:`commbench.engine.engines`.
         scenario: what goes wrong while it runs; None means nothing.
-        connections: what messages go over, and cost beside their payload; None: what the topology says alone.
-        library: that chooses instead of ``algorithm``, ``slices``, ``channels`` and ``group``.
-        keep_trace: whether the spans of all tasks are wanted; without them large worlds take less time and memory.
-        links: whether the record names the busiest links. hints: whether unused NICs are looked for.
-        explain: whether the record has the terms of its time; without a library's model these are of single transfers,
-            which transfer detail has, and no transport.
-        cluster: of the fabric and the options above, for callers that simulate often; None makes one.
-        progress: called now and then with the share of the work that is done.
+        extras: what is found out beside the time.
         run_id: identifies the invocation in the record.
 
     Raises:
@@ -137,28 +118,13 @@ def simulate_collective(
         RunError: the scenario cuts off a rank that has something to send.
     """
     began = time.perf_counter()
-    _check_detail(detail, scenario, jobs, connections, models=library is not None, explain=explain)
-    if cluster is None:
-        cluster = make_cluster(
-            fabric,
-            num_ranks=num_ranks,
-            placement=placement,
-            ranks_per_host=ranks_per_host,
-            routing=routing,
-            seed=seed,
-        )
+    how = Run() if how is None else how
+    _check_detail(how.detail, scenario, jobs, library, extras.explain)
     groups = [np.array(job) for job in (deal(jobs, cluster.num_ranks) if jobs else [range(cluster.num_ranks)])]
-    if jobs is not None:
-        cluster = replace(cluster, whole_hosts=False)
-    library = library or Ideal(
-        algorithms={get_collective(collective).name: algorithm}, slices=slices, channels=channels, group=group,
-        ranks_per_host=cluster.ranks_per_host, connections=connections,
-    )  # fmt: skip
     program = collective_program(
         collective, size_bytes, ranks=cluster.num_ranks, groups=groups, element_bytes=element_bytes, root=root
     )
-    traced = keep_trace or explain or jobs is not None
-    how = Run(engine=engine, network=network, detail=detail, keep_trace=traced, progress=progress)
+    how = replace(how, keep_trace=how.keep_trace or extras.explain or jobs is not None)
     done = simulate(program, cluster, library, how, scenario=scenario)
     ends_ps = [done.finish_ps] if jobs is None else done.ends_ps().tolist()
     slowest = int(np.argmax(ends_ps))
@@ -166,46 +132,40 @@ def simulate_collective(
     assert isinstance(what, Collective)
     chosen = done.choices.of(what, layouts_of(what.groups, cluster)[1][0])
     bound_s = _lower_bound_s(chosen, done.cluster, what)
-    over = _link_bytes(done) if links else np.empty(0)
+    over = _link_bytes(done) if extras.links else np.empty(0)
+    modelled = _modelled(chosen, library, ends_ps[slowest], scenario, how.detail)
     record = Simulated(
         run=run_id,
         lower_bound_s=bound_s,
-        placement=placement if ranks_per_host is None else f"{placement}, {ranks_per_host} per host",
+        placement=cluster.placement,
         engine=done.engine,
-        detail=detail,
-        **_found(chosen, done, what, ends_ps[slowest]) | _modelled(chosen, library, ends_ps[slowest], scenario, detail),
+        detail=how.detail,
+        **_found(chosen, done, what, ends_ps[slowest]) | modelled,
         jobs=() if jobs is None else _each(groups, ends_ps),
-        links=busiest_links(over, done.cluster.fabric, seconds(done.finish_ps), bound_s) if links else (),
-        **(_told(done, connections, scenario) | _beside(done, program, cluster, library, how, scenario)),
+        links=busiest_links(over, done.cluster.fabric, seconds(done.finish_ps), bound_s) if extras.links else (),
+        **(_told(done, library.connections, scenario) | _beside(done, program, cluster, library, how, scenario)),
         wall_s=time.perf_counter() - began,
-        seed=seed,
+        seed=cluster.router.seed,
     )
-    hint = _hint(chosen, cluster) if hints and jobs is None else ""
-    if explain and chosen.choice.timing is None:
+    hint = _hint(chosen, cluster) if extras.hints and jobs is None else ""
+    if extras.explain and chosen.choice.timing is None:
         record = replace(record, terms=_terms(done))
     weighed = getattr(chosen.choice.timing, "candidates", ())
     return Simulation(record, done.tasks, done.trace, hint, weighed, over, done.paths)
 
 
-def _check_detail(
-    detail: str,
-    scenario: "Scenario | None",
-    jobs: str | None,
-    connections: Connections | None,
-    *,
-    models: bool,
-    explain: bool,
-) -> None:
-    """Refuse what a detail cannot have. ``models``: a library's model says how long collectives take."""
+def _check_detail(detail: str, scenario: "Scenario | None", jobs: str | None, library: Library, explain: bool) -> None:
+    """Refuse what a detail cannot have."""
     if detail not in DETAILS:
         raise InputError(f"--detail {detail!r} is unknown; known: {', '.join(DETAILS)}")
-    if models:
+    if library.has_model:
         if detail == "collective" and scenario is not None and not scenario.slower_links_alone:
             raise InputError(
                 "--detail collective knows no single transfers: of a --scenario it takes slower links alone; give "
                 "--detail transfer"
             )
         return
+    connections = library.connections
     if explain and (detail != "transfer" or connections is not None or jobs is not None):
         raise InputError("--explain follows single transfers: give --detail transfer, without --jobs or a transport")
     if detail == "collective" and scenario is not None:

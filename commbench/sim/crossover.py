@@ -15,7 +15,9 @@ from typing import ClassVar
 from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.registry import get_algorithm
 from commbench.collectives.summary import algorithms_of
+from commbench.engine.engines import Run
 from commbench.errors import InputError
+from commbench.libraries.ideal import Ideal
 from commbench.libraries.nccl.machine import switches_add
 from commbench.results.records import Record, Simulated
 from commbench.routing.router import Router
@@ -127,7 +129,7 @@ def crossover(
         settings: dict[str, dict[str, int]] = {}
         skipped: dict[str, str] = {}
         for i, name in enumerate(wanted):
-            run = partial(_simulated, clusters[n], collective, name, size, element_bytes, seed)
+            run = partial(_simulated, clusters[n], collective, name, size, element_bytes)
             try:
                 found[name], settings[name] = _fastest(run, size, tries, slices)
             except InputError as error:
@@ -166,25 +168,16 @@ def _simulated(
     name: str,
     size: int,
     element_bytes: int,
-    seed: int,
     channels: int,
     slices: int | None,
 ) -> Simulated:
     if name == "nvls" and switches_add(cluster.fabric.device or "") is False:
         raise InputError(f"NVSwitches do not add for {cluster.fabric.device}: NVLS came with Hopper")
-    return simulate_collective(
-        cluster.fabric,
-        collective,
-        name,
-        size,
-        element_bytes=element_bytes,
-        slices=slices,
-        channels=channels,
-        placement=cluster.placement,
-        seed=seed,
-        keep_trace=False,
-        cluster=cluster,
-    ).record
+    library = Ideal(
+        algorithms={collective: name}, slices=slices, channels=channels, ranks_per_host=cluster.ranks_per_host
+    )
+    how = Run(keep_trace=False)
+    return simulate_collective(collective, size, cluster, library, how, element_bytes=element_bytes).record
 
 
 def _fastest(

@@ -7,7 +7,7 @@ curve's, in which synchronisation of the ranks of a step is contained.
 
 from dataclasses import dataclass, replace
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from commbench.libraries.base import Choice, Layout, Timing, Wanted
 from commbench.libraries.ideal import Ideal
@@ -62,6 +62,7 @@ class LinkCurve:
     sharded_share: float = 1.0
     name: str = "ideal"
     connections: "Connections | None" = None
+    has_model: ClassVar[bool] = True
 
     @classmethod
     def of_plan(cls, plan: StepPlan, hosts: StepHosts, ideal: Ideal) -> "LinkCurve":

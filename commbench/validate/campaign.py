@@ -7,8 +7,11 @@ from pathlib import Path
 
 from commbench.calibrate.fit import calibrate
 from commbench.calibrate.machine import Machine
+from commbench.cluster import make_cluster
 from commbench.collectives.registry import build_schedule, get_algorithm
+from commbench.engine.engines import Run
 from commbench.errors import CheckFailedError, InputError
+from commbench.libraries.ideal import Ideal
 from commbench.results.journal import Journal
 from commbench.results.records import Compared, Measured, Simulated, Summary
 from commbench.results.run_id import new_run_id
@@ -119,9 +122,11 @@ def simulate_sizes(
     """Simulate every algorithm at every size on every topology; append the records to ``out``."""
     journal = Journal(out)
     records = []
-    for topology in topologies:
+    how = Run(keep_trace=False)
+    for cluster in map(make_cluster, topologies):
         for algorithm in algorithms:
+            library = Ideal(algorithms={COLLECTIVE: algorithm}, ranks_per_host=cluster.ranks_per_host)
             for size in sizes_bytes:
-                records.append(simulate_collective(topology, COLLECTIVE, algorithm, size, keep_trace=False).record)
+                records.append(simulate_collective(COLLECTIVE, size, cluster, library, how).record)
                 journal.append(records[-1])
     return records

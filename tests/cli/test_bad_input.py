@@ -13,8 +13,8 @@ from commbench.collectives.registry import build_schedule
 from commbench.collectives.schedule import Kind, Schedule
 from commbench.collectives.text import to_text
 from commbench.results.journal import Journal
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
+from tests.cases import simulate_collective
 from tests.cli.commands import commbench
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,9 +15,9 @@ from commbench.report.explained import differing, render_explained, sentence
 from commbench.results.journal import Journal
 from commbench.results.pipeline_records import PipelineCompared
 from commbench.results.records import Record
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 from commbench.units import PS_PER_S
+from tests.cases import simulate_collective
 from tests.report import samples
 from tests.report.test_live_steps import TRAFFIC
 from tests.training.plans import plan, simulate

@@ -22,9 +22,9 @@ from commbench.collectives.schedule import Kind, Schedule
 from commbench.collectives.summary import busiest_share
 from commbench.collectives.verify import verify
 from commbench.errors import InputError, ScheduleError
-from commbench.sim.collective import simulate_collective
 from commbench.sim.crossover import crossover
 from commbench.topology.load import load_fabric
+from tests.cases import simulate_collective
 
 WORLDS = range(1, 18)
 ALGORITHMS = [a for module in (alltoall, bruck, hierarchical, torus, pat, in_switch) for a in module.ALGORITHMS]

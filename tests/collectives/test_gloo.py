@@ -19,8 +19,7 @@ from commbench.collectives.verify import verify
 from commbench.errors import InputError
 from commbench.lowering.expand import expand_schedule
 from commbench.program.flat import TRANSFER
-from commbench.sim.collective import simulate_collective
-from tests.cases import ALL_WORLD_SIZES, US, star
+from tests.cases import ALL_WORLD_SIZES, US, simulate_collective, star
 
 MIB = 2**20
 NAMES = [algorithm.collective for algorithm in ALGORITHMS]

@@ -14,9 +14,9 @@ from commbench.collectives.registry import build, rounds_of
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import get_collective
 from commbench.collectives.verify import verify
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 from commbench.topology.rings import direct_ways, mesh_paths, mesh_rings
+from tests.cases import simulate_collective
 from tests.contracts.worlds import ALGORITHM_LIST
 
 UNEVEN = (0, 0, 0, 1, 1, 2, 2, 2)

@@ -9,8 +9,8 @@ from commbench.collectives.registry import build_schedule
 from commbench.collectives.schedule import COLUMNS, Kind, Op, Schedule
 from commbench.collectives.verify import verify
 from commbench.errors import InputError, ScheduleError
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
+from tests.cases import simulate_collective
 
 
 def stretched(schedule: Schedule, factor: int) -> Schedule:

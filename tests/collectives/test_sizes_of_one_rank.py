@@ -11,9 +11,8 @@ from commbench.collectives.registry import build, get_algorithm
 from commbench.collectives.sizes import buffer_elements, whole_elements
 from commbench.collectives.spec import get_collective
 from commbench.errors import CommbenchError
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
-from tests.cases import MIB, US, star
+from tests.cases import MIB, US, simulate_collective, star
 
 
 @pytest.mark.parametrize("size", [8, 32 * MIB])

@@ -12,8 +12,8 @@ import pytest
 
 from commbench.results.journal import Journal, read_records
 from commbench.results.records import Measured
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
+from tests.cases import simulate_collective
 from tests.cli.commands import commbench
 from tests.report.samples import ENVIRONMENT, measured
 

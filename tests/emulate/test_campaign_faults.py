@@ -13,9 +13,9 @@ from commbench.emulate.testbed import Testbed
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
 from commbench.lowering.scenario import Scenario
-from commbench.sim.collective import simulate_collective
 from commbench.topology.faults import Fault, FaultScript, load_faults
 from commbench.units import seconds
+from tests.cases import simulate_collective
 from tests.emulate.fabrics import leaf_spine, plan_of
 
 pytestmark = [pytest.mark.root, pytest.mark.live]

@@ -18,8 +18,8 @@ from commbench.network.base import NetworkKernel, NetworkModel, Wiring
 from commbench.network.fluid import FluidNetwork
 from commbench.network.models import NETWORKS, get_network
 from commbench.program.flat import TRANSFER
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
+from tests.cases import simulate_collective
 from tests.engine import engine_cases as cases
 from tests.engine.store_and_forward import MODEL
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from commbench.cli import main
 from commbench.libraries.gloo import GLOO_TCP
 from commbench.network.transport import Connections
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 from commbench.units import PS_PER_S
+from tests.cases import simulate_collective
 from tests.golden.commands import REFUSED, SIMULATED
 
 __all__ = ["REFUSALS", "TIMES", "read_refusals", "read_times", "refusal", "time_ps", "transports"]

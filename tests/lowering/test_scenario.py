@@ -18,11 +18,10 @@ from commbench.lowering.scenario import Scenario
 from commbench.lowering.scenario_faults import State
 from commbench.program.operations import ProgramBuilder
 from commbench.routing.router import Router
-from commbench.sim.collective import simulate_collective
 from commbench.topology.fabric import Fabric
 from commbench.topology.faults import Background, Fault, KilledRank, LinkFault, SlowRank
 from commbench.topology.load import load_fabric
-from tests.cases import MIB, US, leaf_spine, star
+from tests.cases import MIB, US, leaf_spine, simulate_collective, star
 from tests.lowering.disturbed import both, put, ring, run, sends
 from tests.programs import tasks_of
 

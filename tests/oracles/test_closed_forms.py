@@ -21,10 +21,9 @@ from commbench.collectives.verify import verify
 from commbench.errors import InputError
 from commbench.network.bounds import lower_bound_s
 from commbench.program.operations import ProgramBuilder
-from commbench.sim.collective import simulate_collective
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
-from tests.cases import MIB, US, leaf_spine, shared_link, star
+from tests.cases import MIB, US, leaf_spine, shared_link, simulate_collective, star
 from tests.programs import all_reduce, run
 
 # Picoseconds per byte: exact for these bandwidths.

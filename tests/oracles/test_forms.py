@@ -4,8 +4,7 @@
 import pytest
 
 from commbench.collectives.registry import ALGORITHMS
-from commbench.sim.collective import simulate_collective
-from tests.cases import US, leaf_star, star
+from tests.cases import US, leaf_star, simulate_collective, star
 from tests.oracles.costs import Case
 from tests.oracles.forms import FORMS
 

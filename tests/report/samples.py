@@ -6,9 +6,10 @@ import random
 from collections.abc import Sequence
 
 from commbench.results.records import Compared, Measured, Record, Simulated, Summary
-from commbench.sim.collective import Simulation, simulate_collective
+from commbench.sim.collective import Simulation
 from commbench.topology.load import load_fabric
 from commbench.topology.model import Provenance, Quantity
+from tests.cases import simulate_collective
 
 KIB, MIB = 2**10, 2**20
 SIZES = tuple(16 * KIB * 4**k for k in range(7))  # 16 KiB .. 64 MiB

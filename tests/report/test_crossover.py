@@ -11,10 +11,9 @@ import pytest
 from commbench.collectives.registry import ALGORITHMS
 from commbench.errors import InputError
 from commbench.report.crossover import FULL_MARGIN, crossover_svg, strength
-from commbench.sim.collective import simulate_collective
 from commbench.sim.crossover import Crossover, crossover
 from commbench.topology.load import load_fabric
-from tests.cases import star
+from tests.cases import simulate_collective, star
 
 SIZES = (2**10, 2**24)
 PLACED = r'<text[^>]* x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>'

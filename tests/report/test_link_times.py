@@ -11,11 +11,11 @@ from commbench.report.link_times import link_times
 from commbench.report.load import fabric_load
 from commbench.report.queue_times import largest_queue_times
 from commbench.report.trace import collective_trace
-from commbench.sim.collective import simulate_collective
 from commbench.sim.link_load import busiest_spans, loads_by_time
 from commbench.topology.layout import layout, outer_ends
 from commbench.topology.load import load_fabric
 from commbench.units import format_bytes
+from tests.cases import simulate_collective
 from tests.report import samples
 
 

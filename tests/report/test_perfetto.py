@@ -18,9 +18,9 @@ from commbench.report.trace import collective_trace, records_trace
 from commbench.results.journal import read_records
 from commbench.results.pipeline_records import PipelineMeasured
 from commbench.results.spans import RankSpans
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 from commbench.validate.pipeline import twin
+from tests.cases import simulate_collective
 from tests.report.browser import Browser
 from tests.report.perfetto import TraceProcessor
 from tests.training.plans import plan, simulate

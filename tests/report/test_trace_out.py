@@ -13,11 +13,12 @@ from commbench.errors import InputError
 from commbench.report import trace as trace_module
 from commbench.report.trace import collective_trace, records_trace
 from commbench.results.spans import busy_s
-from commbench.sim.collective import Simulation, simulate_collective
+from commbench.sim.collective import Simulation
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
 from commbench.validate.pipeline import FREE, simulate_pipeline, twin
 from commbench.workload.pipeline.registry import build_pipeline
+from tests.cases import simulate_collective
 from tests.report import samples
 from tests.training.plans import plan, simulate
 from tests.validate.made_up import measured, unit_times

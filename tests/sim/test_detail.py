@@ -15,9 +15,9 @@ from commbench.collectives.algorithm import Request
 from commbench.collectives.registry import build, get_algorithm, rounds_of
 from commbench.collectives.traffic import Traffic, traffic_of
 from commbench.errors import InputError
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
 from commbench.units import format_bytes
+from tests.cases import simulate_collective
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "detail.md"
 

@@ -3,8 +3,8 @@
 
 import pytest
 
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
+from tests.cases import simulate_collective
 
 MODEL = "; --library nccl (on AMD rccl) chooses as the library does"
 USES_ALL = "1 of the 8 NICs of a host used; --channels 8 uses 8" + MODEL

@@ -7,8 +7,8 @@ import pytest
 
 from commbench.cluster import place
 from commbench.errors import InputError
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
+from tests.cases import simulate_collective
 
 TWO_HOSTS = load_fabric("dgx-h100-x2")  # of eight GPUs each
 

@@ -12,10 +12,9 @@ from commbench.program.operations import ProgramBuilder
 from commbench.routing.policies import POLICIES
 from commbench.routing.router import Router
 from commbench.routing.routes import route_latencies_ps
-from commbench.sim.collective import simulate_collective
 from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
-from tests.cases import US, leaf_spine, shared_link, star
+from tests.cases import US, leaf_spine, shared_link, simulate_collective, star
 from tests.programs import run
 
 EIGHT = leaf_spine(8, hosts_per_leaf=4, spines=4)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from commbench.routing.router import Router
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
+from tests.cases import simulate_collective
 
 MIB = 2**20
 US = 10**6

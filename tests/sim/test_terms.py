@@ -7,10 +7,10 @@ import pytest
 
 from commbench.errors import InputError
 from commbench.results.terms import terms_ps
-from commbench.sim.collective import simulate_collective
 from commbench.sim.terms import TERMS
 from commbench.topology.load import load_fabric
 from commbench.units import PS_PER_S
+from tests.cases import simulate_collective
 
 MIB = 2**20
 CASES = [

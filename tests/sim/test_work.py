@@ -13,8 +13,8 @@ from commbench.collectives.passes import add_channels, pipeline
 from commbench.collectives.registry import ALGORITHMS, build, build_schedule, get_algorithm, rounds_of
 from commbench.collectives.work import rows_of
 from commbench.errors import InputError
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
+from tests.cases import simulate_collective
 
 HUGE = "fat-tree-131072"
 SHORTER = "give --detail folded or collective"

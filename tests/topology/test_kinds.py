@@ -14,7 +14,6 @@ from commbench.errors import TopologyError
 from commbench.network.cuts import Surroundings
 from commbench.routing.policies import POLICIES
 from commbench.routing.router import Router
-from commbench.sim.collective import simulate_collective
 from commbench.topology import Fabric, NodeKind, load_fabric
 from commbench.topology.build import build_fabric
 from commbench.topology.cabling import Cabling
@@ -23,6 +22,7 @@ from commbench.topology.kinds import FABRIC_KINDS, FabricKind, register
 from commbench.topology.model import SWITCH_KINDS
 from commbench.topology.schema import TopologyFile
 from commbench.topology.sections import Hosts, LinkSection
+from tests.cases import simulate_collective
 
 GBIT = 1e9 / 8
 LINK = {"bandwidth": "100 Gbit/s", "latency": "1 us"}

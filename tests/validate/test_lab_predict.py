@@ -20,13 +20,13 @@ from commbench.network.transport import Connections, Transport
 from commbench.program.flat import TRANSFER, FlatProgram
 from commbench.program.of_collective import collective_program
 from commbench.results.records import Measured
-from commbench.sim.collective import simulate_collective
 from commbench.topology.fabric import Fabric
 from commbench.topology.model import LinkKind
 from commbench.units import PS_PER_S
 from commbench.validate.lab_predict import LabRoutes, predict
 from commbench.validate.lab_runs import lab_plan_of, schedule_of
 from commbench.validate.legs import CAMPAIGN, SMOKE, EmulatedFabric
+from tests.cases import simulate_collective
 from tests.emulate.fabrics import leaf_spine, topology_of
 from tests.programs import cluster_of, tasks_of
 

@@ -3,6 +3,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from commbench.cluster import Cluster
 from commbench.collectives.algorithm import Request
@@ -19,6 +20,7 @@ from commbench.topology.model import LinkKind, NodeKind
 
 __all__ = ["NcclLibrary", "host_nics", "library_of", "links_inside", "machine_of"]
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NcclLibrary:
     """NCCL, or RCCL on AMD's GPUs.
@@ -34,6 +36,7 @@ class NcclLibrary:
     redop: str = "sum"
     own: Adapted | None = None
     connections: Connections | None = None
+    has_model: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

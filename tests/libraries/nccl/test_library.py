@@ -11,8 +11,8 @@ from commbench.errors import InputError, RunError
 from commbench.libraries.nccl import NcclLibrary, machine_of, predict
 from commbench.lowering.scenario import Scenario
 from commbench.program.flat import TRANSFER
-from commbench.sim.collective import simulate_collective
 from commbench.topology.load import load_fabric
+from tests.cases import simulate_collective
 
 K, M, G = 2**10, 2**20, 2**30
 

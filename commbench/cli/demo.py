@@ -12,6 +12,8 @@ from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
     from commbench.results.records import Record
+    from commbench.sim.collective import Simulation
+    from commbench.topology.fabric import Fabric
     from commbench.validate.campaign import Validation
 
 __all__ = ["demo"]
@@ -42,15 +44,12 @@ def demo(
     from commbench.cli.run_pipeline import show
     from commbench.cli.tables import simulated_table
     from commbench.cli.validate import MAX_MEDIAN, MAX_P95
-    from commbench.cluster import make_cluster
     from commbench.collectives.sizes import sweep
     from commbench.experiments.demo import measure_pipelines
-    from commbench.libraries.ideal import Ideal
     from commbench.live.ending import end_in_order
     from commbench.report.page import ReportInput, write_report
     from commbench.results.environment import cores_usable
     from commbench.results.run_id import new_run_id
-    from commbench.sim.collective import Extras, simulate_collective
     from commbench.topology.load import load_fabric
     from commbench.validate.campaign import LEGS, NATIVE, Leg, judge, measure_legs, simulate_sizes
 
@@ -77,18 +76,27 @@ def demo(
     twins = measure_pipelines(out / f"{name}-pipeline.jsonl")
     show(twins, json, max_points=None, max_error=None)
     pipelines = [record for both in twins for record in (both.measured, both.simulated, both.compared)]
-    ring = Ideal(algorithms={"all-reduce": "ring"})
     page = ReportInput(
         title="commbench demo",
         records=[*emulated, *records, *simulated, *verdict, *pipelines],
         topologies=[machine, fabric],
-        simulation=simulate_collective("all-reduce", 16 * 2**20, make_cluster(fabric), ring, extras=Extras(links=True)),
+        simulation=_ring_on(fabric),
         command=this_command(),
         notes=[*([_JUDGED] if emulated else []), *([f"This machine's own ranks: {_CROWDED}."] if crowded else [])],
         calibration=machine.numbers,
     )
     path = write_report(page, out / "index.html")
     typer.echo(page_line(path) if json else f"report: {path}")
+
+
+def _ring_on(fabric: "Fabric") -> "Simulation":
+    """With its links, for the drawing."""
+    from commbench.cluster import make_cluster
+    from commbench.libraries.ideal import Ideal
+    from commbench.sim.collective import Extras, simulate_collective
+
+    ring = Ideal(algorithms={"all-reduce": "ring"})
+    return simulate_collective("all-reduce", 16 * 2**20, make_cluster(fabric), ring, extras=Extras(links=True))
 
 
 def _emulated(out: Path, json: bool) -> "list[Record]":

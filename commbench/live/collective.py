@@ -246,5 +246,5 @@ def _with_idleness(environment: Mapping[str, Any], everyone: Sequence[Collective
     if not spent:
         return environment
     lab = environment["emulated"]
-    idle = idle_share(spent, sum(everyone[0].timed.samples_s), sum(map(len, lab["jobs"])))
+    idle = idle_share(spent, [seen.timed.samples_s for seen in everyone], sum(map(len, lab["jobs"])))
     return {**environment, "emulated": lab | {"idle": idle}}

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from commbench.results.statistics import slowest
+
 __all__ = ["IDLE", "ProcessorClock", "Spent", "idle_share", "processor_ticks"]
 
 IDLE, _INTERRUPTS = 3, (5, 6)  # places in /proc/stat; interrupts and what they leave behind are the network's
@@ -42,19 +44,21 @@ class ProcessorClock:
         )
 
 
-def idle_share(ranks: Sequence[Spent], of_s: float, num_ranks: int) -> float:
+def idle_share(ranks: Sequence[Spent], samples_s: Sequence[Sequence[float]], num_ranks: int) -> float:
     """The part of the processors' time that a run did not need, from 0 to 1.
 
     That is what nobody used or what its ranks and the network left, whichever is more: other work counts only as far as
     it cannot be told from the run's.
 
     Args:
-        ranks: of one run, all on one machine. of_s: seconds that its iterations took; what passed between them counts
-            for nothing. num_ranks: of all runs at the time; those of the others are taken to need as much.
+        ranks: of one run, all on one machine. samples_s: rank x iteration, seconds of the run; an iteration lasts until
+            its last rank is through (the root of a small broadcast is when the kernel has its bytes), and what passed
+            between them counts for nothing.
+        num_ranks: of all runs at the time; those of the others are taken to need as much.
     """
     own_s = sum(rank.own_s for rank in ranks) * num_ranks / len(ranks)
     used_s = min(ranks[0].busy_s, own_s + ranks[0].interrupts_s)
-    return max(0.0, 1 - used_s / (of_s * (os.cpu_count() or 1)))
+    return max(0.0, 1 - used_s / (sum(slowest(samples_s)) * (os.cpu_count() or 1)))
 
 
 def processor_ticks() -> list[int]:

@@ -67,13 +67,15 @@ def test_a_run_in_a_lab_tells_what_it_leaves_of_the_processors(tmp_path: Path) -
 
 
 def test_what_a_run_leaves_is_what_nobody_used_or_what_is_not_its_own() -> None:
-    cores = os.cpu_count() or 1
+    cores, one = os.cpu_count() or 1, [[0.5, 0.5]]
     alone = [Spent(own_s=0.2 * cores, busy_s=0.3 * cores, interrupts_s=0.3 * cores)] * 2
-    assert idle_share(alone, of_s=1.0, num_ranks=2) == pytest.approx(0.7)
+    assert idle_share(alone, samples_s=one, num_ranks=2) == pytest.approx(0.7)
     beside_others = [replace(spent, busy_s=0.9 * cores) for spent in alone]
-    assert idle_share(beside_others, of_s=1.0, num_ranks=2) == pytest.approx(1 - (2 * 0.2 + 0.3))
-    assert idle_share(beside_others, of_s=1.0, num_ranks=4) == pytest.approx(0.1)  # as much again for another run
-    assert idle_share(beside_others, of_s=0.5, num_ranks=2) == 0.0
+    assert idle_share(beside_others, samples_s=one, num_ranks=2) == pytest.approx(1 - (2 * 0.2 + 0.3))
+    assert idle_share(beside_others, samples_s=one, num_ranks=4) == pytest.approx(0.1)  # as much again for another run
+    assert idle_share(beside_others, samples_s=[[0.25, 0.25]], num_ranks=2) == 0.0
+    early = [[0.001, 0.001], [0.6, 0.4]]  # the root of a broadcast has handed its bytes on, and waits
+    assert idle_share(alone, samples_s=early, num_ranks=2) == pytest.approx(0.7)
 
 
 @pytest.mark.live

@@ -7,7 +7,7 @@ Two forms: ``index.csv`` beside one file a curve, and files by GPU of collective
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -207,8 +207,3 @@ def nodes_in(folder: Path) -> Iterator[Curve]:
                 sizes=points[:, 0],
                 times=points[:, 1],
             )
-
-
-def without(curve: Curve, keep: npt.NDArray[np.bool_]) -> Curve:
-    """Some points of a curve."""
-    return replace(curve, sizes=curve.sizes[keep], times=curve.times[keep])

@@ -52,8 +52,9 @@ def laid_out(
     from commbench.units import parse_bandwidth
 
     require_plain(topology)
-    policy = get_policy(routing or topology.routing).name
-    tables = equal_cost(topology) if policy == "ecmp" else single_path(topology, partial(Router, policy=policy))
+    chosen = get_policy(routing or topology.routing)
+    policy = chosen.name
+    tables = equal_cost(topology) if chosen.hashed else single_path(topology, partial(Router, policy=policy))
     own = plan_testbed(topology, tables, routing=policy, mtu=mtu, num_background=num_flows)
     asked = own if rate in (AUTO, _OWN) else scaled(own, parse_bandwidth(rate))
     _require_shapeable(asked, rate)

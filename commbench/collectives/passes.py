@@ -15,18 +15,12 @@ from commbench.collectives.spec import Shape, get_collective
 from commbench.errors import ScheduleError
 
 __all__ = [
-    "RELABELLED",
     "add_channels",
-    "fuse",
     "matches",
     "out_of_place",
     "pipeline",
-    "relabel",
     "reorder",
 ]
-
-RELABELLED = ("all-reduce", "broadcast", "reduce", "barrier")
-"""Collectives whose promise names no rank but the root, so that ranks may change roles."""
 
 _STEP, _CHANNEL, _CHUNK, _COUNT = (COLUMNS.index(name) for name in ("step", "channel", "chunk", "count"))
 
@@ -43,26 +37,6 @@ def pipeline(schedule: Schedule, num_slices: int) -> Schedule:
 def add_channels(schedule: Schedule, num_channels: int) -> Schedule:
     """Cut every chunk into slices that run side by side, each on a channel of its own, not waiting for each other."""
     return _sliced(schedule, num_channels, step_stride=0, channel_stride=schedule.num_channels)
-
-
-def relabel(schedule: Schedule, order: Sequence[int]) -> Schedule:
-    """The same with ranks in other roles: rank ``order[r]`` does what rank r did. The root moves with its role.
-
-    So a schedule is fitted to a placement: a ring, say, to the order in which ranks sit on switches.
-
-    Raises:
-        ScheduleError: ``order`` is no permutation of the ranks, or the collective says what each rank ends with by
-            the rank's number (its block, its neighbour): in another role a rank would hold another rank's result.
-    """
-    n = schedule.num_ranks
-    if sorted(order) != list(range(n)):
-        raise ScheduleError(f"schedule {schedule.algorithm}: order {list(order)} must name each rank 0..{n - 1} once")
-    if schedule.collective not in RELABELLED and list(order) != list(range(n)):
-        raise ScheduleError(
-            f"schedule {schedule.algorithm}: ranks of {schedule.collective} cannot change roles, because what a rank "
-            f"ends with follows from its number; this can be done for {', '.join(RELABELLED)}"
-        )
-    return replace(reorder(schedule, np.array([order])), root=int(order[schedule.root]))
 
 
 def reorder(schedule: Schedule, orders: npt.NDArray[np.int64]) -> Schedule:
@@ -112,35 +86,6 @@ def matches(schedule: Schedule) -> Iterator[tuple[Op, Op]]:
                 f"{dst} on channel {channel}"
             )
         yield from zip(sent, received, strict=True)
-
-
-def fuse(schedule: Schedule) -> Schedule:
-    """Messages of one pair in one step whose chunks follow on at both ends become one message.
-
-    Fewer messages, the same bytes. Messages are not joined across the end of a buffer.
-    """
-    groups: dict[tuple[int, int, int, int, int, Kind], list[tuple[Op, Op]]] = defaultdict(list)
-    for send, receive in matches(schedule):
-        key = (send.step, receive.step, send.rank, receive.rank, send.channel, receive.kind)
-        groups[key].append((send, receive))
-    ops: list[Op] = []
-    # A pair's messages are in order of both steps, so posting them group by group keeps their partners.
-    for key in sorted(groups):
-        joined: list[tuple[Op, Op]] = []
-        for message in sorted(groups[key], key=lambda m: (m[0].chunk, m[1].chunk)):
-            if joined and all(_follows(schedule, a, b) for a, b in zip(joined[-1], message, strict=True)):
-                last = joined.pop()
-                message = tuple(  # type: ignore[assignment]
-                    replace(a, count=a.count + b.count) for a, b in zip(last, message, strict=True)
-                )
-            joined.append(message)
-        ops += [op for message in joined for op in message]
-    return _with_ops(schedule, ops)
-
-
-def _follows(schedule: Schedule, first: Op, second: Op) -> bool:
-    same_buffer = first.chunk // schedule.num_chunks == second.chunk // schedule.num_chunks
-    return same_buffer and first.chunk + first.count == second.chunk
 
 
 def out_of_place(schedule: Schedule) -> Schedule:

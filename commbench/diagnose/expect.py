@@ -23,6 +23,7 @@ from commbench.lowering.aggregate import layouts_of
 from commbench.lowering.scenario import Scenario
 from commbench.program.of_collective import collective_program
 from commbench.results.records import Measured
+from commbench.routing.policies import get_policy
 from commbench.routing.routes import Routes
 from commbench.sim.links import link_bytes
 from commbench.topology.fabric import Fabric
@@ -67,7 +68,7 @@ class Simulator:
         self._known: dict[tuple[object, ...], tuple[Result, list[int]]] = {}
         self.used: set[str] = set()
         self.notes: list[str] = []
-        self.routes_known = self._cluster.router.policy.name != "ecmp"
+        self.routes_known = not self._cluster.router.policy.hashed
 
     @property
     def router(self) -> Routes:
@@ -129,7 +130,7 @@ class Simulator:
         if "emulated" in environment:
             transport = transport_for(GLOO_TCP, record.collective, record.algorithm)
             lab = {"topology": self.fabric.name, "routing": self.fabric.routing, **environment["emulated"]}
-            self.routes_known &= lab["routing"] != "ecmp" or bool(lab.get("routes"))
+            self.routes_known &= not get_policy(lab["routing"]).hashed or bool(lab.get("routes"))
             told: dict[str, Any] = {"cores_usable": len(places), **environment, "emulated": lab}
             cluster, connections = lab_network(told, places.tolist(), transport, self._at_scale(lab.get("scale", 1.0)))
             return cluster, _gloo(record, connections)

@@ -8,6 +8,7 @@ from commbench.diagnose.broken import broken_by
 from commbench.diagnose.flight import is_dump, read_dump
 from commbench.diagnose.straggler import stragglers
 from commbench.errors import InputError, unknown
+from commbench.libraries.base import LIBRARIES
 from commbench.results.diagnoses import Blamed, Diagnosed
 from commbench.results.journal import read_records
 from commbench.results.records import Measured
@@ -15,9 +16,8 @@ from commbench.results.run_id import new_run_id
 from commbench.topology.host_names import read_host_names
 from commbench.topology.load import load_fabric
 
-__all__ = ["LIBRARIES", "blame_ranks", "diagnose_files", "is_of_ranks"]
+__all__ = ["blame_ranks", "diagnose_files", "is_of_ranks"]
 
-LIBRARIES = ("ideal", "nccl", "rccl")
 _LOOKED_AT = 2**16
 RESULTS, DUMP, TRACE = "results", "a dump of a flight recorder", "a trace"
 

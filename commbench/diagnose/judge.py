@@ -17,7 +17,6 @@ from commbench.results.diagnoses import HEALTHY, LOCALISED, NOT_LOCALISED, Diagn
 __all__ = ["LEAST_CONFIDENCE", "diagnose"]
 
 IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 LEAST_CONFIDENCE = 0.9
 """Of a part that is blamed."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 
 from commbench.diagnose.evidence import PartClass
 from commbench.diagnose.expect import Simulator
@@ -23,7 +22,6 @@ from commbench.units import seconds
 
 __all__ = ["propose"]
 
-FloatArray = npt.NDArray[np.float64]
 
 _MOST_ENDS = 48  # endpoints whose pairs are looked at
 _MOST_CANDIDATES = 8

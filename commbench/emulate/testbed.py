@@ -21,8 +21,6 @@ from commbench.live.start import module_command
 
 __all__ = ["LinkCounters", "Testbed"]
 
-_END_S = 2.0
-
 
 @dataclass(frozen=True, slots=True)
 class LinkCounters:

@@ -27,10 +27,10 @@ from typing import Any
 from commbench.collectives.spec import get_collective
 from commbench.errors import InputError
 from commbench.experiments.collective import DEFAULT_SIZE, Sizes
-from commbench.experiments.library_choice import LIBRARIES
 from commbench.experiments.reader import KeyPath, read_keys, refuse_unknown
 from commbench.experiments.simulated import CollectiveOptions
 from commbench.experiments.step_given import StepOptions
+from commbench.libraries.base import LIBRARIES
 from commbench.units import parse_size
 from commbench.yaml_reader import problems_text, read_yaml
 

@@ -13,18 +13,15 @@ from commbench.errors import InputError
 from commbench.experiments.collective_options import CollectiveOptions
 from commbench.experiments.own_graph import searched_in
 from commbench.experiments.own_points import read_own
-from commbench.libraries.base import Library
+from commbench.libraries.base import LIBRARIES, Library
 from commbench.libraries.nccl.library import NcclLibrary, library_of, machine_of
 from commbench.libraries.nccl.machine import VERSIONS, NcclMachine
 from commbench.libraries.nccl.predictor import KINDS, predict_sizes
 from commbench.network.models import get_network
 
-__all__ = ["IDEAL", "LIBRARIES", "library_for", "machine_for", "named_library"]
+__all__ = ["IDEAL", "library_for", "machine_for", "named_library"]
 
-IDEAL = "ideal"
-LIBRARIES = (IDEAL, "nccl", "rccl")
-"""That ``--library`` takes; all but the first have a model of their own."""
-
+IDEAL = LIBRARIES[0]
 _OF_MODELS = {"nccl_version": "--nccl-version", "launch_mode": "--launch-mode", "nvls": "--nvls",
     "nccl_graph": "--nccl-graph", "constants": "--constants"}  # fmt: skip
 _OF_SCHEDULES = {"algorithm": "-a", "slices": "--slices", "group": "--group", "matrix": "--matrix",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.registry import DEFAULTS
 from commbench.errors import InputError, unknown
-from commbench.experiments.library_choice import LIBRARIES
+from commbench.libraries.base import LIBRARIES
 from commbench.results.reported import Reported
 from commbench.topology import LinkKind, NodeKind, load_fabric
 from commbench.topology.fabric import LINK_KINDS, NODE_KINDS, Fabric
@@ -31,7 +31,7 @@ def judged_runs(
     """Every run of the records, each with its verdicts.
 
     Args:
-        records: rows of logs. topology: a name or a path. library: one of ``library_choice.LIBRARIES``; None takes what
+        records: rows of logs. topology: a name or a path. library: one of ``libraries.base.LIBRARIES``; None takes what
             such ranks would use: nccl (rccl on AMD's GPUs) where the topology names its GPUs, else ideal.
         ranks_per_host: None takes it from the hosts that the log names, else fills hosts.
 

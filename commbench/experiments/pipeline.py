@@ -19,8 +19,6 @@ from commbench.workload.pipeline.text import read_pipeline, to_csv
 
 __all__ = ["PipelineTwins", "compare_all", "judge", "make_job"]
 
-_TWO_STAGES = ("interleaved-1f1b",)  # of what can have any number of stages per rank, what makes no sense with one
-
 
 @dataclass(frozen=True, slots=True)
 class PipelineTwins:
@@ -93,7 +91,8 @@ def _orders(
             raise InputError(f"{schedule} is for {found.num_ranks} ranks, --nproc is {ranks}")
         return Path(schedule).stem, "", (to_csv(found), ""), found.num_microbatches, found.num_stages
     name, count = ALIASES.get(schedule, schedule), 8 if microbatches is None else microbatches
-    per_rank = 2 if stages_per_rank is None and name in _TWO_STAGES else stages_per_rank
+    least = get_pipeline(name).least_stages
+    per_rank = least if stages_per_rank is None and least > 1 else stages_per_rank
     once, twice = (build_pipeline(name, ranks, m, per_rank) for m in (count, 2 * count))
     return name, get_pipeline(name).torch_name, (to_csv(once), to_csv(twice)), count, once.num_stages
 

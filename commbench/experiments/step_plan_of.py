@@ -26,7 +26,6 @@ T = TypeVar("T")
 __all__ = ["model_numbers", "plan_of", "size_of", "step_costs"]
 
 ASSUMED = "megatron"  # the stack where efficiencies are the device's own and none is named
-_SEVERAL_STAGES = ("interleaved-1f1b", "looped-bfs")  # pointless with one stage per rank
 _MOST_PASSES = 200_000
 
 
@@ -190,8 +189,9 @@ def _schedule(options: StepOptions) -> "PipelineSchedule":
             "time grows evenly with it"
         )
     if not options.schedule.endswith(".csv"):
-        name = get_pipeline(options.schedule).name
-        if name in _SEVERAL_STAGES and options.stages_per_rank is None and options.pp > 1:
+        pipeline = get_pipeline(options.schedule)
+        name = pipeline.name
+        if pipeline.least_stages > 1 and options.stages_per_rank is None and options.pp > 1:
             raise InputError(f"--schedule {name}: give --stages-per-rank; with 1 it would be no better than 1f1b")
         try:
             return build_pipeline(name, options.pp, count, options.stages_per_rank)

@@ -17,7 +17,10 @@ from commbench.collectives.schedule import Schedule
 from commbench.errors import InputError
 from commbench.network.transport import Connections
 
-__all__ = ["Choice", "Layout", "Library", "Timing", "TransferTimes", "Wanted", "form_of"]
+__all__ = ["LIBRARIES", "Choice", "Layout", "Library", "Timing", "TransferTimes", "Wanted", "form_of"]
+
+LIBRARIES = ("ideal", "nccl", "rccl")
+"""That ``--library`` takes; all but the first have a model of their own."""
 
 
 @dataclass(frozen=True, slots=True)

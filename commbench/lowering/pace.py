@@ -34,7 +34,6 @@ from commbench.units import PS_PER_S
 
 __all__ = ["Paced", "launch_ps", "paced", "step_end_ps"]
 
-IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 

@@ -31,7 +31,6 @@ from commbench.workload.transformer import Execution
 __all__ = ["SLACK", "Estimated", "Estimator"]
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 SLACK = 0.002
 """Taken off lower bounds, as a share: for positions that are placed better than the first, and for rounding. Of 500
 random strategies (``benchmarks.planning``) the bare bound of 5 was above the simulated time, by 0.08 % at most."""

@@ -137,7 +137,7 @@ def _pipelines(space: Space, pp: int, microbatches: int) -> Iterator[tuple[str, 
         pipeline = get_pipeline(name)
         each = [pipeline.stages_per_rank] if pipeline.stages_per_rank else range(1, _MOST_STAGES + 1)
         for per_rank in space.choices("stages_per_rank", each):
-            if pipeline.stages_per_rank not in (0, per_rank) or (per_rank == 1 and name in _SEVERAL):
+            if pipeline.stages_per_rank not in (0, per_rank) or per_rank < pipeline.least_stages:
                 continue
             if microbatches < pipeline.least_microbatches(pp, pp * per_rank):
                 continue
@@ -146,9 +146,6 @@ def _pipelines(space: Space, pp: int, microbatches: int) -> Iterator[tuple[str, 
             layers = _spread(space.model.num_layers, pp * per_rank)
             if layers:
                 yield pipeline.name, per_rank, layers
-
-
-_SEVERAL = ("interleaved-1f1b", "looped-bfs")  # pointless with one stage per rank
 
 
 def _spread(layers: int, stages: int) -> tuple[int, ...]:

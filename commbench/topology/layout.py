@@ -8,7 +8,7 @@ same picture.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,7 +32,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-Place = Mapping[str, "Box"]
 
 MOST_SHOWN = 8
 _MOST_INSIDE = 12  # of a kind in the opened host

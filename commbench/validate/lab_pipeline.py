@@ -17,6 +17,7 @@ from commbench.libraries.gloo import GLOO_TCP, GlooLibrary
 from commbench.network.transport import Transport
 from commbench.results.pipeline_records import PipelineMeasured
 from commbench.results.records import Measured
+from commbench.routing.policies import get_policy
 from commbench.topology.fabric import Fabric
 from commbench.units import seconds
 from commbench.validate.lab_predict import lab_network, predict
@@ -173,9 +174,10 @@ def pipeline_network(
 
 def _watched(lab: "Testbed", work: Callable[[], T]) -> tuple[T, Mapping[str, str]]:
     """What some work in a lab gives, and the ways that the kernel's hash chose for it."""
-    before = lab.link_counters() if lab.plan.routing == "ecmp" else []
+    hashed = get_policy(lab.plan.routing).hashed
+    before = lab.link_counters() if hashed else []
     found = work()
-    return found, routes_seen(before, lab.link_counters()) if lab.plan.routing == "ecmp" else {}
+    return found, routes_seen(before, lab.link_counters()) if hashed else {}
 
 
 def _with_routes(record: Measured, seen: Mapping[str, str]) -> Measured:

@@ -145,8 +145,3 @@ class NcclMachine:
     def kind(self) -> Gpu:
         """The GPU as NCCL sees it."""
         return gpu_named(self.gpu)
-
-    @property
-    def network_GBps(self) -> float:  # noqa: N802
-        """Of all NICs of a node together, by data sheet."""
-        return self.nics * self.nic_Gbps / 8

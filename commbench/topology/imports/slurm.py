@@ -12,7 +12,6 @@ from commbench.topology.imports.base import Imported, latency, listed, most_comm
 __all__ = ["host_list", "import_slurm"]
 
 _PAIR = re.compile(r"(\w+)\s*=\s*(\S+)")
-_PART = re.compile(r"([^\[\],]+)?(?:\[([^\]]*)\])?([^\[\],]*)")
 _MOST = 2**17
 _KEYS = ("switchname", "nodes", "switches", "linkspeed")
 

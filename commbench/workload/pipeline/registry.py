@@ -23,6 +23,7 @@ class Pipeline:
         name: as users type it. summary: one line for people.
         build: the steps of one rank.
         stages_per_rank: what it is made for; 0 where any number will do.
+        least_stages: of those, the fewest that make sense: with one it would be no better than a plainer schedule.
         splits: whether it uses input and weight gradients apart (I and W).
         least_microbatches: (ranks, stages) -> the fewest it can run.
         multiple: whether the microbatches must be a multiple of the ranks where a rank has several stages.
@@ -33,6 +34,7 @@ class Pipeline:
     summary: str
     build: Builder
     stages_per_rank: int = 1
+    least_stages: int = 1
     splits: bool = False
     least_microbatches: Callable[[int, int], int] = lambda ranks, stages: 1
     multiple: bool = False
@@ -56,6 +58,7 @@ _ALL = (
         "1F1B over several stages per rank: the bubble divided by their number",
         builders.interleaved_1f1b,
         stages_per_rank=0,
+        least_stages=2,
         multiple=True,
         torch_name="Interleaved1F1B",
     ),
@@ -64,6 +67,7 @@ _ALL = (
         "all microbatches through one stage of a rank, then through its next",
         builders.looped_bfs,
         stages_per_rank=0,
+        least_stages=2,
         torch_name="LoopedBFS",
     ),
     Pipeline(

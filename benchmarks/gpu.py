@@ -28,9 +28,9 @@ from commbench.live.execute import require_same_order
 from commbench.live.gemm import GemmPlan, measure_gemm
 from commbench.live.group_job import GroupJob
 from commbench.live.job import LiveJob, OverlapJob, TensorParallelJob
-from commbench.live.launch import RankHost
 from commbench.live.measure import run_job
 from commbench.live.plan import Plan
+from commbench.live.rank_host import RankHost
 from commbench.live.suite import Suite
 from commbench.results.grouped import INCAST, MULTI, PAIRWISE
 from commbench.results.journal import Journal

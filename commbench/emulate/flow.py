@@ -5,18 +5,16 @@ One process has both ends: it opens a socket in each namespace, connects them an
 says "connected", and when it ends by itself the bytes that have arrived.
 """
 
-import ctypes
 import os
-import signal
 import socket
 import sys
 import threading
 
 from commbench.emulate.namespace import enter
+from commbench.live.system import die_with_parent
 
 __all__ = ["main"]
 
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, linux/prctl.h
 _PIECE = 64 * 1024
 
 
@@ -38,9 +36,7 @@ def pour(sender: socket.socket, num_bytes: int) -> None:
 
 def main(src: str, dst: str, address: str, tos: int, num_bytes: int) -> None:
     """Run one flow."""
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    if str(os.getppid()) != os.environ["COMMBENCH_PARENT"]:
-        return
+    die_with_parent(int(os.environ["COMMBENCH_PARENT"]))
     enter(dst)
     listener = marked(tos)
     listener.bind((address, 0))

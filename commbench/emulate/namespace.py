@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network namespaces by name: make, enter and remove them, where iproute2 keeps them too.
 
-As a program with arguments ``NAME PROGRAM ...`` it enters one and becomes the other program: like
-``ip netns exec``, without needing it. The process stays the same one, so whoever started it can still wait for it and
-end it. Nothing heavy is imported here, for every rank starts through it.
-
 No process is forked for any of this, threads do it: a fork would inherit signal handlers, and with them the duty to
 take the testbed away.
 """
 
-import ctypes
-import os
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["NAMESPACES", "call", "create", "enter", "inside", "remove"]
+from commbench.live.system import call, enter_network
+
+__all__ = ["NAMESPACES", "create", "enter", "inside", "remove"]
 
 T = TypeVar("T")
 
@@ -25,16 +20,6 @@ NAMESPACES = Path("/run/netns")
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET, linux/sched.h
 _BIND = 0x1000  # MS_BIND, linux/mount.h
 _DETACH = 2  # MNT_DETACH, linux/fs.h
-
-
-def call(name: str, *arguments: object) -> None:
-    """Call a function of libc that returns 0 if all is well.
-
-    Raises:
-        OSError: it did not.
-    """
-    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
-        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
 
 
 def create(name: str) -> None:
@@ -69,11 +54,7 @@ def enter(name: str) -> None:
     Raises:
         OSError: there is no such namespace, or it may not be entered.
     """
-    handle = os.open(NAMESPACES / name, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        call("setns", handle, _NEW_NETWORK)
-    finally:
-        os.close(handle)
+    enter_network(NAMESPACES / name)
 
 
 def inside(name: str, do: Callable[[], T]) -> T:
@@ -103,8 +84,3 @@ def _in_thread(do: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     return results[0]
-
-
-if __name__ == "__main__":
-    enter(sys.argv[1])
-    os.execvp(sys.argv[2], sys.argv[2:])

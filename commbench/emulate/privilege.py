@@ -5,8 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from commbench.emulate.namespace import call
 from commbench.errors import RunError
+from commbench.live.system import call
 
 __all__ = ["gain", "missing"]
 

@@ -11,12 +11,13 @@ from types import TracebackType
 from typing import Any
 
 from commbench.emulate.kernel import Kernel, PortShaping, names_of
+from commbench.emulate.namespace import NAMESPACES
 from commbench.emulate.plan import Pair, TestbedPlan
 from commbench.emulate.state import TestbedState, process, remove, state_folder, write
 from commbench.emulate.watch import BackgroundFlow
 from commbench.errors import InputError, RunError
 from commbench.live.ending import undisturbed
-from commbench.live.launch import RankHost
+from commbench.live.rank_host import RankHost
 from commbench.live.start import module_command
 
 __all__ = ["LinkCounters", "Testbed"]
@@ -47,7 +48,7 @@ class Testbed:
         plan: from :func:`~commbench.emulate.plan.plan_testbed`.
         shaping: of TCP and the queues.
         seed: of the hash that spreads flows over routes of equal cost (where the kernel takes one).
-        realtime: whether ranks take real-time priority where they may (:mod:`commbench.emulate.priority`).
+        realtime: whether ranks take real-time priority where they may.
         folder: where the testbed is put on record.
 
     Raises:
@@ -115,9 +116,11 @@ class Testbed:
 
     def _rank_host(self, place: str, variables: Mapping[str, str]) -> RankHost:
         interfaces = ",".join(port.interface for port in self.plan.ports_of(place))
-        realtime = module_command("commbench.emulate.priority") if self.realtime else ()
-        prefix = (*realtime, *module_command("commbench.emulate.namespace", self._names[place]))
-        return RankHost(prefix, {"GLOO_SOCKET_IFNAME": interfaces, **variables})
+        return RankHost(
+            network=str(NAMESPACES / self._names[place]),
+            realtime=self.realtime,
+            variables={"GLOO_SOCKET_IFNAME": interfaces, **variables},
+        )
 
     def set_factor(self, src: str, dst: str, factor: float) -> None:
         """Let the link from ``src`` to ``dst`` have ``factor`` of its rate; at 0 it loses all that comes.

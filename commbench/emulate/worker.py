@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process of a pool, a program with argument ``FD``; orders come by stdin, answers go to ``FD``.
+"""The processes of a pool, a program without arguments; orders come by the first file of each, answers go to the other.
 
 An order is a line of JSON: a plan, this process's rank in it, and where the ranks meet. The answer is "ok", or what
 went wrong.
@@ -7,33 +7,37 @@ went wrong.
 
 import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from commbench.emulate.priority import take_realtime_priority
 from commbench.errors import CommbenchError
-from commbench.live.child import die_with_parent
+from commbench.live.fork_server import Rank, serve
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
 from commbench.live.progress import Progress
+from commbench.live.rank_host import RankHost
 from commbench.live.rank_info import RankInfo
 
-__all__ = ["main"]
+__all__ = ["load"]
 
 
-def main(says: int) -> int:
-    """Serve until there are no more orders."""
-    die_with_parent()
-    from commbench.live import worker
+def load() -> Rank:
+    """What a process of a pool does, once torch is there: serve until there are no more orders."""
+    from commbench.live import collective, worker  # noqa: F401  what orders need
 
-    take_realtime_priority()
+    return _serve_orders
+
+
+def _serve_orders(number: int, host: RankHost) -> int:
+    from commbench.live.worker import run_rank
+
+    orders, says = host.files
     os.write(says, b"ok\n")
-    for line in sys.stdin:
+    for line in os.fdopen(orders):
         order = json.loads(line)
         try:
-            worker.run_rank(*_place(order), progress=Progress(), observer=Observer(), timeout_s=order["timeout_s"])
+            run_rank(*_place(order), progress=Progress(), observer=Observer(), timeout_s=order["timeout_s"])
         except CommbenchError as error:
             os.write(says, str(error).encode()[:4000])
             return error.exit_code
@@ -51,5 +55,4 @@ def _place(order: dict[str, Any]) -> tuple[Plan, RankInfo]:
 
 
 if __name__ == "__main__":
-    # os._exit: as in live.child, the destructors of process groups are not waited for
-    os._exit(main(int(sys.argv[1])))
+    os._exit(serve(load))

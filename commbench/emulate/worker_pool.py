@@ -9,21 +9,19 @@ has other work.
 import json
 import os
 import select
-import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from commbench.emulate.testbed import Testbed
 from commbench.errors import RunError
+from commbench.live.forked import ForkedRanks
 from commbench.live.job_barrier import JobBarrier
 from commbench.live.plan import Plan
-from commbench.live.start import module_command
+from commbench.live.rank_host import RankHost
 from commbench.results.journal import read_records
 from commbench.results.records import Measured
 
@@ -56,16 +54,16 @@ class WorkerPool:
         self._testbed = testbed
         self._ranks = tuple(ranks)
         self._folder = tempfile.TemporaryDirectory(prefix="commbench-pool-")
-        self._workers: dict[int, subprocess.Popen[bytes]] = {}
+        self._workers: ForkedRanks | None = None
+        self._orders: dict[int, int] = {}
         self._replies: dict[int, int] = {}
         self._runs = 0
 
     def __enter__(self) -> "WorkerPool":
         try:
-            for rank, host in zip(self._ranks, self._testbed.rank_hosts(self._ranks), strict=True):
-                self._start(rank, host.prefix, dict(host.variables))
-            self._testbed.note_processes([worker.pid for worker in self._workers.values()], "rank")
+            self._workers = self._start()
             self._wait(self._ranks, _START_S)
+            self._testbed.note_processes(self._workers.wait_pids(_START_S), "rank")
         except BaseException:
             self._end()
             raise
@@ -78,8 +76,10 @@ class WorkerPool:
 
     def pid_of(self, rank: int) -> int | None:
         """Process of a rank of the topology, None where there is none."""
-        worker = self._workers.get(rank)
-        return None if worker is None or worker.poll() is not None else worker.pid
+        if self._workers is None or rank not in self._ranks:
+            return None
+        number = self._ranks.index(rank)
+        return self._workers.pids[number] if self._workers.codes()[number] is None else None
 
     def run(self, tasks: Sequence[Task], timeout_s: float) -> list[list[Measured]]:
         """Run tasks at the same time, on hosts that no two share, and return the records of each.
@@ -105,29 +105,31 @@ class WorkerPool:
         files = [folder / f"records{number}.jsonl" for number in range(len(tasks))]
         return [[r for r in read_records(file) if isinstance(r, Measured)] for file in files]
 
-    def _start(self, rank: int, prefix: tuple[str, ...], variables: dict[str, str]) -> None:
-        listens, says = os.pipe()
-        command = [*prefix, *module_command("commbench.emulate.worker", str(says))]
-        own = {"OMP_NUM_THREADS": "1", "COMMBENCH_PARENT": str(os.getpid())}
-        with Path(self._folder.name, f"output{rank}").open("wb") as output:
-            self._workers[rank] = subprocess.Popen(
-                command,
-                env=os.environ | own | variables,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                pass_fds=(says,),
-                start_new_session=True,
-            )
-        os.close(says)
-        self._replies[rank] = listens
+    def _start(self) -> ForkedRanks:
+        hosts = self._testbed.rank_hosts(self._ranks)
+        places = [self._equipped(rank, host) for rank, host in zip(self._ranks, hosts, strict=True)]
+        try:
+            with Path(self._folder.name, "output").open("wb") as output:
+                variables = os.environ | {"OMP_NUM_THREADS": "1"}
+                return ForkedRanks(("commbench.emulate.worker",), places, variables, output)
+        finally:
+            for handle in (handle for place in places for handle in place.files):
+                os.close(handle)
+
+    def _equipped(self, rank: int, host: RankHost) -> RankHost:
+        """The host of a worker, with the pipes that orders come by and answers go to."""
+        takes, self._orders[rank] = os.pipe()
+        self._replies[rank], says = os.pipe()
+        output = self._output(rank)
+        output.touch()
+        return replace(host, realtime=True, output=str(output), files=(takes, says))
+
+    def _output(self, rank: int) -> Path:
+        return Path(self._folder.name, f"output{rank}")
 
     def _send(self, rank: int, order: dict[str, object]) -> None:
-        pipe = self._workers[rank].stdin
-        assert pipe is not None
         try:
-            pipe.write(json.dumps(order).encode() + b"\n")
-            pipe.flush()
+            os.write(self._orders[rank], json.dumps(order).encode() + b"\n")
         except BrokenPipeError:
             raise RunError(f"rank {rank} of the testbed has ended") from None
 
@@ -144,19 +146,17 @@ class WorkerPool:
                 rank = waiting.pop(pipe)
                 said = os.read(pipe, 4096).decode().strip()
                 if said != "ok":
+                    if self._workers is not None:
+                        self._workers.codes()  # raises where none could be started
                     raise RunError(f"rank {rank} of the testbed: {said or self._last_words(rank)}")
 
     def _last_words(self, rank: int) -> str:
-        lines = Path(self._folder.name, f"output{rank}").read_text(errors="replace").strip().splitlines()
+        lines = self._output(rank).read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "ended without a word"
 
     def _end(self) -> None:
-        for worker in self._workers.values():
-            worker.send_signal(signal.SIGKILL)
-            worker.wait()
-            assert worker.stdin is not None
-            with suppress(BrokenPipeError):  # an order that a dead worker did not take is still in the buffer
-                worker.stdin.close()
-        for pipe in self._replies.values():
+        if self._workers is not None:
+            self._workers.end()
+        for pipe in (*self._orders.values(), *self._replies.values()):
             os.close(pipe)
         self._folder.cleanup()

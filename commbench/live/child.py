@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rank started by :mod:`commbench.live.launch` runs, as a program with arguments ``FOLDER RANK``.
+"""What ranks started by :mod:`commbench.live.launch` run, as a program with argument ``FOLDER``.
 
-Light on purpose: the rank ties its life to its parent's and can report before it loads torch.
+Light on purpose: it can report before torch is loaded.
 """
 
-import ctypes
 import faulthandler
 import json
 import os
@@ -12,31 +11,53 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from commbench.errors import CommbenchError, RunError
 from commbench.live.files import SessionFiles
+from commbench.live.fork_server import Rank, serve
+from commbench.live.job import LiveJob
 from commbench.live.kinds import job_of
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.progress import Progress, write_failure
+from commbench.live.rank_host import RankHost
 from commbench.live.rank_info import RankInfo
 
-__all__ = ["die_with_parent", "main"]
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+__all__ = ["load"]
 
 
-def main(folder: Path, rank: int) -> int:
-    """Run one rank and return its exit code; an error is left in the folder for the parent."""
-    die_with_parent()
+def load(files: SessionFiles) -> Rank:
+    """What a rank does, once all is there that it needs; a rank leaves its error in the folder for the supervisor.
+
+    Raises:
+        RunError: torch cannot be loaded. OSError: the folder is no place to write.
+    """
+    job = job_of(files.job.read_text(encoding="utf-8"))
+    progress = [Progress(files.progress(rank)) for rank in range(job.ranks)]  # shared memory: forked ranks go on in it
+    for each in progress:
+        each.reach("loading torch")
+    try:
+        from commbench.live.worker import measuring
+
+        measuring(job)
+    except ImportError as error:
+        raise RunError(f"torch cannot be loaded ({error}); install it: pip install 'commbench[run]'") from error
+    return partial(_run, files, job, progress)
+
+
+def _run(files: SessionFiles, job: LiveJob, progress: list[Progress], rank: int, host: RankHost) -> int:
     # an exception, so that a record being written is written whole
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    files = SessionFiles(folder)
     try:
         stack = files.stack(rank).open("w", encoding="utf-8")  # stays open: written inside of a signal
         faulthandler.register(signal.SIGUSR1, stack, all_threads=True)
-        _run(files, rank)
+        from commbench.live.worker import run_rank
+
+        info = RankInfo("commbench", rank, job.ranks, local_rank=rank, store=files.store)
+        timeout_s = job.torch_timeout_s
+        run_rank(job, info, progress=progress[rank], observer=_Teller(files), timeout_s=timeout_s)
     except CommbenchError as error:
         return _leave(files.failure(rank), error)
     except OSError as error:
@@ -56,19 +77,6 @@ def _leave(path: Path, error: CommbenchError) -> int:
     return error.exit_code
 
 
-def _run(files: SessionFiles, rank: int) -> None:
-    progress = Progress(files.progress(rank))
-    job = job_of(files.job.read_text(encoding="utf-8"))
-    timeout_s = float(os.environ["COMMBENCH_GROUP_TIMEOUT"])
-    progress.reach("loading torch")
-    try:
-        from commbench.live.worker import run_rank
-    except ImportError as error:
-        raise RunError(f"rank {rank} cannot load torch ({error}); install it: pip install 'commbench[run]'") from error
-    info = RankInfo("commbench", rank, job.ranks, local_rank=rank, store=files.store)
-    run_rank(job, info, progress=progress, observer=_Teller(files), timeout_s=timeout_s)
-
-
 class _Teller(Observer):
     """Tells the parent that the ranks have met; records reach it through the journal."""
 
@@ -81,18 +89,5 @@ class _Teller(Observer):
         partial.rename(self._files.facts)
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, however that ends (Linux only)."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if str(os.getppid()) != os.environ["COMMBENCH_PARENT"]:
-        sys.exit(128 + signal.SIGKILL)  # it ended before the kernel was told
-
-
 if __name__ == "__main__":
-    # os._exit: a rank that failed must not hang in the destructors of process groups whose peers are gone
-    code = main(Path(sys.argv[1]), int(sys.argv[2]))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    os._exit(serve(partial(load, SessionFiles(Path(sys.argv[1])))))

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 
 from commbench.errors import CheckFailedError, InputError, RunError
 from commbench.live.job import LiveJob
-from commbench.live.launch import RankHost, launch_ranks
+from commbench.live.launch import launch_ranks
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
 from commbench.live.progress import Progress
+from commbench.live.rank_host import RankHost
 from commbench.live.rank_info import RankInfo
 from commbench.live.watch import Watch
 from commbench.results.journal import Journal

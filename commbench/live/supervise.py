@@ -6,13 +6,12 @@ No torch here: the supervisor stays light beside the ranks it watches.
 
 import json
 import signal
-import subprocess
 import time
-from collections.abc import Sequence
 
 from commbench.errors import ResultsError, RunError
-from commbench.live.blame import Ended, RankError, blame_ended, blame_hung, is_stopped
+from commbench.live.blame import Ended, RankError, blame_ended, blame_hung
 from commbench.live.files import SessionFiles
+from commbench.live.forked import ForkedRanks
 from commbench.live.job import LiveJob
 from commbench.live.kept import beside, keep_by_rank, record_failure
 from commbench.live.observe import Observer, SessionFacts
@@ -31,7 +30,7 @@ _SETTLE_S = 0.5  # from the first rank's end to the judgement: lets the others' 
 def supervise(
     job: LiveJob,
     files: SessionFiles,
-    processes: Sequence[subprocess.Popen[bytes]],
+    ranks: ForkedRanks,
     tail: "JournalTail",
     observer: Observer,
 ) -> None:
@@ -40,35 +39,32 @@ def supervise(
     Args:
         job: what the ranks do.
         files: where they leave things for the supervisor.
-        processes: the ranks, in rank order.
+        ranks: their processes.
         tail: of the job's journal; it has every record of the run on return.
-        observer: hears of the start and of rank 0's place.
+        observer: hears of the processes, of the start and of rank 0's place.
 
     Raises:
         CommbenchError: what a rank reported; a RunError, also for a rank that died or hung, says what the journal has.
     """
-    watch = _Watch(files, processes, job)
+    watch = _Watch(files, ranks, job)
     try:
-        _until_all_ended(files, watch, tail, observer)
+        _until_all_ended(files, ranks, watch, tail, observer)
     except RunError as error:
         tail.read()
         told = f"{error}; {len(tail.records)} complete records in {job.out}"
         places = [f"rank {rank}: {read_position(files.progress(rank))}" for rank in range(job.ranks)]
-        stacks = _stacks(job, files, processes)
+        stacks = _stacks(job, files, ranks)
         guilty = error.ranks if isinstance(error, RankError) else ()
         record_failure(job, "commbench", told, guilty, places, stacks)
         raise RunError(f"{told}; stacks: {stacks}" if stacks else told) from None
 
 
-def _stacks(job: LiveJob, files: SessionFiles, processes: Sequence[subprocess.Popen[bytes]]) -> str:
+def _stacks(job: LiveJob, files: SessionFiles, ranks: ForkedRanks) -> str:
     """The name of the file with the stacks of all ranks that still run; "" if none does."""
-    asked = [
-        rank
-        for rank, process in enumerate(processes)
-        if process.poll() is None and not is_stopped(process.pid) and files.stack(rank).exists()
-    ]
+    running = {rank for rank, code in enumerate(ranks.codes()) if code is None}
+    asked = [rank for rank in sorted(running - {*ranks.stopped()}) if files.stack(rank).exists()]
     for rank in asked:
-        processes[rank].send_signal(signal.SIGUSR1)
+        ranks.send(rank, signal.SIGUSR1)
     deadline, sizes = time.monotonic() + _STACKS_S, [0]
     while time.monotonic() < deadline:
         time.sleep(_POLL_S)
@@ -79,10 +75,15 @@ def _stacks(job: LiveJob, files: SessionFiles, processes: Sequence[subprocess.Po
     return keep_by_rank(beside(job.out, job.run, "stacks"), texts)
 
 
-def _until_all_ended(files: SessionFiles, watch: "_Watch", tail: "JournalTail", observer: Observer) -> None:
-    told = False
+def _until_all_ended(
+    files: SessionFiles, ranks: ForkedRanks, watch: "_Watch", tail: "JournalTail", observer: Observer
+) -> None:
+    launched = told = False
     while True:
-        running = watch.running()
+        running = any(code is None for code in ranks.codes())
+        if not launched and ranks.pids:
+            observer.launched(ranks.pids)
+            launched = True
         if not told and files.facts.exists():
             observer.started(SessionFacts(**json.loads(files.facts.read_text(encoding="utf-8"))))
             told = True
@@ -97,24 +98,20 @@ def _until_all_ended(files: SessionFiles, watch: "_Watch", tail: "JournalTail", 
 class _Watch:
     """Judges whether the ranks are well."""
 
-    def __init__(self, files: SessionFiles, processes: Sequence[subprocess.Popen[bytes]], job: LiveJob) -> None:
+    def __init__(self, files: SessionFiles, ranks: ForkedRanks, job: LiveJob) -> None:
         self._files = files
-        self._processes = processes
+        self._ranks = ranks
         self._job = job
         self._ticks = -1
         self._told = False
         self._moved_at = time.monotonic()
-
-    def running(self) -> bool:
-        """Whether a rank still runs."""
-        return any(process.poll() is None for process in self._processes)
 
     def judge(self) -> None:
         """Raise if a rank has failed or all have stood still for too long."""
         if self._ended():
             time.sleep(_SETTLE_S)
             raise blame_ended(self._files, self._ended())
-        places = [read_position(self._files.progress(rank)) for rank in range(len(self._processes))]
+        places = [read_position(self._files.progress(rank)) for rank in range(self._job.ranks)]
         ticks, now = sum(place.ticks for place in places), time.monotonic()
         if ticks != self._ticks:
             self._ticks, self._moved_at = ticks, now
@@ -127,12 +124,10 @@ class _Watch:
             )
             self._told = True
         if now - self._moved_at > limit:
-            stopped = [rank for rank, process in enumerate(self._processes) if is_stopped(process.pid)]
-            raise blame_hung(places, stopped, limit)
+            raise blame_hung(places, self._ranks.stopped(), limit)
 
     def _ended(self) -> list[Ended]:
-        codes = [(rank, process.poll()) for rank, process in enumerate(self._processes)]
-        return [Ended(rank, code) for rank, code in codes if code not in (None, 0)]
+        return [Ended(rank, code) for rank, code in enumerate(self._ranks.codes()) if code not in (None, 0)]
 
 
 class JournalTail:

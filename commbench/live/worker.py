@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one rank of a job does: meet the others, do its part, and on rank 0 write the records."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 
 from commbench.errors import CommbenchError, RunError
@@ -17,9 +18,11 @@ from commbench.live.watch import Watch
 from commbench.results.journal import Journal
 from commbench.results.records import Record
 
-__all__ = ["run_rank"]
+__all__ = ["measuring", "run_rank"]
 
 _LONGEST_MESSAGE = 300
+
+Measuring = Callable[[Session, Progress], Iterator[Record]]
 
 
 def run_rank(
@@ -54,7 +57,7 @@ def run_rank(
         session = open_session(job, info, timeout_s, watch)
         if session.rank == 0:
             observer.started(session.facts)
-        for record in _measure(job, session, progress):
+        for record in measuring(job)(session, progress):
             Journal(job.out).append(record)
             records.append(record)
             observer.measured(record)
@@ -67,31 +70,39 @@ def run_rank(
     return records
 
 
-def _measure(job: LiveJob, session: Session, progress: Progress) -> Iterator[Record]:
-    """The records of a job, on rank 0; each kind's own code is loaded only here."""
+def measuring(job: LiveJob) -> Measuring:
+    """What measures a job and yields its records on rank 0; each kind's own code is loaded only here."""
     if isinstance(job, Plan):
         from commbench.live.collective import measure_collective
 
-        return measure_collective(job, session, progress)
+        return partial(measure_collective, job)
     if isinstance(job, Suite):
-        return chain.from_iterable(_measure(plan, session, progress) for plan in job.plans)
-    session.meet()
+        return partial(_one_by_one, [measuring(plan) for plan in job.plans])
     if isinstance(job, PipelineJob):
         from commbench.live.pipeline import measure_pipeline
 
-        return measure_pipeline(job, session, progress)
+        return partial(_met, partial(measure_pipeline, job))
     if isinstance(job, TensorParallelJob):
         from commbench.live.tensor_parallel import measure_tensor_parallel
 
-        return measure_tensor_parallel(job, session, progress)
+        return partial(_met, partial(measure_tensor_parallel, job))
     if isinstance(job, GroupJob):
         from commbench.live.grouped import measure_groups
 
-        return measure_groups(job, session, progress)
+        return partial(_met, partial(measure_groups, job))
     assert isinstance(job, OverlapJob)
     from commbench.live.overlap import measure_overlap
 
-    return measure_overlap(job, session, progress)
+    return partial(_met, partial(measure_overlap, job))
+
+
+def _one_by_one(parts: Sequence[Measuring], session: Session, progress: Progress) -> Iterator[Record]:
+    return chain.from_iterable(part(session, progress) for part in parts)
+
+
+def _met(measure: Measuring, session: Session, progress: Progress) -> Iterator[Record]:
+    session.meet()
+    return measure(session, progress)
 
 
 def _one_line(error: Exception) -> str:

@@ -196,9 +196,7 @@ def test_clean_after_the_owner_was_killed(tmp_path: Path) -> None:
     assert set(state.namespaces) == namespaces() - before
     assert int(done.stdout) in {p.pid for p in state.processes}
     # a process that nobody could put on record: it entered a namespace by itself
-    stray = subprocess.Popen(
-        [sys.executable, "-m", "commbench.emulate.namespace", state.namespaces[0], "sleep", "60"], cwd=ROOT
-    )
+    stray = subprocess.Popen(["ip", "netns", "exec", state.namespaces[0], "sleep", "60"])
     while Path(f"/proc/{stray.pid}/comm").read_text() != "sleep\n":
         time.sleep(0.01)
     said: list[str] = []

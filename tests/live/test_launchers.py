@@ -80,8 +80,14 @@ def test_tasks_of_slurm_that_know_no_local_rank(tmp_path: Path) -> None:
 def test_pods_of_an_indexed_job(tmp_path: Path) -> None:
     job = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     pods = [job | {"JOB_COMPLETION_INDEX": str(index)} for index in range(2)]
-    outs, errs = started(tmp_path, [[sys.executable, *RUN]] * 2, pods)
+    here = sorted(os.sched_getaffinity(0))
+    bound = [str(here[rank % len(here)]) for rank in range(2)]  # as mpirun does: a core for each
+    commands = [["taskset", "-c", core, sys.executable, *RUN] for core in bound]
+    outs, errs = started(tmp_path, commands, pods)
     judge(tmp_path, outs[0], errs[0], "kubernetes", 2, "JOB_COMPLETION_INDEX=0, WORLD_SIZE=2")
+    (record,) = read_records(tmp_path / "r.jsonl")
+    assert record.environment["cores_usable"] == len(set(bound))
+    assert ("oversubscribed" in errs[0]) == (len(set(bound)) < 2)
 
 
 def test_what_libraries_print_does_not_break_json(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from commbench.errors import CheckFailedError, RunError
 from commbench.live.console import session_notes
 from commbench.live.job import OverlapJob
 from commbench.live.job_barrier import JobBarrier
-from commbench.live.launch import RankHost
 from commbench.live.measure import measure, require_right, run_job
 from commbench.live.observe import Observer, SessionFacts
 from commbench.live.plan import Plan
 from commbench.live.processors import Spent, idle_share
+from commbench.live.rank_host import RankHost
 from commbench.results.journal import read_records
 from commbench.results.records import Measured
 
@@ -83,12 +83,7 @@ def test_records_come_back_and_are_appended(tmp_path: Path) -> None:
     out = tmp_path / "r.jsonl"
     out.write_text('{"cut')  # a journal that a crash left
     listener = Listener()
-    here = sorted(os.sched_getaffinity(0))
-    bound = [str(here[rank % len(here)]) for rank in range(2)]  # as mpirun does: a core for each
-    hosts = [
-        RankHost(prefix=("taskset", "-c", bound[r], "env", f"NCCL_DEBUG=rank{r}"), variables={"NCCL_ALGO": "x"})
-        for r in range(2)
-    ]
+    hosts = [RankHost(variables={"NCCL_DEBUG": f"rank{rank}", "NCCL_ALGO": "x"}) for rank in range(2)]
     records = measure(plan(out), observer=listener, hosts=hosts)
     assert [record.size_bytes for record in records] == [8, 64]
     assert records == listener.records == read_records(out, salvage=True)
@@ -96,8 +91,8 @@ def test_records_come_back_and_are_appended(tmp_path: Path) -> None:
     (facts,) = listener.facts
     assert (facts.backend, facts.ranks) == ("gloo", 2)
     assert len(facts.environment["hosts"]) == 2
-    assert facts.environment["cores_usable"] == len(set(bound))
-    assert any("oversubscribed" in note for note in session_notes(facts)) == (len(set(bound)) < 2)
+    cores = len(os.sched_getaffinity(0))
+    assert any("oversubscribed" in note for note in session_notes(facts)) == (cores < 2)
     kept = facts.environment["variables"]
     assert (kept["NCCL_DEBUG"], kept["NCCL_ALGO"]) == ("rank0", "x")
     assert facts.environment["by_rank"] == {"1": {"variables": {"NCCL_DEBUG": "rank1"}}}
@@ -114,9 +109,10 @@ def test_other_jobs_tell_of_their_records_too(tmp_path: Path) -> None:
     assert len(listener.facts) == 1
 
 
-def test_a_host_that_cannot_start_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="rank 0 cannot start: no-such-command: No such file"):
-        measure(plan(tmp_path / "r.jsonl"), hosts=[RankHost(prefix=("no-such-command",))] * 2)
+@pytest.mark.live
+def test_a_rank_whose_host_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"rank 1 .*\(rank 1 cannot start: /no/such/network: No such file"):
+        measure(plan(tmp_path / "r.jsonl"), hosts=[RankHost(), RankHost(network="/no/such/network")])
 
 
 def test_wrong_values_are_refused_with_their_sizes() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import commbench
 from commbench.live.start import module_command
 from tests import hostile
 
@@ -21,18 +22,19 @@ def test_every_child_of_the_package_is_started_by_the_one_command() -> None:
 
 def test_a_module_runs_as_a_program_of_this_package(tmp_path: Path) -> None:
     mark = hostile.fill(tmp_path / "cwd")
-    command = [*module_command("commbench.emulate.priority", "echo", "here"), "and there"]
+    command = module_command("commbench", "--version")
     done = subprocess.run(command, cwd=tmp_path / "cwd", capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "here and there\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"commbench {commbench.__version__}\n"), done.stderr
     assert not mark.exists(), mark.read_text()
 
 
 def test_what_the_user_put_on_the_path_comes_first_as_ever(tmp_path: Path) -> None:
-    (tmp_path / "priority.py").write_text("raise SystemExit('not this one')")
+    (tmp_path / "commbench.py").write_text("raise SystemExit('not this one')")
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.stdout.write('mine ')")
-    command = [*module_command("commbench.emulate.priority", "echo", "here")]
+    command = module_command("commbench", "--version")
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
-    assert subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout == "mine here\n"
+    said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert said == f"mine commbench {commbench.__version__}\n"
 
 
 MINE = """

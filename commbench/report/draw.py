@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from commbench.report.chart import path_of
-from commbench.report.load import LOAD_RAMP, FabricLoad, fabric_load, load_colour
+from commbench.report.load import LOAD_RAMP, FabricLoad, busiest_boxes, fabric_load, load_colour
 from commbench.report.svg import Value, document, element, file_document, group, text, tip
-from commbench.report.text import percent, time_text
+from commbench.report.text import fitted, percent, time_text
 from commbench.topology.fabric import Fabric
 from commbench.topology.layout import Box, Drawing, Label, Stroke, layout, link_word
 from commbench.topology.model import LinkKind, NodeKind
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["topology_drawing", "topology_svg"]
 
-_SMALL, _LARGE = 10.4, 19.0  # font sizes
+_NAMES, _SMALL, _LARGE = 9.7, 10.4, 19.0  # font sizes
 _FILL = {
     NodeKind.CORE: "#312e81",
     NodeKind.SPINE: "#4f46a5",
@@ -86,7 +86,7 @@ def topology_drawing(topology: Fabric, simulation: "Simulation | None" = None) -
 
     For the whole run; where it is known by time, a slider of the page's script shows each slice of the run.
     """
-    drawing = layout(topology)
+    drawing = layout(topology, busiest_boxes(topology, simulation))
     load = fabric_load(topology, simulation, {frozenset(stroke.ends) for stroke in drawing.strokes})
     label = f"Topology {topology.name}: {topology.description}"
     times: dict[str, Value] = {}
@@ -127,17 +127,18 @@ def _rounded(x0: float, y0: float, x1: float, y1: float, fill: str, *, radius: f
 def _node(box: Box, look: _Look, rails: Mapping[str, int]) -> str:
     """A box with its name; a leaf of a rail has the colour of the rail on its edge."""
     ink = look.faint if box.gap else "#ffffff" if box.kind else look.ink
-    words = text(box.x, box.y, box.label, anchor="middle", font_size=9.7, fill=ink)
+    told = box.label if box.gap else fitted(box.label, _NAMES, box.width)
+    words = text(box.x, box.y, told, anchor="middle", font_size=_NAMES, fill=ink)
     if box.gap:
         return words
     fill, edge = (_FILL[box.kind], None) if box.kind else (look.host, look.edge)
     x, y = box.x - box.width / 2, box.y - box.height / 2
     frame = _rounded(x, y, x + box.width, y + box.height, fill, radius=5, edge=edge)
-    rail = rails.get(box.name)
-    if rail is None:
-        return frame + words
-    under = element("rect", x=x + 4, y=y + box.height - 4, width=box.width - 8, height=3, fill=_rail_colour(rail))
-    return frame + under + words
+    rail, under = rails.get(box.name), ""
+    if rail is not None:
+        under = element("rect", x=x + 4, y=y + box.height - 4, width=box.width - 8, height=3, fill=_rail_colour(rail))
+    whole = (frame, under, words)
+    return "".join(whole) if told == box.label else group(tip(box.label), *whole, class_="mark")
 
 
 def _rail_colour(rail: int) -> str:

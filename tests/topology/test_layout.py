@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from commbench.errors import TopologyError
 from commbench.report.draw import topology_svg
+from commbench.report.text import fitted
 from commbench.topology import LinkKind, NodeKind, list_topologies, load_fabric
 from commbench.topology.layout import MOST_HOSTS, drawable, layout
 from commbench.topology.summary import link_classes
@@ -25,6 +26,7 @@ def test_boxes_stand_inside_and_apart(name: str) -> None:
         assert box.x - box.width / 2 >= 190
         assert box.x + box.width / 2 <= drawing.width
         assert 0 < box.y < drawing.height
+        assert fitted(box.label, 9.7, box.width) == box.label, "a name that is wider than its box"
     for a, b in combinations(drawing.boxes, 2):
         apart = abs(a.x - b.x) >= (a.width + b.width) / 2 or abs(a.y - b.y) >= (a.height + b.height) / 2
         assert apart, f"{a.name} and {b.name} overlap"
@@ -41,6 +43,21 @@ def test_wide_fabric_is_abbreviated_and_says_so() -> None:
         "Drawn: 7 of 16 spines, 7 of 16 leaves, 14 of 256 hosts, and the links between them; "
         "all others are wired alike."
     )
+
+
+def test_what_is_in_use_is_drawn_first() -> None:
+    """With few ranks on a large fabric the ends of every tier were drawn, which were idle."""
+    fabric = load_fabric("fat-tree-256")
+    busy = {name: place for place, name in enumerate(["leaf9", "h151", "spine7", "leaf2", "h40", "h47", "h45"])}
+    drawing = layout(fabric, busy)
+    names = {box.name for box in drawing.boxes}
+    assert {"leaf9", "h151", "spine7", "leaf2", "h40", "h47"} <= names
+    assert "h45" not in names, "a leaf has room for two hosts"
+    assert [box.label for box in drawing.boxes if box.gap and box.y < 200] == ["… 9 more"]
+    assert [box.name for box in drawing.boxes if box.kind is NodeKind.LEAF] == [
+        f"leaf{i}" for i in (0, 1, 2, 3, 4, 5, 9)
+    ]
+    assert "7 of 16 leaves, 14 of 256 hosts, those in use most first" in drawing.note
 
 
 def test_small_fabric_is_drawn_whole() -> None:

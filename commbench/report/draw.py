@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from commbench.report.chart import path_of
 from commbench.report.load import LOAD_RAMP, FabricLoad, busiest_boxes, fabric_load, load_colour
+from commbench.report.style import Picture
 from commbench.report.svg import Value, document, element, file_document, group, text, tip
 from commbench.report.text import fitted, percent, time_text
 from commbench.topology.fabric import Fabric
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["topology_drawing", "topology_svg"]
 
 _NAMES, _SMALL, _LARGE = 9.7, 10.4, 19.0  # font sizes
+_HEAD = 76.0  # units of the heading, which is text on a page
 _FILL = {
     NodeKind.CORE: "#312e81",
     NodeKind.SPINE: "#4f46a5",
@@ -78,27 +80,30 @@ _FILE = _Look("#1f2937", "#64748b", "#f5f6f8", "#d7dce3", "#e2e8f0")
 def topology_svg(topology: Fabric) -> str:
     """One ``<svg>`` element that needs nothing outside itself, for a file; equal input, equal text."""
     drawing = layout(topology)
-    return file_document(drawing.width, drawing.height, *_inside(topology, drawing, _FILE, FabricLoad()))
+    inside = [*_heading(drawing, _FILE), *_inside(topology, drawing, _FILE, FabricLoad())]
+    return file_document(drawing.width, drawing.height, *inside)
 
 
-def topology_drawing(topology: Fabric, simulation: "Simulation | None" = None) -> str:
-    """The picture for the page, links coloured by their load in what was simulated on it.
+def topology_drawing(topology: Fabric, simulation: "Simulation | None" = None) -> Picture:
+    """The picture for the page, its heading apart; links coloured by their load in what was simulated on it.
 
     For the whole run; where it is known by time, a slider of the page's script shows each slice of the run.
     """
     drawing = layout(topology, busiest_boxes(topology, simulation))
     load = fabric_load(topology, simulation, {frozenset(stroke.ends) for stroke in drawing.strokes})
     label = f"Topology {topology.name}: {topology.description}"
-    times: dict[str, Value] = {}
+    data: dict[str, Value] = {"data_left": min(box.x - box.width / 2 for box in drawing.boxes) - 6}
     if load.edges_s:
-        times = {"data_times": "|".join(map(time_text, load.edges_s)), "data_ramp": " ".join(LOAD_RAMP)}
-    return document(drawing.width, drawing.height, *_inside(topology, drawing, _PAGE, load), label=label, **times)
+        data |= {"data_times": "|".join(map(time_text, load.edges_s)), "data_ramp": " ".join(LOAD_RAMP)}
+    inside = group(*_inside(topology, drawing, _PAGE, load), transform=f"translate(0 {-_HEAD:g})")
+    svg = document(drawing.width, drawing.height - _HEAD, inside, label=label, **data)
+    return Picture(svg, topology.name, f"{topology.description.rstrip('.')}. {drawing.note}".strip())
 
 
 def _inside(topology: Fabric, drawing: Drawing, look: _Look, load: FabricLoad) -> list[str]:
     rails = {node.name: node.rail for node in topology.of_kind(NodeKind.LEAF) if node.rail is not None}
     return [
-        *_frame(drawing, look),
+        _frame(drawing, look),
         *(_stroke(stroke, load) for stroke in drawing.strokes),
         *(_node(box, look, rails) for box in drawing.boxes),
         *(_label(label, look) for label in drawing.labels),
@@ -106,17 +111,22 @@ def _inside(topology: Fabric, drawing: Drawing, look: _Look, load: FabricLoad) -
     ]
 
 
-def _frame(drawing: Drawing, look: _Look) -> list[str]:
-    """Title, description, the panel of the opened host, and what was left out."""
-    panel = drawing.panel
+def _heading(drawing: Drawing, look: _Look) -> list[str]:
+    """Title, description, and what was left out."""
     lines = textwrap.wrap(drawing.subtitle, 150)
     return [
         text(20, 30, drawing.title, font_size=_LARGE, font_weight="bold", fill=look.ink),
         *(text(20, 54 + 14 * i, line, font_size=_SMALL, fill=look.faint) for i, line in enumerate(lines)),
-        _rounded(panel.left, panel.top, panel.right, panel.bottom, look.panel, radius=8, edge=look.edge),
-        text(panel.left + 12, panel.top + 15, panel.title, font_size=_SMALL, font_style="italic", fill=look.faint),
         text(20, drawing.height - 50, drawing.note, font_size=_SMALL, font_style="italic", fill=look.faint),
     ]
+
+
+def _frame(drawing: Drawing, look: _Look) -> str:
+    """The panel of the opened host."""
+    panel = drawing.panel
+    frame = _rounded(panel.left, panel.top, panel.right, panel.bottom, look.panel, radius=8, edge=look.edge)
+    x, y = panel.left + 12, panel.top + 15
+    return frame + text(x, y, panel.title, font_size=_SMALL, font_style="italic", fill=look.faint)
 
 
 def _rounded(x0: float, y0: float, x1: float, y1: float, fill: str, *, radius: float, edge: str | None = None) -> str:

@@ -134,6 +134,7 @@ for (const figure of document.querySelectorAll("figure.zoomed")) {
   const tools = make("p", {class: "tools"});
   tools.append(button("+", "larger", () => size(now() * 1.6)), less, whole);
   plot.before(tools);
+  plot.scrollLeft = svg.dataset.left * now() / svg.viewBox.baseVal.width;  // where it scrolls, past the margin
   new ResizeObserver(told).observe(plot);
 }
 

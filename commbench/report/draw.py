@@ -13,7 +13,7 @@ from commbench.report.chart import path_of
 from commbench.report.load import LOAD_RAMP, FabricLoad, busiest_boxes, fabric_load, load_colour
 from commbench.report.style import Picture
 from commbench.report.svg import Value, document, element, file_document, group, text, tip
-from commbench.report.text import fitted, percent, time_text
+from commbench.report.text import fitted, percent, time_text, words_width
 from commbench.topology.fabric import Fabric
 from commbench.topology.layout import Box, Drawing, Label, Stroke, layout, link_word
 from commbench.topology.model import LinkKind, NodeKind
@@ -26,14 +26,14 @@ __all__ = ["topology_drawing", "topology_svg"]
 
 _NAMES, _SMALL, _LARGE = 9.7, 10.4, 19.0  # font sizes
 _HEAD = 76.0  # units of the heading, which is text on a page
-_FILL = {
+_FILL = {  # names stand on it in white, at a contrast of 4.5 at the least
     NodeKind.CORE: "#312e81",
     NodeKind.SPINE: "#4f46a5",
-    NodeKind.LEAF: "#7c73c9",
-    NodeKind.NIC: "#2f7fc1",
-    NodeKind.PCIE_SWITCH: "#b86d19",
+    NodeKind.LEAF: "#7067c0",
+    NodeKind.NIC: "#2a74b2",
+    NodeKind.PCIE_SWITCH: "#a86114",
     NodeKind.CPU: "#64748b",
-    NodeKind.GPU: "#3f8f4f",
+    NodeKind.GPU: "#388248",
     NodeKind.NVSWITCH: "#1f6b3a",
     NodeKind.MEMORY: "#a8553f",
 }
@@ -59,7 +59,7 @@ _WIDTHS = {
     LinkKind.MEMORY: 1.7,
 }
 _DASHED = frozenset({LinkKind.SOCKET})
-_KEY_STEP, _KEY_LETTER = 34.0, 5.6  # pixels of a key beside its words, and of a letter
+_KEY, _APART, _KEY_ROW = 28.0, 14.0, 18.0  # pixels of a key before its words, between keys, and between their rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +189,14 @@ def _label(label: Label, look: _Look) -> str:
     colour = _COLOUR[label.kind]
     return group(
         _rounded(20, label.y - 14, 23, label.y + 14, colour, radius=1.5),
-        text(30, label.y - 7, label.title, font_size=_SMALL, font_weight="bold", fill=colour),
-        text(30, label.y + 7, label.detail, font_size=_SMALL, fill=look.ink),
+        text(30, label.y - 7, label.title, font_size=_SMALL, font_weight="bold", fill=look.ink),
+        text(30, label.y + 7, label.detail, font_size=_SMALL, fill=look.faint),
     )
 
 
 def _legend(drawing: Drawing, topology: Fabric, look: _Look, loaded: bool) -> list[str]:
-    """Node kinds by colour and link kinds by line, those that occur, in one row; what colours of loads mean."""
+    """Node kinds by colour and link kinds by line, those that occur; what colours of loads mean."""
     boxes, lines = {box.kind for box in drawing.boxes}, {stroke.kind for stroke in drawing.strokes}
-    y = drawing.height - 16
     keys: list[tuple[str, NodeKind | LinkKind | None]] = [
         (_WORDS.get(kind, kind.value), kind) for kind in NodeKind if kind in boxes
     ]
@@ -208,10 +207,14 @@ def _legend(drawing: Drawing, topology: Fabric, look: _Look, loaded: bool) -> li
     ]
     if loaded:
         keys.append(("network link, idle to in use all the time", None))
-    drawn, x = [], 20.0
-    for words, kind in keys:
-        drawn += [_key_shape(x, y, kind), text(x + 28, y, words, font_size=_SMALL, fill=look.ink)]
-        x += _KEY_STEP + _KEY_LETTER * len(words) + 8
+    wide = [_KEY + words_width(words, _SMALL) + _APART for words, _ in keys]
+    rows = 1 + (sum(wide) > drawing.width - 20)
+    first = next(n for n in range(1, len(keys) + 1) if sum(wide[:n]) >= sum(wide) / rows)
+    drawn = []
+    for number, (words, kind) in enumerate(keys):
+        row = int(number >= first)
+        x, y = 20 + sum(wide[first * row : number]), drawing.height - 16 - _KEY_ROW * (rows - 1 - row)
+        drawn += [_key_shape(x, y, kind), text(x + _KEY, y, words, font_size=_SMALL, fill=look.ink)]
     return drawn
 
 

@@ -40,6 +40,21 @@ CROWDED = """(() => {
   }
   return {overlaps, outside};
 })()"""
+# Words of tables, no longer than most columns are wide, that stand on two lines.
+BROKEN = """(() => {
+  const found = [], range = document.createRange();
+  for (const cell of document.querySelectorAll("td.w")) {
+    const walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    for (let node = walk.nextNode(); node; node = walk.nextNode())
+      for (const word of node.textContent.matchAll(/[A-Za-z0-9]{2,12}/g)) {
+        if (cell.querySelector("code") || cell.textContent.split(/\\s/).some(one => one.length > 14)) continue;
+        range.setStart(node, word.index);
+        range.setEnd(node, word.index + word[0].length);
+        if (new Set([...range.getClientRects()].map(box => box.top)).size > 1) found.push(word[0]);
+      }
+  }
+  return found;
+})()"""
 SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 COMPARED = '[aria-labelledby="compared-title"]'
 
@@ -115,6 +130,19 @@ def test_a_page_is_quiet_keeps_to_itself_and_is_as_wide_as_its_window(
     if width == 390:
         assert browser.look(SCROLLED) == [], "nothing but maps of fabrics needs sideways scrolling on a phone"
     assert browser.look(SMALLEST) >= 9, "pixels of the smallest text of a picture"
+
+
+@pytest.mark.parametrize("name", ["everything", "scattered", *PAGE_TYPES])
+def test_on_paper_a_page_is_as_wide_as_the_paper_and_no_short_word_is_broken(
+    browser: Browser, made: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    """Words such as "assumed" and "closed form" stood in columns of three letters."""
+    browser.open(made[name], tmp_path / "page.html", width=718)  # A4 without its margins
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    beyond, broken = browser.look(SIDEWAYS), browser.look(BROKEN)
+    browser.call("Emulation.setEmulatedMedia", media="")
+    assert beyond <= 0
+    assert broken == []
 
 
 def test_the_map_of_a_fabric_is_whole_at_first_and_larger_on_demand(everything: Browser) -> None:

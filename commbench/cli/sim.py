@@ -201,6 +201,8 @@ def show_case(
         if journal is not None:
             journal.append(done.record)
         records.append(done.record)
+        if done.links_why:
+            tell(f"{format_bytes(size)}: what links carry is not known: {done.links_why}")
         weighed.append((size, done.candidates))
         if form == "nccl-tests":
             _show_log(done.record, case, header=len(records) == 1)

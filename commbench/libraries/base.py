@@ -70,6 +70,8 @@ class Timing:
         called: the algorithm as the library names it. channels: that it takes.
         delay_s: seconds that are the same on any fabric. wire_s: seconds of the flow behind them.
         share: bytes on links, to those of the messages.
+        stand_in: whether the messages are those of another algorithm than the one that was chosen: what they put on
+            single links then says nothing of what it does.
         in_switch: whether switches add, so that less crosses links than any schedule of ranks needs.
         terms: both together by what they go to. candidates: what was weighed: name, the library's own estimate and the
             model's, in seconds.
@@ -80,6 +82,7 @@ class Timing:
     delay_s: float
     wire_s: float
     share: float = 1.0
+    stand_in: bool = False
     in_switch: bool = False
     terms: Mapping[str, float] = field(default_factory=dict)
     candidates: tuple[tuple[str, float, float], ...] = ()

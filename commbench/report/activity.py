@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who sends when, of worlds too large for a bar per transfer: groups of ranks by slices of time."""
 
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from commbench.report.chart import Chart
-from commbench.report.lanes import LaneBar, LaneChart
+from commbench.report.lanes import LaneBar, LaneChart, names_width
 from commbench.report.style import WIDTH, Picture
 from commbench.report.text import time_text
 from commbench.units import PS_PER_S, seconds
@@ -34,16 +34,19 @@ def activity(simulation: "Simulation") -> Picture:
     edges = np.unique(np.linspace(0, finish, _SLICES + 1).astype(np.int64))
     shares = under_way(simulation, bounds, edges)
     most = float(shares.max(initial=0.0)) or 1.0
-    rows = len(bounds) - 1
-    chart = Chart("activity", WIDTH, 14 + _ROW * rows + 46, left=130, right=16, top=14, bottom=46)
+    names = [_name(int(first), int(end) - 1) for first, end in pairwise(bounds)]
+    left, height = names_width(names), 14 + _ROW * len(names) + 46
+    chart = Chart("activity", WIDTH, height, left=left, right=16, top=14, bottom=46)
     lanes = LaneChart(chart, finish / PS_PER_S)
-    for row in range(rows):
-        first, last = int(bounds[row]), int(bounds[row + 1]) - 1
-        name = f"rank {first}" if first == last else f"ranks {first} to {last}"
+    for row, name in enumerate(names):
         lanes.row(chart.top + (row + 0.5) * _ROW, name)
         lanes.bars(_bars(name, shares[row], edges, chart.top + row * _ROW + 1, most))
     detail = f"full colour: {most:.3g} transfers under way per rank"
     return lanes.picture(title="Who sends when", detail=detail, label="Ranks by time, shaded by transfers under way")
+
+
+def _name(first: int, last: int) -> str:
+    return f"rank {first}" if first == last else f"ranks {first} to {last}"
 
 
 def under_way(simulation: "Simulation", bounds: "IntArray", edges: "IntArray") -> "FloatArray":

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from commbench.report.chart import path_of
-from commbench.report.load import LOAD_RAMP, FabricLoad, fabric_load, load_colour
+from commbench.report.load import LOAD_RAMP, FabricLoad, busiest_boxes, fabric_load, load_colour
+from commbench.report.style import Picture
 from commbench.report.svg import Value, document, element, file_document, group, text, tip
-from commbench.report.text import percent, time_text
+from commbench.report.text import fitted, percent, time_text, words_width
 from commbench.topology.fabric import Fabric
 from commbench.topology.layout import Box, Drawing, Label, Stroke, layout, link_word
 from commbench.topology.model import LinkKind, NodeKind
@@ -23,15 +24,16 @@ if TYPE_CHECKING:
 
 __all__ = ["topology_drawing", "topology_svg"]
 
-_SMALL, _LARGE = 10.4, 19.0  # font sizes
-_FILL = {
+_NAMES, _SMALL, _LARGE = 9.7, 10.4, 19.0  # font sizes
+_HEAD = 76.0  # units of the heading, which is text on a page
+_FILL = {  # names stand on it in white, at a contrast of 4.5 at the least
     NodeKind.CORE: "#312e81",
     NodeKind.SPINE: "#4f46a5",
-    NodeKind.LEAF: "#7c73c9",
-    NodeKind.NIC: "#2f7fc1",
-    NodeKind.PCIE_SWITCH: "#b86d19",
+    NodeKind.LEAF: "#7067c0",
+    NodeKind.NIC: "#2a74b2",
+    NodeKind.PCIE_SWITCH: "#a86114",
     NodeKind.CPU: "#64748b",
-    NodeKind.GPU: "#3f8f4f",
+    NodeKind.GPU: "#388248",
     NodeKind.NVSWITCH: "#1f6b3a",
     NodeKind.MEMORY: "#a8553f",
 }
@@ -57,7 +59,7 @@ _WIDTHS = {
     LinkKind.MEMORY: 1.7,
 }
 _DASHED = frozenset({LinkKind.SOCKET})
-_KEY_STEP, _KEY_LETTER = 34.0, 5.6  # pixels of a key beside its words, and of a letter
+_KEY, _APART, _KEY_ROW = 28.0, 14.0, 18.0  # pixels of a key before its words, between keys, and between their rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +80,30 @@ _FILE = _Look("#1f2937", "#64748b", "#f5f6f8", "#d7dce3", "#e2e8f0")
 def topology_svg(topology: Fabric) -> str:
     """One ``<svg>`` element that needs nothing outside itself, for a file; equal input, equal text."""
     drawing = layout(topology)
-    return file_document(drawing.width, drawing.height, *_inside(topology, drawing, _FILE, FabricLoad()))
+    inside = [*_heading(drawing, _FILE), *_inside(topology, drawing, _FILE, FabricLoad())]
+    return file_document(drawing.width, drawing.height, *inside)
 
 
-def topology_drawing(topology: Fabric, simulation: "Simulation | None" = None) -> str:
-    """The picture for the page, links coloured by their load in what was simulated on it.
+def topology_drawing(topology: Fabric, simulation: "Simulation | None" = None) -> Picture:
+    """The picture for the page, its heading apart; links coloured by their load in what was simulated on it.
 
     For the whole run; where it is known by time, a slider of the page's script shows each slice of the run.
     """
-    drawing = layout(topology)
+    drawing = layout(topology, busiest_boxes(topology, simulation))
     load = fabric_load(topology, simulation, {frozenset(stroke.ends) for stroke in drawing.strokes})
     label = f"Topology {topology.name}: {topology.description}"
-    times: dict[str, Value] = {}
+    data: dict[str, Value] = {"data_left": min(box.x - box.width / 2 for box in drawing.boxes) - 6}
     if load.edges_s:
-        times = {"data_times": "|".join(map(time_text, load.edges_s)), "data_ramp": " ".join(LOAD_RAMP)}
-    return document(drawing.width, drawing.height, *_inside(topology, drawing, _PAGE, load), label=label, **times)
+        data |= {"data_times": "|".join(map(time_text, load.edges_s)), "data_ramp": " ".join(LOAD_RAMP)}
+    inside = group(*_inside(topology, drawing, _PAGE, load), transform=f"translate(0 {-_HEAD:g})")
+    svg = document(drawing.width, drawing.height - _HEAD, inside, label=label, **data)
+    return Picture(svg, topology.name, f"{topology.description.rstrip('.')}. {drawing.note}".strip())
 
 
 def _inside(topology: Fabric, drawing: Drawing, look: _Look, load: FabricLoad) -> list[str]:
     rails = {node.name: node.rail for node in topology.of_kind(NodeKind.LEAF) if node.rail is not None}
     return [
-        *_frame(drawing, look),
+        _frame(drawing, look),
         *(_stroke(stroke, load) for stroke in drawing.strokes),
         *(_node(box, look, rails) for box in drawing.boxes),
         *(_label(label, look) for label in drawing.labels),
@@ -106,17 +111,22 @@ def _inside(topology: Fabric, drawing: Drawing, look: _Look, load: FabricLoad) -
     ]
 
 
-def _frame(drawing: Drawing, look: _Look) -> list[str]:
-    """Title, description, the panel of the opened host, and what was left out."""
-    panel = drawing.panel
+def _heading(drawing: Drawing, look: _Look) -> list[str]:
+    """Title, description, and what was left out."""
     lines = textwrap.wrap(drawing.subtitle, 150)
     return [
         text(20, 30, drawing.title, font_size=_LARGE, font_weight="bold", fill=look.ink),
         *(text(20, 54 + 14 * i, line, font_size=_SMALL, fill=look.faint) for i, line in enumerate(lines)),
-        _rounded(panel.left, panel.top, panel.right, panel.bottom, look.panel, radius=8, edge=look.edge),
-        text(panel.left + 12, panel.top + 15, panel.title, font_size=_SMALL, font_style="italic", fill=look.faint),
         text(20, drawing.height - 50, drawing.note, font_size=_SMALL, font_style="italic", fill=look.faint),
     ]
+
+
+def _frame(drawing: Drawing, look: _Look) -> str:
+    """The panel of the opened host."""
+    panel = drawing.panel
+    frame = _rounded(panel.left, panel.top, panel.right, panel.bottom, look.panel, radius=8, edge=look.edge)
+    x, y = panel.left + 12, panel.top + 15
+    return frame + text(x, y, panel.title, font_size=_SMALL, font_style="italic", fill=look.faint)
 
 
 def _rounded(x0: float, y0: float, x1: float, y1: float, fill: str, *, radius: float, edge: str | None = None) -> str:
@@ -127,17 +137,18 @@ def _rounded(x0: float, y0: float, x1: float, y1: float, fill: str, *, radius: f
 def _node(box: Box, look: _Look, rails: Mapping[str, int]) -> str:
     """A box with its name; a leaf of a rail has the colour of the rail on its edge."""
     ink = look.faint if box.gap else "#ffffff" if box.kind else look.ink
-    words = text(box.x, box.y, box.label, anchor="middle", font_size=9.7, fill=ink)
+    told = box.label if box.gap else fitted(box.label, _NAMES, box.width)
+    words = text(box.x, box.y, told, anchor="middle", font_size=_NAMES, fill=ink)
     if box.gap:
         return words
     fill, edge = (_FILL[box.kind], None) if box.kind else (look.host, look.edge)
     x, y = box.x - box.width / 2, box.y - box.height / 2
     frame = _rounded(x, y, x + box.width, y + box.height, fill, radius=5, edge=edge)
-    rail = rails.get(box.name)
-    if rail is None:
-        return frame + words
-    under = element("rect", x=x + 4, y=y + box.height - 4, width=box.width - 8, height=3, fill=_rail_colour(rail))
-    return frame + under + words
+    rail, under = rails.get(box.name), ""
+    if rail is not None:
+        under = element("rect", x=x + 4, y=y + box.height - 4, width=box.width - 8, height=3, fill=_rail_colour(rail))
+    whole = (frame, under, words)
+    return "".join(whole) if told == box.label else group(tip(box.label), *whole, class_="mark")
 
 
 def _rail_colour(rail: int) -> str:
@@ -178,15 +189,14 @@ def _label(label: Label, look: _Look) -> str:
     colour = _COLOUR[label.kind]
     return group(
         _rounded(20, label.y - 14, 23, label.y + 14, colour, radius=1.5),
-        text(30, label.y - 7, label.title, font_size=_SMALL, font_weight="bold", fill=colour),
-        text(30, label.y + 7, label.detail, font_size=_SMALL, fill=look.ink),
+        text(30, label.y - 7, label.title, font_size=_SMALL, font_weight="bold", fill=look.ink),
+        text(30, label.y + 7, label.detail, font_size=_SMALL, fill=look.faint),
     )
 
 
 def _legend(drawing: Drawing, topology: Fabric, look: _Look, loaded: bool) -> list[str]:
-    """Node kinds by colour and link kinds by line, those that occur, in one row; what colours of loads mean."""
+    """Node kinds by colour and link kinds by line, those that occur; what colours of loads mean."""
     boxes, lines = {box.kind for box in drawing.boxes}, {stroke.kind for stroke in drawing.strokes}
-    y = drawing.height - 16
     keys: list[tuple[str, NodeKind | LinkKind | None]] = [
         (_WORDS.get(kind, kind.value), kind) for kind in NodeKind if kind in boxes
     ]
@@ -197,10 +207,14 @@ def _legend(drawing: Drawing, topology: Fabric, look: _Look, loaded: bool) -> li
     ]
     if loaded:
         keys.append(("network link, idle to in use all the time", None))
-    drawn, x = [], 20.0
-    for words, kind in keys:
-        drawn += [_key_shape(x, y, kind), text(x + 28, y, words, font_size=_SMALL, fill=look.ink)]
-        x += _KEY_STEP + _KEY_LETTER * len(words) + 8
+    wide = [_KEY + words_width(words, _SMALL) + _APART for words, _ in keys]
+    rows = 1 + (sum(wide) > drawing.width - 20)
+    first = next(n for n in range(1, len(keys) + 1) if sum(wide[:n]) >= sum(wide) / rows)
+    drawn = []
+    for number, (words, kind) in enumerate(keys):
+        row = int(number >= first)
+        x, y = 20 + sum(wide[first * row : number]), drawing.height - 16 - _KEY_ROW * (rows - 1 - row)
+        drawn += [_key_shape(x, y, kind), text(x + _KEY, y, words, font_size=_SMALL, fill=look.ink)]
     return drawn
 
 

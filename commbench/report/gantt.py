@@ -10,7 +10,7 @@ import numpy as np
 from commbench.program.critical import critical_path
 from commbench.report.activity import activity
 from commbench.report.chart import Chart
-from commbench.report.lanes import LaneBar, LaneChart
+from commbench.report.lanes import LaneBar, LaneChart, names_width
 from commbench.report.style import WIDTH, Picture
 from commbench.report.svg import channels, mixed
 from commbench.report.text import plural, time_text
@@ -147,10 +147,11 @@ def _draw(
     record, lanes = simulation.record, min(sends.lanes, _MOST_LANES)
     room = lanes * (14 if lanes == 1 else 11 if lanes <= 3 else 6) + (_STRIP if len(adds) else 0) + 7
     row = max(20 if num_ranks > 8 else 32, room)
-    chart = Chart("gantt", WIDTH, 14 + row * num_ranks + 46, left=64, right=16, top=14, bottom=46)
+    names = [f"rank {rank}" for rank in range(num_ranks)]
+    chart = Chart("gantt", WIDTH, 14 + row * num_ranks + 46, left=names_width(names), right=16, top=14, bottom=46)
     rows = LaneChart(chart, max(until, 1) / PS_PER_S)
-    for rank in range(num_ranks):
-        rows.row(chart.top + (rank + 0.5) * row, f"rank {rank}")
+    for rank, name in enumerate(names):
+        rows.row(chart.top + (rank + 0.5) * row, name)
     strip = _STRIP if len(adds) else 0
     height = (row - 2 * _MARGIN - strip) / lanes
     shades = [mixed(_RAMP, step / max(1, num_steps - 1)) for step in range(num_steps)]

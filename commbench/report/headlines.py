@@ -117,7 +117,7 @@ def _where(summary: Summary) -> str:
 
 
 def _round_percent(fraction: float) -> str:
-    return f"{100 * fraction:.3g} %"
+    return f"{100 * fraction:.3g}\N{NO-BREAK SPACE}%"
 
 
 def _wrong_values(records: Sequence[Record]) -> Iterable[Verdict]:

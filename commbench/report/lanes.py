@@ -4,21 +4,24 @@
 Begin and end of every bar stand beside it in seconds, so that the script needs nothing else to draw a part of the time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from commbench.report.axes import even_ticks
 from commbench.report.chart import Chart, Scale
 from commbench.report.style import Picture
 from commbench.report.svg import element, group, text, tip
+from commbench.report.text import fitted, words_width
 
-__all__ = ["LaneBar", "LaneChart"]
+__all__ = ["LaneBar", "LaneChart", "names_width"]
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _LETTER, _AROUND = 7.0, 5.0  # pixels of a letter inside a bar, and beside the words
 _LOWEST = 9.0  # pixels of a bar that words fit into
 _TICKS = 10
 _THINNEST = 0.4  # pixels; a bar that is shorter still shows
+_SIZE, _WIDEST = 12.0, 190.0  # pixels of the font of a name, and of the longest name: a phone has room beside it
+_BESIDE, _EDGE = 6.0, 4.0  # pixels between a name and its row, and at the edge of the picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,11 @@ class LaneBar:
     opacity: float | None = None
 
 
+def names_width(names: Iterable[str]) -> float:
+    """Pixels left of the rows that their names take, the longest of which are shortened."""
+    return _EDGE + min(_WIDEST, max((words_width(name, _SIZE) for name in names), default=0.0)) + _BESIDE
+
+
 class LaneChart:
     """Rows of bars over one time axis."""
 
@@ -61,8 +69,9 @@ class LaneChart:
         chart.add(text(middle, chart.bottom + 33, f"time ({self._unit})", anchor="middle", class_="tick time"))
 
     def row(self, middle: float, name: str) -> None:
-        """The name of a row, at this height."""
-        self._chart.add(text(self._chart.left - 6, middle, name, anchor="end", class_="tick"))
+        """The name of a row, at this height; of one that is too long the beginning."""
+        shown = fitted(name, _SIZE, self._chart.left - _BESIDE)
+        self._chart.add(text(self._chart.left - _BESIDE, middle, shown, anchor="end", class_="tick"))
 
     def bars(self, bars: Sequence[LaneBar]) -> None:
         """Draw these above what is there."""

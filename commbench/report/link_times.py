@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from commbench.report.chart import Chart
-from commbench.report.lanes import LaneBar, LaneChart
+from commbench.report.lanes import LaneBar, LaneChart, names_width
 from commbench.report.load import load_colour
 from commbench.report.style import WIDTH, Picture
-from commbench.report.text import percent, shortened, time_text
+from commbench.report.text import percent, time_text
 from commbench.sim.link_load import LinkSpans, busiest_spans
 from commbench.units import PS_PER_S, seconds
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["link_times"]
 
-_ROW, _LEFT, _LETTERS = 20, 130, 20
+_ROW = 20
 _SLICES = 240
 _SHADES = 50  # so many steps of colour; neighbours of one step are one bar
 
@@ -31,12 +31,13 @@ def link_times(simulation: "Simulation", fabric: "Fabric") -> Picture | None:
     if not spans:
         return None
     finish = max(1, simulation.trace.finish_ps)
-    chart = Chart("links", WIDTH, 14 + _ROW * len(spans) + 46, left=_LEFT, right=16, top=14, bottom=46)
+    names = [fabric.link_name(one.link) for one in spans]
+    left, height = names_width(names), 14 + _ROW * len(spans) + 46
+    chart = Chart("links", WIDTH, height, left=left, right=16, top=14, bottom=46)
     lanes = LaneChart(chart, finish / PS_PER_S)
     edges = np.unique(np.linspace(0, finish, _SLICES + 1).astype(np.int64))
-    for row, one in enumerate(spans):
-        name = fabric.link_name(one.link)
-        lanes.row(chart.top + (row + 0.5) * _ROW, shortened(name, _LETTERS))
+    for row, (name, one) in enumerate(zip(names, spans, strict=True)):
+        lanes.row(chart.top + (row + 0.5) * _ROW, name)
         lanes.bars(_bars(name, one, edges, chart.top + row * _ROW + 1))
     title, detail = "Links over time", "each transfer at its mean rate"
     return lanes.picture(title=title, detail=detail, label="Busiest links by time, shaded by load")

@@ -97,9 +97,7 @@ def _panels(measured: PipelineMeasured, simulated: PipelineSimulated | None) -> 
     spans = measured.median_iteration
     panels = [_panel(f"measured: {time_text(_end_s(spans))}", spans, measured.ranks)]
     if simulated is not None:
-        network = "transfers on the lab's links" if measured.fabric else "transfers"
-        words = f"simulated with the measured passes and {network}: {time_text(simulated.iteration_s)}"
-        panels.append(_panel(words, simulated.spans, measured.ranks))
+        panels.append(_panel(f"simulated: {time_text(simulated.iteration_s)}", simulated.spans, measured.ranks))
     return panels
 
 

@@ -18,7 +18,7 @@ from commbench.units import seconds
 if TYPE_CHECKING:
     from commbench.sim.collective import Simulation
 
-__all__ = ["LOAD_RAMP", "FabricLoad", "LinkLoad", "fabric_load", "load_colour"]
+__all__ = ["LOAD_RAMP", "FabricLoad", "LinkLoad", "busiest_boxes", "fabric_load", "load_colour"]
 
 LOAD_RAMP = ("#9aa7b8", "#e0b13c", "#d9652b", "#b3152b")  # idle to busy; ever darker in print as well
 _SLICES = 60
@@ -51,9 +51,36 @@ def load_colour(share: float) -> str:
     return mixed(LOAD_RAMP, min(1.0, max(0.0, share)))
 
 
+def busiest_boxes(fabric: Fabric, simulation: "Simulation | None") -> dict[str, int]:
+    """Switches and hosts that the network's links put to use by their place among these, the busiest at 0.
+
+    Links between hosts and switches and those between tiers of switches take turns, each from the fullest on, so that
+    both ends of the fullest ones come first. Empty where loads were not counted on this fabric.
+    """
+    if simulation is None or not _known(fabric, simulation):
+        return {}
+    busy = simulation.link_bytes / fabric.bandwidths
+    used = np.flatnonzero((fabric.link_kinds == LINK_KINDS.index(LinkKind.NETWORK)) & (busy > 0))
+    used = used[np.argsort(-busy[used], kind="stable")]
+    tiers = np.sort(np.stack([fabric.node_kinds[fabric.src[used]], fabric.node_kinds[fabric.dst[used]]]), axis=0)
+    _, make = np.unique(tiers, axis=1, return_inverse=True)
+    make = make.ravel()
+    turn = np.zeros(len(used), dtype=np.int64)
+    for one in range(int(make.max(initial=-1)) + 1):
+        mine = np.flatnonzero(make == one)
+        turn[mine] = np.arange(len(mine))
+    ordered = used[np.lexsort((make, turn))].tolist()
+    names = dict.fromkeys(name for link in ordered for name in outer_ends(fabric, fabric.links[link]))
+    return {name: place for place, name in enumerate(names)}
+
+
+def _known(fabric: Fabric, simulation: "Simulation") -> bool:
+    return simulation.record.topology == fabric.name and len(simulation.link_bytes) > 0
+
+
 def fabric_load(fabric: Fabric, simulation: "Simulation | None", drawn: Collection[frozenset[str]]) -> FabricLoad:
     """Loads of the network's links between ``drawn`` boxes; none where they were not counted on this fabric."""
-    if simulation is None or simulation.record.topology != fabric.name or not len(simulation.link_bytes):
+    if simulation is None or not _known(fabric, simulation):
         return FabricLoad()
     between: dict[frozenset[str], list[int]] = {ends: [] for ends in drawn}
     network = np.flatnonzero(fabric.link_kinds == LINK_KINDS.index(LinkKind.NETWORK))

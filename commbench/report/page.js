@@ -116,23 +116,26 @@ for (const name of document.querySelectorAll("[data-toggle]")) {
   });
 }
 
-// Maps of fabrics: whole at first, larger on demand; what is larger than its frame scrolls in it.
+// Maps of fabrics: as large as words need at first, whole or larger on demand; what is larger than its frame scrolls.
 for (const figure of document.querySelectorAll("figure.zoomed")) {
   const plot = figure.querySelector(".plot"), svg = plot.querySelector("svg");
-  let scale = 1;
+  const now = () => svg.getBoundingClientRect().width, fits = () => Math.min(svg.viewBox.baseVal.width, plot.clientWidth);
   const size = to => {
-    const middle = [plot.scrollLeft + plot.clientWidth / 2, plot.scrollTop + plot.clientHeight / 2].map(at => at * to / scale);
-    scale = Math.min(8, Math.max(1, to));
-    svg.style.maxWidth = scale === 1 ? `${svg.viewBox.baseVal.width}px` : "none";
-    svg.style.width = scale === 1 ? "" : `${scale * Math.min(svg.viewBox.baseVal.width, plot.clientWidth)}px`;
+    const wide = Math.min(8 * svg.viewBox.baseVal.width, Math.max(fits(), to)), grows = wide / now();
+    const middle = [plot.scrollLeft + plot.clientWidth / 2, plot.scrollTop + plot.clientHeight / 2].map(at => at * grows);
+    svg.style.minWidth = "0";
+    svg.style.maxWidth = `${Math.max(wide, svg.viewBox.baseVal.width)}px`;
+    svg.style.width = wide > fits() ? `${wide}px` : "";
     plot.scrollTo({left: middle[0] - plot.clientWidth / 2, top: middle[1] - plot.clientHeight / 2, behavior: "instant"});
-    for (const node of [less, whole]) node.disabled = scale === 1;
+    told();
   };
-  const less = button("\u2212", "smaller", () => size(scale / 1.6)), whole = button("whole", "the whole picture", () => size(1));
+  const less = button("\u2212", "smaller", () => size(now() / 1.6)), whole = button("whole", "the whole picture", () => size(0));
+  const told = () => { for (const node of [less, whole]) node.disabled = now() < fits() + 1; };
   const tools = make("p", {class: "tools"});
-  tools.append(button("+", "larger", () => size(scale * 1.6)), less, whole);
-  less.disabled = whole.disabled = true;
+  tools.append(button("+", "larger", () => size(now() * 1.6)), less, whole);
   plot.before(tools);
+  plot.scrollLeft = svg.dataset.left * now() / svg.viewBox.baseVal.width;  // where it scrolls, past the margin
+  new ResizeObserver(told).observe(plot);
 }
 
 // Links by time: a slider colours them by their load in a slice of the run, at first and on paper by that of the whole.

@@ -144,6 +144,7 @@ def page_context(report: ReportInput) -> dict[str, Any]:
         "live": live_steps(shown[PageSection.LIVE]),
         "topologies": [topology_drawing(t, report.simulation) for t in report.topologies],
         "link_times": _link_times(report),
+        "links_why": report.simulation.links_why if report.simulation else "",
         "queue_times": largest_queue_times(records),
         "load_ramp": LOAD_RAMP,
         "numbers": listed,

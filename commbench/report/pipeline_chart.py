@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from commbench.report.chart import Chart
-from commbench.report.lanes import LaneBar, LaneChart
+from commbench.report.lanes import LaneBar, LaneChart, names_width
 from commbench.report.style import WIDTH, Picture
 from commbench.report.svg import colour, element, hatch, paper_hatch, text
 from commbench.report.text import time_text
@@ -18,7 +18,7 @@ __all__ = ["PassBar", "PassKey", "PassPanel", "pass_keys", "pipeline_chart"]
 
 _MOST_LANES, _MOST_BARS = 32, 6000  # per panel; what is more is left out, and the detail line says so
 _ROW, _GAP = 26, 4
-_TOP, _BARE_TOP, _BETWEEN, _BOTTOM, _LEFT, _RIGHT = 24, 10, 40, 44, 76, 16
+_TOP, _BARE_TOP, _BETWEEN, _BOTTOM, _RIGHT = 24, 10, 40, 44, 16
 _COLOURS = {"F": colour(0), "B": colour(1), "I": colour(3), "W": colour(2)}
 _STRIPED = frozenset("I")  # told from B and W in grey, too
 _WORDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
@@ -92,7 +92,8 @@ def pipeline_chart(
     heights = [_ROW * len(panel.lanes) for panel in shown]
     top = _TOP if shown[0].title else _BARE_TOP
     total = top + sum(heights) + _BETWEEN * (len(shown) - 1) + _BOTTOM
-    chart = Chart(name, WIDTH, total, left=_LEFT, right=_RIGHT, top=top, bottom=_BOTTOM)
+    left = names_width(lane for panel in shown for lane in panel.lanes)
+    chart = Chart(name, WIDTH, total, left=left, right=_RIGHT, top=top, bottom=_BOTTOM)
     chart.add(element("defs", hatch(f"{name}-idle"), paper_hatch(f"{name}-stripes")))
     rows = LaneChart(chart, until)
     for panel, height in zip(shown, heights, strict=True):

@@ -24,6 +24,7 @@ Rows = tuple[str, Sequence[str], Sequence[tuple[int, str, float, float]]]
 
 _WIDTH, _HEIGHT = 11.0, 3.4  # inches of a row of two pictures
 _MARKERS = "osD^vPX*"
+_BOUNDS = (":", "-.", (0, (1, 4)), (0, (6, 2, 1, 2, 1, 2)))  # lines of bounds in turn, all grey
 _DPI = 160
 
 
@@ -31,7 +32,7 @@ def plot(records: Sequence[Record]) -> "Figure":
     """Per collective and world size a row: bus bandwidth in GB/s, and time in seconds, by size in bytes.
 
     Measured lines are whole, with a band from the fastest iteration to the slowest; predicted and simulated ones are
-    dashed, bounds dotted.
+    dashed, bounds grey: the first dotted, others by dots and dashes of their own.
 
     Raises:
         InputError: none of the records has a size and a time.
@@ -94,8 +95,8 @@ def _draw(axes: "Axes", panel: CurvePanel, numbers: dict[str, int], *, time: boo
             low = [_value(p, p.low_s, time) for p in series.points]
             high = [_value(p, p.high_s, time) for p in series.points]
             axes.fill_between([p.size_bytes for p in series.points], low, high, color=own, alpha=0.2, linewidth=0)
-    for name, points in panel.bounds.items():
-        axes.plot(*_line(points, time), color="0.4", linestyle=":", label=name)
+    for number, (name, points) in enumerate(panel.bounds.items()):
+        axes.plot(*_line(points, time), color="0.4", linestyle=_BOUNDS[number % len(_BOUNDS)], label=name)
     axes.set_xscale("log", base=2)
     if time:
         axes.set_yscale("log")

@@ -6,16 +6,16 @@ from itertools import groupby
 from typing import Any
 
 from commbench.report.chart import Chart
-from commbench.report.lanes import LaneBar, LaneChart
+from commbench.report.lanes import LaneBar, LaneChart, names_width
 from commbench.report.load import load_colour
 from commbench.report.style import WIDTH, Picture
-from commbench.report.text import shortened, time_text
+from commbench.report.text import time_text
 from commbench.results.records import Record, Simulated
 from commbench.units import format_bytes
 
 __all__ = ["largest_queue_times", "queue_times"]
 
-_ROW, _LEFT, _LETTERS = 20, 130, 20
+_ROW = 20
 
 Queues = Sequence[Mapping[str, Any]]
 
@@ -41,10 +41,11 @@ def queue_times(queues: Queues, what: str, name: str) -> Picture | None:
         return None
     deepest = max(max(one["by_time_bytes"]) for one in told)
     slice_s = told[0]["slice_s"]
-    chart = Chart(name, WIDTH, 14 + _ROW * len(told) + 46, left=_LEFT, right=16, top=14, bottom=46)
+    left, height = names_width(one["link"] for one in told), 14 + _ROW * len(told) + 46
+    chart = Chart(name, WIDTH, height, left=left, right=16, top=14, bottom=46)
     lanes = LaneChart(chart, slice_s * len(told[0]["by_time_bytes"]))
     for row, one in enumerate(told):
-        lanes.row(chart.top + (row + 0.5) * _ROW, shortened(one["link"], _LETTERS))
+        lanes.row(chart.top + (row + 0.5) * _ROW, one["link"])
         lanes.bars(_bars(one, deepest, chart.top + row * _ROW + 1))
     detail = f"{what}; the darkest is {format_bytes(deepest)}, in slices of {time_text(slice_s)}"
     return lanes.picture(title="Queues over time", detail=detail, label="Deepest queues by time, shaded by depth")

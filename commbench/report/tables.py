@@ -39,7 +39,7 @@ __all__ = [
     "word_cell",
 ]
 
-_LONG = 60  # letters of a cell, beyond which its words go over several lines
+_LONG = 44  # letters of a cell, beyond which its words go over several lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def _identity_field(name: str) -> Field:
         if name in _NUMBERS and isinstance(value, int) and text:
             return Cell(f"{value:,}" if text == str(value) else text, value)
         shown = base_name(record) if name == "algorithm" else text
-        return Cell(shown or NOTHING.get(name, "\N{EN DASH}"), shown, tone="" if shown else "muted")
+        return word_cell(shown) if shown else Cell(NOTHING.get(name, "\N{EN DASH}"), shown, tone="muted")
 
     return Column(name.replace("_", " "), numeric=name in _NUMBERS, folds=True), cell
 

@@ -49,8 +49,8 @@ class Simulation:
 
     ``hint`` is a line for people on what would be faster, "" if there is none or none was asked for. ``candidates`` are
     what a library with a model weighed: name, its own estimate and the model's in seconds, the chosen one first.
-    ``link_bytes`` went over every link of the fabric; empty where links were not asked for. ``paths`` are those of the
-    tasks; None where they changed, or none were taken.
+    ``link_bytes`` went over every link of the fabric; empty where links were not asked for, or where that is not known;
+    ``links_why`` then says why. ``paths`` are those of the tasks; None where they changed, or none were taken.
     """
 
     record: Simulated
@@ -59,6 +59,7 @@ class Simulation:
     hint: str = ""
     candidates: tuple[tuple[str, float, float], ...] = ()
     link_bytes: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    links_why: str = ""
     paths: Paths | None = None
 
     @property
@@ -132,7 +133,8 @@ def simulate_collective(
     assert isinstance(what, Collective)
     chosen = done.choices.of(what, layouts_of(what.groups, cluster)[1][0])
     bound_s = _lower_bound_s(chosen, done.cluster, what)
-    over = _link_bytes(done) if extras.links else np.empty(0)
+    unknown = _unknown_links(chosen, library) if extras.links else ""
+    over = _link_bytes(done) if extras.links and not unknown else np.empty(0)
     modelled = _modelled(chosen, library, ends_ps[slowest], scenario, how.detail)
     record = Simulated(
         run=run_id,
@@ -142,7 +144,7 @@ def simulate_collective(
         detail=how.detail,
         **_found(chosen, done, what, ends_ps[slowest]) | modelled,
         jobs=() if jobs is None else _each(groups, ends_ps),
-        links=busiest_links(over, done.cluster.fabric, seconds(done.finish_ps), bound_s) if extras.links else (),
+        links=busiest_links(over, done.cluster.fabric, seconds(done.finish_ps), bound_s) if len(over) else (),
         **(_told(done, library.connections, scenario) | _beside(done, program, cluster, library, how, scenario)),
         wall_s=time.perf_counter() - began,
         seed=cluster.router.seed,
@@ -151,7 +153,7 @@ def simulate_collective(
     if extras.explain and chosen.choice.timing is None:
         record = replace(record, terms=_terms(done))
     weighed = getattr(chosen.choice.timing, "candidates", ())
-    return Simulation(record, done.tasks, done.trace, hint, weighed, over, done.paths)
+    return Simulation(record, done.tasks, done.trace, hint, weighed, over, unknown, done.paths)
 
 
 def _check_detail(detail: str, scenario: "Scenario | None", jobs: str | None, library: Library, explain: bool) -> None:
@@ -253,6 +255,17 @@ def _hint(chosen: Chosen, cluster: Cluster) -> str:
     if isinstance(choice.algorithm, Schedule) or choice.timing is not None:
         return ""
     return unused_nics(choice.algorithm, choice.request, cluster.router, cluster.placed)
+
+
+def _unknown_links(chosen: Chosen, library: Library) -> str:
+    """Why nothing is known of single links; "" if it is."""
+    timing = chosen.choice.timing
+    if timing is None or not timing.stand_in:
+        return ""
+    return (
+        f"of {library.name}'s {timing.called} its model says the time, not which links its messages take; "
+        "--library ideal with --algorithm simulates every transfer"
+    )
 
 
 def _link_bytes(done: Result) -> npt.NDArray[np.float64]:

@@ -55,7 +55,7 @@ def busiest_spans(simulation: "Simulation", most: int = MOST_LINKS) -> Iterator[
     that went over the link, and transfers that share a link unevenly may be told above its bandwidth for a moment.
     """
     paths = simulation.paths
-    if paths is None:
+    if paths is None or simulation.links_why:
         return
     sent = _sent(simulation, paths)
     of_route = np.bincount(sent.route, weights=sent.num_bytes, minlength=len(paths.latency_ps))
@@ -79,7 +79,7 @@ def loads_by_time(simulation: "Simulation", links: IntArray, edges_ps: IntArray)
     last not before the last transfer ends. None where paths are not known.
     """
     paths = simulation.paths
-    if paths is None:
+    if paths is None or simulation.links_why:
         return None
     sent, slices = _sent(simulation, paths), len(edges_ps) - 1
     row_of = np.full(len(paths.bandwidths), -1)

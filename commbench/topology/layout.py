@@ -4,12 +4,14 @@
 The picture is 1000 units wide, x to the right and y down. Fabric switches stand in tiers (cores on top),
 hosts below them, and one host is opened up underneath. Wide fabrics are abbreviated: at most
 :data:`MOST_SHOWN` places per tier, and what is left out is said in words. The same topology always gives the
-same picture.
+same picture, but for what is in use where something was simulated on it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from types import MappingProxyType
 from typing import TypeVar
 
 from commbench.errors import TopologyError
@@ -32,11 +34,15 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+Busy = Mapping[str, int]
+Item = tuple[str, str, NodeKind | None]
+"""Name, label and kind of a box."""
 
 MOST_SHOWN = 8
 _MOST_INSIDE = 12  # of a kind in the opened host
 MOST_HOSTS = 4096  # a picture shows a few of them; the graph that it is read off would take long to make
 _WIDTH, _LEFT, _RIGHT = 1000.0, 200.0, 980.0
+_DOTS = 60.0  # a gap that is narrower has no room for words
 _TOP, _TIER_STEP, _ROW_STEP, _FOOT = 84.0, 112.0, 62.0, 62.0
 _MOST_CABLES, _CABLE_STEP = 4, 5.0  # parallel cables that are drawn side by side, and how far apart
 _TIERS = (NodeKind.CORE, NodeKind.SPINE, NodeKind.LEAF)
@@ -136,20 +142,26 @@ def drawable(fabric: Fabric) -> Fabric:
     return fabric
 
 
-def layout(topology: Fabric) -> Drawing:
-    """The picture of ``topology``: its fabric, if it has one, and its first host opened up."""
+def layout(topology: Fabric, busy: Busy = MappingProxyType({})) -> Drawing:
+    """The picture of ``topology``: its fabric, if it has one, and its first host opened up.
+
+    Args:
+        topology: what is drawn.
+        busy: place of a switch or a host ("h3") among those that are in use, the busiest at 0; where a tier is too wide
+            these are drawn first, else the ends of the tier.
+    """
     tiers = [tier for kind in _TIERS if (tier := list(topology.of_kind(kind)))]
-    fabric = [box for i, tier in enumerate(tiers) for box in _tier(tier, _TOP + 20 + i * _TIER_STEP)]
+    fabric = [box for i, tier in enumerate(tiers) for box in _tier(tier, _TOP + 20 + i * _TIER_STEP, busy)]
     top = _TOP
     if tiers:
         hosts_y = _TOP + 20 + len(tiers) * _TIER_STEP - 15
-        fabric += _host_boxes(topology, [box for box in fabric if _is_leaf(box)], hosts_y)
+        fabric += _host_boxes(topology, [box for box in fabric if _is_leaf(box)], hosts_y, busy)
         top = hosts_y + 40
     inside = _open_host(topology, top + 48)
     links = list(_drawn(topology, fabric, inside))
     deepest = max((_arc(a, b) for _, a, b in links if a.kind is NodeKind.GPU), default=0)
     bottom = 20 + max(box.y + box.height / 2 for box in inside) + deepest
-    note = _note(topology, fabric)
+    note = _note(topology, fabric, busy)
     return Drawing(
         title=topology.name,
         subtitle=topology.description,
@@ -171,36 +183,40 @@ def _shown(items: Sequence[T], most: int) -> list[T | None]:
     return [*items[: most - 1 - last], None, *items[len(items) - last :]]
 
 
+def _busiest(items: Sequence[Item], most: int, busy: Busy) -> list[Item | None]:
+    """The items that are in use most, then others, in their order; None at the end if some are left out."""
+    if len(items) <= most:
+        return list(items)
+    kept = sorted(range(len(items)), key=lambda i: (busy.get(items[i][0], len(busy)), i))[: most - 1]
+    return [*(items[i] for i in sorted(kept)), None]
+
+
 def _spread(count: int, left: float = _LEFT, right: float = _RIGHT) -> list[float]:
     """Centres of ``count`` equal slots."""
     return [left + (i + 0.5) * (right - left) / count for i in range(count)]
 
 
-def _row_of(
-    items: Sequence[tuple[str, str, NodeKind | None]], most: int, y: float, left: float, right: float
-) -> list[Box]:
-    """Boxes of (name, label, kind) side by side, with one gap if there are more than ``most``."""
-    places = _shown(items, most)
-    slot = (right - left) / len(places)
+def _row_of(items: Sequence[Item], most: int, y: float, left: float, right: float, busy: Busy) -> list[Box]:
+    """Boxes side by side, with one gap if there are more than ``most``; a gap of dots alone is half as wide."""
+    places = _busiest(items, most, busy) if any(item[0] in busy for item in items) else _shown(items, most)
+    words = (right - left) / len(places) > _DOTS
+    shares = [1.0 if place or words else 0.5 for place in places]
+    slot = (right - left) / sum(shares)
     missing = len(items) - sum(place is not None for place in places)
-    return [
-        Box(*place, x, y, min(76.0, 0.9 * slot))
-        if place
-        else Box(
-            f"gap {y:.0f} {x:.0f}",
-            f"… {missing} more" if slot > 60 else "…",
-            None,
-            x,
-            y,
-            0.86 * slot,
-            gap=True,
-        )
-        for place, x in zip(places, _spread(len(places), left, right), strict=True)
-    ]
+    boxes: list[Box] = []
+    for place, share, end in zip(places, shares, accumulate(shares), strict=True):
+        x = left + (end - share / 2) * slot
+        if place:
+            boxes.append(Box(*place, x, y, min(76.0, 0.9 * slot)))
+        else:
+            label = f"… {missing} more" if words else "…"
+            boxes.append(Box(f"gap {y:.0f} {x:.0f}", label, None, x, y, 0.86 * share * slot, gap=True))
+    return boxes
 
 
-def _tier(nodes: Sequence[Node], y: float) -> list[Box]:
-    return _row_of([(node.name, _switch_label(node), node.kind) for node in nodes], MOST_SHOWN, y, _LEFT, _RIGHT)
+def _tier(nodes: Sequence[Node], y: float, busy: Busy) -> list[Box]:
+    items = [(node.name, _switch_label(node), node.kind) for node in nodes]
+    return _row_of(items, MOST_SHOWN, y, _LEFT, _RIGHT, busy)
 
 
 def _switch_label(node: Node) -> str:
@@ -220,19 +236,19 @@ def _leaves_of(topology: Fabric) -> dict[int, set[str]]:
     return leaves
 
 
-def _host_boxes(topology: Fabric, leaves: list[Box], y: float) -> list[Box]:
+def _host_boxes(topology: Fabric, leaves: list[Box], y: float, busy: Busy) -> list[Box]:
     """Hosts under their leaf where each has one, else (rails) side by side."""
     of_host = _leaves_of(topology)
     items = {host: (f"h{host}", f"h{host}", None) for host in sorted(of_host)}
     if any(len(names) > 1 for names in of_host.values()):
-        return _row_of(list(items.values()), MOST_SHOWN, y, _LEFT, _RIGHT)
+        return _row_of(list(items.values()), MOST_SHOWN, y, _LEFT, _RIGHT, busy)
     row = [leaf for leaf in leaves if leaf.y == leaves[-1].y]
     half = (_RIGHT - _LEFT) / len(row) / 2
     boxes: list[Box] = []
     for leaf in row:
         own = [item for host, item in items.items() if leaf.name in of_host[host]]
         if own:
-            boxes += _row_of(own, max(3, int(half // 17)), y, leaf.x - 0.94 * half, leaf.x + 0.94 * half)
+            boxes += _row_of(own, max(3, int(half // 17)), y, leaf.x - 0.94 * half, leaf.x + 0.94 * half, busy)
     return boxes
 
 
@@ -372,11 +388,12 @@ def _panel(topology: Fabric, inside: Sequence[Box], top: float, bottom: float) -
     return Panel(title, middle - half, middle + half, top, bottom)
 
 
-def _note(topology: Fabric, fabric: Iterable[Box]) -> str:
+def _note(topology: Fabric, fabric: Iterable[Box], busy: Busy) -> str:
     """How much of each tier is drawn, where something is left out."""
     drawn = [box.kind for box in fabric if not box.gap]
     counts = {kind.value + "s": (drawn.count(kind), sum(1 for _ in topology.of_kind(kind))) for kind in _TIERS}
     counts["hosts"] = (drawn.count(None), topology.num_hosts)
     parts = [f"{n} of {total} {what}" for what, (n, total) in counts.items() if 0 < n < total]
     shown = ", ".join(parts).replace("leafs", "leaves")
-    return f"Drawn: {shown}, and the links between them; all others are wired alike." if parts else ""
+    which = ", those in use most first" if busy else ""
+    return f"Drawn: {shown}{which}, and the links between them; all others are wired alike." if parts else ""

@@ -3,19 +3,24 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from commbench.report.lanes import names_width
 from commbench.report.link_times import link_times
-from commbench.report.load import fabric_load
-from commbench.report.queue_times import largest_queue_times
+from commbench.report.load import busiest_boxes, fabric_load
+from commbench.report.queue_times import largest_queue_times, queue_times
+from commbench.report.text import words_width
 from commbench.report.trace import collective_trace
 from commbench.sim.link_load import busiest_spans, loads_by_time
 from commbench.topology.layout import layout, outer_ends
 from commbench.topology.load import load_fabric
+from commbench.topology.model import LinkKind
 from commbench.units import format_bytes
 from tests.cases import simulate_collective
+from tests.cli.commands import commbench
 from tests.report import samples
 
 
@@ -100,3 +105,62 @@ def test_a_queue_is_shown_as_deep_as_its_record_has_it_over_time() -> None:
     deepest = {f"bytes before {one['link']}": one["deepest_queue_bytes"] for one in done.record.queues}
     assert {name: max(e["args"]["bytes"] for e in counters if e["name"] == name) for name in deepest} == deepest
     assert counters[-1]["args"]["bytes"] == 0
+
+
+def _names(svg: str) -> list[tuple[float, str]]:
+    """Where the names of rows end, and what they are."""
+    told = re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="end"[^>]*>([^<]*)</text>', svg)
+    return [(float(x), words.replace("&gt;", ">")) for x, words in told]
+
+
+def test_names_of_links_stand_whole_inside_the_picture() -> None:
+    """They were cut at the left by the edge and at the right by dots."""
+    fabric = load_fabric("fat-tree-1024")
+    done = simulate_collective(fabric, "all-to-all", "direct", 2**20, num_ranks=16, placement="random", links=True)
+    picture = link_times(done, fabric)
+    assert picture is not None
+    names = _names(picture.svg)
+    assert [name for _, name in names] == [fabric.link_name(one.link) for one in busiest_spans(done)]
+    assert "h194/cpu0 -> h194/nic0" in [name for _, name in names]
+    assert all(end - words_width(name, 12) >= 0 for end, name in names)
+
+
+def test_a_name_that_is_too_long_loses_its_end_alone() -> None:
+    long = {"link": "a-switch-of-the-second-floor -> another-one-of-the-third", "slice_s": 1.0, "by_time_bytes": [1, 2]}
+    picture = queue_times([long], "what", "queues")
+    assert picture is not None
+    ((end, name),) = _names(picture.svg)
+    assert name.endswith("…")
+    assert long["link"].startswith(name[:-1])  # type: ignore[attr-defined]
+    assert len(name) > 20
+    assert end - words_width(name, 12) >= 0
+    assert names_width([str(long["link"])]) <= 200, "a phone has 358 pixels"
+    assert names_width(["rank 1"]) < 60
+
+
+def test_both_ends_of_the_busiest_links_are_drawn() -> None:
+    fabric = load_fabric("fat-tree-1024")
+    done = simulate_collective(fabric, "all-to-all", "direct", 2**20, num_ranks=16, placement="random", links=True)
+    drawn = {frozenset(stroke.ends) for stroke in layout(fabric, busiest_boxes(fabric, done)).strokes}
+    busy = done.link_bytes / fabric.bandwidths
+    for tier in ("spine", "nic"):
+        of_tier = [link for link in fabric.links if link.kind is LinkKind.NETWORK and tier in link.src + link.dst]
+        first = sorted(of_tier, key=lambda link: -busy[link.index])[:4]
+        assert {frozenset(outer_ends(fabric, link)) for link in first} <= drawn
+    assert busiest_boxes(load_fabric("fat-tree-128"), done) == {}, "of another fabric nothing is known"
+
+
+@pytest.mark.parametrize(("size", "known"), [("1M", True), ("16M", False)])
+def test_what_a_library_puts_on_links_is_told_where_it_is_known(tmp_path: Path, size: str, known: bool) -> None:
+    """Here NCCL takes a ring at 1 MiB, whose messages are simulated; of a tree the model says the time alone."""
+    page = tmp_path / "page.html"
+    given = ["sim", "all-reduce", "-t", "p3dn-x2", "-b", size, "-e", size, "--links", "--page", str(page)]
+    done = commbench(*given, folder=tmp_path)
+    assert done.returncode == 0
+    why = "what links carry is not known: of nccl's Tree its model says the time, not which links its messages take"
+    assert (why in done.stderr) is not known
+    assert ("busiest link" in done.stdout) is known
+    text = page.read_text("utf-8")
+    assert ("not known: of nccl&#39;s Tree its model says the time" in text) is not known
+    assert ("idle to in use all the time" in text) is known
+    assert ("data-share=" in text) is known

@@ -59,7 +59,7 @@ def test_a_measured_pipeline_stands_above_its_twin() -> None:
     assert section is not None
     (chart,) = section.charts
     assert chart.title == "zb-h1 on 2 live ranks, by commbench's executor"
-    assert chart.svg.index("measured: ") < chart.svg.index("simulated with the measured passes")
+    assert chart.svg.index("measured: ") < chart.svg.index("simulated: ")
     assert chart.svg.count("var(--s0)") == 2 * 2 * 4  # forwards: panels x ranks x microbatches
     assert "var(--s1)" not in chart.svg, "the colour of a whole backward pass"
     assert "var(--s3)" in chart.svg

@@ -13,6 +13,7 @@ from commbench.report.load import fabric_load, load_colour
 from commbench.report.page import ReportInput, render
 from commbench.report.text import time_text
 from commbench.results.records import Compared, Measured, Simulated
+from commbench.sim.collective import simulate_collective
 from commbench.topology.layout import layout
 from commbench.topology.load import load_fabric
 from tests.report import samples
@@ -25,12 +26,13 @@ HOSTILE = "<img src=x onerror=\"console.error('markup')\">&quot;"
 # Texts of the charts that sit on each other or stick out of their figure.
 CROWDED = """(() => {
   const overlaps = [], outside = [];
-  for (const svg of document.querySelectorAll("section:not(#topology) .plot svg")) {
+  for (const svg of document.querySelectorAll("figure:not(.zoomed) .plot svg")) {
     if (!svg.getClientRects().length) continue;  // the same picture for another width
     const frame = svg.closest("figure").getBoundingClientRect();
     const texts = [...svg.querySelectorAll("text")].map(t => [t.textContent, t.getBoundingClientRect()]);
     texts.forEach(([a, p], i) => {
-      if (p.left < frame.left - 1 || p.right > frame.right + 1) outside.push(a);
+      const edge = getComputedStyle(svg).overflow === "hidden" ? svg.getBoundingClientRect() : frame;
+      if (p.left < edge.left - 1 || p.right > edge.right + 1) outside.push(a);
       for (const [b, q] of texts.slice(i + 1))
         if (p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 3 && q.top < p.bottom - 3)
           overlaps.push([a, b]);
@@ -38,13 +40,28 @@ CROWDED = """(() => {
   }
   return {overlaps, outside};
 })()"""
+# Words of tables, no longer than most columns are wide, that stand on two lines.
+BROKEN = """(() => {
+  const found = [], range = document.createRange();
+  for (const cell of document.querySelectorAll("td.w")) {
+    const walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    for (let node = walk.nextNode(); node; node = walk.nextNode())
+      for (const word of node.textContent.matchAll(/[A-Za-z0-9]{2,12}/g)) {
+        if (cell.querySelector("code") || cell.textContent.split(/\\s/).some(one => one.length > 14)) continue;
+        range.setStart(node, word.index);
+        range.setEnd(node, word.index + word[0].length);
+        if (new Set([...range.getClientRects()].map(box => box.top)).size > 1) found.push(word[0]);
+      }
+  }
+  return found;
+})()"""
 SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 COMPARED = '[aria-labelledby="compared-title"]'
 
 
-SCROLLED = """[...document.querySelectorAll('.plot, .scroll')]
+SCROLLED = """[...document.querySelectorAll('figure:not(.zoomed) .plot, .scroll')]
   .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.closest('section').id + ' ' + box.scrollWidth)"""
-SMALLEST = """Math.min(99, ...[...document.querySelectorAll('section:not(#topology) .plot svg')]
+SMALLEST = """Math.min(99, ...[...document.querySelectorAll('.plot svg')]
   .filter(svg => svg.getClientRects().length && svg.querySelector('text'))
   .map(svg => Math.min(...[...svg.querySelectorAll('text')].map(node => parseFloat(getComputedStyle(node).fontSize)))
     * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width))"""
@@ -53,6 +70,8 @@ SMALLEST = """Math.min(99, ...[...document.querySelectorAll('section:not(#topolo
 def pages(folder: Path) -> dict[str, str]:
     """One of each type, one with everything of collectives, and one of hostile names."""
     simulation = samples.simulation("fat-tree-16", links=True, explain=True)
+    large = load_fabric("fat-tree-1024")
+    scattered = simulate_collective(large, "all-to-all", "direct", 2**20, num_ranks=16, placement="random", links=True)
     types = {name: make(folder / name) for name, make in PAGE_TYPES.items() if not (folder / name).mkdir()}
     return {
         **{name: made.page for name, made in types.items()},
@@ -66,6 +85,7 @@ def pages(folder: Path) -> dict[str, str]:
                 calibration=samples.CALIBRATION,
             )
         ),
+        "scattered": render(ReportInput("page", [scattered.record], topologies=[large], simulation=scattered)),
         "hostile": render(
             ReportInput(
                 HOSTILE,
@@ -95,7 +115,7 @@ def everything(browser: Browser, made: dict[str, str], tmp_path: Path) -> Browse
     return browser
 
 
-@pytest.mark.parametrize("name", ["everything", "hostile", *PAGE_TYPES])
+@pytest.mark.parametrize("name", ["everything", "scattered", "hostile", *PAGE_TYPES])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_page_is_quiet_keeps_to_itself_and_is_as_wide_as_its_window(
     browser: Browser, made: dict[str, str], tmp_path: Path, name: str, width: int
@@ -106,12 +126,23 @@ def test_a_page_is_quiet_keeps_to_itself_and_is_as_wide_as_its_window(
     assert browser.look(SIDEWAYS) == 0
     assert browser.console == []
     assert {url for url in browser.requests if not url.startswith("data:")} == {file.as_uri()}
-    assert browser.look(CROWDED)["overlaps"] == []
-    if width == 1280:
-        assert browser.look(CROWDED)["outside"] == []
-    else:
-        assert browser.look(SCROLLED) == [], "nothing on a phone needs sideways scrolling"
-    assert browser.look(SMALLEST) >= 9, "pixels of the smallest text of a chart"
+    assert browser.look(CROWDED) == {"overlaps": [], "outside": []}
+    if width == 390:
+        assert browser.look(SCROLLED) == [], "nothing but maps of fabrics needs sideways scrolling on a phone"
+    assert browser.look(SMALLEST) >= 9, "pixels of the smallest text of a picture"
+
+
+@pytest.mark.parametrize("name", ["everything", "scattered", *PAGE_TYPES])
+def test_on_paper_a_page_is_as_wide_as_the_paper_and_no_short_word_is_broken(
+    browser: Browser, made: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    """Words such as "assumed" and "closed form" stood in columns of three letters."""
+    browser.open(made[name], tmp_path / "page.html", width=718)  # A4 without its margins
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    beyond, broken = browser.look(SIDEWAYS), browser.look(BROKEN)
+    browser.call("Emulation.setEmulatedMedia", media="")
+    assert beyond <= 0
+    assert broken == []
 
 
 def test_the_map_of_a_fabric_is_whole_at_first_and_larger_on_demand(everything: Browser) -> None:
@@ -122,6 +153,27 @@ def test_the_map_of_a_fabric_is_whole_at_first_and_larger_on_demand(everything: 
     everything.click("#topology .tools button:last-child")
     assert everything.look(shown) == before
     assert everything.look(SIDEWAYS) == 0
+
+
+def test_on_a_phone_the_map_of_a_fabric_scrolls_in_its_frame(
+    browser: Browser, made: dict[str, str], tmp_path: Path
+) -> None:
+    """It was shrunk to the page, its words to 3 pixels."""
+    browser.open(made["everything"], tmp_path / "page.html", width=390)
+    shown = "document.querySelector('#topology svg').getBoundingClientRect().width"
+    room = "document.querySelector('#topology .plot').clientWidth"
+    disabled = "[...document.querySelectorAll('#topology .tools button')].slice(0, 3).map(node => node.disabled)"
+    before = browser.look(shown)
+    assert before > 2 * browser.look(room)
+    assert browser.look(SIDEWAYS) == 0
+    browser.click("#topology .tools button")
+    assert browser.look(shown) == pytest.approx(1.6 * before, rel=0.01)
+    browser.click("#topology .tools button:nth-child(2)")
+    assert browser.look(shown) == pytest.approx(before, rel=0.01)
+    assert browser.look(disabled) == [False, False, False]
+    browser.click("#topology .tools button:nth-child(3)")
+    assert browser.look(shown) == browser.look(room)
+    assert browser.look(disabled) == [False, True, True]
 
 
 def test_a_slider_colours_links_by_their_load_at_a_time(everything: Browser) -> None:
@@ -248,7 +300,7 @@ def _window(browser: Browser) -> tuple[float, float]:
 def test_time_charts_zoom_to_one_transfer_and_back(everything: Browser) -> None:
     whole = _window(everything)
     last = "#ranks .bar[data-label='29']"
-    begin, end = everything.look(f"(d => [Number(d.b), Number(d.e)])(document.querySelector(\"{last}\").dataset)")
+    begin, end = everything.look(f'(d => [Number(d.b), Number(d.e)])(document.querySelector("{last}").dataset)')
     everything.click(last, times=2)
     low, high = _window(everything)
     assert (low, high) == pytest.approx((max(0, min(begin - (end - begin) / 2, whole[1] - 2 * (end - begin))), high))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``report`` as Markdown, and as curves for papers and slides."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,16 @@ def test_a_figure_shows_what_the_records_have(simulated: Path) -> None:
     assert list(ring.get_ydata()) == [record.busbw_GBps for record in records]  # type: ignore[arg-type]
     assert ring.get_linestyle() == "--"
     assert list(right.get_lines()[0].get_ydata()) == [record.time_s for record in records]  # type: ignore[arg-type]
+
+
+def test_bounds_of_two_fabrics_are_told_apart(simulated: Path) -> None:
+    """Both were dotted in one grey, so that the key told nothing."""
+    records = list(read_records(simulated))
+    there = [replace(one, topology="there", lower_bound_s=one.lower_bound_s / 2) for one in records]  # type: ignore[call-arg]
+    left, _ = plot([*records, *there]).axes
+    bounds = [line for line in left.get_lines() if str(line.get_label()).startswith("bound")]
+    assert len(bounds) == 2
+    assert len({(str(line.get_linestyle()), line.get_color()) for line in bounds}) == 2
 
 
 def test_nothing_to_plot_is_said(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 """Pictures and the command line: nothing overlaps, what is left out is stated, output is stable."""
 
 import json
+import re
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,7 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from commbench.errors import TopologyError
-from commbench.report.draw import topology_svg
+from commbench.report.draw import topology_drawing, topology_svg
+from commbench.report.text import fitted, words_width
+from commbench.sim.collective import simulate_collective
 from commbench.topology import LinkKind, NodeKind, list_topologies, load_fabric
 from commbench.topology.layout import MOST_HOSTS, drawable, layout
 from commbench.topology.summary import link_classes
@@ -25,6 +28,7 @@ def test_boxes_stand_inside_and_apart(name: str) -> None:
         assert box.x - box.width / 2 >= 190
         assert box.x + box.width / 2 <= drawing.width
         assert 0 < box.y < drawing.height
+        assert fitted(box.label, 9.7, box.width) == box.label, "a name that is wider than its box"
     for a, b in combinations(drawing.boxes, 2):
         apart = abs(a.x - b.x) >= (a.width + b.width) / 2 or abs(a.y - b.y) >= (a.height + b.height) / 2
         assert apart, f"{a.name} and {b.name} overlap"
@@ -43,11 +47,50 @@ def test_wide_fabric_is_abbreviated_and_says_so() -> None:
     )
 
 
+def test_what_is_in_use_is_drawn_first() -> None:
+    """With few ranks on a large fabric the ends of every tier were drawn, which were idle."""
+    fabric = load_fabric("fat-tree-256")
+    busy = {name: place for place, name in enumerate(["leaf9", "h151", "spine7", "leaf2", "h40", "h47", "h45"])}
+    drawing = layout(fabric, busy)
+    names = {box.name for box in drawing.boxes}
+    assert {"leaf9", "h151", "spine7", "leaf2", "h40", "h47"} <= names
+    assert "h45" not in names, "a leaf has room for two hosts"
+    assert [box.label for box in drawing.boxes if box.gap and box.y < 200] == ["… 9 more"]
+    assert [box.name for box in drawing.boxes if box.kind is NodeKind.LEAF] == [
+        f"leaf{i}" for i in (0, 1, 2, 3, 4, 5, 9)
+    ]
+    assert "7 of 16 leaves, 14 of 256 hosts, those in use most first" in drawing.note
+
+
 def test_small_fabric_is_drawn_whole() -> None:
     drawing = layout(load_fabric("fat-tree-k4"))
     assert drawing.note == ""
     network = [stroke for stroke in drawing.strokes if stroke.kind is LinkKind.NETWORK]
     assert len(network) == 3 * 16  # k^3/4 links in each of the three tiers
+
+
+@pytest.mark.parametrize("name", ["dgx-h100-x128", "gb200-nvl72-x2", "mi300x-x2", "fat-tree-16", "shared-memory-4"])
+def test_keys_stand_inside_and_apart_and_names_stand_out(name: str) -> None:
+    """Keys of many kinds went beyond the edge, broad letters into the next key; white on pale boxes was faint."""
+    fabric = load_fabric(name)
+    done = simulate_collective(fabric, "all-reduce", "ring", 2**20, links=True, detail="collective")
+    for svg in (topology_svg(fabric), topology_drawing(fabric, done).svg):
+        width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
+        shift = float((re.findall(r'translate\(0 (-?[\d.]+)\)', svg) or ["0"])[0])
+        texts = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" dy=".35em" font-size="10.4" [^>]*>([^<]*)</text>', svg)
+        keys = sorted((float(y), float(x), words) for x, y, words in texts if float(y) + shift > height - 40)
+        assert len(keys) >= 3
+        for (y, x, words), (below, next_x, _) in pairwise([*keys, (height, width, "")]):
+            assert x + words_width(words, 10.4) <= (next_x - 28 if below == y else width), words
+        boxes = re.findall(r'<rect[^>]*fill="(#\w{6})"[^>]*/>(?:<rect[^>]*/>)?<text[^>]*fill="#ffffff"', svg)
+        assert min(map(_contrast_to_white, boxes)) >= 4.5
+
+
+def _contrast_to_white(colour: str) -> float:
+    """WCAG 2.1."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 1.05 / (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
 
 
 def test_labels_carry_count_bandwidth_and_latency() -> None:

@@ -20,6 +20,8 @@ from commbench.topology.model import LinkKind, NodeKind
 
 __all__ = ["NcclLibrary", "host_nics", "library_of", "links_inside", "machine_of"]
 
+_AS_MESSAGES = ("Ring", "SendRecv")  # of NCCL's algorithms those whose messages are laid on links
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NcclLibrary:
@@ -106,6 +108,7 @@ class NcclLibrary:
                 delay_s=found.time_s - wire_s,
                 wire_s=wire_s,
                 share=ranks / (2 * (ranks - 1)) if trees else 1.0,
+                stand_in=found.algorithm not in _AS_MESSAGES,
                 in_switch=found.algorithm.startswith("NVLS"),
                 terms=found.terms,
                 candidates=tuple(

@@ -22,8 +22,8 @@ class Compilable:
         import numba
 
         # The kernel allocates nothing, so it is compiled without numba's counting of references to arrays (_nrt), which
-        # took two thirds of the time (numba 0.68).
-        return numba.njit(_nrt=False, forceinline=self._inline)(self.function)
+        # took two thirds of the time (numba 0.68), and without its look for divisors that are 0 (error_model).
+        return numba.njit(_nrt=False, error_model="numpy", forceinline=self._inline)(self.function)
 
     @property
     def _numba_type_(self) -> Any:

@@ -62,7 +62,7 @@ def compile_code(function: Callable[..., Any], given: Sequence[Any]) -> MachineC
     """Compile a function for such arguments."""
     import numba
 
-    made = numba.njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    made = numba.njit(_nrt=False, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
     result = made._compiler.compile(tuple(map(numba.typeof, given)), None)
     module = result.library._final_module
     needs = (one.name for one in module.functions if one.is_declaration and not one.name.startswith("llvm."))

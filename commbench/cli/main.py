@@ -2,6 +2,7 @@
 """The command line: mounts the verbs, and turns every error into one line and an exit code."""
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 def main() -> None:
     """Entry point: exit code 0 good, 1 a check fell short, 2 bad input, 3 the run itself failed."""
     gc.set_threshold(100_000, 20, 20)  # imports make many objects and no garbage: a tenth of a short command's time
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some reads what is known of all packages
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `commbench ... | head` ends quietly, as other tools do
     try:
         code = outcome()

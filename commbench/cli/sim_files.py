@@ -22,12 +22,12 @@ def write_files(
     case: "CollectiveCase", records: "Sequence[Simulated]", page: Path | None, trace: Path | None, json: bool
 ) -> None:
     """Simulate the largest size once more, with its spans, and write what was asked for."""
+    if not records or (page is None and trace is None):
+        return
     from commbench.cli.report import page_line
     from commbench.report.trace import collective_trace
     from commbench.results.outfile import write_whole
 
-    if not records or (page is None and trace is None):
-        return
     notes: list[str] = []
     largest = max(records, key=lambda record: record.size_bytes)
     simulation = _in_full(case, largest, notes)

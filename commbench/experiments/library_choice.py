@@ -5,19 +5,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from commbench.cluster import Cluster
 from commbench.collectives.sizes import dtype_name
 from commbench.collectives.spec import get_collective
 from commbench.errors import InputError
 from commbench.experiments.collective_options import CollectiveOptions
-from commbench.experiments.own_graph import searched_in
-from commbench.experiments.own_points import read_own
 from commbench.libraries.base import LIBRARIES, Library
-from commbench.libraries.nccl.library import NcclLibrary, library_of, machine_of
-from commbench.libraries.nccl.machine import VERSIONS, NcclMachine
-from commbench.libraries.nccl.predictor import KINDS, predict_sizes
 from commbench.network.models import get_network
+
+if TYPE_CHECKING:  # a schedule of the user's own needs no library's model, which takes time to load
+    from commbench.libraries.nccl.library import NcclLibrary
+    from commbench.libraries.nccl.machine import NcclMachine
 
 __all__ = ["IDEAL", "library_for", "machine_for", "named_library"]
 
@@ -58,7 +58,7 @@ def library_for(
     return own
 
 
-def named_library(options: CollectiveOptions, cluster: Cluster) -> NcclLibrary | None:
+def named_library(options: CollectiveOptions, cluster: Cluster) -> "NcclLibrary | None":
     """The library that the options name, or mean by an option that only its model has; None: ideal.
 
     Raises:
@@ -89,6 +89,9 @@ def _schedule_option(options: CollectiveOptions) -> str:
 
 def _own_library(options: CollectiveOptions, cluster: Cluster, sizes: Sequence[int]) -> tuple[Library | None, str]:
     """The library of the hosts' GPUs; else None, and why its model cannot answer."""
+    from commbench.libraries.nccl.library import library_of
+    from commbench.libraries.nccl.predictor import KINDS, predict_sizes
+
     name = library_of(cluster.fabric.device or "")
     kind = get_collective(options.collective).name
     if kind not in KINDS:
@@ -108,18 +111,24 @@ def _own_library(options: CollectiveOptions, cluster: Cluster, sizes: Sequence[i
     return (None, f"library {name}: {unknown}") if unknown else (made, "")
 
 
-def _made(options: CollectiveOptions, cluster: Cluster) -> NcclLibrary:
+def _made(options: CollectiveOptions, cluster: Cluster) -> "NcclLibrary":
+    from commbench.experiments.own_points import read_own
+    from commbench.libraries.nccl.library import NcclLibrary
+
     machine = machine_for(options, cluster)
     own = None if options.constants is None else read_own(Path(options.constants), machine.library)
     return NcclLibrary(machine=machine, dtype=options.dtype, own=own)
 
 
-def machine_for(options: CollectiveOptions, cluster: Cluster) -> NcclMachine:
+def machine_for(options: CollectiveOptions, cluster: Cluster) -> "NcclMachine":
     """The cluster as the model of its library sees it.
 
     Raises:
         InputError: another library's, or a machine that the model does not know.
     """
+    from commbench.libraries.nccl.library import machine_of
+    from commbench.libraries.nccl.machine import VERSIONS
+
     if options.nvls not in (None, "on", "off"):
         raise InputError(f"--nvls {options.nvls!r}: give on or off")
     machine = machine_of(
@@ -133,4 +142,6 @@ def machine_for(options: CollectiveOptions, cluster: Cluster) -> NcclMachine:
         raise InputError(f"--library {options.library} on topology {place}: its GPUs take {machine.library}")
     if options.nccl_graph is None:
         return machine
+    from commbench.experiments.own_graph import searched_in
+
     return replace(machine, searched=searched_in(Path(options.nccl_graph), machine))

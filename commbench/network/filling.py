@@ -42,7 +42,7 @@ from commbench.network.foreseen import pop, push
 from commbench.network.jit import jit
 from commbench.network.queue import take_out
 
-__all__ = ["fill", "let_go", "load", "nearly_full", "touch", "unsteady"]
+__all__ = ["alone", "fill", "let_go", "load", "nearly_full", "touch", "unsteady"]
 
 _NEARLY_ALL = 1.0 - 2.0**-20  # of a bandwidth
 
@@ -111,15 +111,19 @@ def _begin(slots, net):
         links[link].touched = 0
         if links[link].count == 0 or links[link].open == n[STAMP]:
             continue
-        if links[link].count == 1 and _alone(net.on_link[links[link].first].slot, slots, net):
-            continue
+        if links[link].count == 1:
+            slot = net.on_link[links[link].first].slot
+            if alone(slot, slots, net):
+                unsteady(net.held_by[slot], net)
+                _list(slot, net)
+                continue
         if why == NEWCOMER or _may_hold(link, net):
             _ask(link, net)
     n[TOUCHED] = 0
 
 
 @jit
-def _alone(slot, slots, net):
+def alone(slot, slots, net):
     """Fix a flow if it shares no link; most of a quiet fabric are such."""
     links, first, route_links, stamp = net.links, net.first, net.route_links, net.n[STAMP]
     route, rate = slots[slot].route, UNSETTLED
@@ -136,8 +140,11 @@ def _alone(slot, slots, net):
             links[link].level = rate
             bottleneck = link
         links[link].used = rate * load(hop, net)
-    _hold(slot, bottleneck, rate, slots, net)
-    net.flows[slot].counted = rate
+    if net.held_by[slot] != bottleneck:
+        let_go(slot, slots, net)
+        net.held_by[slot] = bottleneck
+    net.flows[slot].next_rate = net.flows[slot].counted = rate
+    net.n[WORK] += 1
     return True
 
 
@@ -337,16 +344,21 @@ def _release(link, level, slots, net):
 @jit
 def _hold(slot, link, level, slots, net):
     """Fix a flow's rate: this link is what holds it back."""
-    flows, n = net.flows, net.n
     if net.held_by[slot] != link:
         let_go(slot, slots, net)
     unsteady(link, net)
-    net.held_by[slot], flows[slot].next_rate = link, level
-    n[WORK] += 1
-    if flows[slot].listed == 0:
-        flows[slot].listed = 1
-        net.changed[n[CHANGED]] = slot
-        n[CHANGED] += 1
+    net.held_by[slot], net.flows[slot].next_rate = link, level
+    net.n[WORK] += 1
+    _list(slot, net)
+
+
+@jit
+def _list(slot, net):
+    """The flow may have another rate from now on."""
+    if net.flows[slot].listed == 0:
+        net.flows[slot].listed = 1
+        net.changed[net.n[CHANGED]] = slot
+        net.n[CHANGED] += 1
 
 
 @jit

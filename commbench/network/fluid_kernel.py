@@ -9,11 +9,12 @@ time: nothing is queued for the others.
 import numpy as np
 
 from commbench.network.base import LAST_PS, NEVER, PAST_THE_END, NetworkKernel
-from commbench.network.filling import fill, let_go, load, nearly_full, touch, unsteady
+from commbench.network.filling import alone, fill, let_go, load, nearly_full, touch, unsteady
 from commbench.network.fluid_state import (
     CHANGED,
     LOOK,
     NEWCOMER,
+    NEWCOMERS,
     STALE,
     STAMP,
     TOUCHED,
@@ -33,7 +34,11 @@ _TOO_LONG = 2.0**63  # ps: past the end of simulated time
 def _start(slot, route, now, slots, net):
     slots[slot].since, slots[slot].rate = now, 0.0
     slots[slot].hops = net.hops[slots[slot].task]
-    _attach(slot, route, slots, net)
+    if _attach(slot, route, slots, net):
+        net.newcomers[net.n[NEWCOMERS]] = slot
+        net.n[NEWCOMERS] += 1
+    else:
+        _touch_all(route, net)
 
 
 @jit
@@ -47,6 +52,7 @@ def _move(slot, route, now, slots, net):
         return
     _detach(slot, slots, net)
     _attach(slot, route, slots, net)
+    _touch_all(route, net)
 
 
 @jit
@@ -62,6 +68,16 @@ def _set_bandwidth(link, bandwidth, net):
 def _next_event(now, slots, net):
     """New fair shares wherever something has changed; then the first end."""
     n = net.n
+    for i in range(n[NEWCOMERS]):
+        slot = net.newcomers[i]
+        if not alone(slot, slots, net):
+            _touch_all(slots[slot].route, net)
+        elif _give(slot, now, slots, net):
+            put(slot, net.flows[slot].end, slots, net.queue)
+            net.links[net.held_by[slot]].soonest = slot
+        else:
+            return PAST_THE_END
+    n[NEWCOMERS] = 0
     while n[TOUCHED] > 0:
         fill(slots, net)
         _count(slots, net)
@@ -152,11 +168,13 @@ def _look_for_first(link, slots, net):
 
 @jit
 def _attach(slot, route, slots, net):
-    """Put the slot's flow on the links of a route, at the end of the flows there; none of them has fixed it yet."""
+    """Put the slot's flow on the links of a route, at the end of the flows there; none of them has fixed it yet.
+
+    Returns whether it is the only one on all of them.
+    """
     links, on_link, first = net.links, net.on_link, net.first
-    none = links.size - 1
-    slots[slot].route = route
-    net.flows[slot].next_rate, net.flows[slot].counted, net.held_by[slot] = UNSETTLED, 0.0, none
+    slots[slot].route, first_of_all = route, True
+    net.flows[slot].next_rate, net.flows[slot].counted, net.held_by[slot] = UNSETTLED, 0.0, links.size - 1
     for i in range(first[route + 1] - first[route]):
         link = net.route_links[first[route] + i]
         at = links[link].count
@@ -164,7 +182,16 @@ def _attach(slot, route, slots, net):
         net.place[slots[slot].hops + i] = at
         links[link].count = at + 1
         links[link].total += load(first[route] + i, net)
-        if link == none:
+        first_of_all = first_of_all and at == 0
+    return first_of_all
+
+
+@jit
+def _touch_all(route, net):
+    """Let the next filling begin at the links of a route that a flow has come to."""
+    for hop in range(net.first[route], net.first[route + 1]):
+        link = net.route_links[hop]
+        if link == net.links.size - 1:
             unsteady(link, net)
         else:
             touch(link, NEWCOMER, net)

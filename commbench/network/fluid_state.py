@@ -3,7 +3,7 @@
 
 A crowded link is walked along again and again, so its flows stand one behind the other in memory, and what is asked of
 every flow, which link holds it back, stands apart from the rest. Memory: 12 bytes per task and link of its longest
-route, 48 per task, and 160 per link.
+route, 52 per task, and 160 per link.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 # Counters, places in ``Fluid.n``: flows fixed by fillings; number of the latest filling; lengths of the lists; open
 # links that may still fill up.
-WORK, STAMP, TOUCHED, CHANGED, STALE, ASKED, LOSING, RELEASING, HEAP, LIVE, NUM_COUNTERS = range(11)
+WORK, STAMP, NEWCOMERS, TOUCHED, CHANGED, STALE, ASKED, LOSING, RELEASING, HEAP, LIVE, NUM_COUNTERS = range(12)
 
 UNSETTLED = float("inf")
 """Rate of a flow that no link has fixed yet, and level of a link that holds no flow back."""
@@ -84,6 +84,7 @@ class Fluid(NamedTuple):
         links: records LINK. on_link: flows on links (ON_LINK). place: where each flow stands on each link of its route.
         flows: records FLOW, by slot. held_by: the link that holds each back, the last one if none does yet.
         queue: of the first end of the flows that each link holds back.
+        newcomers: slots of flows that found no other on their links.
         touched: links where the next sharing begins. stale: those that may have another first end.
         changed: slots of flows whose rate may have changed.
         asked, losing, releasing, groups: lists of links of a filling. heap: of its records FORESEEN.
@@ -100,6 +101,7 @@ class Fluid(NamedTuple):
     flows: Array
     held_by: Array
     queue: Queue
+    newcomers: Array
     touched: Array
     stale: Array
     changed: Array
@@ -139,6 +141,7 @@ def build_fluid(wiring: Wiring, route_of: Array, moves: Sequence[tuple[int, int]
         flows=np.zeros(size, dtype=FLOW),
         held_by=np.zeros(size, dtype=np.uint32),
         queue=empty_queue(size),
+        newcomers=np.empty(size, dtype=np.uint32),
         changed=np.empty(size, dtype=np.uint32),
         releasing=np.empty(num_links, dtype=np.uint32),
         groups=np.empty(num_links, dtype=np.uint32),

@@ -18,7 +18,7 @@ from commbench.engine.model import Model, build_model
 from commbench.engine.setting import Change, CutOff, Paths, Processors, Setting, What
 from commbench.errors import InputError
 from commbench.network.fluid_kernel import KERNEL
-from commbench.network.fluid_state import ASKED, CHANGED, LIVE, LOSING, STALE, TOUCHED, UNSETTLED
+from commbench.network.fluid_state import ASKED, CHANGED, LIVE, LOSING, NEWCOMERS, STALE, TOUCHED, UNSETTLED
 from commbench.network.maxmin import WEIGHT_UNIT, max_min_rates
 from commbench.network.queue import BUCKETS, EMPTY, FREE_BUCKET, HEAP, Queue
 from commbench.program.flat import TRANSFER
@@ -104,7 +104,7 @@ def check_links(model: Model) -> None:
     assert len(set(places)) == len(places)
     assert max(places, default=-1) < len(place)
     lists = ("touched", "stale", "asked", "live", "fixed", "group")
-    assert not any(net.n[place] for place in (TOUCHED, CHANGED, STALE, ASKED, LOSING, LIVE))
+    assert not any(net.n[place] for place in (NEWCOMERS, TOUCHED, CHANGED, STALE, ASKED, LOSING, LIVE))
     assert not any(np.any(links[name]) for name in lists)
     assert not np.any(net.flows["listed"])
 

@@ -208,8 +208,8 @@ class Simulated(Record):
         counted: what that network counted over all links (sim.packets). queues: the ten links with the deepest queues.
         library_version, protocol: of a library with a model, else "". terms: seconds by what they go to: from that
             model, or where it was asked for of the critical path of single transfers (sim.terms).
-        links: the busiest, if asked for: ``link``, ``bytes``, ``utilisation`` over the time, ``bound_share`` (time of
-            these bytes on that link / lower bound).
+        links: the busiest, if asked for and known: ``link``, ``bytes``, ``utilisation`` over the time, ``bound_share``
+            (time of these bytes on that link / lower bound).
     """
 
     kind: ClassVar[str] = "simulated"

@@ -87,6 +87,10 @@ class ForkedRanks:
             time.sleep(_POLL_S)
         return self.pids
 
+    def running(self) -> list[int]:
+        """Ranks that were running when last asked for codes."""
+        return [rank for rank, code in enumerate(self._codes) if code is None and self.pids]
+
     def stopped(self) -> list[int]:
         """Ranks that are stopped, by a signal or a debugger: all while the one that loads torch for them is."""
         if not self.pids and is_stopped(self._server.pid):
@@ -116,7 +120,7 @@ class ForkedRanks:
         self._reports.close()
 
     def _send_all(self, number: signal.Signals) -> None:
-        for rank in range(len(self._codes)):
+        for rank in self.running():
             self.send(rank, number)
 
     def _hear(self) -> None:

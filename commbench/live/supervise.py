@@ -61,8 +61,8 @@ def supervise(
 
 def _stacks(job: LiveJob, files: SessionFiles, ranks: ForkedRanks) -> str:
     """The name of the file with the stacks of all ranks that still run; "" if none does."""
-    running = {rank for rank, code in enumerate(ranks.codes()) if code is None}
-    asked = [rank for rank in sorted(running - {*ranks.stopped()}) if files.stack(rank).exists()]
+    stopped = ranks.stopped()
+    asked = [rank for rank in ranks.running() if rank not in stopped and files.stack(rank).exists()]
     for rank in asked:
         ranks.send(rank, signal.SIGUSR1)
     deadline, sizes = time.monotonic() + _STACKS_S, [0]

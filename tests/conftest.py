@@ -58,9 +58,11 @@ NEEDS: dict[str, Callable[[], str]] = {"root": why_no_root, "gpu": why_no_gpu, "
 _ALONE = {"root", "measured"}  # markers, and folders below: fabrics, and what is timed, have the machine to themselves
 _ALONE_FOLDERS = {"emulate"}
 _LONG = (  # files of half a minute and more: one that comes last would keep one worker busy while the other has nothing
-    "test_readme", "test_run", "test_engines", "test_pipeline", "test_sim_train", "test_golden", "test_strict_jobs",
-    "test_launchers", "test_lab_judge", "test_diagnose", "test_kernel_state", "test_schedules", "test_demo",
-    "test_steady", "test_tensor_parallel", "test_benchmarks", "test_every_algorithm", "test_planning",
+    "test_readme", "test_run", "test_schedules", "test_launchers", "test_golden", "test_engines",
+    "test_tensor_parallel", "test_benchmarks", "test_recipes", "test_pipeline", "test_strict_jobs",
+    "test_lab_judge", "test_sweep", "test_forms", "test_scenario_engines", "test_mutations", "test_every_algorithm",
+    "test_network_seam", "test_measure", "test_diagnose", "test_planning", "test_sim_train", "test_kernel_state",
+    "test_demo", "test_steady",
 )  # fmt: skip
 _ANEW = 5  # a machine that others disturb for a minute is no fault of the code; one of the code fails each time
 

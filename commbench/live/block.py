@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch._dynamo  # the first functional collective loads it: here it is loaded once for all ranks that are forked
 import torch.distributed as dist
 import torch.distributed._functional_collectives as functional
 from torch import nn

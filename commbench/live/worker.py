@@ -81,6 +81,8 @@ def measuring(job: LiveJob) -> Measuring:
     if isinstance(job, PipelineJob):
         from commbench.live.pipeline import measure_pipeline
 
+        if "torch" in job.executors:
+            from commbench.live import pipeline_torch  # noqa: F401  measure_pipeline will ask for it
         return partial(_met, partial(measure_pipeline, job))
     if isinstance(job, TensorParallelJob):
         from commbench.live.tensor_parallel import measure_tensor_parallel

@@ -26,8 +26,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import count
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+CONTEXT = get_context("fork")
+NEW_NETWORK = 0x40000000  # CLONE_NEWNET, linux/sched.h
 ITERATIONS = 10
 PREAMBLE = struct.Struct("<6Q")  # gloo's message: nbytes, opcode, slot, offset, length, roffset; then the payload
 DATA, SEND_READY, RECV_READY = 1, 2, 3  # opcodes
@@ -73,34 +78,36 @@ def hub(n: int, folder: str) -> None:
     _die_with_parent()
     _ip("link add hub type bridge")
     _ip("link set hub up")
-    command = ["unshare", "--net", sys.executable, __file__, "rank"]
-    ranks = []
+    import torch.distributed  # noqa: F401  once for all ranks, which are forked
+
+    ranks: list[tuple[BaseProcess, Connection]] = []
     for rank in range(n):
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        process = subprocess.Popen([*command, str(n), folder, str(rank)], **pipes, text=True)
-        ranks.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "inside\n"  # its namespace is there
+        here, there = CONTEXT.Pipe()
+        process = CONTEXT.Process(target=rank_main, args=(n, folder, rank, there), daemon=True)
+        process.start()
+        ranks.append((process, here))
+        assert here.recv() == "inside"  # its namespace is there
         _ip(f"link add rank{rank} type veth peer name eth0 netns {process.pid}")
         _ip(f"link set rank{rank} master hub up")
-    for process in ranks:
-        assert process.stdin is not None
-        process.stdin.write("joined\n")
-        process.stdin.flush()
-    while any(process.poll() is None for process in ranks) and not any(process.returncode for process in ranks):
+    for _, here in ranks:
+        here.send("joined")
+    codes = [None]
+    while None in codes and not any(codes):
         time.sleep(0.01)
-    raise SystemExit(any(process.returncode for process in ranks))  # one that has failed ends the others
+        codes = [process.exitcode for process, _ in ranks]
+    raise SystemExit(any(codes))  # one that has failed ends the others
 
 
 def mac(rank: int) -> str:
     return f"02:00:00:00:00:{rank + 1:02x}"
 
 
-def rank_main(n: int, folder: str, rank: int) -> None:
+def rank_main(n: int, folder: str, rank: int, hub: Connection) -> None:
     """One rank, in its own namespace."""
     _die_with_parent()
-    print("inside", flush=True)
-    assert sys.stdin.readline() == "joined\n"
+    assert ctypes.CDLL(None).unshare(NEW_NETWORK) == 0
+    hub.send("inside")
+    assert hub.recv() == "joined"
     Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")  # no neighbour discovery of its own
     Path("/proc/sys/net/ipv4/tcp_sack").write_text("0")
     _ip(f"link set eth0 address {mac(rank)} up")
@@ -258,8 +265,4 @@ def operation(case: Case, n: int, rank: int) -> Callable[[], object]:
 
 
 if __name__ == "__main__":
-    role, world, place, *rest = sys.argv[1:]
-    if role == "hub":
-        hub(int(world), place)
-    else:
-        rank_main(int(world), place, int(rest[0]))
+    hub(int(sys.argv[1]), sys.argv[2])

@@ -7,11 +7,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from commbench.errors import RunError
 from commbench.live.forked import ForkedRanks
+from commbench.live.job import LiveJob, TensorParallelJob
 from commbench.live.measure import run_job
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
@@ -101,11 +103,19 @@ class Servers(Observer):
         self.modules |= {name for name in ("libtorch_cpu", "libcuda.so") if name in maps}
 
 
-def test_the_server_has_torch_and_one_thread_and_no_device(tmp_path: Path) -> None:
+BLOCK = {"hidden": 8, "heads": 2, "ffn": 8, "sequence": 4, "micro_batch": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [(Plan, {"collective": "all-reduce", "sizes_bytes": (1024,), "backend": "gloo"}), (TensorParallelJob, BLOCK)],
+)
+def test_the_server_has_torch_and_one_thread_and_no_device(
+    kind: type[LiveJob], given: dict[str, Any], tmp_path: Path
+) -> None:
     observer = Servers()
-    plan = Plan(collective="all-reduce", ranks=3, sizes_bytes=(1024,), out=tmp_path / "r.jsonl", run="r", iters=1)
-    (record,) = run_job(plan, observer=observer)
-    assert (record.wrong, record.ranks) == (0, 3)
+    asked = kind(ranks=2, out=tmp_path / "r.jsonl", run="r", iters=1, **given)
+    assert run_job(asked, observer=observer)[0].wrong == 0
     assert (observer.threads, observer.modules) == ([1], {"libtorch_cpu"})
 
 

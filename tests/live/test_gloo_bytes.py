@@ -94,7 +94,7 @@ def count(n: int) -> dict[Case, list[Counted]]:
     with tempfile.TemporaryDirectory(prefix="commbench-gloo-") as folder:
         given = cases(n)
         Path(folder, "cases").write_text(json.dumps([asdict(case) for case in given]))
-        arguments = [sys.executable, gloo_ranks.__file__, "hub", str(n), folder]
+        arguments = [sys.executable, gloo_ranks.__file__, str(n), folder]
         run = subprocess.run(["unshare", "--net", *arguments], capture_output=True, text=True, timeout=300, check=False)
         assert run.returncode == 0, run.stdout + run.stderr
         ranks = [json.loads(Path(folder, f"counted{rank}").read_text()) for rank in range(n)]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import schedules
+from trials import children
 
 from commbench.collectives.text import to_text
 from commbench.errors import CheckFailedError
@@ -65,14 +66,10 @@ def long_run(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[s
 
 def ranks_of(pid: int) -> list[int]:
     """What the server of ranks has forked, in rank order."""
-    with suppress(OSError, ValueError):
-        (server,) = (each for each in children(pid) if b"live.child" in Path(f"/proc/{each}/cmdline").read_bytes())
+    with suppress(OSError, StopIteration):
+        server = next(each for each in children(pid) if b"live.child" in Path(f"/proc/{each}/cmdline").read_bytes())
         return children(server)
     return []
-
-
-def children(pid: int) -> list[int]:
-    return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
 def until(holds: Callable[[], bool], seconds: float) -> bool:

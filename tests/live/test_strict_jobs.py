@@ -75,7 +75,7 @@ def run_all(folder: Path, rank: int, num_ranks: int, store: str) -> list[dict[st
     from commbench.live.progress import Progress
     from commbench.live.rank_info import RankInfo
     from commbench.live.session import open_session
-    from commbench.live.worker import _measure
+    from commbench.live.worker import measuring
 
     asked = jobs(num_ranks, folder)
     session = open_session(asked[0], RankInfo("test", rank, num_ranks, local_rank=rank, store=Path(store)), 60.0)
@@ -84,7 +84,7 @@ def run_all(folder: Path, rank: int, num_ranks: int, store: str) -> list[dict[st
     for job in asked:
         progress = Progress()
         try:
-            records += _measure(job, session, progress)
+            records += measuring(job)(session, progress)
         except Exception as error:
             raise RuntimeError(f"{job.kind} {getattr(job, 'collective', '')}, {progress.place}: {error}") from error
     session.barrier()

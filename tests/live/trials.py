@@ -69,6 +69,11 @@ def family(tops: Iterable[int]) -> list[int]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """Of the first thread of a process, in the order in which it started them."""
+    return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
 def rank_of(pid: int) -> int | None:
     """The rank that a process was given, if it was given one."""
     variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

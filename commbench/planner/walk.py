@@ -139,6 +139,34 @@ def _beside(pass_s: float, busy: float, queue: float, share: float) -> tuple[flo
 beside = jit(_beside)
 
 
+def _sending(
+    parts: Any, stage: Any, kind: Any, lasts: Any, each: Any, ahead: Any, share: Any, idle: Any, slack: Any, left: Any,
+    how: Any,
+) -> tuple[float, float, float]:  # fmt: skip
+    """Seconds by which a step's parts are longer beside what their rank sends, and what of that is left behind them,
+    with its share; ``left``, ``how``: the same before them.
+    """
+    longer = 0.0
+    for part in range(parts[0], parts[1]):
+        s, k = stage[part], kind[part]
+        whole = lasts[s, k]
+        brings = each[s] > 0.0 and (k == 1 or k == 3)
+        if left > 0.0 or brings:
+            busy = max(0.0, 1 - idle[s, k] / whole) if whole > 0.0 else 0.0
+            behind = min(ahead[s], whole) if brings else 0.0
+            own, left = beside(whole - behind, busy, left, how)
+            if brings:
+                left, how = left + each[s], share[s]
+                more, left = beside(behind, busy, left, how)
+                own += more
+            left = max(0.0, left - max(0.0, slack[s, k] - own))
+            longer += max(0.0, own - slack[s, k])
+    return longer, left, how
+
+
+sending = jit(_sending)
+
+
 def _walk_loop(
     rank_first: Any, part_first: Any, stage: Any, kind: Any, microbatch: Any, final: Any, lasts: Any, sends: Any,
     fetch: Any, reduce: Any, slower: Any, each: Any, ahead: Any, share: Any, idle: Any, slack: Any, blocks: Any,
@@ -171,26 +199,15 @@ def _walk_loop(
                         start = max(start, ready + sends[needed, way])
                 if waits:
                     break
-                left = max(0.0, queue[rank] - (start - since[rank]))
-                for part in range(first, part_first[step + 1]):
-                    s, k = stage[part], kind[part]
-                    brings = each[s] > 0.0 and (k == 1 or k == 3)
-                    if left > 0.0 or brings:
-                        whole = lasts[s, k]
-                        busy = max(0.0, 1 - idle[s, k] / whole) if whole > 0.0 else 0.0
-                        behind = min(ahead[s], whole) if brings else 0.0
-                        longer, left = beside(whole - behind, busy, left, how[rank])
-                        if brings:
-                            left, how[rank] = left + each[s], share[s]
-                            more, left = beside(behind, busy, left, how[rank])
-                            longer += more
-                        left = max(0.0, left - max(0.0, slack[s, k] - longer))
-                        longer = max(0.0, longer - slack[s, k])
-                        lasting, slowed[rank] = lasting + longer, slowed[rank] + longer
-                end, blocked, tail = start + lasting, 0.0, 0.0
-                queue[rank], since[rank] = left, end
-                if left > 0.0:
-                    sent[rank] = max(sent[rank], end + left)
+                longer, queue[rank], how[rank] = sending(
+                    part_first[step : step + 2], stage, kind, lasts, each, ahead, share, idle, slack,
+                    max(0.0, queue[rank] - (start - since[rank])), how[rank],
+                )  # fmt: skip
+                slowed[rank] += longer
+                end, blocked, tail = start + lasting + longer, 0.0, 0.0
+                since[rank] = end
+                if queue[rank] > 0.0:
+                    sent[rank] = max(sent[rank], end + queue[rank])
                 for part in range(first, part_first[step + 1]):
                     s, k = stage[part], kind[part]
                     if k < 3:
@@ -205,4 +222,4 @@ def _walk_loop(
                 moved = True
 
 
-_walk = entry(_walk_loop, beside)
+_walk = entry(_walk_loop, beside, sending)

@@ -7,7 +7,7 @@ that names only what differs (``commbench calibrate --steps`` writes one). Nothi
 Rules. A pass of a layer takes the longer of its device time and the host's time to launch it. Products with weights
 reach the efficiency that was measured for their shape (``gemm_table``) times the device's ``products``, for a step is
 hotter than a loop of one kernel. A collective in which a rank moves V bytes over links of rate R takes latency x log2
-of its ranks + (V + half) / (share x R).
+of its ranks + (V + half) / (share x R); by NCCL's model ``nccl_wait`` x log2 more, at ``nccl_share`` of its rate.
 """
 
 import csv

@@ -22,14 +22,15 @@ from commbench.experiments.step_accuracy import (
     calibrated,
     errors_of,
     fit_all,
+    fit_nccl,
     judge,
     left_out,
     sweeps_of,
     write_costs,
 )
-from commbench.experiments.step_exact import simulate_rows, smallest_of_cells
+from commbench.experiments.step_exact import predict_by, simulate_rows, smallest_of_cells
 from commbench.experiments.step_fit import Fit
-from commbench.experiments.step_rows import StepRow, predict, read_rows
+from commbench.experiments.step_rows import StepRow, read_rows
 from commbench.workload.step_costs import StepCosts, read_step_costs
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +63,7 @@ def main() -> None:
         left.update([*(why for _, why in unusable), *("of tier C" for row in found if row.tier == "C")])
     fit = fit_all(rows, read_step_costs(PRIOR), read_step_costs()) if given.fit or given.page else None
     if given.fit and fit is not None:
-        write_costs(fit, CONSTANTS, SOURCE)
+        write_costs([fit, fit_nccl(fit)], CONSTANTS, SOURCE)
         read_step_costs.cache_clear()
     if given.sweeps:
         print("\n".join(_sweeps(rows)))
@@ -133,8 +134,8 @@ class _Both:
     apart: float
 
     @classmethod
-    def of(cls, row: StepRow, simulated_s: float, costs: StepCosts) -> "_Both":
-        closed_s, measured_s = predict(row, costs).iteration_s, row.measured_s
+    def of(cls, row: StepRow, simulated_s: float, costs: StepCosts, library: str) -> "_Both":
+        closed_s, measured_s = predict_by(row, costs, library).iteration_s, row.measured_s
         return cls(row.name, simulated_s / measured_s - 1, closed_s / measured_s - 1, closed_s / simulated_s - 1)
 
 
@@ -147,7 +148,7 @@ def _exact(rows: Sequence[StepRow], costs: StepCosts, library: str, every: int) 
     found: dict[str, list[_Both]] = {}
     for row in chosen:
         if row.name in times:
-            found.setdefault(row.source, []).append(_Both.of(row, times[row.name], costs))
+            found.setdefault(row.source, []).append(_Both.of(row, times[row.name], costs, library))
     lines = [
         "| source | steps | simulated | mean error | worst | closed form | apart | worst |",
         "|---|---|---|---|---|---|---|---|",

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from commbench.experiments.step_fit import Fit, fit_steps, local_priors, priors_of
+from commbench.errors import InputError
+from commbench.experiments.step_exact import predict_by
+from commbench.experiments.step_fit import Fit, fit_steps, local_priors, nccl_priors, priors_of
 from commbench.experiments.step_rows import StepRow, predict
 from commbench.workload.step_costs import Constant, StepCosts, field_of_key
 
@@ -22,6 +24,7 @@ __all__ = [
     "calibrated",
     "errors_of",
     "fit_all",
+    "fit_nccl",
     "judge",
     "left_out",
     "shown_value",
@@ -157,6 +160,23 @@ def fit_all(rows: Sequence[StepRow], prior: StepCosts, start: StepCosts) -> Fit:
     return fit_steps(own, prior, priors_of(own, prior), start=start, weights=weights, noise=0.04, rounds=3)
 
 
+def fit_nccl(fit: Fit) -> Fit:
+    """What NCCL's collectives lose in steps, by kind of links, fitted to the same steps with all other constants fixed;
+    steps on GPUs that NCCL's model does not know are left out.
+    """
+    known = [number for number, row in enumerate(fit.rows) if _nccl_knows(row, fit.costs)]
+    rows, weights = [fit.rows[number] for number in known], fit.weight[known].tolist()
+    return fit_steps(rows, fit.costs, nccl_priors(rows), weights=weights, noise=fit.noise, library="nccl")
+
+
+def _nccl_knows(row: StepRow, costs: StepCosts) -> bool:
+    try:
+        predict_by(row, costs, "nccl")
+    except InputError:
+        return False
+    return True
+
+
 _HEAVY = 100  # rows of a source that count in full; of more, each counts less
 
 
@@ -177,17 +197,22 @@ def calibrated(rows: Sequence[StepRow], costs: StepCosts, num_steps: int) -> flo
     return fmean(means)
 
 
-def write_costs(fit: Fit, path: Path, source: str) -> None:
-    """Write constants as a file that ``step_costs.read_step_costs`` reads; fitted ones are marked so."""
-    spread = fit.spread
+def write_costs(fits: Sequence[Fit], path: Path, source: str) -> None:
+    """Write constants as a file that ``step_costs.read_step_costs`` reads; fitted ones are marked so.
+
+    Args:
+        fits: one after the other; each began with the constants of the one before. path, source: of the file.
+    """
+    spread = {key: value for fit in fits for key, value in fit.spread.items()}
+    prior = {key: sigma for fit in fits for key, sigma in zip(fit.keys, fit.sigma.tolist(), strict=True)}
     found: dict[str, dict[str, dict[str, dict[str, object]]]] = {}
-    for kind, names in fit.costs.constants.items():
+    for kind, names in fits[-1].costs.constants.items():
         for name, own in names.items():
             for key, one in own.items():
                 fitted = spread.get((kind, name, key))
                 shown = field_of_key(kind, key)
                 text = shown_value(one, shown.unit)
-                known = fitted is not None and fitted < 0.8 * fit.sigma[fit.keys.index((kind, name, key))]
+                known = fitted is not None and fitted < 0.8 * prior[kind, name, key]
                 found.setdefault(kind, {}).setdefault(name, {})[shown.short] = {
                     "value": text,
                     "provenance": "fitted" if known else "assumed",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A published step by the simulator: on hosts like those that its row names, on a network without bottlenecks."""
+"""A published step by the simulator, or by NCCL's model: on hosts like its row's, on a network without bottlenecks."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -8,7 +8,7 @@ from typing import Any
 from commbench.cluster import Cluster, make_cluster
 from commbench.errors import InputError
 from commbench.experiments.step_library import ideal_of_steps
-from commbench.experiments.step_rows import StepRow, hosts_of, with_costs
+from commbench.experiments.step_rows import StepRow, hosts_of, predict, with_costs
 from commbench.libraries.base import Library
 from commbench.libraries.nccl.library import NcclLibrary, machine_of
 from commbench.libraries.nccl.machine import VERSIONS
@@ -16,11 +16,14 @@ from commbench.results.steps import SimulatedStep
 from commbench.topology.build import build_fabric
 from commbench.topology.fabric import Fabric
 from commbench.topology.schema import TopologyFile
+from commbench.training.closed_form import Estimate, closed_form
 from commbench.training.link_curve import LinkCurve
+from commbench.training.link_time import LinkTime
+from commbench.training.nccl_in_step import NcclHosts, NcclInStep
 from commbench.training.simulate import simulate_step
 from commbench.workload.step_costs import StepCosts
 
-__all__ = ["cluster_of_row", "simulate_row", "simulate_rows", "smallest_of_cells"]
+__all__ = ["cluster_of_row", "predict_by", "simulate_row", "simulate_rows", "smallest_of_cells"]
 
 _NETWORKS = {"infiniband": "ib", "roce": "roce", "omni-path": "ib"}
 
@@ -41,8 +44,34 @@ def simulate_row(row: StepRow, costs: StepCosts, library: str = "ideal") -> Simu
     if library == "ideal":
         found = LinkCurve.of_plan(plan, hosts_of(row, costs), ideal_of_steps())
     else:
-        found = NcclLibrary(machine=machine_of(cluster, version=VERSIONS[-1]), dtype="float16")
+        found = NcclInStep.of_plan(plan, hosts_of(row, costs), _nccl(cluster))
     return simulate_step(plan, cluster, found).record
+
+
+def predict_by(row: StepRow, costs: StepCosts, library: str = "ideal") -> Estimate:
+    """The step by the closed form, with these constants.
+
+    Args:
+        row, costs, library: as :func:`simulate_row` has them.
+
+    Raises:
+        InputError: as :func:`simulate_row`.
+    """
+    if library == "ideal":
+        return predict(row, costs)
+    model, known = _nccl_of(row.plan.degrees.num_ranks, *_host_of(row))
+    prices = NcclHosts(model=model, hosts=hosts_of(row, costs), known=known)
+    return closed_form(with_costs(row, costs), costs.stack(row.stack), prices, shapes=row.shapes)
+
+
+def _nccl(cluster: Cluster) -> NcclLibrary:
+    return NcclLibrary(machine=machine_of(cluster, version=VERSIONS[-1]), dtype="float16")
+
+
+@lru_cache(maxsize=256)
+def _nccl_of(ranks: int, *host: Any) -> tuple[NcclLibrary, dict[tuple[str, int, int, int], LinkTime]]:
+    """NCCL on so many ranks, and what it said before."""
+    return _nccl(_cluster(ranks, *host)), {}
 
 
 def smallest_of_cells(rows: Iterable[StepRow]) -> list[StepRow]:
@@ -68,9 +97,16 @@ def simulate_rows(
 
 def cluster_of_row(row: StepRow) -> Cluster:
     """As many hosts as the row's ranks fill; each GPU has a NIC with its share of what the host sends."""
-    ranks = row.plan.degrees.num_ranks
-    hosts = -(-ranks // row.gpus)
-    fabric = _fabric(hosts, row.gpus, row.inside, row.between, _NETWORKS[row.fabric], row.plan.device.name)
+    return _cluster(row.plan.degrees.num_ranks, *_host_of(row))
+
+
+def _host_of(row: StepRow) -> tuple[int, float, float, str, str]:
+    """GPUs of a host, bytes/s inside and between, what its NICs speak, its device."""
+    return row.gpus, row.inside, row.between, _NETWORKS[row.fabric], row.plan.device.name
+
+
+def _cluster(ranks: int, gpus: int, inside: float, between: float, network: str, device: str) -> Cluster:
+    fabric = _fabric(-(-ranks // gpus), gpus, inside, between, network, device)
     return make_cluster(fabric, num_ranks=ranks)
 
 

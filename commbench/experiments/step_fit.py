@@ -12,10 +12,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from commbench.experiments.step_rows import StepRow, predict
+from commbench.experiments.step_exact import predict_by
+from commbench.experiments.step_rows import StepRow
 from commbench.workload.step_costs import StepCosts, nvlink_kind
 
-__all__ = ["NOISE", "Fit", "Key", "fit_steps", "local_priors", "priors_of"]
+__all__ = ["NOISE", "Fit", "Key", "fit_steps", "local_priors", "nccl_priors", "priors_of"]
 
 Key = tuple[str, str, str]
 """Of a constant: kind, name, key."""
@@ -25,7 +26,9 @@ NOISE = 0.03
 """Of a measured step, as a share: repeated configurations of several nodes deviate by 2.1 % on average."""
 _STEP = 0.02  # of a logarithm, for differences
 _BEND = 2.0  # times the noise: larger errors pull no more than linearly
-_SHARES = ("share", "transfer", "memory", "sharded_share", "hidden_data", "hidden_sharded", "hidden_tensor")
+_SHARES = (
+    "share", "nccl_share", "transfer", "memory", "sharded_share", "hidden_data", "hidden_sharded", "hidden_tensor",
+)  # fmt: skip
 
 
 def priors_of(rows: Sequence[StepRow], costs: StepCosts) -> dict[Key, float]:
@@ -74,6 +77,14 @@ def local_priors(rows: Sequence[StepRow]) -> dict[Key, float]:
     return found
 
 
+def nccl_priors(rows: Sequence[StepRow]) -> dict[Key, float]:
+    """What NCCL's collectives lose in steps, beside its model."""
+    kinds = [nvlink_kind(row.inside) for row in rows]
+    kinds += [row.fabric for row in rows if row.plan.degrees.num_ranks > row.gpus]
+    each = {"nccl_share": 0.3, "nccl_wait_s": 0.7}
+    return {("links", kind, key): sigma for kind in sorted(set(kinds)) for key, sigma in each.items()}
+
+
 @dataclass(frozen=True)
 class Fit:
     """Constants at one point, and how the errors of some steps change with them.
@@ -81,6 +92,7 @@ class Fit:
     Attributes:
         rows: measured steps. prior: the middle of the prior. costs: the point. at: its logarithms beside the prior's.
         keys: what is fitted. sigma: spread of the prior. weight: of the rows. noise: of a measurement.
+        library: that prices collectives, "ideal" or "nccl".
     """
 
     rows: Sequence[StepRow]
@@ -91,16 +103,17 @@ class Fit:
     sigma: FloatArray
     weight: FloatArray
     noise: float
+    library: str = "ideal"
 
     @cached_property
     def error(self) -> FloatArray:
         """Log of predicted over measured, of every row."""
-        return _logs(self.rows, self.costs)
+        return _logs(self.rows, self.costs, self.library)
 
     @cached_property
     def slope(self) -> FloatArray:
         """How the error of every row (row) changes with the logarithm of every constant (column)."""
-        return _gradient(self.rows, self.costs, self.keys, self.error)
+        return _gradient(self.rows, self.costs, self.keys, self.error, self.library)
 
     @property
     def loss(self) -> float:
@@ -125,7 +138,7 @@ class Fit:
         move = np.clip(-np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), downhill), -0.7, 0.7)
         at = self.at + move
         costs = _moved(self.prior, self.keys, at)
-        return Fit(self.rows, self.prior, costs, self.keys, at, self.sigma, own, self.noise)
+        return Fit(self.rows, self.prior, costs, self.keys, at, self.sigma, own, self.noise, self.library)
 
     @cached_property
     def covariance(self) -> FloatArray:
@@ -139,7 +152,7 @@ class Fit:
 
     def uncertainty(self, row: StepRow) -> float:
         """How far a new step may be off, as a share: one standard deviation, of constants and of a measurement."""
-        own = _gradient([row], self.costs, self.keys, _logs([row], self.costs))[0]
+        own = _gradient([row], self.costs, self.keys, _logs([row], self.costs, self.library), self.library)[0]
         return float(np.sqrt(own @ self.covariance @ own + self.noise**2))
 
 
@@ -152,6 +165,7 @@ def fit_steps(
     weights: Sequence[float] | None = None,
     noise: float = NOISE,
     rounds: int = 6,
+    library: str = "ideal",
 ) -> Fit:
     """Fit constants.
 
@@ -159,11 +173,12 @@ def fit_steps(
         rows: measured steps. prior: the middle. priors: what is fitted, and its spread as a logarithm.
         start: where to begin; at the prior if left out.
         weights: of the rows; 1 each if left out. noise: of a measurement, as a share. rounds: of Gauss and Newton.
+        library: that prices collectives, "ideal" or "nccl".
     """
     sigma = np.array(list(priors.values()))
     weight = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
     at = np.array([0.0 if start is None else np.log(_value(start, key) / _value(prior, key)) for key in priors])
-    best = Fit(rows, prior, _moved(prior, tuple(priors), at), tuple(priors), at, sigma, weight, noise)
+    best = Fit(rows, prior, _moved(prior, tuple(priors), at), tuple(priors), at, sigma, weight, noise, library)
     damping = 1e-3
     for _ in range(rounds):
         before = best.loss
@@ -183,8 +198,8 @@ def _value(costs: StepCosts, key: Key) -> float:
     return costs.constants[kind][name][own].value
 
 
-def _logs(rows: Sequence[StepRow], costs: StepCosts) -> FloatArray:
-    return np.array([np.log(predict(row, costs).iteration_s / row.measured_s) for row in rows])
+def _logs(rows: Sequence[StepRow], costs: StepCosts, library: str) -> FloatArray:
+    return np.array([np.log(predict_by(row, costs, library).iteration_s / row.measured_s) for row in rows])
 
 
 def _moved(costs: StepCosts, keys: Sequence[Key], at: FloatArray) -> StepCosts:
@@ -195,13 +210,15 @@ def _moved(costs: StepCosts, keys: Sequence[Key], at: FloatArray) -> StepCosts:
     return costs.with_values(values)
 
 
-def _gradient(rows: Sequence[StepRow], costs: StepCosts, keys: Sequence[Key], base: FloatArray) -> FloatArray:
+def _gradient(
+    rows: Sequence[StepRow], costs: StepCosts, keys: Sequence[Key], base: FloatArray, library: str
+) -> FloatArray:
     slope = np.zeros((len(rows), len(keys)))
     for column, key in enumerate(keys):
         touched = [number for number, row in enumerate(rows) if _concerns(key, row, costs)]
         for way in (_STEP, -_STEP) if touched else ():
             other = _moved(costs, [key], np.array([way]))
-            found = _logs([rows[number] for number in touched], other)
+            found = _logs([rows[number] for number in touched], other, library)
             if np.any(found != base[touched]):  # a share of 1 has only one way to go
                 slope[touched, column] = (found - base[touched]) / way
                 break

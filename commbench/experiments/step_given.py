@@ -29,6 +29,7 @@ class StepOptions:
     microbatch: Annotated[int | None, "Sequences of a microbatch."] = None
     global_batch: Annotated[int | None, "Sequences of a step."] = None
     stack: Annotated[str | None, "Software that trains: megatron, fsdp ... or none; its host time and passes."] = None
+    launch_blocking: Annotated[bool, "Its host waits for every kernel (CUDA_LAUNCH_BLOCKING=1)."] = False
     step_costs: Annotated[str | None, "YAML file of constants of your own (commbench calibrate --steps)."] = None
     num_layers: Annotated[int | None, "Of a model by its numbers, or instead of the named one's."] = None
     hidden: Annotated[int | None, "Width of the residual stream; the same."] = None

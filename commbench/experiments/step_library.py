@@ -11,6 +11,7 @@ from commbench.experiments.step_given import StepOptions
 from commbench.libraries.base import Library
 from commbench.libraries.ideal import Ideal
 from commbench.training.link_curve import LinkCurve, hosts_of, kinds_of
+from commbench.training.nccl_in_step import NcclInStep
 
 if TYPE_CHECKING:
     from commbench.workload.step_costs import StepCosts
@@ -41,15 +42,27 @@ def library_of_step(
         dtype={"bf16": "bfloat16", "fp16": "float16"}.get(plan.dtype, "bfloat16"),
     )  # fmt: skip
     modelled = named_library(asked, cluster)
+    kinds = [] if plan.stack is None else [kind for kind in kinds_of(cluster.fabric) if kind]
     if modelled is not None:
         if options.ring is not None:
             raise InputError(f"--ring goes with --library ideal: {name} chooses by itself")
         version = f" {modelled.version}" if name == "nccl" else ""
-        return modelled, f"collectives: library {name}{version}, by its model; transfers between stages at line rate"
+        line = f"collectives: library {name}{version}, by its model"
+        if not kinds:
+            return modelled, f"{line}, as if nothing else ran; transfers between stages at line rate"
+        found = NcclInStep.of_plan(plan, hosts_of(cluster.fabric, costs), modelled)
+        return found, f"{line} and what links lose in steps: {_words(costs, kinds, _LOST)}"
     ideal = ideal_of_steps(options.ring or "ring")
     if plan.stack is None:
         return ideal, _LINE
-    kinds = [kind for kind in kinds_of(cluster.fabric) if kind]
-    words = "; ".join(f"{kind} {costs.words('links', kind)}" for kind in kinds) or "no constants, so line rate"
+    words = _words(costs, kinds, _REACHED) or "no constants, so line rate"
     curve = LinkCurve.of_plan(plan, hosts_of(cluster.fabric, costs), ideal)
     return curve, f"collectives: library ideal, at what links reach in steps: {words}"
+
+
+_REACHED = ("share", "half_bytes", "latency_s", "transfer")
+_LOST = ("nccl_share", "nccl_wait_s", "transfer")
+
+
+def _words(costs: "StepCosts", kinds: list[str], which: tuple[str, ...]) -> str:
+    return "; ".join(f"{kind} {costs.words('links', kind, which)}" for kind in kinds)

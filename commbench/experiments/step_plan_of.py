@@ -84,16 +84,14 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         degrees=degrees,
         schedule=schedule,
         layers=split_layers(model, schedule.num_stages, _layers(options.layers)),
-        device=device,
-        efficiency=efficiency,
-        precision=precision,
-        zero=options.zero,
+        device=device, efficiency=efficiency, precision=precision, zero=options.zero,
         bucket_bytes=size_of("--bucket", options.bucket),
         overlap_tensor=options.overlap_tensor,
         scatter_gather=options.scatter_gather,
         overlap_gradients=habit if options.overlap_gradients is None else options.overlap_gradients,
         zero_group=options.zero_group,
         stack=stack,
+        launch_blocking=options.launch_blocking,
         stack_memory=memory,
         remarks=(*remarks, *words),
     )
@@ -273,9 +271,12 @@ def _compute(
     known = None if options.assume_efficiencies else costs.device(device.name)
     named = options.stack or (ASSUMED if known is not None and left else "none")
     stack = None if named == "none" else costs.stack(named)
+    if options.launch_blocking and stack is None:
+        raise InputError("--launch-blocking: no host waits without a software stack; give --stack, such as megatron")
     remarks = []
     if stack is not None:
-        remarks.append(f"software stack {named}{'' if options.stack else ', assumed'}: {costs.words('stacks', named)}")
+        how = f"{named}{'' if options.stack else ', assumed'}{', launches block' if options.launch_blocking else ''}"
+        remarks.append(f"software stack {how}: {costs.words('stacks', named)}")
     own: dict[str, Any] = dict(USUAL)
     if left and known is not None:
         formats = get_formats(options.dtype)

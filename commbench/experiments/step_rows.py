@@ -139,6 +139,7 @@ def _row(row: Row, *, timed: bool) -> StepRow:
         scatter_gather=stack == "megatron" and min(degrees.tp, degrees.pp) > 1 and not run.sequence_parallel,
         overlap_gradients=sends_beside(stack, _zero(row)) or "overlapped" in notes,
         zero_group=8 if "within 8" in row.get("zero", "") else 0,
+        launch_blocking=_int(row, "launch_blocking", int(_source(row) == "bloom" and degrees.num_ranks >= 320)) == 1,
     )  # fmt: skip
     return StepRow(
         name=row["id"], source=_source(row), cell=_cell(row), tier=row.get("tier", ""),

@@ -169,20 +169,12 @@ class Estimator:
         lasts -= reduce
         last, spare = lasts[stages, final], slack[stages, final]
         share = h * (1 - idle[stages, final] / np.maximum(last, 1e-12))
-        if one.zero == 2 and not bound:  # beside the pass that brings them, and then beside the others
-            cycle = list(_cycle(laid))
-            own = np.minimum(wire, last)
-            rest = np.minimum(wire - own, lasts[:, cycle].sum(axis=1) - last)
-            rest = np.maximum(0, share * rest - slack[:, cycle].sum(axis=1) + spare)
-            own = np.maximum(0, share * own - spare)
-            lasts[:, list(_BRINGING)] += own[:, None]
-            lasts[:, _FORWARD] += rest
-            each = each + own + rest
-        elif one.zero < 2 and self._base.overlap_gradients:
+        if one.zero < 2 and self._base.overlap_gradients:
             slower = np.maximum(0, share * _beside(laid, wire, last) - spare)
         ahead = lasts[stages, final] * (1.0 if bound else 1 - 1 / np.maximum(1, np.array(one.layers)))
         flow = each if one.zero == 2 and not bound else 0 * each
-        return Given(lasts, self._sent(one, laid), fetch, reduce, slower, flow, ahead)
+        both = h * wire / np.maximum(each, 1e-12)
+        return Given(lasts, self._sent(one, laid), fetch, reduce, slower, flow, ahead, both, idle, slack)
 
     def _sent(self, one: Strategy, laid: Laid) -> FloatArray:
         """Seconds of every stage's output to its neighbours."""
@@ -221,7 +213,7 @@ class Estimator:
         if not beyond:
             return walked
         before, rounds = walk(_laid(one, 1), given, blocks=blocks), beyond / one.pp
-        longer = (float((getattr(walked, name) - getattr(before, name)).max()) for name in ("ends", "sent"))
+        longer = (float((getattr(walked, name) - getattr(before, name)).max()) for name in ("ends", "sent", "slowed"))
         return walked.later(*(rounds * each for each in longer))
 
     def _blocks(self, laid: Laid) -> bool:
@@ -270,7 +262,8 @@ class Estimator:
         after, host = sum(times[stage].after for stage in busiest), self._host_s(strategy)
         optimizer = sum(bare[stage].after for stage in busiest) + host
         none = np.zeros(len(times))
-        end = float(self._walked(strategy, replace(given, slower=none, each=none)).ends.max())
+        busy += float(self._walked(strategy, given).slowed[rank])
+        end = float(self._walked(strategy, replace(given, slower=none)).ends.max())
         rest = max(0.0, whole - end - after - host)
         return {
             "compute": device,
@@ -287,7 +280,6 @@ def _table(times: Sequence[StageSeconds], name: str) -> FloatArray:
 
 
 _FORWARD = KINDS.index(Pass.FORWARD)
-_BRINGING = (KINDS.index(Pass.BACKWARD), KINDS.index(Pass.WEIGHT))
 
 
 def _beside(laid: Laid, wire: FloatArray, lasts: FloatArray) -> FloatArray:
@@ -300,12 +292,6 @@ def _beside(laid: Laid, wire: FloatArray, lasts: FloatArray) -> FloatArray:
         found[stage] = min(left[rank] + wire[stage], lasts[stage])
         left[rank] += wire[stage] - found[stage]
     return found
-
-
-def _cycle(laid: Laid) -> tuple[int, ...]:
-    """The columns of passes that a microbatch makes through a stage."""
-    each = (Pass.FORWARD, Pass.INPUT, Pass.WEIGHT) if laid.schedule.splits else (Pass.FORWARD, Pass.BACKWARD)
-    return tuple(map(KINDS.index, each))
 
 
 def _places(layers: tuple[int, ...]) -> list[Place]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.engine.kernel import entry
+from commbench.network.jit import jit
 from commbench.workload.pipeline.registry import build_pipeline
 from commbench.workload.pipeline.schedule import Pass, PipelineSchedule
 
@@ -47,16 +48,18 @@ class Laid:
 @dataclass(frozen=True, slots=True, eq=False)
 class Walked:
     """Seconds from the start: when a rank is through, when a stage's last gradients are there, and when all that a rank
-    sends of every microbatch's is.
+    sends of every microbatch's is; and those by which its passes were longer beside that.
     """
 
     ends: FloatArray
     finals: FloatArray
     sent: FloatArray
+    slowed: FloatArray
 
-    def later(self, seconds: float, sent_s: float) -> "Walked":
-        """The same with a steady state that is longer by so much, and by so much for what is sent."""
-        return Walked(self.ends + seconds, self.finals + seconds, np.maximum(self.sent, self.sent + sent_s))
+    def later(self, seconds: float, sent_s: float, slowed_s: float) -> "Walked":
+        """The same with a steady state that is longer by so much, and by so much for what is sent, and slowed."""
+        sent = np.maximum(self.sent, self.sent + sent_s)
+        return Walked(self.ends + seconds, self.finals + seconds, sent, self.slowed + slowed_s)
 
 
 @lru_cache(maxsize=1024)
@@ -92,8 +95,11 @@ class Given:
             the same rank.
         fetch: by which a pass (column) is longer behind one that sent gradients, and at the very beginning.
         reduce: by which what follows a pass (column) begins later, but not what waits for its output.
-        slower: by which its last gradients' pass is longer. each: of sending its gradients after each microbatch; 0
-            where they add up. ahead: before the end of the pass that brings them, when sending begins.
+        slower: by which its last gradients' pass is longer. each: of sending its gradients after each microbatch,
+            beside nothing; 0 where they add up. ahead: before the end of the pass that brings them, when sending
+            begins.
+        share: no seconds: by how much of each second together passes and sending are longer, both.
+        idle: of a pass (column), which sending does not make longer. slack: by which it may be longer at no cost.
     """
 
     lasts: FloatArray
@@ -103,6 +109,9 @@ class Given:
     slower: FloatArray
     each: FloatArray
     ahead: FloatArray
+    share: FloatArray
+    idle: FloatArray
+    slack: FloatArray
 
 
 def walk(laid: Laid, given: Given, *, blocks: bool) -> Walked:
@@ -110,19 +119,58 @@ def walk(laid: Laid, given: Given, *, blocks: bool) -> Walked:
     ranks, stages = laid.schedule.num_ranks, laid.schedule.num_stages
     clock, at = np.zeros(ranks), laid.rank_first[:-1].copy()
     there = np.full((2, stages, laid.schedule.num_microbatches), -1.0)
-    finals, sent = np.zeros(stages), np.zeros(ranks)
+    finals, sent, slowed = np.zeros(stages), np.zeros(ranks), np.zeros(ranks)
     _walk(
         laid.rank_first, laid.part_first, laid.stage, laid.kind, laid.microbatch, laid.final, given.lasts,
-        given.sent, given.fetch, given.reduce, given.slower, given.each, given.ahead, blocks, clock, at, there, finals,
-        sent,
+        given.sent, given.fetch, given.reduce, given.slower, given.each, given.ahead, given.share, given.idle,
+        given.slack, blocks, clock, at, there, finals, sent, slowed, *np.zeros((3, ranks)),
     )  # fmt: skip
-    return Walked(clock, finals, sent)
+    return Walked(clock, finals, sent, slowed)
+
+
+def _beside(pass_s: float, busy: float, queue: float, share: float) -> tuple[float, float]:
+    """Seconds by which a pass is longer beside what is queued to be sent, and what of that is left behind it: both take
+    1 + share times as long together, in the part ``busy`` of the pass, which is spread over it.
+    """
+    both = min(pass_s, queue)
+    return share * busy * both, queue - both
+
+
+beside = jit(_beside)
+
+
+def _sending(
+    parts: Any, stage: Any, kind: Any, lasts: Any, each: Any, ahead: Any, share: Any, idle: Any, slack: Any, left: Any,
+    how: Any,
+) -> tuple[float, float, float]:  # fmt: skip
+    """Seconds by which a step's parts are longer beside what their rank sends, and what of that is left behind them,
+    with its share; ``left``, ``how``: the same before them.
+    """
+    longer = 0.0
+    for part in range(parts[0], parts[1]):
+        s, k = stage[part], kind[part]
+        whole = lasts[s, k]
+        brings = each[s] > 0.0 and (k == 1 or k == 3)
+        if left > 0.0 or brings:
+            busy = max(0.0, 1 - idle[s, k] / whole) if whole > 0.0 else 0.0
+            behind = min(ahead[s], whole) if brings else 0.0
+            own, left = beside(whole - behind, busy, left, how)
+            if brings:
+                left, how = left + each[s], share[s]
+                more, left = beside(behind, busy, left, how)
+                own += more
+            left = max(0.0, left - max(0.0, slack[s, k] - own))
+            longer += max(0.0, own - slack[s, k])
+    return longer, left, how
+
+
+sending = jit(_sending)
 
 
 def _walk_loop(
     rank_first: Any, part_first: Any, stage: Any, kind: Any, microbatch: Any, final: Any, lasts: Any, sends: Any,
-    fetch: Any, reduce: Any, slower: Any, each: Any, ahead: Any, blocks: Any, clock: Any, at: Any, there: Any,
-    finals: Any, sent: Any,
+    fetch: Any, reduce: Any, slower: Any, each: Any, ahead: Any, share: Any, idle: Any, slack: Any, blocks: Any,
+    clock: Any, at: Any, there: Any, finals: Any, sent: Any, slowed: Any, queue: Any, since: Any, how: Any,
 ) -> None:  # fmt: skip
     last, moved = len(finals) - 1, True
     while moved:
@@ -151,7 +199,15 @@ def _walk_loop(
                         start = max(start, ready + sends[needed, way])
                 if waits:
                     break
-                end, blocked, tail = start + lasting, 0.0, 0.0
+                longer, queue[rank], how[rank] = sending(
+                    part_first[step : step + 2], stage, kind, lasts, each, ahead, share, idle, slack,
+                    max(0.0, queue[rank] - (start - since[rank])), how[rank],
+                )  # fmt: skip
+                slowed[rank] += longer
+                end, blocked, tail = start + lasting + longer, 0.0, 0.0
+                since[rank] = end
+                if queue[rank] > 0.0:
+                    sent[rank] = max(sent[rank], end + queue[rank])
                 for part in range(first, part_first[step + 1]):
                     s, k = stage[part], kind[part]
                     if k < 3:
@@ -161,10 +217,9 @@ def _walk_loop(
                     tail = max(tail, reduce[s, k])
                     if k == 1 or k == 3:
                         finals[s] = end + reduce[s, k]
-                        sent[rank] = max(sent[rank], end - ahead[s]) + each[s]
                 clock[rank] = end + max(tail, blocked if blocks else 0.0)
                 at[rank] += 1
                 moved = True
 
 
-_walk = entry(_walk_loop)
+_walk = entry(_walk_loop, beside, sending)

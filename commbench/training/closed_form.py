@@ -279,7 +279,8 @@ class _Form:
             elif isinstance(item, Join):
                 device = begun + beside.beside(device - begun, self.stack.hidden_tensor)
                 beside = NO_TIME
-        return device, self.plan.host_s(1, calls, kind), idle
+        host = self.plan.host_s(1, calls, kind)
+        return device + (host if self.plan.launch_blocking else 0.0), host, idle
 
     def stage(self, number: int) -> StageSeconds:
         """Times of a stage."""

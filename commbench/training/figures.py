@@ -171,15 +171,16 @@ def busiest_links(bound: Bound, iteration_s: float) -> list[dict[str, object]]:
     fabric = bound.cluster.fabric
     loads = bound.link_bytes()
     share = loads / (fabric.bandwidths * iteration_s)
-    kinds: dict[str, list[int]] = {}
-    for number in np.flatnonzero(loads).tolist():
-        kinds.setdefault(_joins(fabric, number), []).append(number)
+    used = np.flatnonzero(loads)
+    ends = np.stack([fabric.node_kinds[fabric.src[used]], fabric.node_kinds[fabric.dst[used]]])
+    _, first, kind = np.unique(ends, axis=1, return_index=True, return_inverse=True)
     found = []
-    for joins, links in kinds.items():
-        busiest = links[int(share[links].argmax())]
+    for number in np.argsort(first).tolist():
+        links = used[kind.reshape(-1) == number]
+        busiest = int(links[share[links].argmax()])
         found.append(
             {
-                "joins": joins,
+                "joins": _joins(fabric, busiest),
                 "link": fabric.link_name(busiest),
                 "bytes": float(loads[busiest]),
                 "utilisation": float(share[busiest]),

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from commbench.network.transport import Connections
     from commbench.topology.fabric import Fabric
 
-__all__ = ["LinkCurve", "hosts_of", "kinds_of"]
+__all__ = ["LinkCurve", "hosts_of", "kinds_of", "timing_of_transfer"]
 
 _INSIDE = ("nvswitch", "nvlink", "cube-mesh")
 _BETWEEN = {"ib": "infiniband", "roce": "roce"}
-_UNKNOWN = LinkCosts(share=1.0, half_bytes=0.0, latency_s=0.0, transfer=1.0)
+_UNKNOWN = LinkCosts(share=1.0, half_bytes=0.0, latency_s=0.0, transfer=1.0, nccl_share=1.0, nccl_wait_s=0.0)
 
 
 def kinds_of(fabric: "Fabric") -> tuple[str, str]:
@@ -76,14 +76,20 @@ class LinkCurve:
         share = self.sharded_share if wanted.kind in ("all-gather", "reduce-scatter") else 1.0
         size = wanted.num_elements * wanted.element_bytes
         found = self.hosts.collective(wanted.kind, size, len(layout.hosts), layout.ranks_per_host, share)
-        return replace(choice, timing=self._timing(layout, choice.name, choice.request.channels, found))
+        return replace(choice, timing=_timing(self.hosts, layout, choice.name, choice.request.channels, found))
 
     def transfer(self, num_bytes: int, layout: Layout) -> Timing | None:
         """See :class:`commbench.libraries.base.TransferTimes`."""
-        return self._timing(layout, "transfer", 1, self.hosts.transfer(num_bytes, near=layout.num_hosts == 1))
+        return timing_of_transfer(self.hosts, num_bytes, layout)
 
-    def _timing(self, layout: Layout, called: str, channels: int, found: LinkTime) -> Timing | None:
-        if (self.hosts.inside if layout.num_hosts == 1 else self.hosts.between) == inf:
-            return None
-        terms = {"latency": found.latency_s, "wire": found.wire_s}
-        return Timing(called=called, channels=channels, delay_s=found.latency_s, wire_s=found.wire_s, terms=terms)
+
+def timing_of_transfer(hosts: StepHosts, num_bytes: int, layout: Layout) -> Timing | None:
+    """Of a transfer between stages; None over links without constants: as long as on the wire."""
+    return _timing(hosts, layout, "transfer", 1, hosts.transfer(num_bytes, near=layout.num_hosts == 1))
+
+
+def _timing(hosts: StepHosts, layout: Layout, called: str, channels: int, found: LinkTime) -> Timing | None:
+    if (hosts.inside if layout.num_hosts == 1 else hosts.between) == inf:
+        return None
+    terms = {"latency": found.latency_s, "wire": found.wire_s}
+    return Timing(called=called, channels=channels, delay_s=found.latency_s, wire_s=found.wire_s, terms=terms)

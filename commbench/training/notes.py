@@ -12,11 +12,12 @@ from commbench.program.critical import critical_path
 from commbench.program.flat import FlatProgram
 from commbench.program.operations import NOTHING
 from commbench.training.folding import FoldedStep
-from commbench.units import format_time, seconds
+from commbench.units import format_bytes, format_time, seconds
 from commbench.workload.groups import Degrees, ParallelGroups
 from commbench.workload.step import Step
+from commbench.workload.step_plan import StepPlan
 
-__all__ = ["notes_of"]
+__all__ = ["full_notes", "notes_of"]
 
 _GROUPS = {"tp": "tensor", "cp": "context", "ep": "expert", "dp": "data", "edp": "data of experts", "pp": "pipeline"}
 
@@ -50,6 +51,21 @@ def notes_of(found: FoldedStep, ran: Result, perturbed: Perturbation) -> list[st
             "all apart would take too long"
         )
     return notes
+
+
+_FULL = 0.05
+"""Of a device's memory: with less left, published steps took up to a third longer than others of their series."""
+
+
+def full_notes(plan: StepPlan, margin_bytes: int) -> list[str]:
+    """What is to be said of a step that fits, but just so."""
+    left = plan.device.memory_bytes - margin_bytes - max(use.total for use in plan.memory())
+    if not 0 <= left < _FULL * plan.device.memory_bytes:
+        return []
+    return [
+        f"memory is nearly full, {format_bytes(left)} left: PyTorch's allocator may free and allocate again and "
+        "again; published steps as full took up to a third longer, which is not predicted (docs/training-accuracy.md)"
+    ]
 
 
 def _groups(degrees: Degrees) -> list[str]:

@@ -24,7 +24,7 @@ from commbench.training.figures import (
 )
 from commbench.training.fitting import remedy
 from commbench.training.folding import fold_step
-from commbench.training.notes import notes_of
+from commbench.training.notes import full_notes, notes_of
 from commbench.units import seconds
 from commbench.workload.step import Step
 from commbench.workload.step_plan import StepPlan
@@ -117,7 +117,7 @@ def simulate_step(
         "margin_bytes": margin_bytes,
         "remedy": remedy(plan, margin_bytes),
     }
-    notes = [*plan.remarks, *notes_of(folded, ran, perturbed)]
+    notes = [*plan.remarks, *full_notes(plan, margin_bytes), *notes_of(folded, ran, perturbed)]
     record = _record(step, ran, notes, where, began)
     return StepSimulation(record, step, ran)
 
@@ -170,6 +170,7 @@ def _settings(plan: StepPlan, choices: Choices) -> dict[str, Any]:
         "overlap_gradients": plan.overlap_gradients,
         "zero_group": plan.zero_group,
         "algorithms": choices.names,
+        **({"launch_blocking": True} if plan.launch_blocking else {}),
         **({"version": version} if version else {}),
     }
 

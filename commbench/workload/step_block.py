@@ -235,14 +235,30 @@ class BlockMaker:
         key = (id(layers), action.kind, marks)
         if key not in self._items:
             items = pass_items(layers, plan.run, action.kind, self._lasts, overlap=plan.overlap_tensor)
+            if plan.launch_blocking:
+                items = self._blocked(items, action.kind)
             if action.kind in (Pass.BACKWARD, Pass.WEIGHT):
                 adding = plan.adding_s(self._stages[action.stage].parameters)
                 items = (*items, Work("backward", round(adding * PS_PER_S)))
             self._items[key] = merged(items, marks=marks)
         return self._items[key]
 
+    def _blocked(self, items: Iterable[Item], kind: Pass) -> tuple[Item, ...]:
+        """The items of a pass whose kernels wait for the host, which waits for them: each layer takes its time, too."""
+        found: list[Item] = []
+        calls = 0
+        for item in items:
+            calls += isinstance(item, Call)
+            if isinstance(item, End):
+                found.append(Work("host", round(self._plan.host_s(1, calls, kind) * PS_PER_S)))
+                calls = 0
+            found.append(item)
+        return tuple(found)
+
     def host_ps(self, action: Action, items: Sequence[Item]) -> int:
         """Picoseconds in which the host launches a pass, where it may be slower than the device; else 0."""
+        if self._plan.launch_blocking:
+            return 0  # part of the items
         layers, calls = self._stages[action.stage].layers, sum(isinstance(item, Call) for item in items)
         host_ps = round(self._plan.host_s(len(layers), calls, action.kind) * PS_PER_S)
         return host_ps if host_ps > sum(item.duration_ps for item in items if isinstance(item, Work)) else 0

@@ -7,7 +7,7 @@ that names only what differs (``commbench calibrate --steps`` writes one). Nothi
 Rules. A pass of a layer takes the longer of its device time and the host's time to launch it. Products with weights
 reach the efficiency that was measured for their shape (``gemm_table``) times the device's ``products``, for a step is
 hotter than a loop of one kernel. A collective in which a rank moves V bytes over links of rate R takes latency x log2
-of its ranks + (V + half) / (share x R).
+of its ranks + (V + half) / (share x R); by NCCL's model ``nccl_wait`` x log2 more, at ``nccl_share`` of its rate.
 """
 
 import csv
@@ -136,13 +136,17 @@ class LinkCosts:
     Attributes:
         share: of the line rate. half_bytes: moved by a rank at half of that. latency_s: per doubling of the ranks.
         transfer: share of the line rate that transfers between pipeline stages reach.
+        nccl_share: what NCCL's collectives reach in a step of the rate that they have alone, by its model.
+        nccl_wait_s: what they take longer in a step, per doubling of the ranks.
     """
 
-    UNITS: ClassVar[Mapping[str, str]] = {"half_bytes": "bytes", "latency_s": "s"}
+    UNITS: ClassVar[Mapping[str, str]] = {"half_bytes": "bytes", "latency_s": "s", "nccl_wait_s": "s"}
     share: float
     half_bytes: float
     latency_s: float
     transfer: float
+    nccl_share: float
+    nccl_wait_s: float
 
     def seconds(self, moved_bytes: float, rate: float, doublings: float) -> float:
         """Of a collective in which a rank moves so many bytes over links of this rate."""
@@ -201,12 +205,12 @@ class StepCosts:
             constants[kind][name][key] = replace(constants[kind][name][key], value=value)
         return StepCosts(constants, self.file)
 
-    def words(self, kind: str, name: str) -> str:
-        """The constants of one name for people: ``key value (provenance)``."""
+    def words(self, kind: str, name: str, which: Sequence[str] = ()) -> str:
+        """The constants of one name for people: ``key value (provenance)``; ``which``: of these keys alone."""
         parts = [
             f"{_short(key).replace('_', ' ')} {one.text} ({one.provenance})"
             for key, one in self._of(kind, name).items()
-            if one.value
+            if one.value and (not which or key in which)
         ]
         return ", ".join(parts)
 

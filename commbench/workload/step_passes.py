@@ -39,7 +39,8 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """``duration_ps`` picoseconds of computing; ``kind`` is "forward", "recompute" or "backward"."""
+    """``duration_ps`` picoseconds of computing; ``kind`` is "forward", "recompute" or "backward", or "host" where the
+    device waits for its host."""
 
     kind: str
     duration_ps: int

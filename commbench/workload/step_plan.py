@@ -51,6 +51,8 @@ class StepPlan:
         zero_group: data ranks over which ZeRO divides; 0: all. Where there are more, each group of so many neighbours
             holds everything, and what a rank holds is summed over the groups (hybrid sharding).
         stack: what the software adds (workload.step_costs); None: nothing, kernels follow each other at once.
+        launch_blocking: whether the host waits for every kernel before it launches the next (CUDA_LAUNCH_BLOCKING=1),
+            so that its own time comes on top of the device's instead of being hidden behind it.
         stack_memory: what the software needs of memory beside (workload.stack_memory); None: nothing is known.
         remarks: what was assumed, for the reader of the result.
 
@@ -73,6 +75,7 @@ class StepPlan:
     overlap_gradients: bool = True
     zero_group: int = 0
     stack: StackCosts | None = None
+    launch_blocking: bool = False
     stack_memory: StackMemory | None = None
     remarks: tuple[str, ...] = ()
 

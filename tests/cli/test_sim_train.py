@@ -50,8 +50,8 @@ def test_the_table_says_what_was_asked_for(tmp_path: Path) -> None:
     [
         ("", "ideal", "collectives: library ideal, rings at line rate"),
         ("--stack megatron", "ideal", "collectives: library ideal, at what links reach in steps: nvlink4 share"),
-        ("--library nccl", "nccl", "collectives: library nccl 2.30, by its model; transfers between stages at"),
-        ("--library nccl --nccl-version 2.21.5 --stack megatron", "nccl", "collectives: library nccl 2.21.5, by"),
+        ("--library nccl", "nccl", "collectives: library nccl 2.30, by its model, as if nothing else ran; transfers"),
+        ("--library nccl --nccl-version 2.21 --stack fsdp", "nccl", "collectives: library nccl 2.21, by its model and"),
     ],
 )
 def test_the_record_and_the_table_say_which_library_priced_the_collectives(

@@ -61,6 +61,21 @@ def test_bounds_hold_and_estimates_are_near(zero: int) -> None:
     assert np.mean(errors) < 0.02
 
 
+def test_gradients_of_each_microbatch_slow_no_pass_before_them() -> None:
+    """ZeRO 2 over the NICs, where sending takes longer than the passes: the first forward passes have nothing beside
+    them. They were taken to be as slow as all others, and the step came out 16 % too long.
+    """
+    given = {
+        "model": "gpt3-1.3b", "topology": "dgx-h100-x4", "global_batch": 32, "tp": 2, "pp": 2, "microbatch": 1,
+        "zero": 2, "sequence_parallel": False, "recompute": "none", "schedule": "zb-h2",
+    }  # fmt: skip
+    planner = Planner(given, Wishes())
+    one = planner.strategies[0]
+    estimated = planner.estimator.estimate(one)
+    assert estimated.time_s == pytest.approx(simulated_s(given, one), rel=0.03)
+    assert sum(planner.estimator.terms(one).values()) == pytest.approx(estimated.time_s, rel=1e-6)
+
+
 @pytest.mark.parametrize("size_bytes", [3 << 20, 16 << 20, 100 << 20])
 def test_a_price_is_what_the_collective_takes_alone(size_bytes: int) -> None:
     """Over hosts the library changes its choice with the size: what lies between two sizes would be no bound."""
@@ -99,7 +114,9 @@ def test_the_walk_is_that_of_the_schedule(name: str, per_rank: int) -> None:
     for stage, (here, there) in enumerate(pairwise(ranks)):
         sent[stage, 0] = sent[stage + 1, 1] = 0.1 * (here != there)
     known = {(stage, kind): float(lasts[stage, i]) for stage in range(stages) for i, kind in enumerate(KINDS)}
-    walked = walk(laid, Given(lasts, sent, 0 * lasts, 0 * lasts, none, none, none), blocks=not laid.schedule.splits)
+    zeros = 0 * lasts
+    given = Given(lasts, sent, zeros, zeros, none, none, none, none, zeros, zeros)
+    walked = walk(laid, given, blocks=not laid.schedule.splits)
     reference = walk_seconds(laid.schedule, known, lambda src, dst: 0.1)
     assert walked.ends.max() == pytest.approx(reference)
 

@@ -11,6 +11,7 @@ from commbench.libraries.base import Layout, Wanted
 from commbench.libraries.nccl.library import NcclLibrary, machine_of
 from commbench.topology.load import load_fabric
 from commbench.training.link_curve import LinkCurve, hosts_of, kinds_of
+from commbench.training.nccl_in_step import NcclHosts, NcclInStep
 from commbench.training.simulate import StepSimulation
 from commbench.workload.step_costs import read_step_costs
 from tests.training.plans import plan, simulate
@@ -75,6 +76,43 @@ def test_a_step_asks_nccl_as_single_collectives_do() -> None:
     assert (record.library, record.settings["version"]) == ("nccl", "2.27")
     assert list(record.settings["algorithms"]) == ["all-reduce"]
     assert record.settings["algorithms"]["all-reduce"].split()[0] in ("NVLS", "Ring", "Tree")
+
+
+def in_step(topology: str, **more: Any) -> NcclInStep:
+    fabric = load_fabric(topology)
+    model = NcclLibrary(machine=machine_of(make_cluster(fabric), version="2.27"), dtype="bfloat16")
+    return NcclInStep(model=model, hosts=hosts_of(fabric, read_step_costs()), **more)
+
+
+def test_in_a_step_nccl_s_collectives_take_what_links_lose_there_longer() -> None:
+    """8 GPUs of a host, one of each of 4 hosts, and 16 of two hosts, who wait as long as their slower links say."""
+    inside, between = read_step_costs().links("nvlink4"), read_step_costs().links("infiniband")
+    found, sharded = in_step("dgx-h100-x4"), in_step("dgx-h100-x4", sharded_share=0.5)
+    for hosts, links, wait_s in (
+        ((0,) * 8, inside, 3 * inside.nccl_wait_s), ((0, 1, 2, 3), between, 2 * between.nccl_wait_s),
+        ((0,) * 8 + (1,) * 8, between, max(3 * inside.nccl_wait_s, between.nccl_wait_s)),
+    ):  # fmt: skip
+        for kind, share in (("all-reduce", 1.0), ("all-gather", 0.5)):
+            wanted, layout = Wanted(kind, 64 * MIB, 1), Layout(hosts)
+            alone, one, less = (library.choose(wanted, layout).timing for library in (found.model, found, sharded))
+            assert alone is not None
+            assert one is not None
+            assert less is not None
+            assert one.delay_s == pytest.approx(alone.delay_s + wait_s)
+            assert one.wire_s == pytest.approx(alone.wire_s / links.nccl_share)
+            assert less.wire_s == pytest.approx(one.wire_s / share)
+            assert sum(one.terms.values()) == pytest.approx(one.delay_s + one.wire_s)
+    assert found.transfer(MIB, Layout((0, 1))) == curve("dgx-h100-x4").transfer(MIB, Layout((0, 1)))
+
+
+def test_the_closed_form_asks_nccl_as_the_simulator_does() -> None:
+    library = in_step("dgx-h100-x4")
+    prices = NcclHosts(model=library.model, hosts=library.hosts)
+    for ranks, stride, hosts in ((8, 1, (0,) * 8), (4, 8, (0, 1, 2, 3)), (4, 4, (0, 0, 1, 1))):
+        timing = library.choose(Wanted("all-reduce", MIB, 1), Layout(hosts)).timing
+        assert timing is not None
+        found = prices.of_group("all-reduce", MIB, ranks, stride)
+        assert (found.latency_s, found.wire_s) == (timing.delay_s, timing.wire_s)
 
 
 @pytest.mark.parametrize("how", [{"tp": 2, "dp": 8}, {"dp": 16, "zero": 3}, {"pp": 2, "dp": 8, "zero": 1}], ids=str)

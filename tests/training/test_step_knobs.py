@@ -162,3 +162,15 @@ def test_a_stack_s_sender_waits_until_its_output_is_there(schedule: str, waits: 
         on_star(4, pp=4, bandwidth=2e9, schedule=schedule, batch=16, stack=stack) for stack in (FREE_STACK, None)
     )
     assert (with_stack.iteration_s > bare.iteration_s) is waits
+
+
+def test_launches_that_block_put_the_host_s_time_on_top() -> None:
+    """4 layers and 8 microbatches; forward, recomputed and backward each launch a layer once."""
+    stack = replace(FREE_STACK, host_pass_s=1e-6)  # far less than a pass lasts
+    how = {"batch": 8, "recompute": "full", "stack": stack}
+    hidden, blocked = (on_star(1, launch_blocking=block, **how) for block in (False, True))
+    assert "host" not in hidden.time_s
+    on_top = blocked.iteration_s - hidden.iteration_s
+    assert on_top == pytest.approx(blocked.time_s["host"], rel=1e-9)
+    outside = 2  # embedding and head, which have passes of their own
+    assert on_top == pytest.approx(8 * 3 * (TINY.num_layers + outside) * 1e-6, rel=1e-6)

@@ -49,6 +49,14 @@ def test_memory_is_that_of_the_fullest_position(record: SimulatedStep) -> None:
     assert not replace(record, capacity_bytes=max(totals) - 1).fits
 
 
+def test_a_step_that_just_fits_is_told_so() -> None:
+    step = plan()
+    need = max(use.total for use in step.memory())
+    for memory, told in ((need - 1, False), (need, True), (need * 100 // 96, True), (need * 100 // 94, False)):
+        found = simulate(replace(step, device=replace(step.device, memory_bytes=memory))).record
+        assert any("memory is nearly full" in note for note in found.notes) is told
+
+
 def test_every_pass_has_a_span_and_they_are_kept_off_standard_output(record: SimulatedStep) -> None:
     assert len(record.spans) == 2 * 2 * record.microbatches
     assert record.positions == (0, 1)

@@ -26,7 +26,7 @@ class Entry:
         return self._linked[kind](*given)
 
     def _found(self, kind: tuple[Any, ...], given: Sequence[Any]) -> Callable[..., Any]:
-        found = self._cache.find(kind, lambda code: link(code, given))
+        found: Callable[..., Any] | None = self._cache.find(kind, lambda code: link(code, given))
         if found is None:
             with told_if_long():
                 code = compile_code(self._function, given)

@@ -62,7 +62,8 @@ def compile_code(function: Callable[..., Any], given: Sequence[Any]) -> MachineC
     """Compile a function for such arguments."""
     import numba
 
-    made = numba.njit(_nrt=False, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    jit: Any = numba.njit  # whose types know not all options
+    made = jit(_nrt=False, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
     result = made._compiler.compile(tuple(map(numba.typeof, given)), None)
     module = result.library._final_module
     needs = (one.name for one in module.functions if one.is_declaration and not one.name.startswith("llvm."))
@@ -98,7 +99,7 @@ def _caller(engine: Any, address: int, returns: Any, words: Sequence[type]) -> C
     """As numba's convention for processors has it (numba.core.callconv.CPUCallConv): where the result goes, where an
     exception goes, then all arguments one by one; returns a status.
     """
-    native = {int: ctypes.c_int64, float: ctypes.c_double, bool: ctypes.c_bool}
+    native: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double, bool: ctypes.c_bool}
     pointers = (ctypes.c_void_p, ctypes.c_void_p)
     function = ctypes.CFUNCTYPE(ctypes.c_int32, *pointers, *(native[word] for word in words))(address)
 

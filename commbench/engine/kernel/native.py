@@ -23,7 +23,7 @@ _RETURNS: dict[str, Any] = {
     "none": ctypes.c_void_p,
 }
 _NO_VALUE = -2  # numba.core.callconv.RETCODE_NONE
-_LAYOUT = 0x503  # of numpy's flags: contiguous in C's or Fortran's order, aligned, writeable
+_C_ORDER, _FORTRAN_ORDER, _OTHERS = 0x1, 0x2, 0x500  # of numpy's flags; the others: aligned, writeable
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +135,16 @@ def _words(given: Sequence[Any]) -> list[Any]:
 def kind_of(given: Sequence[Any]) -> tuple[Any, ...]:
     """What code depends on of its arguments."""
     return tuple(
-        (value.dtype, value.ndim, value.flags.num & _LAYOUT)
+        (value.dtype, value.ndim, _layout(value))
         if isinstance(value, np.ndarray)
         else (type(value), kind_of(value))
         if isinstance(value, tuple)
         else type(value)
         for value in given
     )
+
+
+def _layout(array: Any) -> int:
+    """How an array lies in memory; of what is in both orders, as numba does, C's."""
+    flags: int = array.flags.num
+    return flags & (_C_ORDER | _OTHERS if flags & _C_ORDER else _FORTRAN_ORDER | _OTHERS)

@@ -49,7 +49,7 @@ class Case:
         return f"{self.placement} placement, {self.jitter:.0%} jitter".replace("%", " %")
 
 
-CASES = (*(Case(n) for n in (16, 128, 256, 512, 1024)), Case(512, "random", 0.1))
+CASES = (*(Case(n) for n in (16, 128, 256, 512, 1024)), *(Case(n, "random", 0.1) for n in (512, 1024)))
 QUICK_CASES = (Case(16), Case(128), Case(128, "random", 0.1))
 
 

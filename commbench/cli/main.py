@@ -52,6 +52,7 @@ def main() -> None:
         code = _INTERRUPTED
     if code == _INTERRUPTED:
         tell("interrupted; complete records are kept")
+    gc.freeze()  # nothing will be collected any more: the system takes all back at once
     sys.exit(code or 0)
 
 

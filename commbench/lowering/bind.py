@@ -221,8 +221,7 @@ def _one_each(bound: Bound, wires: _Wires, durations_ps: IntArray) -> FlatProgra
     follows = place[order[1:]] == place[order[:-1]]
     waiting = np.concatenate([np.repeat(np.arange(count), np.diff(program.first)), number[order[1:]][follows]])
     needed = np.concatenate([program.after, number[order[:-1]][follows]])
-    every = np.sort(waiting * count + needed)
-    once = every[np.diff(every, prepend=-1) > 0]
+    once = np.unique(waiting * count + needed)
     rows = compress(once // max(count, 1), once % max(count, 1), count)
     sizes = np.array([0, *(flow.num_bytes for flow in wires.flows)], dtype=np.int64)
     none = np.full(count, -1, dtype=np.int64)

@@ -24,15 +24,14 @@ Structure of Congestion-Controlled Networks", Proc. ACM Meas. Anal. Comput. Syst
 
 import numpy as np
 
+from commbench.network.fluid_lists import enlist, let_go, unsteady
 from commbench.network.fluid_state import (
     ASKED,
-    CHANGED,
     HEAP,
     LIVE,
     LOSING,
     NEWCOMER,
     RELEASING,
-    STALE,
     STAMP,
     TOUCHED,
     UNSETTLED,
@@ -40,9 +39,8 @@ from commbench.network.fluid_state import (
 )
 from commbench.network.foreseen import pop, push
 from commbench.network.jit import jit
-from commbench.network.queue import take_out
 
-__all__ = ["alone", "fill", "let_go", "load", "nearly_full", "touch", "unsteady"]
+__all__ = ["alone", "fill", "load", "nearly_full"]
 
 _NEARLY_ALL = 1.0 - 2.0**-20  # of a bandwidth
 
@@ -67,35 +65,6 @@ def fill(slots, net):
 
 
 @jit
-def touch(link, why, net):
-    """Let the next filling begin here."""
-    if net.links[link].touched == 0:
-        net.touched[net.n[TOUCHED]] = link
-        net.n[TOUCHED] += 1
-    if net.links[link].touched < why:
-        net.links[link].touched = why
-
-
-@jit
-def unsteady(link, net):
-    """Have the first end of the flows that the link holds back looked for again."""
-    if net.links[link].stale == 0:
-        net.links[link].stale = 1
-        net.stale[net.n[STALE]] = link
-        net.n[STALE] += 1
-
-
-@jit
-def let_go(slot, slots, net):
-    """The link that has held the flow back does so no more: if it waited for this end, it waits for another."""
-    by = net.held_by[slot]
-    if net.links[by].soonest == np.int64(slot):
-        take_out(slot, slots, net.queue)
-        net.links[by].soonest = -1
-        unsteady(by, net)
-
-
-@jit
 def load(hop, net):
     """The weight of a flow at this place of the routes."""
     return net.weights[hop] if net.weights.size > 0 else 1.0
@@ -115,7 +84,7 @@ def _begin(slots, net):
             slot = net.on_link[links[link].first].slot
             if alone(slot, slots, net):
                 unsteady(net.held_by[slot], net)
-                _list(slot, net)
+                enlist(slot, net)
                 continue
         if why == NEWCOMER or _may_hold(link, net):
             _ask(link, net)
@@ -349,16 +318,7 @@ def _hold(slot, link, level, slots, net):
     unsteady(link, net)
     net.held_by[slot], net.flows[slot].next_rate = link, level
     net.n[WORK] += 1
-    _list(slot, net)
-
-
-@jit
-def _list(slot, net):
-    """The flow may have another rate from now on."""
-    if net.flows[slot].listed == 0:
-        net.flows[slot].listed = 1
-        net.changed[net.n[CHANGED]] = slot
-        net.n[CHANGED] += 1
+    enlist(slot, net)
 
 
 @jit

@@ -9,7 +9,8 @@ time: nothing is queued for the others.
 import numpy as np
 
 from commbench.network.base import LAST_PS, NEVER, PAST_THE_END, NetworkKernel
-from commbench.network.filling import alone, fill, let_go, load, nearly_full, touch, unsteady
+from commbench.network.filling import alone, fill, load, nearly_full
+from commbench.network.fluid_lists import let_go, touch, unsteady
 from commbench.network.fluid_state import (
     CHANGED,
     LOOK,

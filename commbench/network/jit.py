@@ -23,14 +23,13 @@ class Compilable:
 
         # The kernel allocates nothing, so it is compiled without numba's counting of references to arrays (_nrt), which
         # took two thirds of the time (numba 0.68), and without its look for divisors that are 0 (error_model).
-        return numba.njit(_nrt=False, error_model="numpy", forceinline=self._inline)(self.function)
+        jit: Any = numba.njit  # whose types know not all options
+        return jit(_nrt=False, error_model="numpy", forceinline=self._inline)(self.function)
 
     @property
     def _numba_type_(self) -> Any:
         """What numba asks of a name that it does not know."""
-        import numba
-
-        return numba.typeof(self._dispatcher)
+        return self._dispatcher._numba_type_
 
 
 def jit(function: Callable[..., Any]) -> Compilable:

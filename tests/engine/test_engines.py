@@ -196,4 +196,4 @@ def test_one_kernel_serves_all_programs() -> None:
     loop = ring(star(4), 4)
     compiled.run_steady(*loop)
     compiled.run(fold(*loop).program, fold(*loop).setting, keep_trace=False)
-    assert len(loop_over(KERNEL).signatures) == 1
+    assert len(loop_over(KERNEL).kinds) == 1

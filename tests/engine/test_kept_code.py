@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from commbench.engine.kernel import cache, entry
+import commbench.engine.kernel as kernel
+from commbench.engine.kernel import cache, entry, native
+from commbench.errors import RunError
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = Path("/nonexistent/commbench-test")
@@ -28,8 +32,17 @@ def compiled_double() -> Callable[[int], int]:
     return made
 
 
-def hits(function: Any) -> int:
-    return sum(function.stats.cache_hits.values())
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of functions that had to be compiled."""
+    names: list[str] = []
+
+    def compile_code(function: Callable[..., Any], given: Any) -> native.MachineCode:
+        names.append(function.__name__)
+        return native.compile_code(function, given)
+
+    monkeypatch.setattr(kernel, "compile_code", compile_code)
+    return names
 
 
 @pytest.fixture
@@ -41,9 +54,9 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "__pycache__"
 
 
-def test_code_is_compiled_once(beside: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_code_is_compiled_once(beside: Path, compiled: list[str], caplog: pytest.LogCaptureFixture) -> None:
     first, second = compiled_double(), compiled_double()
-    assert (first(21), second(21), hits(first), hits(second)) == (42, 42, 0, 1)
+    assert (first(21), second(21), compiled) == (42, 42, ["double"])
     assert len(list(beside.iterdir())) == 1
     assert caplog.messages == []
 
@@ -57,6 +70,12 @@ def test_compiling_that_takes_long_is_told_once(
     assert caplog.messages == ["compiling the simulator, once: some 20 s; later runs start at once"]
 
 
+def whole(code: native.MachineCode) -> bytes:
+    """A file with such code."""
+    held = code.to_bytes()
+    return cache.hashlib.sha256(held).digest() + held
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -67,22 +86,23 @@ def test_compiling_that_takes_long_is_told_once(
         lambda held: held[:-100] + bytes([held[-100] ^ 1]) + held[-99:],
         lambda held: cache.hashlib.sha256(b"\x80\x04N.").digest() + b"\x80\x04N.",  # whole, but no code: None
         lambda held: cache.hashlib.sha256(b"").digest(),
+        lambda held: whole(replace(native.MachineCode.from_bytes(held[32:]), symbol="treble")),
     ],
-    ids=["ten bytes", "half", "empty", "garbage", "one bit", "something else", "nothing"],
+    ids=[
+        *("ten bytes", "half", "empty", "garbage", "one bit", "something else", "nothing", "another name"),
+    ],
 )
 def test_a_damaged_file_is_thrown_away(
-    damage: Callable[[bytes], bytes], beside: Path, caplog: pytest.LogCaptureFixture
+    damage: Callable[[bytes], bytes], beside: Path, compiled: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     compiled_double()(1)
     (path,) = beside.iterdir()
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
-    second = compiled_double()
-    assert (second(21), hits(second)) == (42, 0)
+    assert (compiled_double()(21), len(compiled)) == (42, 2)
     assert [m.partition(" (")[0] for m in caplog.messages] == [f"{path}: damaged"]
     assert "\n" not in caplog.text.strip()
-    third = compiled_double()
-    assert (third(21), hits(third)) == (42, 1)  # there is a whole one again
+    assert (compiled_double()(21), len(compiled)) == (42, 2)  # there is a whole one again
     assert len(caplog.messages) == 1
 
 
@@ -129,6 +149,58 @@ def test_a_user_without_a_name_has_no_home(monkeypatch: pytest.MonkeyPatch) -> N
         assert cache.folders() == beside
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert cache.folders() == [*beside, Path("/somewhere/commbench")]
+
+
+def summed(values: Any, more: Any) -> float:
+    total = 0.0
+    for value in values.flat:
+        total += value
+    for value in more.flat:
+        total += value
+    return total
+
+
+def test_every_kind_of_argument_has_code_of_its_own(beside: Path, compiled: list[str]) -> None:
+    """Numbers of 4 and 8 bytes, and arrays that lie otherwise in memory; a kind that was there needs no compiling."""
+    made, square = entry(summed), np.arange(6.0).reshape(2, 3)
+    for values in (square, square.T, square[:, ::2], square.astype(np.int32), np.arange(4), square + 1):
+        assert made(values, np.ones(2)) == values.sum() + 2
+    assert len(compiled) == len(list(beside.iterdir())) == 5
+
+
+def test_what_returns_something_else_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"<lambda> returns .*; known: int64, float64, bool, none"):
+        entry(lambda x: (x, x))(1)
+
+
+def test_code_that_fails_says_so(beside: Path) -> None:
+    def fail(x: int) -> int:
+        if x > 0:
+            raise ValueError
+        return x
+
+    made = entry(fail)
+    assert made(0) == 0
+    with pytest.raises(RunError, match="compiled code failed with status 1"):
+        made(1)
+
+
+LIGHT = """
+import sys
+from commbench.engine.warm import main
+main()
+print([name for name in ("numba", "simpy", "llvmlite") if name in sys.modules])
+"""
+
+
+def test_code_that_lies_on_disk_needs_no_numba(tmp_path: Path) -> None:
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    shown = [
+        subprocess.run([sys.executable, "-c", LIGHT], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert [done.stdout for done in shown] == ["['numba', 'llvmlite']\n", "['llvmlite']\n"]
+    assert shown[1].stderr == ""
 
 
 NUMBA = """

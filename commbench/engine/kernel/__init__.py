@@ -25,8 +25,13 @@ class Entry:
             self._linked[kind] = self._found(kind, given)
         return self._linked[kind](*given)
 
+    @property
+    def kinds(self) -> tuple[Any, ...]:
+        """Of arguments that it was called with, by which its code differs."""
+        return tuple(self._linked)
+
     def _found(self, kind: tuple[Any, ...], given: Sequence[Any]) -> Callable[..., Any]:
-        found = self._cache.find(kind, lambda code: link(code, given))
+        found: Callable[..., Any] | None = self._cache.find(kind, lambda code: link(code, given))
         if found is None:
             with told_if_long():
                 code = compile_code(self._function, given)

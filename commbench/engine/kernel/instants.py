@@ -157,12 +157,14 @@ def _ends(network: NetworkKernel) -> Any:
                 finish(~slot, model)
             elif slots[slot].state == LATENCY:
                 enter(slot, model)
-            elif slots[slot].state == FLOWING:
-                network_finish(slot, slots, model.network)
-                n[DUE] = 1
-                passed[n[PASSED]] = slot
-                n[PASSED] += 1
             else:
+                if slots[slot].state == FLOWING:
+                    network_finish(slot, slots, model.network)
+                    n[DUE] = 1
+                    if model.overhead_ps > 0:
+                        passed[n[PASSED]] = slot
+                        n[PASSED] += 1
+                        continue
                 task = slots[slot].task
                 slots[slot].next, n[FREE_SLOT] = n[FREE_SLOT], slot
                 slots[slot].task = -1

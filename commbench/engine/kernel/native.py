@@ -23,7 +23,7 @@ _RETURNS: dict[str, Any] = {
     "none": ctypes.c_void_p,
 }
 _NO_VALUE = -2  # numba.core.callconv.RETCODE_NONE
-_LAYOUT = 0x503  # of numpy's flags: contiguous in C's or Fortran's order, aligned, writeable
+_C_ORDER, _FORTRAN_ORDER, _OTHERS = 0x1, 0x2, 0x500  # of numpy's flags; the others: aligned, writeable
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ def compile_code(function: Callable[..., Any], given: Sequence[Any]) -> MachineC
     """Compile a function for such arguments."""
     import numba
 
-    made = numba.njit(_nrt=False, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    jit: Any = numba.njit  # whose types know not all options
+    made = jit(_nrt=False, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
     result = made._compiler.compile(tuple(map(numba.typeof, given)), None)
     module = result.library._final_module
     needs = (one.name for one in module.functions if one.is_declaration and not one.name.startswith("llvm."))
@@ -98,7 +99,7 @@ def _caller(engine: Any, address: int, returns: Any, words: Sequence[type]) -> C
     """As numba's convention for processors has it (numba.core.callconv.CPUCallConv): where the result goes, where an
     exception goes, then all arguments one by one; returns a status.
     """
-    native = {int: ctypes.c_int64, float: ctypes.c_double, bool: ctypes.c_bool}
+    native: dict[type, Any] = {int: ctypes.c_int64, float: ctypes.c_double, bool: ctypes.c_bool}
     pointers = (ctypes.c_void_p, ctypes.c_void_p)
     function = ctypes.CFUNCTYPE(ctypes.c_int32, *pointers, *(native[word] for word in words))(address)
 
@@ -134,10 +135,16 @@ def _words(given: Sequence[Any]) -> list[Any]:
 def kind_of(given: Sequence[Any]) -> tuple[Any, ...]:
     """What code depends on of its arguments."""
     return tuple(
-        (value.dtype, value.ndim, value.flags.num & _LAYOUT)
+        (value.dtype, value.ndim, _layout(value))
         if isinstance(value, np.ndarray)
         else (type(value), kind_of(value))
         if isinstance(value, tuple)
         else type(value)
         for value in given
     )
+
+
+def _layout(array: Any) -> int:
+    """How an array lies in memory; of what is in both orders, as numba does, C's."""
+    flags: int = array.flags.num
+    return flags & (_C_ORDER | _OTHERS if flags & _C_ORDER else _FORTRAN_ORDER | _OTHERS)

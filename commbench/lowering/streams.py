@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs for networks that have connections: see "Transport" in SEMANTICS.md.
+
+:func:`with_streams` gives every sender, receiver and channel a connection. :func:`over_connections` does it for each
+rail, and has a library's messages come as that library sends them: the receiver's notice that it is ready, the sender's
+own, then header and payload, all on the one connection of the two ranks, in the order in which they are written.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from commbench.cluster import Cluster
+from commbench.engine.setting import Paths
+from commbench.lowering.placing import paths_of, triples_of
+from commbench.lowering.transport import posts_at
+from commbench.network.base import Streams
+from commbench.network.transport import Connections
+from commbench.program.flat import COMPUTE, COUPLED, TRANSFER, FlatProgram, compress
+
+__all__ = ["over_connections", "with_streams"]
+
+IntArray = npt.NDArray[np.int64]
+
+_NAMES = ("kind", "rank", "peer", "num_bytes", "duration_ps", "channel", "step", "operation")
+
+
+def with_streams(program: FlatProgram, cluster: Cluster, written: IntArray | None = None) -> Paths:
+    """The paths of a program's transfers, each with its way back.
+
+    Args:
+        program: of transfers. cluster: where. written: as :class:`~commbench.network.base.Streams` has it.
+    """
+    triples, route_of = triples_of(program)
+    both = np.concatenate([triples, triples[:, [1, 0, 2]]])
+    ways, number = np.unique(both, axis=0, return_inverse=True)
+    number = number.reshape(-1)
+    back = np.empty(len(ways), dtype=np.int64)
+    back[number] = np.roll(number, len(triples))
+    on = np.full(program.num_tasks, -1, dtype=np.int64)
+    on[route_of >= 0] = number[: len(triples)][route_of[route_of >= 0]]
+    none = np.full(program.num_tasks, -1, dtype=np.int64)
+    paths = paths_of(ways, on, cluster.router, cluster.placed)
+    return replace(paths, streams=Streams(back, on, none if written is None else written))
+
+
+def over_connections(
+    program: FlatProgram, cluster: Cluster, over: Connections, seed: int
+) -> tuple[FlatProgram, Paths]:
+    """A program as a library carries it out over connections, with its paths.
+
+    Of the paths the links inside hosts are left out, and all latencies: a testbed has neither.
+
+    Args:
+        program: of transfers; its tasks keep their numbers, new ones come behind them. cluster: where.
+        over: what it goes over. seed: of what is left to chance.
+    """
+    work = _Connecting(program, over, seed, cluster.one_machine or program.num_ranks)
+    work.connect()
+    done = work.done()
+    moves = done.kind != COMPUTE
+    rails = replace(done, kind=np.where(moves, TRANSFER, COMPUTE), channel=np.where(moves, done.channel % over.rails, -1))
+    paths = with_streams(rails, cluster, work.written())
+    kept = ~paths.inside[paths.links]
+    first = np.concatenate([[0], np.cumsum(kept)])[paths.first]
+    bare = replace(
+        paths,
+        first=first.astype(np.int64),
+        links=paths.links[kept],
+        latency_ps=np.zeros_like(paths.latency_ps),
+        link_latencies_ps=np.zeros_like(paths.link_latencies_ps),
+    )
+    return done, bare
+
+
+@dataclass(slots=True)
+class _Connecting:
+    """One program being rewritten."""
+
+    old: FlatProgram
+    over: Connections
+    seed: int
+    processors: int
+    new: list[tuple[int, ...]] = field(default_factory=list)
+    edges: list[tuple[int, int]] = field(default_factory=list)
+    watches: dict[int, int] = field(default_factory=dict)  # of a transfer: the task that ends when it is written
+    arrived: dict[int, int] = field(default_factory=dict)  # ... after which its receiver goes on
+
+    def connect(self) -> None:
+        """Rewrite every transfer; then what others wait for."""
+        old, transport = self.old, self.over.transport
+        moves = np.flatnonzero(old.kind == TRANSFER).tolist()
+        for task in moves:
+            self.watches[task] = self._add(task, COUPLED, int(old.rank[task]), peer=int(old.peer[task]))
+            self.arrived[task] = self._add(task, COMPUTE, int(old.peer[task]), duration_ps=transport.latency_ps)
+            self.edges.append((self.arrived[task], task))
+        posts = self._posts(moves) if transport.answers_late else {}
+        for task in moves:
+            self._transfer(task, posts)
+        for task in np.flatnonzero(old.kind != TRANSFER).tolist():
+            self.edges += [(task, self._end(needed, int(old.rank[task]))) for needed in self._needs(task)]
+
+    def _transfer(self, task: int, posts: dict[tuple[int, bool], int]) -> None:
+        """Both sides say that they are ready; the receiver's notice lets the payload go."""
+        old, transport = self.old, self.over.transport
+        src, dst = int(old.rank[task]), int(old.peer[task])
+        ready: dict[bool, set[int]] = {True: set(), False: set()}  # by whether it is the sender's side
+        for needed in self._needs(task):
+            sides = {True: src, False: dst}
+            own = [sends for sends, rank in sides.items() if rank in self._ranks(needed)] or [True, False]
+            for sends in own:
+                ready[sends].add(self._end(needed, sides[sends]))
+        for sends in (True, False):
+            if (task, sends) in posts:
+                self.edges += [(posts[task, sends], each) for each in ready[sends]]
+                ready[sends] = {posts[task, sends]}
+        start = self._add(task, COMPUTE, src, duration_ps=transport.latency_ps)
+        if transport.notice_bytes:
+            notice = self._add(task, TRANSFER, dst, peer=src, num_bytes=transport.notice_bytes)
+            own_notice = self._add(task, TRANSFER, src, peer=dst, num_bytes=transport.notice_bytes)
+            self.edges += [(notice, each) for each in ready[False]] + [(own_notice, each) for each in ready[True]]
+            self.edges.append((start, notice))
+        else:
+            self.edges += [(start, each) for each in ready[False]]
+        for waiting in (task, self.watches[task]):
+            self.edges += [(waiting, start), *((waiting, each) for each in ready[True])]
+
+    def _posts(self, moves: list[int]) -> dict[tuple[int, bool], int]:
+        """Of each transfer and side, the task after which it is posted where a rank posts one after the other.
+
+        The ranks do so in a drawn order, as many at a time as there are processors, each until it is through.
+        """
+        old, each_ps = self.old, self.over.transport.overhead_ps
+        ranks = sorted(range(old.num_ranks), key=lambda rank: posts_at(self.seed, rank))
+        listed: dict[int, list[tuple[int, bool]]] = {rank: [] for rank in ranks}
+        for task in moves:
+            listed[int(old.rank[task])].append((task, True))
+            listed[int(old.peer[task])].append((task, False))
+
+        def turn(post: tuple[int, bool]) -> tuple[int, bool]:
+            """Near distances first, and of one distance the send."""
+            task, sends = post
+            return (int(old.peer[task]) - int(old.rank[task])) % old.num_ranks, not sends
+
+        found = {}
+        for place, (rank, posts) in enumerate(listed.items()):
+            posts.sort(key=turn)
+            before_ps = place // self.processors * len(posts) * each_ps
+            for number, (task, sends) in enumerate(posts):
+                delay = before_ps + (number + 1) * each_ps
+                found[task, sends] = self._add(task, COMPUTE, rank, duration_ps=delay)
+        return found
+
+    def _needs(self, task: int) -> list[int]:
+        needs: list[int] = self.old.needs[self.old.first[task] : self.old.first[task + 1]].tolist()
+        return needs
+
+    def _ranks(self, task: int) -> tuple[int, int]:
+        return int(self.old.rank[task]), int(self.old.peer[task])
+
+    def _end(self, task: int, rank: int) -> int:
+        """The task after which a rank goes on that waited for ``task``."""
+        if task not in self.watches:
+            return task
+        return self.watches[task] if self.old.rank[task] == rank else self.arrived[task]
+
+    def _add(self, like: int, kind: int, rank: int, *, peer: int = -1, num_bytes: int = 0, duration_ps: int = 0) -> int:
+        channel = -1 if kind == COMPUTE else int(self.old.channel[like])
+        rest = channel, int(self.old.step[like]), int(self.old.operation[like])
+        self.new.append((kind, rank, peer, num_bytes, duration_ps, *rest))
+        return self.old.num_tasks + len(self.new) - 1
+
+    def written(self) -> IntArray:
+        """Of every task of the new program."""
+        found = np.full(self.old.num_tasks + len(self.new), -1, dtype=np.int64)
+        found[list(self.watches.values())] = list(self.watches)
+        return found
+
+    def done(self) -> FlatProgram:
+        """The new program."""
+        old = self.old
+        rows = np.array(self.new, dtype=np.int64).reshape(-1, len(_NAMES)).T
+        kept = {name: getattr(old, name) for name in _NAMES}
+        kept["num_bytes"] = old.num_bytes + np.where(old.kind == TRANSFER, self.over.transport.message_bytes, 0)
+        columns = {name: np.concatenate([kept[name], row]) for name, row in zip(_NAMES, rows, strict=True)}
+        edges = np.unique(np.array(self.edges, dtype=np.int64).reshape(-1, 2), axis=0)
+        first, needs = compress(edges[:, 0], edges[:, 1], old.num_tasks + len(self.new))
+        return FlatProgram(num_ranks=old.num_ranks, first=first, needs=needs, **columns)

@@ -6,6 +6,7 @@ rail, and has a library's messages come as that library sends them: the receiver
 own, then header and payload, all on the one connection of the two ranks, in the order in which they are written.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -133,10 +134,11 @@ class _Connecting:
         """
         old, each_ps = self.old, self.over.transport.overhead_ps
         ranks = sorted(range(old.num_ranks), key=lambda rank: posts_at(self.seed, rank))
-        listed: dict[int, list[tuple[int, bool]]] = {rank: [] for rank in ranks}
+        place = {rank: number for number, rank in enumerate(ranks)}
+        listed = defaultdict[tuple[int, int], list[tuple[int, bool]]](list)
         for task in moves:
-            listed[int(old.rank[task])].append((task, True))
-            listed[int(old.peer[task])].append((task, False))
+            listed[int(old.operation[task]), int(old.rank[task])].append((task, True))
+            listed[int(old.operation[task]), int(old.peer[task])].append((task, False))
 
         def turn(post: tuple[int, bool]) -> tuple[int, bool]:
             """Near distances first, and of one distance the send."""
@@ -144,9 +146,9 @@ class _Connecting:
             return (int(old.peer[task]) - int(old.rank[task])) % old.num_ranks, not sends
 
         found = {}
-        for place, (rank, posts) in enumerate(listed.items()):
+        for (_, rank), posts in listed.items():
             posts.sort(key=turn)
-            before_ps = place // self.processors * len(posts) * each_ps
+            before_ps = place[rank] // self.processors * len(posts) * each_ps
             for number, (task, sends) in enumerate(posts):
                 delay = before_ps + (number + 1) * each_ps
                 found[task, sends] = self._add(task, COMPUTE, rank, duration_ps=delay)

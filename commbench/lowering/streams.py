@@ -54,15 +54,15 @@ def over_connections(
     Of the paths the links inside hosts are left out, and all latencies: a testbed has neither.
 
     Args:
-        program: of transfers; its tasks keep their numbers, new ones come behind them. cluster: where.
+        program: of transfers. cluster: where.
         over: what it goes over. seed: of what is left to chance.
     """
     work = _Connecting(program, over, seed, cluster.one_machine or program.num_ranks)
     work.connect()
-    done = work.done()
+    done, written = work.done()
     moves = done.kind != COMPUTE
     rails = replace(done, kind=np.where(moves, TRANSFER, COMPUTE), channel=np.where(moves, done.channel % over.rails, -1))
-    paths = with_streams(rails, cluster, work.written())
+    paths = with_streams(rails, cluster, written)
     kept = ~paths.inside[paths.links]
     first = np.concatenate([[0], np.cumsum(kept)])[paths.first]
     bare = replace(
@@ -85,6 +85,7 @@ class _Connecting:
     processors: int
     new: list[tuple[int, ...]] = field(default_factory=list)
     edges: list[tuple[int, int]] = field(default_factory=list)
+    notices: list[int] = field(default_factory=list)
     watches: dict[int, int] = field(default_factory=dict)  # of a transfer: the task that ends when it is written
     arrived: dict[int, int] = field(default_factory=dict)  # ... after which its receiver goes on
 
@@ -120,6 +121,7 @@ class _Connecting:
         if transport.notice_bytes:
             notice = self._add(task, TRANSFER, dst, peer=src, num_bytes=transport.notice_bytes)
             own_notice = self._add(task, TRANSFER, src, peer=dst, num_bytes=transport.notice_bytes)
+            self.notices += [notice, own_notice]
             self.edges += [(notice, each) for each in ready[False]] + [(own_notice, each) for each in ready[True]]
             self.edges.append((start, notice))
         else:
@@ -173,19 +175,22 @@ class _Connecting:
         self.new.append((kind, rank, peer, num_bytes, duration_ps, *rest))
         return self.old.num_tasks + len(self.new) - 1
 
-    def written(self) -> IntArray:
-        """Of every task of the new program."""
-        found = np.full(self.old.num_tasks + len(self.new), -1, dtype=np.int64)
-        found[list(self.watches.values())] = list(self.watches)
-        return found
+    def numbers(self) -> IntArray:
+        """New numbers of all tasks. Notices come first: what a rank writes at one moment is in the order of numbers."""
+        later = np.ones(self.old.num_tasks + len(self.new), dtype=np.int64)
+        later[self.notices] = 0
+        return np.argsort(np.argsort(later, kind="stable"))
 
-    def done(self) -> FlatProgram:
-        """The new program."""
-        old = self.old
+    def done(self) -> tuple[FlatProgram, IntArray]:
+        """The new program; and of each of its tasks the one whose bytes it waits for, as Streams has it."""
+        old, number = self.old, self.numbers()
         rows = np.array(self.new, dtype=np.int64).reshape(-1, len(_NAMES)).T
         kept = {name: getattr(old, name) for name in _NAMES}
         kept["num_bytes"] = old.num_bytes + np.where(old.kind == TRANSFER, self.over.transport.message_bytes, 0)
-        columns = {name: np.concatenate([kept[name], row]) for name, row in zip(_NAMES, rows, strict=True)}
-        edges = np.unique(np.array(self.edges, dtype=np.int64).reshape(-1, 2), axis=0)
-        first, needs = compress(edges[:, 0], edges[:, 1], old.num_tasks + len(self.new))
-        return FlatProgram(num_ranks=old.num_ranks, first=first, needs=needs, **columns)
+        order = np.argsort(number)
+        columns = {name: np.concatenate([kept[name], row])[order] for name, row in zip(_NAMES, rows, strict=True)}
+        edges = number[np.unique(np.array(self.edges, dtype=np.int64).reshape(-1, 2), axis=0)]
+        first, needs = compress(edges[:, 0], edges[:, 1], len(number))
+        written = np.full(len(number), -1, dtype=np.int64)
+        written[number[list(self.watches.values())]] = number[list(self.watches)]
+        return FlatProgram(num_ranks=old.num_ranks, first=first, needs=needs, **columns), written

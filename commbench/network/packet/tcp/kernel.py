@@ -8,10 +8,20 @@ import numpy as np
 
 from commbench.network.base import NEVER, PAST_THE_END, NetworkKernel
 from commbench.network.jit import call, jit
-from commbench.network.packet.depths_kernel import note_depth
-from commbench.network.packet.events_kernel import at, free_packet, new_packet, pop
+from commbench.network.packet.events_kernel import free_packet, new_packet, pop
 from commbench.network.packet.state import EVENTS, KIND_BITS, LATE, LEAP, NUM_BYTES, PACKETS, USED, WORK
-from commbench.network.packet.tcp.senders_kernel import acknowledged, begin, join, lasts, overdue, place_of, pump, wake
+from commbench.network.packet.tcp.senders_kernel import (
+    acknowledged,
+    begin,
+    join,
+    lasts,
+    later,
+    noted,
+    overdue,
+    place_of,
+    pump,
+    wake,
+)
 from commbench.network.packet.tcp.settings import Tcp
 from commbench.network.packet.tcp.state import (
     ACK_DUE,
@@ -88,7 +98,7 @@ def _send(link, now, net, ended, count):
     saved = np.int64(given[BURST] / port.bandwidth * 1e12)
     port.due = max(port.due, now - saved) + time
     port.held -= size
-    note_depth(link, now, port.held + size, port.held, net)
+    noted(link, now, port.held + size, port.held, net)
     net.counts[PACKETS, link] += 1
     net.counts[NUM_BYTES, link] += size
     arrives = _arrives(packet, link, now, now if given[BURST] > 0 else now + time, net)
@@ -101,7 +111,7 @@ def _send(link, now, net, ended, count):
     entry.arrives, entry.next = arrives, -1
     if port.wire < 0:
         port.wire = packet
-        at(arrives, ARRIVAL, link, -1, net)
+        later(arrives, ARRIVAL, link, net)
     else:
         net.packets[port.wire_end].next = packet
     port.wire_end = packet
@@ -114,7 +124,7 @@ def _arrival(link, now, net, ended, count):
     packet = port.wire
     port.wire = net.packets[packet].next
     if port.wire >= 0:
-        at(net.packets[port.wire].arrives, ARRIVAL, link, -1, net)
+        later(net.packets[port.wire].arrives, ARRIVAL, link, net)
     return _hop(packet, now, net, ended, count)
 
 
@@ -163,7 +173,7 @@ def _received(packet, now, net, ended, count):
         _acknowledge(number, beyond, entry.sent, now, net)
     elif stream.ack_timed == 0:
         stream.ack_timed = 1
-        at(now + given[ACK_PS], ACK_DUE, number, -1, net)
+        later(now + given[ACK_PS], ACK_DUE, number, net)
     return count
 
 

@@ -23,10 +23,22 @@ from commbench.network.packet.tcp.state import (
     WRITTEN,
 )
 
-__all__ = ["acknowledged", "begin", "join", "lasts", "overdue", "place_of", "pump", "wake"]
+__all__ = ["acknowledged", "begin", "join", "lasts", "later", "noted", "overdue", "place_of", "pump", "wake"]
 
 _TOO_LONG = 2.0**62  # ps
 _REORDERING = 3
+
+
+@call
+def later(time, kind, number, net):
+    """Let something happen at ``time``: the heap's code stands here once, for it takes long to compile."""
+    at(time, kind, number, -1, net)
+
+
+@call
+def noted(link, now, before, after, net):
+    """The bytes that wait before a link change."""
+    note_depth(link, now, before, after, net)
 
 
 @jit
@@ -52,7 +64,7 @@ def wake(link, now, net):
     port = net.ports[link]
     if port.active > 0 and port.awake == 0:
         port.awake = 1
-        at(max(now, port.due), READY, link, -1, net)
+        later(max(now, port.due), READY, link, net)
 
 
 @call
@@ -76,7 +88,7 @@ def join(packet, now, net):
     counts[JOINED, link] += 1
     port.held += entry.size
     counts[DEEPEST, link] = max(counts[DEEPEST, link], port.held)
-    note_depth(link, now, port.held - entry.size, port.held, net)
+    noted(link, now, port.held - entry.size, port.held, net)
     wake(link, now, net)
     return True
 
@@ -86,7 +98,7 @@ def _written(task, now, net):
     watch = net.messages[task].watch
     if watch >= 0 and net.messages[watch].waiting:
         net.messages[watch].waiting = 0
-        at(now, WRITTEN, watch, -1, net)
+        later(now, WRITTEN, watch, net)
 
 
 @jit
@@ -131,7 +143,7 @@ def _set_deadline(number, now, net):
     stream.deadline = now + ((net.given[RTO_PS] + stream.round_trip) << stream.backoff)
     if stream.timed == 0:
         stream.timed = 1
-        at(stream.deadline, OVERDUE, number, -1, net)
+        later(stream.deadline, OVERDUE, number, net)
 
 
 @jit
@@ -196,7 +208,7 @@ def overdue(number, now, net):
         return
     if stream.deadline > now:
         stream.timed = 1
-        at(stream.deadline, OVERDUE, number, -1, net)
+        later(stream.deadline, OVERDUE, number, net)
         return
     for each in range(stream.first, stream.next):
         segment = net.segments[place_of(number, each, net)]

@@ -24,6 +24,9 @@ __all__ = ["over_connections", "with_streams"]
 
 IntArray = npt.NDArray[np.int64]
 
+_Post = tuple[int, bool]
+"""A transfer, and whether it is its sender that posts."""
+
 _NAMES = ("kind", "rank", "peer", "num_bytes", "duration_ps", "channel", "step", "operation")
 
 
@@ -63,7 +66,7 @@ def over_connections(
     moves = done.kind != COMPUTE
     rails = replace(done, kind=np.where(moves, TRANSFER, COMPUTE), channel=np.where(moves, done.channel % over.rails, -1))
     paths = with_streams(rails, cluster, written)
-    kept = ~paths.inside[paths.links]
+    kept = ~paths.inside[paths.links]  # a testbed's host has no bus
     first = np.concatenate([[0], np.cumsum(kept)])[paths.first]
     bare = replace(
         paths,
@@ -92,18 +95,18 @@ class _Connecting:
     def connect(self) -> None:
         """Rewrite every transfer; then what others wait for."""
         old, transport = self.old, self.over.transport
-        moves = np.flatnonzero(old.kind == TRANSFER).tolist()
+        moves: list[int] = np.flatnonzero(old.kind == TRANSFER).tolist()
         for task in moves:
             self.watches[task] = self._add(task, COUPLED, int(old.rank[task]), peer=int(old.peer[task]))
             self.arrived[task] = self._add(task, COMPUTE, int(old.peer[task]), duration_ps=transport.latency_ps)
             self.edges.append((self.arrived[task], task))
-        posts = self._posts(moves) if transport.answers_late else {}
+        posts = self._posts(moves)
         for task in moves:
             self._transfer(task, posts)
         for task in np.flatnonzero(old.kind != TRANSFER).tolist():
             self.edges += [(task, self._end(needed, int(old.rank[task]))) for needed in self._needs(task)]
 
-    def _transfer(self, task: int, posts: dict[tuple[int, bool], int]) -> None:
+    def _transfer(self, task: int, posts: dict[_Post, int]) -> None:
         """Both sides say that they are ready; the receiver's notice lets the payload go."""
         old, transport = self.old, self.over.transport
         src, dst = int(old.rank[task]), int(old.peer[task])
@@ -114,47 +117,57 @@ class _Connecting:
             for sends in own:
                 ready[sends].add(self._end(needed, sides[sends]))
         for sends in (True, False):
-            if (task, sends) in posts:
-                self.edges += [(posts[task, sends], each) for each in ready[sends]]
-                ready[sends] = {posts[task, sends]}
+            self.edges += [(posts[task, sends], each) for each in ready[sends]]
         start = self._add(task, COMPUTE, src, duration_ps=transport.latency_ps)
         if transport.notice_bytes:
-            notice = self._add(task, TRANSFER, dst, peer=src, num_bytes=transport.notice_bytes)
-            own_notice = self._add(task, TRANSFER, src, peer=dst, num_bytes=transport.notice_bytes)
-            self.notices += [notice, own_notice]
-            self.edges += [(notice, each) for each in ready[False]] + [(own_notice, each) for each in ready[True]]
-            self.edges.append((start, notice))
+            coming = self._add(task, TRANSFER, dst, peer=src, num_bytes=transport.notice_bytes)
+            going = self._add(task, TRANSFER, src, peer=dst, num_bytes=transport.notice_bytes)
+            self.notices += [coming, going]
+            self.edges += [(coming, posts[task, False]), (going, posts[task, True]), (start, coming)]
         else:
-            self.edges += [(start, each) for each in ready[False]]
+            self.edges.append((start, posts[task, False]))
         for waiting in (task, self.watches[task]):
-            self.edges += [(waiting, start), *((waiting, each) for each in ready[True])]
+            self.edges += [(waiting, start), (waiting, posts[task, True])]
 
-    def _posts(self, moves: list[int]) -> dict[tuple[int, bool], int]:
-        """Of each transfer and side, the task after which it is posted where a rank posts one after the other.
+    def _posts(self, moves: list[int]) -> dict[_Post, int]:
+        """Of each transfer and side the task that posts it.
 
-        The ranks do so in a drawn order, as many at a time as there are processors, each until it is through.
+        What a rank posts at one moment it posts one after the other.
         """
-        old, each_ps = self.old, self.over.transport.overhead_ps
+        old, listed = self.old, defaultdict[tuple[int, int, int, int], list[_Post]](list)
+        for task in moves:
+            operation, channel, step = int(old.operation[task]), int(old.channel[task]), int(old.step[task])
+            listed[operation, int(old.rank[task]), channel, step].append((task, True))
+            listed[operation, int(old.peer[task]), channel, step].append((task, False))
         ranks = sorted(range(old.num_ranks), key=lambda rank: posts_at(self.seed, rank))
         place = {rank: number for number, rank in enumerate(ranks)}
-        listed = defaultdict[tuple[int, int], list[tuple[int, bool]]](list)
-        for task in moves:
-            listed[int(old.operation[task]), int(old.rank[task])].append((task, True))
-            listed[int(old.operation[task]), int(old.peer[task])].append((task, False))
-
-        def turn(post: tuple[int, bool]) -> tuple[int, bool]:
-            """Near distances first, and of one distance the send."""
-            task, sends = post
-            return (int(old.peer[task]) - int(old.rank[task])) % old.num_ranks, not sends
-
         found = {}
-        for (_, rank), posts in listed.items():
-            posts.sort(key=turn)
-            before_ps = place[rank] // self.processors * len(posts) * each_ps
-            for number, (task, sends) in enumerate(posts):
-                delay = before_ps + (number + 1) * each_ps
-                found[task, sends] = self._add(task, COMPUTE, rank, duration_ps=delay)
+        for (_, rank, channel, _), posts in listed.items():
+            ahead = self._ahead(rank, channel, place[rank]) * len(posts)
+            posts.sort(key=self._turn)
+            for number, post in enumerate(posts, ahead + 1):
+                delay_ps = number * self.over.transport.post_ps
+                found[post] = self._add(post[0], COMPUTE, rank, duration_ps=delay_ps)
         return found
+
+    def _turn(self, post: _Post) -> tuple[int, bool]:
+        """Receives first; or where sends go first in pairs, near distances before far ones."""
+        task, sends = post
+        if not self.over.transport.answers_late:
+            return 0, sends
+        return int(self.old.peer[task] - self.old.rank[task]) % self.old.num_ranks, not sends
+
+    def _ahead(self, rank: int, channel: int, place: int) -> int:
+        """How many others post before a rank on a channel, where all are ready at one moment.
+
+        Ranks that post all that they send and receive do so in a drawn order, as many at a time as there are
+        processors, each until it is through. Else of a rank's channels a drawn one is first.
+        """
+        if self.over.transport.answers_late:
+            return place // self.processors
+        channels = range(int(self.old.channel.max(initial=0)) + 1)
+        order = sorted(channels, key=lambda other: posts_at(self.seed, rank * len(channels) + other))
+        return order.index(channel)
 
     def _needs(self, task: int) -> list[int]:
         needs: list[int] = self.old.needs[self.old.first[task] : self.old.first[task + 1]].tolist()

@@ -33,8 +33,8 @@ from commbench.lowering.single import only_collective, require_leaf
 from commbench.lowering.single import tasks_of as single_tasks
 from commbench.lowering.streams import over_connections, with_streams
 from commbench.lowering.transport import apply_transport, with_way_back
-from commbench.network.transport import Connections
 from commbench.network.models import FLUID, get_network, packets_if_needed
+from commbench.network.transport import Connections
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import NOTHING, Collective, Program

@@ -205,11 +205,17 @@ _COMPARED = (
 )
 
 
+_BY_PACKETS = (Column("packets", width=10), Column("error", width=7, form="+.1%"))
+
+
 def compared_row(record: Compared) -> str:
-    """One point: the spread is that of the measurement, the error is signed."""
+    """One point: the spread is that of the measurement, errors are signed; by packets too where that was done."""
     measured, simulated = format_time(record.measured_s), format_time(record.simulated_s)
     shown = (record.algorithm, record.ranks, format_bytes(record.size_bytes), record.set)
-    return row_text(_COMPARED, (*shown, measured, record.spread_s / record.measured_s, simulated, record.error))
+    cells = (*shown, measured, record.spread_s / record.measured_s, simulated, record.error)
+    if record.packets_s is None:
+        return row_text(_COMPARED, cells)
+    return row_text((*_COMPARED, *_BY_PACKETS), (*cells, format_time(record.packets_s), record.packets_error))
 
 
 _GROUPS = (
@@ -221,13 +227,17 @@ _GROUPS = (
 )
 
 
+def _threshold(fraction: float) -> str:
+    return f"{100 * fraction:.3g}%"
+
+
 def summary_lines(summary: Summary) -> str:
     """The thresholds and the groups."""
     lines = [
         heading(
             f"{summary.points} test points: median |error| {summary.median_abs_error:.1%} (threshold "
-            f"{summary.max_median_abs_error:.0%}), 95th percentile {summary.p95_abs_error:.1%} (threshold "
-            f"{summary.max_p95_abs_error:.0%}): {'ok' if summary.ok else 'FELL SHORT'}"
+            f"{_threshold(summary.max_median_abs_error)}), 95th percentile {summary.p95_abs_error:.1%} (threshold "
+            f"{_threshold(summary.max_p95_abs_error)}): {'ok' if summary.ok else 'FELL SHORT'}"
         ),
         head_text(_GROUPS, "#   "),
     ]

@@ -25,7 +25,7 @@ GLOO_TCP = Transport(
     segments_per_ack=2,  # RFC 9293, 3.8.6.3: at least every second full segment
     message_bytes=48,  # gloo 70dc3602, transport/tcp/pair.h, Op::preamble; counted in docs/gloo.md
     notice_bytes=48,  # likewise: notifySendReady, notifyRecvReady
-    # phases_s of the emulated campaign's schedules, 64 KiB at 10 Mbit/s and less: 19 to 36 us for each, 10 to 20 the least
+    # phases_s of the emulated campaign's schedules, 64 KiB at 10 Mbit/s and less: 19 to 36 us each, 10 to 20 the least
     post_ps=20_000_000,
     buffer_bytes=128 * 1024,  # half of tcp_wmem (256 KiB, emulate.kernel.PortShaping): the kernel counts its overhead
 )

@@ -49,9 +49,7 @@ def with_streams(program: FlatProgram, cluster: Cluster, written: IntArray | Non
     return replace(paths, streams=Streams(back, on, none if written is None else written))
 
 
-def over_connections(
-    program: FlatProgram, cluster: Cluster, over: Connections, seed: int
-) -> tuple[FlatProgram, Paths]:
+def over_connections(program: FlatProgram, cluster: Cluster, over: Connections, seed: int) -> tuple[FlatProgram, Paths]:
     """A program as a library carries it out over connections, with its paths.
 
     Of the paths the links inside hosts are left out, and all latencies: a testbed has neither.
@@ -64,7 +62,9 @@ def over_connections(
     work.connect()
     done, written = work.done()
     moves = done.kind != COMPUTE
-    rails = replace(done, kind=np.where(moves, TRANSFER, COMPUTE), channel=np.where(moves, done.channel % over.rails, -1))
+    rails = replace(
+        done, kind=np.where(moves, TRANSFER, COMPUTE), channel=np.where(moves, done.channel % over.rails, -1)
+    )
     paths = with_streams(rails, cluster, written)
     kept = ~paths.inside[paths.links]  # a testbed's host has no bus
     first = np.concatenate([[0], np.cumsum(kept)])[paths.first]

@@ -20,8 +20,8 @@ FIT_SIZES = SIZES[:3]
 
 @dataclass(frozen=True, slots=True)
 class EmulatedFabric:
-    """A lab: a topology by name, its routing, the rate of the hosts' links in Mbit/s, and whether its ports have a queue
-    for every pair of hosts (``emulate.kernel.PortShaping``) or one for all."""
+    """A lab: a topology by name, its routing, the rate of the hosts' links in Mbit/s, and whether its ports have a
+    queue for every pair of hosts (``emulate.kernel.PortShaping``) or one for all."""
 
     topology: str
     routing: str

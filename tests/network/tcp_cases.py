@@ -50,7 +50,8 @@ def tcp_cases(draw: st.DrawFn) -> tuple[cases.Case, Tcp]:
     moves = np.flatnonzero(program.kind != COMPUTE).tolist()
     route_of = [draw(some) if task in moves else -1 for task in range(program.num_tasks)]
     written = np.full(program.num_tasks, -1, dtype=np.int64)
-    for told, watch in draw(st.lists(st.sampled_from(list(zip(moves[:-1:2], moves[1::2], strict=False))), unique=True)) if len(moves) > 1 else ():
+    couples = list(zip(moves[:-1:2], moves[1::2], strict=False))
+    for told, watch in draw(st.lists(st.sampled_from(couples), unique=True)) if couples else ():
         written[watch], route_of[watch] = told, route_of[told]
     paths = Paths.of_lists(bandwidths, ways, [draw(st.sampled_from((0, 0, 333))) for _ in ways], route_of)
     latencies = draw(st.lists(st.sampled_from(_LATENCIES), min_size=len(bandwidths), max_size=len(bandwidths)))

@@ -11,7 +11,17 @@ from typing import Any, TypeVar
 from commbench.errors import InputError
 from commbench.units import PS_PER_S, parse_size
 
-__all__ = ["CONTROLS", "DCQCN", "NONE", "PREFIX", "SWIFT", "Packets", "parse_packets", "read_settings", "written_settings"]
+__all__ = [
+    "CONTROLS",
+    "DCQCN",
+    "NONE",
+    "PREFIX",
+    "SWIFT",
+    "Packets",
+    "parse_packets",
+    "read_settings",
+    "written_settings",
+]
 
 NONE, DCQCN, SWIFT = range(3)
 

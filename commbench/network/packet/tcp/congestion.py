@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from commbench.network.packet.tcp.settings import CUBIC
 from commbench.units import PS_PER_S
 
-__all__ = ["BETA", "C", "LEAST_WINDOW", "RENO_BETA", "Window"]
+__all__ = ["BETA", "LEAST_WINDOW", "RENO_BETA", "C", "Window"]
 
 RENO_BETA = 0.5
 """What a loss leaves of Reno's window (RFC 5681, equation 4)."""

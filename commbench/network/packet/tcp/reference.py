@@ -41,8 +41,8 @@ class TcpNetwork:
             Stream(number, back, tuple(links), Window(given.number, float(given.first_window)), given.window_bytes)
             for number, (back, links) in enumerate(zip(wiring.streams.back.tolist(), routes, strict=True))
         ]
-        self.stream_of = wiring.streams.route_of.tolist()
-        self.written = wiring.streams.written.tolist()
+        self.stream_of: list[int] = wiring.streams.route_of.tolist()
+        self.written: list[int] = wiring.streams.written.tolist()
         self.watching = {told: watch for watch, told in enumerate(self.written) if told >= 0}
         self.messages: dict[int, Message] = {}
         self.waiting: set[int] = set()  # flows that wait for another one's bytes to be written

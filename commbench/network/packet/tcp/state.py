@@ -62,9 +62,7 @@ PORT = np.dtype(
     align=True,
 )
 
-QUEUE = np.dtype(
-    [("deficit", np.int64), ("count", np.int64), ("head", np.int32), ("tail", np.int32)], align=True
-)
+QUEUE = np.dtype([("deficit", np.int64), ("count", np.int64), ("head", np.int32), ("tail", np.int32)], align=True)
 
 SEGMENT = np.dtype(
     [
@@ -258,7 +256,7 @@ def _messages(wiring: Wiring) -> Array:
 
 
 def _ring(given: Tcp, wiring: Wiring) -> Array:
-    """Room for the segments that a stream may have under way: full ones for the buffer, and the last of each message."""
+    """Room for the segments that a stream may have under way: full ones for its buffer, the last of each message."""
     assert wiring.streams is not None
     routes = wiring.streams.route_of
     messages = np.bincount(routes[routes >= 0], minlength=len(wiring.first) - 1)
@@ -267,7 +265,7 @@ def _ring(given: Tcp, wiring: Wiring) -> Array:
 
 
 def margin(given: Array, num_links: int, num_streams: int) -> int:
-    """Packets that may come into being in one instant: what ports let out at once, answers, and what takes its place."""
+    """Packets that may come into being in one instant: what ports let out, answers, and what takes their place."""
     at_once = int(given[BURST]) // max(int(given[HEADER]), 1) + 2
     return num_streams * (int(given[PORT_SEGMENTS]) + 2) + 3 * num_links * at_once
 

@@ -259,13 +259,7 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", 
         return _over_transport(work, library, how, scenario, seed)
     triples, route_of = triples_of(work.tasks, by_operation=bool(work.timings))
     cluster, pace = work.cluster, None
-    if work.num_switches:
-        paths = paths_with_switches(triples, route_of, cluster, switches_of(cluster, work.num_switches))
-    elif get_network(how.network).connected:
-        assert isinstance(work.tasks, FlatProgram), "packets are of single transfers"
-        paths = with_streams(work.tasks, cluster)
-    else:
-        paths = paths_of(triples, route_of, cluster.router, cluster.placed)
+    paths = _paths(work, triples, route_of, connected=get_network(how.network).connected)
     if work.timings:
         assert isinstance(work.tasks, FlatProgram), "a looped program is one operation, and not timed"
         if not get_network(how.network).weighted:
@@ -276,6 +270,8 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", 
         pace = paced(work.tasks, paths, work.timings, cluster.fabric)
         paths = pace.paths
     processors = processors_of(cluster.fabric, cluster.placed)
+    if scenario is not None and get_network(how.network).connected:
+        raise InputError(f"--network {how.network} takes no scenario: give --network packet, or fluid")
     if scenario is None:
         done = run(work.tasks, Setting(_own_links(pace, paths), processors), how)
     elif work.num_switches:
@@ -303,6 +299,19 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", 
         engine=done.engine,
         network=get_network(how.network).name,
     )
+
+
+def _paths(work: _Tasks, triples: IntArray, route_of: IntArray, *, connected: bool) -> Paths:
+    """Of the tasks; ``connected``: with their ways back."""
+    cluster = work.cluster
+    if connected and work.num_switches:
+        raise InputError("switches that add have no connections: give --network packet, or fluid")
+    if work.num_switches:
+        return paths_with_switches(triples, route_of, cluster, switches_of(cluster, work.num_switches))
+    if connected:
+        assert isinstance(work.tasks, FlatProgram), "packets are of single transfers"
+        return with_streams(work.tasks, cluster)
+    return paths_of(triples, route_of, cluster.router, cluster.placed)
 
 
 def _own_links(pace: Paced | None, paths: Paths, changes: tuple[Change, ...] = ()) -> Paths:

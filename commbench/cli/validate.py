@@ -227,10 +227,10 @@ def _points(points: "Sequence[LabPoint]") -> list[str]:
 
 def agreement_table(found: "Agreement") -> str:
     """The points of each kind, then its verdict and groups; then packets' own; then the points that no verdict uses."""
-    from commbench.cli.tables import compared_row, summary_lines
+    from commbench.cli.tables import compared_head, compared_row, summary_lines
     from commbench.validate.lab_runs import LEAST_IDLE
 
-    lines = []
+    lines = [compared_head(by_packets=found.packets is not None)]
     for contended, summary in found.summaries.items():
         lines.append(f"# {'links shared by several pairs of hosts' if contended else 'no link shared'}")
         lines += _points([point for point in found.used if point.fair and point.contended is contended])

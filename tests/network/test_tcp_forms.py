@@ -2,10 +2,12 @@
 """TCP connections against closed forms and by hand: headers, windows, buckets, turns, order, losses."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from commbench.cli.main import app
 from commbench.engine import compiled, reference
 from commbench.engine.setting import Change, Paths, Setting, What
 from commbench.engine.trace import Trace
@@ -183,3 +185,16 @@ def test_routes_that_change_are_refused(engine) -> None:  # type: ignore[no-unty
     setting = Setting(paths, changes=(Change(10, What.ROUTE, 0, 1),))
     with pytest.raises(InputError, match="routes that change are not supported"):
         engine.run(cases.program_of([(1, 0, 1, 10**6, 0, ())]), setting, network=tcp_model(PLAIN))
+
+
+def test_what_has_no_connections_is_refused() -> None:
+    script = Path(__file__).parents[2] / "sims/spine-link-down.yaml"
+    for arguments, words in (
+        (f"-t fat-tree-16 --scenario {script}", "packet:tcp takes no scenario: give --network packet, or fluid"),
+        ("-t dgx-h100 -a nvls", "switches that add have no connections: give --network packet, or fluid"),
+    ):
+        with pytest.raises(InputError, match=words):
+            app(
+                f"sim all-reduce -b 1K -e 1K --network packet:tcp {arguments}".split(),
+                standalone_mode=False,
+            )

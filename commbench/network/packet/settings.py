@@ -18,6 +18,7 @@ __all__ = [
     "PREFIX",
     "SWIFT",
     "Packets",
+    "keys_of",
     "parse_packets",
     "read_settings",
     "written_settings",
@@ -143,14 +144,14 @@ class Packets:
         return f"{PREFIX}:{','.join([self.control, *written_settings(self, 'control')])}"
 
 
-def _keys(kind: type) -> dict[str, Field[Any]]:
+def keys_of(kind: type) -> dict[str, Field[Any]]:
     """What users write -> the field of a dataclass of settings."""
     return {each.name.removesuffix("_bytes"): each for each in fields(kind)}
 
 
 def written_settings(given: Any, *but: str) -> list[str]:
     """The settings that are not as by default, as users write them, those of the names ``but`` left out."""
-    own = {key: (getattr(given, each.name), each.default) for key, each in _keys(type(given)).items() if key not in but}
+    own = {key: (getattr(given, each.name), each.default) for key, each in keys_of(type(given)).items() if key not in but}
     return [f"{key}={_written(value)}" for key, (value, default) in own.items() if value != default]
 
 
@@ -167,7 +168,7 @@ def read_settings(kind: type[Settings], text: str, settings: Sequence[str], give
     Raises:
         InputError: a key or value that is not known; says which there are.
     """
-    keys = {key: each for key, each in _keys(kind).items() if key not in given}
+    keys = {key: each for key, each in keys_of(kind).items() if key not in given}
     found = dict(given)
     for setting in settings:
         key, equals, value = setting.partition("=")

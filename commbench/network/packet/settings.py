@@ -151,8 +151,8 @@ def keys_of(kind: type) -> dict[str, Field[Any]]:
 
 def written_settings(given: Any, *but: str) -> list[str]:
     """The settings that are not as by default, as users write them, those of the names ``but`` left out."""
-    own = {key: (getattr(given, each.name), each.default) for key, each in keys_of(type(given)).items() if key not in but}
-    return [f"{key}={_written(value)}" for key, (value, default) in own.items() if value != default]
+    own = [(key, getattr(given, each.name), each.default) for key, each in keys_of(type(given)).items()]
+    return [f"{key}={_written(value)}" for key, value, default in own if key not in but and value != default]
 
 
 def _written(value: object) -> str:

@@ -31,8 +31,10 @@ from commbench.lowering.perturb import Perturbation, perturbation
 from commbench.lowering.placing import paths_of, paths_with_switches, processors_of, switches_of, triples_of
 from commbench.lowering.single import only_collective, require_leaf
 from commbench.lowering.single import tasks_of as single_tasks
+from commbench.lowering.streams import over_connections, with_streams
 from commbench.lowering.transport import apply_transport, with_way_back
 from commbench.network.models import FLUID, get_network, packets_if_needed
+from commbench.network.transport import Connections
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import NOTHING, Collective, Program
@@ -257,10 +259,7 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", 
         return _over_transport(work, library, how, scenario, seed)
     triples, route_of = triples_of(work.tasks, by_operation=bool(work.timings))
     cluster, pace = work.cluster, None
-    if work.num_switches:
-        paths = paths_with_switches(triples, route_of, cluster, switches_of(cluster, work.num_switches))
-    else:
-        paths = paths_of(triples, route_of, cluster.router, cluster.placed)
+    paths = _paths(work, triples, route_of, connected=get_network(how.network).connected)
     if work.timings:
         assert isinstance(work.tasks, FlatProgram), "a looped program is one operation, and not timed"
         if not get_network(how.network).weighted:
@@ -271,6 +270,8 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", 
         pace = paced(work.tasks, paths, work.timings, cluster.fabric)
         paths = pace.paths
     processors = processors_of(cluster.fabric, cluster.placed)
+    if scenario is not None and get_network(how.network).connected:
+        raise InputError(f"--network {how.network} takes no scenario: give --network packet, or fluid")
     if scenario is None:
         done = run(work.tasks, Setting(_own_links(pace, paths), processors), how)
     elif work.num_switches:
@@ -300,6 +301,19 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", 
     )
 
 
+def _paths(work: _Tasks, triples: IntArray, route_of: IntArray, *, connected: bool) -> Paths:
+    """Of the tasks; ``connected``: with their ways back."""
+    cluster = work.cluster
+    if connected and work.num_switches:
+        raise InputError("switches that add have no connections: give --network packet, or fluid")
+    if work.num_switches:
+        return paths_with_switches(triples, route_of, cluster, switches_of(cluster, work.num_switches))
+    if connected:
+        assert isinstance(work.tasks, FlatProgram), "packets are of single transfers"
+        return with_streams(work.tasks, cluster)
+    return paths_of(triples, route_of, cluster.router, cluster.placed)
+
+
 def _own_links(pace: Paced | None, paths: Paths, changes: tuple[Change, ...] = ()) -> Paths:
     return paths if pace is None else pace.with_own_links(paths, changes)
 
@@ -311,18 +325,39 @@ def _processors(cluster: Cluster) -> Processors:
     return Processors(pools=(0,) * len(cluster.placed), pool_size=cluster.one_machine)
 
 
+def _over_packets(work: _Tasks, connections: Connections, how: Run, seed: int) -> Result:
+    """Every message as the library writes it to its connections, which the network has."""
+    assert isinstance(work.tasks, FlatProgram)
+    program, paths = over_connections(work.tasks, work.cluster, connections, seed)
+    processors = replace(_processors(work.cluster), overhead_ps=connections.transport.overhead_ps)
+    done = run(program, Setting(paths, processors), how)
+    return Result(
+        program=work.program,
+        cluster=work.cluster,
+        tasks=done.program,
+        trace=done.trace,
+        finish_ps=done.finish_ps,
+        transfers=work.tasks.num_transfers,
+        paths=paths,
+        choices=work.choices,
+        engine=done.engine,
+        network=get_network(how.network).name,
+    )
+
+
 def _over_transport(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", seed: int) -> Result:
     """Every message as the transport carries it out."""
     if scenario is not None or how.detail != "transfer" or work.num_switches:
         raise InputError("a transport goes with --detail transfer, and without a scenario or switches that add")
-    if not get_network(how.network).weighted:
-        raise InputError(
-            f"--network {how.network}: a transport rewrites messages for --network {FLUID.name}: give that"
-        )
+    network = get_network(how.network)
+    if not (network.weighted or network.connected):
+        raise InputError(f"--network {how.network} has no connections: give --network {FLUID.name} or packet:tcp")
     cluster, tasks = work.cluster, work.tasks
     assert isinstance(tasks, FlatProgram)
     connections = library.connections
     assert connections is not None
+    if network.connected:
+        return _over_packets(work, connections, how, seed)
     triples, route_of = triples_of(tasks)
     paths = paths_of(triples, route_of, cluster.router, cluster.placed)
     ends = cluster.placed[triples[:, 1]], cluster.placed[triples[:, 0]]

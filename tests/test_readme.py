@@ -58,7 +58,8 @@ def test_the_error_of_the_library_is_that_of_its_page() -> None:
 
 
 def test_the_emulated_figures_are_those_of_the_records_that_are_kept() -> None:
-    alone, shared = (r for r in read_records(ROOT / "reports/emulated/validation.jsonl") if isinstance(r, Summary))
+    summaries = [r for r in read_records(ROOT / "reports/emulated/validation.jsonl") if isinstance(r, Summary)]
+    alone, shared, packets, one_queue = summaries
     first = f"{alone.points + shared.points} test points, median error {alone.median_abs_error * 100:.1f} %"
     text = " ".join(README.split())
     assert f"{first} ({shared.median_abs_error * 100:.1f} % where links are shared)" in text
@@ -68,6 +69,11 @@ def test_the_emulated_figures_are_those_of_the_records_that_are_kept() -> None:
         figures = f"{one.median_abs_error * 100:.1f} % | {one.p95_abs_error * 100:.1f} %"
         assert f"| {label} ({one.points}) | {figures} |" in page
         assert one.ok
+    by_packets = f"{packets.median_abs_error * 100:.1f} % and {packets.p95_abs_error * 100:.1f} %"
+    assert f"by packets (`--network packet:tcp`) {by_packets} for all of them" in text
+    for label, one in (("both by packets", packets), ("one queue at every port, by packets", one_queue)):
+        figures = f"{one.median_abs_error * 100:.1f} % | {one.p95_abs_error * 100:.1f} %"
+        assert f"| {label} ({one.points}) | {figures} |" in page
 
 
 def test_the_tensor_parallel_figures_are_those_of_the_records_that_are_kept() -> None:

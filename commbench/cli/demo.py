@@ -108,7 +108,7 @@ def _emulated(out: Path, json: bool) -> "list[Record]":
     measured = fabric_records(out, tell)
     if not measured:
         return []
-    found = judge_labs(measured, tell=tell)
+    found = judge_labs(measured, packet_bars=None, tell=tell)
     verdict: list[Record] = [*(point.compared for point in found.points), *found.summaries.values()]
     typer.echo(_lines(verdict)) if json else put(agreement_table(found))
     return verdict

@@ -40,9 +40,9 @@ def other(word: str) -> str | None:
 
 
 _NETWORK_HELP = (
-    "How long messages take: fluid (max-min shares), packet[:none|:dcqcn|:swift] (queues, marks, pauses), with "
-    "settings after it: packet:dcqcn,mtu=1024,pfc=off, or auto[:...]: packets only where a port is sent more than it "
-    "can drain."
+    "How long messages take: fluid (max-min shares), packet[:none|:dcqcn|:swift] (queues, marks, pauses), packet:tcp "
+    "(connections, acknowledgements, losses), with settings after it: packet:dcqcn,mtu=1024,pfc=off, "
+    "packet:tcp,congestion=reno, or auto[:...]: packets only where a port is sent more than it can drain."
 )
 COMMAND = {
     "cls": by_first_word(other),

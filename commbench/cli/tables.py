@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from commbench.topology.model import Quantity
 
 __all__ = [
+    "compared_head",
     "compared_points",
     "compared_row",
     "compared_table",
@@ -190,7 +191,8 @@ def compared_table(records: Sequence[Compared], summary: Summary) -> str:
 
 def compared_points(records: Sequence[Compared]) -> str:
     """Every point, without a verdict."""
-    return "\n".join([head_text(_COMPARED), *map(compared_row, records)])
+    by_packets = any(record.packets_s is not None for record in records)
+    return "\n".join([compared_head(by_packets=by_packets), *map(compared_row, records)])
 
 
 _COMPARED = (
@@ -205,11 +207,21 @@ _COMPARED = (
 )
 
 
+_BY_BOTH = (*_COMPARED[:-2], Column("fluid", width=8, form="+.1%"), Column("packets", width=8, form="+.1%"))
+
+
+def compared_head(*, by_packets: bool) -> str:
+    """Above the points; ``by_packets``: the errors of both models stand in the place of a simulated time."""
+    return head_text(_BY_BOTH if by_packets else _COMPARED)
+
+
 def compared_row(record: Compared) -> str:
-    """One point: the spread is that of the measurement, the error is signed."""
-    measured, simulated = format_time(record.measured_s), format_time(record.simulated_s)
+    """One point: the spread is that of the measurement, errors are signed."""
     shown = (record.algorithm, record.ranks, format_bytes(record.size_bytes), record.set)
-    return row_text(_COMPARED, (*shown, measured, record.spread_s / record.measured_s, simulated, record.error))
+    measured = (*shown, format_time(record.measured_s), record.spread_s / record.measured_s)
+    if record.packets_s is None:
+        return row_text(_COMPARED, (*measured, format_time(record.simulated_s), record.error))
+    return row_text(_BY_BOTH, (*measured, record.error, record.packets_error))
 
 
 _GROUPS = (
@@ -221,13 +233,17 @@ _GROUPS = (
 )
 
 
+def _threshold(fraction: float) -> str:
+    return f"{100 * fraction:.3g}%"
+
+
 def summary_lines(summary: Summary) -> str:
     """The thresholds and the groups."""
     lines = [
         heading(
             f"{summary.points} test points: median |error| {summary.median_abs_error:.1%} (threshold "
-            f"{summary.max_median_abs_error:.0%}), 95th percentile {summary.p95_abs_error:.1%} (threshold "
-            f"{summary.max_p95_abs_error:.0%}): {'ok' if summary.ok else 'FELL SHORT'}"
+            f"{_threshold(summary.max_median_abs_error)}), 95th percentile {summary.p95_abs_error:.1%} (threshold "
+            f"{_threshold(summary.max_p95_abs_error)}): {'ok' if summary.ok else 'FELL SHORT'}"
         ),
         head_text(_GROUPS, "#   "),
     ]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench validate``: predictions held against measurements that they have not seen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,7 @@ from commbench.experiments.validation import Part, circumstances, keep, measure_
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
-    from commbench.validate.lab_judge import Agreement
+    from commbench.validate.lab_judge import Agreement, LabPoint
 
 __all__ = ["MAX_MEDIAN", "MAX_P95", "agreement_table", "validate"]
 
@@ -195,10 +195,11 @@ def _emulated(files: "list[Path] | None", part: Part, out: Path, json: bool, sal
 
     records = read_measured(files, salvage) if files else measure_in_fabrics(part, out / "runs.jsonl", tell)
     from commbench.report.agreement import write_agreement
-    from commbench.validate.lab_judge import judge_labs
+    from commbench.validate.lab_judge import PACKET_BARS, judge_labs
 
-    found = judge_labs(records, tell=tell)
-    verdict = [*(point.compared for point in found.points), *found.summaries.values()]
+    quick = not files and part is Part.SMOKE  # packets take a minute to compile and to fit
+    found = judge_labs(records, packet_bars=None if quick else PACKET_BARS, tell=tell)
+    verdict = [*(point.compared for point in found.points), *found.all_summaries]
     if json:
         typer.echo("\n".join(record.to_json() for record in verdict))
     else:
@@ -211,21 +212,34 @@ def _emulated(files: "list[Path] | None", part: Part, out: Path, json: bool, sal
         raise CheckFailedError("validation fell short of its thresholds; the table and the report show where")
 
 
+def _points(points: "Sequence[LabPoint]") -> list[str]:
+    """A line for each, below the name of its fabric and collective."""
+    from commbench.cli.tables import compared_row
+
+    lines = list[str]()
+    where = ""
+    for point in points:
+        if (here := f"# {point.compared.topology}, {point.compared.collective}") != where:
+            lines.append(where := here)
+        lines.append(compared_row(point.compared))
+    return lines
+
+
 def agreement_table(found: "Agreement") -> str:
-    """The points of each kind, then its verdict and groups; then the points that no verdict uses."""
-    from commbench.cli.tables import compared_row, summary_lines
+    """The points of each kind, then its verdict and groups; then packets' own; then the points that no verdict uses."""
+    from commbench.cli.tables import compared_head, compared_row, summary_lines
     from commbench.validate.lab_runs import LEAST_IDLE
 
-    lines = []
+    lines = [compared_head(by_packets=found.packets is not None)]
     for contended, summary in found.summaries.items():
         lines.append(f"# {'links shared by several pairs of hosts' if contended else 'no link shared'}")
-        where = ""
-        for point in found.used:
-            if point.contended is contended:
-                if (here := f"# {point.compared.topology}, {point.compared.collective}") != where:
-                    lines.append(where := here)
-                lines.append(compared_row(point.compared))
+        lines += _points([point for point in found.used if point.fair and point.contended is contended])
         lines.append(summary_lines(summary))
+    if found.packets is not None:
+        for fair, summary in found.packets.summaries.items():
+            lines.append(f"# by packets, {'a queue for each pair' if fair else 'one queue at every port'}")
+            lines += [] if fair else _points([point for point in found.used if not point.fair])
+            lines.append(summary_lines(summary))
     if found.busy:
         lines.append(f"# in no figure above, for processors had less than {LEAST_IDLE:.0%} of their time left")
         lines += [compared_row(point.compared) for point in found.busy]

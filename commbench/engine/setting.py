@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from commbench.network.base import Wiring
+from commbench.network.base import Streams, Wiring
 
 __all__ = ["CUT_OFF", "Change", "CutOff", "Paths", "Processors", "Setting", "What"]
 
@@ -40,6 +40,7 @@ class Paths:
         route_of: number of the route of every task, shape (tasks,); -1 for compute tasks.
         weights: weight of a flow on each of these links (see network.maxmin), or empty where all are 1.
         link_latencies_ps, buffers_bytes, inside: of every link, for network models that ask; see network.base.Wiring.
+        streams: the routes as directions of connections, likewise.
     """
 
     bandwidths: FloatArray
@@ -51,12 +52,13 @@ class Paths:
     link_latencies_ps: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     buffers_bytes: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     inside: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))
+    streams: Streams | None = None
 
     @property
     def wiring(self) -> Wiring:
         """What a network model is made for."""
         wires = self.bandwidths, self.first, self.links, self.weights, self.link_latencies_ps, self.buffers_bytes
-        return Wiring(*wires, self.inside)
+        return Wiring(*wires, self.inside, self.streams)
 
     def without_link_latencies(self) -> "Paths":
         """The same for a network model that has the links' latencies itself."""

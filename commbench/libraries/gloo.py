@@ -17,6 +17,8 @@ __all__ = ["GLOO_TCP", "NATIVE", "GlooLibrary", "transport_for"]
 NATIVE = "native"
 """The algorithm of records in which the library itself chose."""
 
+BARRIER = "barrier"
+
 GLOO_TCP = Transport(
     name="gloo over TCP",
     segment_bytes=1448,  # MTU 1500 less IPv4 20 (RFC 791) and TCP 32 with timestamps (RFC 9293, RFC 7323)
@@ -24,6 +26,8 @@ GLOO_TCP = Transport(
     segments_per_ack=2,  # RFC 9293, 3.8.6.3: at least every second full segment
     message_bytes=48,  # gloo 70dc3602, transport/tcp/pair.h, Op::preamble; counted in docs/gloo.md
     notice_bytes=48,  # likewise: notifySendReady, notifyRecvReady
+    # phases_s of the emulated campaign's schedules, 64 KiB at 10 Mbit/s and less: 19 to 36 us each, 10 to 20 the least
+    post_ps=20_000_000,
     buffer_bytes=128 * 1024,  # half of tcp_wmem (256 KiB, emulate.kernel.PortShaping): the kernel counts its overhead
 )
 """Gloo's TCP transport on Linux at MTU 1500, as in a lab."""
@@ -44,7 +48,8 @@ class GlooLibrary:
 
     Attributes:
         connections: None simulates messages that cost nothing beside their payload.
-        algorithm: NATIVE, or the name of the one whose schedule is sent through gloo. channels, group: of that.
+        algorithm: NATIVE, or the name of the one whose schedule is sent through gloo; barriers are gloo's own in any
+            case. channels, group: of that.
     """
 
     connections: Connections | None = None
@@ -56,13 +61,14 @@ class GlooLibrary:
 
     def choose(self, wanted: Wanted, layout: Layout) -> Choice:
         """See :class:`commbench.libraries.base.Library`."""
-        entry = get_algorithm(wanted.kind, "gloo" if self.algorithm == NATIVE else self.algorithm)
+        native = self.algorithm == NATIVE or wanted.kind == BARRIER
+        entry = get_algorithm(wanted.kind, "gloo" if native else self.algorithm)
         request = Request(
             num_ranks=len(layout.hosts),
             slices=entry.default_slices,
-            channels=self.channels,
+            channels=1 if native else self.channels,
             root=wanted.root,
-            group=self.group,
+            group=1 if native else self.group,
             num_elements=wanted.num_elements,
             element_bytes=wanted.element_bytes,
         )

@@ -31,7 +31,7 @@ from commbench.network.transport import Connections, Transport
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
 from commbench.units import PS_PER_S
 
-__all__ = ["Transported", "apply_transport", "with_way_back"]
+__all__ = ["Transported", "apply_transport", "posts_at", "with_way_back"]
 
 IntArray = npt.NDArray[np.int64]
 Edge = tuple[int, int]
@@ -209,7 +209,7 @@ class _Rewriting:
         """Whether one of two messages in opposite directions is under way before its sender is ready for the other: it
         posts the send first (in its i-th place a rank sends, then receives what its peer has in the same place), and
         the receiver had posted by then."""
-        sender, receiver = (_posts_at(self.seed, int(ends[one])) for ends in (self.old.rank, self.old.peer))
+        sender, receiver = (posts_at(self.seed, int(ends[one])) for ends in (self.old.rank, self.old.peer))
         return self.place[one] <= self.place[other] and receiver < sender
 
     def _redirect(self) -> None:
@@ -293,7 +293,7 @@ class _Rewriting:
         return max(ends, default=0)
 
 
-def _posts_at(seed: int, rank: int) -> bytes:
+def posts_at(seed: int, rank: int) -> bytes:
     """When a rank posts what it sends and receives: comparable, and the same for the same seed everywhere."""
     return blake2b(repr((seed, rank)).encode(), digest_size=8).digest()
 

@@ -25,6 +25,7 @@ __all__ = [
     "Network",
     "NetworkKernel",
     "NetworkModel",
+    "Streams",
     "Wiring",
     "too_long",
 ]
@@ -52,6 +53,23 @@ def too_long() -> InputError:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Streams:
+    """Routes as directions of connections, for models that have connections: what flows take one route is one stream
+    of bytes, in the order in which it begins.
+
+    Attributes:
+        back: of every route, the one of the same connection the other way, shape (routes,).
+        route_of: of every task, shape (tasks,), -1: none.
+        written: of every task, the one whose bytes have to be in the sender's buffer for it to end; -1 for flows that
+            end when their own bytes have come; shape (tasks,).
+    """
+
+    back: IntArray
+    route_of: IntArray
+    written: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Wiring:
     """What a model is made for: links and the routes over them.
 
@@ -63,6 +81,7 @@ class Wiring:
         latencies_ps: of every link, or empty where a route's latency is not made of them.
         buffers_bytes: what waits before every link at most; empty: without limit.
         inside: of every link, whether it stays in a host; empty: none does.
+        streams: what connections there are, for a model that has them.
     """
 
     bandwidths: FloatArray
@@ -72,6 +91,7 @@ class Wiring:
     latencies_ps: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     buffers_bytes: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     inside: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))
+    streams: Streams | None = None
 
 
 class Network(Protocol):
@@ -154,6 +174,7 @@ class NetworkModel:
         kernel: it for the compiled engine; called once, and free to load numba.
         weighted: whether flows may weigh more than 1 on a link, which folding and collective detail need.
         delays: whether it has the latencies of links itself, so that the engine leaves them to it.
+        connected: whether flows go over connections (:class:`Streams`).
     """
 
     name: str
@@ -161,3 +182,4 @@ class NetworkModel:
     kernel: Callable[[], NetworkKernel]
     weighted: bool = False
     delays: bool = False
+    connected: bool = False

@@ -8,11 +8,13 @@ from commbench.errors import InputError
 from commbench.network.base import NetworkKernel, NetworkModel, Wiring
 from commbench.network.fluid import FluidNetwork
 from commbench.network.packet.settings import CONTROLS, PREFIX, Packets, parse_packets
+from commbench.network.packet.tcp.settings import TCP, Tcp, parse_tcp
 
 if TYPE_CHECKING:
     from commbench.network.packet.reference import PacketNetwork
+    from commbench.network.packet.tcp.reference import TcpNetwork
 
-__all__ = ["AUTO", "FLUID", "NETWORKS", "get_network", "packet_model", "packets_if_needed"]
+__all__ = ["AUTO", "FLUID", "NETWORKS", "get_network", "packet_model", "packets_if_needed", "tcp_model"]
 
 AUTO = "auto"
 """Fluid where it is right, else packets: ``auto:dcqcn`` as ``packet:dcqcn`` (see :mod:`commbench.door`)."""
@@ -47,6 +49,25 @@ def packet_model(given: Packets) -> NetworkModel:
     return NetworkModel(given.text, partial(_packet_network, given), partial(_packet_kernel, given), delays=True)
 
 
+def _tcp_network(given: Tcp, wiring: Wiring) -> "TcpNetwork":
+    from commbench.network.packet.tcp.reference import TcpNetwork
+
+    return TcpNetwork(wiring, given)
+
+
+def _tcp_kernel(given: Tcp) -> NetworkKernel:
+    from commbench.network.packet.tcp.kernel import tcp_kernel  # loads numba
+
+    return tcp_kernel(given)
+
+
+@cache
+def tcp_model(given: Tcp) -> NetworkModel:
+    """The network of TCP connections of these settings."""
+    made, kernel = partial(_tcp_network, given), partial(_tcp_kernel, given)
+    return NetworkModel(given.text, made, kernel, delays=True, connected=True)
+
+
 def packets_if_needed(name: str) -> str | None:
     """The packet network that ``auto`` or ``auto:CONTROL,key=value,...`` falls back on; None for other names."""
     kind, _, settings = name.partition(":")
@@ -60,9 +81,11 @@ def get_network(name: str) -> NetworkModel:
         InputError: nothing has this name.
     """
     name = packets_if_needed(name) or name
+    if name.split(",")[0] == f"{PREFIX}:{TCP}":
+        return tcp_model(parse_tcp(name))
     if name.split(":")[0] == PREFIX:
         return packet_model(parse_packets(name))
     if name not in NETWORKS:
-        known = ", ".join([*NETWORKS, f"{PREFIX}[:{'|'.join(CONTROLS)}]", AUTO])
+        known = ", ".join([*NETWORKS, f"{PREFIX}[:{'|'.join((*CONTROLS, TCP))}]", AUTO])
         raise InputError(f"--network {name!r} is unknown; known: {known}")
     return NETWORKS[name]

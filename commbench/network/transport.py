@@ -27,6 +27,7 @@ class Transport:
         latency_ps: from both sides' readiness to the first byte, and again from the last byte to the receiver's going
             on: the machine's own, to be fitted.
         overhead_ps: processor time of a message on either side, to be fitted.
+        post_ps: in which a rank posts one send or receive, where that is simulated (:mod:`commbench.lowering.streams`).
     """
 
     name: str
@@ -39,6 +40,7 @@ class Transport:
     answers_late: bool = False
     latency_ps: int = 0
     overhead_ps: int = 0
+    post_ps: int = 0
 
     def bytes_on_wire(self, num_bytes: int) -> int:
         """Of one message on the way to its receiver: payload, headers, and the sender's notice."""

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["render_agreement", "write_agreement"]
 
 _KINDS: Mapping[bool, str] = {False: "No link shared", True: "Links shared"}
+_QUEUES: Mapping[bool, str] = {True: "By packets", False: "By packets, one queue at every port"}
+
+
+_NOT_KNOWN = Cell("n/a", -1, tone="muted")
 
 
 def write_agreement(found: "Agreement", path: Path, *, command: str, notes: Sequence[str] = ()) -> Path:
@@ -52,9 +56,11 @@ def write_agreement(found: "Agreement", path: Path, *, command: str, notes: Sequ
 def render_agreement(found: "Agreement", *, command: str, notes: Sequence[str] = ()) -> str:
     """The page as HTML text; it fetches nothing and is the same for the same input."""
     algorithms = _numbered(base_name(p.compared) for p in found.used)
-    groups = [t for c, s in found.summaries.items() if (t := group_table(s, f"groups{int(c)}"))]
-    names = [_KINDS[c] for c in found.summaries]
-    said = [(_KINDS[c], verdicts([s])[0]) for c, s in found.summaries.items()]
+    named = [(_KINDS[c], s) for c, s in found.summaries.items()]
+    if found.packets is not None:
+        named += [(_QUEUES[fair], s) for fair, s in found.packets.summaries.items()]
+    tables = [(name, group_table(summary, f"groups{i}")) for i, (name, summary) in enumerate(named)]
+    said = [(name, verdicts([summary])[0]) for name, summary in named]
     return fill_page(
         "agreement.html.j2",
         {
@@ -70,7 +76,7 @@ def render_agreement(found: "Agreement", *, command: str, notes: Sequence[str] =
             "algorithms": [(name, colour(number)) for name, number in algorithms.items()],
             "points": _point_table("points", found.used),
             "busy": _point_table("busy", found.busy) if found.busy else None,
-            "groups": list(zip(names, groups, strict=True)),
+            "groups": [(name, table) for name, table in tables if table],
             "command": command,
         },
     )
@@ -89,6 +95,22 @@ def _facts(found: "Agreement") -> list[Fact]:
             f"latency {latency_us:.0f} µs and processor time {overhead_us:.1f} µs of a message, on gloo's own "
             "all-reduce on one star alone (fit points, hollow)",
         ),
+        *_packet_facts(found),
+    ]
+
+
+def _packet_facts(found: "Agreement") -> list[Fact]:
+    if found.packets is None:
+        return []
+    own = found.packets.transport
+    drops, repeated = (sum(getattr(point, name) for point in found.points) for name in ("drops", "repeated"))
+    return [
+        Fact(
+            "By packets",
+            "the same messages as packets under TCP through the ports' queues; latency "
+            f"{own.latency_ps / 1e6:.0f} µs and processor time {own.overhead_ps / 1e6:.1f} µs fitted on the same "
+            f"points; {plural(drops, 'packet')} lost and {repeated:,} sent again in the simulations",
+        )
     ]
 
 
@@ -99,12 +121,15 @@ def _numbered(names: Iterable[str]) -> dict[str, int]:
 
 def _scatters(points: "Sequence[LabPoint]", algorithms: Mapping[str, int]) -> list[Picture]:
     """Simulated by measured time, on one pair of axes for each kind of points."""
-    times = [t for p in points for t in (p.compared.measured_s, p.compared.simulated_s)]
+    times = [t for p in points for t in (p.compared.measured_s, p.compared.simulated_s, p.compared.packets_s) if t]
     limits = log_limits(min(times), max(times))
     pictures = []
-    for contended, title in _KINDS.items():
-        mine = [p for p in points if p.contended is contended]
-        pictures.append(for_both(partial(_scatter, mine, algorithms, limits, title), (WIDTH - 28) // 2))
+    panels = [(title, [p for p in points if p.fair and p.contended is kind]) for kind, title in _KINDS.items()]
+    by_packets = [p.by_packets for p in points if p.compared.packets_s is not None]
+    panels += [(title, [p for p in by_packets if p.fair is fair]) for fair, title in _QUEUES.items()]
+    for number, (title, mine) in enumerate(panels):
+        if mine or number < len(_KINDS):
+            pictures.append(for_both(partial(_scatter, mine, algorithms, limits, title), (WIDTH - 28) // 2))
     return pictures
 
 
@@ -179,9 +204,12 @@ def _point_table(name: str, points: "Sequence[LabPoint]") -> Table:
         Column("spread", "± of median"),
         Column("simulated"),
         Column("error", "signed"),
+        Column("packets"),
+        Column("error", "by packets"),
         Column("idle", "of processors"),
     )
-    reach = max(abs(p.compared.error) for p in points) or 1.0
+    errors = [e for p in points for e in (p.compared.error, p.compared.packets_error) if e is not None]
+    reach = max(map(abs, errors)) or 1.0
     rows = tuple(_row(point, reach) for point in points)
     return Table(name, plural(len(points), "point"), (), columns, rows)
 
@@ -199,5 +227,7 @@ def _row(point: "LabPoint", reach: float) -> tuple[Cell, ...]:
         share_cell(c.spread_s / c.measured_s),
         time_cell(c.simulated_s),
         error_cell(c.error, reach),
-        Cell("n/a", -1, tone="muted") if point.idle is None else share_cell(point.idle),
+        _NOT_KNOWN if c.packets_s is None else time_cell(c.packets_s),
+        _NOT_KNOWN if c.packets_error is None else error_cell(c.packets_error, reach),
+        _NOT_KNOWN if point.idle is None else share_cell(point.idle),
     )

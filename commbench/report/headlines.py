@@ -113,6 +113,8 @@ def _validation(summary: Summary) -> Verdict:
 def _where(summary: Summary) -> str:
     """Whether its points are of flows that share links, where all are or none is: two summaries of a page differ so."""
     words: Mapping[tuple[str, ...], str] = {("yes",): " on shared links", ("no",): " without shared links"}
+    if kinds := summary.groups.get("packets"):
+        return f" by packets, {next(iter(kinds))}"
     return words.get(tuple(summary.groups.get("contended", ())), "")
 
 

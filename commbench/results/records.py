@@ -279,6 +279,7 @@ class Compared(Record):
         set: "fit" if the calibration saw this point, else "test"; "busy" where processors were, and neither uses it.
         round: which of the groups that ran at once, in words; "" where there was one.
         region: "latency" (<= 64 KiB), "knee" or "plateau" (>= 256 MiB), as results.regions says.
+        packets_s: simulated by packets beside; None where that was not done.
     """
 
     kind: ClassVar[str] = "compared"
@@ -307,15 +308,21 @@ class Compared(Record):
     timing: Annotated[str, OneOf(("isolated", "pipelined"))] = "isolated"
     in_place: bool | None = None
     round: str = ""
+    packets_s: Seconds | None = None
 
     @property
     def error(self) -> float:
         """Signed relative error of the simulation."""
         return self.simulated_s / self.measured_s - 1
 
+    @property
+    def packets_error(self) -> float | None:
+        """... of that by packets."""
+        return None if self.packets_s is None else self.packets_s / self.measured_s - 1
+
     def derived(self) -> dict[str, Any]:
-        """The signed error."""
-        return {"error": self.error}
+        """The signed errors."""
+        return {"error": self.error} | ({} if self.packets_s is None else {"packets_error": self.packets_error})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

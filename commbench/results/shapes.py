@@ -58,6 +58,9 @@ class LinkShaping(TypedDict, total=False):
     """How the links of a lab are shaped."""
 
     burst_packets: Count
+    queue_packets: Count
+    fair: bool
+    congestion: Name
 
 
 @_open

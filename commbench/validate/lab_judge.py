@@ -12,11 +12,12 @@ from commbench.results.records import Compared, Measured, Summary
 from commbench.results.regions import region
 from commbench.units import format_bytes, seconds
 from commbench.validate.compare import BUSY, FIT, TEST, figures, summarize
-from commbench.validate.lab_predict import predict
+from commbench.validate.lab_packets import PacketPrediction, is_fair, predict_packets
+from commbench.validate.lab_predict import LabPrediction, predict
 from commbench.validate.lab_runs import LEAST_IDLE, idle_of, is_busy, leg_of
 from commbench.validate.legs import FIT_SIZES, NATIVE, STAR, EmulatedFabric
 
-__all__ = ["BARS", "Agreement", "Bar", "LabPoint", "is_fit", "judge_labs"]
+__all__ = ["BARS", "PACKET_BARS", "Agreement", "Bar", "LabPoint", "PacketAgreement", "is_fit", "judge_labs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,10 @@ class Bar:
 
 
 BARS: Mapping[bool, Bar] = {False: Bar(0.03, 0.10), True: Bar(0.05, 0.15)}
-"""By whether a point is contended."""
+"""Of the fluid model, by whether a point is contended; where ports have a queue for each pair."""
+
+PACKET_BARS: Mapping[bool, Bar] = {True: Bar(0.008, 0.06), False: Bar(0.03, 0.10)}
+"""Of packets, by whether ports have a queue for each pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +40,36 @@ class LabPoint:
     """One point: the comparison, whether flows contended for a link in it, and its leg's name.
 
     ``idle`` is the part of the processors' time that was left; None in records from before it was told.
+    ``fair``: ports have a queue for each pair. ``drops``, ``repeated``: packets lost, and sent again, by packets.
     """
 
     compared: Compared
     contended: bool
     leg: str
     idle: float | None = None
+    fair: bool = True
+    drops: int = 0
+    repeated: int = 0
+
+    @property
+    def by_packets(self) -> "LabPoint":
+        """The same with the time by packets in the place of the fluid model's."""
+        assert self.compared.packets_s is not None
+        return replace(self, compared=replace(self.compared, simulated_s=self.compared.packets_s))
 
 
+@dataclass(frozen=True, slots=True)
+class PacketAgreement:
+    """What packets say beside: ``transport`` as fitted for them, and ``summaries`` by whether queues are fair."""
+
+    transport: Transport
+    summaries: Mapping[bool, Summary]
+
+
+PACKETS, FAIR, ONE_QUEUE = "packets", "a queue for each pair", "one queue at every port"
+"""Of the groups of a summary of packets the first, and what it is called by the kind of queues."""
+
+_SHAPING = ("burst_packets", "fair", "congestion", "queue_packets")
 _TOLD = ("topology", "routing", "rate_mbit", "mtu", "jobs", "job", "channels", "group")  # that a prediction needs
 
 
@@ -53,17 +79,24 @@ class Agreement:
 
     Attributes:
         transport: as fitted. points: all of them, those with busy processors too.
-        summaries: of the test points, uncontended and contended.
+        summaries: of the test points with fair queues, uncontended and contended.
+        packets: None where only the fluid model was asked.
     """
 
     transport: Transport
     points: tuple[LabPoint, ...]
     summaries: Mapping[bool, Summary]
+    packets: PacketAgreement | None = None
+
+    @property
+    def all_summaries(self) -> tuple[Summary, ...]:
+        """Of the fluid model, then of packets."""
+        return (*self.summaries.values(), *(() if self.packets is None else self.packets.summaries.values()))
 
     @property
     def ok(self) -> bool:
         """Whether all bars hold."""
-        return all(summary.ok for summary in self.summaries.values())
+        return all(summary.ok for summary in self.all_summaries)
 
     @property
     def used(self) -> tuple[LabPoint, ...]:
@@ -85,7 +118,8 @@ def is_fit(record: Measured) -> bool:
     """Whether the calibration may see a record: gloo's own all-reduce on the star, the smaller sizes."""
     fabric = record.environment["emulated"]["topology"]
     wanted = (STAR.topology, NATIVE, "all-reduce")
-    return (fabric, record.algorithm, record.collective) == wanted and record.size_bytes in FIT_SIZES
+    chosen = (fabric, record.algorithm, record.collective) == wanted and is_fair(record)
+    return chosen and record.size_bytes in FIT_SIZES
 
 
 def require_lab(record: Measured) -> None:
@@ -96,7 +130,7 @@ def require_lab(record: Measured) -> None:
     """
     lab = record.environment.get("emulated", {})
     missing = [f"emulated.{key}" for key in _TOLD if key not in lab]
-    missing += [] if "burst_packets" in lab.get("shaping", {}) else ["emulated.shaping.burst_packets"]
+    missing += [f"emulated.shaping.{key}" for key in _SHAPING if key not in lab.get("shaping", {})]
     missing += [] if "cores_usable" in record.environment else ["cores_usable"]
     if missing:
         raise InputError(
@@ -109,9 +143,17 @@ def require_lab(record: Measured) -> None:
 
 
 def judge_labs(
-    records: Sequence[Measured], *, bars: Mapping[bool, Bar] = BARS, tell: Callable[[str], None] = lambda text: None
+    records: Sequence[Measured],
+    *,
+    bars: Mapping[bool, Bar] = BARS,
+    packet_bars: Mapping[bool, Bar] | None = PACKET_BARS,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Agreement:
     """Fit on the star, predict everything, and judge the test points, as far as the processors were not busy.
+
+    Args:
+        records: of a campaign. bars: of the fluid model. packet_bars: of packets; None leaves them out.
+        tell: takes what was fitted, in words.
 
     Raises:
         InputError: a record is of no lab, nothing to fit on, or nothing to test.
@@ -131,11 +173,55 @@ def judge_labs(
             f"nothing to fit on: in all {len(known)} points of the {NATIVE} all-reduce on {STAR.topology} processors "
             f"had less than {LEAST_IDLE:.0%} of their time left; measure again in another --out, with less other work"
         )
-    transport = fit_transport(GLOO_TCP, fitted, lambda point, tried: predict(point, tried).time_s)
-    numbers = (seconds(ps) * 1e6 for ps in (transport.latency_ps, transport.overhead_ps))
-    tell("fitted on {} points: latency {:.0f} us, overhead {:.1f} us".format(len(fitted), *numbers))
+    transport = _fitted("fluid", fitted, predict, tell)
     points = tuple(_point(record, transport) for record in records)
-    return Agreement(transport, points, _summaries(points, bars))
+    if packet_bars is None:
+        return Agreement(transport, points, _summaries(points, bars))
+    own = _fitted("packets", fitted, predict_packets, tell)
+    points = tuple(_with_packets(point, record, own) for point, record in zip(points, records, strict=True))
+    return Agreement(
+        transport, points, _summaries(points, bars), PacketAgreement(own, _of_packets(points, packet_bars))
+    )
+
+
+def _fitted(
+    network: str,
+    points: Sequence[Measured],
+    predicted: Callable[[Measured, Transport], LabPrediction | PacketPrediction],
+    tell: Callable[[str], None],
+) -> Transport:
+    transport = fit_transport(GLOO_TCP, points, lambda point, tried: predicted(point, tried).time_s)
+    numbers = (seconds(ps) * 1e6 for ps in (transport.latency_ps, transport.overhead_ps))
+    tell("{} fitted on {} points: latency {:.0f} us, overhead {:.1f} us".format(network, len(points), *numbers))
+    return transport
+
+
+def _with_packets(point: LabPoint, record: Measured, transport: Transport) -> LabPoint:
+    found = predict_packets(record, transport)
+    compared = replace(point.compared, packets_s=found.time_s)
+    return replace(point, compared=compared, drops=found.drops, repeated=found.repeated)
+
+
+def _of_packets(points: Sequence[LabPoint], bars: Mapping[bool, Bar]) -> dict[bool, Summary]:
+    """A verdict on packets on either kind of queues, where there are any."""
+    found = {}
+    for fair, bar in bars.items():
+        mine = [p.by_packets for p in points if p.fair is fair and p.compared.set == TEST]
+        if mine:
+            summary = summarize([p.compared for p in mine], max_median=bar.median, max_p95=bar.p95)
+            beside = [p.compared for p in points if p.fair is fair and p.compared.set == TEST]
+            kinds: dict[str, Mapping[str, Mapping[str, float]]] = {
+                PACKETS: {FAIR if fair else ONE_QUEUE: figures([p.compared for p in mine])},
+                "beside": {"fluid": figures(beside)},
+                "collective": _by_collective(mine),
+            }
+            found[fair] = replace(summary, groups={**kinds, **summary.groups, "size": _by_size(mine)})
+    return found
+
+
+def _by_collective(points: Sequence[LabPoint]) -> dict[str, Mapping[str, float]]:
+    names = sorted({p.compared.collective for p in points})
+    return {name: figures([p.compared for p in points if p.compared.collective == name]) for name in names}
 
 
 def _point(record: Measured, transport: Transport) -> LabPoint:
@@ -162,22 +248,22 @@ def _point(record: Measured, transport: Transport) -> LabPoint:
         set=BUSY if is_busy(record) else FIT if is_fit(record) else TEST,
         region=region(record.size_bytes),
         busbw_factor=record.busbw_factor,
-        topology=EmulatedFabric(lab["topology"], lab["routing"], lab["rate_mbit"]).label,
+        topology=EmulatedFabric(lab["topology"], lab["routing"], lab["rate_mbit"], is_fair(record)).label,
     )
-    return LabPoint(compared, found.contended, leg_of(record), idle_of(record))
+    return LabPoint(compared, found.contended, leg_of(record), idle_of(record), is_fair(record))
 
 
 def _summaries(points: Sequence[LabPoint], bars: Mapping[bool, Bar]) -> dict[bool, Summary]:
     """A verdict on either kind of points, where there are any."""
     found = {}
     for contended, bar in bars.items():
-        mine = [p for p in points if p.contended is contended and p.compared.set == TEST]
+        mine = [p for p in points if p.fair and p.contended is contended and p.compared.set == TEST]
         if mine:
             summary = summarize([p.compared for p in mine], max_median=bar.median, max_p95=bar.p95)
             kind = {"contended": {"yes" if contended else "no": figures([p.compared for p in mine])}}
             extra = {"size": _by_size(mine), "jobs": _by_jobs(mine)}
             found[contended] = replace(summary, groups={**kind, **summary.groups, **extra})
-    if not found:
+    if not any(p.compared.set == TEST for p in points):
         raise InputError("nothing to validate: every point was used by the fit, or measured by busy processors")
     return found
 

@@ -34,7 +34,7 @@ from commbench.units import seconds
 from commbench.validate.lab_runs import lab_plan_of
 from commbench.validate.legs import EmulatedFabric
 
-__all__ = ["LabPrediction", "LabRoutes", "lab_network", "predict"]
+__all__ = ["DRAWS", "ETHERNET_BYTES", "LabPrediction", "LabRoutes", "burst_bytes", "lab_network", "predict"]
 
 ETHERNET_BYTES = 14  # of header, which queues count with every packet
 DRAWS = 7  # simulations of what is left to chance; the median counts
@@ -88,13 +88,13 @@ def lab_network(
     else:
         routes = LabRoutes(topology, lab["routing"], seen)
     barrier_ps = 2 * transport.latency_ps * (len(hosts) - 1).bit_length()  # rounds of gloo's, which ends with time 0
-    connections = Connections(transport, routes.num_rails, burst_bytes=_burst_bytes(lab), idle_ps=barrier_ps)
+    connections = Connections(transport, routes.num_rails, burst_bytes=burst_bytes(lab), idle_ps=barrier_ps)
     placed = np.array(hosts, dtype=np.int64)
     cluster = Cluster(fabric=routes.fabric, router=routes, placed=placed, one_machine=int(environment["cores_usable"]))
     return cluster, connections
 
 
-def _burst_bytes(lab: Mapping[str, Any]) -> int:
+def burst_bytes(lab: Mapping[str, Any]) -> int:
     """That a port's token bucket holds."""
     return int(lab["shaping"]["burst_packets"] * (lab["mtu"] + ETHERNET_BYTES))
 

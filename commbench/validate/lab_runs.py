@@ -170,11 +170,13 @@ def _measure_fabric(
     out: Path,
     tell: Callable[[str], None],
 ) -> None:
+    from commbench.emulate.kernel import PortShaping
     from commbench.emulate.testbed import Testbed
     from commbench.emulate.worker_pool import WorkerPool
 
+    shaping = PortShaping(fair=fabric.fair)
     ranks = sorted({rank for leg in legs for job in leg.jobs for rank in job})
-    with Testbed(lab_plan_of(fabric)) as lab, WorkerPool(lab, ranks) as crew:
+    with Testbed(lab_plan_of(fabric), shaping=shaping) as lab, WorkerPool(lab, ranks) as crew:
         for leg in legs:
             while (wanted := _next_size(leg, done)) is not None:
                 size, guess = wanted

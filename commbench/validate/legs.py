@@ -6,7 +6,7 @@ messages leave the processors idle. All else is predicted.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 __all__ = ["CAMPAIGN", "DEMO", "FIT_SIZES", "NATIVE", "SIZES", "SMOKE", "STAR", "EmulatedFabric", "Leg", "by_fabric"]
@@ -20,16 +20,19 @@ FIT_SIZES = SIZES[:3]
 
 @dataclass(frozen=True, slots=True)
 class EmulatedFabric:
-    """A lab: a topology by name, its routing, and the rate of the hosts' links in Mbit/s."""
+    """A lab: a topology by name, its routing, the rate of the hosts' links in Mbit/s, and whether its ports have a
+    queue for every pair of hosts (``emulate.kernel.PortShaping``) or one for all."""
 
     topology: str
     routing: str
     rate_mbit: float
+    fair: bool = True
 
     @property
     def label(self) -> str:
-        """As figures call it: the routing is named where it is not the one that avoids collisions."""
-        return f"{self.topology} ecmp" if self.routing == "ecmp" else self.topology
+        """As figures call it: routing and queues are named where they are not those that avoid collisions."""
+        routing = " ecmp" if self.routing == "ecmp" else ""
+        return f"{self.topology}{routing}{'' if self.fair else ' one queue'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,11 @@ _TREE = EmulatedFabric("fat-tree-k4", "d-mod-k", 20)
 _FULL_ECMP = EmulatedFabric("fat-tree-16", "ecmp", 20)
 _TREE_ECMP = EmulatedFabric("fat-tree-k4", "ecmp", 20)
 _RAILS = EmulatedFabric("two-rail-8", "rail-aware", 25)
+_ONE_QUEUE = (
+    EmulatedFabric("star-8", "d-mod-k", 10, fair=False),
+    EmulatedFabric("leaf-spine-16-4to1", "d-mod-k", 20, fair=False),
+    EmulatedFabric("fat-tree-k4", "d-mod-k", 10, fair=False),
+)
 
 _REDUCES = ("ring", "double-binary-tree", "halving-doubling")
 _NATIVES = ("all-reduce", "all-gather", "broadcast", "all-to-all")
@@ -128,6 +136,15 @@ def _rails() -> Iterable[Leg]:
     yield Leg(_RAILS, "all-to-all", "pairwise", (_up_to(8),), channels=2)
 
 
+def _one_queue() -> Iterable[Leg]:
+    """Where all that leaves a port waits in one queue: 20 legs, 60 points. Orders of ranks collide above the leaves."""
+    for fabric in _ONE_QUEUE:
+        hosts = _up_to(8) if fabric.topology == STAR.topology else _up_to(16)
+        for leg in (*_natives(fabric, hosts), *_schedules(fabric, hosts, 1)):
+            yield replace(leg, sizes_bytes=FIT_SIZES)
+    yield Leg(_ONE_QUEUE[1], "all-reduce", "ring", (_striped(16, 4),), sizes_bytes=FIT_SIZES)
+
+
 def _pairs_of_jobs() -> Iterable[Leg]:
     four = ((0, 1, 4, 5), (2, 3, 6, 7))
     eight = (tuple(range(0, 16, 2)), tuple(range(1, 16, 2)))
@@ -150,6 +167,7 @@ CAMPAIGN: tuple[Leg, ...] = tuple(
         _unlucky(_FULL_ECMP, 4),
         _unlucky(_TREE_ECMP, 8),
         _pairs_of_jobs(),
+        _one_queue(),
     )
 )
 

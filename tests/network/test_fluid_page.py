@@ -89,9 +89,12 @@ def test_the_page_shows_what_the_commands_give(monkeypatch: Any) -> None:
 
 
 def test_the_page_names_the_settings_that_there_are() -> None:
-    from commbench.network.packet.settings import _KEYS
+    from commbench.network.packet.settings import Packets, keys_of
+    from commbench.network.packet.tcp.settings import Tcp
 
-    assert set(re.findall(r"^\| `(\w+)=", PAGE.read_text(encoding="utf-8"), re.MULTILINE)) == set(_KEYS)
+    page, tcp = re.fullmatch(r"(.*)\n## TCP\n(.*)\n## Flows.*", PAGE.read_text(encoding="utf-8"), re.DOTALL).groups()
+    for part, kind in ((page, Packets), (tcp, Tcp)):
+        assert set(re.findall(r"^\| `(\w+)=", part, re.MULTILINE)) == set(keys_of(kind)) - {"control"}
 
 
 if __name__ == "__main__":

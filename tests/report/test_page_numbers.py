@@ -157,6 +157,7 @@ def known_numbers(records: list[Record], fabrics: list[Fabric], command: str, va
     texts = [text for value in values for text in forms(value, values)]
     texts += [text for record in records for text in re.findall(r'"([^"]*)"', record.to_json())]
     texts += [text for record in records for text in identity(record).values()]
+    texts += [record.run.replace("-", " ") for record in records]  # the end of an identifier may be of digits alone
     texts += [command, __version__, *FORMULAS]
     texts += [*(f"{n.text} {n.source} {key}" for f in fabrics for key, n in f.numbers.items())]
     for fabric in fabrics:

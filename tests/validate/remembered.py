@@ -10,6 +10,7 @@ import pytest
 from commbench.network.transport import Transport
 from commbench.results.records import Measured
 from commbench.validate import lab_judge
+from commbench.validate.lab_packets import PacketPrediction
 from commbench.validate.lab_predict import LabPrediction, predict
 
 _KNOWN: dict[tuple[object, ...], LabPrediction] = {}
@@ -27,7 +28,12 @@ def remembered(record: Measured, transport: Transport) -> LabPrediction:
 
 @contextmanager
 def remembering() -> Iterator[None]:
-    """While it lasts, a point is simulated once for each transport, however often it is judged."""
+    """While it lasts, a point is simulated once for each transport, however often judged; packets say the same."""
+
+    def packets(record: Measured, transport: Transport) -> PacketPrediction:
+        return PacketPrediction(remembered(record, transport).time_s, 0, 0)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lab_judge, "predict", remembered)
+        patch.setattr(lab_judge, "predict_packets", packets)
         yield

@@ -51,7 +51,8 @@ def test_what_explains_the_star_predicts_the_rest() -> None:
     assert found.ok
     assert found.transport.latency_ps == pytest.approx(LATENCY_PS, rel=0.25)
     assert found.transport.overhead_ps == pytest.approx(OVERHEAD_PS, rel=0.25)
-    assert said[0].startswith("fitted on 4 points: latency ")
+    assert said[0].startswith("fluid fitted on 4 points: latency ")
+    assert said[1].startswith("packets fitted on 4 points: latency ")
     assert [p.compared.set for p in found.points].count("fit") == 4  # all-reduce on 4 and 8 hosts of the star
     assert {contended: summary.points for contended, summary in found.summaries.items()} == {False: 2, True: 2}
     assert set(found.summaries[False].groups["size"]) == {"64 KiB", "256 KiB"}
@@ -62,7 +63,10 @@ def test_times_that_are_off_fail_the_bars() -> None:
     found = judge_labs(campaign(1.1), bars=STRICT)
     assert not found.ok
     assert found.worst.compared.error == pytest.approx(1 / 1.1 - 1, abs=0.02)
-    assert judge_labs(campaign(1.1), bars={False: Bar(0.2, 0.2), True: Bar(0.2, 0.2)}).ok
+    loose = {False: Bar(0.2, 0.2), True: Bar(0.2, 0.2)}
+    assert judge_labs(campaign(1.1), bars=loose, packet_bars=loose).ok
+    assert judge_labs(campaign(1.1), bars=loose, packet_bars=None).ok
+    assert not judge_labs(campaign(1.1), bars=loose).ok  # packets have bars of their own
 
 
 def test_records_that_cannot_be_judged_are_refused() -> None:
@@ -140,9 +144,9 @@ def test_the_command_writes_all_and_fails_where_it_must(tmp_path: Path, capsys: 
         with pytest.raises((SystemExit, CheckFailedError)) if code else _nothing():
             app(["validate", "--emulated", str(path), "--out", str(tmp_path / "out"), "--json"], standalone_mode=False)
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert [line["kind"] for line in lines] == ["compared"] * 8 + ["summary"] * 2
-        assert all(line["ok"] for line in lines[-2:]) is not bool(code)
-        assert len(read_records(tmp_path / "out" / "validation.jsonl")) == 10
+        assert [line["kind"] for line in lines] == ["compared"] * 8 + ["summary"] * 3
+        assert all(line["ok"] for line in lines[-3:]) is not bool(code)
+        assert len(read_records(tmp_path / "out" / "validation.jsonl")) == 11
         assert (tmp_path / "out" / "index.html").exists()
 
 

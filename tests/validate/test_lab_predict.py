@@ -268,6 +268,11 @@ def test_channels_take_the_rails_in_turn() -> None:
     assert nics[::2] == ["h0/nic0", "h0/nic1", "h0/nic0"]
 
 
+def shaping_of(fabric: EmulatedFabric) -> dict[str, object]:
+    """As emulate.kernel.PortShaping has it."""
+    return {"fair": fabric.fair, "congestion": "reno", "queue_packets": 1000, "burst_packets": 2}
+
+
 def measured(leg_number: int, size: int, legs=CAMPAIGN) -> Measured:
     """A record as a campaign makes it, of any time."""
     leg = legs[leg_number]
@@ -276,7 +281,7 @@ def measured(leg_number: int, size: int, legs=CAMPAIGN) -> Measured:
     lab = {
         "leg": leg.name, "topology": leg.fabric.topology, "routing": leg.fabric.routing,
         "rate_mbit": leg.fabric.rate_mbit, "jobs": [list(job) for job in leg.jobs], "job": 0,
-        "channels": leg.channels, "group": leg.group, "mtu": 1500, "shaping": {"burst_packets": 2},
+        "channels": leg.channels, "group": leg.group, "mtu": 1500, "shaping": shaping_of(leg.fabric),
         "size_asked": size,
     }  # fmt: skip
     return Measured(

@@ -4,14 +4,25 @@
 Every constant states its source. Thresholds are bytes on the wire, as switches count them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, fields
+from typing import Any, TypeVar
 
 from commbench.errors import InputError
 from commbench.units import PS_PER_S, parse_size
 
-__all__ = ["CONTROLS", "DCQCN", "NONE", "PREFIX", "SWIFT", "Packets", "parse_packets"]
+__all__ = [
+    "CONTROLS",
+    "DCQCN",
+    "NONE",
+    "PREFIX",
+    "SWIFT",
+    "Packets",
+    "keys_of",
+    "parse_packets",
+    "read_settings",
+    "written_settings",
+]
 
 NONE, DCQCN, SWIFT = range(3)
 
@@ -130,20 +141,41 @@ class Packets:
     @property
     def text(self) -> str:
         """As users write it, with all that is not as by default."""
-        parts = [f"{key}={_written(getattr(self, name))}" for key, name in _KEYS.items() if _changed(self, name)]
-        return f"{PREFIX}:{','.join([self.control, *parts])}"
+        return f"{PREFIX}:{','.join([self.control, *written_settings(self, 'control')])}"
 
 
-def _changed(packets: Packets, name: str) -> bool:
-    return bool(getattr(packets, name) != _DEFAULTS[name])
+def keys_of(kind: type) -> dict[str, Field[Any]]:
+    """What users write -> the field of a dataclass of settings."""
+    return {each.name.removesuffix("_bytes"): each for each in fields(kind)}
+
+
+def written_settings(given: Any, *but: str) -> list[str]:
+    """The settings that are not as by default, as users write them, those of the names ``but`` left out."""
+    own = [(key, getattr(given, each.name), each.default) for key, each in keys_of(type(given)).items()]
+    return [f"{key}={_written(value)}" for key, value, default in own if key not in but and value != default]
 
 
 def _written(value: object) -> str:
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
-_DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(Packets)}
-_KEYS = {name.removesuffix("_bytes"): name for name in _DEFAULTS if name != "control"}
+Settings = TypeVar("Settings")
+
+
+def read_settings(kind: type[Settings], text: str, settings: Sequence[str], given: Mapping[str, Any]) -> Settings:
+    """A dataclass of settings from what ``--network text`` has of the form key=value, and what is given besides.
+
+    Raises:
+        InputError: a key or value that is not known; says which there are.
+    """
+    keys = {key: each for key, each in keys_of(kind).items() if key not in given}
+    found = dict(given)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or key not in keys:
+            raise InputError(f"--network {text}: {setting!r} is not key=value; keys: {', '.join(keys)}")
+        found[keys[key].name] = _value(text, key, value, keys[key])
+    return kind(**found)
 
 
 def parse_packets(text: str) -> Packets:
@@ -153,17 +185,13 @@ def parse_packets(text: str) -> Packets:
         InputError: a control, key or value that is not known; says which there are.
     """
     control, *settings = text.removeprefix(PREFIX).removeprefix(":").split(",")
-    given: dict[str, Any] = {"control": control} if control else {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or key not in _KEYS:
-            raise InputError(f"--network {text}: {setting!r} is not key=value; keys: {', '.join(_KEYS)}")
-        given[_KEYS[key]] = _value(text, key, value)
-    return Packets(**given)
+    return read_settings(Packets, text, settings, {"control": control or CONTROLS[NONE]})
 
 
-def _value(text: str, key: str, value: str) -> object:
-    default = _DEFAULTS[_KEYS[key]]
+def _value(text: str, key: str, value: str, of: Field[Any]) -> object:
+    default, is_size = of.default, of.name.endswith("_bytes")
+    if isinstance(default, str):
+        return value
     if isinstance(default, bool):
         if value not in ("on", "off"):
             raise InputError(f"--network {text}: {key}={value}: must be on or off")
@@ -171,8 +199,8 @@ def _value(text: str, key: str, value: str) -> object:
     try:
         if isinstance(default, float):
             return float(value)
-        return parse_size(value) if _KEYS[key].endswith("_bytes") else int(value)
+        return parse_size(value) if is_size else int(value)
     except (ValueError, InputError):
         kind = "a number" if isinstance(default, float) else "bytes, such as 4096 or 256K"
-        kind = kind if _KEYS[key].endswith("_bytes") or isinstance(default, float) else "a whole number"
+        kind = kind if is_size or isinstance(default, float) else "a whole number"
         raise InputError(f"--network {text}: {key}={value}: must be {kind}") from None

@@ -136,7 +136,7 @@ def _beside(pass_s: float, busy: float, queue: float, share: float) -> tuple[flo
     return share * busy * both, queue - both
 
 
-beside = jit(_beside)
+beside: Any = jit(_beside)  # called by compiled code alone
 
 
 def _sending(
@@ -164,7 +164,7 @@ def _sending(
     return longer, left, how
 
 
-sending = jit(_sending)
+sending: Any = jit(_sending)
 
 
 def _walk_loop(

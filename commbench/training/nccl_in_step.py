@@ -8,7 +8,7 @@ Here alone they are put on top of the model: for the simulator, for ``plan`` and
 """
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from commbench.libraries.base import Choice, Layout, Timing, Wanted
 from commbench.libraries.nccl.library import NcclLibrary
@@ -51,6 +51,7 @@ class NcclInStep:
     hosts: StepHosts
     sharded_share: float = 1.0
     connections: "Connections | None" = None
+    has_model: ClassVar[bool] = True
 
     @classmethod
     def of_plan(cls, plan: StepPlan, hosts: StepHosts, model: NcclLibrary) -> "NcclInStep":

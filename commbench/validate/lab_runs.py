@@ -22,6 +22,7 @@ from commbench.emulate.tables import equal_cost, single_path
 from commbench.results.journal import Journal, read_records
 from commbench.results.records import Measured
 from commbench.results.run_id import new_run_id
+from commbench.routing.policies import get_policy
 from commbench.routing.router import Router
 from commbench.topology.load import load_fabric
 from commbench.units import parse_bandwidth
@@ -59,7 +60,7 @@ _SPARE_S = 60.0
 def lab_plan_of(fabric: EmulatedFabric) -> TestbedPlan:
     """The lab of a fabric, at its rates."""
     topology = load_fabric(fabric.topology)
-    ecmp = fabric.routing == "ecmp"
+    ecmp = get_policy(fabric.routing).hashed
     tables = equal_cost(topology) if ecmp else single_path(topology, partial(Router, policy=fabric.routing))
     plan = plan_testbed(topology, tables, routing=fabric.routing)
     return scaled(plan, parse_bandwidth(f"{fabric.rate_mbit:g} Mbit/s"))
@@ -193,11 +194,11 @@ def _measure(leg: Leg, size: int, guess: float, lab: "Testbed", crew: "WorkerPoo
     """One point: a record for each job."""
     from commbench.emulate.worker_pool import Task
 
-    before = lab.link_counters() if leg.fabric.routing == "ecmp" else []
+    before = lab.link_counters() if get_policy(leg.fabric.routing).hashed else []
     tasks = [Task(_plan(leg, number, size, guess, lab), job) for number, job in enumerate(leg.jobs)]
     found = crew.run(tasks, _SPARE_S + 20 * guess)
     records = [record for each in found for record in each]
-    if leg.fabric.routing != "ecmp":
+    if not get_policy(leg.fabric.routing).hashed:
         return records
     routes = routes_seen(before, lab.link_counters())
     return [_with_facts(record, routes=routes) for record in records]

@@ -13,9 +13,9 @@ from commbench.report.load import fabric_load, load_colour
 from commbench.report.page import ReportInput, render
 from commbench.report.text import time_text
 from commbench.results.records import Compared, Measured, Simulated
-from commbench.sim.collective import simulate_collective
 from commbench.topology.layout import layout
 from commbench.topology.load import load_fabric
+from tests.cases import simulate_collective
 from tests.report import samples
 from tests.report.browser import FRAMES, Browser
 from tests.report.page_types import PAGE_TYPES

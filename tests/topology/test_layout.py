@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from commbench.errors import TopologyError
 from commbench.report.draw import topology_drawing, topology_svg
 from commbench.report.text import fitted, words_width
-from commbench.sim.collective import simulate_collective
 from commbench.topology import LinkKind, NodeKind, list_topologies, load_fabric
 from commbench.topology.layout import MOST_HOSTS, drawable, layout
 from commbench.topology.summary import link_classes
+from tests.cases import simulate_collective
 
 
 @pytest.mark.parametrize("name", [name for name in list_topologies() if load_fabric(name).num_hosts <= MOST_HOSTS])

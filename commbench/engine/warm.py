@@ -14,7 +14,7 @@ from commbench.network.models import FLUID, get_network
 from commbench.network.packet.settings import PREFIX
 from commbench.program.flat import TRANSFER, FlatProgram
 
-__all__ = ["main"]
+__all__ = ["main", "run_one_transfer"]
 
 
 def main() -> None:
@@ -24,10 +24,11 @@ def main() -> None:
     """
     compileall.compile_dir(Path(str(commbench.__file__)).parent, quiet=2)
     with get_context("spawn").Pool(2) as pool:
-        pool.map(_run_one_transfer, (FLUID.name, PREFIX))
+        pool.map(run_one_transfer, (FLUID.name, PREFIX))
 
 
-def _run_one_transfer(network: str) -> None:
+def run_one_transfer(network: str) -> None:
+    """By a network model of that name."""
     zero = np.zeros(1, dtype=np.int64)
     transfer = FlatProgram(
         num_ranks=2,

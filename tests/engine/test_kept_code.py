@@ -187,8 +187,8 @@ def test_code_that_fails_says_so(beside: Path) -> None:
 
 LIGHT = """
 import sys
-from commbench.engine.warm import main
-main()
+from commbench.engine.warm import run_one_transfer
+run_one_transfer("fluid")
 print([name for name in ("numba", "simpy", "llvmlite") if name in sys.modules])
 """
 

@@ -109,17 +109,17 @@ def test_messages_of_a_connection_come_in_order() -> None:
 def test_a_message_is_written_when_the_buffer_has_room(engine) -> None:  # type: ignore[no-untyped-def]
     """What fits the buffer is written at once; a longer one when enough of it was acknowledged."""
     given = replace(PLAIN, window_bytes=9000, ack_segments=1)
-    trace = run(given, [(0, 9000), (0, 3000)], [[0], [1]], watched=(0, 1), engine=engine)
+    trace = run(given, [(0, 9000), (0, 1000)], [[0], [1]], watched=(0, 1), engine=engine)
     first, second = ends_ns(trace)[2:]
     assert first == 0
-    assert second == 3 * 1050 + 50  # a third of the buffer is free when the third acknowledgement is there
+    assert second == 3 * 1050 + 50  # 1000 bytes are free earlier, but the writer is woken when a third of the buffer is
 
 
 def test_acknowledgements_are_packets_and_ride_on_data() -> None:
     """One for two segments where nothing goes back; none where data does."""
     one_way = run(PLAIN, [(0, 100_000)], [[0], [1]])
     assert one_way.counted["packets"].tolist()[:2] == [100, 50]
-    exchange = run(PLAIN, [(0, 100_000), (1, 100_000)], [[0], [1]])
+    exchange = run(replace(PLAIN, port_segments=1), [(0, 100_000), (1, 100_000)], [[0], [1]])
     assert max(exchange.counted["packets"].tolist()[:2]) <= 102
 
 
@@ -140,6 +140,12 @@ def test_a_lost_last_packet_waits_for_the_timer() -> None:
     trace = run(given, [(0, 3000)], [[0, 1], [2, 3]], rates=(RATE, RATE / 10, RATE, RATE))
     assert trace.counted["drops"].sum() == 1
     assert 7e6 < ends_ns(trace)[0] < 7e6 + 200_000
+
+
+def test_the_timer_counts_from_the_last_news() -> None:
+    trace = run(replace(PLAIN, rto_ms=1, window_bytes=50_000), [(0, 5_000_000)], [[0], [1]])
+    assert trace.finish_ps > 5e9
+    assert not trace.counted["repeated"].any()
 
 
 def test_windows_by_hand() -> None:

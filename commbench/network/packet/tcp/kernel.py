@@ -41,8 +41,12 @@ from commbench.network.packet.tcp.state import (
 
 __all__ = ["tcp_kernel"]
 
-_SOURCES = tuple(str(file) for file in sorted(Path(__file__).parent.glob("*.py"))) + tuple(
-    str(file) for file in sorted(Path(__file__).parents[1].glob("*.py"))
+_COMPILED = ("*kernel.py", "state.py", "settings.py", "congestion.py")  # what the compiled code is made of
+_SOURCES = tuple(
+    str(file)
+    for folder in (Path(__file__).parent, Path(__file__).parents[1])
+    for pattern in _COMPILED
+    for file in sorted(folder.glob(pattern))
 )
 _NUMBER = (1 << KIND_BITS) - 1
 

@@ -67,7 +67,7 @@ def test_compiling_that_takes_long_is_told_once(
     monkeypatch.setattr(cache, "_LONG_S", 0.0)
     first, second = compiled_double(), compiled_double()
     assert (first(21), second(21)) == (42, 42)
-    assert caplog.messages == ["compiling the simulator, once: some 20 s; later runs start at once"]
+    assert caplog.messages == ["compiling the simulator, once: 20 s to a minute; later runs start at once"]
 
 
 def whole(code: native.MachineCode) -> bytes:

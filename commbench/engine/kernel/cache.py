@@ -32,7 +32,7 @@ _FOLDERS = (_HERE, Path(str(base.__file__)).parent)  # network models are compil
 _SOURCES = (*(file for folder in _FOLDERS for file in sorted(folder.glob("*.py"))), Path(str(flat.__file__)))
 _FOLDER = "NUMBA_CACHE_DIR"  # numba's name for its own, too
 _LONG_S = 2.0  # of compiling, before it is told
-_COMPILING = "compiling the simulator, once: some 20 s; later runs start at once"
+_COMPILING = "compiling the simulator, once: 20 s to a minute; later runs start at once"
 _log = logging.getLogger(__name__)  # unless somebody sets it up otherwise, a line on stderr
 
 

@@ -74,7 +74,7 @@ def row(errors: Errors) -> list[str]:
         of = errors.get(name, np.zeros(0))
         size = np.abs(of) * 100
         cells.append(
-            f"{np.median(size):.1f} / {np.percentile(size, 95):.0f} ({np.median(of) * 100:+.1f})" if len(of) else "-"
+            f"{np.median(size):.1f} / {np.percentile(size, 95):.0f} ({np.median(of) * 100:+z.1f})" if len(of) else "-"
         )
     return cells
 

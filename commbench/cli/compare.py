@@ -134,4 +134,4 @@ def _row(one: "Changed", columns: "Sequence[Column]", shown: Sequence[int]) -> s
 
 
 def _total(summary: "ChangeSummary") -> str:
-    return f"{summary.ratio - 1:+.1%}"
+    return f"{summary.ratio - 1:+z.1%}"

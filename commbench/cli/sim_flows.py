@@ -94,7 +94,7 @@ def flows_table(found: "SimulatedFlows") -> str:
         row: list[str | float | None] = [name, f"{time_s * 1e6:.2f}", found.slowdown[name]]
         if fluid:
             beside = found.fluid_completion_s[name]
-            row += [f"{beside * 1e6:.2f}", f"{time_s / beside - 1:+.1%}" if beside else "-"]
+            row += [f"{beside * 1e6:.2f}", f"{time_s / beside - 1:+z.1%}" if beside else "-"]
         lines.append(row_text(columns, tuple(row)))
     if found.counted:
         lines += packet_lines(found.counted, found.queues)

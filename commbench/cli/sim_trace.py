@@ -57,7 +57,7 @@ def trace_table(found: "SimulatedTrace") -> str:
     recorded = "-" if found.recorded_s is None else format_time(found.recorded_s)
     times = [f" recorded       {recorded}", f" simulated      {format_time(found.simulated_s)}"]
     if found.recorded_s:
-        times[1] += f"   {found.simulated_s / found.recorded_s - 1:+.1%}"
+        times[1] += f"   {found.simulated_s / found.recorded_s - 1:+z.1%}"
     if found.steps:
         times.append(f" a step         {format_time(found.simulated_s / found.steps)}")
     times.append(f" compute        {format_time(found.compute_s)}   (as measured, all streams)")

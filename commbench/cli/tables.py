@@ -149,7 +149,7 @@ def _packet_lines(record: Simulated) -> list[str]:
     """What a packet network counted, and the fluid model's answer beside its own; none for other networks."""
     if record.fluid_time_s is None:
         return []
-    more = f" ({record.time_s / record.fluid_time_s - 1:+.1%})" if record.fluid_time_s else ""
+    more = f" ({record.time_s / record.fluid_time_s - 1:+z.1%})" if record.fluid_time_s else ""
     beside = f"# {record.network}; fluid {_fixed(1e6 * record.fluid_time_s, 10)} us{more}"
     return [beside, *packet_lines(record.counted, record.queues)]
 

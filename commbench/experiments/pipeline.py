@@ -160,5 +160,5 @@ def judge(twins: Sequence[PipelineTwins], *, max_points: float | None, max_error
         if max_error is not None and not c.time_ok:
             raise CheckFailedError(
                 f"{both.name}: measured step {1e3 * c.measured_s:.2f} ms, simulated {1e3 * c.simulated_s:.2f} ms "
-                f"({100 * c.error:+.1f} %): more than {100 * max_error:g} % apart"
+                f"({100 * c.error:+z.1f} %): more than {100 * max_error:g} % apart"
             )

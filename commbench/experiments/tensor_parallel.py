@@ -97,6 +97,6 @@ def judge(twins: Sequence[BlockTwins], max_error: float | None) -> None:
             raise CheckFailedError(
                 f"tensor parallelism by {both.measured.method}, sequence parallel "
                 f"{'yes' if both.measured.sequence_parallel else 'no'}: {1e3 * both.compared.measured_s:.2f} ms in "
-                f"collectives, simulated {1e3 * both.compared.simulated_s:.2f} ms: {both.compared.error:+.1%} is more "
+                f"collectives, simulated {1e3 * both.compared.simulated_s:.2f} ms: {both.compared.error:+z.1%} is more "
                 f"than {max_error:.1%}"
             )

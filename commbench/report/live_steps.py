@@ -139,7 +139,7 @@ def _tone(good: bool) -> str:
 
 
 def _points(record: PipelineCompared) -> Cell:
-    return Cell(f"{record.points:+.1f}".replace("-", "−"), record.points, tone=_tone(record.points_ok))
+    return Cell(f"{record.points:+z.1f}".replace("-", "−"), record.points, tone=_tone(record.points_ok))
 
 
 def _bubbles(records: Sequence[Record]) -> Table | None:

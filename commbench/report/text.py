@@ -55,7 +55,7 @@ def percent(fraction: float) -> str:
 
 def signed_percent(fraction: float) -> str:
     """With its sign, always: "+4.1 %" or "−4.1 %"."""
-    return f"{fraction:+.1%}".replace("%", f"{_NO_BREAK}%").replace("-", "−")
+    return f"{fraction:+z.1%}".replace("%", f"{_NO_BREAK}%").replace("-", "−")
 
 
 def decimals_for(values: Sequence[float | None]) -> int:

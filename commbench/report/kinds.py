@@ -121,7 +121,7 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         ChangeSummary: "points slower faster ratio tolerance verdict wrong apart notes",
         Diagnosed: "verdict noise suspects others held proposed notes",
         Blamed: "collectives findings notes late_s",
-        Compared: "size_bytes measured_s spread_s simulated_s set region busbw_factor",
+        Compared: "size_bytes measured_s spread_s simulated_s packets_s set region busbw_factor",
         Summary: "points median_abs_error p95_abs_error max_median_abs_error max_p95_abs_error ok groups",
         SimulatedStep: "iteration_s model_flops hardware_flops peak_flops bubble_of_ideal bubble_of_total time_s "
         "exposed_s critical_s memory_bytes memory_by_position capacity_bytes busiest_links bubble_of_span margin_bytes "

@@ -34,7 +34,10 @@ def load(files: SessionFiles) -> Rank:
         RunError: torch cannot be loaded. OSError: the folder is no place to write.
     """
     job = job_of(files.job.read_text(encoding="utf-8"))
-    progress = [Progress(files.progress(rank)) for rank in range(job.ranks)]  # shared memory: forked ranks go on in it
+    try:
+        progress = [Progress(files.progress(rank)) for rank in range(job.ranks)]  # shared: forked ranks go on in it
+    except OSError as error:  # where it is a write that fails, the system names no file
+        raise OSError(error.errno, error.strerror, error.filename or str(files.folder)) from error
     for each in progress:
         each.reach("loading torch")
     try:

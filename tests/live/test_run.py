@@ -266,7 +266,7 @@ def test_a_rank_that_finds_the_disk_full_says_so(tmp_path: Path) -> None:
     finally:
         subprocess.run(["umount", str(small)], check=True)
     assert done.returncode == 3
-    assert re.search(rf"rank [01] failed: {small}/commbench-\w+: No space left on device", one_error(done.stderr))
+    assert re.search(rf"ranks cannot start: {small}/commbench-\w+: No space left on device", one_error(done.stderr))
 
 
 @live

@@ -258,3 +258,11 @@ def test_everything_is_read_only(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout + done.stderr == f"wrote {tmp_path}/a.svg\n"
+
+
+def test_a_numba_of_another_make_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numba
+
+    monkeypatch.setattr(numba, "njit", lambda **_: lambda function: function)
+    with pytest.raises(RunError, match=rf"numba {numba.__version__} compiles in a way that commbench does not know"):
+        native.compile_code(abs, (1,))

@@ -59,18 +59,28 @@ class MachineCode:
 
 
 def compile_code(function: Callable[..., Any], given: Sequence[Any]) -> MachineCode:
-    """Compile a function for such arguments."""
+    """Compile a function for such arguments.
+
+    Raises:
+        RunError: this numba is made in another way. TypeError: the function returns what Python cannot take.
+    """
     import numba
 
     jit: Any = numba.njit  # whose types know not all options
-    made = jit(_nrt=False, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
-    result = made._compiler.compile(tuple(map(numba.typeof, given)), None)
-    module = result.library._final_module
-    needs = (one.name for one in module.functions if one.is_declaration and not one.name.startswith("llvm."))
-    returns = str(result.signature.return_type)
+    try:  # of numba's own, seen to be there from 0.60 to 0.68
+        made = jit(_nrt=False, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+        result = made._compiler.compile(tuple(map(numba.typeof, given)), None)
+        declared = [one.name for one in result.library._final_module.functions if one.is_declaration]
+        returns, symbol = str(result.signature.return_type), result.fndesc.llvm_func_name
+        machine = result.library._get_compiled_object()
+    except (AttributeError, KeyError) as error:
+        raise RunError(
+            f"numba {numba.__version__} compiles in a way that commbench does not know ({error}): "
+            "pip install 'numba>=0.60,<0.69'"
+        ) from error
     if returns not in _RETURNS:
         raise TypeError(f"{function.__name__} returns {returns}; known: {', '.join(_RETURNS)}")
-    return MachineCode(result.fndesc.llvm_func_name, returns, tuple(needs), result.library._get_compiled_object())
+    return MachineCode(symbol, returns, tuple(name for name in declared if not name.startswith("llvm.")), machine)
 
 
 def link(code: MachineCode, given: Sequence[Any]) -> Callable[..., Any]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo begins with what can be judged: an emulated fabric, or kept records of some where none can be made."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from commbench.emulate import privilege
 from commbench.errors import RunError
 from commbench.report.headlines import verdicts
 from commbench.results.journal import read_records
+from commbench.results.judged import Health
 from commbench.results.records import Compared, Measured, Record, Summary
+from commbench.results.reported import Reported
+from commbench.results.steps import SimulatedStep
 from commbench.validate import lab_runs
 from commbench.validate.campaign import Validation
 from tests.validate.remembered import remembering
@@ -86,3 +90,24 @@ def test_more_ranks_than_cores_are_shown_and_not_judged(crowded: bool, capsys: p
     assert ("FELL SHORT" in said.out) is not crowded
     assert ("more ranks than cores: shown, not judged" in said.err) is crowded
     assert verdicts(records)[0].tone == ("plain" if crowded else "bad")
+
+
+def test_a_real_cluster_stands_beside_the_model_of_its_library(capsys: pytest.CaptureFixture[str]) -> None:
+    records = demo._cluster(json=False)
+    assert sum(isinstance(record, Reported) for record in records) == 64
+    (health,) = [record for record in records if isinstance(record, Health)]
+    assert (health.verdict, health.points) == ("ok", 32)
+    assert abs(health.plateau_ratio - 1) < 0.05
+    assert "16 GiB" in capsys.readouterr().out
+
+
+def test_without_its_figures_no_cluster_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("commbench.experiments.demo.CLUSTER", tmp_path / "none.jsonl")
+    assert demo._cluster(json=False) == []
+
+
+def test_a_step_of_a_thousand_gpus_is_simulated(capsys: pytest.CaptureFixture[str]) -> None:
+    (step,) = demo._step(json=True)
+    assert isinstance(step, SimulatedStep)
+    assert (step.ranks, step.bubble_of_ideal) == (1024, pytest.approx(0.1014, abs=0.02))
+    assert json.loads(capsys.readouterr().out)["kind"] == "simulated-step"

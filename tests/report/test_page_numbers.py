@@ -148,7 +148,7 @@ def forms(value: float, rates: Iterable[float]) -> set[str]:
     texts = {time_text(value), "".join(time_parts(value)), percent(value), signed_percent(value), f"{value:g}"}
     texts |= {format_bytes(value), format_bandwidth(value), format_bandwidth(1e9 * value), f"{100 * value:.0f} %"}
     texts |= {str(value), f"{value:,}", f"{value:.3g}", f"{'-' if value < 0 else '+'}{time_text(abs(value))}"}
-    texts |= {f"{value:.{places}f}" for places in places} | {f"{value:,.{places}f}" for places in places}
+    texts |= {f"{value:z.{places}f}" for places in places} | {f"{value:,.{places}f}" for places in places}
     return {re.sub(r"\s", "", text).replace("-", "−") for text in texts}
 
 

@@ -146,6 +146,7 @@ def forms(value: float, rates: Iterable[float]) -> set[str]:
     """What the page may write for a value."""
     places = {*range(5), decimals_for([*rates])}
     texts = {time_text(value), "".join(time_parts(value)), percent(value), signed_percent(value), f"{value:g}"}
+    texts.add(f"{value:+z.1f}")
     texts |= {format_bytes(value), format_bandwidth(value), format_bandwidth(1e9 * value), f"{100 * value:.0f} %"}
     texts |= {str(value), f"{value:,}", f"{value:.3g}", f"{'-' if value < 0 else '+'}{time_text(abs(value))}"}
     texts |= {f"{value:z.{places}f}" for places in places} | {f"{value:,.{places}f}" for places in places}

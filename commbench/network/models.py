@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from commbench.errors import InputError
 from commbench.network.base import NetworkKernel, NetworkModel, Wiring
 from commbench.network.fluid import FluidNetwork
-from commbench.network.packet.settings import CONTROLS, PREFIX, Packets, parse_packets
-from commbench.network.packet.tcp.settings import TCP, Tcp, parse_tcp
+from commbench.network.packet.settings import CONTROLS, PREFIX, TCP, Packets, parse_packets
+from commbench.network.packet.tcp.settings import Tcp, parse_tcp
 
 if TYPE_CHECKING:
     from commbench.network.packet.reference import PacketNetwork

@@ -68,7 +68,8 @@ def test_details_without_single_transfers_are_refused(detail: str) -> None:
 @pytest.mark.parametrize(
     ("network", "error"),
     [
-        ("packet:cubic", "--network packet:cubic is unknown; known: packet:none, packet:dcqcn, packet:swift"),
+        ("packet:cubic", "known: packet:none, packet:dcqcn, packet:swift, packet:tcp"),
+        ("packet:tpc", "--network packet:tpc is unknown; did you mean packet:tcp?"),
         ("packet:none,speed=3", "'speed=3' is not key=value; keys: mtu, header, pfc, xoff, xon, buffer, window,"),
         ("packet:none,mtu=0", "mtu=0: must be at least 1 byte"),
         ("packet:none,mtu=big", "mtu=big: must be bytes, such as 4096 or 256K"),

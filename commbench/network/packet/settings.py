@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from typing import Any, TypeVar
 
-from commbench.errors import InputError
+from commbench.errors import InputError, unknown
 from commbench.units import PS_PER_S, parse_size
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "NONE",
     "PREFIX",
     "SWIFT",
+    "TCP",
     "Packets",
     "keys_of",
     "parse_packets",
@@ -30,6 +31,7 @@ CONTROLS = ("none", "dcqcn", "swift")
 """Congestion controls by number: NONE, DCQCN, SWIFT."""
 
 PREFIX = "packet"
+TCP = "tcp"  # behind the prefix, other packets: packet.tcp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +75,8 @@ class Packets:
 
     def __post_init__(self) -> None:
         if self.control not in CONTROLS:
-            known = ", ".join(f"{PREFIX}:{name}" for name in CONTROLS)
-            raise InputError(f"--network {PREFIX}:{self.control} is unknown; known: {known}")
+            named = f"{PREFIX}:{self.control}"
+            raise InputError(f"--network {named} {unknown(named, [f'{PREFIX}:{name}' for name in (*CONTROLS, TCP)])}")
         rules = (
             (self.mtu_bytes >= 1, "mtu", self.mtu_bytes, "must be at least 1 byte"),
             (self.mtu_bytes <= 2**24, "mtu", self.mtu_bytes, "must be at most 16 MiB"),

@@ -7,11 +7,9 @@ Every constant states its source. Linux is 6.18, in whose namespaces testbeds ar
 from dataclasses import dataclass
 
 from commbench.errors import InputError
-from commbench.network.packet.settings import PREFIX, read_settings, written_settings
+from commbench.network.packet.settings import PREFIX, TCP, read_settings, written_settings
 
-__all__ = ["CONGESTIONS", "CUBIC", "RENO", "TCP", "Tcp", "parse_tcp"]
-
-TCP = "tcp"
+__all__ = ["CONGESTIONS", "CUBIC", "RENO", "Tcp", "parse_tcp"]
 
 RENO, CUBIC = range(2)
 

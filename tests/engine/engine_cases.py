@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from commbench.engine import compiled, reference
 from commbench.engine.setting import CUT_OFF, Change, CutOff, Paths, Processors, Setting, What
 from commbench.engine.trace import Trace
-from commbench.errors import InputError
+from commbench.errors import CommbenchError, InputError
+from commbench.network.base import NetworkModel
 from commbench.program.flat import COMPUTE, COUPLED, TRANSFER, FlatProgram, compress
 from commbench.program.loop import LoopProgram
 
@@ -242,3 +243,13 @@ def unrolled(loop: LoopProgram, setting: Setting) -> Case:
     route_of = np.empty(loop.num_tasks, dtype=np.int64)
     route_of[loop.instances()] = setting.paths.route_of
     return loop.unroll(), replace(setting, paths=replace(setting.paths, route_of=route_of))
+
+
+def counted_outcome(engine, case: Case, network: NetworkModel) -> tuple[object, ...]:  # type: ignore[no-untyped-def]
+    """Times of every task, the end, how often shares were computed, and what the network counted; or the error."""
+    try:
+        trace = engine.run(*case, network=network)
+    except CommbenchError as error:
+        return (str(error),)
+    counts = {name: values.tolist() for name, values in trace.counted.items()}
+    return trace.start_ps.tolist(), trace.end_ps.tolist(), trace.finish_ps, trace.num_shares, counts

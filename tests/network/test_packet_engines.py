@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 
 from commbench.engine import compiled, reference
-from commbench.errors import CommbenchError
 from commbench.network.models import packet_model
 from commbench.network.packet.settings import Packets
 from tests.engine import engine_cases as cases
@@ -17,12 +16,7 @@ from tests.network.packet_cases import packet_cases
 
 
 def _outcome(engine, case: cases.Case, packets: Packets) -> tuple[object, ...]:  # type: ignore[no-untyped-def]
-    try:
-        trace = engine.run(*case, network=packet_model(packets))
-    except CommbenchError as error:
-        return (str(error),)
-    counts = {name: values.tolist() for name, values in trace.counted.items()}
-    return trace.start_ps.tolist(), trace.end_ps.tolist(), trace.finish_ps, trace.num_shares, counts
+    return cases.counted_outcome(engine, case, packet_model(packets))
 
 
 def _compare(examples: int) -> Counter[str]:

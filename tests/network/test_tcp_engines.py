@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 
 from commbench.engine import compiled, reference
-from commbench.errors import CommbenchError
 from commbench.network.models import tcp_model
 from commbench.network.packet.tcp.settings import Tcp
 from tests.engine import engine_cases as cases
@@ -16,12 +15,7 @@ from tests.network.tcp_cases import tcp_cases
 
 
 def _outcome(engine, case: cases.Case, given_tcp: Tcp) -> tuple[object, ...]:  # type: ignore[no-untyped-def]
-    try:
-        trace = engine.run(*case, network=tcp_model(given_tcp))
-    except CommbenchError as error:
-        return (str(error),)
-    counts = {name: values.tolist() for name, values in trace.counted.items()}
-    return trace.start_ps.tolist(), trace.end_ps.tolist(), trace.finish_ps, trace.num_shares, counts
+    return cases.counted_outcome(engine, case, tcp_model(given_tcp))
 
 
 def _compare(examples: int) -> Counter[str]:

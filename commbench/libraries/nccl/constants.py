@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The constants of the timing, by name; one data file, written by ``python -m commbench.calibrate.nccl``."""
+"""The constants of the timing, by name; one data file, written by ``python -m benchmarks.nccl``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commbench.calibrate.nccl_curves import Curve, clusters_in
-from commbench.calibrate.nccl_fit import complete, fit, predicted, samples_of
-from commbench.calibrate.nccl_score import adapted, baselines, errors_of, gather, row
+from benchmarks.nccl.curves import Curve, clusters_in
+from benchmarks.nccl.fit import complete, fit, predicted, samples_of
+from benchmarks.nccl.score import adapted, baselines, errors_of, gather, row
 from commbench.libraries.nccl import Machine
 
 SIZES = 2.0 ** np.arange(3, 34)

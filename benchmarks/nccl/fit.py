@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from commbench.calibrate.nccl_curves import Curve
+from benchmarks.nccl.curves import Curve
 from commbench.libraries.nccl.model import NcclCall, call_of, chosen
 from commbench.libraries.nccl.timing import CallShape, names_of, time_of
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commbench.calibrate.nccl_detect import detection, points_in, verdict_on
-from commbench.calibrate.nccl_fit import predicted, samples_of
+from benchmarks.nccl.detect import detection, points_in, verdict_on
+from benchmarks.nccl.fit import predicted, samples_of
 from commbench.libraries.nccl.constants import values
 
 HEAD = "case,gpu,gpus_per_node,nodes,nic,collective,size_bytes,time_us,busbw_GBps,state,healthy,diagnosis,source"

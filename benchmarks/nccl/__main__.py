@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fit the constants of the model of NCCL and write how good it is: ``python -m commbench.calibrate.nccl DATA``.
+"""Fit the constants of the model of NCCL and write how good it is: ``python -m benchmarks.nccl DATA``.
 
 DATA holds ``measurements`` (with an ``index.csv``) and ``collectives_single_node``. Written are the constants beside
 the model and docs/nccl-accuracy.md.
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from commbench.calibrate.nccl_curves import Curve, clusters_in, nodes_in
-from commbench.calibrate.nccl_detect import detection, points_in
-from commbench.calibrate.nccl_fit import Sample, complete, fit, is_free, predicted, prior_of, samples_of
-from commbench.calibrate.nccl_score import REGIONS, Errors, adapted, baselines, errors_of, gather, left_out, row, usable
+from benchmarks.nccl.curves import Curve, clusters_in, nodes_in
+from benchmarks.nccl.detect import detection, points_in
+from benchmarks.nccl.fit import Sample, complete, fit, is_free, predicted, prior_of, samples_of
+from benchmarks.nccl.score import REGIONS, Errors, adapted, baselines, errors_of, gather, left_out, row, usable
 from commbench.libraries.nccl.constants import FILE
 from commbench.libraries.nccl.model import chosen
 from commbench.libraries.nccl.timing import names_of
@@ -25,7 +25,7 @@ _OF_A_CLUSTER, _OF_A_NODE = 20.0, 6.0
 """Points that a curve weighs at most: the many curves inside one node are of few machines."""
 _HEAD = """# How far the model of NCCL is from measurements
 
-Written by `python -m commbench.calibrate.nccl DATA` from public curves (measured nccl-tests, out of place; in place
+Written by `python -m benchmarks.nccl DATA` from public curves (measured nccl-tests, out of place; in place
 where out of place takes 1.25 times as long). Each cell: median / 95th percentile of the size of the error in percent
 (signed median). A prediction's constants belong to a GPU generation, a kind of link or a kind of network, never to one
 curve; left out means that they were fitted without the whole cluster or machine. What the others say nothing of is a
@@ -69,7 +69,7 @@ def _constants(known: Mapping[str, float], samples: Sequence[Sample]) -> str:
                 clusters.setdefault(name, set()).add(sample.curve.cluster)
     lines = [
         "# SPDX-License-Identifier: Apache-2.0",
-        "# Written by python -m commbench.calibrate.nccl; do not edit.",
+        "# Written by python -m benchmarks.nccl; do not edit.",
         "constants:",
     ]
     for name, value in known.items():

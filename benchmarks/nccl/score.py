@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from commbench.calibrate.nccl_curves import Curve
-from commbench.calibrate.nccl_fit import Sample, complete, fit
+from benchmarks.nccl.curves import Curve
+from benchmarks.nccl.fit import Sample, complete, fit
 from commbench.libraries.nccl.model import chosen
 from commbench.libraries.nccl.predictor import solve
 from commbench.libraries.nccl.timing import terms_of

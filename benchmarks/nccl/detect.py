@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from commbench.calibrate.nccl_curves import KINDS, NETWORKS, Curve
-from commbench.calibrate.nccl_fit import Sample, predicted, samples_of
+from benchmarks.nccl.curves import KINDS, NETWORKS, Curve
+from benchmarks.nccl.fit import Sample, predicted, samples_of
 from commbench.libraries.nccl.machine import NcclMachine
 from commbench.results.health_rule import Slowness, slowness
 

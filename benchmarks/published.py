@@ -17,18 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from commbench.experiments.step_accuracy import (
-    Accuracy,
-    calibrated,
-    errors_of,
-    fit_all,
-    fit_nccl,
-    judge,
-    left_out,
-    sweeps_of,
-    write_costs,
-)
-from commbench.experiments.step_exact import predict_by, simulate_rows, smallest_of_cells
+from benchmarks.step_constants import calibrated, fit_all, fit_nccl, left_out, write_costs
+from benchmarks.step_exact import predict_by, simulate_rows, smallest_of_cells
+from benchmarks.step_sweeps import sweeps_of
+from commbench.experiments.step_accuracy import Accuracy, errors_of, judge
 from commbench.experiments.step_fit import Fit
 from commbench.experiments.step_rows import StepRow, read_rows
 from commbench.workload.step_costs import StepCosts, read_step_costs

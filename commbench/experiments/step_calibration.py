@@ -8,12 +8,11 @@ from statistics import fmean
 import yaml
 
 from commbench.errors import InputError
-from commbench.experiments.step_accuracy import shown_value
 from commbench.experiments.step_fit import Fit, Key, fit_steps, local_priors
 from commbench.experiments.step_rows import StepRow, predict, read_rows
 from commbench.workload.step_costs import Constant, field_of_key, read_step_costs
 
-__all__ = ["Moved", "StepCalibration", "calibrate_steps"]
+__all__ = ["Moved", "StepCalibration", "calibrate_steps", "shown_value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +95,10 @@ def _write(fit: Fit, path: Path, out: Path) -> None:
             "source": f"commbench calibrate --steps {path.name}, {len(fit.rows)} steps, within {fit.spread[key]:.0%}",
         }
     out.write_text(yaml.safe_dump(found, sort_keys=False, width=120), encoding="utf-8")
+
+
+def shown_value(one: Constant, unit: str) -> str | float:
+    """A constant as files write it, with its unit."""
+    if unit == "s":
+        return f"{one.value * 1e6:.3g} us" if one.value < 1e-3 else f"{one.value * 1e3:.3g} ms"
+    return f"{one.value:.0f} B" if unit == "bytes" else float(f"{one.value:.3g}")

@@ -5,22 +5,23 @@ Every constant has a prior, log-normal about the value that is there; what the s
 Errors are log(predicted / measured), robust beyond twice the noise of a measurement.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from commbench.experiments.step_exact import predict_by
-from commbench.experiments.step_rows import StepRow
+from commbench.experiments.step_rows import StepRow, predict
+from commbench.training.closed_form import Estimate
 from commbench.workload.step_costs import StepCosts, nvlink_kind
 
-__all__ = ["NOISE", "Fit", "Key", "fit_steps", "local_priors", "nccl_priors", "priors_of"]
+__all__ = ["NOISE", "Fit", "Key", "fit_steps", "local_priors"]
 
 Key = tuple[str, str, str]
 """Of a constant: kind, name, key."""
 FloatArray = npt.NDArray[np.float64]
+Estimator = Callable[[StepRow, StepCosts], Estimate]
 
 NOISE = 0.03
 """Of a measured step, as a share: repeated configurations of several nodes deviate by 2.1 % on average."""
@@ -29,41 +30,6 @@ _BEND = 2.0  # times the noise: larger errors pull no more than linearly
 _SHARES = (
     "share", "nccl_share", "transfer", "memory", "sharded_share", "hidden_data", "hidden_sharded", "hidden_tensor",
 )  # fmt: skip
-
-
-def priors_of(rows: Sequence[StepRow], costs: StepCosts) -> dict[Key, float]:
-    """All constants that these steps depend on, and how far each may be from its prior, as a logarithm."""
-    found: dict[Key, float] = {}
-    for row in rows:
-        plan, stack = row.plan, {"host_pass_s": 0.7, "memory_passes": 0.4, "host_step_s": 1.0}
-        device = costs.device_key(plan.device.name) or ""
-        own = {"memory": 0.05, "products_fp8" if plan.dtype == "fp8" else "products": 0.15}
-        if plan.run.formats.name == "fp8-rowwise":
-            own["rowwise"] = 0.3
-        if row.attention == "unfused":
-            own |= {"batched": 0.3} | ({"odd_heads": 0.3} if plan.model.head_size % 8 else {})
-        else:
-            name = row.attention.replace("-", "_")
-            own |= {name: 0.2, f"{name}_backward": 0.3}
-        if plan.degrees.tp > 1:
-            stack["host_call_s"] = 0.7
-        stack |= {"hidden_sharded": 0.7} if plan.zero == 3 else {"accumulation_bytes": 0.35}
-        if plan.overlap_tensor:
-            stack["hidden_tensor"] = 0.5
-        if plan.overlap_gradients and plan.zero < 3:
-            stack["hidden_data"] = 0.3
-        given = costs.constants["stacks"][row.stack]
-        stack |= {key: 0.3 for key in ("zero_rank_s", "sharded_share") if given[key].value not in (0, 1)}
-        found |= {("devices", device, key): sigma for key, sigma in own.items()}
-        found |= {("stacks", row.stack, key): sigma for key, sigma in stack.items()}
-        found |= {("links", nvlink_kind(row.inside), key): sigma for key, sigma in _NVLINK.items()}
-        if plan.degrees.num_ranks > row.gpus:
-            found |= {("links", row.fabric, key): sigma for key, sigma in _BETWEEN.items()}
-    return {key: sigma for key, sigma in found.items() if _value(costs, key)}  # what is 0 is not there
-
-
-_NVLINK = {"share": 0.3, "half_bytes": 0.7, "latency_s": 0.3}
-_BETWEEN = {"share": 0.3, "half_bytes": 0.7, "latency_s": 0.7, "transfer": 0.3}
 
 
 def local_priors(rows: Sequence[StepRow]) -> dict[Key, float]:
@@ -77,14 +43,6 @@ def local_priors(rows: Sequence[StepRow]) -> dict[Key, float]:
     return found
 
 
-def nccl_priors(rows: Sequence[StepRow]) -> dict[Key, float]:
-    """What NCCL's collectives lose in steps, beside its model."""
-    kinds = [nvlink_kind(row.inside) for row in rows]
-    kinds += [row.fabric for row in rows if row.plan.degrees.num_ranks > row.gpus]
-    each = {"nccl_share": 0.3, "nccl_wait_s": 0.7}
-    return {("links", kind, key): sigma for kind in sorted(set(kinds)) for key, sigma in each.items()}
-
-
 @dataclass(frozen=True)
 class Fit:
     """Constants at one point, and how the errors of some steps change with them.
@@ -92,7 +50,7 @@ class Fit:
     Attributes:
         rows: measured steps. prior: the middle of the prior. costs: the point. at: its logarithms beside the prior's.
         keys: what is fitted. sigma: spread of the prior. weight: of the rows. noise: of a measurement.
-        library: that prices collectives, "ideal" or "nccl".
+        estimate: what predicts a step.
     """
 
     rows: Sequence[StepRow]
@@ -103,17 +61,17 @@ class Fit:
     sigma: FloatArray
     weight: FloatArray
     noise: float
-    library: str = "ideal"
+    estimate: Estimator = predict
 
     @cached_property
     def error(self) -> FloatArray:
         """Log of predicted over measured, of every row."""
-        return _logs(self.rows, self.costs, self.library)
+        return _logs(self.rows, self.costs, self.estimate)
 
     @cached_property
     def slope(self) -> FloatArray:
         """How the error of every row (row) changes with the logarithm of every constant (column)."""
-        return _gradient(self.rows, self.costs, self.keys, self.error, self.library)
+        return _gradient(self.rows, self.costs, self.keys, self.error, self.estimate)
 
     @property
     def loss(self) -> float:
@@ -138,7 +96,7 @@ class Fit:
         move = np.clip(-np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), downhill), -0.7, 0.7)
         at = self.at + move
         costs = _moved(self.prior, self.keys, at)
-        return Fit(self.rows, self.prior, costs, self.keys, at, self.sigma, own, self.noise, self.library)
+        return Fit(self.rows, self.prior, costs, self.keys, at, self.sigma, own, self.noise, self.estimate)
 
     @cached_property
     def covariance(self) -> FloatArray:
@@ -152,7 +110,7 @@ class Fit:
 
     def uncertainty(self, row: StepRow) -> float:
         """How far a new step may be off, as a share: one standard deviation, of constants and of a measurement."""
-        own = _gradient([row], self.costs, self.keys, _logs([row], self.costs, self.library), self.library)[0]
+        own = _gradient([row], self.costs, self.keys, _logs([row], self.costs, self.estimate), self.estimate)[0]
         return float(np.sqrt(own @ self.covariance @ own + self.noise**2))
 
 
@@ -165,7 +123,7 @@ def fit_steps(
     weights: Sequence[float] | None = None,
     noise: float = NOISE,
     rounds: int = 6,
-    library: str = "ideal",
+    estimate: Estimator = predict,
 ) -> Fit:
     """Fit constants.
 
@@ -173,12 +131,12 @@ def fit_steps(
         rows: measured steps. prior: the middle. priors: what is fitted, and its spread as a logarithm.
         start: where to begin; at the prior if left out.
         weights: of the rows; 1 each if left out. noise: of a measurement, as a share. rounds: of Gauss and Newton.
-        library: that prices collectives, "ideal" or "nccl".
+        estimate: what predicts a step.
     """
     sigma = np.array(list(priors.values()))
     weight = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
     at = np.array([0.0 if start is None else np.log(_value(start, key) / _value(prior, key)) for key in priors])
-    best = Fit(rows, prior, _moved(prior, tuple(priors), at), tuple(priors), at, sigma, weight, noise, library)
+    best = Fit(rows, prior, _moved(prior, tuple(priors), at), tuple(priors), at, sigma, weight, noise, estimate)
     damping = 1e-3
     for _ in range(rounds):
         before = best.loss
@@ -198,8 +156,8 @@ def _value(costs: StepCosts, key: Key) -> float:
     return costs.constants[kind][name][own].value
 
 
-def _logs(rows: Sequence[StepRow], costs: StepCosts, library: str) -> FloatArray:
-    return np.array([np.log(predict_by(row, costs, library).iteration_s / row.measured_s) for row in rows])
+def _logs(rows: Sequence[StepRow], costs: StepCosts, estimate: Estimator) -> FloatArray:
+    return np.array([np.log(estimate(row, costs).iteration_s / row.measured_s) for row in rows])
 
 
 def _moved(costs: StepCosts, keys: Sequence[Key], at: FloatArray) -> StepCosts:
@@ -211,14 +169,14 @@ def _moved(costs: StepCosts, keys: Sequence[Key], at: FloatArray) -> StepCosts:
 
 
 def _gradient(
-    rows: Sequence[StepRow], costs: StepCosts, keys: Sequence[Key], base: FloatArray, library: str
+    rows: Sequence[StepRow], costs: StepCosts, keys: Sequence[Key], base: FloatArray, estimate: Estimator
 ) -> FloatArray:
     slope = np.zeros((len(rows), len(keys)))
     for column, key in enumerate(keys):
         touched = [number for number, row in enumerate(rows) if _concerns(key, row, costs)]
         for way in (_STEP, -_STEP) if touched else ():
             other = _moved(costs, [key], np.array([way]))
-            found = _logs([rows[number] for number in touched], other, library)
+            found = _logs([rows[number] for number in touched], other, estimate)
             if np.any(found != base[touched]):  # a share of 1 has only one way to go
                 slope[touched, column] = (found - base[touched]) / way
                 break

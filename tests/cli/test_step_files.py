@@ -128,7 +128,7 @@ def test_published_steps_stay_as_near_as_the_page_says() -> None:
 
 def test_of_published_sweeps_the_best_or_nearly_so_is_chosen() -> None:
     """BLOOM's, whose launches block, were ranked at .71 and cost 8.5 %; what is left is named on docs/planning.md."""
-    from commbench.experiments.step_accuracy import sweeps_of
+    from benchmarks.step_sweeps import sweeps_of
     from commbench.experiments.step_rows import read_rows
     from commbench.workload.step_costs import read_step_costs
 

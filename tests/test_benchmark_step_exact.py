@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pytest
 
-from commbench.experiments.step_exact import (
+from benchmarks.step_exact import (
     cluster_of_row,
     predict_by,
     simulate_row,
@@ -16,7 +16,7 @@ from commbench.experiments.step_exact import (
 from commbench.experiments.step_rows import StepRow, predict, read_rows
 from commbench.workload.step_costs import read_step_costs
 
-STEPS = Path(__file__).resolve().parents[2] / "sims" / "published" / "steps.csv"
+STEPS = Path(__file__).resolve().parents[1] / "sims" / "published" / "steps.csv"
 NAMES = (
     "sc21-t1-7.5B", "sc21-t2-ZeRO-3-530B-1120", "kor22-22B-selsp", "mlm20-2B-a100-256",
     "mpt-7b-s2048-h10080gb-512-bf16", "mpt-1b-s2048-a10040gb-128-bf16", "intern-7b-tp1-z8-128",

@@ -1,25 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small topologies made in code, and the grids that several tests share. All are small enough to draw."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
+
+import numpy as np
 
 from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.algorithm import Algorithm
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import get_collective
 from commbench.engine.engines import Run
+from commbench.errors import TopologyError
 from commbench.libraries.base import Library
 from commbench.libraries.ideal import Ideal
 from commbench.network.transport import Connections
 from commbench.sim.collective import Extras, Simulation
 from commbench.sim.collective import simulate_collective as simulated
-from commbench.topology import EndpointCosts, Fabric, Link, LinkKind, Node, NodeKind, fabric_of, tiers
+from commbench.topology import EndpointCosts, Fabric, Link, LinkKind, Node, NodeKind, tiers
 from commbench.topology.cabling import Cabling, copies
 from commbench.topology.clos import clos
+from commbench.topology.fabric import LINK_KINDS, NODE_KINDS, require_connected
 from commbench.topology.hosts import plain_host
 from commbench.topology.parts import Wire
+
+_FREE = EndpointCosts()
 
 US = 10**6  # picoseconds in a microsecond
 MIB = 2**20
@@ -28,6 +34,64 @@ _OF_CLUSTER = ("num_ranks", "placement", "ranks_per_host", "routing", "seed")
 
 ALL_WORLD_SIZES = range(1, 18)
 ALL_SLICES = (1, 2, 3, 5, 8)
+
+
+def fabric_of(
+    name: str,
+    nodes: Sequence[Node],
+    links: Sequence[Link],
+    ranks: Sequence[str],
+    routing: str,
+    *,
+    nics_of: Mapping[str, Sequence[str]] | None = None,
+    costs: EndpointCosts = _FREE,
+) -> Fabric:
+    """A fabric from nodes and links by name.
+
+    Args:
+        name, routing, costs: of the fabric.
+        nodes, links: in order; ``links[i].index == i``. Hosts are numbered from 0.
+        ranks: names of the endpoints that run a rank, in rank order.
+        nics_of: endpoint -> its NICs.
+
+    Raises:
+        TopologyError: a duplicate or unknown name, a self link, a rank that is no endpoint, or a rank that cannot reach
+            another.
+    """
+    number = {node.name: i for i, node in enumerate(nodes)}
+    if len(number) != len(nodes):
+        names = [node.name for node in nodes]
+        twice = next(each for each in names if names.count(each) > 1)
+        raise TopologyError(f"topology {name}: node name {twice!r} is used twice")
+    for i, link in enumerate(links):
+        if link.index != i or link.src == link.dst or not {link.src, link.dst} <= number.keys():
+            raise TopologyError(f"topology {name}: link {i} {link.src!r} -> {link.dst!r} is not a link between nodes")
+    for rank in ranks:
+        if rank not in number or nodes[number[rank]].kind not in (NodeKind.GPU, NodeKind.CPU):
+            raise TopologyError(f"topology {name}: rank on {rank!r}, which is no GPU or CPU of it")
+    near = [[number[nic] for nic in (nics_of or {}).get(rank, ())] for rank in ranks]
+    hosts = [-1 if node.host is None else node.host for node in nodes]
+    fabric = Fabric(
+        node_kinds=np.array([NODE_KINDS.index(node.kind) for node in nodes], np.int8),
+        node_hosts=np.array(hosts, np.int32),
+        node_indices=np.array([node.index or 0 for node in nodes], np.int32),
+        node_rails=np.array([-1 if node.rail is None else node.rail for node in nodes], np.int32),
+        src=np.array([number[link.src] for link in links], np.int32),
+        dst=np.array([number[link.dst] for link in links], np.int32),
+        link_kinds=np.array([LINK_KINDS.index(link.kind) for link in links], np.int8),
+        bandwidths=np.array([link.bandwidth for link in links], np.float64),
+        latencies_ps=np.array([link.latency_ps for link in links], np.int64),
+        endpoints=np.array([number[rank] for rank in ranks], np.int32),
+        nics_first=np.cumsum([0, *(len(each) for each in near)]),
+        nics=np.array([nic for each in near for nic in each], np.int32),
+        wirings=np.arange(max(hosts, default=-1) + 1, dtype=np.int32),
+        labels=tuple(node.name for node in nodes),
+        name=name,
+        routing=routing,
+        costs=costs,
+    )
+    require_connected(fabric)
+    return fabric
 
 
 def star(

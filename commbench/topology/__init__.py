@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is connected: hosts, links and switches of one machine or a whole cluster, as immutable arrays."""
 
-from commbench.topology.fabric import Fabric, fabric_of
+from commbench.topology.fabric import Fabric
 from commbench.topology.load import find_topology, list_topologies, load_fabric
 from commbench.topology.model import (
-    ENDPOINT_KINDS,
     EndpointCosts,
     Link,
     LinkKind,
@@ -15,7 +14,6 @@ from commbench.topology.model import (
 )
 
 __all__ = [
-    "ENDPOINT_KINDS",
     "EndpointCosts",
     "Fabric",
     "Link",
@@ -24,7 +22,6 @@ __all__ = [
     "NodeKind",
     "Provenance",
     "Quantity",
-    "fabric_of",
     "find_topology",
     "list_topologies",
     "load_fabric",

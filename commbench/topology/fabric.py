@@ -5,7 +5,7 @@ Nodes and directed links are numbered; everything downstream (routes, solver, en
 number. Names, objects and the networkx graph are made when they are asked for, for people and for small fabrics.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commbench.errors import TopologyError
-from commbench.topology.model import ENDPOINT_KINDS, EndpointCosts, Link, LinkKind, Node, NodeKind, Quantity, read_only
+from commbench.topology.model import EndpointCosts, Link, LinkKind, Node, NodeKind, Quantity, read_only
 
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["LINK_KINDS", "NODE_KINDS", "Fabric", "Graph", "Stage", "fabric_of", "require_connected"]
+__all__ = ["LINK_KINDS", "NODE_KINDS", "Fabric", "Graph", "Stage", "require_connected"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -278,64 +278,6 @@ class Fabric(Graph):
             )
         if not self.num_ranks:
             raise TopologyError(f"topology {self.name}: no rank, at least one is needed")
-
-
-def fabric_of(
-    name: str,
-    nodes: Sequence[Node],
-    links: Sequence[Link],
-    ranks: Sequence[str],
-    routing: str,
-    *,
-    nics_of: Mapping[str, Sequence[str]] | None = None,
-    costs: EndpointCosts = _FREE,
-) -> Fabric:
-    """A fabric from nodes and links by name.
-
-    Args:
-        name, routing, costs: of the fabric.
-        nodes, links: in order; ``links[i].index == i``. Hosts are numbered from 0.
-        ranks: names of the endpoints that run a rank, in rank order.
-        nics_of: endpoint -> its NICs.
-
-    Raises:
-        TopologyError: a duplicate or unknown name, a self link, a rank that is no endpoint, or a rank that cannot reach
-            another.
-    """
-    number = {node.name: i for i, node in enumerate(nodes)}
-    if len(number) != len(nodes):
-        names = [node.name for node in nodes]
-        twice = next(each for each in names if names.count(each) > 1)
-        raise TopologyError(f"topology {name}: node name {twice!r} is used twice")
-    for i, link in enumerate(links):
-        if link.index != i or link.src == link.dst or not {link.src, link.dst} <= number.keys():
-            raise TopologyError(f"topology {name}: link {i} {link.src!r} -> {link.dst!r} is not a link between nodes")
-    for rank in ranks:
-        if rank not in number or nodes[number[rank]].kind not in ENDPOINT_KINDS:
-            raise TopologyError(f"topology {name}: rank on {rank!r}, which is no GPU or CPU of it")
-    near = [[number[nic] for nic in (nics_of or {}).get(rank, ())] for rank in ranks]
-    hosts = [-1 if node.host is None else node.host for node in nodes]
-    fabric = Fabric(
-        node_kinds=np.array([NODE_KINDS.index(node.kind) for node in nodes], np.int8),
-        node_hosts=np.array(hosts, np.int32),
-        node_indices=np.array([node.index or 0 for node in nodes], np.int32),
-        node_rails=np.array([-1 if node.rail is None else node.rail for node in nodes], np.int32),
-        src=np.array([number[link.src] for link in links], np.int32),
-        dst=np.array([number[link.dst] for link in links], np.int32),
-        link_kinds=np.array([LINK_KINDS.index(link.kind) for link in links], np.int8),
-        bandwidths=np.array([link.bandwidth for link in links], np.float64),
-        latencies_ps=np.array([link.latency_ps for link in links], np.int64),
-        endpoints=np.array([number[rank] for rank in ranks], np.int32),
-        nics_first=np.cumsum([0, *(len(each) for each in near)]),
-        nics=np.array([nic for each in near for nic in each], np.int32),
-        wirings=np.arange(max(hosts, default=-1) + 1, dtype=np.int32),
-        labels=tuple(node.name for node in nodes),
-        name=name,
-        routing=routing,
-        costs=costs,
-    )
-    require_connected(fabric)
-    return fabric
 
 
 def require_connected(fabric: Fabric) -> None:

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 __all__ = [
-    "ENDPOINT_KINDS",
     "HOP_COSTS",
     "SWITCH_KINDS",
     "EndpointCosts",
@@ -71,7 +70,6 @@ HOP_COSTS = {LinkKind.MEMORY: 1, LinkKind.NVLINK: 1, LinkKind.PCIE: 10, LinkKind
 """What a route inside a host pays for a hop over each kind."""
 
 
-ENDPOINT_KINDS = frozenset({NodeKind.GPU, NodeKind.CPU})
 SWITCH_KINDS = frozenset({NodeKind.LEAF, NodeKind.SPINE, NodeKind.CORE})  # those of the fabric, outside any host
 
 

@@ -11,11 +11,9 @@ from commbench.workload.transformer import Execution, Transformer
 
 __all__ = [
     "activation_bytes",
-    "active_parameters",
     "hardware_flops",
     "layer_activation_bytes",
     "model_flops",
-    "num_parameters",
     "recomputed",
 ]
 
@@ -26,27 +24,6 @@ def _whole(model: Transformer, attention: str, recompute: str, flash: bool) -> E
         micro_batch=1, sequence=model.sequence, formats=FORMATS["bf16"], attention=attention, flash=flash,
         recompute=recompute,
     )
-
-
-def num_parameters(model: Transformer) -> int:
-    """All weights of the model, tied ones once."""
-    operators = stage_operators(model, _whole(model, "full", "none", False), model.num_layers, first=True, last=True)
-    return sum(operator.parameters for operator in operators)
-
-
-def active_parameters(model: Transformer) -> int:
-    """The weights that a token meets: of the experts, those it visits."""
-    return num_parameters(replace(model, num_experts=1, experts_per_token=1)) + (
-        0 if model.num_experts == 1 else model.num_layers * _beyond_one_expert(model)
-    )
-
-
-def _beyond_one_expert(model: Transformer) -> int:
-    """Per layer: the experts visited beside the first, and the router."""
-    matrices = 3 if model.gated else 2
-    biases = (model.ffn * (2 if model.gated else 1) + model.hidden) if model.biases else 0
-    expert = matrices * model.hidden * model.ffn + biases
-    return (model.experts_per_token - 1) * expert + model.hidden * model.num_experts
 
 
 def model_flops(model: Transformer, *, sequences: int, attention: str) -> int:

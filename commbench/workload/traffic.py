@@ -12,10 +12,8 @@ Context parallelism gathers K and V (arXiv 2407.21783, section 3.3.2); a ring (a
 Experts: a token copy goes to its expert and back (arXiv 2006.16668, section 3.2).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from commbench.collectives.spec import get_collective
 from commbench.workload.transformer import Execution, Transformer
 
 __all__ = [
@@ -24,7 +22,6 @@ __all__ = [
     "embedding_traffic",
     "head_traffic",
     "layer_traffic",
-    "moved_bytes",
 ]
 
 
@@ -51,11 +48,6 @@ class Traffic:
     operator: str = ""
     side: str = "after"
     layer: int | None = None
-
-
-def moved_bytes(traffic: Sequence[Traffic], num_ranks: int) -> float:
-    """Bytes that a rank of groups of ``num_ranks`` ranks sends: size x busbw factor of each collective."""
-    return sum(one.size_bytes * get_collective(one.collective).busbw_factor(num_ranks) for one in traffic)
 
 
 def boundary_bytes(model: Transformer, run: Execution) -> int:

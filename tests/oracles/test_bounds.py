@@ -8,10 +8,10 @@ from commbench.collectives.spec import COLLECTIVES
 from commbench.network.bounds import lower_bound_s
 from commbench.routing.router import Router
 from commbench.routing.routes import route_latencies_ps
-from commbench.topology.fabric import Fabric, fabric_of
+from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
 from commbench.topology.model import Link, LinkKind, Node, NodeKind
-from tests.cases import simulate_collective
+from tests.cases import fabric_of, simulate_collective
 from tests.contracts.worlds import ALGORITHM_LIST, requests
 
 STAR = load_fabric("star-8")

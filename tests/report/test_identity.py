@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from commbench.cli.main import app
 from commbench.report.identity import identity, labels, word
-from commbench.report.kinds import FIELDS, LAB, OUTCOMES
+from commbench.report.kinds import FIELDS, LAB
 from commbench.report.series import curve_panels, error_panels
 from commbench.report.tables import compared_table, measured_table, simulated_table
 from commbench.results.journal import read_records
@@ -19,6 +19,7 @@ from commbench.results.kinds import KINDS
 from commbench.results.records import Compared, Measured, Record, Simulated
 from commbench.results.run_id import new_run_id
 from tests.report import samples
+from tests.report.outcomes import OUTCOMES
 
 LAB_FACTS = {
     "topology": "star-8",

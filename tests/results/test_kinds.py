@@ -8,12 +8,13 @@ import pytest
 from commbench.cli.run import OTHERS
 from commbench.errors import InputError
 from commbench.live.kinds import KINDS as LIVE
-from commbench.report.kinds import FIELDS, OUTCOMES, SECTIONS
+from commbench.report.kinds import FIELDS, SECTIONS
 from commbench.report.page import ReportInput, render
 from commbench.results.journal import read_records
 from commbench.results.kinds import KINDS
 from commbench.results.records import Record
 from commbench.results.statistics import deviation, slowest
+from tests.report.outcomes import OUTCOMES
 
 
 def test_every_kind_of_record_has_its_place_on_the_page() -> None:

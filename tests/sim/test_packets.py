@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from commbench.cli.main import app
 from commbench.errors import InputError
-from commbench.report.kinds import OUTCOMES
 from commbench.report.packets import packet_tables
 from commbench.results.kinds import record_from_json
 from commbench.results.records import Simulated
 from commbench.topology.load import load_fabric
 from tests.cases import simulate_collective
+from tests.report.outcomes import OUTCOMES
 
 PACKET_S = 4096 / 12.5e9
 CROWDED = "leaf-spine-16-4to1"  # four hosts a leaf share one uplink

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from commbench.errors import TopologyError
-from commbench.topology import Link, LinkKind, Node, NodeKind, fabric_of, load_fabric
+from commbench.topology import Link, LinkKind, Node, NodeKind, load_fabric
+from tests.cases import fabric_of
 
 ErrorOf = Callable[[str, str, str], str]
 SHIPPED = Path(__file__).resolve().parents[2] / "topologies"

@@ -7,10 +7,10 @@ from commbench.results.kinds import record_from_json
 from commbench.results.pipeline_records import PipelineSimulated
 from commbench.results.spans import Span
 from commbench.validate.pipeline import FREE, LatencyNetwork, compare_pipeline, simulate_pipeline, twin
-from commbench.workload.pipeline.bubble import bubble_of
 from commbench.workload.pipeline.registry import build_pipeline
 from commbench.workload.pipeline.schedule import Action
 from tests.validate.made_up import measured, unit_times
+from tests.workload.pipelines import bubble_of
 
 
 @pytest.mark.parametrize(

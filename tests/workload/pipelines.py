@@ -4,14 +4,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from commbench.errors import InputError
 from commbench.program.operations import NOTHING
-from commbench.workload.pipeline.lower import StageTimes, by_stage, pipeline_program
+from commbench.workload.pipeline.bubble import Bubble
+from commbench.workload.pipeline.lower import Durations, StageTimes, pipeline_program
 from commbench.workload.pipeline.registry import PIPELINES
 from commbench.workload.pipeline.schedule import PipelineSchedule
 from tests.cases import star
 from tests.programs import run as run_program
 
-__all__ = ["CASES", "Ran", "equal_times", "run"]
+__all__ = ["CASES", "Ran", "bubble_of", "by_stage", "equal_times", "run"]
 
 
 def _cases() -> list[tuple[str, int, int, int]]:
@@ -59,3 +61,24 @@ def run(schedule: PipelineSchedule, times: Sequence[StageTimes], *, num_bytes: i
         busy=tuple(sum(end - begin for begin, end in rank) for rank in passes),
         passes=tuple(passes),
     )
+
+
+def by_stage(times: Sequence[StageTimes]) -> Durations:
+    """Durations that depend on stage and pass alone; ``times[s]`` are those of stage s."""
+    return lambda action: times[action.stage].of(action.kind)
+
+
+def bubble_of(spans: Sequence[Sequence[tuple[float, float]]]) -> Bubble:
+    """The bubble of a step from the (begin, end) of every pass on every rank.
+
+    Raises:
+        InputError: no rank, a rank without a pass, or passes that last no time at all.
+    """
+    if not spans or not all(spans):
+        raise InputError("a bubble needs at least one rank, and at least one pass on every rank")
+    total = max(end for rank in spans for _, end in rank) - min(begin for rank in spans for begin, _ in rank)
+    busy = tuple(sum(end - begin for begin, end in rank) for rank in spans)
+    if not sum(busy) > 0:
+        raise InputError("a bubble needs passes that last some time; all of them last 0")
+    longest = max(max(end for _, end in rank) - min(begin for begin, _ in rank) for rank in spans)
+    return Bubble(total, busy, longest)

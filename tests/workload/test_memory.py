@@ -6,7 +6,6 @@ from dataclasses import fields, replace
 import pytest
 
 from commbench.errors import InputError
-from commbench.workload.cost import num_parameters
 from commbench.workload.groups import Degrees
 from commbench.workload.memory import PRECISIONS, MemoryUse, get_precision, memory_per_rank
 from commbench.workload.operators import layer_operators
@@ -15,7 +14,7 @@ from commbench.workload.presets import get_model
 from commbench.workload.stack_memory import StackMemory, stack_memories, stack_memory
 from commbench.workload.step_costs import read_step_costs
 from commbench.workload.transformer import split_layers
-from tests.workload.shapes import execution
+from tests.workload.shapes import execution, num_parameters
 
 
 def use(name: str, precision: str, zero: int, *, m: int = 8, v: int = 1, schedule: str = "1f1b", **degrees: int):

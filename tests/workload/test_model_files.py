@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from commbench.errors import InputError
-from commbench.workload.cost import num_parameters
 from commbench.workload.model_files import model_from_shape, read_config
 from commbench.workload.presets import get_model
+from tests.workload.shapes import num_parameters
 
 LLAMA = {
     "model_type": "llama", "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32,

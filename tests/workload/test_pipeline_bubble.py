@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from commbench.errors import InputError
 from commbench.program.operations import NOTHING, Program, ProgramBuilder, Transfer
-from commbench.workload.pipeline.bubble import Bubble, bubble_of
-from commbench.workload.pipeline.lower import StageTimes, add_pipeline, by_stage, pipeline_program
+from commbench.workload.pipeline.bubble import Bubble
+from commbench.workload.pipeline.lower import StageTimes, add_pipeline, pipeline_program
 from commbench.workload.pipeline.registry import PIPELINES, build_pipeline
 from commbench.workload.pipeline.schedule import Action, Pass, PipelineSchedule
 from tests.cases import star
 from tests.programs import run as run_program
-from tests.workload.pipelines import CASES, equal_times, run
+from tests.workload.pipelines import CASES, bubble_of, by_stage, equal_times, run
 
 # Oracles, and nothing but oracles: time beyond m (F + I + W), with F, I, W per stage, by 2104.04473 section 2.2,
 # 2401.10241 table 2 and the READMEs of zero-bubble and DualPipe.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from commbench.collectives.spec import COLLECTIVES
 from commbench.errors import InputError
-from commbench.workload.cost import activation_bytes, num_parameters
+from commbench.workload.cost import activation_bytes
 from commbench.workload.formats import FORMATS
 from commbench.workload.gradient_traffic import data_traffic, gradient_buckets
 from commbench.workload.groups import GROUP_KINDS
@@ -23,9 +23,8 @@ from commbench.workload.traffic import (
     embedding_traffic,
     head_traffic,
     layer_traffic,
-    moved_bytes,
 )
-from tests.workload.shapes import execution
+from tests.workload.shapes import execution, moved_bytes, num_parameters
 
 GPT = get_model("gpt3-1.3b")
 BSHE = 4 * 2048 * 2048 * 2  # 4 sequences of 2048, width 2048, 2 bytes

@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from commbench.errors import InputError
 from commbench.workload.cost import (
     activation_bytes,
-    active_parameters,
     hardware_flops,
     model_flops,
-    num_parameters,
     recomputed,
 )
 from commbench.workload.gradient_traffic import data_traffic
@@ -26,7 +24,7 @@ from commbench.workload.pipeline.registry import build_pipeline
 from commbench.workload.presets import MODELS, get_model, gpt, llama
 from commbench.workload.traffic import layer_traffic
 from commbench.workload.transformer import Execution, Transformer, split_layers
-from tests.workload.shapes import execution
+from tests.workload.shapes import active_parameters, execution, num_parameters
 
 EXACT = {  # weights of the released checkpoints, as counted by Hugging Face
     "gpt2": 124_439_808,

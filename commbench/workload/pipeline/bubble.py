@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pipeline bubble as a figure, in three conventions; the same for simulated and for measured times."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from commbench.errors import InputError
-
-__all__ = ["Bubble", "bubble_of"]
+__all__ = ["Bubble"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +45,3 @@ class Bubble:
     def of_rank(self, rank: int) -> float:
         """Idle share of one rank's step."""
         return 1 - self.busy[rank] / self.total
-
-
-def bubble_of(spans: Sequence[Sequence[tuple[float, float]]]) -> Bubble:
-    """The bubble of a step from the (begin, end) of every pass on every rank.
-
-    Raises:
-        InputError: no rank, a rank without a pass, or passes that last no time at all.
-    """
-    if not spans or not all(spans):
-        raise InputError("a bubble needs at least one rank, and at least one pass on every rank")
-    total = max(end for rank in spans for _, end in rank) - min(begin for rank in spans for begin, _ in rank)
-    busy = tuple(sum(end - begin for begin, end in rank) for rank in spans)
-    if not sum(busy) > 0:
-        raise InputError("a bubble needs passes that last some time; all of them last 0")
-    longest = max(max(end for _, end in rank) - min(begin for begin, _ in rank) for rank in spans)
-    return Bubble(total, busy, longest)

@@ -22,7 +22,7 @@ from commbench.program.operations import Program, ProgramBuilder
 from commbench.workload.pipeline.check import lockstep
 from commbench.workload.pipeline.schedule import Action, Pass, PipelineSchedule, Result, Step, gives, needs
 
-__all__ = ["Deliveries", "Durations", "StageTimes", "add_pipeline", "boundary", "by_stage", "pipeline_program"]
+__all__ = ["Deliveries", "Durations", "StageTimes", "add_pipeline", "boundary", "pipeline_program"]
 
 Ready = TypeVar("Ready")
 """What says that a result is there: an operation, or several."""
@@ -53,11 +53,6 @@ class StageTimes:
         return times.get(kind, self.backward_ps or 0)
 
 
-def by_stage(times: Sequence[StageTimes]) -> Durations:
-    """Durations that depend on stage and pass alone; ``times[s]`` are those of stage s."""
-    return lambda action: times[action.stage].of(action.kind)
-
-
 def pipeline_program(
     schedule: PipelineSchedule,
     durations: Durations,
@@ -72,7 +67,7 @@ def pipeline_program(
 
     Args:
         schedule: what every rank does.
-        durations: how long; :func:`by_stage` makes one from times per stage.
+        durations: how long.
         num_bytes: activation of one microbatch at a stage boundary; its gradient is as large.
         overlap: time of an overlapped pair over the sum of its passes.
         ranks: world rank of every pipeline rank; None takes 0, 1, 2 and so on.

@@ -11,8 +11,8 @@ from os.path import exists
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.errors import InputError, unknown
 from commbench.routing.hostfile import read_host_file
 from commbench.routing.router import Router
@@ -21,8 +21,6 @@ from commbench.topology.fabric import Fabric
 from commbench.topology.rings import direct_ways
 
 __all__ = ["PLACEMENTS", "Cluster", "make_cluster", "place"]
-
-IntArray = npt.NDArray[np.int64]
 
 PLACEMENTS = ("linear", "random", "round-robin")
 

@@ -12,8 +12,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.cluster import Cluster
 from commbench.engine.crowded import crowded_port
 from commbench.engine.engines import DETAILS, Run, run
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from commbench.lowering.scenario import Scenario
 
 __all__ = ["Result", "simulate"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

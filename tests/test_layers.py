@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may import whom, read from the source of every module: imports inside functions and for type checkers count too.
 
-A room may import the rooms named here, and what those rooms may import. ``units``, ``errors``,
+A room may import the rooms named here, and what those rooms may import. ``units``, ``errors``, ``arrays``,
 ``yaml_reader``, ``terminal`` and ``tables`` are open to all.
 """
 
@@ -19,6 +19,7 @@ _MODELS = {"sim", "live", "emulate", "results", "program", "collectives", "topol
 ROOMS: dict[str, set[str]] = {
     "units": set(),
     "errors": set(),
+    "arrays": set(),
     "yaml_reader": set(),
     "terminal": set(),
     "tables": set(),
@@ -47,7 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "experiments": {*_MODELS, "calibrate", "validate", "workload", "training"},
     "planner": {"experiments"},
 }
-ALWAYS = {"units", "errors", "yaml_reader", "terminal", "tables"}
+ALWAYS = {"units", "errors", "arrays", "yaml_reader", "terminal", "tables"}
 DOOR = {"cluster", "door", "libraries", "program", "report", "results", "topology"}
 """Rooms that ``commbench`` itself hands names on from."""
 # Heavy packages and the one room that may use each, lazily or not.

@@ -10,13 +10,11 @@ linked directly, they stand on channel c in the order of the c-th of :attr:`Requ
 from collections import defaultdict
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.collectives.algorithm import Request
 
 __all__ = ["around_root", "orders_of", "with_root"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 def orders_of(request: Request, lanes: int = 1, *, ring: bool = False) -> IntArray:

@@ -10,15 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.collectives.memory import require_table
 from commbench.collectives.schedule import Kind, Schedule, chunk_offsets
 from commbench.collectives.spec import get_collective
 
 __all__ = ["Rounds"]
-
-IntArray = npt.NDArray[np.int64]
 
 _COLUMNS = ("sender", "receiver", "channel", "block", "piece", "stride")
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from commbench.arrays import FloatArray, IntArray
 from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Kind, Schedule
 
 __all__ = ["Traffic", "messages_of", "traffic_of"]
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,15 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from commbench.arrays import FloatArray, IntArray
 from commbench.diagnose.expect import Expected
 from commbench.diagnose.measurement import Measurement
 from commbench.diagnose.parts import ONE_WAY, FabricPart
 from commbench.errors import InputError
 
 __all__ = ["Evidence", "PartClass", "classes_of", "evidence_of", "log_slowdown"]
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 FEWEST = 3
 """Measurements alike that have a baseline of their own."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import FloatArray, IntArray
 from commbench.cluster import Cluster, make_cluster
 from commbench.collectives.registry import ALGORITHMS, DEFAULTS
 from commbench.diagnose.measurement import Groups, Measurement
@@ -31,9 +31,6 @@ from commbench.units import seconds
 from commbench.validate.lab_predict import lab_network
 
 __all__ = ["Expected", "Simulator"]
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,8 +4,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.diagnose.evidence import Evidence, PartClass, classes_of, evidence_of
 from commbench.diagnose.expect import Simulator
 from commbench.diagnose.measurement import Measurement
@@ -15,8 +15,6 @@ from commbench.diagnose.solve import Solved, solve
 from commbench.results.diagnoses import HEALTHY, LOCALISED, NOT_LOCALISED, Diagnosed, Held, Suspect
 
 __all__ = ["LEAST_CONFIDENCE", "diagnose"]
-
-IntArray = npt.NDArray[np.int64]
 
 LEAST_CONFIDENCE = 0.9
 """Of a part that is blamed."""

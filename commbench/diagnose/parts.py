@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.topology.fabric import NODE_KINDS, Fabric
 from commbench.topology.model import SWITCH_KINDS, NodeKind
 
 __all__ = ["LINK", "ONE_WAY", "FabricPart", "parts_of"]
 
-IntArray = npt.NDArray[np.int64]
 
 ONE_WAY, RAIL, HOST, LINK = "one way of a link", "rail", "host", "link"
 

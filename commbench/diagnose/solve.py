@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import FloatArray
 from commbench.diagnose.evidence import Evidence, PartClass
 from commbench.diagnose.parts import LINK, ONE_WAY
 
 __all__ = ["FaultSet", "Solved", "solve"]
-
-FloatArray = npt.NDArray[np.float64]
 
 FACTORS = np.geomspace(0.02, 0.97, 60)
 """Fractions of its bandwidth that a slow part may have, as they are tried."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import FloatArray, IntArray
 from commbench.cluster import Cluster, make_cluster
 from commbench.door import Result, simulate
 from commbench.engine.engines import Run
@@ -24,9 +24,6 @@ from commbench.topology.load import load_fabric
 from commbench.units import GB, PS_PER_S, seconds
 
 __all__ = ["PERCENTILES", "simulate_flows"]
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 PERCENTILES = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
 _SLOWEST = 10

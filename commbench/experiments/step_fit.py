@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import FloatArray
 from commbench.experiments.step_rows import StepRow, predict
 from commbench.training.closed_form import Estimate
 from commbench.workload.step_costs import StepCosts, nvlink_kind
@@ -20,7 +20,6 @@ __all__ = ["NOISE", "Fit", "Key", "fit_steps", "local_priors"]
 
 Key = tuple[str, str, str]
 """Of a constant: kind, name, key."""
-FloatArray = npt.NDArray[np.float64]
 Estimator = Callable[[StepRow, StepCosts], Estimate]
 
 NOISE = 0.03

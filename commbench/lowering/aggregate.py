@@ -26,6 +26,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import numpy.typing as npt
 
+from commbench.arrays import FloatArray, IntArray
 from commbench.cluster import Cluster
 from commbench.collectives.traffic import Traffic
 from commbench.engine.setting import Processors
@@ -38,9 +39,6 @@ from commbench.routing.routes import route_latencies_ps
 from commbench.units import PS_PER_S
 
 __all__ = ["AggregateFlow", "GroupFlows", "aggregate", "group_flows", "layouts_of", "together", "weights_below"]
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 _DENSE = 8
 """(Group, link) pairs for each that a step loads, up to which sums are kept for every pair: quicker than sorting."""

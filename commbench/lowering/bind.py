@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from commbench.arrays import FloatArray, IntArray
 from commbench.cluster import Cluster
 from commbench.engine.setting import Change, Paths, Setting, What
 from commbench.errors import InputError
@@ -32,9 +33,6 @@ from commbench.program.flat import COMPUTE, COUPLED, FlatProgram, compress
 from commbench.program.operations import COMPUTE_STREAM, HOST_STREAM, NOTHING, Program
 
 __all__ = ["Bound", "Slowing", "bind", "tasks_of"]
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 _PER_PS = 2**10
 """Units of processor capacity for a picosecond: a power of two, so that nothing is rounded, and so many that no

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.cluster import Cluster
 from commbench.collectives.rounds import Rounds
 from commbench.collectives.schedule import Kind, Schedule
@@ -28,7 +28,6 @@ from commbench.program.operations import NOTHING, Communication, Program, Transf
 
 __all__ = ["expand", "expand_rounds", "expand_schedule"]
 
-IntArray = npt.NDArray[np.int64]
 _COLUMNS = ("kind", "rank", "peer", "num_bytes", "duration_ps", "channel", "step", "operation")
 _DEFAULTS = {name: 0 if name in ("num_bytes", "duration_ps") else -1 for name in _COLUMNS}
 

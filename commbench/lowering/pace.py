@@ -22,8 +22,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import FloatArray
 from commbench.engine.setting import Change, Paths, What
 from commbench.libraries.base import Timing
 from commbench.lowering.aggregate import weights_below
@@ -33,8 +33,6 @@ from commbench.topology.fabric import Fabric
 from commbench.units import PS_PER_S
 
 __all__ = ["Paced", "launch_ps", "paced", "step_end_ps"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def launch_ps(timing: Timing) -> int:

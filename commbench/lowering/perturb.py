@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.cluster import Cluster
 from commbench.engine.setting import Change, What
 from commbench.errors import InputError
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from commbench.lowering.scenario import Scenario
 
 __all__ = ["Perturbation", "perturbation"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 """From a program and a cluster to what engines take: the routes between its ranks, and their processors."""
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.cluster import Cluster
 from commbench.engine.setting import Paths, Processors
 from commbench.errors import InputError
@@ -22,8 +22,6 @@ __all__ = [
     "switches_of",
     "triples_of",
 ]
-
-IntArray = npt.NDArray[np.int64]
 
 
 def switches_of(cluster: Cluster, count: int) -> IntArray:

@@ -10,8 +10,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.engine.setting import Change, CutOff, Paths
 from commbench.errors import InputError, RunError
 from commbench.lowering.scenario_faults import State, Traffic, changes_of, cut_between
@@ -32,8 +32,6 @@ from commbench.topology.faults import (
 from commbench.units import format_time, seconds
 
 __all__ = ["Disturbed", "Scenario", "disturb", "explain"]
-
-IntArray = npt.NDArray[np.int64]
 
 _MOST_NAMED = 8
 """Links of a cut that an error names."""

@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.engine.setting import CUT_OFF, Change, Paths, What
 from commbench.errors import RoutingError, TopologyError
 from commbench.routing.router import Router
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import networkx as nx  # in functions alone: it takes as long to load as the rest, and few runs have faults
 
 __all__ = ["MOST_LINKS", "State", "Traffic", "changes_of", "cut_between"]
-
-IntArray = npt.NDArray[np.int64]
 
 MOST_LINKS = 300_000
 """Of a fabric in which links go down: detours need its whole graph, at 10 us and 1 kB for each link and set of them."""

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.program.flat import COMPUTE, COUPLED, TRANSFER, FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.topology.faults import Background
 
 __all__ = ["with_background", "with_jitter"]
 
-IntArray = npt.NDArray[np.int64]
 AnyProgram = FlatProgram | LoopProgram
 
 _AT_A_TIME = 2**15

@@ -10,8 +10,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.cluster import Cluster
 from commbench.engine.setting import Paths
 from commbench.lowering.placing import paths_of, triples_of
@@ -21,8 +21,6 @@ from commbench.network.transport import Connections
 from commbench.program.flat import COMPUTE, COUPLED, TRANSFER, FlatProgram, compress
 
 __all__ = ["over_connections", "with_streams"]
-
-IntArray = npt.NDArray[np.int64]
 
 _Post = tuple[int, bool]
 """A transfer, and whether it is its sender that posts."""

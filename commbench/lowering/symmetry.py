@@ -18,14 +18,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from commbench.arrays import FloatArray, IntArray
 from commbench.engine.colours import Colours, mix, settle
 from commbench.lowering.aggregate import GroupFlows, together
 from commbench.topology.fabric import NODE_KINDS, Fabric
 
 __all__ = ["kinds_of_links", "positions"]
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 _MOST_PROFILES = 2000
 """Every two are compared: some tenths of a second. With more of them no link is left out."""

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.engine.setting import Paths
 from commbench.engine.trace import Trace
 from commbench.errors import InputError
@@ -33,7 +33,6 @@ from commbench.units import PS_PER_S
 
 __all__ = ["Transported", "apply_transport", "posts_at", "with_way_back"]
 
-IntArray = npt.NDArray[np.int64]
 Edge = tuple[int, int]
 """(waiting task, task that it waits for)."""
 

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The critical path: the chain of tasks, each started by the end of the one before, that ends last."""
 
-import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.program.flat import FlatProgram
 
 __all__ = ["critical_path"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 def critical_path(program: FlatProgram, end_ps: IntArray) -> list[int]:

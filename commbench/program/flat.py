@@ -4,13 +4,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.errors import InputError
 
 __all__ = ["COMPUTE", "COUPLED", "TRANSFER", "FlatProgram", "compress"]
-
-IntArray = npt.NDArray[np.int64]
 
 COMPUTE = 0
 TRANSFER = 1

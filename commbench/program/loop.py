@@ -9,13 +9,11 @@ either and must come to the same spans.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
 
 __all__ = ["LoopProgram"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

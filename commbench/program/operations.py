@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.errors import InputError
 from commbench.program.flat import compress
 
@@ -31,7 +31,6 @@ __all__ = [
     "Transfer",
 ]
 
-IntArray = npt.NDArray[np.int64]
 COMPUTE_STREAM, HOST_STREAM = "compute", "host"
 """Streams with a meaning: a rank's own processor does what stands on the first, its host what stands on the second."""
 NOTHING = -1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.cluster import Cluster
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import get_collective
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from commbench.lowering.scenario import Scenario
 
 __all__ = ["Extras", "Simulation", "simulate_collective"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import FloatArray, IntArray
 from commbench.units import PS_PER_S
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from commbench.sim.collective import Simulation
 
 __all__ = ["MOST_LINKS", "LinkSpans", "busiest_spans", "loads_by_time"]
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 MOST_LINKS = 10
 

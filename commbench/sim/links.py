@@ -5,16 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import FloatArray
 from commbench.engine.setting import Paths
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.topology.fabric import Fabric
 
 __all__ = ["busiest_links", "link_bytes"]
-
-FloatArray = npt.NDArray[np.float64]
 
 _MOST_LINKS = 10
 

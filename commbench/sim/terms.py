@@ -2,8 +2,8 @@
 """Where the time of a simulated collective went: its critical path, split exactly."""
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.engine.setting import Paths
 from commbench.engine.trace import Trace
 from commbench.program.critical import critical_path
@@ -11,8 +11,6 @@ from commbench.program.flat import COMPUTE, FlatProgram
 from commbench.units import PS_PER_S, seconds
 
 __all__ = ["TERMS", "critical_terms"]
-
-IntArray = npt.NDArray[np.int64]
 
 TERMS = ("message overhead", "latency", "wire", "contention", "reduction")
 """Processor time of messages on both sides; of the links; bytes over the narrowest link of their route alone; what

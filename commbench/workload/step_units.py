@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.program.operations import Collective, Communication, Transfer
 from commbench.workload.groups import Degrees, ParallelGroups
 
 __all__ = ["Class", "Communications", "Folding", "Units"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,11 @@ from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.errors import ScheduleError
 
 __all__ = ["Action", "Overlap", "Pass", "PipelineSchedule", "Result", "Step", "gives", "needs"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 class Pass(StrEnum):

@@ -9,8 +9,7 @@ all-reduce is called allpairs; RCCL's tuned files for full meshes have the same 
 import numpy as np
 import numpy.typing as npt
 
-from commbench.collectives.algorithm import Algorithm
-from commbench.collectives.algorithms.messages import as_asked, messages, table
+from commbench.collectives.algorithms.messages import made_by, messages, table
 from commbench.collectives.memory import require_table
 from commbench.collectives.schedule import Kind, Schedule
 
@@ -55,17 +54,8 @@ def _spread(num_ranks: int, step: int) -> npt.NDArray[np.int_]:
     return messages(step, sender, receiver, sender, sender)
 
 
-ALGORITHMS = tuple(
-    Algorithm(
-        collective=collective,
-        name="all-pairs",
-        aliases=("allpairs",),
-        build=lambda r, of=of: as_asked(of(r.num_ranks), r),  # type: ignore[misc]
-        source=_SOURCE,
-    )
-    for collective, of in (
-        ("all-reduce", all_pairs_all_reduce),
-        ("reduce-scatter", all_pairs_reduce_scatter),
-        ("all-gather", all_pairs_all_gather),
-    )
+ALGORITHMS = (
+    made_by(all_pairs_all_reduce, "all-reduce", "all-pairs", _SOURCE, aliases=("allpairs",)),
+    made_by(all_pairs_reduce_scatter, "reduce-scatter", "all-pairs", _SOURCE, aliases=("allpairs",)),
+    made_by(all_pairs_all_gather, "all-gather", "all-pairs", _SOURCE, aliases=("allpairs",)),
 )

@@ -12,12 +12,12 @@ of distances of the direct one is that of NCCL 2.30.7 on one host and of gloo.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
-from commbench.collectives.algorithm import Algorithm
-from commbench.collectives.algorithms.messages import as_asked, messages, table, whole_hosts
+from commbench.arrays import IntArray
+from commbench.collectives.algorithms.messages import made_by, messages, table, whole_hosts
 from commbench.collectives.memory import require_table
 from commbench.collectives.schedule import Schedule
 from commbench.errors import InputError
@@ -30,8 +30,6 @@ __all__ = [
     "two_step_all_to_all",
     "uniform_all_to_all_v",
 ]
-
-IntArray = npt.NDArray[np.int_]
 
 
 def _grid(num_ranks: int) -> tuple[IntArray, IntArray]:
@@ -141,37 +139,21 @@ def uniform_all_to_all_v(num_ranks: int, algorithm: str) -> Schedule:
     return Schedule("all-to-all-v", algorithm, n, n * n, table(rows), num_buffers=2, output=1)
 
 
+_GROUPED = "NCCL 2.30.7 and gloo: all sends and receives in one group"
+_EXCHANGE = "Thakur, Rabenseifner and Gropp 2005, pairwise exchange"
+
 ALGORITHMS = (
-    Algorithm(
-        collective="all-to-all",
-        name="direct",
-        build=lambda r: as_asked(direct_all_to_all(r.num_ranks), r),
-        source="NCCL 2.30.7 and gloo: all sends and receives in one group",
-    ),
-    Algorithm(
-        collective="all-to-all",
-        name="pairwise",
-        build=lambda r: as_asked(pairwise_all_to_all(r.num_ranks), r),
-        source="Thakur, Rabenseifner and Gropp 2005, pairwise exchange",
-    ),
-    Algorithm(
-        collective="all-to-all",
-        name="two-step",
-        build=lambda r: as_asked(two_step_all_to_all(r.num_ranks, r.group), r),
-        source="Hwang et al. 2023 (Tutel), two-dimensional hierarchical all-to-all",
+    made_by(direct_all_to_all, "all-to-all", "direct", _GROUPED),
+    made_by(pairwise_all_to_all, "all-to-all", "pairwise", _EXCHANGE),
+    made_by(
+        two_step_all_to_all,
+        "all-to-all",
+        "two-step",
+        "Hwang et al. 2023 (Tutel), two-dimensional hierarchical all-to-all",
+        grouped=True,
         refuses=whole_hosts,
         worlds="multiples of the ranks per host",
     ),
-    Algorithm(
-        collective="all-to-all-v",
-        name="direct",
-        build=lambda r: as_asked(uniform_all_to_all_v(r.num_ranks, "direct"), r),
-        source="NCCL 2.30.7 and gloo: all sends and receives in one group",
-    ),
-    Algorithm(
-        collective="all-to-all-v",
-        name="pairwise",
-        build=lambda r: as_asked(uniform_all_to_all_v(r.num_ranks, "pairwise"), r),
-        source="Thakur, Rabenseifner and Gropp 2005, pairwise exchange",
-    ),
+    made_by(partial(uniform_all_to_all_v, algorithm="direct"), "all-to-all-v", "direct", _GROUPED),
+    made_by(partial(uniform_all_to_all_v, algorithm="pairwise"), "all-to-all-v", "pairwise", _EXCHANGE),
 )

@@ -9,8 +9,7 @@ Int. J. High Performance Computing Applications 19 (2005) 49-66, section 4.1.
 
 import numpy as np
 
-from commbench.collectives.algorithm import Algorithm
-from commbench.collectives.algorithms.messages import as_asked, messages, table
+from commbench.collectives.algorithms.messages import made_by, messages, table
 from commbench.collectives.schedule import Schedule
 
 __all__ = ["ALGORITHMS", "bruck_all_gather", "bruck_all_to_all"]
@@ -65,16 +64,11 @@ def _powers_below(limit: int) -> list[int]:
 
 
 ALGORITHMS = (
-    Algorithm(
-        collective="all-gather",
-        name="bruck",
-        build=lambda r: as_asked(bruck_all_gather(r.num_ranks), r),
-        source="Bruck et al. 1997, concatenation; Thakur, Rabenseifner and Gropp 2005, section 4.1",
+    made_by(
+        bruck_all_gather,
+        "all-gather",
+        "bruck",
+        "Bruck et al. 1997, concatenation; Thakur, Rabenseifner and Gropp 2005, section 4.1",
     ),
-    Algorithm(
-        collective="all-to-all",
-        name="bruck",
-        build=lambda r: as_asked(bruck_all_to_all(r.num_ranks), r),
-        source="Bruck et al. 1997, index operation",
-    ),
+    made_by(bruck_all_to_all, "all-to-all", "bruck", "Bruck et al. 1997, index operation"),
 )

@@ -10,8 +10,7 @@ One chunk needs n - 1 steps; K slices that follow one another need n - 2 + K, ea
 
 import numpy as np
 
-from commbench.collectives.algorithm import Algorithm
-from commbench.collectives.algorithms.messages import as_asked, messages, table
+from commbench.collectives.algorithms.messages import made_by, messages, table
 from commbench.collectives.schedule import Kind, Schedule
 
 __all__ = ["ALGORITHMS", "chain_broadcast", "chain_reduce"]
@@ -32,20 +31,22 @@ def chain_reduce(num_ranks: int, root: int = 0) -> Schedule:
 
 
 ALGORITHMS = (
-    Algorithm(
-        collective="broadcast",
-        name="ring",
+    made_by(
+        chain_broadcast,
+        "broadcast",
+        "ring",
+        "NCCL 2.30.7, src/device/broadcast.h",
+        ring=True,
         aliases=("chain",),
-        build=lambda r: as_asked(chain_broadcast(r.num_ranks, r.root), r, ring=True),
-        source="NCCL 2.30.7, src/device/broadcast.h",
         default_slices=4,
     ),
-    Algorithm(
-        collective="reduce",
-        name="ring",
+    made_by(
+        chain_reduce,
+        "reduce",
+        "ring",
+        "NCCL 2.30.7, src/device/reduce.h",
+        ring=True,
         aliases=("chain",),
-        build=lambda r: as_asked(chain_reduce(r.num_ranks, r.root), r, ring=True),
-        source="NCCL 2.30.7, src/device/reduce.h",
         default_slices=4,
     ),
 )

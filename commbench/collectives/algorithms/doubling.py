@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from commbench.collectives.algorithm import Algorithm, Request
-from commbench.collectives.algorithms.messages import Numbers, as_asked, messages, table
+from commbench.arrays import IntArray
+from commbench.collectives.algorithm import Request
+from commbench.collectives.algorithms.messages import Numbers, made_by, messages, table
 from commbench.collectives.schedule import Kind, Schedule
 
 __all__ = [
@@ -28,8 +28,6 @@ __all__ = [
     "recursive_doubling_all_reduce",
     "recursive_halving_reduce_scatter",
 ]
-
-IntArray = npt.NDArray[np.int_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,37 +194,22 @@ def _power_of_two(request: Request) -> str:
 _THAKUR = "Thakur, Rabenseifner and Gropp 2005"
 
 ALGORITHMS = (
-    Algorithm(
-        collective="all-gather",
-        name="recursive-doubling",
-        build=lambda r: as_asked(recursive_doubling_all_gather(r.num_ranks), r),
-        source=f"{_THAKUR}, section 4.1",
+    made_by(
+        recursive_doubling_all_gather,
+        "all-gather",
+        "recursive-doubling",
+        f"{_THAKUR}, section 4.1",
         refuses=_power_of_two,
         worlds="powers of two",
     ),
-    Algorithm(
-        collective="all-reduce",
-        name="recursive-doubling",
-        build=lambda r: as_asked(recursive_doubling_all_reduce(r.num_ranks), r),
-        source=f"{_THAKUR}, section 4.5",
-    ),
-    Algorithm(
-        collective="all-reduce",
-        name="halving-doubling",
+    made_by(recursive_doubling_all_reduce, "all-reduce", "recursive-doubling", f"{_THAKUR}, section 4.5"),
+    made_by(
+        halving_doubling_all_reduce,
+        "all-reduce",
+        "halving-doubling",
+        f"{_THAKUR}, section 5; Rabenseifner 2004",
         aliases=("rabenseifner",),
-        build=lambda r: as_asked(halving_doubling_all_reduce(r.num_ranks), r),
-        source=f"{_THAKUR}, section 5; Rabenseifner 2004",
     ),
-    Algorithm(
-        collective="reduce-scatter",
-        name="recursive-halving",
-        build=lambda r: as_asked(recursive_halving_reduce_scatter(r.num_ranks), r),
-        source=f"{_THAKUR}, section 4.4",
-    ),
-    Algorithm(
-        collective="reduce",
-        name="rabenseifner",
-        build=lambda r: as_asked(rabenseifner_reduce(r.num_ranks, r.root), r),
-        source=f"{_THAKUR}, section 5; Rabenseifner 2004",
-    ),
+    made_by(recursive_halving_reduce_scatter, "reduce-scatter", "recursive-halving", f"{_THAKUR}, section 4.4"),
+    made_by(rabenseifner_reduce, "reduce", "rabenseifner", f"{_THAKUR}, section 5; Rabenseifner 2004"),
 )

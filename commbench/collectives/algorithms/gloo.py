@@ -19,15 +19,13 @@ ProcessGroupGloo.cpp, compared with the messages on the wire (docs/gloo.md).
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.algorithms.messages import table
 from commbench.collectives.schedule import Kind, Schedule
 
 __all__ = ["ALGORITHMS", "MAX_SEGMENT_BYTES"]
-
-IntArray = npt.NDArray[np.int64]
 
 MAX_SEGMENT_BYTES = 2**20  # gloo/allreduce.h and reduce.h, kMaxSegmentSize
 _WINDOW = 2  # operations in flight in gloo's rings

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from commbench.collectives.algorithm import Algorithm
-from commbench.collectives.algorithms.messages import Numbers, as_asked, messages, table, whole_hosts
+from commbench.collectives.algorithms.messages import Numbers, made_by, messages, table, whole_hosts
 from commbench.collectives.schedule import Kind, Schedule
 
 __all__ = ["ALGORITHMS", "hierarchical_all_reduce", "two_level_rows"]
@@ -85,11 +84,12 @@ def two_level_rows(
 
 
 ALGORITHMS = (
-    Algorithm(
-        collective="all-reduce",
-        name="hierarchical",
-        build=lambda r: as_asked(hierarchical_all_reduce(r.num_ranks, r.group), r),
-        source="Cho et al. 2019 (BlueConnect), two levels",
+    made_by(
+        hierarchical_all_reduce,
+        "all-reduce",
+        "hierarchical",
+        "Cho et al. 2019 (BlueConnect), two levels",
+        grouped=True,
         refuses=whole_hosts,
         worlds="multiples of the ranks per host",
     ),

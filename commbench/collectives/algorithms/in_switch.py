@@ -11,8 +11,7 @@ that of NCCL 2.30.7.
 
 import numpy as np
 
-from commbench.collectives.algorithm import Algorithm
-from commbench.collectives.algorithms.messages import as_asked, messages, table
+from commbench.collectives.algorithms.messages import made_by, messages, table
 from commbench.collectives.schedule import Kind, Schedule
 
 __all__ = ["ALGORITHMS", "nvls_all_reduce", "sharp_all_reduce"]
@@ -48,21 +47,21 @@ def sharp_all_reduce(num_ranks: int) -> Schedule:
 
 
 ALGORITHMS = (
-    Algorithm(
-        collective="all-reduce",
-        name="nvls",
-        build=lambda r: as_asked(nvls_all_reduce(r.num_ranks), r),
-        source="Klenk et al. 2020; heads as in NCCL 2.30.7",
+    made_by(
+        nvls_all_reduce,
+        "all-reduce",
+        "nvls",
+        "Klenk et al. 2020; heads as in NCCL 2.30.7",
         worlds="any, on one host",
         one_host=True,
         default_slices=32,  # fewer leave the pipeline of four steps half empty: 1.64 times the ideal time with 4
         live=False,
     ),
-    Algorithm(
-        collective="all-reduce",
-        name="sharp",
-        build=lambda r: as_asked(sharp_all_reduce(r.num_ranks), r),
-        source="Graham et al. 2016 (SHArP); one InfiniBand switch",
+    made_by(
+        sharp_all_reduce,
+        "all-reduce",
+        "sharp",
+        "Graham et al. 2016 (SHArP); one InfiniBand switch",
         worlds="any, on hosts of one leaf",
         one_leaf=True,
         default_slices=4,

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What algorithms write their tables with: whole arrays of messages at once."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from commbench.collectives.algorithm import Request
+from commbench.collectives.algorithm import Algorithm, Request
 from commbench.collectives.orders import around_root, orders_of, with_root
 from commbench.collectives.passes import add_channels, pipeline, reorder
 from commbench.collectives.schedule import Kind, Schedule
 from commbench.collectives.spec import get_collective
 
-__all__ = ["Numbers", "as_asked", "messages", "table", "whole_hosts"]
+__all__ = ["Numbers", "as_asked", "made_by", "messages", "table", "whole_hosts"]
 
 Numbers = npt.NDArray[np.int_] | int
 """One number for every message, or one for all."""
@@ -61,6 +64,31 @@ def as_asked(schedule: Schedule, request: Request, *, ring: bool = False) -> Sch
     if get_collective(schedule.collective).rooted:
         orders = around_root(orders, request.root) if ring else with_root(orders, request)
     return reorder(wide, orders)
+
+
+def made_by(
+    make: Callable[..., Schedule],
+    collective: str,
+    name: str,
+    source: str,
+    *,
+    ring: bool = False,
+    grouped: bool = False,
+    **rules: Any,
+) -> Algorithm:
+    """An algorithm whose schedule a function makes for one slice, from the number of ranks and the root, if it has one.
+
+    Args:
+        make: the function. collective, name, source, rules: of the algorithm. ring: as :func:`as_asked` has it.
+        grouped: whether the function takes the ranks per host too.
+    """
+    rooted = get_collective(collective).rooted
+
+    def build(request: Request) -> Schedule:
+        own = (*((request.root,) if rooted else ()), *((request.group,) if grouped else ()))
+        return as_asked(make(request.num_ranks, *own), request, ring=ring)
+
+    return Algorithm(collective=collective, name=name, build=build, source=source, **rules)
 
 
 def whole_hosts(request: Request) -> str:

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from commbench.collectives.algorithm import Algorithm
-from commbench.collectives.algorithms.messages import as_asked, messages, table
+from commbench.collectives.algorithms.messages import made_by, messages, table
 from commbench.collectives.schedule import Kind, Schedule
 
 __all__ = ["ALGORITHMS", "pat_all_gather", "pat_reduce_scatter"]
@@ -116,16 +115,6 @@ def _depth_first(root: int, distance: int) -> Iterator[int]:
 
 
 ALGORITHMS = (
-    Algorithm(
-        collective="all-gather",
-        name="pat",
-        build=lambda r: as_asked(pat_all_gather(r.num_ranks), r),
-        source="Jeaugey 2025, fully aggregated",
-    ),
-    Algorithm(
-        collective="reduce-scatter",
-        name="pat",
-        build=lambda r: as_asked(pat_reduce_scatter(r.num_ranks), r),
-        source="Jeaugey 2025, fully aggregated",
-    ),
+    made_by(pat_all_gather, "all-gather", "pat", "Jeaugey 2025, fully aggregated"),
+    made_by(pat_reduce_scatter, "reduce-scatter", "pat", "Jeaugey 2025, fully aggregated"),
 )

@@ -7,8 +7,7 @@ Source: D. Hensgen, R. Finkel, U. Manber, "Two algorithms for barrier synchroniz
 
 import numpy as np
 
-from commbench.collectives.algorithm import Algorithm
-from commbench.collectives.algorithms.messages import as_asked, messages, table
+from commbench.collectives.algorithms.messages import made_by, messages, table
 from commbench.collectives.schedule import Kind, Schedule
 
 __all__ = ["ALGORITHMS", "direct_send_recv", "dissemination_barrier"]
@@ -36,16 +35,6 @@ def dissemination_barrier(num_ranks: int) -> Schedule:
 
 
 ALGORITHMS = (
-    Algorithm(
-        collective="send-recv",
-        name="direct",
-        build=lambda r: as_asked(direct_send_recv(r.num_ranks), r),
-        source="nccl-tests, src/sendrecv.cu",
-    ),
-    Algorithm(
-        collective="barrier",
-        name="dissemination",
-        build=lambda r: as_asked(dissemination_barrier(r.num_ranks), r),
-        source="Hensgen, Finkel and Manber 1988",
-    ),
+    made_by(direct_send_recv, "send-recv", "direct", "nccl-tests, src/sendrecv.cu"),
+    made_by(dissemination_barrier, "barrier", "dissemination", "Hensgen, Finkel and Manber 1988"),
 )

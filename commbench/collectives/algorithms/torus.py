@@ -10,9 +10,9 @@ from math import isqrt
 
 import numpy as np
 
-from commbench.collectives.algorithm import Algorithm, Request
+from commbench.collectives.algorithm import Request
 from commbench.collectives.algorithms.hierarchical import two_level_rows
-from commbench.collectives.algorithms.messages import as_asked
+from commbench.collectives.algorithms.messages import made_by
 from commbench.collectives.schedule import Schedule
 
 __all__ = ["ALGORITHMS", "torus_all_reduce", "torus_shape", "two_way_torus_all_reduce"]
@@ -54,19 +54,19 @@ def _one_row(request: Request) -> str:
 
 
 ALGORITHMS = (
-    Algorithm(
-        collective="all-reduce",
-        name="torus-2d",
-        build=lambda r: as_asked(torus_all_reduce(r.num_ranks), r),
-        source="Ying et al. 2018, 2-D torus all-reduce",
+    made_by(
+        torus_all_reduce,
+        "all-reduce",
+        "torus-2d",
+        "Ying et al. 2018, 2-D torus all-reduce",
         refuses=_one_row,
         worlds="products of two numbers above 1",
     ),
-    Algorithm(
-        collective="all-reduce",
-        name="torus-2d-two-way",
-        build=lambda r: as_asked(two_way_torus_all_reduce(r.num_ranks), r),
-        source="Ying et al. 2018, 2-D torus all-reduce, on two halves that start along different dimensions",
+    made_by(
+        two_way_torus_all_reduce,
+        "all-reduce",
+        "torus-2d-two-way",
+        "Ying et al. 2018, 2-D torus all-reduce, on two halves that start along different dimensions",
         refuses=_one_row,
         worlds="products of two numbers above 1",
     ),

@@ -7,8 +7,7 @@ Parallel Computing 35 (2009) 581-594. The shape of the trees is the one of NCCL 
 
 from collections.abc import Iterator
 
-from commbench.collectives.algorithm import Algorithm
-from commbench.collectives.algorithms.messages import as_asked
+from commbench.collectives.algorithms.messages import made_by
 from commbench.collectives.passes import pipeline
 from commbench.collectives.schedule import Kind, Op, Schedule
 
@@ -91,12 +90,12 @@ def _heights(parents: tuple[int, ...]) -> list[int]:
 
 
 ALGORITHMS = (
-    Algorithm(
-        collective="all-reduce",
-        name="double-binary-tree",
+    made_by(
+        double_binary_tree_all_reduce,
+        "all-reduce",
+        "double-binary-tree",
+        "Sanders, Speck and Traeff 2009; tree shape of NCCL 2.30.7",
         aliases=("tree",),
-        build=lambda r: as_asked(double_binary_tree_all_reduce(r.num_ranks), r),
-        source="Sanders, Speck and Traeff 2009; tree shape of NCCL 2.30.7",
         default_slices=4,
     ),
 )

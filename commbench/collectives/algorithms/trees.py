@@ -8,12 +8,14 @@ Computing 10 (2007) 127-143 (pipelined trees; of any arity here). Flat: gloo/gat
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from commbench.arrays import IntArray
 from commbench.collectives.algorithm import Algorithm
-from commbench.collectives.algorithms.messages import as_asked, messages, table
+from commbench.collectives.algorithms.messages import made_by, messages, table
 from commbench.collectives.schedule import Kind, Schedule
 
 __all__ = [
@@ -28,8 +30,6 @@ __all__ = [
     "k_ary_broadcast",
     "k_ary_reduce",
 ]
-
-IntArray = npt.NDArray[np.int_]
 
 
 # Binomial -----------------------------------------------------------------------------------------------------------
@@ -178,67 +178,19 @@ _BINOMIAL = "Thakur, Rabenseifner and Gropp 2005, section 4"
 def _k_ary(name: str, arity: int) -> tuple[Algorithm, ...]:
     """The three collectives on trees of this arity."""
     return (
-        Algorithm(
-            collective="broadcast",
-            name=name,
-            build=lambda r: as_asked(k_ary_broadcast(r.num_ranks, r.root, arity), r),
-            source=_K_ARY,
-            default_slices=4,
-        ),
-        Algorithm(
-            collective="reduce",
-            name=name,
-            build=lambda r: as_asked(k_ary_reduce(r.num_ranks, r.root, arity), r),
-            source=_K_ARY,
-            default_slices=4,
-        ),
-        Algorithm(
-            collective="all-reduce",
-            name=name,
-            build=lambda r: as_asked(k_ary_all_reduce(r.num_ranks, arity), r),
-            source=_K_ARY,
-            default_slices=4,
-        ),
+        made_by(partial(k_ary_broadcast, arity=arity), "broadcast", name, _K_ARY, default_slices=4),
+        made_by(partial(k_ary_reduce, arity=arity), "reduce", name, _K_ARY, default_slices=4),
+        made_by(partial(k_ary_all_reduce, arity=arity), "all-reduce", name, _K_ARY, default_slices=4),
     )
 
 
 ALGORITHMS = (
-    Algorithm(
-        collective="broadcast",
-        name="binomial",
-        build=lambda r: as_asked(binomial_broadcast(r.num_ranks, r.root), r),
-        source=_BINOMIAL,
-    ),
-    Algorithm(
-        collective="reduce",
-        name="binomial",
-        build=lambda r: as_asked(binomial_reduce(r.num_ranks, r.root), r),
-        source=_BINOMIAL,
-    ),
-    Algorithm(
-        collective="gather",
-        name="binomial",
-        build=lambda r: as_asked(binomial_gather(r.num_ranks, r.root), r),
-        source=_BINOMIAL,
-    ),
-    Algorithm(
-        collective="scatter",
-        name="binomial",
-        build=lambda r: as_asked(binomial_scatter(r.num_ranks, r.root), r),
-        source=_BINOMIAL,
-    ),
-    Algorithm(
-        collective="gather",
-        name="direct",
-        build=lambda r: as_asked(direct_gather(r.num_ranks, r.root), r),
-        source="gloo/gather.cc; NCCL 2.30.7: all sends and receives in one group",
-    ),
-    Algorithm(
-        collective="scatter",
-        name="direct",
-        build=lambda r: as_asked(direct_scatter(r.num_ranks, r.root), r),
-        source="gloo/scatter.cc; NCCL 2.30.7: all sends and receives in one group",
-    ),
+    made_by(binomial_broadcast, "broadcast", "binomial", _BINOMIAL),
+    made_by(binomial_reduce, "reduce", "binomial", _BINOMIAL),
+    made_by(binomial_gather, "gather", "binomial", _BINOMIAL),
+    made_by(binomial_scatter, "scatter", "binomial", _BINOMIAL),
+    made_by(direct_gather, "gather", "direct", "gloo/gather.cc; NCCL 2.30.7: all sends and receives in one group"),
+    made_by(direct_scatter, "scatter", "direct", "gloo/scatter.cc; NCCL 2.30.7: all sends and receives in one group"),
     *_k_ary("k-ary-tree", 2),
     *_k_ary("4-ary-tree", 4),
 )

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``commbench emulate TOPOLOGY run pipeline``: a pipeline on a fabric of network namespaces, and its simulated twin."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 
 from commbench.cli import run_pipeline
 from commbench.cli.emulate_lab import AUTO, Mtu, Preflight, Rate, Routing, Seed, in_lab, laid_out
+from commbench.cli.options import with_options_of
 from commbench.cli.running import command_app
 from commbench.errors import InputError
 from commbench.terminal import tell
@@ -29,21 +29,8 @@ __all__ = ["app", "pipeline"]
 app = command_app()
 
 
-def _with_options_of(other: Callable[..., None], *, without: str) -> Callable[..., Any]:
-    """Let a command with ``**given`` take the options of another one too, all but one."""
-
-    def widen(command: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        more = [p for name, p in inspect.signature(other).parameters.items() if name != without]
-        command.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in (*own, *more)}
-        return command
-
-    return widen
-
-
 @app.command()
-@_with_options_of(run_pipeline.pipeline, without="backend")
+@with_options_of(run_pipeline.pipeline, without="backend")
 def pipeline(
     context: typer.Context,
     hosts: Annotated[

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands on groups of ranks share: options, and the run itself."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
+from commbench.cli.measuring import Measuring
 from commbench.cli.running import journal, ranks_of, run_here
 
 __all__ = ["PAIR_BYTES", "How", "run_groups"]
@@ -17,19 +18,11 @@ PAIR_BYTES = "4M"
 How = Annotated[str, typer.Option("--how", help="at-once, alone (one after the other) or both.")]
 
 
-def run_groups(
-    given: dict[str, Any],
-    sizes: tuple[str, str | None, float | None, str | None],
-    dtype: str,
-    nproc: int | None,
-    out: Path | None,
-    json: bool,
-    what: str,
-) -> None:
+def run_groups(how: Measuring, given: Mapping[str, Any], what: str) -> None:
     """Make the job, run it and show it.
 
     Args:
-        given: of the job. sizes: -b, -e, -f and -i; with -b alone there is one size. what: for the heading.
+        how: options of all such commands; with -b alone there is one size. given: of this job. what: for the heading.
 
     Raises:
         CheckFailedError: values were wrong.
@@ -41,12 +34,12 @@ def run_groups(
     from commbench.live.measure import require_right
     from commbench.results.records import Measured
 
-    info, ranks = ranks_of(nproc, _DEFAULT_RANKS)
-    run, out = journal(out, given["experiment"])
-    name, (first, last, factor, step) = dtype_name(dtype), sizes
+    info, ranks = ranks_of(how.nproc, _DEFAULT_RANKS)
+    run, out = journal(how.out, given["experiment"])
+    name, (first, last, factor, step) = dtype_name(how.dtype), how.sizes
     if (last, factor, step) == (None, None, None):
         last = first
     wanted = tuple(sweep(first, last, factor=factor, step=step, element_bytes=dtype_bytes(name)))
-    job = GroupJob(**given, ranks=ranks, run=run, out=out, dtype=name, sizes_bytes=wanted)
-    found = run_here(job, info, JsonLines() if json else GroupTable(job, what))
+    job = GroupJob(**how.of_job(), **given, ranks=ranks, run=run, out=out, dtype=name, sizes_bytes=wanted)
+    found = run_here(job, info, JsonLines() if how.json else GroupTable(job, what))
     require_right([record for record in found if isinstance(record, Measured)])

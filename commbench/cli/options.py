@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options that several verbs share, so that a flag means the same everywhere."""
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -37,6 +39,7 @@ __all__ = [
     "iterations",
     "require_collective",
     "require_one_format",
+    "with_options_of",
     "writable",
     "writable_folder",
 ]
@@ -98,6 +101,23 @@ def iterations(iters: int | None, budget: str | None) -> dict[str, float]:
     if not budget_s:
         raise InputError(f"--budget {budget}: must be above 0, for example 2s")
     return {"budget_s": budget_s}
+
+
+def with_options_of(other: Callable[..., Any], *, without: str = "") -> Callable[..., Any]:
+    """Let a command with ``**given`` take the options of another one, or of a dataclass, too, before its own.
+
+    What both have is the command's own, in the other one's place.
+    """
+
+    def widen(command: Callable[..., None]) -> Callable[..., None]:
+        own = {n: p for n, p in inspect.signature(command).parameters.items() if p.kind is not p.VAR_KEYWORD}
+        more = {n: p for n, p in inspect.signature(other).parameters.items() if n != without}
+        every = [p.replace(kind=p.KEYWORD_ONLY) for p in (more | own).values()]
+        command.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in every}
+        return command
+
+    return widen
 
 
 def writable(out: Path | None) -> Path | None:

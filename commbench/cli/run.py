@@ -2,37 +2,25 @@
 """``commbench run COLLECTIVE``: measure a collective on live ranks."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from commbench.cli.first_word import by_first_word
+from commbench.cli.measuring import Measuring
 from commbench.cli.options import (
     DEFAULT_SIZE,
-    AnyIters,
-    Budget,
     Channels,
-    CheckValues,
-    ColdCacheOption,
-    Dtype,
-    JoinTimeout,
-    Jsonl,
     Matrix,
-    MaxBytes,
     MinBytes,
     NcclTests,
-    Out,
     Root,
     Slices,
-    StepBytes,
-    StepFactor,
-    Timeout,
     Timing,
-    WarmupPerSize,
     Zipf,
-    iterations,
     require_collective,
     require_one_format,
+    with_options_of,
 )
 from commbench.cli.running import ranks_of, run_here
 from commbench.collectives.uneven import UnevenSizes
@@ -62,23 +50,15 @@ COMMAND = {
 _DEFAULT_RANKS = 2
 
 
+@with_options_of(Measuring)
 def run(
     collective: Annotated[str, typer.Argument(help="What to measure: all-reduce, all-gather, ..., or all.")],
     nproc: Annotated[int | None, typer.Option("--nproc", "-g", "--np", "-np", help="Ranks to start here [2].")] = None,
     minbytes: MinBytes = DEFAULT_SIZE,
-    maxbytes: MaxBytes = None,
-    stepfactor: StepFactor = None,
-    stepbytes: StepBytes = None,
-    iters: AnyIters = None,
-    budget: Budget = None,
-    warmup: WarmupPerSize = 5,
-    cold_cache: ColdCacheOption = False,
     graphs: Annotated[
         int, typer.Option("--graphs", "-G", help="Launch all -n iterations as one CUDA graph, so many times.")
     ] = 0,
-    dtype: Dtype = "float32",
     op: Annotated[str, typer.Option("--op", "-o", help="sum, prod, min, max; avg, mulsum on nccl.")] = "sum",
-    backend: Annotated[str, typer.Option(help="gloo, nccl, strict (docs/live.md) or auto.")] = "auto",
     algorithm: Annotated[
         str, typer.Option("--algorithm", "-a", help="native (the backend's own), a name, or a file.")
     ] = NATIVE,
@@ -94,18 +74,14 @@ def run(
     place: Annotated[
         str, typer.Option(help="Results in the input's memory (in), in other (out), or both in turn [as usual].")
     ] = "",
-    timeout: Timeout = 300.0,
-    join_timeout: JoinTimeout = 120.0,
-    out: Out = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the file of --out: leave out sizes that it has.")
     ] = False,
     percentiles: Annotated[
         bool, typer.Option("--percentiles", help="Columns for the 95th and 99th percentile and the slowest iteration.")
     ] = False,
-    json: Jsonl = False,
-    check: CheckValues = True,
     form: NcclTests = "table",
+    **given: Any,
 ) -> None:
     """Measure a collective: nccl-tests' table on stdout, every sample in a journal."""
     from commbench.live.backend import may_find_gpus
@@ -117,28 +93,26 @@ def run(
     from commbench.results.records import Measured
     from commbench.results.run_id import new_run_id
 
-    require_one_format(form, json)
-    if percentiles and (json or form != "table" or place == "both"):
-        other = "--json" if json else f"--format {form}" if form != "table" else "--place both"
+    how = Measuring(nproc=nproc, minbytes=minbytes, **given)
+    require_one_format(form, how.json)
+    if percentiles and (how.json or form != "table" or place == "both"):
+        other = "--json" if how.json else f"--format {form}" if form != "table" else "--place both"
         raise InputError(f"--percentiles is a table of one placement; leave out it or {other} (records have p95_s)")
     others = ", ".join((EVERY, *OTHERS))
     names = every_collective(algorithm) if collective == EVERY else [require_collective(collective, others)]
-    info, ranks = ranks_of(nproc, _DEFAULT_RANKS)
-    sizes = (minbytes, maxbytes, stepfactor, stepbytes)
-    run_id = _resumed(out, info) if resume else new_run_id()
-    out = out or default_out(run_id, collective, Path(algorithm).stem)
-    shared = {"op": op, "backend": backend, "warmup": warmup, "timing": timing, "check": check, "place": place}
-    shared |= {"timeout_s": timeout, "join_timeout_s": join_timeout, "resume": resume, "cold_cache": cold_cache}
-    shared |= {"graphs": graphs, **iterations(iters, budget)}
+    info, ranks = ranks_of(how.nproc, _DEFAULT_RANKS)
+    run_id = _resumed(how.out, info) if resume else new_run_id()
+    out = how.out or default_out(run_id, collective, Path(algorithm).stem)
+    shared = how.of_job() | {"op": op, "timing": timing, "place": place, "resume": resume, "graphs": graphs}
 
     def plan(name: str) -> Plan:
-        asked = Asked(name, algorithm, sizes, dtype, root_of(name, root, len(names)), slices, channels, group,
+        asked = Asked(name, algorithm, how.sizes, how.dtype, root_of(name, root, len(names)), slices, channels, group,
                       UnevenSizes(matrix, zipf))  # fmt: skip
         shape = asked.shape(ranks, _ranks_per_host(info, ranks), tell)
-        return Plan(**shape, **shared, out=out, run=run_id)  # type: ignore[arg-type]
+        return Plan(**shape, **shared, out=out, run=run_id)
 
     plans = tuple(plan(name) for name in names)
-    if info is None and not may_find_gpus(backend):
+    if info is None and not may_find_gpus(how.backend):
         for each in plans:
             require_memory(each)
     tables: dict[str, Observer] = (
@@ -146,7 +120,7 @@ def run(
         if form == "nccl-tests"
         else {each.collective: RunTable(each, notes=each is plans[0], percentiles=percentiles) for each in plans}
     )
-    shown = JsonLines() if json else tables[plans[0].collective] if len(plans) == 1 else InTurn(tables)
+    shown = JsonLines() if how.json else tables[plans[0].collective] if len(plans) == 1 else InTurn(tables)
     found = run_here(plans[0] if len(plans) == 1 else Suite.of(plans), info, shown)
     if resume and not found and (info is None or info.rank == 0):
         tell("note: nothing is left to measure: the file has every size")

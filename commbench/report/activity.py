@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from commbench.arrays import FloatArray, IntArray
 from commbench.report.chart import Chart
 from commbench.report.lanes import LaneBar, LaneChart, names_width
 from commbench.report.style import WIDTH, Picture
@@ -13,12 +14,7 @@ from commbench.report.text import time_text
 from commbench.units import PS_PER_S, seconds
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from commbench.sim.collective import Simulation
-
-    IntArray = npt.NDArray[np.int64]
-    FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["activity", "under_way"]
 
@@ -49,7 +45,7 @@ def _name(first: int, last: int) -> str:
     return f"rank {first}" if first == last else f"ranks {first} to {last}"
 
 
-def under_way(simulation: "Simulation", bounds: "IntArray", edges: "IntArray") -> "FloatArray":
+def under_way(simulation: "Simulation", bounds: IntArray, edges: IntArray) -> FloatArray:
     """Mean number of transfers per rank, shape (groups of ranks, slices of time).
 
     Args:
@@ -66,7 +62,7 @@ def under_way(simulation: "Simulation", bounds: "IntArray", edges: "IntArray") -
     return found
 
 
-def _time_since(times: "IntArray", edges: "IntArray") -> "IntArray":
+def _time_since(times: IntArray, edges: IntArray) -> IntArray:
     """Picoseconds from every time that is over until each edge, added up."""
     ordered = np.sort(times)
     before = np.searchsorted(ordered, edges)
@@ -75,7 +71,7 @@ def _time_since(times: "IntArray", edges: "IntArray") -> "IntArray":
     return lasted
 
 
-def _bars(name: str, shares: "FloatArray", edges: "IntArray", top: float, most: float) -> list[LaneBar]:
+def _bars(name: str, shares: FloatArray, edges: IntArray, top: float, most: float) -> list[LaneBar]:
     """Neighbouring slices of one shade as one bar."""
     shades = np.round(_SHADES * shares / most).astype(np.int64).tolist()
     bars = []

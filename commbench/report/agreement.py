@@ -2,7 +2,7 @@
 """The page of a campaign in labs: predicted against measured, errors by size and fabric, and every point in a table."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,12 @@ from commbench.report.svg import colour, element
 from commbench.report.tables import (
     Cell,
     Column,
+    Field,
     Table,
     bytes_cell,
     count_cell,
     error_cell,
+    filled_table,
     group_table,
     share_cell,
     time_cell,
@@ -39,9 +41,6 @@ __all__ = ["render_agreement", "write_agreement"]
 
 _KINDS: Mapping[bool, str] = {False: "No link shared", True: "Links shared"}
 _QUEUES: Mapping[bool, str] = {True: "By packets", False: "By packets, one queue at every port"}
-
-
-_NOT_KNOWN = Cell("n/a", -1, tone="muted")
 
 
 def write_agreement(found: "Agreement", path: Path, *, command: str, notes: Sequence[str] = ()) -> Path:
@@ -191,43 +190,27 @@ def _errors(points: "Sequence[LabPoint]", algorithms: Mapping[str, int]) -> list
 
 
 def _point_table(name: str, points: "Sequence[LabPoint]") -> Table:
-    columns = (
-        Column("fabric", numeric=False),
-        Column("collective", numeric=False),
-        Column("algorithm", numeric=False),
-        Column("ranks"),
-        Column("jobs"),
-        Column("size"),
-        Column("links", numeric=False),
-        Column("set", numeric=False),
-        Column("measured", "median"),
-        Column("spread", "± of median"),
-        Column("simulated"),
-        Column("error", "signed"),
-        Column("packets"),
-        Column("error", "by packets"),
-        Column("idle", "of processors"),
-    )
     errors = [e for p in points for e in (p.compared.error, p.compared.packets_error) if e is not None]
     reach = max(map(abs, errors)) or 1.0
-    rows = tuple(_row(point, reach) for point in points)
-    return Table(name, plural(len(points), "point"), (), columns, rows)
+    fields: list[Field] = [
+        (Column("fabric", numeric=False), lambda p: word_cell(p.compared.topology)),
+        (Column("collective", numeric=False), lambda p: word_cell(p.compared.collective)),
+        (Column("algorithm", numeric=False), lambda p: word_cell(base_name(p.compared))),
+        (Column("ranks"), lambda p: count_cell(p.compared.ranks)),
+        (Column("jobs"), lambda p: count_cell(1 + p.leg.count("/"))),
+        (Column("size"), lambda p: bytes_cell(p.compared.size_bytes)),
+        (Column("links", numeric=False), lambda p: word_cell("shared" if p.contended else "own")),
+        (Column("set", numeric=False), lambda p: Cell(p.compared.set, p.compared.set, tone=f"set-{p.compared.set}")),
+        (Column("measured", "median"), lambda p: time_cell(p.compared.measured_s)),
+        (Column("spread", "± of median"), lambda p: share_cell(p.compared.spread_s / p.compared.measured_s)),
+        (Column("simulated"), lambda p: time_cell(p.compared.simulated_s)),
+        (Column("error", "signed"), lambda p: error_cell(p.compared.error, reach)),
+        (Column("packets"), lambda p: _known(p.compared.packets_s, time_cell)),
+        (Column("error", "by packets"), lambda p: _known(p.compared.packets_error, lambda e: error_cell(e, reach))),
+        (Column("idle", "of processors"), lambda p: _known(p.idle, share_cell)),
+    ]
+    return filled_table(name, plural(len(points), "point"), points, fields)
 
 
-def _row(point: "LabPoint", reach: float) -> tuple[Cell, ...]:
-    c = point.compared
-    return (
-        *map(word_cell, (c.topology, c.collective, base_name(c))),
-        count_cell(c.ranks),
-        count_cell(1 + point.leg.count("/")),
-        bytes_cell(c.size_bytes),
-        word_cell("shared" if point.contended else "own"),
-        Cell(c.set, c.set, tone=f"set-{c.set}"),
-        time_cell(c.measured_s),
-        share_cell(c.spread_s / c.measured_s),
-        time_cell(c.simulated_s),
-        error_cell(c.error, reach),
-        _NOT_KNOWN if c.packets_s is None else time_cell(c.packets_s),
-        _NOT_KNOWN if c.packets_error is None else error_cell(c.packets_error, reach),
-        _NOT_KNOWN if point.idle is None else share_cell(point.idle),
-    )
+def _known(value: float | None, make: Callable[[float], Cell]) -> Cell:
+    return Cell("n/a", -1, tone="muted") if value is None else make(value)

@@ -11,7 +11,18 @@ from commbench.report.chart import Chart, mark, path_of
 from commbench.report.figures import columns_for, panel_width
 from commbench.report.style import Picture, for_both
 from commbench.report.svg import colour, element, group, text
-from commbench.report.tables import Cell, Column, Table, bytes_cell, error_cell, time_cell, word_cell
+from commbench.report.tables import (
+    Cell,
+    Column,
+    Field,
+    Table,
+    bytes_cell,
+    error_cell,
+    filled_table,
+    share_cell,
+    time_cell,
+    word_cell,
+)
 from commbench.report.text import percent, plural, signed_percent, time_text
 from commbench.results.changes import SLOWER, Changed, ChangeSummary
 from commbench.results.records import Record
@@ -73,30 +84,30 @@ def _part(end: ChangeSummary, changed: Sequence[Changed], place: str) -> ChangeP
 
 def _table(end: ChangeSummary, changed: Sequence[Changed], place: str) -> Table:
     who = any(one.members for one in changed)
-    runs = [Column(PurePath(name).stem) for name in end.files]
-    columns = (
-        Column("what", numeric=False),
-        *([Column("who", numeric=False)] if who else []),
-        Column("size"),
-        *runs,
-        Column("change", "new / old − 1"),
-        Column("tolerance"),
-        Column("verdict", numeric=False),
-    )
     reach = max((abs(one.change) for one in changed), default=1.0) or 1.0
-    rows = tuple(
-        (
-            word_cell(one.what),
-            *([word_cell(one.members.strip("[]") or "-")] if who else []),
-            bytes_cell(one.size_bytes),
-            *(Cell("-", -1.0) if time_s is None else time_cell(time_s) for time_s in one.history_s),
-            error_cell(one.change, reach),
-            Cell(percent(one.tolerance), one.tolerance),
-            Cell(one.verdict, one.verdict, tone="bad" if one.verdict == SLOWER else ""),
-        )
-        for one in changed
-    )
-    return Table(f"{place}points", "By size", (), columns, rows)
+    fields: list[Field] = [
+        (Column("what", numeric=False), lambda one: word_cell(one.what)),
+        *([(Column("who", numeric=False), _members)] if who else []),
+        (Column("size"), lambda one: bytes_cell(one.size_bytes)),
+        *((Column(PurePath(name).stem), partial(_in_run, number)) for number, name in enumerate(end.files)),
+        (Column("change", "new / old − 1"), lambda one: error_cell(one.change, reach)),
+        (Column("tolerance"), lambda one: share_cell(one.tolerance)),
+        (Column("verdict", numeric=False), _verdict),
+    ]
+    return filled_table(f"{place}points", "By size", changed, fields)
+
+
+def _members(one: Changed) -> Cell:
+    return word_cell(one.members.strip("[]") or "-")
+
+
+def _in_run(number: int, one: Changed) -> Cell:
+    time_s = one.history_s[number]
+    return Cell("-", -1.0) if time_s is None else time_cell(time_s)
+
+
+def _verdict(one: Changed) -> Cell:
+    return Cell(one.verdict, one.verdict, tone="bad" if one.verdict == SLOWER else "")
 
 
 def _histories(end: ChangeSummary, changed: Sequence[Changed], place: str) -> list[Picture]:

@@ -7,9 +7,20 @@ from statistics import median
 
 from commbench.report.pair_map import PairMark, pair_map
 from commbench.report.style import Picture
-from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, time_cell, word_cell
+from commbench.report.tables import (
+    Cell,
+    Column,
+    Field,
+    Table,
+    bytes_cell,
+    count_cell,
+    filled_table,
+    share_cell,
+    time_cell,
+    word_cell,
+)
 from commbench.report.text import percent, plural
-from commbench.results.diagnoses import HEALTHY, LOCALISED, Blamed, Diagnosed, Held, Proposed, Suspect
+from commbench.results.diagnoses import HEALTHY, LOCALISED, Blamed, Diagnosed, Held, Proposed
 from commbench.results.records import Record
 
 __all__ = ["DiagnosisPart", "diagnosis_parts", "verdict_of"]
@@ -61,80 +72,51 @@ def _fabric(found: Diagnosed, place: str) -> DiagnosisPart:
 
 
 def _suspects(found: Diagnosed, place: str) -> Table:
-    columns = (
-        Column("part", numeric=False),
-        Column("blamed", numeric=False),
-        Column("bandwidth", "of its own"),
-        Column("between", numeric=False),
-        Column("confidence"),
-        Column("slow", "of those over it"),
-        Column("partners"),
-        Column("not told apart from", numeric=False),
-        Column("why not", numeric=False),
-    )
-    rows = tuple(_suspect(one) for one in (*found.suspects, *found.others))
-    return Table(f"{place}suspects", "Suspects", (), columns, rows)
+    fields: list[Field] = [
+        (Column("part", numeric=False), lambda one: word_cell(one.parts[0])),
+        (Column("blamed", numeric=False), lambda one: _YES if one.blamed else _NO),
+        (Column("bandwidth", "of its own"), lambda one: share_cell(one.factor)),
+        (Column("between", numeric=False), lambda one: word_cell(f"{percent(one.low)} and {percent(one.high)}")),
+        (Column("confidence"), lambda one: share_cell(one.confidence)),
+        (Column("slow", "of those over it"), lambda one: Cell(f"{one.slow} / {one.touched}", one.slow)),
+        (Column("partners"), lambda one: count_cell(one.partners)),
+        (Column("not told apart from", numeric=False), lambda one: word_cell(", ".join(one.parts[1:]) or "-")),
+        (Column("why not", numeric=False), lambda one: word_cell(one.why_not or "-")),
+    ]
+    return filled_table(f"{place}suspects", "Suspects", (*found.suspects, *found.others), fields)
 
 
-def _suspect(one: Suspect) -> tuple[Cell, ...]:
-    return (
-        word_cell(one.parts[0]),
-        Cell("yes", "yes", tone="bad") if one.blamed else Cell("no", "no", tone="muted"),
-        Cell(percent(one.factor), one.factor),
-        word_cell(f"{percent(one.low)} and {percent(one.high)}"),
-        Cell(percent(one.confidence), one.confidence),
-        Cell(f"{one.slow} / {one.touched}", one.slow),
-        count_cell(one.partners),
-        word_cell(", ".join(one.parts[1:]) or "-"),
-        word_cell(one.why_not or "-"),
-    )
+_YES, _NO = Cell("yes", "yes", tone="bad"), Cell("no", "no", tone="muted")
 
 
 def _slow(slow: Sequence[Held], total: int, place: str) -> Table:
-    columns = (
-        Column("ranks", numeric=False),
-        Column("hosts", numeric=False),
-        Column("collective", numeric=False),
-        Column("size"),
-        Column("measured"),
-        Column("simulated"),
-        Column("ratio", "healthy: 1"),
-        Column("suspects say"),
-    )
-    rows = tuple(
-        (
-            word_cell(", ".join(map(str, one.ranks[:8])) + (" ..." if len(one.ranks) > 8 else "")),
-            word_cell(", ".join(dict.fromkeys(one.hosts[:8])) + (" ..." if len(one.hosts) > 8 else "")),
-            word_cell(one.collective),
-            bytes_cell(one.size_bytes),
-            time_cell(one.measured_s),
-            time_cell(one.simulated_s),
-            Cell(f"{one.ratio:.2f}", one.ratio),
-            Cell(f"{one.expected:.2f}", one.expected),
-        )
-        for one in slow
-    )
-    title = "Slow measurements" if total == len(rows) else f"The {len(rows)} slowest of {total} slow measurements"
-    return Table(f"{place}slow", title, (), columns, rows)
+    fields: list[Field] = [
+        (Column("ranks", numeric=False), lambda one: _some(one.ranks)),
+        (Column("hosts", numeric=False), lambda one: _some(one.hosts)),
+        (Column("collective", numeric=False), lambda one: word_cell(one.collective)),
+        (Column("size"), lambda one: bytes_cell(one.size_bytes)),
+        (Column("measured"), lambda one: time_cell(one.measured_s)),
+        (Column("simulated"), lambda one: time_cell(one.simulated_s)),
+        (Column("ratio", "healthy: 1"), lambda one: Cell(f"{one.ratio:.2f}", one.ratio)),
+        (Column("suspects say"), lambda one: Cell(f"{one.expected:.2f}", one.expected)),
+    ]
+    title = "Slow measurements" if total == len(slow) else f"The {len(slow)} slowest of {total} slow measurements"
+    return filled_table(f"{place}slow", title, slow, fields)
+
+
+def _some(names: Sequence[object]) -> Cell:
+    """The first eight, each once."""
+    return word_cell(", ".join(dict.fromkeys(map(str, names[:8]))) + (" ..." if len(names) > 8 else ""))
 
 
 def _proposed(proposed: Sequence[Proposed], place: str) -> Table:
-    columns = (
-        Column("ranks", numeric=False),
-        Column("endpoints", numeric=False),
-        Column("size"),
-        Column("measured / baseline then", numeric=False),
-    )
-    rows = tuple(
-        (
-            word_cell(" and ".join(map(str, one.ranks))),
-            word_cell(" and ".join(one.names)),
-            bytes_cell(one.size_bytes),
-            word_cell(one.answers),
-        )
-        for one in proposed
-    )
-    return Table(f"{place}next", "What to measure next", (), columns, rows)
+    fields: list[Field] = [
+        (Column("ranks", numeric=False), lambda one: word_cell(" and ".join(map(str, one.ranks)))),
+        (Column("endpoints", numeric=False), lambda one: word_cell(" and ".join(one.names))),
+        (Column("size"), lambda one: bytes_cell(one.size_bytes)),
+        (Column("measured / baseline then", numeric=False), lambda one: word_cell(one.answers)),
+    ]
+    return filled_table(f"{place}next", "What to measure next", proposed, fields)
 
 
 def _map(found: Diagnosed, place: str) -> Picture | None:
@@ -161,24 +143,14 @@ def _number(name: str) -> tuple[int, str]:
 
 
 def _ranks(found: Blamed, place: str) -> DiagnosisPart:
-    columns = (
-        Column("rank"),
-        Column("group", numeric=False),
-        Column("number"),
-        Column("what", numeric=False),
-        Column("in words", numeric=False),
-    )
-    rows = tuple(
-        (
-            count_cell(one.rank),
-            word_cell(one.group or "-"),
-            Cell("-", -1) if one.sequence is None else count_cell(one.sequence),
-            word_cell(one.what),
-            word_cell(one.detail),
-        )
-        for one in found.findings
-    )
-    tables = [Table(f"{place}ranks", "Ranks", (), columns, rows)] if rows else []
+    fields: list[Field] = [
+        (Column("rank"), lambda one: count_cell(one.rank)),
+        (Column("group", numeric=False), lambda one: word_cell(one.group or "-")),
+        (Column("number"), lambda one: Cell("-", -1) if one.sequence is None else count_cell(one.sequence)),
+        (Column("what", numeric=False), lambda one: word_cell(one.what)),
+        (Column("in words", numeric=False), lambda one: word_cell(one.detail)),
+    ]
+    tables = [filled_table(f"{place}ranks", "Ranks", found.findings, fields)] if found.findings else []
     if found.late_s:
         tables.append(_late(found, place))
     source = "Flight recorders" if found.source == "flight-recorder" else "Traces"

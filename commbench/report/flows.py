@@ -9,11 +9,21 @@ import numpy as np
 
 from commbench.report.axes import even_ticks, log_limits
 from commbench.report.chart import Chart, mark, path_of
-from commbench.report.packets import QUEUE_COLUMNS, queue_cells
+from commbench.report.packets import QUEUE_FIELDS
 from commbench.report.queue_times import queue_times
 from commbench.report.style import Picture, for_both
 from commbench.report.svg import colour, element, text
-from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, time_cell, word_cell
+from commbench.report.tables import (
+    Cell,
+    Column,
+    Field,
+    Table,
+    bytes_cell,
+    count_cell,
+    filled_table,
+    time_cell,
+    word_cell,
+)
 from commbench.report.text import time_text
 from commbench.results.flows import SimulatedFlows
 from commbench.results.records import Record
@@ -56,34 +66,26 @@ def _part(one: SimulatedFlows, place: str) -> FlowsPart:
 
 
 def _percentiles(one: SimulatedFlows, place: str) -> Table:
-    fluid = (Column("fluid model"),) if one.fluid_completion_s else ()
-    columns = (Column("completion", numeric=False), Column("time"), Column("slowdown", "x alone"), *fluid)
-    rows = tuple(
-        (
-            word_cell(name),
-            time_cell(time_s),
-            _times(one.slowdown[name]),
-            *([time_cell(one.fluid_completion_s[name])] if fluid else []),
-        )
-        for name, time_s in one.completion_s.items()
-    )
+    fields: list[Field] = [
+        (Column("completion", numeric=False), word_cell),
+        (Column("time"), lambda name: time_cell(one.completion_s[name])),
+        (Column("slowdown", "x alone"), lambda name: _times(one.slowdown[name])),
+    ]
+    if one.fluid_completion_s:
+        fields.append((Column("fluid model"), lambda name: time_cell(one.fluid_completion_s[name])))
     common = (("flows", f"{one.flows:,}"), ("routing", one.routing), ("engine", one.engine), ("seed", str(one.seed)))
-    return Table(f"{place}times", "From start to end of a flow", common, columns, rows)
+    return filled_table(f"{place}times", "From start to end of a flow", list(one.completion_s), fields, common)
 
 
 def _slowest(one: SimulatedFlows, place: str) -> Table:
-    columns = (Column("from rank"), Column("to rank"), Column("size"), Column("time"), Column("slowdown", "x alone"))
-    rows = tuple(
-        (
-            count_cell(flow["src"]),
-            count_cell(flow["dst"]),
-            bytes_cell(flow["bytes"]),
-            time_cell(flow["completion_s"]),
-            _times(flow["slowdown"]),
-        )
-        for flow in one.slowest
-    )
-    return Table(f"{place}slowest", "The slowest flows", (), columns, rows)
+    fields: list[Field] = [
+        (Column("from rank"), lambda flow: count_cell(flow["src"])),
+        (Column("to rank"), lambda flow: count_cell(flow["dst"])),
+        (Column("size"), lambda flow: bytes_cell(flow["bytes"])),
+        (Column("time"), lambda flow: time_cell(flow["completion_s"])),
+        (Column("slowdown", "x alone"), lambda flow: _times(flow["slowdown"])),
+    ]
+    return filled_table(f"{place}slowest", "The slowest flows", one.slowest, fields)
 
 
 def _times(slowdown: float) -> Cell:
@@ -91,7 +93,7 @@ def _times(slowdown: float) -> Cell:
 
 
 def _queues(one: SimulatedFlows, place: str) -> Table:
-    return Table(f"{place}queues", "Deepest queues", (), QUEUE_COLUMNS, tuple(queue_cells(each) for each in one.queues))
+    return filled_table(f"{place}queues", "Deepest queues", one.queues, QUEUE_FIELDS)
 
 
 def _slowdowns(one: SimulatedFlows, place: str, width: int, more: str) -> Picture:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from commbench.arrays import IntArray
 from commbench.program.critical import critical_path
 from commbench.report.activity import activity
 from commbench.report.chart import Chart
@@ -17,11 +18,7 @@ from commbench.report.text import plural, time_text
 from commbench.units import PS_PER_S, format_bytes, seconds
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from commbench.sim.collective import Simulation
-
-    IntArray = npt.NDArray[np.int64]
 
 __all__ = ["MOST_BARS", "MOST_RANKS", "GanttChart", "gantt", "has_transfers", "pack"]
 
@@ -56,8 +53,8 @@ class GanttChart:
 class _Drawn:
     """Tasks that are drawn, by start; ``lane`` is the bar's place inside its row."""
 
-    task: "IntArray"
-    lane: "IntArray"
+    task: IntArray
+    lane: IntArray
 
     @property
     def lanes(self) -> int:
@@ -133,7 +130,7 @@ def _transfers(simulation: "Simulation", num_ranks: int, until: int) -> _Drawn:
     return _Drawn(drawn, lane)
 
 
-def _reductions(simulation: "Simulation", num_ranks: int, until: int) -> "IntArray":
+def _reductions(simulation: "Simulation", num_ranks: int, until: int) -> IntArray:
     """Compute tasks that took time; in a collective these are the additions of received bytes."""
     program, trace = simulation.flat, simulation.trace
     took = (program.peer < 0) & (program.duration_ps > 0) & (program.rank < num_ranks) & (trace.start_ps < until)
@@ -141,7 +138,7 @@ def _reductions(simulation: "Simulation", num_ranks: int, until: int) -> "IntArr
 
 
 def _draw(
-    simulation: "Simulation", sends: _Drawn, adds: "IntArray", reach: tuple[int, int, int], path: frozenset[int]
+    simulation: "Simulation", sends: _Drawn, adds: IntArray, reach: tuple[int, int, int], path: frozenset[int]
 ) -> Picture:
     num_ranks, until, num_steps = reach
     record, lanes = simulation.record, min(sends.lanes, _MOST_LANES)

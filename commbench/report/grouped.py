@@ -11,7 +11,18 @@ from commbench.report.chart import Chart, mark, path_of
 from commbench.report.pair_map import PairMark, pair_map
 from commbench.report.style import Picture, for_both
 from commbench.report.svg import colour, element, text
-from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, time_cell, word_cell
+from commbench.report.tables import (
+    Cell,
+    Column,
+    Field,
+    Table,
+    bytes_cell,
+    count_cell,
+    filled_table,
+    time_cell,
+    word_cell,
+    wrong_cell,
+)
 from commbench.report.text import plural
 from commbench.results.grouped import (
     INCAST,
@@ -85,28 +96,17 @@ def _pairs(records: Sequence[Measured], place: str, name: str) -> GroupPart:
         _pair_map(members, f"{place}map{number}", size, alone)
         for number, ((size, alone), members) in enumerate(_by(records, lambda r: (r.size_bytes, is_alone(r))).items())
     ]
-    columns = (
-        Column("size"),
-        Column("distance", numeric=False),
-        Column("ran", numeric=False),
-        Column("pairs"),
-        *(Column(word, "busbw") for word in ("slowest", "median", "fastest")),
-        Column("slowest pair", numeric=False),
-    )
-    rows = tuple(
-        (
-            bytes_cell(one.size_bytes),
-            word_cell(one.distance),
-            word_cell("alone" if one.alone else "at once"),
-            count_cell(one.pairs),
-            _rate(one.slowest),
-            _rate_cell(one.median_GBps),
-            _rate(one.fastest),
-            word_cell(group_text(one.slowest)),
-        )
-        for one in by_distance(records)
-    )
-    distances = Table(f"{place}apart", "Pairs by distance", (), columns, rows)
+    fields: list[Field] = [
+        (Column("size"), lambda one: bytes_cell(one.size_bytes)),
+        (Column("distance", numeric=False), lambda one: word_cell(one.distance)),
+        (Column("ran", numeric=False), lambda one: word_cell("alone" if one.alone else "at once")),
+        (Column("pairs"), lambda one: count_cell(one.pairs)),
+        (Column("slowest", "busbw"), lambda one: _rate(one.slowest)),
+        (Column("median", "busbw"), lambda one: _rate_cell(one.median_GBps)),
+        (Column("fastest", "busbw"), lambda one: _rate(one.fastest)),
+        (Column("slowest pair", numeric=False), lambda one: word_cell(group_text(one.slowest))),
+    ]
+    distances = filled_table(f"{place}apart", "Pairs by distance", by_distance(records), fields)
     slowest = sorted(records, key=lambda r: r.busbw_GBps or 0.0)[:_MOST_ROWS]
     title = plural(len(records), "pair") if len(records) <= _MOST_ROWS else f"The slowest of {len(records)} pairs"
     return GroupPart(name, tuple(p for p in maps if p), (distances, _table(slowest, f"{place}rows", title)))
@@ -130,51 +130,31 @@ def _pair_map(records: Sequence[Measured], name: str, size_bytes: int, alone: bo
 
 def _table(records: Sequence[Measured], name: str, title: str) -> Table:
     """A row for each group."""
-    columns = (
-        Column("ranks", numeric=False),
-        Column("size"),
-        Column("ran", numeric=False),
-        Column("distance", numeric=False),
-        Column("collective", numeric=False),
-        Column("time", "median"),
-        Column("spread", "MAD"),
-        Column("busbw"),
-        Column("wrong", "values"),
-    )
-    rows = tuple(
-        (
-            word_cell(group_text(r)),
-            bytes_cell(r.size_bytes),
-            word_cell(_how(r)),
-            word_cell(str(r.environment["round"].get("distance") or "-")),
-            word_cell(f"{r.collective}, {r.algorithm}"),
-            time_cell(r.time_s),
-            time_cell(r.spread_s),
-            _rate(r),
-            Cell("not checked", -1, tone="muted") if r.wrong is None else Cell(f"{r.wrong:,}", r.wrong,
-                                                                            tone="bad" * bool(r.wrong)),
-        )
-        for r in records
-    )  # fmt: skip
-    return Table(name, title, (), columns, rows)
+    fields: list[Field] = [
+        (Column("ranks", numeric=False), lambda r: word_cell(group_text(r))),
+        (Column("size"), lambda r: bytes_cell(r.size_bytes)),
+        (Column("ran", numeric=False), lambda r: word_cell(_how(r))),
+        (Column("distance", numeric=False), lambda r: word_cell(str(r.environment["round"].get("distance") or "-"))),
+        (Column("collective", numeric=False), lambda r: word_cell(f"{r.collective}, {r.algorithm}")),
+        (Column("time", "median"), lambda r: time_cell(r.time_s)),
+        (Column("spread", "MAD"), lambda r: time_cell(r.spread_s)),
+        (Column("busbw"), _rate),
+        (Column("wrong", "values"), lambda r: wrong_cell(r.wrong)),
+    ]
+    return filled_table(name, title, records, fields)
 
 
 def _incast(records: Sequence[Measured], place: str, name: str) -> GroupPart:
     ordered = sorted(records, key=lambda r: (sent_bytes(r), r.ranks))
-    columns = (Column("from each"), Column("senders"), Column("time", "median"), Column("spread", "MAD"),
-               Column("receiver gets", "busbw"), Column("wrong", "values"))  # fmt: skip
-    rows = tuple(
-        (
-            bytes_cell(sent_bytes(r)),
-            count_cell(r.ranks - 1),
-            time_cell(r.time_s),
-            time_cell(r.spread_s),
-            _rate(r),
-            Cell("not checked", -1, tone="muted") if r.wrong is None else count_cell(r.wrong),
-        )
-        for r in ordered
-    )
-    table = Table(f"{place}rows", plural(len(rows), "incast"), (), columns, rows)
+    fields: list[Field] = [
+        (Column("from each"), lambda r: bytes_cell(sent_bytes(r))),
+        (Column("senders"), lambda r: count_cell(r.ranks - 1)),
+        (Column("time", "median"), lambda r: time_cell(r.time_s)),
+        (Column("spread", "MAD"), lambda r: time_cell(r.spread_s)),
+        (Column("receiver gets", "busbw"), _rate),
+        (Column("wrong", "values"), lambda r: wrong_cell(r.wrong)),
+    ]
+    table = filled_table(f"{place}rows", plural(len(ordered), "incast"), ordered, fields)
     curve = for_both(lambda width, more: _incast_curve(ordered, f"{place}curve{more}", width), _CURVE)
     return GroupPart(name, (curve,), (table,))
 

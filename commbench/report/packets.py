@@ -2,10 +2,10 @@
 """The page's tables of packet networks: what they say beside the fluid model, and where packets queued."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from commbench.report.tables import (
     Cell,
+    Field,
     Table,
     bytes_cell,
     count_cell,
@@ -18,16 +18,21 @@ from commbench.report.tables import (
 from commbench.results.records import Record
 from commbench.tables import Column
 
-__all__ = ["QUEUE_COLUMNS", "packet_tables", "queue_cells"]
+__all__ = ["QUEUE_FIELDS", "packet_tables"]
 
-QUEUE_COLUMNS = (
-    Column("queue before link", numeric=False),
-    Column("deepest"),
-    Column("marks"),
-    Column("drops"),
-    Column("pauses", "of the link"),
-    Column("paused"),
+def _bad(count: int) -> Cell:
+    return Cell(f"{count:,}", count, tone="bad" if count else "")
+
+
+QUEUE_FIELDS: Sequence[Field] = (
+    (Column("queue before link", numeric=False), lambda queue: word_cell(queue["link"])),
+    (Column("deepest"), lambda queue: bytes_cell(queue["deepest_queue_bytes"])),
+    (Column("marks"), lambda queue: count_cell(queue["marks"])),
+    (Column("drops"), lambda queue: _bad(queue["drops"])),
+    (Column("pauses", "of the link"), lambda queue: count_cell(queue["pauses"])),
+    (Column("paused"), lambda queue: time_cell(queue["paused_s"])),
 )
+"""What a record tells of a queue."""
 
 
 def packet_tables(records: Sequence[Record]) -> list[Table]:
@@ -69,23 +74,11 @@ def _beside_fluid(records: Sequence[Record]) -> Table | None:
     return Table("packets", "Packets beside the fluid model", (), columns, tuple(rows)) if rows else None
 
 
-def _bad(count: int) -> Cell:
-    return Cell(f"{count:,}", count, tone="bad" if count else "")
-
-
 def _queues(records: Sequence[Record]) -> Table | None:
-    columns = (*size_columns(), *QUEUE_COLUMNS)
-    rows = [(*cells, *queue_cells(queue)) for point, cells in named_sizes(records) for queue in point.queues]
+    columns = (*size_columns(), *(column for column, _ in QUEUE_FIELDS))
+    rows = [
+        (*cells, *(make(queue) for _, make in QUEUE_FIELDS))
+        for point, cells in named_sizes(records)
+        for queue in point.queues
+    ]
     return Table("queues", "Deepest queues by simulated size", (), columns, tuple(rows)) if rows else None
-
-
-def queue_cells(queue: Any) -> tuple[Cell, ...]:
-    """What a record tells of a queue, in the order of :data:`QUEUE_COLUMNS`."""
-    return (
-        word_cell(queue["link"]),
-        bytes_cell(queue["deepest_queue_bytes"]),
-        count_cell(queue["marks"]),
-        _bad(queue["drops"]),
-        count_cell(queue["pauses"]),
-        time_cell(queue["paused_s"]),
-    )

@@ -3,12 +3,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from commbench.report.axes import even_ticks
 from commbench.report.chart import Chart, mark, path_of
 from commbench.report.style import WIDTH, Picture, for_both
 from commbench.report.svg import colour, element, text
-from commbench.report.tables import Cell, Column, Table, bytes_cell, count_cell, time_cell, word_cell
+from commbench.report.tables import (
+    Cell,
+    Column,
+    Field,
+    Table,
+    bytes_cell,
+    count_cell,
+    filled_table,
+    time_cell,
+    word_cell,
+)
 from commbench.report.text import percent, signed_percent, time_text
 from commbench.results.plans import Planned, PlannedStep
 from commbench.results.records import Record
@@ -70,41 +81,33 @@ def _searched(plan: Planned) -> str:
 
 
 def _best(plan: Planned, place: str) -> Table:
-    columns = (
-        Column("strategy", numeric=False),
-        Column("how", numeric=False),
-        Column("step"),
-        Column("by", numeric=False),
-        Column("memory", "fullest rank"),
-        Column("GPUs"),
-        *(Column(term, "closed form") for term in _TERMS),
-    )
-    rows = tuple(
-        (
-            word_cell(one.words),
-            word_cell(one.how),
-            time_cell(one.time_s),
-            word_cell("closed form" if one.simulated_s is None else "simulated"),
-            bytes_cell(one.memory_bytes),
-            count_cell(one.ranks),
-            *(time_cell(max(0.0, one.terms.get(term, 0.0))) for term in _TERMS),
-        )
-        for one in plan.best
-    )
-    return Table(f"{place}best", "The best, and where their time goes", (), columns, rows)
+    fields: list[Field] = [
+        (Column("strategy", numeric=False), lambda one: word_cell(one.words)),
+        (Column("how", numeric=False), lambda one: word_cell(one.how)),
+        (Column("step"), lambda one: time_cell(one.time_s)),
+        (Column("by", numeric=False), lambda one: word_cell("closed form" if one.simulated_s is None else "simulated")),
+        (Column("memory", "fullest rank"), lambda one: bytes_cell(one.memory_bytes)),
+        (Column("GPUs"), lambda one: count_cell(one.ranks)),
+        *((Column(term, "closed form"), partial(_term_cell, term)) for term in _TERMS),
+    ]
+    return filled_table(f"{place}best", "The best, and where their time goes", plan.best, fields)
+
+
+def _term_cell(term: str, one: PlannedStep) -> Cell:
+    return time_cell(max(0.0, one.terms.get(term, 0.0)))
 
 
 def _what_if(plan: Planned, place: str) -> Table:
-    columns = (Column("what if", numeric=False), Column("change", "closed form"), Column("best then", numeric=False))
-    rows = tuple(
-        (
-            word_cell(one.what),
-            Cell("-", 0.0) if one.change is None else Cell(signed_percent(one.change), one.change),
-            word_cell(one.words),
-        )
-        for one in plan.sensitivity
-    )
-    return Table(f"{place}if", "What if", (), columns, rows)
+    fields: list[Field] = [
+        (Column("what if", numeric=False), lambda one: word_cell(one.what)),
+        (Column("change", "closed form"), lambda one: _change(one.change)),
+        (Column("best then", numeric=False), lambda one: word_cell(one.words)),
+    ]
+    return filled_table(f"{place}if", "What if", plan.sensitivity, fields)
+
+
+def _change(change: float | None) -> Cell:
+    return Cell("-", 0.0) if change is None else Cell(signed_percent(change), change)
 
 
 def _pareto(plan: Planned, place: str, width: int) -> Picture:

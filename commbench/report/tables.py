@@ -23,6 +23,7 @@ __all__ = [
     "compared_table",
     "count_cell",
     "error_cell",
+    "filled_table",
     "group_table",
     "identity_fields",
     "job_table",
@@ -37,6 +38,7 @@ __all__ = [
     "size_columns",
     "time_cell",
     "word_cell",
+    "wrong_cell",
 ]
 
 _LONG = 44  # letters of a cell, beyond which its words go over several lines
@@ -106,6 +108,13 @@ def share_cell(share: float, tone: str = "") -> Cell:
     return Cell(percent(share), share, tone=tone)
 
 
+def wrong_cell(count: int | None) -> Cell:
+    """How many values were wrong; None where nobody looked."""
+    if count is None:
+        return Cell("not checked", -1, tone="muted")
+    return Cell(f"{count:,}", count, tone="bad" if count else "")
+
+
 def error_cell(error: float, reach: float) -> Cell:
     """A signed error with its bar, which is full at ``reach``: "+4.1 %"."""
     return Cell(signed_percent(error), error, bar=error / reach)
@@ -117,16 +126,21 @@ Field = tuple[Column, Callable[[Any], Cell]]
 
 def make_table(name: str, title: str, records: Sequence[Record], fields: Sequence[Field]) -> Table | None:
     """One row per record; None without records."""
-    if not records:
-        return None
+    return filled_table(name, title, records, fields) if records else None
+
+
+def filled_table(
+    name: str, title: str, records: Sequence[Any], fields: Sequence[Field], common: tuple[tuple[str, str], ...] = ()
+) -> Table:
+    """One row per record, or whatever else the fields are of; ``common`` is told above the table."""
     filled = [(column, [make(record) for record in records]) for column, make in fields]
     folded = [column.folds and len({cell.sort for cell in cells}) == 1 for column, cells in filled]
-    common = tuple(
+    told = tuple(
         (c.title, cells[0].text) for (c, cells), out in zip(filled, folded, strict=True) if out and cells[0].sort != ""
     )
     kept = [pair for pair, out in zip(filled, folded, strict=True) if not out]
     rows = zip(*(cells for _, cells in kept), strict=True)
-    return Table(name, title, common, tuple(column for column, _ in kept), tuple(rows))
+    return Table(name, title, (*common, *told), tuple(column for column, _ in kept), tuple(rows))
 
 
 def _rates(points: Sequence[Measured] | Sequence[Reported] | Sequence[Simulated]) -> list[Field]:
@@ -208,7 +222,7 @@ def measured_table(records: Sequence[Record]) -> Table | None:
         (Column("p99"), lambda p: time_cell(p.p99_s)),
         (Column("slowest"), lambda p: time_cell(max(p.slowest_s))),
         *_rates(points),
-        (Column("wrong", "values"), lambda p: _wrong(p.wrong)),
+        (Column("wrong", "values"), lambda p: wrong_cell(p.wrong)),
     ]
     return make_table("measured", plural(len(points), "measured size"), points, fields)
 
@@ -221,7 +235,7 @@ def reported_table(records: Sequence[Record]) -> Table | None:
         _SIZE,
         (Column("time"), lambda p: time_cell(p.time_s)),
         *_rates(points),
-        (Column("wrong", "values"), lambda p: _wrong(p.wrong)),
+        (Column("wrong", "values"), lambda p: wrong_cell(p.wrong)),
         (Column("odd", numeric=False, folds=True), lambda p: Cell(p.problem, p.problem, tone="bad" * bool(p.problem))),
         (Column("line"), lambda p: Cell(f"{p.line}", p.line)),
     ]
@@ -249,12 +263,6 @@ _TONES = {OK: "", FAST: "", UNKNOWN: "muted"}
 
 def _ratio(ratio: float | None) -> Cell:
     return Cell("n/a", -1, tone="muted") if ratio is None else Cell(f"{ratio:.2f}", ratio)
-
-
-def _wrong(count: int | None) -> Cell:
-    if count is None:
-        return Cell("not checked", -1, tone="muted")
-    return Cell(f"{count:,}", count, tone="bad" if count else "")
 
 
 def simulated_table(records: Sequence[Record]) -> Table | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from commbench.arrays import IntArray
 from commbench.errors import InputError
 from commbench.report.gantt import has_transfers, pack
 from commbench.results.pipeline_records import PipelineMeasured, PipelineSimulated
@@ -24,12 +25,8 @@ from commbench.sim.link_load import busiest_spans
 from commbench.units import GB, PS_PER_S, format_bytes
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from commbench.sim.collective import Simulation
     from commbench.topology.fabric import Fabric
-
-    IntArray = npt.NDArray[np.int64]
 
 __all__ = ["MOST_SLICES", "Pass", "collective_trace", "passes_of", "records_trace"]
 
@@ -116,7 +113,7 @@ def _pipeline(
         yield _slice(process, first_thread + lane, f"{_WORDS[kind]} {microbatch}", _WORDS[kind], begin, end, told)
 
 
-def _by_rank(rank: "IntArray", tasks: "IntArray", num_ranks: int) -> Iterator[tuple[int, "IntArray"]]:
+def _by_rank(rank: IntArray, tasks: IntArray, num_ranks: int) -> Iterator[tuple[int, IntArray]]:
     """Tasks of every rank."""
     order = np.argsort(rank, kind="stable")
     bounds = np.searchsorted(rank[order], np.arange(num_ranks + 1))
@@ -124,7 +121,7 @@ def _by_rank(rank: "IntArray", tasks: "IntArray", num_ranks: int) -> Iterator[tu
         yield number, tasks[order[bounds[number] : bounds[number + 1]]]
 
 
-def _sent(simulation: "Simulation", rank: int, tasks: "IntArray") -> Iterator[Event]:
+def _sent(simulation: "Simulation", rank: int, tasks: IntArray) -> Iterator[Event]:
     """A slice for each transfer; those at the same time lie in threads of their own."""
     program, trace = simulation.flat, simulation.trace
     tasks = tasks[np.lexsort((tasks, trace.start_ps[tasks]))]
@@ -147,7 +144,7 @@ def _thread(simulation: "Simulation", rank: int, lane: int) -> int:
     return _FIRST_THREAD + rank + lane * simulation.record.ranks
 
 
-def _sent_in_a_row(simulation: "Simulation", rank: int, tasks: "IntArray") -> Iterator[Event]:
+def _sent_in_a_row(simulation: "Simulation", rank: int, tasks: IntArray) -> Iterator[Event]:
     """A slice for what a rank sends between two of its longest pauses; ``busy_us`` of it something was under way."""
     program, trace = simulation.flat, simulation.trace
     thread = _thread(simulation, rank, 0)

@@ -16,8 +16,8 @@ from commbench.report.tables import (
     Table,
     bytes_cell,
     count_cell,
+    filled_table,
     identity_fields,
-    make_table,
     share_cell,
     time_cell,
     word_cell,
@@ -182,9 +182,7 @@ def _steps_table(named: Sequence[tuple[str, SimulatedStep]]) -> Table:
             lambda s: Cell("yes" if s.fits else "no", str(s.fits), tone="" if s.fits else "bad"),
         ),
     ]
-    table = make_table("steps", "Training steps", [step for _, step in named], fields)
-    assert table is not None
-    return table
+    return filled_table("steps", "Training steps", [step for _, step in named], fields)
 
 
 def _exposed_table(steps: Sequence[tuple[str, SimulatedStep]]) -> Table:
@@ -230,28 +228,20 @@ def _memory_tables(steps: Sequence[tuple[str, SimulatedStep]]) -> list[Table]:
 
 
 def _link_tables(steps: Sequence[tuple[str, SimulatedStep]]) -> list[Table]:
-    columns = (
-        Column("links", numeric=False),
-        Column("number", "that carry anything"),
-        Column("busiest", numeric=False),
-        Column("carries", "in the step"),
-        Column("in use", "busiest"),
-        Column("in use", "mean"),
-    )
-    tables = []
-    for number, (name, step) in enumerate(steps):
-        rows = tuple(
-            (
-                word_cell(str(one["joins"])),
-                count_cell(one["links"]),
-                word_cell(str(one["link"])),
-                bytes_cell(one["bytes"]),
-                share_cell(one["utilisation"]),
-                share_cell(one["mean_utilisation"]),
-            )
-            for one in step.busiest_links
-        )
-        if rows:
-            title = f"Links, by what they join ({plural(len(rows), 'kind')})"
-            tables.append(Table(f"links{number}", title, (("step", name),), columns, rows))
-    return tables
+    fields: list[Field] = [
+        (Column("links", numeric=False), lambda one: word_cell(str(one["joins"]))),
+        (Column("number", "that carry anything"), lambda one: count_cell(one["links"])),
+        (Column("busiest", numeric=False), lambda one: word_cell(str(one["link"]))),
+        (Column("carries", "in the step"), lambda one: bytes_cell(one["bytes"])),
+        (Column("in use", "busiest"), lambda one: share_cell(one["utilisation"])),
+        (Column("in use", "mean"), lambda one: share_cell(one["mean_utilisation"])),
+    ]
+    return [
+        filled_table(f"links{number}", _title(step), step.busiest_links, fields, (("step", name),))
+        for number, (name, step) in enumerate(steps)
+        if step.busiest_links
+    ]
+
+
+def _title(step: SimulatedStep) -> str:
+    return f"Links, by what they join ({plural(len(step.busiest_links), 'kind')})"

@@ -4,7 +4,7 @@
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -103,21 +103,39 @@ def iterations(iters: int | None, budget: str | None) -> dict[str, float]:
     return {"budget_s": budget_s}
 
 
-def with_options_of(other: Callable[..., Any], *, without: str = "") -> Callable[..., Any]:
+def with_options_of(other: Callable[..., Any], *, without: str = "", unset: bool = False) -> Callable[..., Any]:
     """Let a command with ``**given`` take the options of another one, or of a dataclass, too, before its own.
 
     What both have is the command's own, in the other one's place.
+
+    Args:
+        other: its parameters are options of typer's, or told by their help, and by flags that are not their names.
+        without: one that is not taken. unset: whether those told by their help are None where they are not given.
     """
 
     def widen(command: Callable[..., None]) -> Callable[..., None]:
         own = {n: p for n, p in inspect.signature(command).parameters.items() if p.kind is not p.VAR_KEYWORD}
-        more = {n: p for n, p in inspect.signature(other).parameters.items() if n != without}
+        more = {n: _option(p, unset) for n, p in inspect.signature(other).parameters.items() if n != without}
         every = [p.replace(kind=p.KEYWORD_ONLY) for p in (more | own).values()]
         command.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in every}
         return command
 
     return widen
+
+
+def _option(parameter: inspect.Parameter, unset: bool) -> inspect.Parameter:
+    """The parameter as typer takes it."""
+    kind, *about = get_args(parameter.annotation) or (parameter.annotation,)
+    if not about or not isinstance(about[0], str):
+        return parameter
+    told, *flags = about
+    if not any(flag.startswith("--") for flag in flags):
+        flags.append(f"--{parameter.name.replace('_', '-')}")
+    option = typer.Option(*flags, help=told, show_default=not unset)
+    if unset:
+        return parameter.replace(annotation=Annotated[kind | None, option], default=None)
+    return parameter.replace(annotation=Annotated[kind, option])
 
 
 def writable(out: Path | None) -> Path | None:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commbench.cli.options import Jsonl, writable
-from commbench.cli.sim_train import with_step_options
+from commbench.cli.options import Jsonl, with_options_of, writable
 from commbench.errors import InputError
-from commbench.experiments.step_given import read_given
+from commbench.experiments.step_given import StepOptions, read_given
 from commbench.terminal import put, tell
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ __all__ = ["plan"]
 
 
 
-@with_step_options
+@with_options_of(StepOptions, unset=True)
 def plan(
     file: Annotated[
         Path | None,

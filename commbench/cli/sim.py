@@ -2,7 +2,7 @@
 """``commbench sim``: simulate a collective on a topology."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,17 +10,17 @@ from commbench.cli.first_word import by_first_word
 from commbench.cli.options import (
     DEFAULT_SIZE,
     Jsonl,
-    Matrix,
     MaxBytes,
     MinBytes,
     StepBytes,
     StepFactor,
-    Zipf,
     require_collective,
     require_one_format,
+    with_options_of,
     writable,
 )
 from commbench.errors import InputError, UnknownTimeError
+from commbench.experiments.collective_options import CollectiveOptions
 from commbench.tables import average_line
 from commbench.terminal import put, tell
 
@@ -39,11 +39,6 @@ def other(word: str) -> str | None:
     return verbs.get(word, "sim_file" if word.endswith((".yaml", ".yml")) else None)
 
 
-_NETWORK_HELP = (
-    "How long messages take: fluid (max-min shares), packet[:none|:dcqcn|:swift] (queues, marks, pauses), packet:tcp "
-    "(connections, acknowledgements, losses), with settings after it: packet:dcqcn,mtu=1024,pfc=off, "
-    "packet:tcp,congestion=reno, or auto[:...]: packets only where a port is sent more than it can drain."
-)
 COMMAND = {
     "cls": by_first_word(other),
     "epilog": "commbench sim train simulates a whole training step, sim trace FILE a recorded one, sim flows FILE "
@@ -51,92 +46,17 @@ COMMAND = {
 }
 
 
+@with_options_of(CollectiveOptions)
 def sim(
     collective: Annotated[str, typer.Argument(help="What to simulate, for example all-reduce.")],
-    topology: Annotated[str, typer.Option("-t", "--topology", help="A name from topologies/ or a path.")],
-    algorithm: Annotated[
-        str | None,
-        typer.Option("-a", "--algorithm", help="A name, or a .txt, .xml or .py file [ring; direct for all-to-all]."),
-    ] = None,
     min_bytes: MinBytes = DEFAULT_SIZE,
     max_bytes: MaxBytes = None,
     factor: StepFactor = None,
     step: StepBytes = None,
-    ranks: Annotated[int | None, typer.Option("-g", "--ranks", help="World size; all endpoints if left out.")] = None,
-    slices: Annotated[
-        int | None,
-        typer.Option("--slices", help="Pieces to pipeline in; the algorithm's default if left out."),
-    ] = None,
-    channels: Annotated[int, typer.Option("--channels", help="Pieces that run side by side.")] = 1,
-    root: Annotated[int, typer.Option("--root", help="Root rank of a rooted collective.")] = 0,
-    group: Annotated[
-        int | None, typer.Option("--group", help="Ranks per host for hierarchical algorithms; the topology's own.")
-    ] = None,
-    matrix: Matrix = None,
-    zipf: Zipf = None,
-    dtype: Annotated[str, typer.Option("-d", "--dtype", help="Element type.")] = "float32",
-    routing: Annotated[
-        str | None,
-        typer.Option("--routing", help="ecmp, d-mod-k or rail-aware; the topology's own if left out."),
-    ] = None,
-    placement: Annotated[
-        str, typer.Option("--placement", help="linear, random, round-robin (over hosts), or a host file.")
-    ] = "linear",
-    ranks_per_host: Annotated[
-        int | None, typer.Option("--ranks-per-host", help="Ranks on each host, the first endpoints; all if left out.")
-    ] = None,
-    jobs: Annotated[
-        str | None,
-        typer.Option("--jobs", "--groups", help="Groups at once: a number, or ranks such as 0,1,4,5/2,3,6,7."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the ECMP hash, random placement and jitter.")] = 0,
-    library: Annotated[
-        str | None,
-        typer.Option(
-            "--library",
-            help="Who decides: ideal (you, at wire speed), nccl or rccl (their model) [the GPUs' own; ideal with "
-            "--algorithm, --channels, --slices, --group or --detail folded].",
-        ),
-    ] = None,
-    nccl_version: Annotated[
-        str | None, typer.Option("--nccl-version", help="Whose tables choose, such as 2.21; the newest if left out.")
-    ] = None,
-    launch_mode: Annotated[
-        str | None, typer.Option("--launch-mode", help="process (one a GPU), threads (nccl-tests -g), graph [process].")
-    ] = None,
-    nvls: Annotated[
-        str | None, typer.Option("--nvls", help="on or off: whether NVSwitches may add; as the GPUs if left out.")
-    ] = None,
-    nccl_graph: Annotated[
-        str | None,
-        typer.Option("--nccl-graph", help="Graphs that NCCL found there (NCCL_GRAPH_DUMP_FILE), not the model's."),
-    ] = None,
-    constants: Annotated[
-        str | None, typer.Option("--constants", help="The machine's own, as calibrate --library wrote them.")
-    ] = None,
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Where the time goes; with a library's model also what it weighed."),
     ] = False,
-    detail: Annotated[
-        str | None,
-        typer.Option(
-            "--detail",
-            help="transfer (all of them), folded (the same times from less work where symmetric) or collective "
-            "(an estimate: one aggregate flow) [transfer; nccl: collective, or transfer where a scenario needs it].",
-        ),
-    ] = None,
-    engine: Annotated[
-        str, typer.Option("--engine", help="compiled, reference or auto (the quicker one); the same times.")
-    ] = "auto",
-    network: Annotated[str, typer.Option("--network", help=_NETWORK_HELP)] = "fluid",
-    scenario: Annotated[
-        Path | None, typer.Option("--scenario", help="YAML file of what goes wrong: links, ranks, other traffic.")
-    ] = None,
-    jitter: Annotated[
-        float, typer.Option("--jitter", help="Vary the bytes of every transfer by up to this share, by the seed.")
-    ] = 0.0,
-    links: Annotated[bool, typer.Option("--links", help="Name the ten busiest links.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", callback=writable, help="Append the records to this JSON Lines file.")
     ] = None,
@@ -152,23 +72,19 @@ def sim(
         Literal["table", "nccl-tests", "nccl-tuner"],
         typer.Option("--format", help="table, nccl-tests (its text), or nccl-tuner (a tuner file of the fastest)."),
     ] = "table",
+    **given: Any,
 ) -> None:
     """Simulate COLLECTIVE on a topology, one line per size."""
-    given = {k: v for k, v in locals().items() if k not in _NOT_PASSED}
     from commbench.cli.sim_files import write_files
-    from commbench.experiments.simulated import CollectiveOptions, prepare
+    from commbench.experiments.simulated import prepare
 
     require_one_format(form, json)
-    given |= {"collective": require_collective(collective, "train"), "scenario": scenario and str(scenario)}
-    given["matrix"] = matrix and str(matrix)
-    case = prepare(CollectiveOptions(**given), [(min_bytes, max_bytes, factor, step)], tell)
+    options = CollectiveOptions(collective=require_collective(collective, "train"), **given)
+    case = prepare(options, [(min_bytes, max_bytes, factor, step)], tell)
     if form == "nccl-tuner" and not case.modelled:
         raise InputError("--format nccl-tuner goes with --library nccl, not with ideal")
     records = show_case(case, _journal(out), json, form, explain=explain)
     write_files(case, records, page, trace, json)
-
-
-_NOT_PASSED = ("min_bytes", "max_bytes", "factor", "step", "out", "json", "form", "explain", "page", "trace")
 
 
 def _journal(out: Path | None) -> "Journal | None":

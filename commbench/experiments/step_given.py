@@ -15,10 +15,11 @@ __all__ = ["StepOptions", "read_given", "read_options"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOptions:
-    """The options of ``sim train`` with their help; None where nothing is given and nothing is assumed."""
+    """The options of ``sim train`` with their help, and flags that are not their names; None where nothing is given
+    and nothing is assumed."""
 
     model: Annotated[str | None, "A preset, for example gpt3-175b, or a config.json of Hugging Face."] = None
-    topology: Annotated[str | None, "A name from topologies/ or a path."] = None
+    topology: Annotated[str | None, "A name from topologies/ or a path.", "-t"] = None
     ranks: Annotated[int | None, "World size; all endpoints if left out."] = None
     tp: Annotated[int, "Tensor-parallel degree [1]."] = 1
     cp: Annotated[int, "Context-parallel degree [1]."] = 1
@@ -45,7 +46,7 @@ class StepOptions:
     stages_per_rank: Annotated[int | None, "Pipeline stages on every rank; the schedule's own if left out."] = None
     layers: Annotated[str, "Layers of every stage, by commas; evenly if left out."] = ""
     device: Annotated[str | None, "For example h100-sxm5-80gb, its beginning or a file; the hosts' own."] = None
-    dtype: Annotated[str, "Of products: bf16, fp16, fp8 ... [bf16]."] = "bf16"
+    dtype: Annotated[str, "Of products: bf16, fp16, fp8 ... [bf16].", "-d"] = "bf16"
     matrix_efficiency: Annotated[float | None, "Share of peak FLOP/s that products with weights reach."] = None
     gemm_table: Annotated[str | None, "The same by shape, from measured products (commbench run gemm)."] = None
     attention_efficiency: Annotated[float | None, "Share of peak FLOP/s that attention cores reach."] = None
@@ -53,7 +54,7 @@ class StepOptions:
     assume_efficiencies: Annotated[bool, "Usual ones of GPUs where none are given."] = False
     memory_margin: Annotated[str | None, "For context, buffers, fragments, instead of the stack's."] = None
     attention: Annotated[str, "causal or full [causal]."] = "causal"
-    flash: Annotated[bool, "Attention as one kernel [flash]."] = True
+    flash: Annotated[bool, "Attention as one kernel [flash].", "--flash/--no-flash"] = True
     attention_kernel: Annotated[str | None, "unfused, flash-1, flash-2 or flash-3 [flash-2]."] = None
     recompute: Annotated[str, "none, selective, per-op or full [none]."] = "none"
     sequence_parallel: Annotated[bool, "Norms and residuals split over tp too."] = False
@@ -64,7 +65,9 @@ class StepOptions:
     overlap_tensor: Annotated[bool, "Tensor collectives run beside the gradients of their product."] = False
     scatter_gather: Annotated[bool, "Tensor ranks send shares of a stage's output and gather them."] = False
     overlap_gradients: Annotated[
-        bool | None, "Gradients are sent beside the last backward pass [the stack's habit; so without one]."
+        bool | None,
+        "Gradients are sent beside the last backward pass [the stack's habit; so without one].",
+        "--overlap-gradients/--no-overlap-gradients",
     ] = None
     library: Annotated[str | None, "ideal, nccl or rccl: how collectives go, and how long they take [ideal]."] = None
     nccl_version: Annotated[str | None, "Of --library nccl, such as 2.21.5 [the newest known]."] = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commbench.cli.crossover import crossover
+from commbench.cli.json_line import json_line
 from commbench.cli.options import Jsonl
 from commbench.cli.tables import plain
 from commbench.errors import InputError, did_you_mean
@@ -43,7 +44,7 @@ def list_algorithms(
     rows = [facts(a) for a in algorithms_of(collective)]
     if json:
         for row in rows:
-            _print_json("algorithm", _json_facts(row))
+            typer.echo(json_line("algorithm", **_json_facts(row)))
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("collective", "algorithm"):
@@ -109,7 +110,7 @@ def show(
         _require_shown(algorithm, request)
         schedule = build(algorithm, request)
     if json:
-        _print_json("schedule", _json_schedule(schedule))
+        typer.echo(json_line("schedule", **_json_schedule(schedule)))
         return
     form = to_text if text else to_msccl if xml else step_by_rank
     typer.echo(form(schedule), nl=not (text or xml))
@@ -155,7 +156,7 @@ def verify_file(
     else:
         schedule = load_file(file, collective)
     if json:
-        _print_json("verified", {"file": str(file), **_json_headline(schedule)})
+        typer.echo(json_line("verified", file=str(file), **_json_headline(schedule)))
         return
     typer.echo(
         f"{file}: right: {schedule.collective}/{schedule.algorithm}, {schedule.num_ranks} ranks, "
@@ -231,9 +232,3 @@ def _json_schedule(schedule: "Schedule") -> dict[str, object]:
         "columns": COLUMNS,
         "operations": rows,
     }
-
-
-def _print_json(kind: str, facts: dict[str, object]) -> None:
-    import json
-
-    typer.echo(json.dumps({"kind": kind, "schema": 1, **facts}))

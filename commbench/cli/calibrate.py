@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from commbench.cli.json_line import json_line
 from commbench.cli.options import Jsonl, Salvage, writable
 from commbench.errors import InputError
 from commbench.terminal import put, tell
@@ -77,8 +78,6 @@ def _library(
     out: Path,
     json: bool,
 ) -> None:
-    import json as jsonlib
-
     from commbench.collectives.spec import get_collective
     from commbench.experiments.calibration import calibrate_library
     from commbench.experiments.simulated import CollectiveOptions
@@ -89,7 +88,7 @@ def _library(
     found = calibrate_library(options, points, log, out)
     if json:
         constants = {name: {"prior": prior, "posterior": after} for name, prior, after, _ in found}
-        typer.echo(jsonlib.dumps({"kind": "calibrated-library", "schema": 1, "out": str(out), **constants}))
+        typer.echo(json_line("calibrated-library", out=str(out), **constants))
         return
     lines = [f"#{'constant':<9} {'prior':>8} {'posterior':>10}  multiplies"]
     lines += [f" {name:<9} {prior:>8.3g} {after:>10.3g}  {what}" for name, prior, after, what in found]
@@ -98,7 +97,6 @@ def _library(
 
 
 def _steps(steps: Path, out: Path, json: bool) -> None:
-    import json as jsonlib
     from dataclasses import asdict
 
     from commbench.experiments.step_calibration import calibrate_steps
@@ -108,7 +106,7 @@ def _steps(steps: Path, out: Path, json: bool) -> None:
     for name, why in found.unusable:
         tell(f"not used: {name}: {why}")
     if json:
-        typer.echo(jsonlib.dumps({"kind": "calibrated-steps", "schema": 1, "out": str(out), **asdict(found)}))
+        typer.echo(json_line("calibrated-steps", out=str(out), **asdict(found)))
         return
     lines = [f"#{'constant':<44} {'before':>10} {'after':>10} within"]
     lines += [f" {one.name:<44} {one.before:>10} {one.after:>10} {one.spread:>5.0%}" for one in found.constants]
@@ -122,8 +120,6 @@ def _steps(steps: Path, out: Path, json: bool) -> None:
 
 
 def _runs(files: list[Path], out: Path, ranks: int | None, json: bool, salvage: bool) -> None:
-    import json as jsonlib
-
     from commbench.cli.reading import read_measured
     from commbench.experiments.calibration import calibrate_runs
     from commbench.units import format_bandwidth, format_time
@@ -133,11 +129,7 @@ def _runs(files: list[Path], out: Path, ranks: int | None, json: bool, salvage: 
     for warning in found.warnings:
         tell(f"warning: {warning}")
     if json:
-        typer.echo(
-            jsonlib.dumps(
-                {"kind": "calibrated", "schema": 1, "out": str(out), **machine.figures(), "fit_error": middle}
-            )
-        )
+        typer.echo(json_line("calibrated", out=str(out), **machine.figures(), fit_error=middle))
         return
     typer.echo(
         f"message overhead {format_time(machine.message_overhead_s)}, latency {format_time(machine.latency_s)}, "

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commbench.cli.json_line import json_line
 from commbench.cli.options import Jsonl
 from commbench.cli.tables import columns, number_table, plain
 from commbench.terminal import put
@@ -30,7 +31,7 @@ def list_all(json: Jsonl = False) -> None:
     devices = [load_device(name) for name in list_devices()]
     if json:
         for device in devices:
-            _print_json(device)
+            typer.echo(_line(device))
         return
     table = columns(**{"device": "left", **dict.fromkeys(("GB", "TB/s", *_SHOWN), "right")})
     for device in devices:
@@ -52,16 +53,14 @@ def show(name: Name, json: Jsonl = False) -> None:
 
     device = load_device(name)
     if json:
-        _print_json(device)
+        typer.echo(_line(device))
         return
     for part in (f"{device.name}: {device.description}", f"  file     {device.origin}"):
         put(plain(part))
     put(f"\n{plain(number_table(device.numbers))}")
 
 
-def _print_json(device: "Device") -> None:
-    import json
-
+def _line(device: "Device") -> str:
     from commbench.units import GB, seconds
 
     others = {f"{key}_bytes": device.others[key] for key in ("memory_margin", "l2") if key in device.others}
@@ -79,4 +78,4 @@ def _print_json(device: "Device") -> None:
             for path, number in device.numbers.items()
         },
     }
-    typer.echo(json.dumps({"kind": "device", "schema": 1, **facts}))
+    return json_line("device", **facts)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commbench.cli.json_line import json_line
 from commbench.cli.options import Jsonl, writable
 from commbench.errors import CheckFailedError
 from commbench.terminal import put, tell
@@ -60,12 +61,11 @@ def _write(out: Path, machine: "HostFacts", gpus: "Sequence[GpuState]", why_not:
 
 
 def _line(machine: "HostFacts", gpus: "Sequence[GpuState]", why_not: str, found: "Sequence[Suspicion]") -> str:
-    import json
     from dataclasses import asdict
 
-    told = {"kind": "doctor", "schema": 1, "machine": asdict(machine), "gpus": [asdict(gpu) for gpu in gpus]}
+    own, suspicions = [asdict(gpu) for gpu in gpus], [asdict(one) for one in found]
     notes = [why_not] if why_not else []
-    return json.dumps(told | {"notes": notes, "suspicions": [asdict(one) for one in found]})
+    return json_line("doctor", machine=asdict(machine), gpus=own, notes=notes, suspicions=suspicions)
 
 
 def doctor_text(machine: "HostFacts", gpus: "Sequence[GpuState]", why_not: str, found: "Sequence[Suspicion]") -> str:

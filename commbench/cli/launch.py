@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from commbench.cli.json_line import json_line
 from commbench.cli.options import Jsonl, require_collective, writable
 from commbench.errors import InputError
 from commbench.terminal import tell
@@ -70,19 +71,12 @@ def launch(
     text = write_recipe(launcher, asked, f"{asked.world_size} ranks of {shlex.join(['commbench', *words])}")
     start = RECIPES[launcher].start.format(file=out or "FILE") + RECIPES[launcher].where
     if json:
-        typer.echo(_line(launcher, asked.world_size, start, text))
+        typer.echo(json_line("recipe", launcher=launcher, ranks=asked.world_size, start=start, text=text))
     elif out is None:
         typer.echo(text, nl=False)
     if out is not None:
         write_whole(out, text)
         tell(f"wrote {out}; start it with `{start}`")
-
-
-def _line(launcher: str, ranks: int, start: str, text: str) -> str:
-    import json
-
-    told = {"kind": "recipe", "schema": 1, "launcher": launcher, "ranks": ranks, "start": start, "text": text}
-    return json.dumps(told)
 
 
 def _the_one(given: Sequence[str], known: Sequence[str]) -> str:

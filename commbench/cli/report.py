@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from commbench.cli.json_line import json_line
 from commbench.cli.options import Jsonl, Salvage, writable
 from commbench.errors import InputError
 from commbench.terminal import tell
@@ -128,6 +129,4 @@ def _file(files: Sequence[Path], salvage: bool, form: Format, out: Path) -> Path
 
 def page_line(path: Path, kind: str = "report") -> str:
     """A page or a picture that was written, as a JSON object of one line."""
-    import json
-
-    return json.dumps({"kind": kind, "schema": 1, "path": str(path)})
+    return json_line(kind, path=str(path))

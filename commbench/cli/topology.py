@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commbench.cli.json_line import json_line
 from commbench.cli.options import Jsonl, writable
 from commbench.cli.report import page_line
 from commbench.cli.tables import columns, number_table, plain
@@ -36,7 +37,7 @@ def list_all(json: Jsonl = False) -> None:
     topologies = [load_fabric(name) for name in list_topologies()]
     if json:
         for topology in topologies:
-            _print_json(headline(topology))
+            typer.echo(json_line("topology", **headline(topology)))
         return
     table = columns(name="left", ranks="right", hosts="right", description="left")
     for topology in topologies:
@@ -52,7 +53,7 @@ def show(name: Name, json: Jsonl = False) -> None:
 
     topology = load_fabric(name)
     if json:
-        _print_json(details(topology))
+        typer.echo(json_line("topology", **details(topology)))
         return
     for part in _pages(topology):
         put(plain(part) if isinstance(part, str) else f"\n{plain(part)}")
@@ -123,7 +124,8 @@ def import_file(
     if out is not None and not found.text:
         raise InputError(f"--out {out}: {file} gives no topology: {found.why_none}")
     if json:
-        _print_json({"import": found.what, "facts": dict(found.facts), "odd": list(found.odd), "text": found.text})
+        told = {"import": found.what, "facts": dict(found.facts), "odd": list(found.odd), "text": found.text}
+        typer.echo(json_line("topology", **told))
     else:
         put(_imported_text(found, out))
     if out is not None:
@@ -176,12 +178,6 @@ def schema() -> None:
     from commbench.topology.keys import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))
-
-
-def _print_json(facts: dict[str, object]) -> None:
-    import json
-
-    typer.echo(json.dumps({"kind": "topology", "schema": 1, **facts}))
 
 
 def _pages(topology: "Fabric") -> "Iterator[str | Table]":

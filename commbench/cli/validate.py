@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commbench.cli.import_log import LogCollective, LogRanks
+from commbench.cli.json_line import json_line
 from commbench.cli.options import Jsonl, Salvage, writable_folder
 from commbench.cli.validate_log import validate_logs
 from commbench.errors import CheckFailedError, InputError
@@ -150,8 +151,6 @@ def _loopback(
 
 def _steps(files: list[Path], step_costs: Path | None, json: bool) -> None:
     """Predict measured steps, and print signed errors."""
-    import json as jsonlib
-
     from commbench.experiments.step_accuracy import judge
     from commbench.experiments.step_rows import predict, read_rows
     from commbench.workload.step_costs import read_step_costs
@@ -170,7 +169,7 @@ def _steps(files: list[Path], step_costs: Path | None, json: bool) -> None:
             what = {"id": row.name, "source": row.source, "tier": row.tier, "stack": row.stack, "cell": row.cell}
             times = {"measured_s": row.measured_s, "simulated_s": step.iteration_s, "terms_s": step.terms}
             error = step.iteration_s / row.measured_s - 1
-            typer.echo(jsonlib.dumps({"kind": "compared-step", "schema": 1, **what, **times, "error": error}))
+            typer.echo(json_line("compared-step", **what, **times, error=error))
         return
     lines = [f"#{'source':<16} {'steps':>6} {'mean error':>11} {'mean |error|':>13}  worst"]
     for one in judge([row for row in rows if row.tier != "C"], costs):

@@ -159,7 +159,7 @@ def shared_link(num_pairs: int, *, bandwidth: float, latency_ps: int = 0, overhe
 def leaf_spine(num_hosts: int, *, hosts_per_leaf: int, spines: int, latency_ps: int = US) -> Fabric:
     """One-NIC hosts under leaves and spines, 12.5 GB/s everywhere; like fat-tree-16 with 16 hosts, 4 and 4."""
     wire = Wire(12.5e9, latency_ps)
-    shape = tiers.leaf_spine(
+    shape = tiers.two_tier(
         num_hosts,
         1,
         hosts_per_leaf=hosts_per_leaf,

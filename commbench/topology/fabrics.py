@@ -102,8 +102,7 @@ class TwoTierFabric(TreeKind):
 
     def tiers(self, nics: int) -> tuple[tiers.Tier, ...]:
         """Leaves and spines."""
-        make = tiers.rail_optimized if self.rails else tiers.leaf_spine
-        return make(
+        return tiers.two_tier(
             self.hosts,
             nics,
             hosts_per_leaf=self.hosts_per_leaf,
@@ -111,6 +110,7 @@ class TwoTierFabric(TreeKind):
             oversubscription=self.oversubscription,
             downlink=self.downlink.line,
             uplink_latency_ps=self.uplink.latency.picoseconds,
+            rails=self.rails,
         )
 
     def links(self) -> Sequence[LinkSection | DerivedLinkSection]:

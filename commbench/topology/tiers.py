@@ -24,10 +24,9 @@ __all__ = [
     "check_positive",
     "check_units",
     "k_ary",
-    "leaf_spine",
-    "rail_optimized",
     "star",
     "three_tier",
+    "two_tier",
 ]
 
 
@@ -87,7 +86,7 @@ def star(hosts: int, *, downlink: Wire) -> tuple[Tier, ...]:
     return (Tier(NodeKind.LEAF, hosts, 1, downlink),)
 
 
-def leaf_spine(
+def two_tier(
     hosts: int,
     nics: int,
     *,
@@ -96,8 +95,9 @@ def leaf_spine(
     oversubscription: float,
     downlink: Wire,
     uplink_latency_ps: int,
+    rails: bool = False,
 ) -> tuple[Tier, ...]:
-    """Two tiers: every leaf joins ``hosts_per_leaf`` hosts (all their NICs) and every spine.
+    """Two tiers: every leaf joins all NICs of its hosts and every spine.
 
     ::
 
@@ -107,42 +107,7 @@ def leaf_spine(
         leaf0     leaf1                              / (oversubscription x spines)
         h0 h1     h2 h3
 
-    Args:
-        hosts: number of hosts, a multiple of hosts_per_leaf.
-        nics: NICs of every host.
-        hosts_per_leaf: hosts on one leaf.
-        spines: spine switches.
-        oversubscription: (bandwidth into a leaf from below) / (bandwidth out at its top); 1 never blocks.
-        downlink: one direction of one NIC-leaf link.
-        uplink_latency_ps: latency of one leaf-spine link, picoseconds.
-
-    Raises:
-        TopologyError: a parameter out of range, or hosts not a multiple of hosts_per_leaf.
-
-    Source: folded Clos network; C. Clos, "A study of non-blocking switching networks", 1953.
-    """
-    check_units(hosts, hosts_per_leaf)
-    check_positive(spines=spines, oversubscription=oversubscription)
-    uplink = downlink.times(hosts_per_leaf * nics / (oversubscription * spines))
-    return (
-        Tier(NodeKind.LEAF, hosts_per_leaf, 1, downlink),
-        Tier(NodeKind.SPINE, hosts // hosts_per_leaf, spines, Wire(uplink.bandwidth, uplink_latency_ps)),
-    )
-
-
-def rail_optimized(
-    hosts: int,
-    nics: int,
-    *,
-    hosts_per_leaf: int,
-    spines: int,
-    oversubscription: float,
-    downlink: Wire,
-    uplink_latency_ps: int,
-) -> tuple[Tier, ...]:
-    """NIC r of every host goes to the unit's leaf of rail r; every leaf joins every spine.
-
-    ::
+    With rails, NIC r of every host goes to the unit's leaf of rail r::
 
               spine0 .. spineS-1                 a unit = hosts_per_leaf hosts and one leaf per rail
              /   |   X   |   \\                   rail r of unit u is leaf (u x nics + r)
@@ -155,24 +120,27 @@ def rail_optimized(
 
     Args:
         hosts: number of hosts, a multiple of hosts_per_leaf.
-        nics: NICs of every host, one for each rail.
-        hosts_per_leaf: hosts of one unit.
+        nics: NICs of every host.
+        hosts_per_leaf: hosts on one leaf; with rails, of one unit.
         spines: spine switches.
-        oversubscription: (bandwidth into a leaf from below) / (bandwidth out at its top).
+        oversubscription: (bandwidth into a leaf from below) / (bandwidth out at its top); 1 never blocks.
         downlink: one direction of one NIC-leaf link.
         uplink_latency_ps: latency of one leaf-spine link, picoseconds.
+        rails: whether each rail has leaves of its own.
 
     Raises:
         TopologyError: a parameter out of range, or hosts not a multiple of hosts_per_leaf.
 
-    Source: NVIDIA DGX SuperPOD reference architecture, compute fabric (rail-optimized, full fat tree).
+    Source: folded Clos network; C. Clos, "A study of non-blocking switching networks", 1953. Rails: NVIDIA DGX SuperPOD
+    reference architecture, compute fabric (rail-optimized, full fat tree).
     """
     check_units(hosts, hosts_per_leaf)
     check_positive(spines=spines, oversubscription=oversubscription)
-    uplink = Wire(downlink.bandwidth * hosts_per_leaf / (oversubscription * spines), uplink_latency_ps)
+    into_leaf, leaves = hosts_per_leaf * (1 if rails else nics), hosts // hosts_per_leaf * (nics if rails else 1)
+    uplink = downlink.times(into_leaf / (oversubscription * spines))
     return (
         Tier(NodeKind.LEAF, hosts_per_leaf, 1, downlink),
-        Tier(NodeKind.SPINE, hosts // hosts_per_leaf * nics, spines, uplink),
+        Tier(NodeKind.SPINE, leaves, spines, Wire(uplink.bandwidth, uplink_latency_ps)),
     )
 
 

@@ -202,7 +202,7 @@ def test_fat_tree_latency_of_each_tier() -> None:
     ("hosts", "per_leaf", "spines", "nics", "ratio"), [(4, 4, 4, 8, 1), (16, 8, 8, 8, 1), (6, 2, 3, 4, 2)]
 )
 def test_rail_optimized(hosts: int, per_leaf: int, spines: int, nics: int, ratio: float) -> None:
-    shape = tiers.rail_optimized(
+    shape = tiers.two_tier(
         hosts,
         nics,
         hosts_per_leaf=per_leaf,
@@ -210,6 +210,7 @@ def test_rail_optimized(hosts: int, per_leaf: int, spines: int, nics: int, ratio
         oversubscription=ratio,
         downlink=DOWN,
         uplink_latency_ps=UP_PS,
+        rails=True,
     )
     made, leaves = tree(plain(hosts, nics), shape, rails=True), hosts // per_leaf * nics
     assert (count(made, NodeKind.LEAF), count(made, NodeKind.SPINE)) == (leaves, spines)
@@ -277,8 +278,8 @@ def test_single_host_has_no_nic_to_go_by() -> None:
 
 
 def leaf_spine(net: Cabling, **shape: Any) -> Fabric:
-    """Hosts under :func:`commbench.topology.tiers.leaf_spine`."""
-    return tree(net, tiers.leaf_spine(net.num_hosts, net.nics_per_host, **shape))
+    """Hosts under :func:`commbench.topology.tiers.two_tier`."""
+    return tree(net, tiers.two_tier(net.num_hosts, net.nics_per_host, **shape))
 
 
 def one_leaf(hosts: Cabling, per_leaf: int, spines: int = 2, ratio: float = 1.0) -> Fabric:

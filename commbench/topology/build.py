@@ -92,16 +92,15 @@ def _build_host(host: OneHost) -> Parts:
 
 
 def _build_gpu_host(host: PcieHost | NvswitchHost | NvlinkRack | MeshHost | CubeMeshHost) -> Parts:
-    gpus, nics, tree = host.gpus, host.nics, host.tree
+    base = hosts.pcie_host(0, gpus=host.gpus, nics=host.nics, tree=host.tree)
     match host:
         case PcieHost():
-            return hosts.pcie_host(0, gpus=gpus, nics=nics, tree=tree)
+            return base
         case NvswitchHost():
-            return hosts.nvswitch_host(0, gpus=gpus, nics=nics, tree=tree, nvlink=host.nvlink.wire)
+            return hosts.under_nvswitch(base, host.nvlink.wire)
         case NvlinkRack():
-            wire = host.nvlink.wire
-            return hosts.nvlink_rack(0, trays=host.trays, gpus=gpus, nics=nics, tree=tree, nvlink=wire)
+            return hosts.under_nvswitch(hosts.rack(base, host.trays), host.nvlink.wire)
         case MeshHost():
-            return hosts.mesh_host(0, gpus=gpus, nics=nics, tree=tree, link=host.nvlink.wire)
+            return hosts.mesh(base, host.nvlink.wire)
         case CubeMeshHost():
-            return hosts.cube_mesh_host(0, gpus=gpus, nics=nics, tree=tree, link=host.nvlink.wire)
+            return hosts.cube_mesh(base, host.nvlink.wire)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the inside of one host is wired: pure functions from a host number to its parts.
+"""How the inside of one host is wired: pure functions from a host number to its parts, and what joins GPUs beside.
 
 Names are ``h<host>/<kind><index>``: "h3/gpu5", "h3/nic0", "h3/cpu1", "h3/pcie2", "h3/nvswitch0". In GPU hosts
 the ranks are the GPUs, and the CPUs are sockets; in plain and shared-memory hosts the ranks are the CPUs.
@@ -20,13 +20,13 @@ __all__ = [
     "at_least",
     "check_cube_mesh",
     "check_tree",
-    "cube_mesh_host",
-    "mesh_host",
-    "nvlink_rack",
-    "nvswitch_host",
+    "cube_mesh",
+    "mesh",
     "pcie_host",
     "plain_host",
+    "rack",
     "shared_memory_host",
+    "under_nvswitch",
 ]
 
 _STEMS = {NodeKind.PCIE_SWITCH: "pcie"}
@@ -199,42 +199,28 @@ def _nearest_nics(
     return found
 
 
-def nvswitch_host(host: int, *, gpus: int, nics: int, tree: PcieTree, nvlink: Wire) -> Parts:
-    """GPUs that all hang on NVSwitch, beside a PCIe tree as in :func:`pcie_host`.
+def under_nvswitch(base: Parts, nvlink: Wire) -> Parts:
+    """A host whose GPUs all hang on NVSwitch as well.
 
     All NVSwitch chips of the host are one node, as in NCCL's own graph (NCCL 2.30.7 src/graph/topo.h, node
     type NVS): each GPU spreads its NVLinks evenly over the chips, so that they act as one crossbar.
 
-    Nodes: those of pcie_host + 1. Directed links: those of pcie_host + 2 gpus.
+    Nodes: those of base + 1. Directed links: those of base + 2 gpus.
 
     Args:
-        host: host number.
-        gpus: GPUs, each a rank.
-        nics: NICs; NIC r is rail r.
-        tree: the PCIe side.
-        nvlink: all NVLinks of one GPU together, one direction.
-
-    Raises:
-        TopologyError: as pcie_host.
+        base: a host of :func:`pcie_host`, or a rack. nvlink: all NVLinks of one GPU together, one direction.
     """
-    return _under_nvswitch(host, pcie_host(host, gpus=gpus, nics=nics, tree=tree), nvlink)
+    switches = _nodes(base.nodes[0].host or 0, NodeKind.NVSWITCH, 1)
+    ends = ((gpu, switches[0].name) for gpu in base.ranks)
+    return join(base, Parts(switches, pairs(ends, LinkKind.NVLINK, nvlink)))
 
 
-def nvlink_rack(host: int, *, trays: int, gpus: int, nics: int, tree: PcieTree, nvlink: Wire) -> Parts:
-    """A rack whose GPUs all hang on NVSwitch (GB200 NVL72): trays as in :func:`pcie_host`, which nothing else joins.
+def rack(tray: Parts, trays: int) -> Parts:
+    """So many trays as in :func:`pcie_host`, which nothing joins; under NVSwitch they are a GB200 NVL72.
 
     It counts as one host: tray t has GPUs t x gpus and on, and NICs, CPUs alike. What NCCL makes of such a rack is not
     verified.
-
-    Args:
-        host: host number. trays: of the rack.
-        gpus, nics: of one tray. tree: its PCIe side.
-        nvlink: all NVLinks of one GPU together, one direction.
-
-    Raises:
-        TopologyError: as pcie_host.
     """
-    tray = pcie_host(host, gpus=gpus, nics=nics, tree=tree)
     sizes = Counter(node.kind for node in tray.nodes)
     rows = [{node.name: _moved(node, t * sizes[node.kind]) for node in tray.nodes} for t in range(trays)]
     parts = [
@@ -246,7 +232,7 @@ def nvlink_rack(host: int, *, trays: int, gpus: int, nics: int, tree: PcieTree, 
         )
         for names in rows
     ]
-    return _under_nvswitch(host, join(*parts), nvlink)
+    return join(*parts)
 
 
 def _moved(node: Node, step: int) -> Node:
@@ -256,28 +242,14 @@ def _moved(node: Node, step: int) -> Node:
     return replace(node, name=name, index=index, rail=None if node.rail is None else node.rail + step)
 
 
-def _under_nvswitch(host: int, base: Parts, nvlink: Wire) -> Parts:
-    switches = _nodes(host, NodeKind.NVSWITCH, 1)
-    ends = ((gpu, switches[0].name) for gpu in base.ranks)
-    return join(base, Parts(switches, pairs(ends, LinkKind.NVLINK, nvlink)))
+def mesh(base: Parts, link: Wire) -> Parts:
+    """Accelerators with one direct link between every two (an OAM baseboard).
 
-
-def mesh_host(host: int, *, gpus: int, nics: int, tree: PcieTree, link: Wire) -> Parts:
-    """Accelerators with one direct link between every two (an OAM baseboard), beside a PCIe tree.
-
-    Nodes: those of pcie_host. Directed links: those of pcie_host + gpus (gpus - 1).
+    Directed links: those of base + gpus (gpus - 1).
 
     Args:
-        host: host number.
-        gpus: accelerators, each a rank.
-        nics: NICs; NIC r is rail r.
-        tree: the PCIe side.
-        link: the direct link between two accelerators, one direction.
-
-    Raises:
-        TopologyError: as pcie_host.
+        base: a host of :func:`pcie_host`. link: the direct link between two accelerators, one direction.
     """
-    base = pcie_host(host, gpus=gpus, nics=nics, tree=tree)
     return join(base, Parts((), pairs(combinations(base.ranks, 2), LinkKind.NVLINK, link)))
 
 
@@ -291,23 +263,18 @@ def check_cube_mesh(gpus: int) -> None:
         raise TopologyError(f"host.gpus: {gpus} must be 8, the hybrid cube mesh is drawn for 8 GPUs")
 
 
-def cube_mesh_host(host: int, *, gpus: int, nics: int, tree: PcieTree, link: Wire) -> Parts:
-    """Eight GPUs in the hybrid cube mesh of DGX-1V (:data:`CUBE_MESH`), beside a PCIe tree.
+def cube_mesh(base: Parts, link: Wire) -> Parts:
+    """Eight GPUs in the hybrid cube mesh of DGX-1V (:data:`CUBE_MESH`).
 
-    Nodes: those of pcie_host. Directed links: those of pcie_host + 2 x 16; 8 pairs have two NVLinks.
+    Directed links: those of base + 2 x 16; 8 pairs have two NVLinks.
 
     Args:
-        host: host number.
-        gpus: must be 8.
-        nics: NICs; NIC r is rail r.
-        tree: the PCIe side.
-        link: one NVLink, one direction.
+        base: a host of :func:`pcie_host`. link: one NVLink, one direction.
 
     Raises:
-        TopologyError: other than 8 GPUs, or as pcie_host.
+        TopologyError: other than 8 GPUs.
     """
-    check_cube_mesh(gpus)
-    base = pcie_host(host, gpus=gpus, nics=nics, tree=tree)
+    check_cube_mesh(len(base.ranks))
     cables = [
         cable
         for (a, b), links in CUBE_MESH.items()

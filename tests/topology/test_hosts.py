@@ -9,12 +9,12 @@ from commbench.errors import TopologyError
 from commbench.topology.hosts import (
     CUBE_MESH,
     PcieTree,
-    cube_mesh_host,
-    mesh_host,
-    nvswitch_host,
+    cube_mesh,
+    mesh,
     pcie_host,
     plain_host,
     shared_memory_host,
+    under_nvswitch,
 )
 from commbench.topology.model import LinkKind, NodeKind
 from commbench.topology.parts import Parts, Wire
@@ -113,7 +113,7 @@ def test_gpus_without_nics_have_no_own_nic() -> None:
 
 
 def test_nvswitch_host_adds_one_switch_and_one_link_per_gpu() -> None:
-    parts = nvswitch_host(2, gpus=8, nics=8, tree=tree(), nvlink=NVLINK.times(18))
+    parts = under_nvswitch(pcie_host(2, gpus=8, nics=8, tree=tree()), NVLINK.times(18))
     assert kinds(parts)[NodeKind.NVSWITCH] == 1
     assert links(parts)[LinkKind.NVLINK] == 2 * 8
     assert {c.wire.bandwidth for c in parts.cables if c.kind is LinkKind.NVLINK} == {450e9}  # 18 x 25 GB/s
@@ -121,7 +121,7 @@ def test_nvswitch_host_adds_one_switch_and_one_link_per_gpu() -> None:
 
 @pytest.mark.parametrize("gpus", [4, 8])
 def test_mesh_host_joins_every_two(gpus: int) -> None:
-    parts = mesh_host(0, gpus=gpus, nics=0, tree=tree(0, 2), link=NVLINK)
+    parts = mesh(pcie_host(0, gpus=gpus, nics=0, tree=tree(0, 2)), NVLINK)
     assert links(parts)[LinkKind.NVLINK] == gpus * (gpus - 1)
     degree = Counter(c.src for c in parts.cables if c.kind is LinkKind.NVLINK)
     assert set(degree.values()) == {gpus - 1}
@@ -142,7 +142,7 @@ def test_cube_mesh_is_two_full_quads_and_four_twins() -> None:
 
 
 def test_cube_mesh_host_has_150_GB_per_s_out_of_each_gpu() -> None:  # noqa: N802
-    parts = cube_mesh_host(0, gpus=8, nics=4, tree=tree(), link=NVLINK)
+    parts = cube_mesh(pcie_host(0, gpus=8, nics=4, tree=tree()), NVLINK)
     out = Counter[str]()
     for cable in parts.cables:
         if cable.kind is LinkKind.NVLINK:
@@ -175,7 +175,7 @@ def test_cube_mesh_host_has_150_GB_per_s_out_of_each_gpu() -> None:  # noqa: N80
         ),
         (lambda: pcie_host(0, gpus=8, nics=1, tree=tree(0, 0)), "host.sockets: 0 must be at least 1"),
         (
-            lambda: cube_mesh_host(0, gpus=4, nics=1, tree=tree(), link=NVLINK),
+            lambda: cube_mesh(pcie_host(0, gpus=4, nics=1, tree=tree()), NVLINK),
             "host.gpus: 4 must be 8, the hybrid cube mesh is drawn for 8 GPUs",
         ),
     ],

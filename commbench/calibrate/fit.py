@@ -169,6 +169,9 @@ def _facts(points: Sequence[Measured]) -> dict[str, set[object]]:
     }
 
 
+_built = lru_cache(maxsize=256)(build_schedule)
+
+
 def _schedule(point: Measured) -> Schedule:
     """The schedule that the point ran, built anew.
 
@@ -176,16 +179,16 @@ def _schedule(point: Measured) -> Schedule:
         InputError: the algorithm is unknown, or what ran under its name was another schedule.
     """
     of_its_own = point.algorithm == "native" and point.backend == "gloo"
-    schedule = _build(
+    schedule = _built(
         point.collective,
         "gloo" if of_its_own else point.algorithm,  # what gloo does by itself, counted in docs/gloo.md
         point.ranks,
         point.slices,
-        point.channels,
-        point.group,
-        point.root,
-        _elements(point),
-        point.size_bytes // point.num_elements,
+        root=point.root,
+        channels=point.channels,
+        group=point.group,
+        num_elements=_elements(point),
+        element_bytes=point.size_bytes // point.num_elements,
     )
     if point.weights:
         schedule = replace(schedule, weights=point.weights)
@@ -200,31 +203,6 @@ def _schedule(point: Measured) -> Schedule:
 def _elements(point: Measured) -> int:
     """Elements of the full buffer."""
     return buffer_elements(get_collective(point.collective), point.ranks, point.num_elements)
-
-
-@lru_cache(maxsize=256)
-def _build(
-    collective: str,
-    algorithm: str,
-    ranks: int,
-    slices: int,
-    channels: int,
-    group: int,
-    root: int,
-    num_elements: int,
-    element_bytes: int,
-) -> Schedule:
-    return build_schedule(
-        collective,
-        algorithm,
-        ranks,
-        slices,
-        root=root,
-        channels=channels,
-        group=group,
-        num_elements=num_elements,
-        element_bytes=element_bytes,
-    )
 
 
 def _typical_s(point: Measured, phase: str) -> float:

@@ -63,12 +63,13 @@ def show(name: Name, json: Jsonl = False) -> None:
 def draw(name: Name, out: Out, json: Jsonl = False) -> None:
     """A picture of a topology, as one SVG file that needs nothing else."""
     from commbench.report.draw import topology_svg
-    from commbench.report.html import require_svg, write_page
+    from commbench.report.html import require_svg
+    from commbench.results.outfile import write_whole
     from commbench.topology import load_fabric
     from commbench.topology.layout import drawable
 
     require_svg(out)
-    write_page(topology_svg(drawable(load_fabric(name))), out)
+    write_whole(out, topology_svg(drawable(load_fabric(name))))
     if json:
         typer.echo(page_line(out, kind="drawing"))
     else:

@@ -23,7 +23,6 @@ from commbench.workload.formats import get_formats
 from commbench.workload.groups import Degrees
 from commbench.workload.memory import get_precision
 from commbench.workload.pipeline.registry import build_pipeline
-from commbench.workload.pipeline.schedule import PipelineSchedule
 from commbench.workload.presets import gpt, llama
 from commbench.workload.step_costs import StepCosts, nvlink_kind, sends_beside, step_efficiency
 from commbench.workload.step_plan import StepPlan, num_microbatches
@@ -148,9 +147,7 @@ def _row(row: Row, *, timed: bool) -> StepRow:
     )  # fmt: skip
 
 
-@cache
-def _built(kind: str, ranks: int, microbatches: int, per_rank: int) -> PipelineSchedule:
-    return build_pipeline(kind, ranks, microbatches, per_rank)
+_built = cache(build_pipeline)
 
 
 def _int(row: Row, key: str, default: int | None = None) -> int:

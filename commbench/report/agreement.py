@@ -13,7 +13,7 @@ from commbench.report.chart import Chart, Scale, mark, path_of
 from commbench.report.facts import Fact
 from commbench.report.figures import BAND, columns_for, signed_tick
 from commbench.report.headlines import verdicts
-from commbench.report.html import fill_page, write_page
+from commbench.report.html import fill_page
 from commbench.report.identity import base_name
 from commbench.report.style import WIDTH, Picture, for_both
 from commbench.report.svg import colour, element
@@ -32,6 +32,7 @@ from commbench.report.tables import (
     word_cell,
 )
 from commbench.report.text import plural, signed_percent, time_text
+from commbench.results.outfile import write_whole
 from commbench.units import format_bytes
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def write_agreement(found: "Agreement", path: Path, *, command: str, notes: Sequ
     Raises:
         InputError: the file cannot be written.
     """
-    return write_page(render_agreement(found, command=command, notes=notes), path)
+    return write_whole(path, render_agreement(found, command=command, notes=notes))
 
 
 def render_agreement(found: "Agreement", *, command: str, notes: Sequence[str] = ()) -> str:

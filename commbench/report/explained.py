@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from commbench.report.chart import Chart
 from commbench.report.headlines import Verdict
-from commbench.report.html import fill_page, write_page
+from commbench.report.html import fill_page
 from commbench.report.identity import NOTHING, identity
 from commbench.report.style import WIDTH, Picture, for_both
 from commbench.report.svg import element, group, text, tip
 from commbench.report.tables import Cell, Column, Table, time_cell, word_cell
 from commbench.report.text import percent, shortened, signed_percent, time_text
+from commbench.results.outfile import write_whole
 from commbench.results.records import Simulated
 from commbench.units import seconds
 
@@ -32,7 +33,7 @@ def write_explained(found: "Sequence[Explanation]", path: Path, *, names: tuple[
     Raises:
         InputError: the file cannot be written.
     """
-    return write_page(render_explained(found, names=names, command=command), path)
+    return write_whole(path, render_explained(found, names=names, command=command))
 
 
 def render_explained(found: "Sequence[Explanation]", *, names: tuple[str, str], command: str) -> str:

@@ -14,9 +14,8 @@ from typing import Any
 from commbench import __version__
 from commbench.errors import InputError
 from commbench.report.text import printable
-from commbench.results.outfile import write_whole
 
-__all__ = ["fill_page", "require_svg", "write_page"]
+__all__ = ["fill_page", "require_svg"]
 
 
 def fill_page(template: str, values: Mapping[str, Any], *, folder: Path | None = None) -> str:
@@ -41,15 +40,6 @@ def fill_page(template: str, values: Mapping[str, Any], *, folder: Path | None =
         {"version": __version__, "css": _text("page.css"), "script": _text("page.js"), **values}
     )
     return printable(page)
-
-
-def write_page(page: str, path: Path) -> Path:
-    """Write a page and return its path; its folder is made, and what was there stays until it is whole.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    return write_whole(path, page)
 
 
 def require_svg(path: Path) -> Path:

@@ -26,7 +26,7 @@ from commbench.report.flows import flow_parts
 from commbench.report.gantt import gantt, has_transfers
 from commbench.report.grouped import group_parts
 from commbench.report.headlines import CALIBRATION, verdicts
-from commbench.report.html import fill_page, write_page
+from commbench.report.html import fill_page
 from commbench.report.kinds import PageSection, by_section
 from commbench.report.link_times import link_times
 from commbench.report.live_steps import live_steps
@@ -50,6 +50,7 @@ from commbench.report.text import plural
 from commbench.report.training import training_section
 from commbench.results.grouped import INCAST, PAIRWISE, experiment_of
 from commbench.results.judged import Health
+from commbench.results.outfile import write_whole
 from commbench.results.records import Record, Summary
 from commbench.topology.summary import host_rate
 
@@ -103,7 +104,7 @@ def write_report(report: ReportInput, path: Path) -> Path:
     Raises:
         InputError: nothing to show, or the file cannot be written.
     """
-    return write_page(render(report), path)
+    return write_whole(path, render(report))
 
 
 def page_context(report: ReportInput) -> dict[str, Any]:

@@ -230,10 +230,7 @@ def _weights(model: Transformer, run: Execution, layers: int, first: bool, last:
     return dense, expert
 
 
-@lru_cache(maxsize=4096)
-def _kept(model: Transformer, run: Execution, layers: int, first: bool, last: bool) -> int:
-    """What a stage keeps of a microbatch."""
-    return activation_bytes(model, run, layers, first=first, last=last)
+_kept = lru_cache(maxsize=4096)(activation_bytes)  # of a stage and a microbatch
 
 
 @lru_cache(maxsize=1024)
@@ -256,7 +253,7 @@ def _moments(
     loss = 0 if stack is None else max(0, int(stack.loss * logits) - loss_kept)
     sent = run.element_bytes * run.local_tokens * model.hidden if stack is not None and stack.outputs else 0
     kept = [
-        _kept(model, run, layers, stage == 0, stage == last)
+        _kept(model, run, layers, first=stage == 0, last=stage == last)
         + (-loss_kept if stage == last else sent)
         for stage, layers in enumerate(layers_per_stage)
     ]

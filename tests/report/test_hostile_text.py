@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from commbench.cli.main import app
 from commbench.report.draw import topology_svg
-from commbench.report.html import write_page
 from commbench.report.page import ReportInput, render
 from commbench.report.text import printable
+from commbench.results.outfile import write_whole
 from commbench.topology.load import load_fabric
 from tests.report import samples
 
@@ -33,12 +33,12 @@ def test_drawings_and_pages_survive(text: str) -> None:
 
 def test_a_page_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "page.html"
-    write_page("old", path)
+    write_whole(path, "old")
     with pytest.raises(UnicodeEncodeError):
-        write_page("new \ud800", path)
+        write_whole(path, "new \ud800")
     assert path.read_text("utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
-    write_page("new", path)
+    write_whole(path, "new")
     assert path.read_text("utf-8") == "new"
 
 

@@ -4,7 +4,7 @@
 import textwrap
 
 from commbench.cli.tables import heading
-from commbench.results.plans import Planned
+from commbench.results.plans import TERMS, Planned
 from commbench.tables import Column, head_text, row_text
 from commbench.units import format_bytes, format_time
 
@@ -102,7 +102,6 @@ def _best(r: Planned) -> str:
     return "\n".join([*lines, told, "#   recomputation, ZeRO stage (z), sequence parallelism (sp)"])
 
 
-_TERMS = ("compute", "host", "exposed communication", "bubble", "optimizer")
 _WHY = (
     Column("", width=2),
     Column("compute", width=10),
@@ -116,7 +115,7 @@ _WHY = (
 def _why(r: Planned) -> str:
     lines = ["# why: the closed form of the busiest rank, exposed communication among it", head_text(_WHY)]
     for number, one in enumerate(r.best[:5], start=1):
-        lines.append(row_text(_WHY, (str(number), *(_term(one.terms[key]) for key in _TERMS))))
+        lines.append(row_text(_WHY, (str(number), *(_term(one.terms[key]) for key in TERMS))))
     return "\n".join(lines)
 
 

@@ -12,11 +12,10 @@ import yaml
 
 from commbench.errors import InputError
 from commbench.launch.asked import LaunchAsked
-from commbench.launch.scripts import program, torchrun_words
+from commbench.launch.scripts import NOW, program, torchrun_words
 
 __all__ = ["indexed_job", "mpi_job"]
 
-_NOW = "$(date +%Y%m%dT%H%M%S)"
 _GPU = "nvidia.com/gpu"
 _HOSTFILE = "/etc/mpi/hostfile"  # of the MPI operator; its lines are "host slots=8" or "host:8"
 
@@ -29,7 +28,7 @@ def indexed_job(asked: LaunchAsked) -> str:
     """
     _require(asked)
     first = f"{asked.name}-0.{asked.name}"
-    run = f"exec {torchrun_words(asked, first, '$JOB_COMPLETION_INDEX')} -m {program(asked, _NOW)}"
+    run = f"exec {torchrun_words(asked, first, '$JOB_COMPLETION_INDEX')} -m {program(asked, NOW)}"
     pod = _pod(asked, _shell(asked, run), {"job-name": asked.name})
     service = {
         "apiVersion": "v1",
@@ -59,7 +58,7 @@ def mpi_job(asked: LaunchAsked) -> str:
     sent = [f"-x {name}" for name in ("PATH", "MASTER_ADDR", "MASTER_PORT", *dict(asked.exports))]
     words = f"mpirun -np {asked.world_size} --map-by ppr:{asked.ranks}:node --bind-to none {' '.join(sent)}"
     first = f"export MASTER_ADDR=$(awk -F'[ :]' 'NR == 1 {{print $1}}' {_HOSTFILE}) MASTER_PORT={asked.port}"
-    launcher = _shell(asked, f"{first}\nexec {words} {program(asked, _NOW)}")
+    launcher = _shell(asked, f"{first}\nexec {words} {program(asked, NOW)}")
     workers = {"training.kubeflow.org/job-name": asked.name, "training.kubeflow.org/job-role": "worker"}
     job = {
         "apiVersion": "kubeflow.org/v2beta1",

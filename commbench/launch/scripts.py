@@ -7,9 +7,9 @@ from shlex import join, quote
 from commbench.errors import InputError
 from commbench.launch.asked import LaunchAsked
 
-__all__ = ["hydra", "openmpi", "program", "slurm", "torchrun", "torchrun_words"]
+__all__ = ["NOW", "hydra", "openmpi", "program", "slurm", "torchrun", "torchrun_words"]
 
-_NOW = "$(date +%Y%m%dT%H%M%S)"
+NOW = "$(date +%Y%m%dT%H%M%S)"
 
 
 def slurm(asked: LaunchAsked) -> str:
@@ -43,7 +43,7 @@ def torchrun(asked: LaunchAsked) -> str:
     Raises:
         InputError: there are several nodes, and the first one's name is not known.
     """
-    return _script([*_beginning(asked), f"exec {torchrun_words(asked)} -m {program(asked, _NOW)}"])
+    return _script([*_beginning(asked), f"exec {torchrun_words(asked)} -m {program(asked, NOW)}"])
 
 
 def torchrun_words(asked: LaunchAsked, first: str = "", node: str = "") -> str:
@@ -69,7 +69,7 @@ def openmpi(asked: LaunchAsked) -> str:
         words += ["-x", f"{name}={value}"]
     for name in ("PATH", *dict(asked.exports)):
         words += ["-x", name]
-    return _script([*_beginning(asked), f"exec {join(words)} {program(asked, _NOW)}"])
+    return _script([*_beginning(asked), f"exec {join(words)} {program(asked, NOW)}"])
 
 
 def hydra(asked: LaunchAsked) -> str:
@@ -79,7 +79,7 @@ def hydra(asked: LaunchAsked) -> str:
         words += ["-hosts", ",".join(asked.hosts)]
     for name, value in (*_meeting(asked, "mpirun"), *asked.exports):
         words += ["-genv", name, value]
-    return _script([*_beginning(asked), f"exec {join(words)} {program(asked, _NOW)}"])
+    return _script([*_beginning(asked), f"exec {join(words)} {program(asked, NOW)}"])
 
 
 def program(asked: LaunchAsked, when: str) -> str:

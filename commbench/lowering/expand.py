@@ -22,14 +22,13 @@ from commbench.libraries.base import Timing
 from commbench.lowering.aggregate import layouts_of
 from commbench.lowering.choose import Choices
 from commbench.lowering.pace import launch_ps, step_end_ps
-from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
+from commbench.program.flat import COLUMNS, COMPUTE, TRANSFER, FlatProgram, compress
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import NOTHING, Communication, Program, Transfer
 
 __all__ = ["expand", "expand_rounds", "expand_schedule"]
 
-_COLUMNS = ("kind", "rank", "peer", "num_bytes", "duration_ps", "channel", "step", "operation")
-_DEFAULTS = {name: 0 if name in ("num_bytes", "duration_ps") else -1 for name in _COLUMNS}
+_DEFAULTS = {name: 0 if name in ("num_bytes", "duration_ps") else -1 for name in COLUMNS}
 
 
 class _Builder:
@@ -37,7 +36,7 @@ class _Builder:
 
     def __init__(self) -> None:
         self.size = 0
-        self._columns: dict[str, list[IntArray]] = {name: [] for name in _COLUMNS}
+        self._columns: dict[str, list[IntArray]] = {name: [] for name in COLUMNS}
         self._rows: list[tuple[int, ...]] = []  # tasks added one by one since the last block
         self._waiting: list[IntArray] = []
         self._needed: list[IntArray] = []
@@ -46,7 +45,7 @@ class _Builder:
     def add(self, count: int, **columns: IntArray | int) -> IntArray:
         """Append ``count`` tasks; scalars are spread, columns not given are -1 (amounts: 0). Returns their numbers."""
         self._close_rows()
-        for name in _COLUMNS:
+        for name in COLUMNS:
             value = columns.get(name, _DEFAULTS[name])
             self._columns[name].append(np.broadcast_to(np.asarray(value, dtype=np.int64), (count,)))
         self.size += count
@@ -76,7 +75,7 @@ class _Builder:
 
     def _close_rows(self) -> None:
         if self._rows:
-            for name, column in zip(_COLUMNS, np.array(self._rows, dtype=np.int64).T, strict=True):
+            for name, column in zip(COLUMNS, np.array(self._rows, dtype=np.int64).T, strict=True):
                 self._columns[name].append(column)
             self._rows.clear()
 

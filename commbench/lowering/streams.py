@@ -18,14 +18,13 @@ from commbench.lowering.placing import paths_of, triples_of
 from commbench.lowering.transport import posts_at
 from commbench.network.base import Streams
 from commbench.network.transport import Connections
-from commbench.program.flat import COMPUTE, COUPLED, TRANSFER, FlatProgram, compress
+from commbench.program.flat import COLUMNS, COMPUTE, COUPLED, TRANSFER, FlatProgram, compress
 
 __all__ = ["over_connections", "with_streams"]
 
 _Post = tuple[int, bool]
 """A transfer, and whether it is its sender that posts."""
 
-_NAMES = ("kind", "rank", "peer", "num_bytes", "duration_ps", "channel", "step", "operation")
 
 
 def with_streams(program: FlatProgram, cluster: Cluster, written: IntArray | None = None) -> Paths:
@@ -195,11 +194,11 @@ class _Connecting:
     def done(self) -> tuple[FlatProgram, IntArray]:
         """The new program; and of each of its tasks the one whose bytes it waits for, as Streams has it."""
         old, number = self.old, self.numbers()
-        rows = np.array(self.new, dtype=np.int64).reshape(-1, len(_NAMES)).T
-        kept = {name: getattr(old, name) for name in _NAMES}
+        rows = np.array(self.new, dtype=np.int64).reshape(-1, len(COLUMNS)).T
+        kept = {name: getattr(old, name) for name in COLUMNS}
         kept["num_bytes"] = old.num_bytes + np.where(old.kind == TRANSFER, self.over.transport.message_bytes, 0)
         order = np.argsort(number)
-        columns = {name: np.concatenate([kept[name], row])[order] for name, row in zip(_NAMES, rows, strict=True)}
+        columns = {name: np.concatenate([kept[name], row])[order] for name, row in zip(COLUMNS, rows, strict=True)}
         edges = number[np.unique(np.array(self.edges, dtype=np.int64).reshape(-1, 2), axis=0)]
         first, needs = compress(edges[:, 0], edges[:, 1], len(number))
         written = np.full(len(number), -1, dtype=np.int64)

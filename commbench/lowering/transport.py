@@ -28,7 +28,7 @@ from commbench.engine.setting import Paths
 from commbench.engine.trace import Trace
 from commbench.errors import InputError
 from commbench.network.transport import Connections, Transport
-from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram, compress
+from commbench.program.flat import COLUMNS, COMPUTE, TRANSFER, FlatProgram, compress
 from commbench.units import PS_PER_S
 
 __all__ = ["Transported", "apply_transport", "posts_at", "with_way_back"]
@@ -38,7 +38,6 @@ Edge = tuple[int, int]
 
 _MOST_ROUNDS = 4  # of simulations until the order of channels stands; then the last one counts
 _ALIKE = 1.1  # links whose bandwidths are within this of each other are equally slow
-_NAMES = ("kind", "rank", "peer", "num_bytes", "duration_ps", "channel", "step", "operation")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -241,9 +240,9 @@ class _Rewriting:
     def done(self) -> FlatProgram:
         """The new program."""
         old = self.old
-        rows = np.array(self.new, dtype=np.int64).reshape(-1, len(_NAMES)).T
-        kept = {name: getattr(old, name) for name in _NAMES} | {"num_bytes": self.num_bytes}
-        columns = {name: np.concatenate([kept[name], row]) for name, row in zip(_NAMES, rows, strict=True)}
+        rows = np.array(self.new, dtype=np.int64).reshape(-1, len(COLUMNS)).T
+        kept = {name: getattr(old, name) for name in COLUMNS} | {"num_bytes": self.num_bytes}
+        columns = {name: np.concatenate([kept[name], row]) for name, row in zip(COLUMNS, rows, strict=True)}
         edges = np.unique(np.array(self.edges, dtype=np.int64).reshape(-1, 2), axis=0)
         first, needs = compress(edges[:, 0], edges[:, 1], old.num_tasks + len(self.new))
         return FlatProgram(num_ranks=old.num_ranks, first=first, needs=needs, **columns)

@@ -8,11 +8,13 @@ import numpy as np
 from commbench.arrays import IntArray
 from commbench.errors import InputError
 
-__all__ = ["COMPUTE", "COUPLED", "TRANSFER", "FlatProgram", "compress"]
+__all__ = ["COLUMNS", "COMPUTE", "COUPLED", "TRANSFER", "FlatProgram", "compress"]
 
 COMPUTE = 0
 TRANSFER = 1
 COUPLED = 2  # many transfers that advance together, as one flow with a weight on each link; see engine/SEMANTICS.md
+COLUMNS = ("kind", "rank", "peer", "num_bytes", "duration_ps", "channel", "step", "operation")
+"""What a task is, beside what it waits for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

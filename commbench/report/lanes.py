@@ -11,11 +11,10 @@ from commbench.report.axes import even_ticks
 from commbench.report.chart import Chart, Scale
 from commbench.report.style import Picture
 from commbench.report.svg import element, group, text, tip
-from commbench.report.text import fitted, words_width
+from commbench.report.text import TIME_UNITS, fitted, words_width
 
 __all__ = ["LaneBar", "LaneChart", "names_width"]
 
-_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _LETTER, _AROUND = 7.0, 5.0  # pixels of a letter inside a bar, and beside the words
 _LOWEST = 9.0  # pixels of a bar that words fit into
 _TICKS = 10
@@ -58,7 +57,7 @@ class LaneChart:
     def __init__(self, chart: Chart, until_s: float) -> None:
         self._chart, self._until_s = chart, until_s
         self._x: Scale = chart.across(0.0, until_s)
-        self._factor, self._unit = next((pair for pair in _SECONDS if until_s >= pair[0]), _SECONDS[-1])
+        self._factor, self._unit = next((pair for pair in TIME_UNITS if until_s >= pair[0]), TIME_UNITS[-1])
         self._labels: list[str] = []
         ticks = [(tick * self._factor, f"{tick:g}") for tick in even_ticks(0.0, until_s / self._factor, _TICKS)]
         lines = "".join(f"M{self._x.at(at):.2f} {chart.top:g}V{chart.bottom:g}" for at, _ in ticks)

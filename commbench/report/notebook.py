@@ -18,6 +18,7 @@ from commbench.report.trace import Pass, passes_of
 from commbench.results.frame import frame_of
 from commbench.results.journal import read_records
 from commbench.results.records import Record
+from commbench.results.spans import PASSES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Results", "plot", "read"]
 
-_WORDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def plot(what: "Result | Record | Sequence[Record]") -> "Figure":
 
 
 def _passes(title: str, lanes: Sequence[str], passes: Sequence[Pass]) -> Rows:
-    return title, lanes, [(lane, _WORDS[kind], begin, end) for lane, _, kind, _, begin, end in passes]
+    return title, lanes, [(lane, PASSES[kind], begin, end) for lane, _, kind, _, begin, end in passes]
 
 
 def _tasks(result: Result) -> "Figure":

@@ -13,6 +13,7 @@ from commbench.report.lanes import LaneBar, LaneChart, names_width
 from commbench.report.style import WIDTH, Picture
 from commbench.report.svg import colour, element, hatch, paper_hatch, text
 from commbench.report.text import time_text
+from commbench.results.spans import PASSES
 
 __all__ = ["PassBar", "PassKey", "PassPanel", "pass_keys", "pipeline_chart"]
 
@@ -21,7 +22,6 @@ _ROW, _GAP = 26, 4
 _TOP, _BARE_TOP, _BETWEEN, _BOTTOM, _RIGHT = 24, 10, 40, 44, 16
 _COLOURS = {"F": colour(0), "B": colour(1), "I": colour(3), "W": colour(2)}
 _STRIPED = frozenset("I")  # told from B and W in grey, too
-_WORDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 _PALEST, _PALER = 0.45, 0.25  # later stages of a lane are paler, by so much each
 
 
@@ -71,7 +71,7 @@ def pass_keys(panels: Sequence[PassPanel]) -> tuple[PassKey, ...]:
     """The key of the passes that occur."""
     there = {bar.kind for panel in panels for bar in panel.bars}
     kinds = [kind for kind in "FBIW" if kind in there]
-    return tuple(PassKey(_WORDS[kind], _COLOURS[kind], kind in _STRIPED) for kind in kinds)
+    return tuple(PassKey(PASSES[kind], _COLOURS[kind], kind in _STRIPED) for kind in kinds)
 
 
 def pipeline_chart(
@@ -140,7 +140,7 @@ def _bar(bar: PassBar, panel: PassPanel, name: str, top: float) -> Iterator[Lane
     opacity = max(_PALEST, 1 - _PALER * bar.chunk)
     chunk = f", chunk {bar.chunk}" if bar.chunk else ""
     words = (
-        f"{panel.lanes[bar.lane]}: {_WORDS[bar.kind]} of microbatch {bar.label}{chunk}",
+        f"{panel.lanes[bar.lane]}: {PASSES[bar.kind]} of microbatch {bar.label}{chunk}",
         f"{time_text(bar.start_s)} to {time_text(bar.end_s)}: {time_text(bar.end_s - bar.start_s)}",
     )
     if opacity < 1:

@@ -21,14 +21,13 @@ from commbench.report.tables import (
     word_cell,
 )
 from commbench.report.text import percent, signed_percent, time_text
-from commbench.results.plans import Planned, PlannedStep
+from commbench.results.plans import TERMS, Planned, PlannedStep
 from commbench.results.records import Record
 from commbench.units import format_bytes
 
 __all__ = ["PlanPart", "plan_parts"]
 
 _TICK_WIDTH, _LABEL_WIDTH = 100, 140  # pixels for a memory below the axis, and for the words of a strategy
-_TERMS = ("compute", "host", "exposed communication", "bubble", "optimizer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ def _best(plan: Planned, place: str) -> Table:
         (Column("by", numeric=False), lambda one: word_cell("closed form" if one.simulated_s is None else "simulated")),
         (Column("memory", "fullest rank"), lambda one: bytes_cell(one.memory_bytes)),
         (Column("GPUs"), lambda one: count_cell(one.ranks)),
-        *((Column(term, "closed form"), partial(_term_cell, term)) for term in _TERMS),
+        *((Column(term, "closed form"), partial(_term_cell, term)) for term in TERMS),
     ]
     return filled_table(f"{place}best", "The best, and where their time goes", plan.best, fields)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from commbench.units import format_bytes
 
 __all__ = [
+    "TIME_UNITS",
     "decimals_for",
     "fitted",
     "percent",
@@ -25,7 +26,7 @@ __all__ = [
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 # Letters that are narrower and broader than most.
 _THIN, _BROAD = frozenset("!'(),-./:;I[]`fijlrt|\N{MIDDLE DOT} "), frozenset("%&#<=>@MWmw+~\N{HORIZONTAL ELLIPSIS}")
-_TIME = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
 _UNPRINTABLE = re.compile("[^\\t\\n\\r\\x20-\\x7e\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
@@ -38,7 +39,7 @@ def printable(text: str) -> str:
 
 def time_parts(time_s: float) -> tuple[str, str]:
     """Number with four significant digits, and its unit: ("9.500", "ms")."""
-    factor, unit = next((pair for pair in _TIME if abs(time_s) >= pair[0]), _TIME[-1])
+    factor, unit = next((pair for pair in TIME_UNITS if abs(time_s) >= pair[0]), TIME_UNITS[-1])
     digits = 4 if time_s else 1
     return f"{time_s / factor:#.{digits}g}".rstrip("."), unit
 

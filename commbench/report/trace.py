@@ -19,7 +19,7 @@ from commbench.errors import InputError
 from commbench.report.gantt import has_transfers, pack
 from commbench.results.pipeline_records import PipelineMeasured, PipelineSimulated
 from commbench.results.records import SCHEMA, Record, Simulated
-from commbench.results.spans import RankSpans
+from commbench.results.spans import PASSES, RankSpans
 from commbench.results.steps import SimulatedStep
 from commbench.sim.link_load import busiest_spans
 from commbench.units import GB, PS_PER_S, format_bytes
@@ -33,7 +33,6 @@ __all__ = ["MOST_SLICES", "Pass", "collective_trace", "passes_of", "records_trac
 _PROCESS, _FIRST_THREAD = 1, 2
 MOST_SLICES = 100_000
 """Of more transfers a trace has one slice for all that a rank sends between two longer pauses."""
-_WORDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 _PS_PER_US = 1_000_000
 _PS_PER_NS, _NS_PER_US = 1_000, 1_000
 Event = dict[str, Any]
@@ -110,7 +109,7 @@ def _pipeline(
     for lane, stage, kind, microbatch, begin_s, end_s in passes:
         begin, end = round(begin_s * PS_PER_S), round(end_s * PS_PER_S)
         told = {"stage": stage, "microbatch": microbatch}
-        yield _slice(process, first_thread + lane, f"{_WORDS[kind]} {microbatch}", _WORDS[kind], begin, end, told)
+        yield _slice(process, first_thread + lane, f"{PASSES[kind]} {microbatch}", PASSES[kind], begin, end, told)
 
 
 def _by_rank(rank: IntArray, tasks: IntArray, num_ranks: int) -> Iterator[tuple[int, IntArray]]:

@@ -8,7 +8,10 @@ from typing import Any, ClassVar
 from commbench.results.records import Record
 from commbench.results.values import Bytes, Count, Factor, Lasting, Name, Positive, Ratio, Seconds, Whole
 
-__all__ = ["Forced", "Planned", "PlannedStep"]
+__all__ = ["TERMS", "Forced", "Planned", "PlannedStep"]
+
+TERMS = ("compute", "host", "exposed communication", "bubble", "optimizer")
+"""What an estimate consists of, as it is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,9 @@ from commbench.results.values import Bytes, Name, OneOf, Seconds, Whole
 
 __all__ = ["PASSES", "CallSpan", "IterationSpans", "RankSpans", "Span", "SpanRecord", "UnitSpan", "busy_s", "total_s"]
 
-PASSES = ("F", "B", "I", "W")
-"""Letters of a pipeline's passes: forward, backward, and its two parts: gradients of inputs and of weights."""
-PassLetter = Annotated[str, OneOf(PASSES)]
+PASSES = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
+"""A pipeline's passes by their letters; a backward pass is both its gradients."""
+PassLetter = Annotated[str, OneOf(tuple(PASSES))]
 
 
 class Span(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commbench.errors import TopologyError
-from commbench.topology.model import EndpointCosts, Link, LinkKind, Node, NodeKind, Quantity, read_only
+from commbench.topology.model import STEMS, EndpointCosts, Link, LinkKind, Node, NodeKind, Quantity, read_only
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -30,7 +30,6 @@ NODE_KINDS = tuple(NodeKind)
 LINK_KINDS = tuple(LinkKind)
 
 _FREE = EndpointCosts()
-_STEMS = {NodeKind.PCIE_SWITCH: "pcie"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ class Graph:
         kind, host, index = NODE_KINDS[self.node_kinds[node]], self.node_hosts[node], self.node_indices[node]
         if kind is NodeKind.MEMORY:
             return f"h{host}/memory-{('in', 'out')[index]}"
-        stem = _STEMS.get(kind, kind.value)
+        stem = STEMS.get(kind, kind.value)
         return f"{stem}{index}" if host < 0 else f"h{host}/{stem}{index}"
 
     def link_name(self, link: int) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 from commbench.errors import TopologyError
-from commbench.topology.model import LinkKind, Node, NodeKind
+from commbench.topology.model import STEMS, LinkKind, Node, NodeKind
 from commbench.topology.parts import Cable, Parts, Wire, duplex, join, pairs
 
 __all__ = [
@@ -28,8 +28,6 @@ __all__ = [
     "shared_memory_host",
     "under_nvswitch",
 ]
-
-_STEMS = {NodeKind.PCIE_SWITCH: "pcie"}
 
 # NVLinks between the eight GPUs of a DGX-1 with V100, as `nvidia-smi topo -m` prints them (NV1, NV2) and as
 # the whitepaper "NVIDIA DGX-1 with Tesla V100 System Architecture" draws them: two fully connected quads, and
@@ -59,7 +57,7 @@ class PcieTree:
 
 
 def _nodes(host: int, kind: NodeKind, count: int) -> tuple[Node, ...]:
-    stem = _STEMS.get(kind, kind.value)
+    stem = STEMS.get(kind, kind.value)
     rails: tuple[int | None, ...] = tuple(range(count)) if kind is NodeKind.NIC else (None,) * count
     return tuple(Node(f"h{host}/{stem}{i}", kind, host, i, rails[i]) for i in range(count))
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "HOP_COSTS",
+    "STEMS",
     "SWITCH_KINDS",
     "EndpointCosts",
     "Link",
@@ -52,6 +53,10 @@ class NodeKind(StrEnum):
     SPINE = "spine"
     CORE = "core"
     MEMORY = "memory"  # the shared memory system of one host, a resource that its ranks contend for
+
+
+STEMS = {NodeKind.PCIE_SWITCH: "pcie"}
+"""How names of nodes begin, where that is not their kind."""
 
 
 class LinkKind(StrEnum):

@@ -59,7 +59,7 @@ def chained(first: Rows, base: int, behind: Rows) -> tuple[Rows, Rows]:
     """Rows of links as chains of states, a state for each link, numbered from ``base`` on.
 
     Returns:
-        The state after each link, which after the last one of row i is ``behind[i]``, and that in which each row begins.
+        The state after each link, ``behind[i]`` after the last one of row i; and the state in which each row begins.
     """
     after = base + 1 + np.arange(first[-1])
     full = np.diff(first) > 0

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.network.base import Streams, Wiring
-from commbench.routing.ways import Ways
+from commbench.routing.ways import WayGraph
 
 __all__ = ["CUT_OFF", "Change", "CutOff", "Paths", "Processors", "Setting", "What"]
 
@@ -55,7 +55,7 @@ class Paths:
     buffers_bytes: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     inside: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))
     streams: Streams | None = None
-    ways: Ways | None = None
+    ways: WayGraph | None = None
 
     @property
     def wiring(self) -> Wiring:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.errors import InputError
-from commbench.routing.ways import Ways
+from commbench.routing.ways import WayGraph
 
 __all__ = [
     "LAST_PS",
@@ -94,7 +94,7 @@ class Wiring:
     buffers_bytes: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     inside: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))
     streams: Streams | None = None
-    ways: Ways | None = None
+    ways: WayGraph | None = None
 
 
 class Network(Protocol):
@@ -178,7 +178,7 @@ class NetworkModel:
         weighted: whether flows may weigh more than 1 on a link, which folding and collective detail need.
         delays: whether it has the latencies of links itself, so that the engine leaves them to it.
         connected: whether flows go over connections (:class:`Streams`).
-        balanced: whether packets choose among :class:`~commbench.routing.ways.Ways`.
+        balanced: whether packets choose among :class:`~commbench.routing.ways.WayGraph`.
     """
 
     name: str

@@ -17,7 +17,7 @@ from commbench.routing.inside import InsideHosts
 from commbench.routing.network import Search, climb
 from commbench.routing.policies import FlowKeys, get_policy
 from commbench.routing.routes import Flows, Links, Rows, as_flows, once_each, row_starts, rows_at, rows_in_turn
-from commbench.routing.ways import ARRIVED, Ways, chained, joined
+from commbench.routing.ways import ARRIVED, WayGraph, chained, joined
 from commbench.topology.fabric import Fabric
 from commbench.topology.model import NodeKind
 
@@ -163,7 +163,7 @@ class Router:
         leave, arrive = (self._own_nics(nodes, flows) for nodes in (flows.src, flows.dst))
         return (self._same_rail(flows, leave, arrive) if self.policy.rail_aware else leave), arrive
 
-    def ways(self, src: ArrayLike, dst: ArrayLike, channel: ArrayLike = 0) -> Ways:
+    def ways(self, src: ArrayLike, dst: ArrayLike, channel: ArrayLike = 0) -> WayGraph:
         """All shortest ways between the NICs that the policy has flows leave and arrive at; one way inside hosts.
 
         Args:
@@ -193,7 +193,7 @@ class Router:
         start = np.empty(len(flows.src), np.int64)
         start[near], start[far] = within_start, out_start
         chains = ((into, into_after), (out, out_after), (within, within_after))
-        alone = [(np.ones(len(rows[1]), np.int64), rows[1], then) for rows, then in chains]
+        alone = [(np.ones(len(rows[1]), np.int64), rows[1].astype(np.int64), then) for rows, then in chains]
         return joined([(counts, links, after), *alone], start)
 
     def _inside_where(self, src: Rows, dst: Rows, *, by_rail: bool = False) -> tuple[Rows, Links]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from commbench.routing.routes import Rows, row_starts
 
-__all__ = ["ARRIVED", "Ways", "chained", "joined"]
+__all__ = ["ARRIVED", "WayGraph", "chained", "joined"]
 
 ARRIVED = -1
 """The state behind a last link."""
@@ -17,7 +17,7 @@ _MOST_WAYS = 2**30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ways:
+class WayGraph:
     """A graph of states: where something is, and where it goes to.
 
     Attributes:
@@ -32,12 +32,12 @@ class Ways:
     start: Rows
 
     @classmethod
-    def single(cls, first: Rows, links: Rows) -> "Ways":
+    def single(cls, first: Rows, links: Rows) -> "WayGraph":
         """Where route r can only take ``links[first[r]:first[r + 1]]``: the states are the places in ``links``."""
         after, start = chained(first, 0, np.full(len(first) - 1, ARRIVED))
         return cls(np.arange(len(links) + 1), links, after, start)
 
-    def beside(self, more: "Ways") -> "Ways":
+    def beside(self, more: "WayGraph") -> "WayGraph":
         """These, and then the routes of ``more``."""
         after, start = (np.where(x == ARRIVED, ARRIVED, x + len(self.first) - 1) for x in (more.after, more.start))
         pieces = (np.diff(self.first), self.links, self.after), (np.diff(more.first), more.links, after)
@@ -67,7 +67,7 @@ def chained(first: Rows, base: int, behind: Rows) -> tuple[Rows, Rows]:
     return after, np.where(full, base + first[:-1], behind)
 
 
-def joined(pieces: Sequence[tuple[Rows, Rows, Rows]], start: Rows) -> Ways:
+def joined(pieces: Sequence[tuple[Rows, Rows, Rows]], start: Rows) -> WayGraph:
     """States of one piece behind those of another.
 
     Args:
@@ -75,4 +75,4 @@ def joined(pieces: Sequence[tuple[Rows, Rows, Rows]], start: Rows) -> Ways:
         start: of every route.
     """
     counts, links, after = (np.concatenate([piece[i] for piece in pieces]) for i in range(3))
-    return Ways(row_starts(counts), links.astype(np.int64), after, start)
+    return WayGraph(row_starts(counts), links.astype(np.int64), after, start)

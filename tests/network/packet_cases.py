@@ -15,7 +15,7 @@ from commbench.network.packet.reference import PacketNetwork
 from commbench.network.packet.settings import BALANCES, CONTROLS, Packets
 from commbench.network.packet.under_way import Packet
 from commbench.program.flat import COMPUTE, TRANSFER
-from commbench.routing.ways import ARRIVED, Ways
+from commbench.routing.ways import ARRIVED, WayGraph
 from tests.engine import engine_cases as cases
 
 GB_PER_S = 1e9
@@ -68,7 +68,7 @@ class Drawn:
         return [[layer[0] for layer in layers] for layers in self.layers]
 
     @property
-    def ways(self) -> Ways:
+    def ways(self) -> WayGraph:
         """Behind the link at place i of a layer come those of the next one from place i on, round its end."""
         counts, links, after, start = [], [], [], []
         for layers in self.layers:
@@ -86,7 +86,7 @@ class Drawn:
             last = len(counts)
             after = [ARRIVED if state >= last else state for state in after]
         columns = (np.array(column, dtype=np.int64) for column in (np.cumsum([0, *counts]), links, after, start))
-        return Ways(*columns)
+        return WayGraph(*columns)
 
     def wiring(self, given: Packets) -> Wiring:
         made = wiring_of(self.bandwidths, self.routes, self.latencies, self.inside)

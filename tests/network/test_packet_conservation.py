@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from commbench.network.packet.settings import Packets
 from tests.network.packet_cases import Driven, settings_of_packets, wiring_of, wirings
 
+
 def _messages(*sizes: int) -> st.SearchStrategy[list[tuple[int, int, int]]]:
     one = st.tuples(st.sampled_from((0, 0, 500, 10**6)), st.integers(0, 9), st.sampled_from((0, 1, 100, 3000, *sizes)))
     return st.lists(one, min_size=1, max_size=8)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from commbench.routing.policies import POLICIES
 from commbench.routing.router import Router
-from commbench.routing.ways import ARRIVED, Ways
+from commbench.routing.ways import ARRIVED, WayGraph
 from commbench.topology import Fabric, load_fabric
 from tests.topology.trees import trees
 
 
-def walks(ways: Ways, state: int) -> list[tuple[int, ...]]:
+def walks(ways: WayGraph, state: int) -> list[tuple[int, ...]]:
     """Links of every way from a state."""
     if state == ARRIVED:
         return [()]
@@ -92,7 +92,7 @@ def test_ways_beside_others_keep_their_own() -> None:
 
 def test_a_single_way_is_the_route() -> None:
     first, links = Router(load_fabric("fat-tree-k4")).routes([0, 1, 2], [15, 1, 3])
-    ways = Ways.single(first, links.astype(np.int64))
+    ways = WayGraph.single(first, links.astype(np.int64))
     assert [walks(ways, int(state)) for state in ways.start] == [
         [tuple(links[a:b].tolist())] for a, b in pairwise(first.tolist())
     ]

@@ -11,8 +11,8 @@ from commbench.network.packet.counts import PacketCounts
 from commbench.network.packet.depths import Depths
 from commbench.network.packet.lottery import flowlet_path, marked_by_lot, sprayed_path
 from commbench.network.packet.settings import ADAPTIVE, DCQCN, FLOW, FLOWLET, SWIFT, Packets
-from commbench.network.packet.under_way import ASLEEP, IDLE, IN_TURN, Answer, Packet, PacketFlow, PacketLink
-from commbench.routing.ways import ARRIVED, Ways
+from commbench.network.packet.under_way import ASLEEP, IDLE, IN_TURN, Packet, PacketAnswer, PacketFlow, PacketLink
+from commbench.routing.ways import ARRIVED, WayGraph
 from commbench.units import PS_PER_S
 
 __all__ = ["PacketNetwork"]
@@ -33,16 +33,18 @@ class PacketNetwork:
             PacketLink(bandwidth, latency, given.limit(bandwidth, latency), inside, inside or given.pfc)
             for bandwidth, latency, inside in zip(wiring.bandwidths.tolist(), latencies, insides, strict=True)
         ]
-        ways = wiring.ways or Ways.single(wiring.first, wiring.links)
-        self.way_first, self.way_links, self.way_after = (x.tolist() for x in (ways.first, ways.links, ways.after))
-        self.paths = ways.fan_outs().tolist()  # of every state
+        ways = wiring.ways or WayGraph.single(wiring.first, wiring.links)
+        self.way_first: list[int] = ways.first.tolist()
+        self.way_links: list[int] = ways.links.tolist()
+        self.way_after: list[int] = ways.after.tolist()
+        self.paths: list[int] = ways.fan_outs().tolist()  # of every state
         routes = [tuple(wiring.links[a:b].tolist()) for a, b in pairwise(wiring.first.tolist())]
         self.begins = dict(zip(routes, ways.start.tolist(), strict=True))  # state by links
         self.rooms = wiring.buffers_bytes.tolist() or [given.buffer_bytes] * num_links
         self.flows: dict[int, PacketFlow] = {}
         self.new: list[int] = []
         self.eager: set[int] = set()  # links that may have something to send at this instant
-        self.events: list[tuple[int, int, int, int, Packet | Answer | None]] = []
+        self.events: list[tuple[int, int, int, int, Packet | PacketAnswer | None]] = []
         self.num_events = 0
         self.counts = PacketCounts.empty(num_links)
         self.depths = Depths(num_links)
@@ -103,7 +105,7 @@ class PacketNetwork:
                 self._signal(number, now_ps)
             elif kind == _ARRIVAL:
                 self._arrival(number, now_ps, ended)
-            elif isinstance(what, Answer):
+            elif isinstance(what, PacketAnswer):
                 self._answered(what, now_ps)
             elif number in self.flows:
                 self._woken(self.flows[number], kind, now_ps)
@@ -118,7 +120,7 @@ class PacketNetwork:
         paused = [number for number, link in enumerate(self.links) if link.paused]
         return self.given.deadlock(len(self.flows), paused) if self.flows else ""
 
-    def _at(self, time_ps: int, kind: int, number: int, what: Packet | Answer | None = None) -> None:
+    def _at(self, time_ps: int, kind: int, number: int, what: Packet | PacketAnswer | None = None) -> None:
         if time_ps > LAST_PS:
             raise too_long()
         self.num_events += 1
@@ -191,7 +193,7 @@ class PacketNetwork:
         flow.left_ps = now_ps
         return flow.path
 
-    def _answered(self, answer: Answer, now_ps: int) -> None:
+    def _answered(self, answer: PacketAnswer, now_ps: int) -> None:
         flow = answer.flow
         if flow.task not in self.flows:
             return
@@ -355,5 +357,5 @@ class PacketNetwork:
         if notice:
             flow.noticed_ps = now_ps
         if self.given.answers or notice:
-            answer = Answer(flow, flow.got, again, notice, packet.sent_ps)
+            answer = PacketAnswer(flow, flow.got, again, notice, packet.sent_ps)
             self._at(now_ps + packet.back_ps, _ANSWER, (flow.task << 28) | packet.number, answer)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from commbench.network.base import Counted, Wiring
 from commbench.network.packet.counts import NUM_COUNTS, SLICES, PacketCounts
 from commbench.network.packet.settings import Packets
-from commbench.routing.ways import Ways
+from commbench.routing.ways import WayGraph
 
 __all__ = ["BEGIN", "PacketState", "build_state", "counted", "grown", "stuck"]
 
@@ -137,7 +137,7 @@ class PacketState(NamedTuple):
     Attributes:
         n: counters. given, ecn_share: what Packets says.
         first, route_links: routes, as in Wiring. back: latency of the way back of every route, ps.
-        way_first, way_links, way_after, begins: as Ways has first, links, after and start. paths: of every route, how
+        way_first, way_links, way_after, begins: as WayGraph has them. paths: of every route, how
             many its fan-outs make.
         links, flows, packets, events: records; flows by task, events a heap by (time, key).
         eager: links that may have something to send at this instant.
@@ -186,7 +186,7 @@ def build_state(given: Packets, wiring: Wiring, route_of: Array, moves: Sequence
         *(given.ecn_min_bytes, given.ecn_max_bytes, given.rto_us * 1_000_000, given.seed, given.number, given.answers),
         *(given.window_packets, given.number_of_balance, given.flowlet_us * 1_000_000),
     )
-    ways = wiring.ways or Ways.single(wiring.first, wiring.links)
+    ways = wiring.ways or WayGraph.single(wiring.first, wiring.links)
     return PacketState(
         n=n,
         given=np.array(numbers, dtype=np.int64),

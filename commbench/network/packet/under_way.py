@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from commbench.network.packet.control import CNP_PS, Dcqcn, Swift
 
-__all__ = ["ASLEEP", "IDLE", "IN_TURN", "Answer", "Packet", "PacketFlow", "PacketLink"]
+__all__ = ["ASLEEP", "IDLE", "IN_TURN", "Packet", "PacketAnswer", "PacketFlow", "PacketLink"]
 
 IDLE, IN_TURN, ASLEEP = range(3)
 """States of a sender: nothing to be sent, in the turn of its link, waiting for its pace."""
@@ -59,7 +59,7 @@ class Packet:
 
 
 @dataclass(slots=True)
-class Answer:
+class PacketAnswer:
     """From the receiver of a packet: how much it ``got``, whether it asks for the rest again, whether it saw marks."""
 
     flow: PacketFlow

@@ -91,7 +91,10 @@ def _times(slowdown: float) -> Cell:
 
 
 def _queues(one: SimulatedFlows, place: str) -> Table:
-    return Table(f"{place}queues", "Deepest queues", (), QUEUE_COLUMNS, tuple(queue_cells(each) for each in one.queues))
+    late = int(one.counted.get("reordered", 0))
+    common = (("packets out of order", f"{late:,}"),) if late else ()
+    rows = tuple(queue_cells(each) for each in one.queues)
+    return Table(f"{place}queues", "Deepest queues", common, QUEUE_COLUMNS, rows)
 
 
 def _slowdowns(one: SimulatedFlows, place: str, width: int, more: str) -> Picture:

@@ -182,3 +182,13 @@ def test_a_link_that_fails_is_refused_where_packets_choose(tmp_path: Path) -> No
     assert told(command)["scenario"] == "down"
     with pytest.raises(InputError, match=r"link leaf0 -> spine0 goes down: .* give balance=flow"):
         told(f"{command}:none,balance=spray")
+
+
+def test_a_neighbours_flow_takes_all_ways_as_well(tmp_path: Path) -> None:
+    """8 MiB from rank 2 to rank 6, part of which crosses its 6 links while the ranks exchange theirs."""
+    faults = tmp_path / "neighbour.yaml"
+    faults.write_text("faults:\n  - {kind: background, at: 0 s, src: 2, dst: 6, size: 8M}\n", encoding="utf-8")
+    command = "sim all-to-all -t fat-tree-16 --ranks 8 -b 4M -e 4M --network packet:none,balance=adaptive"
+    alone, disturbed = told(command), told(f"{command} --scenario {faults}")
+    assert disturbed["counted"]["packets"] > alone["counted"]["packets"] + 6 * 500
+    assert alone["time_s"] < disturbed["time_s"] < 2 * alone["time_s"]

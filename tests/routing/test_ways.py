@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """All ways of a flow: those of networkx between its NICs, and among them the route that any policy chooses."""
 
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -72,6 +74,17 @@ def test_ways_of_any_tree(tree: Fabric, seed: int) -> None:
     random = np.random.default_rng(seed)
     src, dst = (random.integers(0, tree.num_ranks, 4).tolist() for _ in range(2))
     check(tree, "d-mod-k", src, dst, [0] * 4)
+
+
+@pytest.mark.parametrize("kind", ["torus", "dragonfly+"])
+def test_ways_where_routes_are_searched_for(kind: str, tmp_path: Path) -> None:
+    """The fabrics that the page on topology files shows."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "topology-files.md").read_text(encoding="utf-8")
+    (text,) = (each for each in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if f"kind: {kind}\n" in each)
+    (tmp_path / "fabric.yaml").write_text(text, encoding="utf-8")
+    fabric, random = load_fabric(str(tmp_path / "fabric.yaml")), np.random.default_rng(4)
+    src, dst = (random.integers(0, fabric.num_ranks, 20).tolist() for _ in range(2))
+    check(fabric, "ecmp", src, dst, [0] * 20)
 
 
 def test_a_fat_tree_has_as_many_ways_as_its_fan_outs_make() -> None:

@@ -192,3 +192,10 @@ def test_a_neighbours_flow_takes_all_ways_as_well(tmp_path: Path) -> None:
     alone, disturbed = told(command), told(f"{command} --scenario {faults}")
     assert disturbed["counted"]["packets"] > alone["counted"]["packets"] + 6 * 500
     assert alone["time_s"] < disturbed["time_s"] < 2 * alone["time_s"]
+
+
+def test_switches_that_add_are_refused_where_packets_choose() -> None:
+    command = "sim all-reduce -a sharp -t star-8 -b 64K -e 64K --network packet:none"
+    assert told(command)["algorithm"] == "sharp"
+    with pytest.raises(InputError, match=r"balance=spray: switches that add .* give balance=flow"):
+        told(f"{command},balance=spray")

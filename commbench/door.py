@@ -28,11 +28,12 @@ from commbench.lowering.choose import Choices
 from commbench.lowering.expand import expand
 from commbench.lowering.pace import Paced, paced
 from commbench.lowering.perturb import Perturbation, perturbation
-from commbench.lowering.placing import paths_of, paths_with_switches, processors_of, switches_of, triples_of
+from commbench.lowering.placing import paths_of, paths_with_switches, processors_of, switches_of, triples_of, with_ways
 from commbench.lowering.single import only_collective, require_leaf
 from commbench.lowering.single import tasks_of as single_tasks
 from commbench.lowering.streams import over_connections, with_streams
 from commbench.lowering.transport import apply_transport, with_way_back
+from commbench.network.base import NetworkModel
 from commbench.network.models import FLUID, get_network, packets_if_needed
 from commbench.network.transport import Connections
 from commbench.program.flat import FlatProgram
@@ -257,7 +258,7 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", 
         return _over_transport(work, library, how, scenario, seed)
     triples, route_of = triples_of(work.tasks, by_operation=bool(work.timings))
     cluster, pace = work.cluster, None
-    paths = _paths(work, triples, route_of, connected=get_network(how.network).connected)
+    paths = _paths(work, triples, route_of, get_network(how.network))
     if work.timings:
         assert isinstance(work.tasks, FlatProgram), "a looped program is one operation, and not timed"
         if not get_network(how.network).weighted:
@@ -299,17 +300,20 @@ def _run(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", 
     )
 
 
-def _paths(work: _Tasks, triples: IntArray, route_of: IntArray, *, connected: bool) -> Paths:
-    """Of the tasks; ``connected``: with their ways back."""
-    cluster = work.cluster
+def _paths(work: _Tasks, triples: IntArray, route_of: IntArray, network: NetworkModel) -> Paths:
+    """Of the tasks, with their ways back for a network that is connected, with all ways for one that is balanced."""
+    cluster, connected = work.cluster, network.connected
     if connected and work.num_switches:
         raise InputError("switches that add have no connections: give --network packet, or fluid")
+    if network.balanced and work.num_switches:
+        raise InputError(f"--network {network.name}: switches that add have one route a message: give balance=flow")
     if work.num_switches:
         return paths_with_switches(triples, route_of, cluster, switches_of(cluster, work.num_switches))
     if connected:
         assert isinstance(work.tasks, FlatProgram), "packets are of single transfers"
         return with_streams(work.tasks, cluster)
-    return paths_of(triples, route_of, cluster.router, cluster.placed)
+    paths = paths_of(triples, route_of, cluster.router, cluster.placed)
+    return with_ways(paths, triples, cluster) if network.balanced else paths
 
 
 def _own_links(pace: Paced | None, paths: Paths, changes: tuple[Change, ...] = ()) -> Paths:

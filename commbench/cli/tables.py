@@ -158,10 +158,11 @@ def packet_lines(counted: Mapping[str, float], queues: Sequence[Mapping[str, Any
     """What a packet network counted, and where its queue was deepest."""
     where = f" before {queues[0]['link']}" if queues and counted["deepest_queue_bytes"] else ""
     lost = f", {counted['repeated']:,} sent again" if counted["drops"] else ""
+    late = f", {counted['reordered']:,} out of order" if counted["reordered"] else ""
     return [
         f"#   deepest queue {format_bytes(counted['deepest_queue_bytes'])}{where}",
         f"#   {counted['packets']:,} packets over links, {counted['marks']:,} marks, {counted['pauses']:,} pauses "
-        f"({format_time(counted['paused_s'])}), {counted['drops']:,} drops{lost}",
+        f"({format_time(counted['paused_s'])}), {counted['drops']:,} drops{lost}{late}",
     ]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.network.base import Streams, Wiring
+from commbench.routing.ways import WayGraph
 
 __all__ = ["CUT_OFF", "Change", "CutOff", "Paths", "Processors", "Setting", "What"]
 
@@ -41,6 +42,7 @@ class Paths:
         weights: weight of a flow on each of these links (see network.maxmin), or empty where all are 1.
         link_latencies_ps, buffers_bytes, inside: of every link, for network models that ask; see network.base.Wiring.
         streams: the routes as directions of connections, likewise.
+        ways: all that tasks on the routes may take, likewise.
     """
 
     bandwidths: FloatArray
@@ -53,12 +55,13 @@ class Paths:
     buffers_bytes: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     inside: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))
     streams: Streams | None = None
+    ways: WayGraph | None = None
 
     @property
     def wiring(self) -> Wiring:
         """What a network model is made for."""
         wires = self.bandwidths, self.first, self.links, self.weights, self.link_latencies_ps, self.buffers_bytes
-        return Wiring(*wires, self.inside, self.streams)
+        return Wiring(*wires, self.inside, self.streams, self.ways)
 
     def without_link_latencies(self) -> "Paths":
         """The same for a network model that has the links' latencies itself."""

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a program and a cluster to what engines take: the routes between its ranks, and their processors."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from commbench.arrays import IntArray
@@ -21,6 +23,7 @@ __all__ = [
     "shared_leaves",
     "switches_of",
     "triples_of",
+    "with_ways",
 ]
 
 
@@ -93,6 +96,13 @@ def paths_with_switches(triples: IntArray, route_of: IntArray, cluster: Cluster,
     src, dst, channel = triples.T
     assert isinstance(cluster.router, Router), "only a whole fabric has switches"
     return _paths(cluster.fabric, cluster.router.between(nodes[src], nodes[dst], channel), route_of)
+
+
+def with_ways(paths: Paths, triples: IntArray, cluster: Cluster) -> Paths:
+    """The same with all shortest ways of every route."""
+    src, dst, channel = triples.T
+    assert isinstance(cluster.router, Router), "only a router knows ways that no message takes"
+    return replace(paths, ways=cluster.router.ways(cluster.placed[src], cluster.placed[dst], channel))
 
 
 def _paths(fabric: Fabric, routes: tuple[Rows, Links], route_of: IntArray) -> Paths:

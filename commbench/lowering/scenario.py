@@ -18,6 +18,7 @@ from commbench.lowering.scenario_faults import State, Traffic, changes_of, cut_b
 from commbench.lowering.scenario_program import with_background, with_jitter
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
+from commbench.routing.router import Router
 from commbench.routing.routes import Routes, route_latencies_ps
 from commbench.topology.faults import (
     Background,
@@ -183,8 +184,13 @@ def _with_routes_of(flows: list[Background], program: FlatProgram | LoopProgram,
         route_of = np.empty(number.size, dtype=np.int64)
         route_of[number] = paths.route_of
     numbers = len(paths.latency_ps) + np.arange(len(flows))
+    ways = paths.ways
+    if ways is not None:
+        assert isinstance(router, Router), "only a router knows ways that no message takes"
+        ways = ways.beside(router.ways([flow.src for flow in flows], [flow.dst for flow in flows]))
     return replace(
         paths,
+        ways=ways,
         first=np.concatenate([paths.first, paths.first[-1] + first[1:]]),
         links=np.concatenate([paths.links, links.astype(np.int64)]),
         latency_ps=np.concatenate([paths.latency_ps, route_latencies_ps(router.fabric, first, links)]),

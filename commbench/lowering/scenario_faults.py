@@ -14,7 +14,7 @@ import numpy as np
 
 from commbench.arrays import IntArray
 from commbench.engine.setting import CUT_OFF, Change, Paths, What
-from commbench.errors import RoutingError, TopologyError
+from commbench.errors import InputError, RoutingError, TopologyError
 from commbench.routing.router import Router
 from commbench.routing.routes import Routes
 from commbench.topology.fabric import Fabric
@@ -164,6 +164,11 @@ class _Timeline:
         """Number of the route that is taken instead of each."""
         routes = np.arange(len(self._healthy.latency_ps), dtype=np.int64)
         down = state.down(self._fabric)
+        if down and self._healthy.ways is not None:
+            raise InputError(
+                f"link {self._fabric.link_name(min(down))} goes down: where packets choose their ways, links may "
+                "get slower and not fail: give balance=flow, or a factor above 0"
+            )
         if down:
             broken = np.unique(self._route_at[np.isin(self._healthy.links, list(down))])
             for route in broken.tolist():

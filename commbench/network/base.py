@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.errors import InputError
+from commbench.routing.ways import WayGraph
 
 __all__ = [
     "LAST_PS",
@@ -82,6 +83,7 @@ class Wiring:
         buffers_bytes: what waits before every link at most; empty: without limit.
         inside: of every link, whether it stays in a host; empty: none does.
         streams: what connections there are, for a model that has them.
+        ways: all that flows on these routes may take, for a model that chooses among them; None: each its route alone.
     """
 
     bandwidths: FloatArray
@@ -92,6 +94,7 @@ class Wiring:
     buffers_bytes: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     inside: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))
     streams: Streams | None = None
+    ways: WayGraph | None = None
 
 
 class Network(Protocol):
@@ -100,7 +103,7 @@ class Network(Protocol):
     def start(
         self, flow: int, links: Sequence[int], num_bytes: int, now_ps: int, weights: Sequence[float] | None = None
     ) -> None:
-        """A flow of ``num_bytes`` enters; ``links`` are at least one."""
+        """A flow of ``num_bytes`` enters; ``links`` are at least one, those of a route of the wiring."""
 
     def finish(self, flow: int) -> None:
         """A flow that ``advance`` named leaves."""
@@ -175,6 +178,7 @@ class NetworkModel:
         weighted: whether flows may weigh more than 1 on a link, which folding and collective detail need.
         delays: whether it has the latencies of links itself, so that the engine leaves them to it.
         connected: whether flows go over connections (:class:`Streams`).
+        balanced: whether packets choose among :class:`~commbench.routing.ways.WayGraph`.
     """
 
     name: str
@@ -183,3 +187,4 @@ class NetworkModel:
     weighted: bool = False
     delays: bool = False
     connected: bool = False
+    balanced: bool = False

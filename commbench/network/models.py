@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from commbench.errors import InputError
 from commbench.network.base import NetworkKernel, NetworkModel, Wiring
 from commbench.network.fluid import FluidNetwork
-from commbench.network.packet.settings import CONTROLS, PREFIX, TCP, Packets, parse_packets
+from commbench.network.packet.settings import CONTROLS, FLOW, PREFIX, TCP, Packets, parse_packets
 from commbench.network.packet.tcp.settings import Tcp, parse_tcp
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def _packet_kernel(given: Packets) -> NetworkKernel:
 @cache
 def packet_model(given: Packets) -> NetworkModel:
     """The packet network of these settings."""
-    return NetworkModel(given.text, partial(_packet_network, given), partial(_packet_kernel, given), delays=True)
+    made, kernel = partial(_packet_network, given), partial(_packet_kernel, given)
+    return NetworkModel(given.text, made, kernel, delays=True, balanced=given.number_of_balance != FLOW)
 
 
 def _tcp_network(given: Tcp, wiring: Wiring) -> "TcpNetwork":

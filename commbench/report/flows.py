@@ -93,7 +93,9 @@ def _times(slowdown: float) -> Cell:
 
 
 def _queues(one: SimulatedFlows, place: str) -> Table:
-    return filled_table(f"{place}queues", "Deepest queues", one.queues, QUEUE_FIELDS)
+    late = int(one.counted.get("reordered", 0))
+    common = (("packets out of order", f"{late:,}"),) if late else ()
+    return filled_table(f"{place}queues", "Deepest queues", one.queues, QUEUE_FIELDS, common)
 
 
 def _slowdowns(one: SimulatedFlows, place: str, width: int, more: str) -> Picture:

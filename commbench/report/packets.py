@@ -53,6 +53,7 @@ def _beside_fluid(records: Sequence[Record]) -> Table | None:
         Column("paused", "all links"),
         Column("drops"),
         Column("sent again"),
+        Column("out of order"),
     )
     named = [pair for pair in named_sizes(records) if pair[0].fluid_time_s is not None]
     differences = [p.time_s / p.fluid_time_s - 1 if p.fluid_time_s else 0.0 for p, _ in named]
@@ -68,6 +69,7 @@ def _beside_fluid(records: Sequence[Record]) -> Table | None:
             *(count_cell(int(point.counted[name])) for name in ("marks", "pauses")),
             time_cell(point.counted["paused_s"]),
             *(_bad(int(point.counted[name])) for name in ("drops", "repeated")),
+            count_cell(int(point.counted.get("reordered", 0))),
         )
         for (point, cells), difference in zip(named, differences, strict=True)
     ]

@@ -111,32 +111,67 @@ class Search:
         here, fan_out = flows.src.copy(), np.ones(len(flows.src), np.int64)
         rows = rows[here[rows] != flows.dst[rows]]
         while len(rows):
-            ports = rows_at(self._out, here[rows])
-            row = np.repeat(np.arange(len(rows)), np.diff(ports[0]))
-            to = distance[at[rows[row]], self._switch[fabric.dst[ports[1]]]]
-            last = rows_at(self._into, flows.dst[rows])  # where the next hop can be the NIC itself
-            last_row = np.repeat(np.arange(len(rows)), np.diff(last[0]))
-            arrives = fabric.src[last[1]] == here[rows[last_row]]
-            link = np.concatenate([last[1][arrives], ports[1]])
-            row = np.concatenate([last_row[arrives], row])
-            to = np.concatenate([np.full(np.count_nonzero(arrives), -1, np.int16), to])
-            nearest = np.full(len(rows), _FAR, np.int16)
-            np.minimum.at(nearest, row, to)
-            if np.any(nearest == _FAR):
-                raise RoutingError(NOT_JOINED, int(rows[np.flatnonzero(nearest == _FAR)[0]]))
-            near = np.flatnonzero(to == nearest[row])
-            near = near[np.argsort(row[near], kind="stable")]
-            count = np.bincount(row[near], minlength=len(rows))
+            first, near = self._nearest(here[rows], flows.dst[rows], distance, at[rows])
+            count = np.diff(first)
+            if np.any(count == 0):
+                raise RoutingError(NOT_JOINED, int(rows[np.flatnonzero(count == 0)[0]]))
             chosen = np.zeros(len(rows), np.int64)
             if len(free := np.flatnonzero(count > 1)):
                 some = rows[free]
                 chosen[free] = policy.choose(flows.take(some), here[some], fan_out[some], count[free])
                 fan_out[some] *= count[free]
-            links = link[near[row_starts(count)[:-1] + chosen]]
+            links = near[first[:-1] + chosen]
             taken.append((rows, links))
             here[rows] = fabric.dst[links]
             rows = rows[here[rows] != flows.dst[rows]]
         return taken
+
+    def _nearest(self, here: Rows, dst: Rows, distance: NDArray[np.int16], at: Rows) -> tuple[Rows, Rows]:
+        """Rows: the links from each node ``here`` that lead nearest to ``dst``, whose row of ``distance`` is ``at``."""
+        ports = rows_at(self._out, here)
+        row = np.repeat(np.arange(len(here)), np.diff(ports[0]))
+        to = distance[at[row], self._switch[self._fabric.dst[ports[1]]]]
+        last = rows_at(self._into, dst)  # where the next hop can be the NIC itself
+        last_row = np.repeat(np.arange(len(here)), np.diff(last[0]))
+        arrives = self._fabric.src[last[1]] == here[last_row]
+        link = np.concatenate([last[1][arrives], ports[1]])
+        row = np.concatenate([last_row[arrives], row])
+        to = np.concatenate([np.full(np.count_nonzero(arrives), -1, np.int16), to])
+        nearest = np.full(len(here), _FAR, np.int16)
+        np.minimum.at(nearest, row, to)
+        near = np.flatnonzero((to == nearest[row]) & (to != _FAR))
+        near = near[np.argsort(row[near], kind="stable")]
+        return row_starts(np.bincount(row[near], minlength=len(here))), link[near]
+
+    def onward(self, here: Rows, target: Rows, ends: Rows) -> tuple[Rows, Rows, Rows]:
+        """All links on shortest paths.
+
+        Args:
+            here: nodes to begin at. target: of each, the place in ``ends`` of the node to reach; something joins them.
+            ends: NICs.
+
+        Returns:
+            Columns, a row for each link that may come next, by target and node: target, node, link.
+        """
+        fabric, found = self._fabric, [np.zeros((3, 0), np.int64)]
+        size = max(1, _AT_ONCE // max(1, self._num_switches))
+        for begin in range(0, len(ends), size):
+            distance = self._distances(ends[begin : begin + size])
+            mine = (target >= begin) & (target < begin + size)
+            key = np.unique(target[mine] * fabric.num_nodes + here[mine])
+            known = key[:0]
+            while len(key):
+                known = np.union1d(known, key)
+                at, node = np.divmod(key, fabric.num_nodes)
+                first, links = self._nearest(node, ends[at], distance, at - begin)
+                at, node = (np.repeat(column, np.diff(first)) for column in (at, node))
+                found.append(np.stack([at, node, links]))
+                after = fabric.dst[links]
+                on = after != ends[at]
+                key = np.setdiff1d(at[on] * fabric.num_nodes + after[on], known)
+        columns = np.concatenate(found, axis=1)
+        rows = np.lexsort(columns[1::-1])
+        return columns[0, rows], columns[1, rows], columns[2, rows]
 
     def _distances(self, targets: Rows) -> NDArray[np.int16]:
         """Hops from every switch to each target, a switch or a NIC."""

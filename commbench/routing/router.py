@@ -17,6 +17,7 @@ from commbench.routing.inside import InsideHosts
 from commbench.routing.network import Search, climb
 from commbench.routing.policies import FlowKeys, get_policy
 from commbench.routing.routes import Flows, Links, Rows, as_flows, once_each, row_starts, rows_at, rows_in_turn
+from commbench.routing.ways import ARRIVED, WayGraph, chained, joined
 from commbench.topology.fabric import Fabric
 from commbench.topology.model import NodeKind
 
@@ -143,10 +144,8 @@ class Router:
         return rows_at(both, np.argsort(np.concatenate([near, far])))
 
     def _between_hosts(self, flows: Flows) -> tuple[Rows, Links]:
-        leave, arrive = (self._own_nics(nodes, flows) for nodes in (flows.src, flows.dst))
+        leave, arrive = self._nics(flows)
         hosts = self.fabric.node_hosts
-        if self.policy.rail_aware:
-            leave = self._same_rail(flows, leave, arrive)
         numbers = np.maximum(self.fabric.nic_numbers[arrive], 0)
         keys = FlowKeys(leave, arrive, flows.channel, numbers, self.seed, self._names)
         in_tree = self.fabric.stages and not self._down and np.all(hosts[leave] >= 0) and np.all(hosts[arrive] >= 0)
@@ -158,6 +157,44 @@ class Router:
         by_rail = self.policy.rail_aware
         out = self._inside_where(flows.src, leave, by_rail=by_rail)
         return rows_in_turn([out, through, self._inside_where(arrive, flows.dst)])
+
+    def _nics(self, flows: Flows) -> tuple[Rows, Rows]:
+        """Where flows between hosts leave and arrive."""
+        leave, arrive = (self._own_nics(nodes, flows) for nodes in (flows.src, flows.dst))
+        return (self._same_rail(flows, leave, arrive) if self.policy.rail_aware else leave), arrive
+
+    def ways(self, src: ArrayLike, dst: ArrayLike, channel: ArrayLike = 0) -> WayGraph:
+        """All shortest ways between the NICs that the policy has flows leave and arrive at; one way inside hosts.
+
+        Args:
+            src, dst, channel: as :meth:`routes` has them, of flows that have a route.
+        """
+        flows, ends = as_flows(self.fabric, src, dst, channel), self.fabric.endpoints.astype(np.int64)
+        flows = Flows(ends[flows.src], ends[flows.dst], flows.channel)
+        hosts = self.fabric.node_hosts
+        apart = hosts[flows.src] != hosts[flows.dst]
+        near, far = np.flatnonzero(~apart), np.flatnonzero(apart)
+        leave, arrive = self._nics(flows.take(far))
+        (nics, nodes), target = np.unique(np.stack([arrive, flows.dst[far]]), axis=1, return_inverse=True)
+        out = self._inside_where(flows.src[far], leave, by_rail=self.policy.rail_aware)
+        into = self._inside_where(nics, nodes)
+        within = self._inside.paths(flows.src[near], flows.dst[near])
+
+        at, node, links = self._search.onward(leave, target, nics)
+        size = self.fabric.num_nodes
+        states, counts = np.unique(at * size + node, return_counts=True)
+        bases = len(states) + row_starts(np.array([len(into[1]), len(out[1]), len(within[1])]))
+        into_after, into_start = chained(into[0], int(bases[0]), np.full(len(nics), ARRIVED))
+        next_node = self.fabric.dst[links]
+        onward = np.searchsorted(states, at * size + next_node)
+        after = np.where(next_node == nics[at], into_start[at], onward)
+        out_after, out_start = chained(out[0], int(bases[1]), np.searchsorted(states, target * size + leave))
+        within_after, within_start = chained(within[0], int(bases[2]), np.full(len(near), ARRIVED))
+        start = np.empty(len(flows.src), np.int64)
+        start[near], start[far] = within_start, out_start
+        chains = ((into, into_after), (out, out_after), (within, within_after))
+        alone = [(np.ones(len(rows[1]), np.int64), rows[1].astype(np.int64), then) for rows, then in chains]
+        return joined([(counts, links, after), *alone], start)
 
     def _inside_where(self, src: Rows, dst: Rows, *, by_rail: bool = False) -> tuple[Rows, Links]:
         """Paths inside hosts; none from or to a switch of the fabric, which is its own NIC."""

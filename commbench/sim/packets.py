@@ -13,12 +13,12 @@ from commbench.units import seconds
 __all__ = ["counted_totals", "deepest_queues"]
 
 _MOST_LINKS = 10
-_SUMS = ("packets", "marks", "drops", "repeated", "pauses")
+_SUMS = ("packets", "marks", "drops", "repeated", "reordered", "pauses")
 
 
 def counted_totals(counted: Counted) -> Mapping[str, float]:
-    """Over all links: packets that they sent, marks, drops, packets sent again, pauses, and seconds of these; and the
-    bytes of the deepest queue. Empty where the network counts nothing.
+    """Over all links: packets that they sent, marks, drops, packets sent again, packets out of order, pauses and the
+    seconds of these; and the bytes of the deepest queue. Empty where the network counts nothing.
     """
     if not counted:
         return {}

@@ -29,6 +29,10 @@ TREE = "sim all-reduce -a tree -t fat-tree-16 -b 4M -e 4M --network packet"
 INCAST = "sim flows incast:7,1M -t star-8 --network packet:dcqcn"
 LOSSY = "sim flows incast:7,1M -t star-8 --network packet:none,pfc=off"
 SWIFT = "sim flows incast:7,1M -t star-8 --network packet:swift"
+COLLIDING, SPRAYED, FLOWLETS, ADAPTIVE = (
+    f"sim flows docs/permutation.csv -t fat-tree-16 --routing ecmp --network packet:dcqcn{balance}"
+    for balance in ("", ",balance=spray", ",balance=flowlet", ",balance=adaptive")
+)
 VICTIM = "sim flows docs/victim.csv -t fat-tree-16 --network packet"
 
 QUESTIONS = (
@@ -37,6 +41,10 @@ QUESTIONS = (
     ("All-to-all where nothing is oversubscribed?", EXCHANGE, "fluid, if each step is a permutation, as here"),
     ("All-to-all over uplinks that are 4 to 1?", NARROW, "packets: queues mark, and DCQCN cuts below the fair share"),
     ("What do hash collisions cost?", HASHED, "packets for the time; fluid finds the same links"),
+    ("And where each sends to one other alone?", COLLIDING, "packets: DCQCN cuts flows that share a link too deep"),
+    ("If switches spray packets instead?", SPRAYED, "packets: fluid leaves each flow on its ECMP route"),
+    ("Or flowlets?", FLOWLETS, "packets: senders that are paced leave no gaps, so each flow stays one flowlet"),
+    ("Or if each packet takes the shortest queue?", ADAPTIVE, "fluid by d-mod-k, where nothing collides: 339.54 us"),
     ("A tree, cut into slices?", TREE, "either: children meet at their parent's port, and pauses share it fairly"),
     ("Incast of seven, with DCQCN?", INCAST, "packets: each notice halves a rate, and 1 MiB is over before it is back"),
     ("Incast without PFC?", LOSSY, "packets: what is lost is sent again"),
@@ -69,6 +77,7 @@ def table(run: Callable[[str], tuple[float, float, dict[str, Any]]] = answers) -
         packets_s, fluid_s, counted = run(command)
         seen = [f"queue {counted['deepest_queue_bytes'] / 1024:,.0f} KiB"]
         seen += [f"{counted[name]:,} {name}" for name in ("marks", "pauses", "drops") if counted[name]]
+        seen += [f"{counted['reordered']:,} out of order"] if counted["reordered"] else []
         cells = (
             f"{question}<br>`commbench {command}`",
             f"{fluid_s * 1e6:,.2f} us",
@@ -85,7 +94,7 @@ def test_the_page_shows_what_the_commands_give(monkeypatch: Any) -> None:
     monkeypatch.chdir(ROOT)
     text = PAGE.read_text(encoding="utf-8")
     assert text.split(BEGIN)[1].split(END)[0] == table()
-    assert len(QUESTIONS) == 10
+    assert len(QUESTIONS) == 14
 
 
 def test_the_page_names_the_settings_that_there_are() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from commbench.engine import compiled, reference
 from commbench.network.models import packet_model
-from commbench.network.packet.settings import Packets
+from commbench.network.packet.settings import BALANCES, CONTROLS, Packets
 from tests.engine import engine_cases as cases
 from tests.network.packet_cases import packet_cases
 
@@ -33,9 +33,10 @@ def _compare(examples: int) -> Counter[str]:
             return
         counts = expected[4]
         assert isinstance(counts, dict)
-        for name in ("marks", "drops", "pauses", "repeated"):
+        for name in ("marks", "drops", "pauses", "repeated", "reordered"):
             seen[name] += any(counts[name])
         seen[packets.control] += 1
+        seen[packets.balance] += 1
         seen["changes"] += len(case[1].changes) > 0
 
     compare()
@@ -43,8 +44,9 @@ def _compare(examples: int) -> Counter[str]:
 
 
 def test_both_engines_give_the_same_picoseconds_and_counts() -> None:
-    seen = _compare(100)
-    assert min(seen[name] for name in ("drops", "pauses", "repeated", "none", "dcqcn", "swift")) >= 3, seen
+    seen = _compare(150)
+    wanted = ("drops", "pauses", "repeated", "reordered", *CONTROLS, *BALANCES)
+    assert min(seen[name] for name in wanted) >= 3, seen
 
 
 @pytest.mark.full

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commbench.cli.main import app
+from commbench.cli.tables import packet_lines
 from commbench.errors import InputError
 from commbench.report.packets import packet_tables
 from commbench.results.kinds import record_from_json
@@ -48,6 +49,19 @@ def test_what_was_counted_stands_in_the_record_and_comes_back() -> None:
     assert len(beside.rows) == 1
     assert len(queues.rows) == len(record.queues)
     assert packet_tables([simulated("fluid")]) == []
+
+
+def test_what_comes_out_of_order_is_told() -> None:
+    record = simulated("packet:none,balance=spray", algorithm="pairwise", fabric="fat-tree-16")
+    late = record.counted["reordered"]
+    assert late > 0
+    (beside, _) = packet_tables([record])
+    assert [cell.text for cell in beside.rows[0]][-1] == f"{late:,}"
+    assert beside.columns[-1].title == "out of order"
+    assert packet_lines(record.counted, record.queues)[-1].endswith(f", {late:,} out of order")
+    kept = simulated("packet:none", algorithm="pairwise", fabric="fat-tree-16")
+    assert kept.counted["reordered"] == 0
+    assert "out of order" not in packet_lines(kept.counted, kept.queues)[-1]
 
 
 def test_without_pauses_packets_are_lost_and_sent_again() -> None:

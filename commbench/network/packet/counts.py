@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from commbench.network.base import Counted
 
-__all__ = ["SLICES", "PacketCounts"]
+__all__ = ["NUM_COUNTS", "SLICES", "PacketCounts"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -25,6 +25,7 @@ class PacketCounts:
         marks: of these, told that the queue was long. drops: found no room there.
         pauses: how often the switch behind the link asked it to pause. paused_ps: for how long it did.
         repeated: packets that senders on this link took back to send again.
+        reordered: that came last over the link, behind a later packet of their message.
         deepest: bytes before the link at most. fullest: bytes that came over it and waited behind it, at most.
     """
 
@@ -36,6 +37,7 @@ class PacketCounts:
     pauses: IntArray
     paused_ps: IntArray
     repeated: IntArray
+    reordered: IntArray
     deepest: IntArray
     fullest: IntArray
 
@@ -48,3 +50,6 @@ class PacketCounts:
         """By name, with ``depths`` of shape (links, slices of 2**shift ps), and ``slice_ps`` alone."""
         found = {each.name: getattr(self, each.name) for each in fields(self)}
         return found | {"depths": depths, "slice_ps": np.array([1 << shift])}
+
+
+NUM_COUNTS = len(fields(PacketCounts))

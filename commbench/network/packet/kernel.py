@@ -8,10 +8,10 @@ import numpy as np
 
 from commbench.network.base import NEVER, PAST_THE_END, NetworkKernel
 from commbench.network.jit import call, jit
+from commbench.network.packet.balance_kernel import chooses, lot, next_place, shortest
 from commbench.network.packet.control import CNP_PS
 from commbench.network.packet.depths_kernel import note_depth
 from commbench.network.packet.events_kernel import at, free_packet, pop
-from commbench.network.packet.lottery import INCREMENT, MIX, MIX_AGAIN
 from commbench.network.packet.senders_kernel import (
     answered,
     begin,
@@ -50,7 +50,7 @@ from commbench.network.packet.state import (
     PAUSED_PS,
     PAUSES,
     PFC,
-    SEED,
+    REORDERED,
     SENT,
     SIGNAL,
     USED,
@@ -62,12 +62,13 @@ from commbench.network.packet.state import (
     grown,
     stuck,
 )
+from commbench.routing import ways
+from commbench.routing.ways import ARRIVED
 
 __all__ = ["packet_kernel"]
 
-_SOURCES = tuple(str(file) for file in sorted(Path(__file__).parent.glob("*.py")))
+_SOURCES = (*(str(file) for file in sorted(Path(__file__).parent.glob("*.py"))), str(ways.__file__))
 _NUMBER = (1 << KIND_BITS) - 1
-_INCREMENT, _MIX, _MIX_AGAIN = np.uint64(INCREMENT), np.uint64(MIX), np.uint64(MIX_AGAIN)
 
 
 # Links ---------------------------------------------------------------------------------------------------------------
@@ -76,12 +77,13 @@ _INCREMENT, _MIX, _MIX_AGAIN = np.uint64(INCREMENT), np.uint64(MIX), np.uint64(M
 @jit
 def _arrives(packet, link, now, sent, net):
     """When the packet joins its next queue: in a host it goes on as soon as its last bit cannot come too late."""
-    entry, first = net.packets[packet], net.links[link]
+    first = net.links[link]
     arrives = sent + first.latency
-    if entry.hop + 1 < net.first[entry.route + 1]:
-        beyond = net.links[net.route_links[entry.hop + 1]]
+    state = net.way_after[net.packets[packet].place]
+    if state != ARRIVED and not chooses(link, state, net):
+        beyond = net.links[net.way_links[next_place(net.packets[packet].path, state, net)]]
         if first.inside or beyond.inside:
-            arrives = max(arrives - lasts(entry.size, beyond.bandwidth, net), now + first.latency)
+            arrives = max(arrives - lasts(net.packets[packet].size, beyond.bandwidth, net), now + first.latency)
     return arrives
 
 
@@ -154,11 +156,7 @@ def _marked_by_lot(held, link, joined, net):
     if held > highest:
         return True
     share = net.ecn_share * (held - lowest) / (highest - lowest)
-    state = ((np.uint64(net.given[SEED]) << np.uint64(32)) | np.uint64(link)) * _MIX_AGAIN
-    state += np.uint64(joined) * _INCREMENT
-    state = (state ^ (state >> np.uint64(30))) * _MIX
-    state = (state ^ (state >> np.uint64(27))) * _MIX_AGAIN
-    return np.float64((state ^ (state >> np.uint64(31))) >> np.uint64(11)) / 2.0**53 < share
+    return np.float64(lot(link, joined, net) >> np.uint64(11)) / 2.0**53 < share
 
 
 @jit
@@ -194,7 +192,7 @@ def _join(packet, came, beyond, now, net):
 
 
 @jit
-def _received(packet, now, net, ended, count):
+def _received(packet, link, now, net, ended, count):
     entry, given = net.packets[packet], net.given
     task = entry.flow
     flow = net.flows[task]
@@ -205,6 +203,8 @@ def _received(packet, now, net, ended, count):
     if given[PFC] or entry.number == flow.got:
         flow.got += 1
         flow.complained = 0
+        net.counts[REORDERED, link] += entry.number < flow.latest
+        flow.latest = max(flow.latest, entry.number)
     elif entry.number > flow.got:
         entry.again, flow.complained = 1 - flow.complained, 1
     if flow.got == flow.packets:
@@ -217,7 +217,7 @@ def _received(packet, now, net, ended, count):
     if given[ANSWERS] or entry.notice:
         entry.got = flow.got
         number = (np.int64(task) << ANSWER_BITS) | np.int64(entry.number)
-        at(now + net.back[entry.route], ANSWER, number, packet, net)
+        at(now + entry.back, ANSWER, number, packet, net)
     else:
         free_packet(packet, net)
     return count
@@ -230,10 +230,16 @@ def _arrival(link, now, net, ended, count):
     entry.wire = packets[packet].next
     if entry.wire >= 0:
         at(packets[entry.wire].arrives, ARRIVAL, link, entry.wire, net)
-    packets[packet].hop += 1
-    if packets[packet].hop == net.first[packets[packet].route + 1]:
-        return _received(packet, now, net, ended, count)
-    _join(packet, link, net.route_links[packets[packet].hop], now, net)
+    packets[packet].back += entry.latency
+    state = net.way_after[packets[packet].place]
+    if state == ARRIVED:
+        return _received(packet, link, now, net, ended, count)
+    place = next_place(packets[packet].path, state, net)
+    if chooses(link, state, net):
+        place = shortest(place, state, net)
+    packets[packet].path //= net.way_first[state + 1] - net.way_first[state]
+    packets[packet].place = place
+    _join(packet, link, net.way_links[place], now, net)
     return count
 
 
@@ -246,7 +252,7 @@ def _start(slot, route, now, slots, net):
     flow.slot, flow.route, flow.live = slot, route, 1
     flow.num_bytes = np.int64(slots[slot].left)
     flow.packets = max(1, -(-flow.num_bytes // net.given[MTU]))
-    flow.noticed, flow.alpha = -CNP_PS, 1.0
+    flow.noticed, flow.alpha, flow.latest = -CNP_PS, 1.0, -1
     at(now, BEGIN, task, -1, net)
 
 

@@ -1,94 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The packet network for the reference engine: SEMANTICS.md beside this file in plain Python. Read that page first."""
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import pairwise
 
 from commbench.network.base import LAST_PS, NEVER, Counted, Wiring, too_long
 from commbench.network.packet.control import CNP_PS, HOP_PS, LEAST_TARGET, TARGET_PS, Dcqcn, Swift
 from commbench.network.packet.counts import PacketCounts
 from commbench.network.packet.depths import Depths
-from commbench.network.packet.lottery import marked_by_lot
-from commbench.network.packet.settings import DCQCN, SWIFT, Packets
+from commbench.network.packet.lottery import flowlet_path, marked_by_lot, sprayed_path
+from commbench.network.packet.settings import ADAPTIVE, DCQCN, FLOW, FLOWLET, SWIFT, Packets
+from commbench.network.packet.under_way import ASLEEP, IDLE, IN_TURN, Packet, PacketAnswer, PacketFlow, PacketLink
+from commbench.routing.ways import ARRIVED, WayGraph
 from commbench.units import PS_PER_S
 
 __all__ = ["PacketNetwork"]
 
 _SENT, _SIGNAL, _ARRIVAL, _ANSWER, _WAKE, _TIMEOUT = range(6)  # kinds of events, in the order of one instant
-_IDLE, _IN_TURN, _ASLEEP = range(3)
-
-
-@dataclass(slots=True)
-class _PacketFlow:
-    """A message: ``next`` packet to be sent, ``acked`` that its sender knows of, ``got`` by its receiver."""
-
-    task: int
-    links: tuple[int, ...]
-    num_bytes: int
-    packets: int
-    state: int = _IDLE
-    next: int = 0
-    acked: int = 0
-    got: int = 0
-    complained: bool = False  # whether the receiver has asked for ``got`` already
-    ready_ps: int = 0  # when its pace allows the next packet
-    deadline_ps: int = 0
-    noticed_ps: int = -CNP_PS  # when the receiver last told the sender of marks
-    dcqcn: Dcqcn | None = None
-    swift: Swift | None = None
-
-
-@dataclass(slots=True)
-class _Packet:
-    """On its way over ``links``, the ``hop`` th of which it takes; it came into its queue by link ``via``."""
-
-    flow: _PacketFlow
-    number: int
-    size: int
-    links: tuple[int, ...]
-    sent_ps: int
-    hop: int = 0
-    via: int = -1
-    marked: bool = False
-    arrives_ps: int = 0
-
-
-@dataclass(slots=True)
-class _Answer:
-    """From the receiver of a packet: how much it ``got``, whether it asks for the rest again, whether it saw marks."""
-
-    flow: _PacketFlow
-    got: int
-    again: bool
-    notice: bool
-    sent_ps: int
-
-
-@dataclass(slots=True)
-class _PacketLink:
-    """One direction of a cable: what waits to cross it and what is on it.
-
-    ``held`` bytes wait before it (its own packet in sending among them), ``arrived`` bytes came over it and wait in
-    the switch behind it, of which it takes ``limit``. ``told``: whether that switch has asked it to pause.
-    """
-
-    bandwidth: float
-    latency_ps: int
-    limit: int
-    inside: bool  # of a host
-    pauses: bool  # or else what finds no room behind it is dropped
-    queue: deque[_Packet] = field(default_factory=deque)
-    turn: deque[_PacketFlow] = field(default_factory=deque)  # flows that begin here and may send
-    wire: deque[_Packet] = field(default_factory=deque)
-    sending: tuple[int, int] | None = None  # the link that the packet came by, and its bytes
-    own_last: bool = False
-    paused: bool = False
-    paused_since: int = 0
-    told: bool = False
-    held: int = 0
-    arrived: int = 0
 
 
 class PacketNetwork:
@@ -101,14 +30,21 @@ class PacketNetwork:
         self.given = given
         insides = wiring.inside.tolist() or [False] * num_links
         self.links = [
-            _PacketLink(bandwidth, latency, given.limit(bandwidth, latency), inside, inside or given.pfc)
+            PacketLink(bandwidth, latency, given.limit(bandwidth, latency), inside, inside or given.pfc)
             for bandwidth, latency, inside in zip(wiring.bandwidths.tolist(), latencies, insides, strict=True)
         ]
+        ways = wiring.ways or WayGraph.single(wiring.first, wiring.links)
+        self.way_first: list[int] = ways.first.tolist()
+        self.way_links: list[int] = ways.links.tolist()
+        self.way_after: list[int] = ways.after.tolist()
+        self.paths: list[int] = ways.fan_outs().tolist()  # of every state
+        routes = [tuple(wiring.links[a:b].tolist()) for a, b in pairwise(wiring.first.tolist())]
+        self.begins = dict(zip(routes, ways.start.tolist(), strict=True))  # state by links
         self.rooms = wiring.buffers_bytes.tolist() or [given.buffer_bytes] * num_links
-        self.flows: dict[int, _PacketFlow] = {}
+        self.flows: dict[int, PacketFlow] = {}
         self.new: list[int] = []
         self.eager: set[int] = set()  # links that may have something to send at this instant
-        self.events: list[tuple[int, int, int, int, _Packet | _Answer | None]] = []
+        self.events: list[tuple[int, int, int, int, Packet | PacketAnswer | None]] = []
         self.num_events = 0
         self.counts = PacketCounts.empty(num_links)
         self.depths = Depths(num_links)
@@ -119,14 +55,14 @@ class PacketNetwork:
         self, flow: int, links: Sequence[int], num_bytes: int, now_ps: int, weights: Sequence[float] | None = None
     ) -> None:
         """A message enters; it begins when the next event is asked for."""
-        mtu = self.given.mtu_bytes
-        self.flows[flow] = _PacketFlow(flow, tuple(links), num_bytes, max(1, -(-num_bytes // mtu)))
+        route, packets = tuple(links), max(1, -(-num_bytes // self.given.mtu_bytes))
+        self.flows[flow] = PacketFlow(flow, route, self.begins[route], num_bytes, packets)
         self.new.append(flow)
 
     def finish(self, flow: int) -> None:
         """A message that ``advance`` named leaves."""
         entry = self.flows.pop(flow)
-        if entry.state == _IN_TURN:  # it was about to repeat what had been lost on the way back
+        if entry.state == IN_TURN:  # it was about to repeat what had been lost on the way back
             self.links[entry.links[0]].turn.remove(entry)
 
     def move(self, flow: int, links: Sequence[int], weights: Sequence[float] | None = None) -> None:
@@ -134,11 +70,12 @@ class PacketNetwork:
         entry = self.flows[flow]
         if not links:
             return
-        if entry.state == _IN_TURN and entry.links[0] != links[0]:
+        if entry.state == IN_TURN and entry.links[0] != links[0]:
             self.links[entry.links[0]].turn.remove(entry)
             self.links[links[0]].turn.append(entry)
             self.eager.add(links[0])
         entry.links = tuple(links)
+        entry.begins = self.begins[entry.links]
 
     def set_bandwidth(self, link: int, bandwidth: float) -> bool:
         """Packets that a link begins to send from now on go at another speed; no event that is due changes."""
@@ -168,7 +105,7 @@ class PacketNetwork:
                 self._signal(number, now_ps)
             elif kind == _ARRIVAL:
                 self._arrival(number, now_ps, ended)
-            elif isinstance(what, _Answer):
+            elif isinstance(what, PacketAnswer):
                 self._answered(what, now_ps)
             elif number in self.flows:
                 self._woken(self.flows[number], kind, now_ps)
@@ -183,7 +120,7 @@ class PacketNetwork:
         paused = [number for number, link in enumerate(self.links) if link.paused]
         return self.given.deadlock(len(self.flows), paused) if self.flows else ""
 
-    def _at(self, time_ps: int, kind: int, number: int, what: _Packet | _Answer | None = None) -> None:
+    def _at(self, time_ps: int, kind: int, number: int, what: Packet | PacketAnswer | None = None) -> None:
         if time_ps > LAST_PS:
             raise too_long()
         self.num_events += 1
@@ -191,7 +128,7 @@ class PacketNetwork:
 
     # Senders -----------------------------------------------------------------------------------------------------
 
-    def _begin(self, flow: _PacketFlow, now_ps: int) -> None:
+    def _begin(self, flow: PacketFlow, now_ps: int) -> None:
         line = self.links[flow.links[0]].bandwidth
         if self.given.number == DCQCN:
             flow.dcqcn = Dcqcn(line, line, line)
@@ -214,24 +151,25 @@ class PacketNetwork:
         """Packets that a link sends in a time, and one."""
         return bandwidth * time_ps / PS_PER_S / self.given.full_bytes + 1.0
 
-    def _offer(self, flow: _PacketFlow, now_ps: int) -> None:
+    def _offer(self, flow: PacketFlow, now_ps: int) -> None:
         """Have a flow that may send wait for its link, or for its pace."""
-        if flow.state != _IDLE or flow.next >= flow.packets:
+        if flow.state != IDLE or flow.next >= flow.packets:
             return
         under_way = flow.next - flow.acked
         if under_way >= self.given.window_packets or (flow.swift is not None and not flow.swift.allows(under_way)):
             return
         if flow.ready_ps <= now_ps:
-            flow.state = _IN_TURN
+            flow.state = IN_TURN
             self.links[flow.links[0]].turn.append(flow)
             self.eager.add(flow.links[0])
         else:
-            flow.state = _ASLEEP
+            flow.state = ASLEEP
             self._at(flow.ready_ps, _WAKE, flow.task)
 
-    def _next_packet(self, flow: _PacketFlow, now_ps: int) -> _Packet:
+    def _next_packet(self, flow: PacketFlow, now_ps: int) -> Packet:
         payload = min(self.given.mtu_bytes, flow.num_bytes - flow.next * self.given.mtu_bytes)
-        packet = _Packet(flow, flow.next, max(payload + self.given.header_bytes, 1), flow.links, now_ps)
+        size, path = max(payload + self.given.header_bytes, 1), self._path(flow, now_ps)
+        packet = Packet(flow, flow.next, size, self.way_first[flow.begins], path, now_ps)
         flow.next += 1
         gap_ps = 0
         if flow.dcqcn is not None:
@@ -239,11 +177,23 @@ class PacketNetwork:
         if flow.swift is not None:
             gap_ps = flow.swift.sent()
         flow.ready_ps = now_ps + gap_ps
-        flow.state = _IDLE
+        flow.state = IDLE
         self._offer(flow, now_ps)
         return packet
 
-    def _answered(self, answer: _Answer, now_ps: int) -> None:
+    def _path(self, flow: PacketFlow, now_ps: int) -> int:
+        """Path number of the flow's next packet."""
+        paths, seed = self.paths[flow.begins], self.given.seed
+        if self.given.number_of_balance == FLOW:
+            return 0
+        if self.given.number_of_balance != FLOWLET:
+            return sprayed_path(flow.task, flow.next, paths, seed)
+        if not flow.next or now_ps - flow.left_ps > self.given.flowlet_us * 1_000_000:
+            flow.path = flowlet_path(flow.task, flow.next, paths, seed)
+        flow.left_ps = now_ps
+        return flow.path
+
+    def _answered(self, answer: PacketAnswer, now_ps: int) -> None:
         flow = answer.flow
         if flow.task not in self.flows:
             return
@@ -258,13 +208,13 @@ class PacketNetwork:
             self._go_back(flow)
         self._offer(flow, now_ps)
 
-    def _go_back(self, flow: _PacketFlow) -> None:
+    def _go_back(self, flow: PacketFlow) -> None:
         self.counts.repeated[flow.links[0]] += flow.next - flow.acked
         flow.next = flow.acked
 
-    def _woken(self, flow: _PacketFlow, kind: int, now_ps: int) -> None:
+    def _woken(self, flow: PacketFlow, kind: int, now_ps: int) -> None:
         if kind == _WAKE:
-            flow.state = _IDLE
+            flow.state = IDLE
         elif flow.deadline_ps > now_ps:  # something was acknowledged since
             self._at(flow.deadline_ps, _TIMEOUT, flow.task)
         else:
@@ -275,7 +225,7 @@ class PacketNetwork:
 
     # Links -------------------------------------------------------------------------------------------------------
 
-    def _lasts(self, link: _PacketLink, size: int) -> int:
+    def _lasts(self, link: PacketLink, size: int) -> int:
         return max(int(size / link.bandwidth * PS_PER_S + 0.5), 1)
 
     def _send(self, number: int, now_ps: int) -> None:
@@ -295,11 +245,12 @@ class PacketNetwork:
         self.counts.packets[number] += 1
         self.counts.num_bytes[number] += packet.size
 
-    def _arrives(self, packet: _Packet, link: _PacketLink, now_ps: int, sent_ps: int) -> int:
+    def _arrives(self, packet: Packet, link: PacketLink, now_ps: int, sent_ps: int) -> int:
         """When the packet joins its next queue: in a host it goes on as soon as its last bit cannot come too late."""
         arrives_ps = sent_ps + link.latency_ps
-        if packet.hop + 1 < len(packet.links):
-            beyond = self.links[packet.links[packet.hop + 1]]
+        places = self._places(packet)
+        if places and not self._chooses(link, places):
+            beyond = self.links[self.way_links[places[packet.path % len(places)]]]
             if link.inside or beyond.inside:
                 arrives_ps = max(arrives_ps - self._lasts(beyond, packet.size), now_ps + link.latency_ps)
         return arrives_ps
@@ -335,13 +286,31 @@ class PacketNetwork:
         packet = link.wire.popleft()
         if link.wire:
             self._at(link.wire[0].arrives_ps, _ARRIVAL, number)
-        packet.hop += 1
-        if packet.hop == len(packet.links):
-            self._received(packet, now_ps, ended)
-        else:
-            self._join(packet, number, packet.links[packet.hop], now_ps)
+        packet.back_ps += link.latency_ps
+        places = self._places(packet)
+        if not places:
+            self._received(packet, number, now_ps, ended)
+            return
+        packet.path, digit = divmod(packet.path, len(places))
+        packet.place = places[digit]
+        if self._chooses(link, places):
+            packet.place = min((*places[digit:], *places[:digit]), key=self._waiting)
+        self._join(packet, number, self.way_links[packet.place], now_ps)
 
-    def _join(self, packet: _Packet, number: int, beyond: int, now_ps: int) -> None:
+    def _places(self, packet: Packet) -> range:
+        """In the ways, of the links that may come next; none at the receiver."""
+        state = self.way_after[packet.place]
+        return range(0) if state == ARRIVED else range(self.way_first[state], self.way_first[state + 1])
+
+    def _chooses(self, link: PacketLink, places: range) -> bool:
+        """Whether the node behind a link looks at its queues before it takes one of these."""
+        return self.given.number_of_balance == ADAPTIVE and len(places) > 1 and not link.inside
+
+    def _waiting(self, place: int) -> int:
+        """Bytes before the link at a place in the ways."""
+        return self.links[self.way_links[place]].held
+
+    def _join(self, packet: Packet, number: int, beyond: int, now_ps: int) -> None:
         """A packet that came over link ``number`` joins the queue before link ``beyond``, if there is room."""
         came, link, counts = self.links[number], self.links[beyond], self.counts
         held, room = (came.arrived, came.limit) if came.pauses else (link.held, self.rooms[beyond])
@@ -368,7 +337,8 @@ class PacketNetwork:
 
     # Receivers ---------------------------------------------------------------------------------------------------
 
-    def _received(self, packet: _Packet, now_ps: int, ended: list[int]) -> None:
+    def _received(self, packet: Packet, number: int, now_ps: int, ended: list[int]) -> None:
+        """A packet has come to its receiver over link ``number``."""
         flow = packet.flow
         if flow.task not in self.flows or flow.got == flow.packets:
             return  # a copy of what had come already
@@ -376,6 +346,8 @@ class PacketNetwork:
         if self.given.pfc or packet.number == flow.got:
             flow.got += 1
             flow.complained = False
+            self.counts.reordered[number] += packet.number < flow.latest
+            flow.latest = max(flow.latest, packet.number)
         elif packet.number > flow.got:
             again, flow.complained = not flow.complained, True
         if flow.got == flow.packets:
@@ -385,6 +357,5 @@ class PacketNetwork:
         if notice:
             flow.noticed_ps = now_ps
         if self.given.answers or notice:
-            back_ps = sum(self.links[link].latency_ps for link in packet.links)
-            answer = _Answer(flow, flow.got, again, notice, packet.sent_ps)
-            self._at(now_ps + back_ps, _ANSWER, (flow.task << 28) | packet.number, answer)
+            answer = PacketAnswer(flow, flow.got, again, notice, packet.sent_ps)
+            self._at(now_ps + packet.back_ps, _ANSWER, (flow.task << 28) | packet.number, answer)

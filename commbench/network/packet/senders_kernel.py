@@ -4,6 +4,7 @@
 import numpy as np
 
 from commbench.network.jit import jit
+from commbench.network.packet.balance_kernel import path_number
 from commbench.network.packet.control import HOP_PS, LEAST_TARGET, TARGET_PS
 from commbench.network.packet.control_kernel import (
     dcqcn_notice,
@@ -13,9 +14,10 @@ from commbench.network.packet.control_kernel import (
     swift_sent,
 )
 from commbench.network.packet.events_kernel import at, free_packet, new_packet
-from commbench.network.packet.settings import DCQCN, SWIFT
+from commbench.network.packet.settings import DCQCN, FLOW, SWIFT
 from commbench.network.packet.state import (
     ASLEEP,
+    BALANCE,
     CONTROL,
     EAGER,
     FULL,
@@ -129,8 +131,9 @@ def next_packet(task, now, net):
     packet = new_packet(net)
     entry = net.packets[packet]
     size = max(min(given[MTU], flow.num_bytes - flow.next * given[MTU]) + given[HEADER], 1)
-    entry.flow, entry.number, entry.size, entry.route = task, flow.next, size, flow.route
-    entry.sent, entry.hop, entry.via, entry.marked = now, net.first[flow.route], -1, 0
+    entry.flow, entry.number, entry.size, entry.place = task, flow.next, size, net.way_first[net.begins[flow.route]]
+    entry.path = path_number(task, now, net) if given[BALANCE] != FLOW else 0
+    entry.sent, entry.back, entry.via, entry.marked = now, 0, -1, 0
     flow.next += 1
     gap = 0
     if given[CONTROL] == DCQCN:

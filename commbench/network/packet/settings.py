@@ -12,10 +12,15 @@ from commbench.errors import InputError, unknown
 from commbench.units import PS_PER_S, parse_size
 
 __all__ = [
+    "ADAPTIVE",
+    "BALANCES",
     "CONTROLS",
     "DCQCN",
+    "FLOW",
+    "FLOWLET",
     "NONE",
     "PREFIX",
+    "SPRAY",
     "SWIFT",
     "TCP",
     "Packets",
@@ -29,6 +34,11 @@ NONE, DCQCN, SWIFT = range(3)
 
 CONTROLS = ("none", "dcqcn", "swift")
 """Congestion controls by number: NONE, DCQCN, SWIFT."""
+
+FLOW, SPRAY, FLOWLET, ADAPTIVE = range(4)
+
+BALANCES = ("flow", "spray", "flowlet", "adaptive")
+"""What decides which way a packet takes, by number: FLOW, SPRAY, FLOWLET, ADAPTIVE."""
 
 PREFIX = "packet"
 TCP = "tcp"  # behind the prefix, other packets: packet.tcp
@@ -56,7 +66,10 @@ class Packets:
             et al. 2015, their testbed.
         rto_us: a sender whose data is not acknowledged for so long goes back to it. Assumed: NCCL's own,
             NCCL_IB_TIMEOUT=20, is 4.3 s.
-        seed: of the hash that decides which packets are marked.
+        balance: one of BALANCES: which of the shortest ways packets take; "flow": the route of their message.
+        flowlet_us: a packet that follows the one before so much later may take another way. 500: Alizadeh et al.,
+            "CONGA", SIGCOMM 2014, section 5; Vanini et al., "Let it flow", NSDI 2017.
+        seed: of the hashes that decide which packets are marked, and which way they take.
     """
 
     control: str = "none"
@@ -71,12 +84,16 @@ class Packets:
     ecn_max_bytes: int = 200_000
     ecn_share: float = 0.01
     rto_us: int = 1000
+    balance: str = "flow"
+    flowlet_us: int = 500
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.control not in CONTROLS:
             named = f"{PREFIX}:{self.control}"
             raise InputError(f"--network {named} {unknown(named, [f'{PREFIX}:{name}' for name in (*CONTROLS, TCP)])}")
+        if self.balance not in BALANCES:
+            raise InputError(f"--network {PREFIX}: balance={self.balance} {unknown(self.balance, BALANCES)}")
         rules = (
             (self.mtu_bytes >= 1, "mtu", self.mtu_bytes, "must be at least 1 byte"),
             (self.mtu_bytes <= 2**24, "mtu", self.mtu_bytes, "must be at most 16 MiB"),
@@ -97,6 +114,14 @@ class Packets:
             (self.window_bytes >= 0, "window", self.window_bytes, "must be 0 bytes or more"),
             (0.0 <= self.ecn_share <= 1.0, "ecn_share", self.ecn_share, "must be 0 to 1"),
             (1 <= self.rto_us <= 10**7, "rto_us", self.rto_us, "must be 1 to 10,000,000"),
+            (1 <= self.flowlet_us <= 10**7, "flowlet_us", self.flowlet_us, "must be 1 to 10,000,000"),
+            (
+                self.pfc or self.balance == BALANCES[FLOW],
+                "balance",
+                self.balance,
+                "goes with pfc=on, for go-back-N takes packets out of order for lost; give that, or "
+                f"balance={BALANCES[FLOW]}",
+            ),
             (0 <= self.seed < 2**31, "seed", self.seed, "must be 0 to 2147483647"),
         )
         for holds, key, value, rule in rules:
@@ -107,6 +132,11 @@ class Packets:
     def number(self) -> int:
         """Of the congestion control."""
         return CONTROLS.index(self.control)
+
+    @property
+    def number_of_balance(self) -> int:
+        """Of what decides which way a packet takes."""
+        return BALANCES.index(self.balance)
 
     @property
     def full_bytes(self) -> int:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The packet network's state for the compiled engine: flat records, made, made larger and read back here.
 
-Memory: 240 bytes per task, 690 per link, 56 per packet that is under way, 24 per event. What is under way is not known
+Memory: 256 bytes per task, 700 per link, 64 per packet that is under way, 24 per event. What is under way is not known
 beforehand, so packets and events are given more room when they need it, between two instants.
 """
 
@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from commbench.network.base import Counted, Wiring
-from commbench.network.packet.counts import SLICES, PacketCounts
+from commbench.network.packet.counts import NUM_COUNTS, SLICES, PacketCounts
 from commbench.network.packet.settings import Packets
+from commbench.routing.ways import WayGraph
 
 __all__ = ["BEGIN", "PacketState", "build_state", "counted", "grown", "stuck"]
 
@@ -37,10 +38,10 @@ WORK, EVENTS, FREE, USED, EAGER, LATE, FLOWS, SHIFT = range(8)
 LEAP = 2**40
 
 # Rows of ``counts``, as PacketCounts has its fields.
-PACKETS, NUM_BYTES, JOINED, MARKS, DROPS, PAUSES, PAUSED_PS, REPEATED, DEEPEST, FULLEST = range(10)
+PACKETS, NUM_BYTES, JOINED, MARKS, DROPS, PAUSES, PAUSED_PS, REPEATED, REORDERED, DEEPEST, FULLEST = range(NUM_COUNTS)
 
 # Places in ``given``.
-MTU, HEADER, FULL, PFC, XOFF, XON, ECN_MIN, ECN_MAX, RTO_PS, SEED, CONTROL, ANSWERS, WINDOW = range(13)
+MTU, HEADER, FULL, PFC, XOFF, XON, ECN_MIN, ECN_MAX, RTO_PS, SEED, CONTROL, ANSWERS, WINDOW, BALANCE, GAP_PS = range(15)
 
 EVENT = np.dtype([("time", np.int64), ("key", np.int64), ("packet", np.int32)], align=True)
 
@@ -48,10 +49,11 @@ PACKET = np.dtype(
     [  # a packet, and after its arrival the answer to it
         ("sent", np.int64),  # ps
         ("arrives", np.int64),
-        ("hop", np.int64),  # place in route_links of the link that it takes
+        ("back", np.int64),  # latency of the links that it has crossed
+        ("place", np.int32),  # in way_links, of the link that it takes
+        ("path", np.int32),  # what is left of its path number
         ("flow", np.int32),
         ("number", np.int32),
-        ("route", np.int32),
         ("via", np.int32),  # the link by which it came into its queue, -1 for none
         ("size", np.int32),
         ("got", np.int32),
@@ -96,10 +98,13 @@ FLOW = np.dtype(
         ("ready", np.int64),
         ("deadline", np.int64),
         ("noticed", np.int64),
+        ("departed", np.int64),  # the last packet of the flowlet
         ("packets", np.int32),
         ("next", np.int32),
         ("acked", np.int32),
         ("got", np.int32),
+        ("latest", np.int32),  # highest number of a packet that has come
+        ("path", np.int32),  # of the flowlet
         ("slot", np.int32),
         ("route", np.int32),
         ("after", np.int32),  # in the turn of its link
@@ -132,10 +137,12 @@ class PacketState(NamedTuple):
     Attributes:
         n: counters. given, ecn_share: what Packets says.
         first, route_links: routes, as in Wiring. back: latency of the way back of every route, ps.
+        way_first, way_links, way_after, begins: as WayGraph has them. paths: of every route, how
+            many its fan-outs make.
         links, flows, packets, events: records; flows by task, events a heap by (time, key).
         eager: links that may have something to send at this instant.
-        counts: shape (10, links). depths: shape (links, slices of time), see Depths; changed: when the bytes before
-            each link last did, ps.
+        counts: shape (NUM_COUNTS, links). depths: shape (links, slices of time), see Depths; changed: when the bytes
+            before each link last did, ps.
     """
 
     n: Array
@@ -144,6 +151,11 @@ class PacketState(NamedTuple):
     first: Array
     route_links: Array
     back: Array
+    way_first: Array
+    way_links: Array
+    way_after: Array
+    begins: Array
+    paths: Array
     links: Array
     flows: Array
     packets: Array
@@ -172,8 +184,9 @@ def build_state(given: Packets, wiring: Wiring, route_of: Array, moves: Sequence
     numbers = (
         *(given.mtu_bytes, given.header_bytes, given.full_bytes, given.pfc, given.xoff_bytes, given.xon_bytes),
         *(given.ecn_min_bytes, given.ecn_max_bytes, given.rto_us * 1_000_000, given.seed, given.number, given.answers),
-        given.window_packets,
+        *(given.window_packets, given.number_of_balance, given.flowlet_us * 1_000_000),
     )
+    ways = wiring.ways or WayGraph.single(wiring.first, wiring.links)
     return PacketState(
         n=n,
         given=np.array(numbers, dtype=np.int64),
@@ -181,12 +194,17 @@ def build_state(given: Packets, wiring: Wiring, route_of: Array, moves: Sequence
         first=np.array(wiring.first, dtype=np.int64),
         route_links=np.array(wiring.links, dtype=np.int64),
         back=(total[wiring.first[1:]] - total[wiring.first[:-1]]).astype(np.int64),
+        way_first=np.array(ways.first, dtype=np.int64),
+        way_links=np.array(ways.links, dtype=np.int64),
+        way_after=np.array(ways.after, dtype=np.int64),
+        begins=np.array(ways.start, dtype=np.int64),
+        paths=np.append(ways.fan_outs(), 1)[ways.start],
         links=links,
         flows=np.zeros(num_tasks, dtype=FLOW),
         packets=np.empty(4 * num_links + 64, dtype=PACKET),
         events=np.empty(16 * num_links + 4 * num_tasks + 64, dtype=EVENT),
         eager=np.empty(num_links, dtype=np.int64),
-        counts=np.zeros((10, num_links), dtype=np.int64),
+        counts=np.zeros((NUM_COUNTS, num_links), dtype=np.int64),
         depths=np.zeros((num_links, SLICES), dtype=np.int64),
         changed=np.zeros(num_links, dtype=np.int64),
     )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from commbench.errors import InputError
 from commbench.network.base import Counted, Wiring
-from commbench.network.packet.counts import SLICES, PacketCounts
+from commbench.network.packet.counts import NUM_COUNTS, SLICES, PacketCounts
 from commbench.network.packet.state import EVENT, FREE, USED
 from commbench.network.packet.tcp.settings import Tcp
 from commbench.units import PS_PER_S
@@ -205,7 +205,7 @@ def build_state(
         events=np.empty(2 * num_links + 2 * num_streams + num_tasks + 64, dtype=EVENT),
         fresh=np.empty(num_tasks, dtype=np.int64),
         num_fresh=np.zeros(1, dtype=np.int64),
-        counts=np.zeros((10, num_links), dtype=np.int64),
+        counts=np.zeros((NUM_COUNTS, num_links), dtype=np.int64),
         depths=np.zeros((num_links, SLICES), dtype=np.int64),
         changed=np.zeros(num_links, dtype=np.int64),
     )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from commbench.experiments.step_exact import predict_by
 from commbench.experiments.step_rows import StepRow
+from commbench.training.closed_form import shared_nics
 from commbench.workload.step_costs import StepCosts, nvlink_kind
 
 __all__ = ["NOISE", "Fit", "Key", "fit_steps", "local_priors", "nccl_priors", "priors_of"]
@@ -27,7 +28,7 @@ NOISE = 0.03
 _STEP = 0.02  # of a logarithm, for differences
 _BEND = 2.0  # times the noise: larger errors pull no more than linearly
 _SHARES = (
-    "share", "nccl_share", "transfer", "memory", "sharded_share", "hidden_data", "hidden_sharded", "hidden_tensor",
+    "share", "far_nics", "nccl_share", "transfer", "memory", "sharded_share", "hidden_data", "hidden_sharded", "hidden_tensor",
 )  # fmt: skip
 
 
@@ -59,6 +60,8 @@ def priors_of(rows: Sequence[StepRow], costs: StepCosts) -> dict[Key, float]:
         found |= {("links", nvlink_kind(row.inside), key): sigma for key, sigma in _NVLINK.items()}
         if plan.degrees.num_ranks > row.gpus:
             found |= {("links", row.fabric, key): sigma for key, sigma in _BETWEEN.items()}
+        if _goes_far(row):
+            found["links", row.fabric, "far_nics"] = 0.3
     return {key: sigma for key, sigma in found.items() if _value(costs, key)}  # what is 0 is not there
 
 
@@ -74,7 +77,17 @@ def local_priors(rows: Sequence[StepRow]) -> dict[Key, float]:
         found[("links", nvlink_kind(row.inside), "share")] = 0.2
         if row.plan.degrees.num_ranks > row.gpus:
             found |= {("links", row.fabric, key): sigma for key, sigma in (("share", 0.4), ("latency_s", 0.7))}
+        if _goes_far(row):
+            found["links", row.fabric, "far_nics"] = 0.4
     return found
+
+
+def _goes_far(row: StepRow) -> bool:
+    """Whether its data groups' GPUs of a host are beside different NICs, which others share."""
+    degrees, nics = row.plan.degrees, shared_nics(row.nics, row.gpus, row.inside)
+    ranks = degrees.dp * degrees.cp
+    here = min(ranks, max(1, row.gpus // degrees.tp))
+    return 1 < here <= nics and here < ranks
 
 
 def nccl_priors(rows: Sequence[StepRow]) -> dict[Key, float]:

@@ -60,7 +60,7 @@ def library_of_step(
     return curve, f"collectives: library ideal, at what links reach in steps: {words}"
 
 
-_REACHED = ("share", "half_bytes", "latency_s", "transfer")
+_REACHED = ("share", "half_bytes", "latency_s", "far_nics", "transfer")
 _LOST = ("nccl_share", "nccl_wait_s", "transfer")
 
 

@@ -135,6 +135,8 @@ class LinkCosts:
 
     Attributes:
         share: of the line rate. half_bytes: moved by a rank at half of that. latency_s: per doubling of the ranks.
+        far_nics: share of the line rate that all groups of a host reach together, whose GPUs there are beside
+            different NICs that others share (``closed_form.shared_nics``); no more than ``share``.
         transfer: share of the line rate that transfers between pipeline stages reach.
         nccl_share: what NCCL's collectives reach in a step of the rate that they have alone, by its model.
         nccl_wait_s: what they take longer in a step, per doubling of the ranks.
@@ -144,6 +146,7 @@ class LinkCosts:
     share: float
     half_bytes: float
     latency_s: float
+    far_nics: float
     transfer: float
     nccl_share: float
     nccl_wait_s: float

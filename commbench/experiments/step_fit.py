@@ -28,7 +28,8 @@ NOISE = 0.03
 _STEP = 0.02  # of a logarithm, for differences
 _BEND = 2.0  # times the noise: larger errors pull no more than linearly
 _SHARES = (
-    "share", "far_nics", "nccl_share", "transfer", "memory", "sharded_share", "hidden_data", "hidden_sharded", "hidden_tensor",
+    "share", "far_nics", "nccl_share", "transfer", "memory", "sharded_share",
+    "hidden_data", "hidden_sharded", "hidden_tensor",
 )  # fmt: skip
 
 

@@ -25,7 +25,9 @@ __all__ = ["LinkCurve", "hosts_of", "kinds_of", "timing_of_transfer"]
 
 _INSIDE = ("nvswitch", "nvlink", "cube-mesh")
 _BETWEEN = {"ib": "infiniband", "roce": "roce"}
-_UNKNOWN = LinkCosts(share=1.0, half_bytes=0.0, latency_s=0.0, far_nics=1.0, transfer=1.0, nccl_share=1.0, nccl_wait_s=0.0)
+_UNKNOWN = LinkCosts(
+    share=1.0, half_bytes=0.0, latency_s=0.0, far_nics=1.0, transfer=1.0, nccl_share=1.0, nccl_wait_s=0.0
+)
 
 
 def kinds_of(fabric: "Fabric") -> tuple[str, str]:

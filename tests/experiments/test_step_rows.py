@@ -3,21 +3,23 @@
 
 import pytest
 
-from commbench.experiments.step_rows import _between, _fabric
+from commbench.experiments.step_rows import _between, _fabric, _nics
 
 
 @pytest.mark.parametrize(
-    ("words", "gigabytes", "fabric"),
+    ("words", "gigabytes", "nics", "fabric"),
     [
-        ("NVSwitch in node; 8x 200Gb/s RoCE (1600Gb/s) per node", 200, "roce"),
-        ("Selene DGX A100-80GB: NVLink3/NVSwitch 600GB/s/GPU, 8x HDR-200 IB HCA per node", 200, "infiniband"),
-        ("Jean Zay: 8x A100-80 NVLink3, 4x Omni-Path 100Gb/s per node", 50, "omni-path"),
-        ("NVSwitch in node (config 150 GB/s AR busbw); 800Gb/s (4x HDR200) per node", 100, "infiniband"),
-        ("DGX H100: NVLink4, 8x NDR-400 IB", 400, "infiniband"),
-        ("8x H200 NVLink; 400Gb/s CX-7 per GPU", 400, "infiniband"),
-        ("4x 100Gb/s RoCE per node; NVSwitch in node", 50, "roce"),
+        ("NVSwitch in node; 8x 200Gb/s RoCE (1600Gb/s) per node", 200, 8, "roce"),
+        ("Selene DGX A100-80GB: NVLink3/NVSwitch 600GB/s/GPU, 8x HDR-200 IB HCA per node", 200, 8, "infiniband"),
+        ("Jean Zay: 8x A100-80 NVLink3, 4x Omni-Path 100Gb/s per node", 50, 4, "omni-path"),
+        ("NVSwitch in node (config 150 GB/s AR busbw); 800Gb/s (4x HDR200) per node", 100, 4, "infiniband"),
+        ("DGX H100: NVLink4, 8x NDR-400 IB", 400, 8, "infiniband"),
+        ("8x H200 NVLink; 400Gb/s CX-7 per GPU", 400, 8, "infiniband"),
+        ("4x 100Gb/s RoCE per node; NVSwitch in node", 50, 4, "roce"),
     ],
 )  # fmt: skip
-def test_what_a_host_sends_is_read_from_the_words_about_its_nics(words: str, gigabytes: int, fabric: str) -> None:
+def test_what_a_host_sends_is_read_from_the_words_about_its_nics(
+    words: str, gigabytes: int, nics: int, fabric: str
+) -> None:
     row = {"interconnect": words, "gpu": "A100"}
-    assert (_between(row) / 1e9, _fabric(row)) == (gigabytes, fabric)
+    assert (_between(row) / 1e9, _nics(row, 8), _fabric(row)) == (gigabytes, nics, fabric)

@@ -65,7 +65,9 @@ REAL = StackCosts(
     host_pass_s=50e-6, host_call_s=2e-6, host_step_s=1e-3, memory_passes=1, accumulation_bytes=6, hidden_data=0.8,
     hidden_sharded=0.5, hidden_tensor=0.3, zero_rank_s=1e-4, sharded_share=1,
 )  # fmt: skip
-LINKS = LinkCosts(share=0.8, half_bytes=10e3, latency_s=10e-6, far_nics=1, transfer=0.7, nccl_share=0.8, nccl_wait_s=10e-6)
+LINKS = LinkCosts(
+    share=0.8, half_bytes=10e3, latency_s=10e-6, far_nics=1, transfer=0.7, nccl_share=0.8, nccl_wait_s=10e-6
+)
 HOSTS = replace(MACHINE, links_inside=LINKS, links_between=replace(LINKS, latency_s=20e-6))
 MODEL = replace(TINY, hidden=2048, num_heads=16)
 EACH: list[dict[str, Any]] = [

@@ -22,6 +22,7 @@ class StepOptions:
     ranks: Annotated[int | None, "World size; all endpoints if left out."] = None
     tp: Annotated[int, "Tensor-parallel degree [1]."] = 1
     cp: Annotated[int, "Context-parallel degree [1]."] = 1
+    context: Annotated[str, "gather of keys, or all-to-all of heads (Ulysses), over cp [gather]."] = "gather"
     ep: Annotated[int, "Expert-parallel degree, within cp x dp [1]."] = 1
     dp: Annotated[int | None, "Data-parallel degree; what the ranks leave if left out."] = None
     pp: Annotated[int, "Pipeline-parallel degree [1]."] = 1

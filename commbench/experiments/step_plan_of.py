@@ -75,7 +75,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         attention=options.attention,
         flash=kernel != "unfused",
         recompute=options.recompute,
-        **{name: getattr(options, name) for name in ("tp", "cp", "ep", "sequence_parallel")},
+        **{name: getattr(options, name) for name in ("tp", "cp", "ep", "context", "sequence_parallel")},
     )
     remarks = (*remarks, *_far_products(model, run, efficiency))
     return StepPlan(

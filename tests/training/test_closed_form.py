@@ -75,6 +75,7 @@ EACH: list[dict[str, Any]] = [
     {"tp": 8, "dp": 2, "sequence_parallel": True, "overlap_tensor": True},
     {"dp": 16}, {"dp": 16, "overlap_gradients": False}, {"dp": 16, "zero": 1}, {"dp": 16, "zero": 1, "zero_group": 8},
     {"dp": 16, "zero": 2}, {"dp": 16, "zero": 3}, {"dp": 16, "zero": 3, "zero_group": 8}, {"cp": 2, "dp": 8},
+    {"tp": 2, "cp": 4, "dp": 2, "context": "all-to-all", "recompute": "full"},
     {"tp": 2, "pp": 4, "dp": 2}, {"tp": 8, "pp": 2, "scatter_gather": True}, {"pp": 8, "dp": 2, "zero": 1},
     {"tp": 8, "pp": 2, "stages": 2, "schedule": "interleaved-1f1b"}, {"tp": 4, "pp": 4, "schedule": "zb-h1"},
     {"tp": 8, "pp": 2, "schedule": "zbv"}, {"tp": 4, "pp": 4, "schedule": "gpipe"},

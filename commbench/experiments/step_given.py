@@ -67,6 +67,8 @@ class StepOptions:
     overlap_gradients: Annotated[
         bool | None, "Gradients are sent beside the last backward pass [the stack's habit; so without one]."
     ] = None
+    gradient_ratio: Annotated[float, "Bytes of gradients sent, to those there are: compressed below 1 [1]."] = 1.0
+    stale_gradients: Annotated[bool, "The optimizer takes the gradients of the step before, sent meanwhile."] = False
     library: Annotated[str | None, "ideal, nccl or rccl: how collectives go, and how long they take [ideal]."] = None
     nccl_version: Annotated[str | None, "Of --library nccl, such as 2.21.5 [the newest known]."] = None
     ring: Annotated[str | None, "Algorithm of all-reduce, reduce-scatter and all-gather [ring]; library ideal."] = None

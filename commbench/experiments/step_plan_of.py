@@ -89,6 +89,8 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         overlap_tensor=options.overlap_tensor,
         scatter_gather=options.scatter_gather,
         overlap_gradients=habit if options.overlap_gradients is None else options.overlap_gradients,
+        gradient_ratio=options.gradient_ratio,
+        stale_gradients=options.stale_gradients,
         zero_group=options.zero_group,
         stack=stack,
         launch_blocking=options.launch_blocking,

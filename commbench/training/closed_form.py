@@ -184,7 +184,9 @@ def closed_form(
     if plan.zero == 2:  # of each microbatch beside its own
         beside *= plan.schedule.num_microbatches
     exposed = data.total_s
-    if plan.overlap_gradients:  # the last passes of other ranks end later, too, and each waits for the one behind it
+    if plan.stale_gradients:  # beside all passes
+        exposed = data.beside(passes, stack.hidden_data) - passes
+    elif plan.overlap_gradients:  # the last passes of other ranks end later, too, and each waits for the one behind it
         others = [one for own in ranks if own is not last for one in own]
         exposed = data.beside(beside, stack.hidden_data) - beside
         exposed += sum(one.data.delays(one.times[Pass.BACKWARD], stack.hidden_data) for one in others)
@@ -240,7 +242,6 @@ class _Form:
         self._shapes, self._timed = shapes, {} if passes is None else passes
         plan = plan if plan.stack == stack else replace(plan, stack=stack)
         self.plan, self.stack, self.machine = plan, stack, machine
-        self._memory = plan.device.memory_bytes_per_s * plan.efficiency.memory
         self._known: dict[tuple[Cost, bool], int] = {}
         degrees = plan.degrees
         self._strides = {
@@ -342,9 +343,8 @@ class _Form:
         own = [one for one in traffic if one.when == "backward" and plan.zero != 3 and one not in tied]
         data = self._collectives(own)
         after = self._collectives(one for one in traffic if one.when == "step").total_s
-        per = plan.precision.gradient_bytes + 2 * plan.precision.optimizer_bytes + plan.precision.parameter_bytes
-        moved = per * (dense / plan.zero_ranks + expert / (plan.degrees.edp if plan.zero else 1))
-        return StageSeconds(times, slack, idle, first, final, data, ends, after + moved / self._memory)
+        after += plan.optimizer_s(dense, expert)
+        return StageSeconds(times, slack, idle, first, final, data, ends, after)
 
     def _sharded(
         self, kind: Pass, layers: Sequence[tuple[int, float, float]], traffic: Sequence[Traffic]

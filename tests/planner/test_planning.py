@@ -49,9 +49,13 @@ def test_the_best_is_that_of_simulating_all() -> None:
     assert found.slow + found.large + found.estimated == found.strategies == len(times)
 
 
-@pytest.mark.parametrize("zero", [0, 1, 2, 3])
-def test_bounds_hold_and_estimates_are_near(zero: int) -> None:
-    given = FEW | {"zero": zero}
+@pytest.mark.parametrize(
+    "more",
+    [{"zero": 0}, {"zero": 1}, {"zero": 2}, {"zero": 3}, {"zero": 0, "stale_gradients": True, "gradient_ratio": 0.5}],
+    ids=str,
+)
+def test_bounds_hold_and_estimates_are_near(more: dict[str, object]) -> None:
+    given = FEW | more
     planner = Planner(given, Wishes())
     errors = []
     for one in planner.strategies[::3]:

@@ -74,6 +74,7 @@ EACH: list[dict[str, Any]] = [
     {"tp": 8, "dp": 2}, {"tp": 4, "dp": 4, "sequence_parallel": True, "recompute": "full"},
     {"tp": 8, "dp": 2, "sequence_parallel": True, "overlap_tensor": True},
     {"dp": 16}, {"dp": 16, "overlap_gradients": False}, {"dp": 16, "zero": 1}, {"dp": 16, "zero": 1, "zero_group": 8},
+    {"dp": 16, "stale_gradients": True}, {"dp": 16, "gradient_ratio": 0.25},
     {"dp": 16, "zero": 2}, {"dp": 16, "zero": 3}, {"dp": 16, "zero": 3, "zero_group": 8}, {"cp": 2, "dp": 8},
     {"tp": 2, "cp": 4, "dp": 2, "context": "all-to-all", "recompute": "full"},
     {"tp": 2, "pp": 4, "dp": 2}, {"tp": 8, "pp": 2, "scatter_gather": True}, {"pp": 8, "dp": 2, "zero": 1},

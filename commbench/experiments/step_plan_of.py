@@ -95,8 +95,20 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         stack=stack,
         launch_blocking=options.launch_blocking,
         stack_memory=memory,
-        remarks=(*remarks, *words),
+        remarks=(*remarks, *words, *_sent_words(options)),
     )
+
+
+def _sent_words(options: StepOptions) -> tuple[str, ...]:
+    """What is to be said of what is sent otherwise than usually."""
+    found = []
+    if options.cp > 1 and options.context == "all-to-all":
+        found.append("context ranks exchange tokens for heads around attention (all-to-all) and gather no keys")
+    if options.gradient_ratio < 1:
+        found.append(f"gradients are sent in {options.gradient_ratio:.1%} of their bytes, compressed on the device")
+    if options.stale_gradients:
+        found.append("the optimizer takes the gradients of the step before, which are sent beside this one")
+    return tuple(found)
 
 
 def _memory(

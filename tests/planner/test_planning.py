@@ -154,6 +154,8 @@ def test_fewer_gpus_can_be_cheaper() -> None:
         ({"jitter": 0.1}, "--jitter: a plan takes none"),
         ({"zero_group": 2}, "--zero-group: a plan takes none"),
         ({"overlap_gradients": False, "zero": 2}, "--no-overlap-gradients: goes with --zero 0 or 1"),
+        ({"stale_gradients": True, "zero": 2}, "--stale-gradients or --gradient-ratio: goes with --zero 0 or 1"),
+        ({"context": "all-to-all", "cp": 4, "tp": 8}, "num_heads 16 leaves 2 on a rank of tp 8, which cp 4 does not"),
         ({"schedule": "zigzag"}, "pipeline schedule 'zigzag' is unknown"),
         ({"ep": 2}, "dense"),
         ({"zero": 4}, "zero"),

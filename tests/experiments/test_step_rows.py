@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the words of a published row to numbers."""
 
+from pathlib import Path
+
 import pytest
 
-from commbench.experiments.step_rows import _between, _fabric, _nics
+from commbench.experiments.step_fit import local_priors
+from commbench.experiments.step_rows import _between, _fabric, _nics, read_rows
+
+ROWS = {row.name: row for row in read_rows(Path(__file__).parents[2] / "sims/published/steps.csv")[0]}
 
 
 @pytest.mark.parametrize(
@@ -23,3 +28,19 @@ def test_what_a_host_sends_is_read_from_the_words_about_its_nics(
 ) -> None:
     row = {"interconnect": words, "gpu": "A100"}
     assert (_between(row) / 1e9, _nics(row, 8), _fabric(row)) == (gigabytes, nics, fabric)
+
+
+@pytest.mark.parametrize(
+    ("name", "far"),
+    [
+        ("vtrain-multi-0000-g64-t1d64p1-mb8", False),  # all eight GPUs of each host
+        ("vtrain-multi-0002-g64-t2d32p1-mb8", True),  # four, of 4 NICs for 8 GPUs
+        ("vtrain-multi-0007-g64-t4d16p1-mb16", True),  # two
+        ("vtrain-multi-0016-g64-t8d8p1-mb32", False),  # one
+        ("sc21-t1-7.5B", False),  # two, of a NIC for each GPU
+        ("zb-1.5B-1F1B-m24", False),  # no data parallelism
+    ],
+)
+def test_steps_of_groups_beside_different_shared_nics_decide_what_these_reach(name: str, far: bool) -> None:
+    row = ROWS[name]
+    assert (("links", row.fabric, "far_nics") in local_priors([row])) is far

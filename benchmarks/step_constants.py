@@ -15,7 +15,7 @@ from benchmarks.step_exact import predict_by
 from commbench.errors import InputError
 from commbench.experiments.step_accuracy import errors_of
 from commbench.experiments.step_calibration import shown_value
-from commbench.experiments.step_fit import Fit, Key, fit_steps, local_priors
+from commbench.experiments.step_fit import Fit, Key, fit_steps, goes_far, local_priors
 from commbench.experiments.step_rows import StepRow
 from commbench.workload.step_costs import StepCosts, field_of_key, nvlink_kind
 
@@ -57,6 +57,8 @@ def priors_of(rows: Sequence[StepRow], costs: StepCosts) -> dict[Key, float]:
         found |= {("links", nvlink_kind(row.inside), key): sigma for key, sigma in _NVLINK.items()}
         if plan.degrees.num_ranks > row.gpus:
             found |= {("links", row.fabric, key): sigma for key, sigma in _BETWEEN.items()}
+        if goes_far(row):
+            found["links", row.fabric, "far_nics"] = 0.3
     kept = costs.constants
     return {key: sigma for key, sigma in found.items() if kept[key[0]][key[1]][key[2]].value}  # what is 0 is not there
 

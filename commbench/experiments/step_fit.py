@@ -13,10 +13,10 @@ import numpy as np
 
 from commbench.arrays import FloatArray
 from commbench.experiments.step_rows import StepRow, predict
-from commbench.training.closed_form import Estimate
+from commbench.training.closed_form import Estimate, shared_nics
 from commbench.workload.step_costs import StepCosts, nvlink_kind
 
-__all__ = ["NOISE", "Fit", "Key", "fit_steps", "local_priors"]
+__all__ = ["NOISE", "Fit", "Key", "fit_steps", "goes_far", "local_priors"]
 
 Key = tuple[str, str, str]
 """Of a constant: kind, name, key."""
@@ -27,7 +27,8 @@ NOISE = 0.03
 _STEP = 0.02  # of a logarithm, for differences
 _BEND = 2.0  # times the noise: larger errors pull no more than linearly
 _SHARES = (
-    "share", "nccl_share", "transfer", "memory", "sharded_share", "hidden_data", "hidden_sharded", "hidden_tensor",
+    "share", "far_nics", "nccl_share", "transfer", "memory", "sharded_share",
+    "hidden_data", "hidden_sharded", "hidden_tensor",
 )  # fmt: skip
 
 
@@ -39,7 +40,17 @@ def local_priors(rows: Sequence[StepRow]) -> dict[Key, float]:
         found[("links", nvlink_kind(row.inside), "share")] = 0.2
         if row.plan.degrees.num_ranks > row.gpus:
             found |= {("links", row.fabric, key): sigma for key, sigma in (("share", 0.4), ("latency_s", 0.7))}
+        if goes_far(row):
+            found["links", row.fabric, "far_nics"] = 0.4
     return found
+
+
+def goes_far(row: StepRow) -> bool:
+    """Whether its data groups' GPUs of a host are beside different NICs, which others share."""
+    degrees, nics = row.plan.degrees, shared_nics(row.nics, row.gpus, row.inside)
+    ranks = degrees.dp * degrees.cp
+    here = min(ranks, max(1, row.gpus // degrees.tp))
+    return 1 < here <= nics and here < ranks
 
 
 @dataclass(frozen=True)

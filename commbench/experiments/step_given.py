@@ -23,6 +23,7 @@ class StepOptions:
     ranks: Annotated[int | None, "World size; all endpoints if left out."] = None
     tp: Annotated[int, "Tensor-parallel degree [1]."] = 1
     cp: Annotated[int, "Context-parallel degree [1]."] = 1
+    context: Annotated[str, "gather of keys, or all-to-all of heads (Ulysses), over cp [gather]."] = "gather"
     ep: Annotated[int, "Expert-parallel degree, within cp x dp [1]."] = 1
     dp: Annotated[int | None, "Data-parallel degree; what the ranks leave if left out."] = None
     pp: Annotated[int, "Pipeline-parallel degree [1]."] = 1
@@ -69,6 +70,8 @@ class StepOptions:
         "Gradients are sent beside the last backward pass [the stack's habit; so without one].",
         "--overlap-gradients/--no-overlap-gradients",
     ] = None
+    gradient_ratio: Annotated[float, "Bytes of gradients sent, to those there are: compressed below 1 [1]."] = 1.0
+    stale_gradients: Annotated[bool, "The optimizer takes the gradients of the step before, sent meanwhile."] = False
     library: Annotated[str | None, "ideal, nccl or rccl: how collectives go, and how long they take [ideal]."] = None
     nccl_version: Annotated[str | None, "Of --library nccl, such as 2.21.5 [the newest known]."] = None
     ring: Annotated[str | None, "Algorithm of all-reduce, reduce-scatter and all-gather [ring]; library ideal."] = None

@@ -56,11 +56,15 @@ def library_of_step(
     if plan.stack is None:
         return ideal, _LINE
     words = _words(costs, kinds, _REACHED) or "no constants, so line rate"
-    curve = LinkCurve.of_plan(plan, hosts_of(cluster.fabric, costs), ideal)
+    hosts, between = hosts_of(cluster.fabric, costs), kinds_of(cluster.fabric)[1]
+    if hosts.shared_nics and between:
+        words += f"; {between} where a host's GPUs are beside different NICs: {costs.words('links', between, _FAR)}"
+    curve = LinkCurve.of_plan(plan, hosts, ideal)
     return curve, f"collectives: library ideal, at what links reach in steps: {words}"
 
 
 _REACHED = ("share", "half_bytes", "latency_s", "transfer")
+_FAR = ("far_nics",)
 _LOST = ("nccl_share", "nccl_wait_s", "transfer")
 
 

@@ -75,7 +75,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         attention=options.attention,
         flash=kernel != "unfused",
         recompute=options.recompute,
-        **{name: getattr(options, name) for name in ("tp", "cp", "ep", "sequence_parallel")},
+        **{name: getattr(options, name) for name in ("tp", "cp", "ep", "context", "sequence_parallel")},
     )
     remarks = (*remarks, *_far_products(model, run, efficiency))
     return StepPlan(
@@ -89,12 +89,26 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         overlap_tensor=options.overlap_tensor,
         scatter_gather=options.scatter_gather,
         overlap_gradients=habit if options.overlap_gradients is None else options.overlap_gradients,
+        gradient_ratio=options.gradient_ratio,
+        stale_gradients=options.stale_gradients,
         zero_group=options.zero_group,
         stack=stack,
         launch_blocking=options.launch_blocking,
         stack_memory=memory,
-        remarks=(*remarks, *words),
+        remarks=(*remarks, *words, *_sent_words(options)),
     )
+
+
+def _sent_words(options: StepOptions) -> tuple[str, ...]:
+    """What is to be said of what is sent otherwise than usually."""
+    found = []
+    if options.cp > 1 and options.context == "all-to-all":
+        found.append("context ranks exchange tokens for heads around attention (all-to-all) and gather no keys")
+    if options.gradient_ratio < 1:
+        found.append(f"gradients are sent in {options.gradient_ratio:.1%} of their bytes, compressed on the device")
+    if options.stale_gradients:
+        found.append("the optimizer takes the gradients of the step before, which are sent beside this one")
+    return tuple(found)
 
 
 def _memory(

@@ -17,7 +17,7 @@ from typing import Any
 
 from commbench.errors import InputError
 from commbench.topology.devices import Device, load_device
-from commbench.training.closed_form import Estimate, Shapes, StepHosts, closed_form
+from commbench.training.closed_form import Estimate, Shapes, StepHosts, closed_form, shared_nics
 from commbench.workload.compute import Efficiency
 from commbench.workload.formats import get_formats
 from commbench.workload.groups import Degrees
@@ -60,6 +60,7 @@ class StepRow:
         plan: with efficiencies of no meaning; :func:`predict` puts those of the constants in.
         stack, attention: software stack and attention kernel.
         gpus, inside, between, fabric: see ``closed_form.StepHosts``; ``fabric`` names the links between hosts.
+        nics: of a host; one for each GPU where the row does not say.
         shapes: of the plan's stages, once made.
     """
 
@@ -74,6 +75,7 @@ class StepRow:
     gpus: int
     inside: float
     between: float
+    nics: int
     fabric: str
     shapes: Shapes = field(default_factory=dict, repr=False, compare=False)
 
@@ -143,7 +145,7 @@ def _row(row: Row, *, timed: bool) -> StepRow:
     return StepRow(
         name=row["id"], source=_source(row), cell=_cell(row), tier=row.get("tier", ""),
         measured_s=_measured(row) if timed else math.nan, plan=plan, stack=stack, attention=attention,
-        gpus=gpus, inside=inside, between=_between(row), fabric=_fabric(row),
+        gpus=gpus, inside=inside, between=_between(row), nics=_nics(row, gpus), fabric=_fabric(row),
     )  # fmt: skip
 
 
@@ -292,13 +294,23 @@ def _measured(row: Row) -> float:
 def _between(row: Row) -> float:
     """Bytes/s that a host sends, from the words about its NICs; where there are none, what such hosts usually have."""
     text = row.get("interconnect", "")
-    if match := re.search(r"(\d+)x (?:HDR|NDR|Omni-Path|CX)?[- ]?(\d{2,3})(?!\d)", text):
+    if match := _counted_nics(text):
         return int(match[1]) * int(match[2]) * 1e9 / 8
     if match := re.search(r"(\d{2,4}) ?Gb/s[^,;]* per GPU", text):
         return int(match[1]) * 1e9
     if match := re.search(r"(\d{3,4}) ?Gb/s", text):
         return int(match[1]) * 1e9 / 8
     return 400e9 if row["gpu"].startswith("H") else 200e9
+
+
+def _nics(row: Row, gpus: int) -> int:
+    match = _counted_nics(row.get("interconnect", ""))
+    return int(match[1]) if match else gpus
+
+
+def _counted_nics(text: str) -> re.Match[str] | None:
+    """How many NICs of how many Gbit/s."""
+    return re.search(r"(\d+)x (?:HDR|NDR|Omni-Path|CX)?[- ]?(\d{2,3})(?!\d)", text)
 
 
 def _fabric(row: Row) -> str:
@@ -336,5 +348,5 @@ def hosts_of(row: StepRow, costs: StepCosts) -> StepHosts:
     """
     return StepHosts(
         gpus=row.gpus, inside=row.inside, between=row.between, links_inside=costs.links(nvlink_kind(row.inside)),
-        links_between=costs.links(row.fabric),
+        links_between=costs.links(row.fabric), shared_nics=shared_nics(row.nics, row.gpus, row.inside),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from commbench.planner.prices import Free, Prices, StagePrices
 from commbench.planner.strategy import Strategy
 from commbench.planner.walk import KINDS, Given, Laid, Walked, lay, walk
 from commbench.training.closed_form import Passes, StageParts, StageSeconds, sent_s, stage_times
-from commbench.workload.gradient_traffic import data_traffic
+from commbench.workload.gradient_traffic import compressed, data_traffic
 from commbench.workload.groups import Degrees
 from commbench.workload.operators import stage_operators
 from commbench.workload.pipeline.schedule import Pass
@@ -121,6 +121,7 @@ class Estimator:
                 base.model, run, count, base.precision, first=first, last=last, bucket_bytes=base.bucket_bytes,
                 zero=zero,
             )  # fmt: skip
+            traffic = compressed(traffic, base.gradient_ratio)
             own = stage_operators(base.model, run, count, first=first, last=last)
             dense, expert = (sum(op.parameters for op in own if op.expert is which) for which in (False, True))
             layers = stage_layers(base.model, run, 1, first=first, last=last)
@@ -169,7 +170,7 @@ class Estimator:
         lasts -= reduce
         last, spare = lasts[stages, final], slack[stages, final]
         share = h * (1 - idle[stages, final] / np.maximum(last, 1e-12))
-        if one.zero < 2 and self._base.overlap_gradients:
+        if one.zero < 2 and self._base.overlap_gradients and not self._base.stale_gradients:
             slower = np.maximum(0, share * _beside(laid, wire, last) - spare)
         ahead = lasts[stages, final] * (1.0 if bound else 1 - 1 / np.maximum(1, np.array(one.layers)))
         flow = each if one.zero == 2 and not bound else 0 * each
@@ -194,6 +195,10 @@ class Estimator:
         sent = walked.sent
         if one.zero == 2:
             sent = np.maximum(sent, one.microbatches * data[order].sum(axis=1))
+        elif one.zero < 2 and self._base.stale_gradients:
+            wire = np.array([time.data.wire_s for time in times])[order].sum(axis=1)
+            slowed = 0.0 if bound else self._stack.hidden_data * np.minimum(wire, walked.ends) + ends[order].sum(axis=1)
+            sent = np.maximum(data[order].sum(axis=1), walked.ends + slowed)
         elif one.zero < 2 and not self._base.overlap_gradients:  # when they begin depends on the schedule
             sent = walked.ends + (0.0 if bound else (data + ends)[order].sum(axis=1))
         elif one.zero < 2:

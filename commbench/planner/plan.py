@@ -120,10 +120,12 @@ class Planner:
                 fewer=wishes.objective != "time",
             )
         )  # fmt: skip
-        if options.overlap_gradients is False:  # ZeRO 2 and 3 send those of each microbatch beside what follows
+        whole = options.stale_gradients or options.gradient_ratio < 1
+        if options.overlap_gradients is False or whole:  # ZeRO 2 and 3 send each microbatch's beside what follows
             self.strategies = [one for one in self.strategies if one.zero < 2]
         if not self.strategies:
-            raise InputError("--no-overlap-gradients: goes with --zero 0 or 1")
+            option = "--stale-gradients or --gradient-ratio" if whole else "--no-overlap-gradients"
+            raise InputError(f"{option}: goes with --zero 0 or 1")
         self.cluster = make_cluster(
             setting.cluster.fabric, num_ranks=ranks, placement=options.placement, routing=options.routing,
             seed=options.seed,
@@ -142,7 +144,9 @@ class Planner:
     def _prices(self, cluster: Cluster) -> tuple[Prices, Prices]:
         """Of a fabric, and the same under ZeRO 3."""
         base, options = self._base, self._options
-        costs, sharding = step_costs(options), replace(base, zero=3, overlap_gradients=True)
+        costs, sharding = step_costs(options), replace(
+            base, zero=3, overlap_gradients=True, gradient_ratio=1.0, stale_gradients=False
+        )
         plain, sharded = (
             Prices(cluster, library_of_step(options, plan, cluster, costs)[0])
             for plan in (replace(base, zero=0), sharding)

@@ -70,10 +70,10 @@ def _tensor(space: Space) -> list[int]:
     return space.choices("tp", [tp for tp in heads if not _problem(space, tp, 1)])
 
 
-def _problem(space: Space, tp: int, ep: int) -> str:
+def _problem(space: Space, tp: int, ep: int, cp: int = 1) -> str:
     """Why the model cannot be split so; "" where it can."""
     try:
-        replace(space.run, tp=tp, cp=1, ep=ep, sequence_parallel=False).check_model(space.model)
+        replace(space.run, tp=tp, cp=cp, ep=ep, sequence_parallel=False).check_model(space.model)
     except InputError as error:
         return str(error)
     return ""
@@ -109,7 +109,7 @@ def _of_degrees(space: Space, tp: int, cp: int, pp: int, dp: int) -> Iterator[St
     stages = ["none", "selective", "full"] + (["per-op"] if "per-op" in space.fixed.values() else [])
     assert set(stages) <= set(RECOMPUTE)
     for ep in space.choices("ep", experts):
-        if cp * dp % ep or _problem(space, tp, ep):
+        if cp * dp % ep or _problem(space, tp, ep, cp):
             continue
         zeros = space.choices("zero", (0, 1, 2, 3) if dp * cp > 1 else (0,))
         for size in space.choices("microbatch", sizes):
@@ -162,7 +162,7 @@ def _why_none(space: Space) -> str:
     given = ", ".join(f"--{key.replace('_', '-')} {value}" for key, value in fixed.items()) or "nothing fixed"
     head = f"no strategy for {model.name} on {space.ranks:,} GPUs, global batch {space.global_batch}, with {given}: "
     tp, cp, pp, dp = (fixed.get(axis, 1) for axis in ("tp", "cp", "pp", "dp"))
-    problem = _problem(space, tp, fixed.get("ep", 1))
+    problem = _problem(space, tp, fixed.get("ep", 1), cp)
     if problem:
         return head + problem
     if tp * cp * pp * dp > space.ranks:

@@ -19,7 +19,7 @@ from commbench.workload.compute import work_seconds
 from commbench.workload.operators import Work as Cost
 from commbench.workload.operators import stage_operators
 from commbench.workload.pipeline.schedule import Pass
-from commbench.workload.step_costs import LinkCosts, StackCosts
+from commbench.workload.step_costs import LinkCosts, StackCosts, nvlink_kind
 from commbench.workload.step_passes import Call, Join, Layer, Work, pass_items, stage_layers
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.traffic import Traffic, boundary_bytes
@@ -34,6 +34,7 @@ __all__ = [
     "StepPrices",
     "closed_form",
     "sent_s",
+    "shared_nics",
     "stage_times",
 ]
 
@@ -59,6 +60,7 @@ class StepHosts:
     Attributes:
         gpus: of a host. inside: bytes/s that a GPU sends to the others of its host. between: bytes/s that a host sends,
             all its NICs together. links_inside, links_between: what collectives reach of these.
+        shared_nics: NICs of a host, where several GPUs share each (:func:`shared_nics`); 0: where they do not.
     """
 
     gpus: int
@@ -66,6 +68,7 @@ class StepHosts:
     between: float
     links_inside: LinkCosts
     links_between: LinkCosts
+    shared_nics: int = 0
 
     def here(self, ranks: int, stride: int) -> int:
         """Of ranks that stand ``stride`` apart, those on a host."""
@@ -89,14 +92,31 @@ class StepHosts:
             found = _link_time(self.links_inside, moved, self.inside * share, here)
         if ranks > here:
             rate = self.between * here / self.gpus * share
-            found = max(found, _link_time(self.links_between, moved, rate, -(-ranks // here)), key=_total)
+            found = max(found, _link_time(self._leaving(here), moved, rate, -(-ranks // here)), key=_total)
         return found
+
+    def _leaving(self, here: int) -> LinkCosts:
+        """Links between hosts for groups of so many ranks on each."""
+        links = self.links_between
+        apart = 1 < here <= self.shared_nics  # no two ranks beside one NIC
+        return replace(links, share=links.far_nics) if apart and links.far_nics < links.share else links
 
     def transfer(self, size_bytes: int, *, near: bool) -> LinkTime:
         """Of a transfer to a rank of the same host, or not, each GPU of the host sending one."""
         links = self.links_inside if near else self.links_between
         rate = self.inside if near else self.between / self.gpus
         return LinkTime(links.latency_s, size_bytes / (rate * links.transfer))
+
+
+def shared_nics(nics: int, gpus: int, inside: float) -> int:
+    """What :class:`StepHosts` has of a host with so many NICs and GPUs, each of which sends ``inside`` bytes/s there.
+
+    A ring leaves a host by the NIC by which it came. Up to Ampere NCCL's search lets the last GPU reach that over PCIe
+    and sockets, and tries NICs in order: where all GPUs of a group are beside different ones, the host's groups meet at
+    one, as vTrain's steps with 4 NICs for 8 GPUs have it (docs/training-accuracy.md). Steps on hosts with a NIC for
+    each GPU lose nothing; from Hopper on the search may not go that way.
+    """
+    return nics if nics < gpus and nvlink_kind(inside) == "nvlink" else 0
 
 
 def _link_time(links: LinkCosts, moved_bytes: float, rate: float, parties: int) -> LinkTime:
@@ -164,7 +184,9 @@ def closed_form(
     if plan.zero == 2:  # of each microbatch beside its own
         beside *= plan.schedule.num_microbatches
     exposed = data.total_s
-    if plan.overlap_gradients:  # the last passes of other ranks end later, too, and each waits for the one behind it
+    if plan.stale_gradients:  # beside all passes
+        exposed = data.beside(passes, stack.hidden_data) - passes
+    elif plan.overlap_gradients:  # the last passes of other ranks end later, too, and each waits for the one behind it
         others = [one for own in ranks if own is not last for one in own]
         exposed = data.beside(beside, stack.hidden_data) - beside
         exposed += sum(one.data.delays(one.times[Pass.BACKWARD], stack.hidden_data) for one in others)
@@ -220,7 +242,6 @@ class _Form:
         self._shapes, self._timed = shapes, {} if passes is None else passes
         plan = plan if plan.stack == stack else replace(plan, stack=stack)
         self.plan, self.stack, self.machine = plan, stack, machine
-        self._memory = plan.device.memory_bytes_per_s * plan.efficiency.memory
         self._known: dict[tuple[Cost, bool], int] = {}
         degrees = plan.degrees
         self._strides = {
@@ -322,9 +343,8 @@ class _Form:
         own = [one for one in traffic if one.when == "backward" and plan.zero != 3 and one not in tied]
         data = self._collectives(own)
         after = self._collectives(one for one in traffic if one.when == "step").total_s
-        per = plan.precision.gradient_bytes + 2 * plan.precision.optimizer_bytes + plan.precision.parameter_bytes
-        moved = per * (dense / plan.zero_ranks + expert / (plan.degrees.edp if plan.zero else 1))
-        return StageSeconds(times, slack, idle, first, final, data, ends, after + moved / self._memory)
+        after += plan.optimizer_s(dense, expert)
+        return StageSeconds(times, slack, idle, first, final, data, ends, after)
 
     def _sharded(
         self, kind: Pass, layers: Sequence[tuple[int, float, float]], traffic: Sequence[Traffic]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from commbench.libraries.base import Choice, Layout, Timing, Wanted
 from commbench.libraries.ideal import Ideal
 from commbench.libraries.nccl.library import host_nics, links_inside
-from commbench.training.closed_form import StepHosts
+from commbench.training.closed_form import StepHosts, shared_nics
 from commbench.training.link_time import LinkTime
 from commbench.workload.step_costs import LinkCosts, StepCosts, nvlink_kind
 from commbench.workload.step_plan import StepPlan
@@ -25,7 +25,9 @@ __all__ = ["LinkCurve", "hosts_of", "kinds_of", "timing_of_transfer"]
 
 _INSIDE = ("nvswitch", "nvlink", "cube-mesh")
 _BETWEEN = {"ib": "infiniband", "roce": "roce"}
-_UNKNOWN = LinkCosts(share=1.0, half_bytes=0.0, latency_s=0.0, transfer=1.0, nccl_share=1.0, nccl_wait_s=0.0)
+_UNKNOWN = LinkCosts(
+    share=1.0, half_bytes=0.0, latency_s=0.0, far_nics=1.0, transfer=1.0, nccl_share=1.0, nccl_wait_s=0.0
+)
 
 
 def kinds_of(fabric: "Fabric") -> tuple[str, str]:
@@ -38,13 +40,15 @@ def kinds_of(fabric: "Fabric") -> tuple[str, str]:
 def hosts_of(fabric: "Fabric", costs: StepCosts) -> StepHosts:
     """A fabric's hosts as steps see them; the rate of links without constants is endless."""
     inside, between = kinds_of(fabric)
-    nics, gbps = host_nics(fabric)
+    (nics, gbps), gpus = host_nics(fabric), int((fabric.host_of == 0).sum())
+    rate = links_inside(fabric)[1] * 1e9 if inside else inf
     return StepHosts(
-        gpus=int((fabric.host_of == 0).sum()),
-        inside=links_inside(fabric)[1] * 1e9 if inside else inf,
+        gpus=gpus,
+        inside=rate,
         between=nics * gbps * 1e9 / 8 if between else inf,
         links_inside=costs.links(inside) if inside else _UNKNOWN,
         links_between=costs.links(between) if between else _UNKNOWN,
+        shared_nics=shared_nics(nics, gpus, rate),
     )
 
 

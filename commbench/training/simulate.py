@@ -170,6 +170,9 @@ def _settings(plan: StepPlan, choices: Choices) -> dict[str, Any]:
         "overlap_gradients": plan.overlap_gradients,
         "zero_group": plan.zero_group,
         "algorithms": choices.names,
+        **({"gradient_ratio": plan.gradient_ratio} if plan.gradient_ratio < 1 else {}),
+        **({"stale_gradients": True} if plan.stale_gradients else {}),
+        **({"context": plan.run.context} if plan.run.cp > 1 else {}),
         **({"launch_blocking": True} if plan.launch_blocking else {}),
         **({"version": version} if version else {}),
     }

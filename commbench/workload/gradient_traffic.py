@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
+from math import ceil
 
 from commbench.errors import InputError
 from commbench.workload.memory import Precision
@@ -12,7 +13,7 @@ from commbench.workload.operators import embedding_operators, head_operators, la
 from commbench.workload.traffic import Traffic
 from commbench.workload.transformer import Execution, Transformer
 
-__all__ = ["data_traffic", "gradient_buckets", "unreduced_gradient_bytes"]
+__all__ = ["compressed", "data_traffic", "gradient_buckets", "unreduced_gradient_bytes"]
 
 
 def gradient_buckets(sizes: Sequence[int], bucket_bytes: int) -> list[tuple[int, int]]:
@@ -109,6 +110,17 @@ def unreduced_gradient_bytes(traffic: Sequence[Traffic]) -> int:
     """
     sent = [t.size_bytes for t in traffic if (t.kind, t.collective) == ("zero", "reduce-scatter")]
     return max((sum(pair) for pair in pairwise([0, *sent])), default=0)
+
+
+def compressed(traffic: tuple[Traffic, ...], ratio: float) -> tuple[Traffic, ...]:
+    """The same with gradients over data ranks, and no parameters, in so many bytes of each byte."""
+    if ratio == 1:
+        return traffic
+    return tuple(
+        replace(one, size_bytes=ceil(one.size_bytes * ratio))
+        if one.kind in ("data", "zero") and one.when == "backward" and one.group != "pp-ends" else one
+        for one in traffic
+    )  # fmt: skip
 
 
 def _call(kind: str, group: str, collective: str, size_bytes: int, when: str, layer: int) -> Traffic:

@@ -249,8 +249,8 @@ def _scores(model: Transformer, run: Execution) -> int:
 
 def _core_matmul(model: Transformer, run: Execution, *, context: bool) -> Matmul:
     """Shape of Q K^T, or of scores times V, per head and sequence."""
-    queries, keys, size = run.sequence // run.cp, run.sequence, model.head_size
-    count = run.micro_batch * model.num_heads // run.tp
+    queries, keys, size = run.sequence * run.head_ranks // run.cp, run.sequence, model.head_size
+    count = run.micro_batch * model.num_heads // (run.tp * run.head_ranks)
     return Matmul(queries, size, keys, count) if context else Matmul(queries, keys, size, count)
 
 

@@ -10,8 +10,8 @@ Rules, beside those of the pipeline schedule and of ``step_passes``:
   the sender waits until it is there, as Megatron's and torch's do, but for zero-bubble schedules: theirs run beside.
 * Gradients of a bucket are sent on (unit, "data") when the last pass that adds to them has left the layer that the
   bucket waits for. They run beside the backward pass of the layers before it; where gradients are not overlapped,
-  behind the last pass of the unit. Under ZeRO 2 and 3, which keep no more than a rank's own share of the gradients,
-  every microbatch's are sent.
+  behind the last pass of the unit; where they are those of the step before, from the beginning. Under ZeRO 2 and 3,
+  which keep no more than a rank's own share of the gradients, every microbatch's are sent.
 * ZeRO 3 gathers a layer once the layer two before it is through: one layer computes, the next is fetched beside it.
   That too is on (unit, "data"), before what the computing layer will send: gathers and reductions are calls of the same
   communicator, which runs one after the other. What comes after a pass that sent gradients, the
@@ -159,7 +159,7 @@ class _Builder:
         """The optimizer of a position's units, and the parameters that are gathered behind it."""
         stages = [self._stages[stage] for stage in self.plan.schedule.stages_of(position)]
         lasts, state = sum(stage.optimizer_ps for stage in stages), self._state
-        if not self.plan.overlap_gradients:
+        if self.plan.stale_gradients or not self.plan.overlap_gradients:
             self._send_gradients(position, stages)
         for unit in self.units.at(position):
             state.wait[unit] += state.data[unit]
@@ -171,8 +171,9 @@ class _Builder:
                     self._ways.collectives(one, position, "data", after)
 
     def _send_gradients(self, position: int, stages: "Sequence[_Stage]") -> None:
-        """All gradients of a position behind its last pass."""
-        after = {unit: [self._state.last[unit]] for unit in self.units.at(position)}
+        """All gradients of a position behind its last pass; those of the step before wait for nothing."""
+        waits = not self.plan.stale_gradients
+        after = {unit: [self._state.last[unit]] if waits else [] for unit in self.units.at(position)}
         for stage in stages:
             for one in stage.traffic:
                 if one.when == "backward" and one.group != "pp-ends":
@@ -223,20 +224,14 @@ class _Stage:
         first, last, count = stage == 0, stage == len(plan.layers) - 1, plan.layers[stage]
         self.layers = stage_layers(plan.model, plan.run, count, first=first, last=last)
         self.traffic = plan.traffic(stage)
-        self.parameters, moved = 0, 0.0
-        per_parameter = (
-            plan.precision.gradient_bytes + 2 * plan.precision.optimizer_bytes + plan.precision.parameter_bytes
-        )
-        for op in stage_operators(plan.model, plan.run, count, first=first, last=last):
-            self.parameters += op.parameters
-            shards = plan.degrees.edp if op.expert and plan.zero else plan.zero_ranks
-            moved += op.parameters * per_parameter / shards
-        bandwidth = plan.device.memory_bytes_per_s * plan.efficiency.memory
+        own = stage_operators(plan.model, plan.run, count, first=first, last=last)
+        dense, expert = (sum(op.parameters for op in own if op.expert is which) for which in (False, True))
+        self.parameters = dense + expert
         host_s = 0.0
         if plan.stack is not None:
             shared = plan.zero_ranks if plan.zero in (1, 2) else 0
             host_s = plan.stack.host_step_s / len(plan.schedule.stages_of(0)) + plan.stack.zero_rank_s * shared
-        self.optimizer_ps = round((moved / bandwidth + host_s) * PS_PER_S)
+        self.optimizer_ps = round((plan.optimizer_s(dense, expert) + host_s) * PS_PER_S)
 
     def gathers(self, when: str, layer: int) -> list[Traffic]:
         """What ZeRO 3 fetches before a layer."""

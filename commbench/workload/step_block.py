@@ -385,7 +385,7 @@ class _PassAdder:
                 if self._final:
                     self._state.ends.update(after)
                 continue
-            if not self._plan.overlap_gradients:
+            if self._plan.stale_gradients or not self._plan.overlap_gradients:
                 continue
             for unit, number in self._ways.collectives(one, self._position, "data", after).items():
                 self._state.data[unit].append(number)

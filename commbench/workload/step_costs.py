@@ -135,15 +135,16 @@ class LinkCosts:
 
     Attributes:
         share: of the line rate. half_bytes: moved by a rank at half of that. latency_s: per doubling of the ranks.
+        far_nics: at most this share, where GPUs share NICs and a group's are not beside one (``shared_nics``).
         transfer: share of the line rate that transfers between pipeline stages reach.
-        nccl_share: what NCCL's collectives reach in a step of the rate that they have alone, by its model.
-        nccl_wait_s: what they take longer in a step, per doubling of the ranks.
+        nccl_share: in a step of what NCCL's model has alone. nccl_wait_s: longer in a step, per doubling of the ranks.
     """
 
     UNITS: ClassVar[Mapping[str, str]] = {"half_bytes": "bytes", "latency_s": "s", "nccl_wait_s": "s"}
     share: float
     half_bytes: float
     latency_s: float
+    far_nics: float
     transfer: float
     nccl_share: float
     nccl_wait_s: float

@@ -7,7 +7,7 @@ from commbench.errors import InputError
 from commbench.topology.devices import Device
 from commbench.workload.compute import Efficiency
 from commbench.workload.cost import hardware_flops, model_flops
-from commbench.workload.gradient_traffic import data_traffic, unreduced_gradient_bytes
+from commbench.workload.gradient_traffic import compressed, data_traffic, unreduced_gradient_bytes
 from commbench.workload.groups import Degrees
 from commbench.workload.memory import MemoryUse, Precision, memory_per_rank
 from commbench.workload.pipeline.schedule import Pass, PipelineSchedule
@@ -48,6 +48,10 @@ class StepPlan:
         scatter_gather: whether each tensor rank sends its share of a stage's output and they gather it behind
             (arXiv 2104.04473, section 4.1); without sequence parallelism every tensor rank has the whole.
         overlap_gradients: whether gradients are sent beside the last backward pass; otherwise behind it.
+        gradient_ratio: bytes of gradients that are sent, to those that there are; below 1 each is read and its
+            compressed form written before, and the other way behind.
+        stale_gradients: whether the optimizer takes the gradients of the step before, which are sent from the step's
+            beginning on (asynchronous data parallelism, one step late).
         zero_group: data ranks over which ZeRO divides; 0: all. Where there are more, each group of so many neighbours
             holds everything, and what a rank holds is summed over the groups (hybrid sharding).
         stack: what the software adds (workload.step_costs); None: nothing, kernels follow each other at once.
@@ -73,6 +77,8 @@ class StepPlan:
     overlap_tensor: bool = False
     scatter_gather: bool = False
     overlap_gradients: bool = True
+    gradient_ratio: float = 1.0
+    stale_gradients: bool = False
     zero_group: int = 0
     stack: StackCosts | None = None
     launch_blocking: bool = False
@@ -94,11 +100,19 @@ class StepPlan:
             raise InputError(
                 f"--no-overlap-gradients: with --zero {self.zero} those of each microbatch are sent beside what follows"
             )
+        self._check_gradients()
         if self.zero_group:
             self._check_zero_group()
         self.run.check_model(self.model)
         for dtype in (self.run.formats.products, self.run.formats.others):
             self.device.peak(dtype)
+
+    def _check_gradients(self) -> None:
+        if not 0 < self.gradient_ratio <= 1:
+            raise InputError(f"--gradient-ratio {self.gradient_ratio:g}: must be above 0 and at most 1 (nothing saved)")
+        option = f"--gradient-ratio {self.gradient_ratio:g}" if self.gradient_ratio < 1 else "--stale-gradients"
+        if self.zero > 1 and (self.gradient_ratio < 1 or self.stale_gradients):
+            raise InputError(f"{option}: goes with --zero 0 or 1, which send the gradients of a whole step at once")
 
     def _check_zero_group(self) -> None:
         group, ranks = self.zero_group, self.degrees.dp * self.degrees.cp
@@ -176,11 +190,22 @@ class StepPlan:
         bandwidth = self.device.memory_bytes_per_s * self.efficiency.memory
         return self.stack.accumulation_bytes * parameters / bandwidth
 
+    def optimizer_s(self, dense: int, expert: int) -> float:
+        """Seconds in which the optimizer moves what it reads and writes for so many parameters, and in which gradients
+        are compressed and taken apart again.
+        """
+        per = self.precision.gradient_bytes + 2 * self.precision.optimizer_bytes + self.precision.parameter_bytes
+        moved = per * (dense / self.zero_ranks + expert / (self.degrees.edp if self.zero else 1))
+        if self.gradient_ratio < 1:
+            moved += 2 * self.precision.gradient_bytes * (1 + self.gradient_ratio) * (dense + expert)
+        return moved / (self.device.memory_bytes_per_s * self.efficiency.memory)
+
     def traffic(self, stage: int) -> tuple[Traffic, ...]:
         """What data parallelism sends of one stage in a step."""
         first, last = stage == 0, stage == len(self.layers) - 1
-        return data_traffic(
+        found = data_traffic(
             self.model, self.run, self.layers[stage], self.precision, first=first, last=last,
             bucket_bytes=self.bucket_bytes, zero=self.zero,
             zero_group=0 if self.zero_group == self.degrees.dp * self.degrees.cp else self.zero_group,
         )  # fmt: skip
+        return compressed(found, self.gradient_ratio)

@@ -8,7 +8,8 @@ Sequence parallelism turns each all-reduce into an all-gather and a reduce-scatt
 input of a product is not kept, two more all-gathers bring it back for the weight gradient (arXiv 2205.05198, section
 4.2.2), and the sum becomes 10 b s h e (t-1)/t. Full recomputation repeats the forward ones.
 
-Context parallelism gathers K and V (arXiv 2407.21783, section 3.3.2); a ring (arXiv 2310.01889) moves as many bytes.
+Context parallelism gathers K and V (arXiv 2407.21783, section 3.3.2); a ring (arXiv 2310.01889) moves as many bytes. Or
+it exchanges sequence for heads in front of attention and back behind it (arXiv 2309.14509).
 Experts: a token copy goes to its expert and back (arXiv 2006.16668, section 3.2).
 """
 
@@ -63,7 +64,8 @@ def layer_traffic(model: Transformer, run: Execution) -> tuple[Traffic, ...]:
     """
     run.check_model(model)
     forward = [*_attention(model, run, "forward"), *_mlp(model, run, "forward")]
-    repeated = {"full": forward, "selective": _keys(model, run, "forward"), "none": [], "per-op": []}[run.recompute]
+    keys = [] if run.context == "all-to-all" else _keys(model, run, "forward")  # what was exchanged is kept
+    repeated = {"full": forward, "selective": keys, "none": [], "per-op": []}[run.recompute]
     again = [replace(one, when="recompute") for one in repeated]
     return (*forward, *again, *_mlp(model, run, "backward"), *_attention(model, run, "backward"))
 
@@ -109,12 +111,32 @@ def _keys(model: Transformer, run: Execution, when: str) -> list[Traffic]:
     """Keys and values of the whole sequence, gathered over cp; backward again, and their gradients summed."""
     if run.cp == 1:
         return []
+    if run.context == "all-to-all":
+        return _exchanged(model, run, when)
     size = 2 * run.element_bytes * run.micro_batch * run.sequence * run.kv_heads(model) * model.head_size
     core = "attention-core" if run.flash else "scores"
     gather = Traffic(
         kind="context", group="cp", collective="all-gather", size_bytes=size, when=when, operator=core, side="before"
     )
     return [gather] if when == "forward" else [gather, replace(gather, collective="reduce-scatter", side="after")]
+
+
+def _exchanged(model: Transformer, run: Execution, when: str) -> list[Traffic]:
+    """Q, K and V of all heads and a share of the tokens for a share of the heads and all tokens, the output back; as
+    many bytes of gradients the other way.
+    """
+    heads, kv = model.num_heads // run.tp, run.kv_heads(model)
+    first, last = ("attention-core", "attention-core") if run.flash else ("scores", "context")
+    inputs, output = (run.element_bytes * run.tokens * model.head_size * each for each in (heads + 2 * kv, heads))
+    ways = [(first, "before", inputs), (last, "after", output)]
+    if when == "backward":
+        ways = [(last, "before", output), (first, "after", inputs)]
+    return [
+        Traffic(
+            kind="context", group="cp", collective="all-to-all", size_bytes=size, when=when, operator=name, side=side
+        )
+        for name, side, size in ways
+    ]
 
 
 def _experts(model: Transformer, run: Execution, when: str) -> list[Traffic]:

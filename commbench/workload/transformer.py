@@ -10,6 +10,7 @@ __all__ = ["RECOMPUTE", "Execution", "Transformer", "split_layers"]
 
 RECOMPUTE = ("none", "selective", "per-op", "full")
 ATTENTION = ("causal", "full")
+CONTEXT = ("gather", "all-to-all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,9 @@ class Execution:
             (torchtitan, selective activation checkpointing by operators).
         tp, cp, ep: tensor-, context- and expert-parallel degree.
         sequence_parallel: whether norms, dropouts and residuals are split over tp too (arXiv 2205.05198, section 4.2).
+        context: how context ranks come to all keys: "gather" has K and V of the whole sequence gathered, "all-to-all"
+            gives each rank the whole sequence of its share of the heads and takes the results back (DeepSpeed-Ulysses,
+            arXiv 2309.14509).
         keep_gathered: with sequence parallelism, whether the gathered inputs of column-parallel products are kept for
             backward; otherwise a rank keeps its 1/tp and gathers once more (section 4.2.2, what Megatron does).
 
@@ -96,13 +100,14 @@ class Execution:
     cp: int = 1
     ep: int = 1
     sequence_parallel: bool = False
+    context: str = "gather"
     keep_gathered: bool = False
 
     def __post_init__(self) -> None:
         for key in ("micro_batch", "sequence", "tp", "cp", "ep"):
             if getattr(self, key) < 1:
                 raise InputError(f"{key} = {getattr(self, key)} must be at least 1")
-        for key, words in (("attention", ATTENTION), ("recompute", RECOMPUTE)):
+        for key, words in (("attention", ATTENTION), ("recompute", RECOMPUTE), ("context", CONTEXT)):
             if getattr(self, key) not in words:
                 raise InputError(f"{key} = {getattr(self, key)!r} {unknown(str(getattr(self, key)), words)}")
         if self.sequence % self.cp:
@@ -133,6 +138,11 @@ class Execution:
         """Tokens of a column-parallel product's input that a rank keeps for backward."""
         return self.tokens if self.keep_gathered else self.local_tokens
 
+    @property
+    def head_ranks(self) -> int:
+        """Context ranks that share the heads of attention, and not its queries."""
+        return self.cp if self.context == "all-to-all" else 1
+
     def kv_heads(self, model: Transformer) -> int:
         """Heads of keys and values on a rank: its share, or one that tp / num_kv_heads ranks have copies of."""
         return max(1, model.num_kv_heads // self.tp)
@@ -160,6 +170,13 @@ class Execution:
                 f"model {model.name}: num_kv_heads {model.num_kv_heads} is not divisible by tp {self.tp}, nor can each "
                 f"be copied as often, for tp is no multiple of it; tp can be {', '.join(map(str, serves))}"
             )
+        for key, each in (("num_heads", model.num_heads // self.tp), ("num_kv_heads", self.kv_heads(model))):
+            if each % self.head_ranks:
+                raise InputError(
+                    f"model {model.name}: {key} {getattr(model, key)} leaves {each} on a rank of tp {self.tp}, which "
+                    f"cp {self.cp} does not divide, as --context all-to-all needs; give --context gather or a smaller "
+                    "--cp"
+                )
         if 0 < model.positions < self.sequence:
             raise InputError(
                 f"model {model.name}: a sequence of {self.sequence} is longer than its {model.positions} learned "

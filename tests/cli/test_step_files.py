@@ -93,6 +93,26 @@ def test_launches_that_block_are_asked_for_and_told(tmp_path: Path) -> None:
     assert (done.returncode, "--launch-blocking: no host waits without a software stack" in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("option", "settings", "words"),
+    [
+        ("--context all-to-all", {"context": "all-to-all"}, "context ranks exchange tokens for heads around attention"),
+        ("--stale-gradients", {"stale_gradients": True}, "the optimizer takes the gradients of the step before"),
+        ("--gradient-ratio 0.25", {"gradient_ratio": 0.25}, "gradients are sent in 25.0% of their bytes"),
+    ],
+)
+def test_what_is_sent_otherwise_is_told(tmp_path: Path, option: str, settings: dict[str, object], words: str) -> None:
+    """In the record, whose notes are those of table and page; without the option nothing of it."""
+    (command,) = re.findall(rf"^\$ commbench (.*{option}.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    told, usual = (
+        json.loads(commbench(*line.split(), "--json", folder=tmp_path).stdout)
+        for line in (command, command.replace(option, ""))
+    )
+    assert settings.items() <= told["settings"].items()
+    assert [any(note.startswith(words) for note in one["notes"]) for one in (told, usual)] == [True, False]
+    assert told["iteration_s"] != usual["iteration_s"]
+
+
 def test_a_row_says_whether_its_launches_block(tmp_path: Path) -> None:
     times = []
     for block in ("0", "1"):

@@ -49,9 +49,13 @@ def test_the_best_is_that_of_simulating_all() -> None:
     assert found.slow + found.large + found.estimated == found.strategies == len(times)
 
 
-@pytest.mark.parametrize("zero", [0, 1, 2, 3])
-def test_bounds_hold_and_estimates_are_near(zero: int) -> None:
-    given = FEW | {"zero": zero}
+@pytest.mark.parametrize(
+    "more",
+    [{"zero": 0}, {"zero": 1}, {"zero": 2}, {"zero": 3}, {"zero": 0, "stale_gradients": True, "gradient_ratio": 0.5}],
+    ids=str,
+)
+def test_bounds_hold_and_estimates_are_near(more: dict[str, object]) -> None:
+    given = FEW | more
     planner = Planner(given, Wishes())
     errors = []
     for one in planner.strategies[::3]:
@@ -150,6 +154,8 @@ def test_fewer_gpus_can_be_cheaper() -> None:
         ({"jitter": 0.1}, "--jitter: a plan takes none"),
         ({"zero_group": 2}, "--zero-group: a plan takes none"),
         ({"overlap_gradients": False, "zero": 2}, "--no-overlap-gradients: goes with --zero 0 or 1"),
+        ({"stale_gradients": True, "zero": 2}, "--stale-gradients or --gradient-ratio: goes with --zero 0 or 1"),
+        ({"context": "all-to-all", "cp": 4, "tp": 8}, "num_heads 16 leaves 2 on a rank of tp 8, which cp 4 does not"),
         ({"schedule": "zigzag"}, "pipeline schedule 'zigzag' is unknown"),
         ({"ep": 2}, "dense"),
         ({"zero": 4}, "zero"),

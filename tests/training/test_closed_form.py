@@ -16,7 +16,7 @@ from commbench.workload.step_plan import StepPlan
 from tests.training.plans import FREE_STACK, TINY, plan, simulate
 
 STACK = FREE_STACK
-WIRE = LinkCosts(share=1, half_bytes=0, latency_s=1e-6, transfer=1, nccl_share=1, nccl_wait_s=0)
+WIRE = LinkCosts(share=1, half_bytes=0, latency_s=1e-6, far_nics=1, transfer=1, nccl_share=1, nccl_wait_s=0)
 MACHINE = StepHosts(gpus=8, inside=450e9, between=400e9, links_inside=WIRE, links_between=WIRE)
 
 
@@ -65,14 +65,18 @@ REAL = StackCosts(
     host_pass_s=50e-6, host_call_s=2e-6, host_step_s=1e-3, memory_passes=1, accumulation_bytes=6, hidden_data=0.8,
     hidden_sharded=0.5, hidden_tensor=0.3, zero_rank_s=1e-4, sharded_share=1,
 )  # fmt: skip
-LINKS = LinkCosts(share=0.8, half_bytes=10e3, latency_s=10e-6, transfer=0.7, nccl_share=0.8, nccl_wait_s=10e-6)
+LINKS = LinkCosts(
+    share=0.8, half_bytes=10e3, latency_s=10e-6, far_nics=1, transfer=0.7, nccl_share=0.8, nccl_wait_s=10e-6
+)
 HOSTS = replace(MACHINE, links_inside=LINKS, links_between=replace(LINKS, latency_s=20e-6))
 MODEL = replace(TINY, hidden=2048, num_heads=16)
 EACH: list[dict[str, Any]] = [
     {"tp": 8, "dp": 2}, {"tp": 4, "dp": 4, "sequence_parallel": True, "recompute": "full"},
     {"tp": 8, "dp": 2, "sequence_parallel": True, "overlap_tensor": True},
     {"dp": 16}, {"dp": 16, "overlap_gradients": False}, {"dp": 16, "zero": 1}, {"dp": 16, "zero": 1, "zero_group": 8},
+    {"dp": 16, "stale_gradients": True}, {"dp": 16, "gradient_ratio": 0.25},
     {"dp": 16, "zero": 2}, {"dp": 16, "zero": 3}, {"dp": 16, "zero": 3, "zero_group": 8}, {"cp": 2, "dp": 8},
+    {"tp": 2, "cp": 4, "dp": 2, "context": "all-to-all", "recompute": "full"},
     {"tp": 2, "pp": 4, "dp": 2}, {"tp": 8, "pp": 2, "scatter_gather": True}, {"pp": 8, "dp": 2, "zero": 1},
     {"tp": 8, "pp": 2, "stages": 2, "schedule": "interleaved-1f1b"}, {"tp": 4, "pp": 4, "schedule": "zb-h1"},
     {"tp": 8, "pp": 2, "schedule": "zbv"}, {"tp": 4, "pp": 4, "schedule": "gpipe"},

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who says how long the collectives of a step take: the constants of links in steps, NCCL's model, or the wire."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from commbench.cluster import make_cluster
-from commbench.experiments.step_library import ideal_of_steps
+from commbench.experiments.step_given import StepOptions
+from commbench.experiments.step_library import ideal_of_steps, library_of_step
 from commbench.libraries.base import Layout, Wanted
 from commbench.libraries.nccl.library import NcclLibrary, machine_of
+from commbench.topology.fabric import Fabric
 from commbench.topology.load import load_fabric
 from commbench.training.link_curve import LinkCurve, hosts_of, kinds_of
 from commbench.training.nccl_in_step import NcclHosts, NcclInStep
@@ -17,10 +21,21 @@ from commbench.workload.step_costs import read_step_costs
 from tests.training.plans import plan, simulate
 
 MIB = 2**20
+TOPOLOGIES = Path(__file__).parents[2] / "topologies"
 
 
 def curve(topology: str) -> LinkCurve:
     return LinkCurve(ideal=ideal_of_steps(), hosts=hosts_of(load_fabric(topology), read_step_costs()))
+
+
+def fabric_with(folder: Path, host: str, nics: int) -> Fabric:
+    """Four hosts like this one on InfiniBand, with so many NICs."""
+    document = yaml.safe_load((TOPOLOGIES / f"{host}-x4.yaml").read_text(encoding="utf-8"))
+    document["host"] = yaml.safe_load((TOPOLOGIES / f"{host}.yaml").read_text(encoding="utf-8"))["host"]
+    document["host"]["nics"] = nics
+    path = folder / f"{host}-{nics}.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return load_fabric(path)
 
 
 def slowest_s(found: StepSimulation, kind: str) -> float:
@@ -44,6 +59,40 @@ def test_links_in_steps_take_latency_and_the_share_of_their_rate() -> None:
         moved = 64 * MIB * 2 * (ranks - 1) / ranks
         by_hand = links.latency_s * (ranks - 1).bit_length() + (moved + links.half_bytes) / (links.share * rate)
         assert timing.delay_s + timing.wire_s == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(
+    ("host", "nics", "shared"), [("dgx-a100", 8, 0), ("dgx-a100", 4, 4), ("dgx-h100", 4, 0)]
+)
+def test_groups_beside_different_shared_nics_meet_at_one(tmp_path: Path, host: str, nics: int, shared: int) -> None:
+    """One, two, four or eight GPUs of each of 4 hosts: with two or four no two are beside one of 4 NICs for 8 GPUs; a
+    NIC for each GPU loses nothing, and Hopper nothing (of ``closed_form.shared_nics``).
+    """
+    links = read_step_costs().links("infiniband")
+    found = LinkCurve(ideal=ideal_of_steps(), hosts=hosts_of(fabric_with(tmp_path, host, nics), read_step_costs()))
+    assert found.hosts.shared_nics == shared
+    for here in (1, 2, 4, 8):
+        timing = found.choose(Wanted("all-reduce", 64 * MIB, 1), Layout(tuple(range(4)) * here)).timing
+        assert timing is not None
+        moved = 64 * MIB * 2 * (4 * here - 1) / (4 * here)
+        share = links.far_nics if shared and here in (2, 4) else links.share
+        assert timing.wire_s == pytest.approx(moved / (share * found.hosts.between * here / 8))
+    assert 0 < links.far_nics < links.share / 2
+
+
+def test_shared_nics_slow_a_step_and_are_named(tmp_path: Path) -> None:
+    """Data groups of two GPUs in each host send their gradients at what one NIC carries, and the words say so."""
+    costs, stack = read_step_costs(), read_step_costs().stack("megatron-deepspeed")
+    step = plan(tp=4, dp=8, stack=stack, bucket_bytes=2**40)
+    fabric = fabric_with(tmp_path, "dgx-a100", 4)
+    options = StepOptions(topology=fabric.name, stack="megatron-deepspeed")
+    library, words = library_of_step(options, step, make_cluster(fabric), costs)
+    far = costs.words("links", "infiniband", ("far_nics",))
+    assert words.endswith(f"; infiniband where a host's GPUs are beside different NICs: {far}")
+    size = max(one.size_bytes for one in step.traffic(0) if one.kind == "data")
+    timing = library.choose(Wanted("all-reduce", size, 1), Layout((0, 1, 2, 3) * 2)).timing
+    assert timing is not None
+    assert slowest_s(simulate(step, fabric, library=library), "data") == pytest.approx(timing.delay_s + timing.wire_s)
 
 
 def test_a_transfer_takes_what_the_links_say() -> None:

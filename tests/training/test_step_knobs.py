@@ -117,6 +117,9 @@ def test_gradients_that_are_not_overlapped_are_sent_behind_the_last_pass() -> No
     ("how", "words"),
     [
         ({"dp": 8, "zero": 2, "overlap_gradients": False}, "--no-overlap-gradients: with --zero 2 those of each micro"),
+        ({"dp": 8, "zero": 2, "stale_gradients": True}, "--stale-gradients: goes with --zero 0 or 1, which send the"),
+        ({"dp": 8, "zero": 3, "gradient_ratio": 0.5}, "--gradient-ratio 0.5: goes with --zero 0 or 1, which send the"),
+        ({"gradient_ratio": 0}, "--gradient-ratio 0: must be above 0 and at most 1"),
         ({"dp": 8, "zero": 1, "zero_group": 3}, r"--zero-group 3: must divide the 8 data ranks \(dp x cp\)"),
         ({"dp": 8, "zero": 1, "zero_group": 16}, "--zero-group 16: must divide the 8"),
         ({"dp": 8, "zero_group": 4}, "--zero-group 4: goes with --zero 1, 2 or 3"),
@@ -126,6 +129,34 @@ def test_gradients_that_are_not_overlapped_are_sent_behind_the_last_pass() -> No
 def test_what_does_not_go_with_sharding_or_overlap_is_refused(how: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         plan(**how)
+
+
+@pytest.mark.parametrize("bandwidth", [100e9, 0.5e9])
+def test_gradients_of_the_step_before_are_sent_from_the_beginning(bandwidth: float) -> None:
+    """Beside all passes; the optimizer waits for them, as it must where they take longer than those."""
+    how: dict[str, Any] = {"dp": 4, "bandwidth": bandwidth, "model": UNTIED}
+    behind, stale = (on_star(4, **how, **more) for more in ({"overlap_gradients": False}, {"stale_gradients": True}))
+    passes_s = stale.time_s["forward"] + stale.time_s["backward"]
+    sent_s = behind.iteration_s - passes_s - behind.time_s["optimizer"]
+    assert stale.iteration_s == pytest.approx(max(passes_s, sent_s) + stale.time_s["optimizer"], rel=1e-6)
+    assert (sent_s < passes_s) is (bandwidth > 1e9)
+
+
+@pytest.mark.parametrize("zero", [0, 1])
+def test_compressed_gradients_are_fewer_bytes_and_more_compute(zero: int) -> None:
+    """A quarter of the bytes; each of 4 is read, one written, and back. What ZeRO gathers behind stays as it is."""
+    step = plan(dp=4, zero=zero, overlap_gradients=False)
+    less = replace(step, gradient_ratio=0.25)
+    whole, quarter = (simulate(one, star(4, bandwidth=1e9, latency_ps=0)).record for one in (step, less))
+    parameters = sum(one.size_bytes for one in step.traffic(0) if one.when == "backward") // 4
+    compute_s = 2 * 4 * 1.25 * parameters / 0.5e12
+    assert quarter.time_s["optimizer"] - whole.time_s["optimizer"] == pytest.approx(compute_s, rel=1e-6)
+    kind, moved = ("zero", 0.75) if zero else ("data", 1.5)
+    saved_s = 0.75 * moved * 4 * parameters / 1e9
+    assert whole.exposed_s[kind] - quarter.exposed_s[kind] == pytest.approx(saved_s, rel=0.01)
+    for when, share in (("backward", 0.25), ("step", 1)):
+        sizes = [[call.size_bytes for call in one.traffic(0) if call.when == when] for one in (step, less)]
+        assert sizes[1] == pytest.approx([share * size for size in sizes[0]], abs=1)
 
 
 @pytest.mark.parametrize("zero", [1, 2, 3])

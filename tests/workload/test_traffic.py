@@ -15,7 +15,7 @@ from commbench.workload.formats import FORMATS
 from commbench.workload.gradient_traffic import data_traffic, gradient_buckets
 from commbench.workload.groups import GROUP_KINDS
 from commbench.workload.memory import get_precision
-from commbench.workload.operators import embedding_operators, head_operators, layer_operators
+from commbench.workload.operators import Matmul, embedding_operators, head_operators, layer_operators
 from commbench.workload.presets import get_model
 from commbench.workload.traffic import (
     Traffic,
@@ -88,6 +88,41 @@ def test_context_parallel() -> None:
     assert {one.size_bytes for one in traffic} == {2 * 2 * 8192 * 4 * 128}
     again = layer_traffic(model, execution(model, cp=4, flash=True, recompute="selective"))
     assert [one.when for one in again] == ["forward", "recompute", "backward", "backward"]
+
+
+@pytest.mark.parametrize("flash", [True, False])
+def test_context_parallel_by_heads(flash: bool) -> None:
+    """LLaMA 3 8B, cp 4, tp 2: 16 heads of Q and 4 each of K and V go there, of 2048 tokens, and 16 come back."""
+    model = get_model("llama3-8b")
+    run = execution(model, tp=2, cp=4, flash=flash, context="all-to-all")
+    traffic = [one for one in layer_traffic(model, run) if one.kind == "context"]
+    first, last = ("attention-core", "attention-core") if flash else ("scores", "context")
+    inputs, output = 2 * 2048 * 24 * 128, 2 * 2048 * 16 * 128
+    assert [(one.when, one.side, one.operator, one.size_bytes) for one in traffic] == [
+        ("forward", "before", first, inputs), ("forward", "after", last, output),
+        ("backward", "before", last, output), ("backward", "after", first, inputs),
+    ]  # fmt: skip
+    assert {(one.group, one.collective) for one in traffic} == {("cp", "all-to-all")}
+    for recompute, again in (("full", 2), ("selective", 0), ("per-op", 0)):
+        calls = layer_traffic(model, replace(run, recompute=recompute))
+        assert sum(one.kind == "context" and one.when == "recompute" for one in calls) == again
+
+
+def test_heads_or_queries_are_shared_for_as_many_flop() -> None:
+    """A rank has all queries of a quarter of its heads, or a quarter of the queries of all: the core as one kernel
+    works and keeps alike, as several it is other products of as many FLOP.
+    """
+    model = get_model("llama3-8b")
+    for flash in (True, False):
+        gather, exchange = (
+            layer_operators(model, execution(model, tp=2, cp=4, flash=flash, context=context))
+            for context in ("gather", "all-to-all")
+        )
+        for one, other in zip(gather, exchange, strict=True):
+            assert replace(one.forward, matmul=None) == replace(other.forward, matmul=None)
+            assert one.saved_bytes == other.saved_bytes
+    scores = {op.name: op.forward.matmul for op in exchange}["scores"]
+    assert scores == Matmul(8192, 8192, 128, 4)
 
 
 def test_experts() -> None:

@@ -285,6 +285,10 @@ REFUSED = [
     (lambda: execution(SIX, tp=6).check_model(SIX),
      "model bad: num_kv_heads 4 is not divisible by tp 6, nor can each be copied as often, for tp is no multiple "
      "of it; tp can be 1, 2, 4, 12"),
+    (lambda: execution(get_model("llama3-8b"), tp=2, cp=8, context="all-to-all").check_model(get_model("llama3-8b")),
+     "model llama3-8b: num_kv_heads 8 leaves 4 on a rank of tp 2, which cp 8 does not divide, as --context all-to-all "
+     "needs; give --context gather or a smaller --cp"),
+    (lambda: execution(get_model("gpt2"), context="ring"), "context = 'ring' is unknown; known: gather, all-to-all"),
     (lambda: execution(get_model("gpt2"), sequence=2048).check_model(get_model("gpt2")),
      "model gpt2: a sequence of 2048 is longer than its 1024 learned positions; give --sequence 1024 or less, or "
      "--positions 2048 for a model that has learned as many"),

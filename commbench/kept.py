@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files kept from one process to the next, because to make them again takes long: a convenience, never more.
+
+A file is named after everything that its content depends on, so that no old one is ever taken for a new one, and begins
+with a checksum. What cannot be read is made anew; what cannot be written costs that time again.
+"""
+
+import hashlib
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+__all__ = ["FOLDER_VARIABLE", "find_kept", "folders", "keep"]
+
+FOLDER_VARIABLE = "NUMBA_CACHE_DIR"  # numba's name for its own, too
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_log = logging.getLogger(__name__)  # unless somebody sets it up otherwise, a line on stderr
+T = TypeVar("T")
+
+
+def folders(beside: Path) -> list[Path]:
+    """Where kept files may lie, best first: where NUMBA_CACHE_DIR says, else beside the code or in the user's cache.
+
+    A home that is not there is not made, and what is not an absolute path is nowhere.
+
+    Args:
+        beside: folder of the code.
+    """
+    if chosen := os.environ.get(FOLDER_VARIABLE):
+        return [Path(chosen).absolute()]
+    home = Path(os.path.expanduser("~"))  # as it stands where there is none; Path.home() raises then
+    caches = [Path(os.environ.get("XDG_CACHE_HOME", "")), home / ".cache"]
+    usable = [caches[0].is_absolute(), home.is_absolute() and home.is_dir()]
+    return [beside / "__pycache__", *(cache / "commbench" for cache, ok in zip(caches, usable, strict=True) if ok)]
+
+
+def find_kept(beside: Path, name: str, read: Callable[[bytes], T]) -> T | None:
+    """What ``read`` makes of the content of that file; None where there is none that is whole.
+
+    Args:
+        beside: as :func:`folders` has it. name: of the file. read: may raise anything of content that is no good.
+    """
+    for path in (folder / name for folder in folders(beside)):
+        try:
+            held = path.read_bytes()
+        except OSError:
+            continue
+        try:
+            digest, content = held[:_DIGEST_BYTES], held[_DIGEST_BYTES:]
+            if hashlib.sha256(content).digest() != digest:
+                raise ValueError("its checksum differs")
+            return read(content)
+        except Exception as error:  # reading what is no good may raise anything
+            _log.warning("%s: damaged (%s): thrown away, and made anew", path, error)
+            with suppress(OSError):
+                path.unlink()
+    return None
+
+
+def keep(beside: Path, name: str, content: bytes) -> list[str]:
+    """Keep a file in the first folder that takes it; of those that refused before, or all, why."""
+    held = hashlib.sha256(content).digest() + content
+    refused = list[str]()
+    for folder in folders(beside):
+        try:
+            _write(folder / name, held)
+        except OSError as error:
+            refused.append(f"{folder}: {error.strerror}")
+        else:
+            return []
+    return refused
+
+
+def _write(path: Path, held: bytes) -> None:
+    """Put a file there whole or not at all, also where others put the same one there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{secrets.token_hex(8)}")
+    try:
+        partial.write_bytes(held)
+        partial.replace(path)
+    finally:
+        with suppress(OSError):
+            partial.unlink()

@@ -26,7 +26,6 @@ from commbench.topology.faults import (
     KilledRank,
     LinkFault,
     SlowRank,
-    load_faults,
     require_fits,
 )
 from commbench.units import format_time, seconds
@@ -63,11 +62,13 @@ class Scenario:
 
     @classmethod
     def load(cls, path: str | Path, *, jitter: float = 0.0, seed: int = 0) -> "Scenario":
-        """The faults of a script (:mod:`commbench.topology.faults`), with this jitter.
+        """The faults of a script (:mod:`commbench.topology.fault_files`), with this jitter.
 
         Raises:
             TopologyError: the file breaks a rule; one line with file, key, value and rule.
         """
+        from commbench.topology.fault_files import load_faults  # YAML and its checker, which jitter alone needs not
+
         script = load_faults(Path(path))
         return cls(script.faults, jitter, seed, script.origin)
 

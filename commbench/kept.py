@@ -6,19 +6,16 @@ with a checksum. What cannot be read is made anew; what cannot be written costs 
 """
 
 import hashlib
-import logging
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["FOLDER_VARIABLE", "find_kept", "folders", "keep"]
+__all__ = ["FOLDER_VARIABLE", "find_kept", "folders", "keep", "warn"]
 
 FOLDER_VARIABLE = "NUMBA_CACHE_DIR"  # numba's name for its own, too
 _DIGEST_BYTES = hashlib.sha256().digest_size
-_log = logging.getLogger(__name__)  # unless somebody sets it up otherwise, a line on stderr
 T = TypeVar("T")
 
 
@@ -55,7 +52,7 @@ def find_kept(beside: Path, name: str, read: Callable[[bytes], T]) -> T | None:
                 raise ValueError("its checksum differs")
             return read(content)
         except Exception as error:  # reading what is no good may raise anything
-            _log.warning("%s: damaged (%s): thrown away, and made anew", path, error)
+            warn("%s: damaged (%s): thrown away, and made anew", path, error)
             with suppress(OSError):
                 path.unlink()
     return None
@@ -75,10 +72,17 @@ def keep(beside: Path, name: str, content: bytes) -> list[str]:
     return refused
 
 
+def warn(words: str, *values: object) -> None:
+    """Say it by the logger of this module: unless somebody sets it up otherwise, a line on stderr."""
+    import logging  # takes a millisecond, and there is seldom something to say
+
+    logging.getLogger(__name__).warning(words, *values)
+
+
 def _write(path: Path, held: bytes) -> None:
     """Put a file there whole or not at all, also where others put the same one there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{secrets.token_hex(8)}")
+    partial = path.with_suffix(f".{os.urandom(8).hex()}")
     try:
         partial.write_bytes(held)
         partial.replace(path)

@@ -9,7 +9,6 @@ computed anew from the samples.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from html import escape
 from typing import Annotated, Any, ClassVar
 
 from commbench.results.regions import KNEE, LATENCY, PLATEAU
@@ -60,6 +59,8 @@ class Record:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the kind, the derived figures and the plain fields, by their names in the JSON."""
+        from html import escape
+
         names = [field.name for field in fields(self)]
         found = {"kind": self.kind, **self.derived(), **{name: getattr(self, name) for name in names}}
         plain = {name: value for name, value in found.items() if isinstance(value, str | int | float)}

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from annotated_types import Ge, Le, Len
 from typing_extensions import TypedDict
 
-from commbench.results.values import Bytes, Count, Factor, Name, OneOf, Positive, Seconds, Whole
+from commbench.results.values import Bytes, Count, Factor, Name, OneOf, Positive, Seconds, Whole, Within
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
@@ -32,7 +31,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-_Ranks = Annotated[list[Whole], Len(1)]
+_Ranks = Annotated[list[Whole], Within(min_length=1)]
 Member = tuple[Name, Whole]
 """Where a rank sits: its host's name, and the number of its endpoint (GPU) there."""
 
@@ -73,14 +72,14 @@ class EmulatedFacts(TypedDict, total=False):
     mtu: Count
     shaping: LinkShaping
     leg: str
-    jobs: Annotated[list[_Ranks], Len(1)]
+    jobs: Annotated[list[_Ranks], Within(min_length=1)]
     job: Whole
     hosts: _Ranks
     channels: Count
     group: Count
     size_asked: Bytes
     routes: dict[str, str]
-    idle: Annotated[float, Ge(0), Le(1)]
+    idle: Annotated[float, Within(ge=0, le=1)]
 
 
 @_open
@@ -126,14 +125,14 @@ class EnvironmentFacts(TypedDict, total=False):
     cores_usable: Count
     cpu_quota: Positive | None
     memory_bytes: Bytes | None
-    load_1min: Annotated[float, Ge(0)] | None
+    load_1min: Annotated[float, Within(ge=0)] | None
     python: str
     commbench: str
     variables: dict[str, str]
     torch: str
     torch_threads: Count
-    hosts: Annotated[list[str], Len(1)]
-    members: Annotated[list[Member], Len(1)]
+    hosts: Annotated[list[str], Within(min_length=1)]
+    members: Annotated[list[Member], Within(min_length=1)]
     beside: list[list[Member]]
     round: RoundFacts
     by_rank: dict[str, dict[str, Any]]
@@ -150,8 +149,8 @@ class GroupFigures(TypedDict, total=False):
 
     points: Whole
     median_error: float
-    median_abs_error: Annotated[float, Ge(0)]
-    p95_abs_error: Annotated[float, Ge(0)]
+    median_abs_error: Annotated[float, Within(ge=0)]
+    p95_abs_error: Annotated[float, Within(ge=0)]
 
 
 @_open
@@ -170,7 +169,7 @@ class LinkUse(TypedDict):
 
     joins: str
     link: str
-    bytes: Annotated[float, Ge(0)]
+    bytes: Annotated[float, Within(ge=0)]
     utilisation: Factor
     links: Count
     mean_utilisation: Factor

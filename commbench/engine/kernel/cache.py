@@ -8,7 +8,6 @@ What cannot be read or written costs the time of compiling and a line on stderr,
 """
 
 import hashlib
-import logging
 import os
 import platform
 import sys
@@ -22,7 +21,7 @@ from threading import Timer
 from typing import Any
 
 from commbench.engine.kernel.native import MachineCode
-from commbench.kept import FOLDER_VARIABLE, find_kept, keep
+from commbench.kept import FOLDER_VARIABLE, find_kept, keep, warn
 from commbench.network import base
 from commbench.program import flat
 
@@ -35,7 +34,6 @@ _CPU = Path("/proc/cpuinfo")
 _SAYS_WHICH = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features")  # of its lines; x86, Arm
 _LONG_S = 2.0  # of compiling, before it is told
 _COMPILING = "compiling the simulator, once: 20 s to a minute; later runs start at once"
-_log = logging.getLogger(__name__)  # unless somebody sets it up otherwise, a line on stderr
 
 
 @cache
@@ -80,7 +78,7 @@ class Cache:
     def keep(self, kind: tuple[Any, ...], code: MachineCode) -> None:
         """Keep code in the first folder that takes it."""
         if refused := keep(_HERE, self._file(kind), code.to_bytes()):
-            _log.warning(
+            warn(
                 "the compiled simulator cannot be kept (%s); each run compiles it anew: give a folder in "
                 "NUMBA_CACHE_DIR",
                 "; ".join(refused),
@@ -94,7 +92,7 @@ class Cache:
 @contextmanager
 def told_if_long() -> Iterator[None]:
     """Say that the compiler is at work, if it is for long."""
-    telling = Timer(_LONG_S, _log.warning, [_COMPILING])
+    telling = Timer(_LONG_S, warn, [_COMPILING])
     telling.daemon = True
     telling.start()
     try:

@@ -26,7 +26,7 @@ from commbench.topology.search import search_directories, shown
 __all__ = ["MOST_BYTES", "find_fabric", "keep_fabric", "ships"]
 
 MOST_BYTES = 2**20
-"""Of a kept fabric; to build a greater one takes longer than to check its file."""
+"""Of the arrays of a kept fabric; to build a greater one takes longer than to check its file."""
 
 _HERE = Path(__file__).parent
 _SOURCES = (*sorted(_HERE.glob("*.py")), *(_HERE.with_name(f"{name}.py") for name in ("units", "yaml_reader")))
@@ -51,9 +51,8 @@ def keep_fabric(fabric: Fabric, path: Path, others: Iterable[Path]) -> None:
     """
     values: dict[str, Any] = {each.name: getattr(fabric, each.name) for each in fields(fabric)}
     values["numbers"] = dict(fabric.numbers)
-    held = pickle.dumps(({str(other): _digest(other) for other in others}, values))
-    if len(held) <= MOST_BYTES:
-        keep(_HERE, _name(path), held)
+    if sum(value.nbytes for value in values.values() if isinstance(value, np.ndarray)) <= MOST_BYTES:
+        keep(_HERE, _name(path), pickle.dumps(({str(other): _digest(other) for other in others}, values)))
 
 
 def _read(held: bytes, path: Path) -> Fabric | None:

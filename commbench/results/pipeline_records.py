@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Annotated, Any, ClassVar
 
 from commbench.results.records import Record, require_rows
-from commbench.results.shapes import Environment, IdleSeconds, NetworkFacts, Shaped
+from commbench.results.shapes import Environment, Shaped
 from commbench.results.spans import RankSpans, SpanRecord, busy_s, total_s
 from commbench.results.statistics import deviation, median, slowest
 from commbench.results.values import (
@@ -201,7 +201,7 @@ class PipelineSimulated(_Pipeline):
     transfers_s: Transfers
     spans: RankSpans
     engine: Name
-    network: Annotated[Mapping[str, Any], Shaped(NetworkFacts)] = field(default_factory=lambda: {"kind": "latency"})
+    network: Annotated[Mapping[str, Any], Shaped("NetworkFacts")] = field(default_factory=lambda: {"kind": "latency"})
 
     def __post_init__(self) -> None:
         self._require_spans("spans", self.spans)
@@ -265,7 +265,7 @@ class PipelineCompared(Record):
     measured_bubble: Share
     simulated_bubble: Share
     clock_free_bubble: Annotated[float, Within(ge=-1e6, le=2)] | None
-    idle_s: Annotated[Mapping[str, float], Shaped(IdleSeconds)]
+    idle_s: Annotated[Mapping[str, float], Shaped("IdleSeconds")]
     max_points: Factor
     max_error: Factor | None = None
     activation_bytes: Bytes = 0

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar
 
 from commbench.results.regions import KNEE, LATENCY, PLATEAU
-from commbench.results.shapes import Environment, GroupFigures, Shaped
+from commbench.results.shapes import Environment, Shaped
 from commbench.results.statistics import deviation, median, percentile, slowest
 from commbench.results.strict import CONFIG
 from commbench.results.values import (
@@ -343,7 +343,7 @@ class Summary(Record):
     max_median_abs_error: Factor
     max_p95_abs_error: Factor
     ok: bool
-    groups: Mapping[str, Mapping[str, Annotated[Mapping[str, float], Shaped(GroupFigures)]]] = field(
+    groups: Mapping[str, Mapping[str, Annotated[Mapping[str, float], Shaped("GroupFigures")]]] = field(
         default_factory=dict
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Self
 
 from commbench.results.records import Record
-from commbench.results.shapes import LinkUse, Shaped
+from commbench.results.shapes import Shaped
 from commbench.results.spans import UnitSpan
 from commbench.results.values import (
     Bytes,
@@ -92,7 +92,7 @@ class SimulatedStep(Record):
     memory_bytes: Mapping[str, Bytes]
     memory_by_position: tuple[Mapping[str, Bytes], ...]
     capacity_bytes: Annotated[int, Within(ge=1, le=2**60)]
-    busiest_links: tuple[Annotated[Mapping[str, Any], Shaped(LinkUse)], ...]
+    busiest_links: tuple[Annotated[Mapping[str, Any], Shaped("LinkUse")], ...]
     folded: str
     notes: tuple[str, ...]
     routing: Name

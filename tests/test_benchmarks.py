@@ -12,21 +12,17 @@ from pathlib import Path
 import pytest
 
 import benchmarks.__main__ as bench
-from benchmarks import process, whole
+from benchmarks import process
 from benchmarks.against_simgrid import STYLES, Case, SimGrid, races, simgrid
-from benchmarks.bars import bar_table, bars
 from benchmarks.commands import commbench, run_checked
 from benchmarks.page import render
-from benchmarks.peers import KEPT, peer_table
-from benchmarks.records import ColdStart, Engines, Observation, Program, Race, SharedLink, Skipped, growth
+from benchmarks.records import ColdStart, Engines, Observation, Race, SharedLink, Skipped, growth
 from benchmarks.shared_link import shared_link
 from benchmarks.tables import effort_table, link_table, speed_table, text
-from benchmarks.training_steps import LARGEST, TrainingStep
 from benchmarks.verdicts import fell_short, verdicts
-from benchmarks.whole import QUICK_JOBS, Timed, timed
 from commbench.errors import InputError, RunError
+from tests.bench_samples import MIB, race
 
-MIB = 2**20
 # 2 (N - 1) steps of 64 MiB / N bytes at 12.5e9 bytes/s, and 4 us of latency as soon as the ring crosses a leaf. At 16
 # ranks each step takes that: 30 x (335.544 32 + 4) us.
 SIXTEEN_PS = 30 * (335_544_320 + 4_000_000)
@@ -39,29 +35,6 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> SimGrid:
     if isinstance(found, Skipped):
         pytest.skip(f"needs g++ and SimGrid's headers: {found.why}")
     return found
-
-
-def program(name: str, *walls_s: float, predicted_s: float = 0.0101863296, peak_bytes: int = 40 * MIB) -> Program:
-    return Program(
-        name=name,
-        note="so",
-        walls_s=walls_s,
-        cpus_s=tuple(wall / 2 for wall in walls_s),
-        inside_s=tuple(wall / 4 for wall in walls_s),
-        peak_bytes=peak_bytes,
-        predicted_s=predicted_s,
-    )
-
-
-def race(ranks: int = 16, *, ours_s: float = 0.5, peer_s: float | None = 2.0, predicted_s: float = 0.01) -> Race:
-    return Race(
-        case="in order",
-        ranks=ranks,
-        transfers=2 * ranks * (ranks - 1),
-        size_bytes=64 * MIB,
-        ours=program("commbench", ours_s + 1, ours_s, predicted_s=predicted_s),
-        peer=None if peer_s is None else program("SimGrid 1.2.3", peer_s, peer_s + 1, predicted_s=0.01),
-    )
 
 
 def both_engines(compiled_time_s: float = 0.01) -> Engines:
@@ -166,65 +139,6 @@ def test_tables_on_the_terminal_are_aligned() -> None:
     links = [o for o in EVERYTHING if isinstance(o, SharedLink)]
     assert [cell.text for cell in link_table(links).rows[1]] == ["4", "5", "1.600", "2.00", "none", "none"]
     assert [cell.text for cell in effort_table(races_).rows[1]][7:9] == ["0.50", "2.00"]  # 1 / 0.5, 32 / 2 per 64 / 16
-
-
-def step(*walls_s: float, arguments: str = LARGEST.arguments) -> TrainingStep:
-    return TrainingStep(
-        arguments=arguments, ranks=16, operations=1, walls_s=walls_s, peak_bytes=MIB, time_s=1.0
-    )
-
-
-def test_every_promise_has_its_bar_and_the_median_of_what_was_found() -> None:
-    found = bars(
-        [
-            race(16, ours_s=0.25, peer_s=1.0),  # 0.25 and 1.25 s against 1 and 2 s: medians 0.75 and 1.5
-            race(16, ours_s=2.0, peer_s=0.5),
-            race(1024, ours_s=1.0, peer_s=11.0),
-            race(1024, ours_s=1.0, peer_s=12.5),
-            race(256, peer_s=None),
-            race(64),
-            ColdStart(command="commbench --help", walls_s=(9.0, 0.1, 0.11, 0.2), cpus_s=(9.0, 0.1, 0.1, 0.1)),
-            step(5.0, 7.0, 8.0),
-            step(1.0, arguments="--model other"),
-            Timed(what="a command", seconds=(1.0, 2.0, 0.5), bar_s=1.0),
-        ]
-    )
-    plain = [(bar.bar.replace("\N{NO-BREAK SPACE}", " "), bar.found, bar.kept) for bar in found]
-    assert [(bar, words.replace("\N{NO-BREAK SPACE}", " "), kept) for bar, words, kept in plain] == [
-        ("at most 1.750 s", "750.0 ms", True),
-        ("at most 1.250 s", "2.500 s", False),
-        ("at least 8 x", "7.67 x", False),
-        ("at least 8 x", "8.67 x", True),
-        ("at most 120.0 ms", "110.0 ms", True),
-        ("at most 6.000 s", "7.000 s", False),
-        ("at most 1.000 s", "1.000 s", True),
-    ]
-    assert [row[-1].text for row in bar_table(found).rows] == ["yes", "NO", "NO", "yes", "yes", "NO", "yes"]
-
-
-def test_kept_figures_stand_apart_and_give_way_to_what_was_measured() -> None:
-    assert len(peer_table([]).rows) == len(KEPT)
-    left = [row[0].text for row in peer_table(["SimGrid"]).rows]
-    assert not [name for name in left if name.startswith("SimGrid")]
-    assert {name.split()[0].rstrip(",") for name in left} == {"LogGOPSim", "ASTRA-sim", "SimPy"}
-    assert "not measured here" in peer_table([]).title
-
-
-def test_what_a_command_tells_is_its_time_and_its_first_run_is_not_counted(tmp_path: Path) -> None:
-    count = tmp_path / "count"
-    script = f"import pathlib; p = pathlib.Path({str(count)!r}); n = len(p.read_text()) if p.exists() else 0; "
-    script += "p.write_text('x' * (n + 1)); print(n + 0.5)"
-    job = whole.Job("counts", (sys.executable, "-S", "-c", script), 3.0, tells=True)
-    (one,) = timed([job], 2, lambda words: None)
-    assert one.seconds == (1.5, 2.5)
-    slept = whole.Job("sleeps", ("sleep", "0.2"), 3.0)
-    (one,) = timed([slept], 1, lambda words: None)
-    assert 0.2 <= one.seconds[0] < 3
-
-
-def test_compiled_code_is_loaded_and_told(tmp_path: Path) -> None:
-    (one,) = timed(QUICK_JOBS, 1, lambda words: None)
-    assert 0 < one.seconds[0] < 30
 
 
 # Page ----------------------------------------------------------------------------------------------------------------

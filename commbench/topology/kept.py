@@ -13,13 +13,12 @@ import sys
 from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from commbench.kept import find_kept, keep
+from commbench.kept import find_kept, keep, version_file
 from commbench.topology.fabric import Fabric
 from commbench.topology.search import search_directories, shown
 
@@ -30,7 +29,6 @@ MOST_BYTES = 2**20
 
 _HERE = Path(__file__).parent
 _SOURCES = (*sorted(_HERE.glob("*.py")), *(_HERE.with_name(f"{name}.py") for name in ("units", "yaml_reader")))
-_SAYS_VERSION = {"pydantic": "version.py", "yaml": "__init__.py"}  # to import them is what is saved here
 
 
 def ships(path: Path) -> bool:
@@ -77,7 +75,6 @@ def _name(path: Path) -> str:
 @cache
 def _surroundings() -> bytes:
     """Versions and sources of whatever reads a topology file."""
-    specs = {package: find_spec(package) for package in _SAYS_VERSION}
-    versions = [Path(str(spec and spec.origin)).with_name(_SAYS_VERSION[package]) for package, spec in specs.items()]
+    versions = (version_file("pydantic", "version.py"), version_file("yaml", "__init__.py"))
     said = repr((sys.version, np.__version__)).encode()
-    return b"".join((said, *(file.read_bytes() for file in (*versions, *_SOURCES))))
+    return b"".join((said, *versions, *(file.read_bytes() for file in _SOURCES)))

@@ -14,14 +14,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
 from commbench.engine.kernel.native import MachineCode
-from commbench.kept import FOLDER_VARIABLE, find_kept, keep, warn
+from commbench.kept import FOLDER_VARIABLE, find_kept, keep, version_file, warn
 from commbench.network import base
 from commbench.program import flat
 
@@ -41,15 +40,9 @@ def _surroundings() -> bytes:
     """What all code depends on: sources, versions, the processor, and what numba is told by the environment."""
     told = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
     told = [each for each in told if each[0] != FOLDER_VARIABLE]
-    versions = [_version_file(package) for package in ("numba", "llvmlite")]
+    versions = [version_file(package, "_version.py") for package in ("numba", "llvmlite")]
     said = repr((sys.version, sys.platform, platform.machine(), _processor(), told)).encode()
     return b"".join((*versions, said, *(file.read_bytes() for file in _SOURCES)))
-
-
-def _version_file(package: str) -> bytes:
-    """What a package says of its version; to import it takes long."""
-    spec = find_spec(package)
-    return Path(str(spec and spec.origin)).with_name("_version.py").read_bytes()
 
 
 def _processor() -> str:

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 from commbench.errors import CommbenchError
 
-__all__ = ["FOLDER_VARIABLE", "find_kept", "folders", "keep", "read_shipped", "version_file", "warn"]
+__all__ = ["FOLDER_VARIABLE", "digest", "find_kept", "folders", "keep", "read_shipped", "version_file", "warn"]
 
 FOLDER_VARIABLE = "NUMBA_CACHE_DIR"  # numba's name for its own, too
+_DIGITS = 32  # of the digest in a name, hexadecimal
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _HERE = Path(__file__).parent
 T = TypeVar("T")
@@ -52,8 +53,8 @@ def find_kept(beside: Path, name: str, read: Callable[[bytes], T]) -> T | None:
         except OSError:
             continue
         try:
-            digest, content = held[:_DIGEST_BYTES], held[_DIGEST_BYTES:]
-            if hashlib.sha256(content).digest() != digest:
+            checksum, content = held[:_DIGEST_BYTES], held[_DIGEST_BYTES:]
+            if hashlib.sha256(content).digest() != checksum:
                 raise ValueError("its checksum differs")
             return read(content)
         except Exception as error:  # reading what is no good may raise anything
@@ -63,8 +64,13 @@ def find_kept(beside: Path, name: str, read: Callable[[bytes], T]) -> T | None:
     return None
 
 
-def keep(beside: Path, name: str, content: bytes) -> list[str]:
-    """Keep a file in the first folder that takes it; of those that refused before, or all, why."""
+def keep(beside: Path, name: str, content: bytes, *, stem: str = "") -> list[str]:
+    """Keep a file in the first folder that takes it; where none does, why.
+
+    Args:
+        beside, name: as :func:`find_kept` has them. content: what ``read`` is given then.
+        stem: how names of the same thing begin, before it changed; these are thrown away.
+    """
     held = hashlib.sha256(content).digest() + content
     refused = list[str]()
     for folder in folders(beside):
@@ -73,8 +79,18 @@ def keep(beside: Path, name: str, content: bytes) -> list[str]:
         except OSError as error:
             refused.append(f"{folder}: {error.strerror}")
         else:
+            if stem:
+                _throw_away(folder, stem, name)
             return []
     return refused
+
+
+def _throw_away(folder: Path, stem: str, name: str) -> None:
+    """Files named ``stem`` and a digest, with the ending of ``name``, but for that one."""
+    for old in folder.iterdir():
+        if old.name != name and old.suffix == Path(name).suffix and old.stem.rpartition("-")[0] == stem:
+            with suppress(OSError):
+                old.unlink()
 
 
 def read_shipped(path: Path, error: type[CommbenchError], *, example: str = "") -> dict[str, Any]:
@@ -85,15 +101,20 @@ def read_shipped(path: Path, error: type[CommbenchError], *, example: str = "") 
         CommbenchError: as there.
     """
     depends = (path.read_bytes(), _HERE.joinpath("yaml_reader.py").read_bytes(), version_file("yaml", "__init__.py"))
-    name = f"{path.stem}-{hashlib.sha256(b''.join(depends)).hexdigest()[:32]}.json"
+    name = f"{path.stem}-{digest(*depends)}.json"
     data = find_kept(_HERE, name, json.loads)
     if data is None:
         from commbench.yaml_reader import read_yaml
 
         data = read_yaml(path, error, example=example, shown=path.name).data
-        keep(_HERE, name, json.dumps(data).encode())
+        keep(_HERE, name, json.dumps(data).encode(), stem=path.stem)
     found: dict[str, Any] = data
     return found
+
+
+def digest(*depends: bytes) -> str:
+    """Of all that a kept file depends on, for its name."""
+    return hashlib.sha256(b"".join(depends)).hexdigest()[:_DIGITS]
 
 
 def version_file(package: str, name: str) -> bytes:

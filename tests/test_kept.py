@@ -29,13 +29,16 @@ def test_what_was_kept_is_what_the_file_says(path: Path, folder: Path) -> None:
     assert len(list(folder.iterdir())) == 1
 
 
-def test_an_edited_file_is_read_again(tmp_path: Path) -> None:
-    path = tmp_path / "data.yaml"
+def test_an_edited_file_is_read_again_and_what_was_kept_of_it_goes(tmp_path: Path, folder: Path) -> None:
+    path, other = tmp_path / "data.yaml", tmp_path / "data-2.yaml"
+    other.write_text("b: 1", encoding="utf-8")
+    read_shipped(other, InputError)
     found = []
     for text in ("a: 1", "a: 2", "a: 1"):
         path.write_text(text, encoding="utf-8")
         found.append(read_shipped(path, InputError))
     assert found == [{"a": 1}, {"a": 2}, {"a": 1}]
+    assert len(list(folder.iterdir())) == 2
 
 
 def test_a_wrong_file_is_told_and_not_kept(tmp_path: Path, folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from commbench.kept import find_kept, keep, version_file
+from commbench.kept import digest, find_kept, keep, version_file
 from commbench.topology.fabric import Fabric
 from commbench.topology.search import search_directories, shown
 
@@ -50,12 +50,13 @@ def keep_fabric(fabric: Fabric, path: Path, others: Iterable[Path]) -> None:
     values: dict[str, Any] = {each.name: getattr(fabric, each.name) for each in fields(fabric)}
     values["numbers"] = dict(fabric.numbers)
     if sum(value.nbytes for value in values.values() if isinstance(value, np.ndarray)) <= MOST_BYTES:
-        keep(_HERE, _name(path), pickle.dumps(({str(other): _digest(other) for other in others}, values)))
+        held = pickle.dumps(({str(other): _digest(other) for other in others}, values))
+        keep(_HERE, _name(path), held, stem=path.stem)
 
 
 def _read(held: bytes, path: Path) -> Fabric | None:
     others, values = pickle.loads(held)
-    if any(_digest(Path(other)) != digest for other, digest in others.items()):
+    if any(_digest(Path(other)) != then for other, then in others.items()):
         return None
     return Fabric(**{**values, "origin": shown(path)})
 
@@ -69,7 +70,7 @@ def _name(path: Path) -> str:
     folders = [folder / below for folder in search_directories() for below in ("", "devices")]
     names = [(str(folder), sorted(os.listdir(folder)) if folder.is_dir() else ()) for folder in folders]
     depends = (_surroundings(), repr((str(path), names)).encode(), path.read_bytes())
-    return f"{path.stem}-{hashlib.sha256(b''.join(depends)).hexdigest()[:32]}.fabric"
+    return f"{path.stem}-{digest(*depends)}.fabric"
 
 
 @cache

@@ -7,7 +7,6 @@ named after everything that its code depends on, so edited code is never run fro
 What cannot be read or written costs the time of compiling and a line on stderr, no more.
 """
 
-import hashlib
 import os
 import platform
 import sys
@@ -20,7 +19,7 @@ from threading import Timer
 from typing import Any
 
 from commbench.engine.kernel.native import MachineCode
-from commbench.kept import FOLDER_VARIABLE, find_kept, keep, version_file, warn
+from commbench.kept import FOLDER_VARIABLE, digest, find_kept, keep, version_file, warn
 from commbench.network import base
 from commbench.program import flat
 
@@ -79,7 +78,7 @@ class Cache:
 
     def _file(self, kind: tuple[Any, ...]) -> str:
         depends = (_surroundings(), *(Path(file).read_bytes() for file in self._sources), repr(kind).encode())
-        return f"{self._name}-{hashlib.sha256(b''.join(depends)).hexdigest()[:32]}.code"
+        return f"{self._name}-{digest(*depends)}.code"
 
 
 @contextmanager

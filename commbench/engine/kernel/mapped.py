@@ -97,7 +97,8 @@ def map_code(held: bytes, symbol: str) -> tuple[int, Any] | None:
     if layout is None:
         return None
     try:
-        memory = mmap.mmap(-1, len(layout.image), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        rights = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+        memory = mmap.mmap(-1, len(layout.image), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=rights)
     except OSError:  # a system that lets nobody write code
         return None
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))

@@ -25,10 +25,11 @@ from benchmarks.training_steps import CASES as STEPS
 from benchmarks.training_steps import QUICK_CASES as QUICK_STEPS
 from benchmarks.training_steps import training_steps
 from benchmarks.verdicts import fell_short, verdicts
+from benchmarks.whole import JOBS, QUICK_JOBS, timed
 from commbench.errors import CommbenchError
 from commbench.results.environment import collect_environment
 
-REPEATS, QUICK_REPEATS = 3, 1
+REPEATS, QUICK_REPEATS = 5, 1
 
 
 def observe(peer: SimGrid | Skipped, quick: bool) -> Iterator[Observation]:
@@ -42,6 +43,7 @@ def observe(peer: SimGrid | Skipped, quick: bool) -> Iterator[Observation]:
     yield from engines(QUICK_RANKS if quick else RANKS, repeats, tell)
     yield from shared_link(QUICK_FLOWS if quick else FLOWS, repeats, tell)
     yield from training_steps(QUICK_STEPS if quick else STEPS, repeats, tell)
+    yield from timed(QUICK_JOBS if quick else JOBS, repeats, tell)
 
 
 def tell(words: str) -> None:

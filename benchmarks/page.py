@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bars import bar_table, bars
 from benchmarks.charts import engine_chart, link_chart, ratio_chart, wall_chart
+from benchmarks.peers import peer_table
 from benchmarks.records import ColdStart, Engines, Observation, Race, SharedLink
 from benchmarks.tables import cold_table, effort_table, engine_table, link_table, prediction_table, speed_table
 from benchmarks.training_steps import TrainingStep, step_table
 from benchmarks.verdicts import verdicts
+from benchmarks.whole import Timed, timed_table
 from commbench.report.facts import Fact
 from commbench.report.html import fill_page
 from commbench.report.style import Picture
@@ -79,16 +82,33 @@ def render(observations: Sequence[Observation], environment: Mapping[str, Any], 
 
 def sections(observations: Sequence[Observation]) -> list[Section]:
     """One per comparison that has something to show."""
-    races, engines, links, steps, starts = (
+    races, engines, links, steps, starts, jobs = (
         [o for o in observations if isinstance(o, kind)]
-        for kind in (Race, Engines, SharedLink, TrainingStep, ColdStart)
+        for kind in (Race, Engines, SharedLink, TrainingStep, ColdStart, Timed)
     )
     return [
+        *_bar_section(observations),
         *_race_section(races),
         *_engine_section(engines, links),
         *_step_section(steps),
+        *_timed_section(jobs),
         *_cold_section(starts),
     ]
+
+
+def _bar_section(observations: Sequence[Observation]) -> Iterable[Section]:
+    if found := bars(observations):
+        lede = "Each with its bar, and the median of what this run found; a busy machine misses bars of seconds."
+        yield Section("bars", "What is promised", lede, [], [bar_table(found)])
+
+
+def _timed_section(jobs: Sequence[Any]) -> Iterable[Section]:
+    if jobs:
+        lede = (
+            "Whole processes of commbench sim at scale; of compiled code, what it takes to load it in a new process. "
+            "The bar of the all-to-all is a tenth of what it took before shares were updated where they change."
+        )
+        yield Section("timed", "Whole commands", lede, [], [timed_table(jobs)])
 
 
 def _race_section(races: Sequence[Any]) -> Iterable[Section]:
@@ -99,7 +119,8 @@ def _race_section(races: Sequence[Any]) -> Iterable[Section]:
             "Ring all-reduce of 64 MiB per rank on two-level fat trees (100 Gbit/s and 1 µs per link), every transfer "
             "simulated; commbench sim --detail transfer and SimGrid's raw model on the same work, whole processes."
         )
-        tables = [speed_table(races), prediction_table(races), effort_table(races)]
+        measured = ["SimGrid"] if any(r.peer for r in races) else []
+        tables = [speed_table(races), prediction_table(races), effort_table(races), peer_table(measured)]
         yield Section("simgrid", "Against SimGrid", lede, pictures, tables)
 
 

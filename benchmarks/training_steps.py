@@ -19,7 +19,17 @@ from benchmarks.tables import text
 from commbench.report.tables import Cell, Column, Table
 from commbench.report.text import time_parts
 
-__all__ = ["CASES", "QUICK_CASES", "Case", "TrainingStep", "main", "step_table", "training_steps"]
+__all__ = [
+    "CASES",
+    "LARGEST",
+    "QUICK_CASES",
+    "Case",
+    "TrainingStep",
+    "main",
+    "step_table",
+    "step_words",
+    "training_steps",
+]
 
 _MIB = 2**20
 _DEVICE = (
@@ -42,6 +52,7 @@ CASES = (
     Case("--model gpt3-175b --topology dgx-h100-x2048 --tp 8 --pp 16 --dp 128 --global-batch 6144"),
 )
 QUICK_CASES = CASES[:1]
+LARGEST = CASES[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +99,15 @@ def training_steps(cases: Sequence[Case], repeats: int, tell: Callable[[str], No
         runs: dict[bool, list[Finished]] = {False: [], True: []}
         for _ in range(repeats):
             for unfolded in (False, True) if case.small else (False,):
-                words = [*case.arguments.split(), *_DEVICE.split(), "--json", *(["--unfolded"] if unfolded else [])]
+                command = step_words(case, *(["--unfolded"] if unfolded else []))
                 # 1: a step that does not fit into the device's memory
-                runs[unfolded].append(run_checked(commbench("sim", "train", *words), allowed=(0, 1)))
+                runs[unfolded].append(run_checked(command, allowed=(0, 1)))
         yield _step(case, runs[False], runs[True])
+
+
+def step_words(case: Case, *more: str) -> list[str]:
+    """The command of a case, with more options."""
+    return commbench("sim", "train", *case.arguments.split(), *_DEVICE.split(), "--json", *more)
 
 
 def _step(case: Case, folded: Sequence[Finished], unfolded: Sequence[Finished]) -> TrainingStep:

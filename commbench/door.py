@@ -8,7 +8,6 @@ same); in *collective* detail every communication is one aggregate flow, an esti
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,6 +101,8 @@ class Result:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: where it ran, how long it took, and what the answer stands for."""
+        from html import escape
+
         told = {
             "topology": self.cluster.fabric.name, "ranks": self.cluster.num_ranks, "time_s": self.time_s,
             "transfers": self.transfers, "engine": self.engine, "shortcut": self.shortcut or "none",

@@ -16,13 +16,13 @@ from benchmarks import process
 from benchmarks.against_simgrid import STYLES, Case, SimGrid, races, simgrid
 from benchmarks.commands import commbench, run_checked
 from benchmarks.page import render
-from benchmarks.records import ColdStart, Engines, Observation, Program, Race, SharedLink, Skipped, growth
+from benchmarks.records import ColdStart, Engines, Observation, Race, SharedLink, Skipped, growth
 from benchmarks.shared_link import shared_link
 from benchmarks.tables import effort_table, link_table, speed_table, text
 from benchmarks.verdicts import fell_short, verdicts
 from commbench.errors import InputError, RunError
+from tests.bench_samples import MIB, race
 
-MIB = 2**20
 # 2 (N - 1) steps of 64 MiB / N bytes at 12.5e9 bytes/s, and 4 us of latency as soon as the ring crosses a leaf. At 16
 # ranks each step takes that: 30 x (335.544 32 + 4) us.
 SIXTEEN_PS = 30 * (335_544_320 + 4_000_000)
@@ -35,29 +35,6 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> SimGrid:
     if isinstance(found, Skipped):
         pytest.skip(f"needs g++ and SimGrid's headers: {found.why}")
     return found
-
-
-def program(name: str, *walls_s: float, predicted_s: float = 0.0101863296, peak_bytes: int = 40 * MIB) -> Program:
-    return Program(
-        name=name,
-        note="so",
-        walls_s=walls_s,
-        cpus_s=tuple(wall / 2 for wall in walls_s),
-        inside_s=tuple(wall / 4 for wall in walls_s),
-        peak_bytes=peak_bytes,
-        predicted_s=predicted_s,
-    )
-
-
-def race(ranks: int = 16, *, ours_s: float = 0.5, peer_s: float | None = 2.0, predicted_s: float = 0.01) -> Race:
-    return Race(
-        case="in order",
-        ranks=ranks,
-        transfers=2 * ranks * (ranks - 1),
-        size_bytes=64 * MIB,
-        ours=program("commbench", ours_s + 1, ours_s, predicted_s=predicted_s),
-        peer=None if peer_s is None else program("SimGrid 1.2.3", peer_s, peer_s + 1, predicted_s=0.01),
-    )
 
 
 def both_engines(compiled_time_s: float = 0.01) -> Engines:
@@ -213,7 +190,7 @@ def test_the_page_holds_the_figures() -> None:
     }
     assert page.count("<figure>") == 4
     assert page.count("<script>") == 1
-    assert page.count("<table") == 7
+    assert page.count("<table") == 9
 
 
 # SimGrid -------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 """Who may import whom, read from the source of every module: imports inside functions and for type checkers count too.
 
 A room may import the rooms named here, and what those rooms may import. ``units``, ``errors``, ``arrays``,
-``yaml_reader``, ``terminal`` and ``tables`` are open to all.
+``yaml_reader``, ``terminal``, ``tables`` and ``kept`` are open to all.
 """
 
 import ast
@@ -23,6 +23,7 @@ ROOMS: dict[str, set[str]] = {
     "yaml_reader": set(),
     "terminal": set(),
     "tables": set(),
+    "kept": set(),
     "topology": set(),
     "collectives": set(),
     "results": {"collectives"},
@@ -48,7 +49,7 @@ ROOMS: dict[str, set[str]] = {
     "experiments": {*_MODELS, "calibrate", "validate", "workload", "training"},
     "planner": {"experiments"},
 }
-ALWAYS = {"units", "errors", "arrays", "yaml_reader", "terminal", "tables"}
+ALWAYS = {"units", "errors", "arrays", "yaml_reader", "terminal", "tables", "kept"}
 DOOR = {"cluster", "door", "libraries", "program", "report", "results", "topology"}
 """Rooms that ``commbench`` itself hands names on from."""
 # Heavy packages and the one room that may use each, lazily or not.

@@ -174,7 +174,8 @@ def _ends(text: str, topology: "Fabric") -> tuple[int, int]:
 def _script(path: Path | None, topology: "Fabric") -> "FaultScript | None":
     if path is None:
         return None
-    from commbench.topology.faults import load_faults, require_fits
+    from commbench.topology.fault_files import load_faults
+    from commbench.topology.faults import require_fits
 
     script = load_faults(path)
     require_fits(script, topology)

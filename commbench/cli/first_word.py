@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from commbench.cli.plain_values import read_plainly
+
 __all__ = ["by_first_word", "command_app", "late"]
 
 
@@ -26,7 +28,7 @@ def by_first_word(module_of: Callable[[str], str | None]) -> type[TyperCommand]:
             module = module_of(args[0]) if args else None
             if module is None:
                 return super().make_context(info_name, args, parent, **extra)
-            command = typer.main.get_command(import_module(f"commbench.cli.{module}").app)
+            command = read_plainly(typer.main.get_command(import_module(f"commbench.cli.{module}").app), parent)
             if "." not in args[0]:  # a file is an argument of the other command
                 info_name, args = f"{info_name} {args[0]}", args[1:]
             return command.make_context(info_name, args, parent, **extra)
@@ -54,7 +56,7 @@ def late(verb: str, module: str, name: str) -> type[TyperCommand]:
                 group.add_typer(meant, name=verb)
             else:
                 group.command(verb, **getattr(found, "COMMAND", {}))(meant)
-            command: Any = typer.main.get_command(group)
+            command: Any = read_plainly(typer.main.get_command(group), parent)
             return command.commands[verb].make_context(info_name, args, parent, **extra)
 
     return Late

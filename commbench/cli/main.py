@@ -42,8 +42,9 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Entry point: exit code 0 good, 1 a check fell short, 2 bad input, 3 the run itself failed."""
-    gc.set_threshold(100_000, 20, 20)  # imports make many objects and no garbage: a tenth of a short command's time
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some reads what is known of all packages
+    if "OMP_NUM_THREADS" not in os.environ:  # to start threads for systems as small as ours takes numpy's import again
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `commbench ... | head` ends quietly, as other tools do
     try:
         code = outcome()

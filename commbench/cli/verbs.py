@@ -7,6 +7,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 
+from commbench.cli.plain_values import read_plainly
 from commbench.errors import InputError
 
 __all__ = ["VERBS", "Verbs", "option_hint"]
@@ -115,6 +116,11 @@ def option_hint(name: str) -> str:
 
 class Verbs(TyperGroup):
     """The group of all verbs."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What stands before the verb; the rest is left to it."""
+        read_plainly(self, ctx, inner=False)
+        return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The verb that is meant.

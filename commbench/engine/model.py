@@ -97,8 +97,8 @@ def build_model(
         dependents=dependents,
         lags=lags,
         num_rounds=rounds,
-        num_bytes=_own(program.num_bytes, np.int64),
-        durations_ps=_own(program.duration_ps, np.int64),
+        num_bytes=_amounts(program.num_bytes),
+        durations_ps=_amounts(program.duration_ps),
         num_blocks=blocks,
         num_pieces=pieces,
         num_working=working,
@@ -156,6 +156,11 @@ def _tasks(program: FlatProgram | LoopProgram, setting: Setting) -> tuple[Array,
         tasks["pitch"] = tasks["stride"] = tasks["piece"] = 0
     tasks["first"], tasks["last"] = first[:-1], first[1:]
     return tasks, dependents.astype(np.uint32), lags.astype(np.int8)
+
+
+def _amounts(array: Array) -> Array:
+    """As :func:`_own`, but no copy where there is no need: kernels only read them, and they are the largest arrays."""
+    return np.require(array, np.int64, ["C_CONTIGUOUS", "ALIGNED", "WRITEABLE"])
 
 
 def _own(array: Array, dtype: type[np.generic]) -> Array:

@@ -5,6 +5,7 @@ SimPy keeps the clock and the queue, ordered by (time, priority, insertion). The
 priorities. Everything that happens at one instant collects in sorted heaps, so results do not depend on insertion.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from heapq import heappop, heappush, heapreplace
 
@@ -64,7 +65,7 @@ class _Engine:
         self.route_now = list(range(len(self.latency_ps)))  # per route: the one that is taken instead, or CUT_OFF
         self.overhead_ps = processors.overhead_ps
         self.pools = processors.pools or range(program.num_ranks)
-        self.free = {pool: [0] * processors.pool_size for pool in set(self.pools)}  # heap of when each is free
+        self.free: dict[int, list[int]] = defaultdict(lambda: [0] * processors.pool_size)  # heap of when each is free
         self.slowness = [1.0] * program.num_ranks
         self.changes = setting.changes
         self.start = [-1] * program.num_tasks

@@ -10,7 +10,6 @@ from commbench.errors import CommbenchError, InputError
 from commbench.libraries.nccl.machine import NcclMachine
 from commbench.libraries.nccl.predictor import MIDDLE, Adapted, MachinePoint, adapt
 from commbench.units import format_bytes, format_time, parse_bandwidth, parse_duration_ps, parse_size, seconds
-from commbench.yaml_reader import read_yaml
 
 __all__ = ["MOST_POINTS", "OwnPoints", "adapted_to", "parse_point", "points_of_log", "prior_and_posterior", "read_own",
     "write_own",
@@ -116,6 +115,8 @@ def read_own(path: Path, library: str) -> Adapted:
     Raises:
         InputError: a key that is missing or unknown, another library's, or a value outside its bounds; names all three.
     """
+    from commbench.yaml_reader import read_yaml  # most machines have no such file
+
     document = read_yaml(path, InputError, example="commbench calibrate --library nccl writes it")
     wanted = {"library", "topology", "points", *_FACTORS}
     if document.data.keys() != wanted:

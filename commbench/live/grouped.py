@@ -115,7 +115,7 @@ def _in_place(plan: Plan) -> bool:
 
 
 def _where(job: GroupJob, one: GroupRound, number: int, at: int, places: Sequence[Endpoint]) -> dict[str, Any]:
-    """Where a group's ranks sit and what ran beside them, as ``results.shapes`` has it."""
+    """Where a group's ranks sit and what ran beside them, as ``results.facts`` has it."""
     members = [[list(places[rank]) for rank in ranks] for ranks in one.groups]
     ranks = one.groups[at]
     told: dict[str, Any] = {

@@ -219,7 +219,8 @@ def _one_each(bound: Bound, wires: _Wires, durations_ps: IntArray) -> FlatProgra
     follows = place[order[1:]] == place[order[:-1]]
     waiting = np.concatenate([np.repeat(np.arange(count), np.diff(program.first)), number[order[1:]][follows]])
     needed = np.concatenate([program.after, number[order[:-1]][follows]])
-    once = np.unique(waiting * count + needed)
+    pairs = np.sort(waiting * count + needed)
+    once = pairs[np.diff(pairs, prepend=-1) > 0]
     rows = compress(once // max(count, 1), once % max(count, 1), count)
     sizes = np.array([0, *(flow.num_bytes for flow in wires.flows)], dtype=np.int64)
     none = np.full(count, -1, dtype=np.int64)

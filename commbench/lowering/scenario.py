@@ -27,7 +27,6 @@ from commbench.topology.faults import (
     KilledRank,
     LinkFault,
     SlowRank,
-    load_faults,
     require_fits,
 )
 from commbench.units import format_time, seconds
@@ -62,11 +61,13 @@ class Scenario:
 
     @classmethod
     def load(cls, path: str | Path, *, jitter: float = 0.0, seed: int = 0) -> "Scenario":
-        """The faults of a script (:mod:`commbench.topology.faults`), with this jitter.
+        """The faults of a script (:mod:`commbench.topology.fault_files`), with this jitter.
 
         Raises:
             TopologyError: the file breaks a rule; one line with file, key, value and rule.
         """
+        from commbench.topology.fault_files import load_faults  # YAML and its checker, which jitter alone needs not
+
         script = load_faults(Path(path))
         return cls(script.faults, jitter, seed, script.origin)
 
@@ -169,10 +170,10 @@ def _ranks(program: FlatProgram | LoopProgram, paths: Paths, triples: IntArray) 
     """Which rank of the program sits on each rank of the fabric, as far as it sends or receives."""
     moves = np.flatnonzero(paths.route_of >= 0)
     ends = triples[paths.route_of[moves]]
-    pairs = np.concatenate(
-        [np.stack([ends[:, 0], program.rank[moves]]), np.stack([ends[:, 1], program.peer[moves]])], 1
-    )
-    return dict(np.unique(pairs, axis=1).T.tolist())
+    at = np.full(int(ends[:, :2].max(initial=-1)) + 1, -1)
+    at[ends[:, 0]], at[ends[:, 1]] = program.rank[moves], program.peer[moves]
+    places = np.flatnonzero(at >= 0)
+    return dict(zip(places.tolist(), at[places].tolist(), strict=True))
 
 
 def _with_routes_of(flows: list[Background], program: FlatProgram | LoopProgram, paths: Paths, router: Routes) -> Paths:

@@ -83,11 +83,14 @@ class Surroundings:
     def _sums(self, key: NDArray[np.integer], rates: Floats) -> Floats:
         """Bytes/s by key."""
         size = self._fabric.num_nodes
-        different = np.unique(rates)
+        different, rest = list[float](), rates
+        while len(rest) and len(different) <= _MOST_RATES:  # np.unique may load numpy.ma, for longer than this takes
+            different.append(float(rest[0]))
+            rest = rest[rest != rest[0]]
         if len(different) > _MOST_RATES:
             return np.bincount(key, weights=rates, minlength=size).astype(np.float64)
         total = np.zeros(size)
-        for rate in different.tolist():
+        for rate in sorted(different):
             total += np.bincount(key[rates == rate], minlength=size) * rate
         return total
 

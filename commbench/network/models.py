@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from commbench.errors import InputError
 from commbench.network.base import NetworkKernel, NetworkModel, Wiring
 from commbench.network.fluid import FluidNetwork
-from commbench.network.packet.settings import CONTROLS, FLOW, PREFIX, TCP, Packets, parse_packets
-from commbench.network.packet.tcp.settings import Tcp, parse_tcp
 
 if TYPE_CHECKING:
     from commbench.network.packet.reference import PacketNetwork
+    from commbench.network.packet.settings import Packets
     from commbench.network.packet.tcp.reference import TcpNetwork
+    from commbench.network.packet.tcp.settings import Tcp
 
 __all__ = ["AUTO", "FLUID", "NETWORKS", "get_network", "packet_model", "packets_if_needed", "tcp_model"]
 
@@ -31,39 +31,41 @@ FLUID = NetworkModel("fluid", lambda wiring: FluidNetwork(wiring.bandwidths.toli
 NETWORKS: dict[str, NetworkModel] = {FLUID.name: FLUID}
 
 
-def _packet_network(given: Packets, wiring: Wiring) -> "PacketNetwork":
+def _packet_network(given: "Packets", wiring: Wiring) -> "PacketNetwork":
     from commbench.network.packet.reference import PacketNetwork
 
     return PacketNetwork(wiring, given)
 
 
-def _packet_kernel(given: Packets) -> NetworkKernel:
+def _packet_kernel(given: "Packets") -> NetworkKernel:
     from commbench.network.packet.kernel import packet_kernel  # loads numba
 
     return packet_kernel(given)
 
 
 @cache
-def packet_model(given: Packets) -> NetworkModel:
+def packet_model(given: "Packets") -> NetworkModel:
     """The packet network of these settings."""
+    from commbench.network.packet.settings import FLOW
+
     made, kernel = partial(_packet_network, given), partial(_packet_kernel, given)
     return NetworkModel(given.text, made, kernel, delays=True, balanced=given.number_of_balance != FLOW)
 
 
-def _tcp_network(given: Tcp, wiring: Wiring) -> "TcpNetwork":
+def _tcp_network(given: "Tcp", wiring: Wiring) -> "TcpNetwork":
     from commbench.network.packet.tcp.reference import TcpNetwork
 
     return TcpNetwork(wiring, given)
 
 
-def _tcp_kernel(given: Tcp) -> NetworkKernel:
+def _tcp_kernel(given: "Tcp") -> NetworkKernel:
     from commbench.network.packet.tcp.kernel import tcp_kernel  # loads numba
 
     return tcp_kernel(given)
 
 
 @cache
-def tcp_model(given: Tcp) -> NetworkModel:
+def tcp_model(given: "Tcp") -> NetworkModel:
     """The network of TCP connections of these settings."""
     made, kernel = partial(_tcp_network, given), partial(_tcp_kernel, given)
     return NetworkModel(given.text, made, kernel, delays=True, connected=True)
@@ -72,7 +74,11 @@ def tcp_model(given: Tcp) -> NetworkModel:
 def packets_if_needed(name: str) -> str | None:
     """The packet network that ``auto`` or ``auto:CONTROL,key=value,...`` falls back on; None for other names."""
     kind, _, settings = name.partition(":")
-    return (f"{PREFIX}:{settings}" if settings else PREFIX) if kind == AUTO else None
+    if kind != AUTO:
+        return None
+    from commbench.network.packet.settings import PREFIX
+
+    return f"{PREFIX}:{settings}" if settings else PREFIX
 
 
 def get_network(name: str) -> NetworkModel:
@@ -82,11 +88,14 @@ def get_network(name: str) -> NetworkModel:
         InputError: nothing has this name.
     """
     name = packets_if_needed(name) or name
+    if name in NETWORKS:
+        return NETWORKS[name]
+    from commbench.network.packet.settings import CONTROLS, PREFIX, TCP, parse_packets  # most runs have no packets
+    from commbench.network.packet.tcp.settings import parse_tcp
+
     if name.split(",")[0] == f"{PREFIX}:{TCP}":
         return tcp_model(parse_tcp(name))
     if name.split(":")[0] == PREFIX:
         return packet_model(parse_packets(name))
-    if name not in NETWORKS:
-        known = ", ".join([*NETWORKS, f"{PREFIX}[:{'|'.join((*CONTROLS, TCP))}]", AUTO])
-        raise InputError(f"--network {name!r} is unknown; known: {known}")
-    return NETWORKS[name]
+    known = ", ".join([*NETWORKS, f"{PREFIX}[:{'|'.join((*CONTROLS, TCP))}]", AUTO])
+    raise InputError(f"--network {name!r} is unknown; known: {known}")

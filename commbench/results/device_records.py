@@ -4,12 +4,10 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-from annotated_types import MinLen
-
 from commbench.results.records import Record, require_rows
 from commbench.results.shapes import Environment
 from commbench.results.statistics import median, slowest
-from commbench.results.values import Bytes, Count, Instant, Lasting, Name, Positive, Samples
+from commbench.results.values import Bytes, Count, Instant, Lasting, Name, Positive, Samples, Within
 
 __all__ = ["GemmMeasured", "OverlapMeasured"]
 
@@ -34,7 +32,7 @@ class GemmMeasured(Record):
     k: Count
     dtype: Name
     device: Name
-    samples_s: Annotated[tuple[Lasting, ...], MinLen(1)]
+    samples_s: Annotated[tuple[Lasting, ...], Within(min_length=1)]
     peak_flops: Positive | None
     peak_source: str
     started_at: Instant

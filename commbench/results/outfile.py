@@ -3,7 +3,6 @@
 
 import os
 import stat
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,6 +57,8 @@ def write_whole(path: Path, content: str | bytes) -> Path:
     Raises:
         InputError: the path is no ordinary file, or the file cannot be written.
     """
+    import tempfile  # takes a millisecond, and most files are only looked at
+
     require_writable(path)
     target = path.resolve()  # a link goes on pointing there
     data = content.encode() if isinstance(content, str) else content

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Annotated, Any, ClassVar
 
-from annotated_types import Ge, Le, MinLen
-
 from commbench.results.records import Record, require_rows
-from commbench.results.shapes import Environment, IdleSeconds, NetworkFacts, Shaped
+from commbench.results.shapes import Environment, Shaped
 from commbench.results.spans import RankSpans, SpanRecord, busy_s, total_s
 from commbench.results.statistics import deviation, median, slowest
 from commbench.results.values import (
@@ -25,6 +23,7 @@ from commbench.results.values import (
     Seconds,
     Share,
     Whole,
+    Within,
 )
 
 __all__ = ["PipelineCompared", "PipelineMeasured", "PipelineSimulated"]
@@ -93,7 +92,7 @@ class PipelineMeasured(_Pipeline):
     compute: Compute
     delays_s: Mapping[str, Seconds]
     slow: tuple[tuple[Whole, Positive], ...]
-    spans: Annotated[tuple[RankSpans, ...], MinLen(1)]
+    spans: Annotated[tuple[RankSpans, ...], Within(min_length=1)]
     clock: Clock
     walls_s: Samples
     double_walls_s: Samples
@@ -202,7 +201,7 @@ class PipelineSimulated(_Pipeline):
     transfers_s: Transfers
     spans: RankSpans
     engine: Name
-    network: Annotated[Mapping[str, Any], Shaped(NetworkFacts)] = field(default_factory=lambda: {"kind": "latency"})
+    network: Annotated[Mapping[str, Any], Shaped("NetworkFacts")] = field(default_factory=lambda: {"kind": "latency"})
 
     def __post_init__(self) -> None:
         self._require_spans("spans", self.spans)
@@ -265,8 +264,8 @@ class PipelineCompared(Record):
     simulated_s: Seconds
     measured_bubble: Share
     simulated_bubble: Share
-    clock_free_bubble: Annotated[float, Ge(-1e6), Le(2)] | None
-    idle_s: Annotated[Mapping[str, float], Shaped(IdleSeconds)]
+    clock_free_bubble: Annotated[float, Within(ge=-1e6, le=2)] | None
+    idle_s: Annotated[Mapping[str, float], Shaped("IdleSeconds")]
     max_points: Factor
     max_error: Factor | None = None
     activation_bytes: Bytes = 0

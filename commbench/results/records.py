@@ -9,11 +9,10 @@ computed anew from the samples.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from html import escape
 from typing import Annotated, Any, ClassVar
 
 from commbench.results.regions import KNEE, LATENCY, PLATEAU
-from commbench.results.shapes import Environment, GroupFigures, Shaped
+from commbench.results.shapes import Environment, Shaped
 from commbench.results.statistics import deviation, median, percentile, slowest
 from commbench.results.strict import CONFIG
 from commbench.results.values import (
@@ -60,6 +59,8 @@ class Record:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the kind, the derived figures and the plain fields, by their names in the JSON."""
+        from html import escape
+
         names = [field.name for field in fields(self)]
         found = {"kind": self.kind, **self.derived(), **{name: getattr(self, name) for name in names}}
         plain = {name: value for name, value in found.items() if isinstance(value, str | int | float)}
@@ -342,7 +343,7 @@ class Summary(Record):
     max_median_abs_error: Factor
     max_p95_abs_error: Factor
     ok: bool
-    groups: Mapping[str, Mapping[str, Annotated[Mapping[str, float], Shaped(GroupFigures)]]] = field(
+    groups: Mapping[str, Mapping[str, Annotated[Mapping[str, float], Shaped("GroupFigures")]]] = field(
         default_factory=dict
     )
 

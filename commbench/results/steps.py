@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Self
 
-from annotated_types import Ge, Le
-
 from commbench.results.records import Record
-from commbench.results.shapes import LinkUse, Shaped
+from commbench.results.shapes import Shaped
 from commbench.results.spans import UnitSpan
 from commbench.results.values import (
     Bytes,
@@ -22,6 +20,7 @@ from commbench.results.values import (
     Seconds,
     Share,
     Whole,
+    Within,
 )
 
 __all__ = ["SimulatedStep"]
@@ -74,7 +73,7 @@ class SimulatedStep(Record):
     micro_batch: Count
     global_batch: Count
     sequence: Count
-    zero: Annotated[int, Ge(0), Le(3)]
+    zero: Annotated[int, Within(ge=0, le=3)]
     recompute: Name
     sequence_parallel: bool
     attention: Name
@@ -92,8 +91,8 @@ class SimulatedStep(Record):
     critical_s: Mapping[str, Seconds]
     memory_bytes: Mapping[str, Bytes]
     memory_by_position: tuple[Mapping[str, Bytes], ...]
-    capacity_bytes: Annotated[int, Ge(1), Le(2**60)]
-    busiest_links: tuple[Annotated[Mapping[str, Any], Shaped(LinkUse)], ...]
+    capacity_bytes: Annotated[int, Within(ge=1, le=2**60)]
+    busiest_links: tuple[Annotated[Mapping[str, Any], Shaped("LinkUse")], ...]
     folded: str
     notes: tuple[str, ...]
     routing: Name

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-from annotated_types import Ge, MinLen
-
 from commbench.results.records import Record, require_rows
 from commbench.results.shapes import Environment
 from commbench.results.spans import IterationSpans, SpanRecord
@@ -23,6 +21,7 @@ from commbench.results.values import (
     OneOf,
     Samples,
     Seconds,
+    Within,
 )
 from commbench.units import GB
 
@@ -138,7 +137,7 @@ class TensorParallelMeasured(_Traffic):
     formula_bytes_times_ranks: Flop
     starts_s: tuple[tuple[Seconds, ...], ...]
     clock: Annotated[str, OneOf(("shared", "barrier"))]
-    largest_error: Annotated[float, Ge(0)] | None
+    largest_error: Annotated[float, Within(ge=0)] | None
     tolerance: Factor
     launcher: str
     started_at: Instant
@@ -227,7 +226,7 @@ class TensorParallelCompared(Record):
     simulated_s: Seconds
     measured_step_s: Lasting
     simulated_step_s: Lasting
-    calibration: Annotated[tuple[tuple[Bytes, Lasting, Seconds, Seconds], ...], MinLen(1)]
+    calibration: Annotated[tuple[tuple[Bytes, Lasting, Seconds, Seconds], ...], Within(min_length=1)]
     max_error: Factor
 
     @property

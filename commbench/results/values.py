@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the fields of records may hold, as types: a record that was read has been held to them.
 
-Each is a plain type with bounds beside it (``annotated_types``, or a class below), which pydantic reads when a line is
-read (results.strict). The bounds are wide: they keep out what no machine does and what arithmetic cannot carry.
+Each is a plain type with bounds beside it (a class below), which pydantic reads when a line is read (results.strict).
+The bounds are wide: they keep out what no machine does and what arithmetic cannot carry.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
-
-from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
@@ -30,7 +28,24 @@ __all__ = [
     "Seconds",
     "Share",
     "Whole",
+    "Within",
 ]
+
+
+class Within:
+    """Bounds of a number, or of the length of a text or list: ge, gt, le, min_length, max_length.
+
+    Those of ``annotated_types`` take longer to load than all records.
+    """
+
+    __slots__ = ("bounds",)
+
+    def __init__(self, **bounds: float) -> None:
+        self.bounds = bounds
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: "GetCoreSchemaHandler") -> "CoreSchema":
+        schema: Any = handler(source)
+        return {**schema, **self.bounds}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +78,18 @@ def _instant(text: str) -> str:
     return text
 
 
-Count = Annotated[int, Ge(1), Le(2**53)]
-Whole = Annotated[int, Ge(0), Le(2**53)]
-Bytes = Annotated[int, Ge(0), Le(2**60)]
-Flop = Annotated[int, Ge(0), Le(10**30)]
-Positive = Annotated[float, Gt(0), Le(1e30)]
-Factor = Annotated[float, Ge(0), Le(1e6)]
-Ratio = Annotated[float, Ge(-1e-6), Le(1e6)]
-Share = Annotated[float, Ge(-1e-6), Le(1 + 1e-6)]  # like Ratio of differences of floats: the last digits are not exact
-Seconds = Annotated[float, Ge(-1e-9), Le(1e9)]  # likewise; 1e9 s are 31 years
-Lasting = Annotated[float, Ge(1e-15), Le(1e9)]
+Count = Annotated[int, Within(ge=1, le=2**53)]
+Whole = Annotated[int, Within(ge=0, le=2**53)]
+Bytes = Annotated[int, Within(ge=0, le=2**60)]
+Flop = Annotated[int, Within(ge=0, le=10**30)]
+Positive = Annotated[float, Within(gt=0, le=1e30)]
+Factor = Annotated[float, Within(ge=0, le=1e6)]
+Ratio = Annotated[float, Within(ge=-1e-6, le=1e6)]
+Share = Annotated[float, Within(ge=-1e-6, le=1 + 1e-6)]  # like Ratio of differences of floats, not exact
+Seconds = Annotated[float, Within(ge=-1e-9, le=1e9)]  # likewise; 1e9 s are 31 years
+Lasting = Annotated[float, Within(ge=1e-15, le=1e9)]
 """Seconds that something took; what is divided by."""
-Name = Annotated[str, MinLen(1), MaxLen(10_000)]
+Name = Annotated[str, Within(min_length=1, max_length=10_000)]
 Instant = Annotated[str, _Iso8601()]
 Samples = tuple[tuple[Lasting, ...], ...]
 """Seconds, shape rank x iteration."""

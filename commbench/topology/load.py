@@ -29,15 +29,28 @@ def load_fabric(name_or_path: str | Path) -> "Fabric":
     Raises:
         TopologyError: no such file, or a file that breaks a rule; one line with file, key, value and rule.
     """
+    from commbench.topology.kept import find_fabric, keep_fabric, ships
+
+    path = find_topology(name_or_path)
+    if not ships(path):
+        return _built(path)[0]
+    if fabric := find_fabric(path):
+        return fabric
+    fabric, others = _built(path)
+    keep_fabric(fabric, path, others)
+    return fabric
+
+
+def _built(path: Path) -> "tuple[Fabric, list[Path]]":
+    """The fabric of a file, and the files that were read beside it."""
     from commbench.topology.build import build_fabric
     from commbench.topology.explain import explained_rule
     from commbench.yaml_reader import problems_text
 
-    path = find_topology(name_or_path)
-    file = _parse(path)
-    document = _checked(file, path)
+    file, others = _parse(path), list[Path]()
+    document = _checked(file, path, others)
     try:
-        return build_fabric(document, file.shown)
+        return build_fabric(document, file.shown), others
     except TopologyError as error:
         raise TopologyError(problems_text(file.shown, [explained_rule(file, str(error))])) from None
 
@@ -49,7 +62,7 @@ def read_topology(name_or_path: str | Path) -> "TopologyFile":
         TopologyError: as load_fabric.
     """
     path = find_topology(name_or_path)
-    return _checked(_parse(path), path)
+    return _checked(_parse(path), path, [])
 
 
 def find_topology(name_or_path: str | Path, base: Path = Path()) -> Path:
@@ -61,8 +74,11 @@ def find_topology(name_or_path: str | Path, base: Path = Path()) -> Path:
     return find_file("topology", name_or_path, base)
 
 
-def _checked(file: "Document", path: Path) -> "TopologyFile":
-    """The content of a file as its schema has it, its host section resolved if it is the name of another file."""
+def _checked(file: "Document", path: Path, others: list[Path]) -> "TopologyFile":
+    """The content of a file as its schema has it, its host section resolved if it is the name of another file.
+
+    Files that were read beside it are added to ``others``.
+    """
     from pydantic import ValidationError
 
     from commbench.topology.explain import explained
@@ -70,7 +86,7 @@ def _checked(file: "Document", path: Path) -> "TopologyFile":
 
     data, lost = dict(file.data), ""
     try:
-        data["host"] = _resolved(data["host"], path.parent)
+        data["host"] = _resolved(data["host"], path.parent, others)
     except KeyError:  # told as any other that is missing
         pass
     except TopologyError as error:
@@ -81,13 +97,17 @@ def _checked(file: "Document", path: Path) -> "TopologyFile":
         raise TopologyError(explained(error, file, lost)) from None
 
 
-def _resolved(host: object, base: Path) -> object:
+def _resolved(host: object, base: Path, others: list[Path]) -> object:
     """A host section whose names of other files, at its own place or in groups, are replaced by theirs."""
     if isinstance(host, str):
-        return _checked(*_host_file(host, base)).host
+        file, path = _host_file(host, base)
+        others.append(path)
+        return _checked(file, path, others).host
     if isinstance(host, dict) and isinstance(host.get("groups"), list):
         groups = [
-            {**group, "host": _resolved(group["host"], base)} if isinstance(group, dict) and "host" in group else group
+            {**group, "host": _resolved(group["host"], base, others)}
+            if isinstance(group, dict) and "host" in group
+            else group
             for group in host["groups"]
         ]
         return {**host, "groups": groups}

@@ -82,8 +82,9 @@ def link_classes(fabric: Fabric) -> tuple[LinkClass, ...]:
 
 def network_rate(topology: Fabric) -> float:
     """Bytes/s of the fastest network link, or of the fastest link where there is no network."""
-    links = [(make.kind is LinkKind.NETWORK, make.bandwidth) for make in link_classes(topology)]
-    return max(links, default=(False, 0.0))[1]
+    in_network = topology.link_kinds == LINK_KINDS.index(LinkKind.NETWORK)
+    rates = topology.bandwidths[in_network] if in_network.any() else topology.bandwidths
+    return float(rates.max(initial=0.0))
 
 
 def host_rate(topology: Fabric) -> float:

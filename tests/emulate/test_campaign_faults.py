@@ -13,7 +13,8 @@ from commbench.emulate.testbed import Testbed
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
 from commbench.lowering.scenario import Scenario
-from commbench.topology.faults import Fault, FaultScript, load_faults
+from commbench.topology.fault_files import load_faults
+from commbench.topology.faults import Fault, FaultScript
 from commbench.units import seconds
 from tests.cases import simulate_collective
 from tests.emulate.fabrics import leaf_spine, plan_of

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from commbench.errors import TopologyError
+from commbench.topology.fault_files import load_faults
 from commbench.topology.faults import (
     Background,
     FaultScript,
     KilledRank,
     LinkFault,
     SlowRank,
-    load_faults,
     require_fits,
 )
 from tests.emulate.fabrics import leaf_spine, topology_of

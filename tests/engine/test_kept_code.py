@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import commbench.engine.kernel as kernel
+from commbench import kept
 from commbench.engine.kernel import cache, entry, native
 from commbench.errors import RunError
 
@@ -73,7 +74,7 @@ def test_compiling_that_takes_long_is_told_once(
 def whole(code: native.MachineCode) -> bytes:
     """A file with such code."""
     held = code.to_bytes()
-    return cache.hashlib.sha256(held).digest() + held
+    return kept.hashlib.sha256(held).digest() + held
 
 
 @pytest.mark.parametrize(
@@ -84,8 +85,8 @@ def whole(code: native.MachineCode) -> bytes:
         lambda held: b"",
         lambda held: b"garbage" * 1000,
         lambda held: held[:-100] + bytes([held[-100] ^ 1]) + held[-99:],
-        lambda held: cache.hashlib.sha256(b"\x80\x04N.").digest() + b"\x80\x04N.",  # whole, but no code: None
-        lambda held: cache.hashlib.sha256(b"").digest(),
+        lambda held: kept.hashlib.sha256(b"\x80\x04N.").digest() + b"\x80\x04N.",  # whole, but no code: None
+        lambda held: kept.hashlib.sha256(b"").digest(),
         lambda held: whole(replace(native.MachineCode.from_bytes(held[32:]), symbol="treble")),
     ],
     ids=[
@@ -142,13 +143,13 @@ def test_a_user_without_a_name_has_no_home(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(os, "getuid", lambda: NO_USER)
     beside = [cache._HERE / "__pycache__"]
-    assert cache.folders() == beside
+    assert kept.folders(cache._HERE) == beside
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
     for home in ("relative", str(NOWHERE)):
         monkeypatch.setenv("HOME", home)
-        assert cache.folders() == beside
+        assert kept.folders(cache._HERE) == beside
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache.folders() == [*beside, Path("/somewhere/commbench")]
+    assert kept.folders(cache._HERE) == [*beside, Path("/somewhere/commbench")]
 
 
 def summed(values: Any, more: Any) -> float:
@@ -199,7 +200,7 @@ def test_code_that_lies_on_disk_needs_no_numba(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", LIGHT], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
         for _ in range(2)
     ]
-    assert [done.stdout for done in shown] == ["['numba', 'llvmlite']\n", "['llvmlite']\n"]
+    assert [done.stdout for done in shown] == ["['numba', 'llvmlite']\n", "[]\n"]
     assert shown[1].stderr == ""
 
 
@@ -207,9 +208,10 @@ NUMBA = """
 import numba
 before = numba.config.CACHE_DIR
 import commbench.engine.compiled
-from commbench.engine.kernel.cache import folders
+from commbench.engine.kernel.cache import _HERE
+from commbench.kept import folders
 assert numba.config.CACHE_DIR == before, numba.config.CACHE_DIR
-print(*folders())
+print(*folders(_HERE))
 """
 
 

@@ -8,7 +8,6 @@ can do whatever its user can do.
 
 import importlib.util
 import sys
-import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import lru_cache
@@ -23,7 +22,6 @@ from commbench.collectives.registry import get_algorithm
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.spec import MOST_CONTRIBUTIONS, contributions, get_collective
 from commbench.collectives.text import read_schedule
-from commbench.collectives.verify import verify
 from commbench.errors import InputError, ScheduleError
 
 __all__ = ["FILES", "is_path", "load_any", "load_file"]
@@ -73,6 +71,8 @@ def load_file(path: Path, collective: str | None = None) -> Schedule:
 
 
 def _verify(path: Path, schedule: Schedule) -> None:
+    from commbench.collectives.verify import verify
+
     n, table = schedule.num_ranks + schedule.num_switches, schedule.table.astype(np.int64)
     lanes = np.zeros(0, np.int64) if not len(table) else np.unique(table[:, 1] * schedule.num_channels + table[:, 2])
     for what, number in (
@@ -163,6 +163,8 @@ def _guarded(path: Path, what: str, call: Callable[[], object]) -> object:
     except (InputError, KeyboardInterrupt):  # Ctrl-C ends an endless loop there too
         raise
     except BaseException as error:
+        import traceback
+
         own = (str(path), str(path.absolute()))
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
         line = f", line {lines[-1]}" if lines else ""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machine code: numba makes it; llvmlite alone, which numba is built on, links it into a process, and ctypes calls it.
+"""Machine code: numba makes it; kernel.mapped lays it into a process, or llvmlite links it, which numba is built on;
+ctypes calls it.
 
 To import numba takes more time than most simulations, and code that lies on disk needs none of it.
 """
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from commbench.engine.kernel.mapped import map_code
 from commbench.errors import RunError
 
 __all__ = ["MachineCode", "compile_code", "kind_of", "link"]
@@ -89,6 +91,12 @@ def link(code: MachineCode, given: Sequence[Any]) -> Callable[..., Any]:
     Raises:
         ValueError: the file holds no such function.
     """
+    address, memory = (None if code.needs else map_code(code.machine, code.symbol)) or _linked(code)
+    return _caller(memory, address, _RETURNS[code.returns], list(map(type, _words(given))))
+
+
+def _linked(code: MachineCode) -> tuple[int, Any]:
+    """Address of the function, linked by llvmlite, and what must live as long as it."""
     from llvmlite import binding
 
     binding.initialize_native_target()
@@ -102,10 +110,10 @@ def link(code: MachineCode, given: Sequence[Any]) -> Callable[..., Any]:
     address = engine.get_function_address(code.symbol)
     if not address:
         raise ValueError(f"it holds no {code.symbol}")
-    return _caller(engine, address, _RETURNS[code.returns], list(map(type, _words(given))))
+    return address, engine
 
 
-def _caller(engine: Any, address: int, returns: Any, words: Sequence[type]) -> Callable[..., Any]:
+def _caller(memory: Any, address: int, returns: Any, words: Sequence[type]) -> Callable[..., Any]:
     """As numba's convention for processors has it (numba.core.callconv.CPUCallConv): where the result goes, where an
     exception goes, then all arguments one by one; returns a status.
     """
@@ -120,7 +128,7 @@ def _caller(engine: Any, address: int, returns: Any, words: Sequence[type]) -> C
             raise RunError(f"compiled code failed with status {status}: please report this")
         return None if status == _NO_VALUE else result.value
 
-    called.engine = engine  # type: ignore[attr-defined]  # the code lives as long as it
+    called.memory = memory  # type: ignore[attr-defined]  # the code lives as long as it
     return called
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from commbench.errors import InputError
-from commbench.yaml_reader import read_yaml
+from commbench.kept import read_shipped
 
 __all__ = ["FILE", "NcclConstant", "constants", "read_constants", "values"]
 
@@ -42,7 +42,12 @@ def read_constants(path: Path) -> dict[str, NcclConstant]:
     Raises:
         InputError: a constant without value, provenance or source, or one that is not above zero.
     """
-    data = read_yaml(path, InputError, example="constants: {}", shown=path.name).data
+    if path == FILE:
+        data = read_shipped(path, InputError, example="constants: {}")
+    else:
+        from commbench.yaml_reader import read_yaml
+
+        data = read_yaml(path, InputError, example="constants: {}", shown=path.name).data
     found = {}
     for name, entry in data["constants"].items():
         if not isinstance(entry, dict) or entry.keys() != {"value", "provenance", "source"}:

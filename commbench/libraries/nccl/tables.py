@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from commbench.errors import InputError
-from commbench.yaml_reader import read_yaml
+from commbench.kept import read_shipped
 
 __all__ = ["PROTOCOLS", "Tables", "tables_of"]
 
@@ -59,7 +59,7 @@ def _tables(version: tuple[int, int]) -> Tables:
     for minor in minors:
         if minor >= version[1]:
             path = _FOLDER / f"2.{minor}.yaml"
-            _over(data, read_yaml(path, InputError, example="version: '2.30'", shown=path.name).data, path.name, "")
+            _over(data, read_shipped(path, InputError, example="version: '2.30'"), path.name, "")
     data.pop("version")
     return Tables(version=version, **data)
 

@@ -14,7 +14,7 @@ import numpy as np
 from commbench.program.operations import COMPUTE_STREAM, HOST_STREAM, NOTHING, Block, ProgramBuilder
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
-from commbench.workload.operators import Work as Cost
+from commbench.workload.operator import Work as Cost
 from commbench.workload.pipeline.schedule import Action, Pass
 from commbench.workload.pipeline.schedule import Step as PipelineStep
 from commbench.workload.step_passes import Begin, Call, End, Item, Join, Layer, Work, merged, pass_items

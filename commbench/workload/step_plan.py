@@ -14,7 +14,7 @@ from commbench.workload.pipeline.schedule import Pass, PipelineSchedule
 from commbench.workload.stack_memory import StackMemory
 from commbench.workload.step_costs import StackCosts
 from commbench.workload.traffic import Traffic
-from commbench.workload.transformer import Execution, Transformer
+from commbench.workload.transformer import Execution, Transformer, stage_kinds
 
 __all__ = ["StepPlan", "num_microbatches"]
 
@@ -128,6 +128,11 @@ class StepPlan:
         return (self.zero_group or self.degrees.dp * self.degrees.cp) if self.zero else 1
 
     @property
+    def kinds(self) -> tuple[tuple[int, ...], ...]:
+        """Of every stage's layers, the first of the model's that is built like it."""
+        return stage_kinds(self.model, self.layers)
+
+    @property
     def dtype(self) -> str:
         """Of the layers' products."""
         return self.run.formats.products
@@ -158,7 +163,7 @@ class StepPlan:
         unreduced: list[int] = []
         if self.zero >= 2 and self.degrees.dp * self.degrees.cp > 1:
             last = len(self.layers) - 1
-            shapes = [(stage == 0, stage == last, count) for stage, count in enumerate(self.layers)]
+            shapes = [(stage == 0, stage == last, kinds) for stage, kinds in enumerate(self.kinds)]
             first = {shape: shapes.index(shape) for shape in dict.fromkeys(shapes)}
             each = {shape: unreduced_gradient_bytes(self.traffic(stage)) for shape, stage in first.items()}
             unreduced = [each[shape] for shape in shapes]
@@ -204,7 +209,7 @@ class StepPlan:
         """What data parallelism sends of one stage in a step."""
         first, last = stage == 0, stage == len(self.layers) - 1
         found = data_traffic(
-            self.model, self.run, self.layers[stage], self.precision, first=first, last=last,
+            self.model, self.run, self.kinds[stage], self.precision, first=first, last=last,
             bucket_bytes=self.bucket_bytes, zero=self.zero,
             zero_group=0 if self.zero_group == self.degrees.dp * self.degrees.cp else self.zero_group,
         )  # fmt: skip

@@ -20,6 +20,7 @@ from commbench.experiments.step_options import simulate_options, step_setting
 from commbench.libraries.nccl import NcclLibrary, machine_of
 from commbench.planner.plan import Planner, Wishes, make_plan
 from commbench.planner.prices import Prices
+from commbench.planner.search import candidates
 from commbench.planner.strategy import Strategy
 from commbench.planner.walk import KINDS, Given, lay, walk
 from commbench.program.operations import Collective, ProgramBuilder
@@ -82,6 +83,12 @@ def test_bounds_hold_where_layers_differ(zero: int, most: float) -> None:
         time_s, estimated = simulated_s(given, one), planner.estimator.estimate(one)
         assert estimated.bound_s <= time_s * (1 + 1e-6), one.command
         errors.append(abs(estimated.time_s / time_s - 1))
+        dense, sparse = planner.estimator.layer_s(one)
+        assert (dense.count, sparse.count) == (1, 5)
+        assert dense.forward < sparse.forward  # whose tokens travel
+        passes = sum(kind.count * (kind.forward + kind.backward) for kind in (dense, sparse))
+        quick = candidates([one, one], planner.estimator, 2**60, lambda _: 1.0, worth=0.0).slow_bound
+        assert one.microbatches * passes / one.pp <= quick * (1 + 1e-9) <= time_s, one.command
     assert np.mean(errors) < most
 
 

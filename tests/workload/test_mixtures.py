@@ -231,6 +231,7 @@ def test_a_config_gives_the_preset(tmp_path: Path, config: dict[str, object], na
     (tmp_path / "config.json").write_text(json.dumps(config))
     found, preset = read_config(tmp_path / "config.json"), get_model(name)
     assert replace(found, name=preset.name, source=preset.source, sequence=preset.sequence) == preset
+    assert found.sequence == {"deepseek": 163840, "qwen3-23": 40960, "llama4-s": 8192, "llama4-m": 8192}[name[:8]]
 
 
 def test_queries_without_a_latent(tmp_path: Path) -> None:

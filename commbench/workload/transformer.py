@@ -245,18 +245,8 @@ class Execution:
             InputError: heads, key-value heads, MLP width or experts that the degrees do not divide, or a sequence that
                 is longer than learned positions; names both.
         """
-        serves = [tp for tp in range(1, model.num_heads + 1) if _splits(model, tp)]
-        for key in ("num_heads", *_WIDTHS):
-            if getattr(model, key) % self.tp:
-                raise InputError(
-                    f"model {model.name}: {key} {getattr(model, key)} is not divisible by tp {self.tp}; "
-                    f"tp can be {', '.join(map(str, serves))}"
-                )
-        if self.tp not in serves:
-            raise InputError(
-                f"model {model.name}: num_kv_heads {model.num_kv_heads} is not divisible by tp {self.tp}, nor can each "
-                f"be copied as often, for tp is no multiple of it; tp can be {', '.join(map(str, serves))}"
-            )
+        if not _splits(model, self.tp):
+            raise InputError(self._unsplit(model))
         for key, each in (("num_heads", model.num_heads // self.tp), ("num_kv_heads", self.kv_heads(model))):
             if each % self.head_ranks:
                 raise InputError(
@@ -274,6 +264,16 @@ class Execution:
             raise InputError(f"model {model.name}: it is dense, so there are no experts to spread over ep {self.ep}")
         if model.num_experts % self.ep:
             raise InputError(f"model {model.name}: {model.num_experts} experts are not divisible by ep {self.ep}")
+
+    def _unsplit(self, model: Transformer) -> str:
+        """Why the model cannot be split over tp, and over how many ranks it can."""
+        found = (key for key in ("num_heads", *_WIDTHS) if getattr(model, key) % self.tp)
+        key = next(found, "num_kv_heads")
+        words = f"model {model.name}: {key} {getattr(model, key)} is not divisible by tp {self.tp}"
+        if key == "num_kv_heads":
+            words += ", nor can each be copied as often, for tp is no multiple of it"
+        serves = [tp for tp in range(1, model.num_heads + 1) if _splits(model, tp)]
+        return f"{words}; tp can be {', '.join(map(str, serves))}"
 
 
 _WIDTHS = ("ffn", "dense_ffn", "shared_ffn")

@@ -64,6 +64,20 @@ def test_what_comes_out_of_order_is_told() -> None:
     assert "out of order" not in packet_lines(kept.counted, kept.queues)[-1]
 
 
+def test_what_is_trimmed_is_told() -> None:
+    record = simulated("packet:ndp", size=2**18)
+    trims = record.counted["trims"]
+    assert trims == record.counted["repeated"] > 0
+    assert 0 < sum(queue["trims"] for queue in record.queues) <= trims
+    (beside, queues) = packet_tables([record])
+    titles = [column.title for column in beside.columns]
+    assert beside.rows[0][titles.index("trims")].text == f"{trims:,}"
+    column = [column.title for column in queues.columns].index("trims")
+    assert [row[column].sort for row in queues.rows] == [queue["trims"] for queue in record.queues]
+    assert f", {trims:,} trims, {trims:,} sent again" in packet_lines(record.counted, record.queues)[-1]
+    assert "trims" not in packet_lines((kept := simulated("packet:none", size=2**18)).counted, kept.queues)[-1]
+
+
 def test_without_pauses_packets_are_lost_and_sent_again() -> None:
     record = simulated("packet:none,pfc=off,buffer=16K,rto_us=100", size=2**19)
     assert record.counted["drops"] > 0

@@ -96,7 +96,7 @@ def test_details_without_single_transfers_are_refused(detail: str) -> None:
 @pytest.mark.parametrize(
     ("network", "error"),
     [
-        ("packet:cubic", "known: packet:none, packet:dcqcn, packet:swift, packet:tcp"),
+        ("packet:cubic", "known: packet:none, packet:dcqcn, packet:swift, packet:ndp, packet:tcp"),
         ("packet:tpc", "--network packet:tpc is unknown; did you mean packet:tcp?"),
         ("packet:none,speed=3", "'speed=3' is not key=value; keys: mtu, header, pfc, xoff, xon, buffer, window,"),
         ("packet:none,mtu=0", "mtu=0: must be at least 1 byte"),

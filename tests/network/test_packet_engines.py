@@ -3,12 +3,14 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from commbench.engine import compiled, reference
+from commbench.engine.setting import Change, What
 from commbench.network.models import packet_model
 from commbench.network.packet.settings import BALANCES, CONTROLS, Packets
 from tests.engine import engine_cases as cases
@@ -76,3 +78,14 @@ def test_an_incast_of_many_packets_needs_more_room_than_was_there(control: str, 
     assert any(counts["marks"]) == (control == "dcqcn")
     assert any(counts["drops"]) == (not pfc and control != "ndp")
     assert any(counts["trims"]) == (control == "ndp")
+
+
+def test_messages_move_to_another_route_in_ascending_number() -> None:
+    """The second to begin has the lower number: both engines let it join the turn of the new link first."""
+    rows: list[tuple[int, int, int, int, int, Sequence[int]]] = [(1, 0, 0, 0, 0, ()), (1, 0, 0, 700, 0, (2,))]
+    rows += [(0, 0, -1, 0, 0, ()), (1, 0, 0, 0, 0, ())]
+    paths = cases.Paths.of_lists([1e12] * 3, [(0, 1), (1, 2)], [0, 0], [0, 1, -1, 1])
+    paths = cases.replace(paths, link_latencies_ps=np.zeros(3, dtype=np.int64))
+    setting = cases.Setting(paths, changes=(Change(100, What.ROUTE, 1, 0),))
+    case, packets = (cases.program_of(rows), setting), Packets(mtu_bytes=100, header_bytes=0, xoff_bytes=0, xon_bytes=0)
+    assert _outcome(compiled, case, packets) == _outcome(reference, case, packets)

@@ -29,7 +29,7 @@ def flows(
     ],
     topology: Annotated[str, typer.Option("-t", "--topology", help="A name from topologies/ or a path.")],
     network: Annotated[
-        str, typer.Option("--network", help="fluid, packet[:none|:dcqcn|:swift] with settings, or auto[:...].")
+        str, typer.Option("--network", help="fluid, packet[:none|:dcqcn|:swift|:ndp] with settings, or auto[:...].")
     ] = "packet",
     routing: Annotated[
         str | None,

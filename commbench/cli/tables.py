@@ -157,12 +157,14 @@ def _packet_lines(record: Simulated) -> list[str]:
 def packet_lines(counted: Mapping[str, float], queues: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a packet network counted, and where its queue was deepest."""
     where = f" before {queues[0]['link']}" if queues and counted["deepest_queue_bytes"] else ""
-    lost = f", {counted['repeated']:,} sent again" if counted["drops"] else ""
+    trims = counted.get("trims", 0)
+    lost = f", {counted['repeated']:,} sent again" if counted["drops"] or trims else ""
+    cut = f", {trims:,} trims" if trims else ""
     late = f", {counted['reordered']:,} out of order" if counted["reordered"] else ""
     return [
         f"#   deepest queue {format_bytes(counted['deepest_queue_bytes'])}{where}",
         f"#   {counted['packets']:,} packets over links, {counted['marks']:,} marks, {counted['pauses']:,} pauses "
-        f"({format_time(counted['paused_s'])}), {counted['drops']:,} drops{lost}{late}",
+        f"({format_time(counted['paused_s'])}), {counted['drops']:,} drops{cut}{lost}{late}",
     ]
 
 

@@ -15,8 +15,8 @@ _DETAIL = (
     "aggregate flow) [transfer; nccl: collective, or transfer where a scenario needs it]."
 )
 _NETWORK = (
-    "How long messages take: fluid (max-min shares), packet[:none|:dcqcn|:swift] (queues, marks, pauses), packet:tcp "
-    "(connections, acknowledgements, losses), with settings after it: packet:dcqcn,mtu=1024,pfc=off, "
+    "How long messages take: fluid (max-min shares), packet[:none|:dcqcn|:swift|:ndp] (queues, marks, pauses), "
+    "packet:tcp (connections, acknowledgements, losses), with settings after it: packet:dcqcn,mtu=1024,pfc=off, "
     "packet:tcp,congestion=reno, or auto[:...]: packets only where a port is sent more than it can drain."
 )
 

@@ -29,6 +29,7 @@ QUEUE_FIELDS: Sequence[Field] = (
     (Column("deepest"), lambda queue: bytes_cell(queue["deepest_queue_bytes"])),
     (Column("marks"), lambda queue: count_cell(queue["marks"])),
     (Column("drops"), lambda queue: _bad(queue["drops"])),
+    (Column("trims"), lambda queue: count_cell(queue.get("trims", 0))),
     (Column("pauses", "of the link"), lambda queue: count_cell(queue["pauses"])),
     (Column("paused"), lambda queue: time_cell(queue["paused_s"])),
 )
@@ -52,6 +53,7 @@ def _beside_fluid(records: Sequence[Record]) -> Table | None:
         Column("pauses"),
         Column("paused", "all links"),
         Column("drops"),
+        Column("trims"),
         Column("sent again"),
         Column("out of order"),
     )
@@ -68,7 +70,9 @@ def _beside_fluid(records: Sequence[Record]) -> Table | None:
             bytes_cell(point.counted["deepest_queue_bytes"]),
             *(count_cell(int(point.counted[name])) for name in ("marks", "pauses")),
             time_cell(point.counted["paused_s"]),
-            *(_bad(int(point.counted[name])) for name in ("drops", "repeated")),
+            _bad(int(point.counted["drops"])),
+            count_cell(int(point.counted.get("trims", 0))),
+            _bad(int(point.counted["repeated"])),
             count_cell(int(point.counted.get("reordered", 0))),
         )
         for (point, cells), difference in zip(named, differences, strict=True)

@@ -13,12 +13,12 @@ from commbench.units import seconds
 __all__ = ["counted_totals", "deepest_queues"]
 
 _MOST_LINKS = 10
-_SUMS = ("packets", "marks", "drops", "repeated", "reordered", "pauses")
+_SUMS = ("packets", "marks", "drops", "trims", "repeated", "reordered", "pauses")
 
 
 def counted_totals(counted: Counted) -> Mapping[str, float]:
-    """Over all links: packets that they sent, marks, drops, packets sent again, packets out of order, pauses and the
-    seconds of these; and the bytes of the deepest queue. Empty where the network counts nothing.
+    """Over all links: packets that they sent, marks, drops, trims, packets sent again, packets out of order, pauses and
+    the seconds of these; and the bytes of the deepest queue. Empty where the network counts nothing.
     """
     if not counted:
         return {}
@@ -30,8 +30,8 @@ def counted_totals(counted: Counted) -> Mapping[str, float]:
 def deepest_queues(counted: Counted, fabric: Fabric) -> tuple[Mapping[str, Any], ...]:
     """The ten links before which most bytes waited at a time, or that were paused for longest where nothing waited.
 
-    Each with ``link`` (the nodes that it joins), ``deepest_queue_bytes``, ``marks``, ``drops``, ``pauses`` of the link
-    itself, and ``paused_s``; and ``by_time_bytes``, the deepest in each ``slice_s`` of the run.
+    Each with ``link`` (the nodes that it joins), ``deepest_queue_bytes``, ``marks``, ``drops``, ``trims``, ``pauses``
+    of the link itself, and ``paused_s``; and ``by_time_bytes``, the deepest in each ``slice_s`` of the run.
     """
     if not counted:
         return ()
@@ -45,6 +45,7 @@ def deepest_queues(counted: Counted, fabric: Fabric) -> tuple[Mapping[str, Any],
             "deepest_queue_bytes": int(deepest[link]),
             "marks": int(counted["marks"][link]),
             "drops": int(counted["drops"][link]),
+            "trims": int(counted["trims"][link]),
             "pauses": int(counted["pauses"][link]),
             "paused_s": seconds(int(paused[link])),
             "slice_s": seconds(int(counted["slice_ps"][0])),

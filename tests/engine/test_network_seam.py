@@ -94,7 +94,7 @@ def test_what_is_folded_asks_the_named_model_too(collective: str, monkeypatch: p
 
 
 def test_an_unknown_model_is_refused_with_a_list() -> None:
-    with pytest.raises(InputError, match=r"'packets' is unknown; known: fluid, packet\[:none\|dcqcn\|swift\|tcp\]"):
+    with pytest.raises(InputError, match=r"'packets' is unknown; known: fluid, packet\[:none\|dcqcn\|swift\|ndp\|tcp"):
         get_network("packets")
 
 
@@ -102,4 +102,5 @@ def test_the_option_refuses_with_the_same_words() -> None:
     words = "sim all-reduce -t star-8 -b 8K -e 8K --network packets"
     found = CliRunner().invoke(app, words.split())
     assert isinstance(found.exception, InputError)
-    assert str(found.exception) == "--network 'packets' is unknown; known: fluid, packet[:none|dcqcn|swift|tcp], auto"
+    known = "fluid, packet[:none|dcqcn|swift|ndp|tcp], auto"
+    assert str(found.exception) == f"--network 'packets' is unknown; known: {known}"

@@ -158,7 +158,7 @@ def test_what_is_written_is_told_by_the_ending() -> None:
 def test_the_commands_of_the_page_on_networks_run(tmp_path: Path) -> None:
     page = (ROOT / "docs/fluid-or-packets.md").read_text(encoding="utf-8")
     blocks = re.findall(r"<!-- tested -->\n```console\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 2  # TCP, and flows of the user's own
+    assert len(blocks) == 3  # NDP, TCP, and flows of the user's own
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     for line in "".join(blocks).splitlines():
         done = commbench(*line.removeprefix("$ commbench ").split(), folder=tmp_path)

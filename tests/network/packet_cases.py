@@ -25,26 +25,32 @@ _BYTES = (0, 1, 99, 100, 700, 3000)
 
 
 @st.composite
-def settings_of_packets(draw: st.DrawFn, *, pfc: bool | None = None) -> Packets:
-    """Settings with buffers of a few packets."""
+def settings_of_packets(draw: st.DrawFn, *, pfc: bool | None = None, control: str | None = None) -> Packets:
+    """Settings with buffers of a few packets; with NDP only where neither is given, or it is."""
+    some = CONTROLS if pfc is None else tuple(name for name in CONTROLS if name != "ndp")
+    control = control or draw(st.sampled_from((*some, "dcqcn")))
+    ndp = control == "ndp"
+    pfc = False if ndp else pfc
     mtu, header = draw(st.sampled_from((100, 100, 64, 1000))), draw(st.sampled_from((0, 10)))
     xoff = draw(st.sampled_from((0, 150, 400, 2000)))
     pfc = draw(st.sampled_from((True, True, False))) if pfc is None else pfc
     lowest = draw(st.sampled_from((0, 0, 200)))
     return Packets(
-        control=draw(st.sampled_from((*CONTROLS, "dcqcn"))),
+        control=control,
         mtu_bytes=mtu,
         header_bytes=header,
         pfc=pfc,
         xoff_bytes=xoff,
         xon_bytes=draw(st.integers(0, xoff)),
         buffer_bytes=draw(st.sampled_from((2, 4, 10))) * (mtu + header),
-        window_bytes=draw(st.sampled_from((0, 0, 1, 500))),
+        window_bytes=0 if ndp else draw(st.sampled_from((0, 0, 1, 500))),
         ecn_min_bytes=lowest,
         ecn_max_bytes=lowest + draw(st.sampled_from((0, 200, 1000))),
         ecn_share=draw(st.sampled_from((0.0, 0.5, 1.0))),
         rto_us=draw(st.sampled_from((10, 20, 50))) * (mtu + header) // 100 + 1,  # shorter ones repeat for ever
-        balance=draw(st.sampled_from(BALANCES)) if pfc else "flow",
+        queue_packets=draw(st.sampled_from((1, 2, 8))) if ndp else 8,
+        first_window=draw(st.sampled_from((0, 0, 1, 3, 100))) if ndp else 0,
+        balance=draw(st.sampled_from(BALANCES)) if pfc or ndp else "flow",
         flowlet_us=draw(st.sampled_from((1, 5))),
         seed=draw(st.integers(0, 3)),
     )
@@ -156,12 +162,28 @@ def wiring_of(
     return Wiring(paths.bandwidths, paths.first, paths.links, latencies_ps=latencies, inside=within)
 
 
+def alone_ps(num_bytes: int, bandwidths: Sequence[float], latencies_ps: Sequence[int], packets: Packets) -> int:
+    """A message that meets nobody: packet by packet, every link sends one as soon as it has it and is free."""
+    free = [0] * len(bandwidths)
+    done = 0
+    count = max(1, -(-num_bytes // packets.mtu_bytes))
+    for number in range(count):
+        size = min(packets.mtu_bytes, num_bytes - number * packets.mtu_bytes) + packets.header_bytes
+        done = 0
+        for i, (bandwidth, latency) in enumerate(zip(bandwidths, latencies_ps, strict=True)):
+            free[i] = max(done, free[i]) + int(size / bandwidth * 1e12 + 0.5)
+            done = free[i] + latency
+    return done
+
+
 class _Watched(PacketNetwork):
-    """It keeps which packets of which messages have come to their receivers."""
+    """It keeps which packets of which messages have come to their receivers, and in which order headers did."""
 
     def _received(self, packet: Packet, number: int, now_ps: int, ended: list[int]) -> None:
         self.come: Counter[tuple[int, int]]
-        self.come[packet.flow.task, packet.number] += 1
+        self.cut: list[bool]
+        self.come[packet.flow.task, packet.number] += not packet.trimmed
+        self.cut.append(packet.trimmed)
         super()._received(packet, number, now_ps, ended)
 
 
@@ -169,12 +191,14 @@ class Driven:
     """A network by itself: messages (start in ps, links, bytes) until the last of them has ended.
 
     Attributes:
-        ends_ps: of every message. network: afterwards. come: how often each packet has, by (message, number).
+        ends_ps: of every message. network: afterwards. come: how often each packet has, by (message, number). cut: of
+            all that came, in order, whether it was a header.
     """
 
     def __init__(self, wiring: Wiring, given: Packets, messages: Sequence[tuple[int, Sequence[int], int]]) -> None:
         self.network = network = _Watched(wiring, given)
         self.come = network.come = Counter()
+        self.cut = network.cut = []
         self.ends_ps = [NEVER] * len(messages)
         todo = sorted(range(len(messages)), key=lambda i: messages[i][0], reverse=True)
         due = NEVER

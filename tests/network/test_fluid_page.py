@@ -28,10 +28,11 @@ HASHED = "sim all-to-all -t fat-tree-16 -b 4M -e 4M --routing ecmp --network pac
 TREE = "sim all-reduce -a tree -t fat-tree-16 -b 4M -e 4M --network packet"
 INCAST = "sim flows incast:7,1M -t star-8 --network packet:dcqcn"
 LOSSY = "sim flows incast:7,1M -t star-8 --network packet:none,pfc=off"
+PULLED = "sim flows incast:7,1M -t star-8 --network packet:ndp"
 SWIFT = "sim flows incast:7,1M -t star-8 --network packet:swift"
-COLLIDING, SPRAYED, FLOWLETS, ADAPTIVE = (
-    f"sim flows docs/permutation.csv -t fat-tree-16 --routing ecmp --network packet:dcqcn{balance}"
-    for balance in ("", ",balance=spray", ",balance=flowlet", ",balance=adaptive")
+COLLIDING, SPRAYED, FLOWLETS, ADAPTIVE, PULLED_SPRAYED = (
+    f"sim flows docs/permutation.csv -t fat-tree-16 --routing ecmp --network packet:{how}"
+    for how in ("dcqcn", "dcqcn,balance=spray", "dcqcn,balance=flowlet", "dcqcn,balance=adaptive", "ndp,balance=spray")
 )
 VICTIM = "sim flows docs/victim.csv -t fat-tree-16 --network packet"
 
@@ -43,12 +44,14 @@ QUESTIONS = (
     ("What do hash collisions cost?", HASHED, "packets for the time; fluid finds the same links"),
     ("And where each sends to one other alone?", COLLIDING, "packets: DCQCN cuts flows that share a link too deep"),
     ("If switches spray packets instead?", SPRAYED, "packets: fluid leaves each flow on its ECMP route"),
+    ("And receivers pull (NDP)?", PULLED_SPRAYED, "packets, if hosts and switches are those of NDP"),
     ("Or flowlets?", FLOWLETS, "packets: senders that are paced leave no gaps, so each flow stays one flowlet"),
     ("Or if each packet takes the shortest queue?", ADAPTIVE, "fluid by d-mod-k, where nothing collides: 339.54 us"),
     ("A tree, cut into slices?", TREE, "either: children meet at their parent's port, and pauses share it fairly"),
     ("Incast of seven, with DCQCN?", INCAST, "packets: each notice halves a rate, and 1 MiB is over before it is back"),
     ("Incast without PFC?", LOSSY, "packets: what is lost is sent again"),
     ("Incast, with delay-based control?", SWIFT, "fluid for the whole; packets for how short the queue stays"),
+    ("Incast, where receivers pull (NDP)?", PULLED, "fluid for the whole: the port is never idle, its queue 8 packets"),
     ("Who suffers from the incast of others?", VICTIM, "packets: 5 to 8, whose times these are, stands behind pauses"),
 )
 """Question, command, advice."""
@@ -76,7 +79,7 @@ def table(run: Callable[[str], tuple[float, float, dict[str, Any]]] = answers) -
     for question, command, advice in QUESTIONS:
         packets_s, fluid_s, counted = run(command)
         seen = [f"queue {counted['deepest_queue_bytes'] / 1024:,.0f} KiB"]
-        seen += [f"{counted[name]:,} {name}" for name in ("marks", "pauses", "drops") if counted[name]]
+        seen += [f"{counted[name]:,} {name}" for name in ("marks", "pauses", "drops", "trims") if counted[name]]
         seen += [f"{counted['reordered']:,} out of order"] if counted["reordered"] else []
         cells = (
             f"{question}<br>`commbench {command}`",
@@ -94,7 +97,7 @@ def test_the_page_shows_what_the_commands_give(monkeypatch: Any) -> None:
     monkeypatch.chdir(ROOT)
     text = PAGE.read_text(encoding="utf-8")
     assert text.split(BEGIN)[1].split(END)[0] == table()
-    assert len(QUESTIONS) == 14
+    assert len(QUESTIONS) == 16
 
 
 def test_the_page_names_the_settings_that_there_are() -> None:

@@ -3,12 +3,14 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from commbench.engine import compiled, reference
+from commbench.engine.setting import Change, What
 from commbench.network.models import packet_model
 from commbench.network.packet.settings import BALANCES, CONTROLS, Packets
 from tests.engine import engine_cases as cases
@@ -33,11 +35,13 @@ def _compare(examples: int) -> Counter[str]:
             return
         counts = expected[4]
         assert isinstance(counts, dict)
-        for name in ("marks", "drops", "pauses", "repeated", "reordered"):
+        for name in ("marks", "drops", "trims", "pauses", "repeated", "reordered"):
             seen[name] += any(counts[name])
         seen[packets.control] += 1
         seen[packets.balance] += 1
         seen["changes"] += len(case[1].changes) > 0
+
+        seen["sprayed ndp"] += packets.control == "ndp" and packets.balance == "spray"
 
     compare()
     return seen
@@ -45,7 +49,7 @@ def _compare(examples: int) -> Counter[str]:
 
 def test_both_engines_give_the_same_picoseconds_and_counts() -> None:
     seen = _compare(150)
-    wanted = ("drops", "pauses", "repeated", "reordered", *CONTROLS, *BALANCES)
+    wanted = ("drops", "trims", "pauses", "repeated", "reordered", *CONTROLS, *BALANCES)
     assert min(seen[name] for name in wanted) >= 3, seen
 
 
@@ -55,8 +59,9 @@ def test_both_engines_give_the_same_on_a_thousand() -> None:
     assert _compare(1000)["cases"] >= 1000
 
 
-@pytest.mark.parametrize("control", ["none", "dcqcn", "swift"])
-@pytest.mark.parametrize("pfc", [True, False])
+@pytest.mark.parametrize(
+    ("control", "pfc"), [*((each, pfc) for each in CONTROLS[:3] for pfc in (True, False)), ("ndp", False)]
+)
 def test_an_incast_of_many_packets_needs_more_room_than_was_there(control: str, pfc: bool) -> None:
     """Eight senders of 300 packets: the compiled state grows, and its times stay those of the reference."""
     rows = [(1, sender, 8, 30_000, 0, ()) for sender in range(8)]
@@ -71,4 +76,16 @@ def test_an_incast_of_many_packets_needs_more_room_than_was_there(control: str, 
     counts = expected[4]
     assert isinstance(counts, dict)
     assert any(counts["marks"]) == (control == "dcqcn")
-    assert any(counts["drops"]) != pfc
+    assert any(counts["drops"]) == (not pfc and control != "ndp")
+    assert any(counts["trims"]) == (control == "ndp")
+
+
+def test_messages_move_to_another_route_in_ascending_number() -> None:
+    """The second to begin has the lower number: both engines let it join the turn of the new link first."""
+    rows: list[tuple[int, int, int, int, int, Sequence[int]]] = [(1, 0, 0, 0, 0, ()), (1, 0, 0, 700, 0, (2,))]
+    rows += [(0, 0, -1, 0, 0, ()), (1, 0, 0, 0, 0, ())]
+    paths = cases.Paths.of_lists([1e12] * 3, [(0, 1), (1, 2)], [0, 0], [0, 1, -1, 1])
+    paths = cases.replace(paths, link_latencies_ps=np.zeros(3, dtype=np.int64))
+    setting = cases.Setting(paths, changes=(Change(100, What.ROUTE, 1, 0),))
+    case, packets = (cases.program_of(rows), setting), Packets(mtu_bytes=100, header_bytes=0, xoff_bytes=0, xon_bytes=0)
+    assert _outcome(compiled, case, packets) == _outcome(reference, case, packets)

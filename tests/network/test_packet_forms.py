@@ -15,23 +15,9 @@ from commbench.network.packet.control import Dcqcn, Swift
 from commbench.network.packet.settings import Packets
 from commbench.program.flat import COMPUTE, TRANSFER
 from tests.engine import engine_cases as cases
-from tests.network.packet_cases import Driven, wiring_of
+from tests.network.packet_cases import Driven, alone_ps, wiring_of
 
 GB_PER_S = 1e9
-
-
-def alone_ps(num_bytes: int, bandwidths: Sequence[float], latencies_ps: Sequence[int], packets: Packets) -> int:
-    """A message that meets nobody: packet by packet, every link sends one as soon as it has it and is free."""
-    free = [0] * len(bandwidths)
-    done = 0
-    count = max(1, -(-num_bytes // packets.mtu_bytes))
-    for number in range(count):
-        size = min(packets.mtu_bytes, num_bytes - number * packets.mtu_bytes) + packets.header_bytes
-        done = 0
-        for i, (bandwidth, latency) in enumerate(zip(bandwidths, latencies_ps, strict=True)):
-            free[i] = max(done, free[i]) + int(size / bandwidth * 1e12 + 0.5)
-            done = free[i] + latency
-    return done
 
 
 @given(
@@ -120,7 +106,7 @@ def test_a_window_of_one_packet_sends_one_a_round_trip_and_the_product_fills_the
         def allows(self, in_flight: int) -> bool:
             return in_flight < 1
 
-    network = "commbench.network.packet.reference.Swift"
+    network = "commbench.network.packet.windows.Swift"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, OnePacket)
         starved = Driven(wiring, packets, [(0, (0, 1), 500_000)])

@@ -64,6 +64,20 @@ def test_what_comes_out_of_order_is_told() -> None:
     assert "out of order" not in packet_lines(kept.counted, kept.queues)[-1]
 
 
+def test_what_is_trimmed_is_told() -> None:
+    record = simulated("packet:ndp", size=2**18)
+    trims = record.counted["trims"]
+    assert trims == record.counted["repeated"] > 0
+    assert 0 < sum(queue["trims"] for queue in record.queues) <= trims
+    (beside, queues) = packet_tables([record])
+    titles = [column.title for column in beside.columns]
+    assert beside.rows[0][titles.index("trims")].text == f"{trims:,}"
+    column = [column.title for column in queues.columns].index("trims")
+    assert [row[column].sort for row in queues.rows] == [queue["trims"] for queue in record.queues]
+    assert f", {trims:,} trims, {trims:,} sent again" in packet_lines(record.counted, record.queues)[-1]
+    assert "trims" not in packet_lines((kept := simulated("packet:none", size=2**18)).counted, kept.queues)[-1]
+
+
 def test_without_pauses_packets_are_lost_and_sent_again() -> None:
     record = simulated("packet:none,pfc=off,buffer=16K,rto_us=100", size=2**19)
     assert record.counted["drops"] > 0
@@ -82,7 +96,7 @@ def test_details_without_single_transfers_are_refused(detail: str) -> None:
 @pytest.mark.parametrize(
     ("network", "error"),
     [
-        ("packet:cubic", "known: packet:none, packet:dcqcn, packet:swift, packet:tcp"),
+        ("packet:cubic", "known: packet:none, packet:dcqcn, packet:swift, packet:ndp, packet:tcp"),
         ("packet:tpc", "--network packet:tpc is unknown; did you mean packet:tcp?"),
         ("packet:none,speed=3", "'speed=3' is not key=value; keys: mtu, header, pfc, xoff, xon, buffer, window,"),
         ("packet:none,mtu=0", "mtu=0: must be at least 1 byte"),

@@ -209,16 +209,24 @@ def _changes(network: NetworkKernel) -> Any:
 
     @jit
     def move_flows(route, model):
-        """Flows on the way by a route that has changed go on over the new one."""
+        """Flows on the way by a route that has changed go on over the new one, in ascending number."""
         n, slots, tasks = model.n, model.slots, model.tasks
-        for slot in range(n[SLOTS]):
-            task = slots[slot].task
-            if task < 0 or slots[slot].state != FLOWING or tasks[task].route != route:
-                continue
+        last = -1
+        while True:
+            least = -1
+            for slot in range(n[SLOTS]):
+                task = slots[slot].task
+                if task <= last or slots[slot].state != FLOWING or tasks[task].route != route:
+                    continue
+                if least < 0 or task < slots[least].task:
+                    least = slot
+            if least < 0:
+                return
+            last = slots[least].task
             if model.route_now[route] < 0:
-                cut(task, model)
+                cut(last, model)
                 continue
-            network_move(slot, model.route_now[route], n[NOW], slots, model.network)
+            network_move(least, model.route_now[route], n[NOW], slots, model.network)
             n[DUE] = 1
 
     @jit

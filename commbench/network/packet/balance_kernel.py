@@ -49,11 +49,11 @@ def _sprayed_path(task, number, paths, net):
 def path_number(task, now, net):
     """Of a flow's next packet."""
     flow, given = net.flows[task], net.given
-    paths = net.paths[flow.route]
+    paths, number = net.paths[flow.route], flow.next + flow.again
     if given[BALANCE] != FLOWLET:
-        return _sprayed_path(task, flow.next, paths, net)
-    if flow.next == 0 or now - flow.departed > given[GAP_PS]:
-        flow.path = np.int64(lot(OF_MESSAGES | task, flow.next, net) % np.uint64(paths))
+        return _sprayed_path(task, number, paths, net)
+    if number == 0 or now - flow.departed > given[GAP_PS]:
+        flow.path = np.int64(lot(OF_MESSAGES | task, number, net) % np.uint64(paths))
     flow.departed = now
     return flow.path
 

@@ -4,6 +4,8 @@
 DCQCN: Zhu et al., "Congestion control for large-scale RDMA deployments", SIGCOMM 2015, section 3.2.
 Swift: Kumar et al., "Swift: delay is simple and effective for congestion control in the datacenter", SIGCOMM 2020,
 algorithm 1, without its flow scaling, and with one delay for fabric and host.
+NDP (Handley et al., "Re-architecting datacenter networks and stacks for low latency and high performance", SIGCOMM
+2017) has no state of the sender to be computed: credits are counted in the networks themselves.
 """
 
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ __all__ = [
     "CNP_PS",
     "FAST",
     "GAIN",
+    "HEADERS",
     "HOP_PS",
     "LEAST_RATE",
     "LEAST_TARGET",
@@ -64,6 +67,9 @@ LEAST_TARGET = 1.5
 """... and this many round trips of the empty path at least, so that a long path does not starve. Assumed."""
 LEAST_WINDOW = 0.01
 """Packets. Below 1 a packet waits for 1 / window round trips. Assumed."""
+
+HEADERS = 10
+"""Headers that a port sends in a row while a whole packet waits (Handley et al. 2017, section 3.1: 10 to 1)."""
 
 
 @dataclass(slots=True)

@@ -22,7 +22,8 @@ class PacketCounts:
 
     Attributes:
         packets, num_bytes: that the link has sent, headers included. joined: packets that waited before it.
-        marks: of these, told that the queue was long. drops: found no room there.
+        marks: of these, told that the queue was long. drops: found no room there. trims: found none and went on as
+            headers.
         pauses: how often the switch behind the link asked it to pause. paused_ps: for how long it did.
         repeated: packets that senders on this link took back to send again.
         reordered: that came last over the link, behind a later packet of their message.
@@ -34,6 +35,7 @@ class PacketCounts:
     joined: IntArray
     marks: IntArray
     drops: IntArray
+    trims: IntArray
     pauses: IntArray
     paused_ps: IntArray
     repeated: IntArray

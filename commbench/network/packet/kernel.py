@@ -12,6 +12,7 @@ from commbench.network.packet.balance_kernel import chooses, lot, next_place, sh
 from commbench.network.packet.control import CNP_PS
 from commbench.network.packet.depths_kernel import note_depth
 from commbench.network.packet.events_kernel import at, free_packet, pop
+from commbench.network.packet.pulls_kernel import HEADERS, pace, trimmed_joins, want
 from commbench.network.packet.senders_kernel import (
     answered,
     begin,
@@ -22,7 +23,7 @@ from commbench.network.packet.senders_kernel import (
     next_packet,
     woken,
 )
-from commbench.network.packet.settings import DCQCN, Packets
+from commbench.network.packet.settings import DCQCN, NDP, Packets
 from commbench.network.packet.state import (
     ANSWER,
     ANSWER_BITS,
@@ -43,13 +44,14 @@ from commbench.network.packet.state import (
     KIND_BITS,
     LATE,
     LEAP,
+    LOSSLESS,
     MARKS,
     MTU,
     NUM_BYTES,
+    PACE,
     PACKETS,
     PAUSED_PS,
     PAUSES,
-    PFC,
     REORDERED,
     SENT,
     SIGNAL,
@@ -91,15 +93,19 @@ def _arrives(packet, link, now, sent, net):
 def _send(link, now, net):
     """An idle link takes a packet, in turn of its queue and of the flows that begin on it."""
     entry, packets = net.links[link], net.packets
-    if entry.sending > 0 or entry.paused or (entry.queue < 0 and entry.turn < 0):
+    if entry.sending > 0 or entry.paused or (entry.queue < 0 and entry.turn < 0 and entry.headers < 0):
         return
-    if entry.turn >= 0 and not (entry.queue >= 0 and entry.own_last):
-        entry.own_last = 1
+    if entry.headers >= 0 and (entry.in_row < HEADERS or (entry.queue < 0 and entry.turn < 0)):
+        entry.in_row += 1
+        packet = entry.headers
+        entry.headers = packets[packet].next
+    elif entry.turn >= 0 and not (entry.queue >= 0 and entry.own_last):
+        entry.own_last, entry.in_row = 1, 0
         task = entry.turn
         entry.turn = net.flows[task].after
         packet = next_packet(task, now, net)
     else:
-        entry.own_last = 0
+        entry.own_last, entry.in_row = 0, 0
         packet = entry.queue
         entry.queue = packets[packet].next
     size = packets[packet].size
@@ -164,7 +170,12 @@ def _join(packet, came, beyond, now, net):
     """A packet that came over link ``came`` joins the queue before link ``beyond``, if there is room."""
     first, entry, given, counts = net.links[came], net.links[beyond], net.given, net.counts
     size = net.packets[packet].size
-    if (first.arrived + size > first.limit) if first.pauses else (entry.held + size > entry.room):
+    full = (first.arrived + size > first.limit) if first.pauses else (entry.held + size > entry.room)
+    if given[CONTROL] == NDP and (net.packets[packet].trimmed or (full and not first.pauses)):
+        trimmed_joins(packet, beyond, net)
+        eager(beyond, net)
+        return
+    if full:
         counts[DROPS, beyond] += 1
         free_packet(packet, net)
         return
@@ -199,8 +210,13 @@ def _received(packet, link, now, net, ended, count):
     if not flow.live or flow.got == flow.packets:
         free_packet(packet, net)  # a copy of what had come already
         return count
+    if entry.trimmed:
+        flow.headers += 1
+        at(now + entry.back, ANSWER, (np.int64(task) << ANSWER_BITS) | np.int64(entry.number), packet, net)
+        want(task, now, net)
+        return count
     entry.again = 0
-    if given[PFC] or entry.number == flow.got:
+    if given[LOSSLESS] or entry.number == flow.got:
         flow.got += 1
         flow.complained = 0
         net.counts[REORDERED, link] += entry.number < flow.latest
@@ -211,6 +227,8 @@ def _received(packet, link, now, net, ended, count):
         ended[count] = flow.slot
         free_packet(packet, net)
         return count + 1
+    if given[CONTROL] == NDP:
+        want(task, now, net)
     entry.notice = entry.marked and now - flow.noticed >= CNP_PS
     if entry.notice:
         flow.noticed = now
@@ -253,6 +271,7 @@ def _start(slot, route, now, slots, net):
     flow.num_bytes = np.int64(slots[slot].left)
     flow.packets = max(1, -(-flow.num_bytes // net.given[MTU]))
     flow.noticed, flow.alpha, flow.latest = -CNP_PS, 1.0, -1
+    flow.trimmed = -1
     at(now, BEGIN, task, -1, net)
 
 
@@ -318,6 +337,8 @@ def _passes(now, net, ended, count):
             _signal(number, now, net)
         elif kind == ARRIVAL:
             count = _arrival(number, now, net, ended, count)
+        elif kind == PACE:
+            pace(number, now, net)
         elif kind == ANSWER:
             answered(packet, now, net)
         else:

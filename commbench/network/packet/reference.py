@@ -6,18 +6,35 @@ from heapq import heappop, heappush
 from itertools import pairwise
 
 from commbench.network.base import LAST_PS, NEVER, Counted, Wiring, too_long
-from commbench.network.packet.control import CNP_PS, HOP_PS, LEAST_TARGET, TARGET_PS, Dcqcn, Swift
+from commbench.network.packet.control import CNP_PS, HEADERS, Dcqcn
 from commbench.network.packet.counts import PacketCounts
 from commbench.network.packet.depths import Depths
-from commbench.network.packet.lottery import flowlet_path, marked_by_lot, sprayed_path
-from commbench.network.packet.settings import ADAPTIVE, DCQCN, FLOW, FLOWLET, SWIFT, Packets
-from commbench.network.packet.under_way import ASLEEP, IDLE, IN_TURN, Packet, PacketAnswer, PacketFlow, PacketLink
+from commbench.network.packet.lottery import marked_by_lot
+from commbench.network.packet.paths import path_number
+from commbench.network.packet.pulls import Pulls
+from commbench.network.packet.settings import ADAPTIVE, DCQCN, NDP, SWIFT, Packets
+from commbench.network.packet.under_way import (
+    ANSWER,
+    ARRIVAL,
+    ASLEEP,
+    IDLE,
+    IN_TURN,
+    PACE,
+    PULL,
+    SENT,
+    SIGNAL,
+    TIMEOUT,
+    WAKE,
+    Packet,
+    PacketAnswer,
+    PacketFlow,
+    PacketLink,
+    lasts_ps,
+)
+from commbench.network.packet.windows import first_window, new_swift
 from commbench.routing.ways import ARRIVED, WayGraph
-from commbench.units import PS_PER_S
 
 __all__ = ["PacketNetwork"]
-
-_SENT, _SIGNAL, _ARRIVAL, _ANSWER, _WAKE, _TIMEOUT = range(6)  # kinds of events, in the order of one instant
 
 
 class PacketNetwork:
@@ -27,7 +44,7 @@ class PacketNetwork:
         """Links without anything on them."""
         num_links = len(wiring.bandwidths)
         latencies = wiring.latencies_ps.tolist() or [0] * num_links
-        self.given = given
+        self.given, self.ndp = given, given.number == NDP
         insides = wiring.inside.tolist() or [False] * num_links
         self.links = [
             PacketLink(bandwidth, latency, given.limit(bandwidth, latency), inside, inside or given.pfc)
@@ -40,7 +57,7 @@ class PacketNetwork:
         self.paths: list[int] = ways.fan_outs().tolist()  # of every state
         routes = [tuple(wiring.links[a:b].tolist()) for a, b in pairwise(wiring.first.tolist())]
         self.begins = dict(zip(routes, ways.start.tolist(), strict=True))  # state by links
-        self.rooms = wiring.buffers_bytes.tolist() or [given.buffer_bytes] * num_links
+        self.rooms = wiring.buffers_bytes.tolist() or [given.room_bytes] * num_links
         self.flows: dict[int, PacketFlow] = {}
         self.new: list[int] = []
         self.eager: set[int] = set()  # links that may have something to send at this instant
@@ -48,6 +65,7 @@ class PacketNetwork:
         self.num_events = 0
         self.counts = PacketCounts.empty(num_links)
         self.depths = Depths(num_links)
+        self.pulls = Pulls(self.links, given, self._at)
 
     # What the engine says ----------------------------------------------------------------------------------------
 
@@ -99,12 +117,14 @@ class PacketNetwork:
         ended: list[int] = []
         while self.events and self.events[0][0] == now_ps:
             _, kind, number, _, what = heappop(self.events)
-            if kind == _SENT:
+            if kind == SENT:
                 self._sent(number, now_ps)
-            elif kind == _SIGNAL:
+            elif kind == SIGNAL:
                 self._signal(number, now_ps)
-            elif kind == _ARRIVAL:
+            elif kind == ARRIVAL:
                 self._arrival(number, now_ps, ended)
+            elif kind == PACE:
+                self.pulls.pace(number, now_ps)
             elif isinstance(what, PacketAnswer):
                 self._answered(what, now_ps)
             elif number in self.flows:
@@ -129,31 +149,24 @@ class PacketNetwork:
     # Senders -----------------------------------------------------------------------------------------------------
 
     def _begin(self, flow: PacketFlow, now_ps: int) -> None:
-        line = self.links[flow.links[0]].bandwidth
+        links = [self.links[link] for link in flow.links]
+        line = links[0].bandwidth
         if self.given.number == DCQCN:
             flow.dcqcn = Dcqcn(line, line, line)
         if self.given.number == SWIFT:
-            round_trip_ps = self._round_trip(flow.links)
-            target_ps = max(TARGET_PS + HOP_PS * len(flow.links), int(LEAST_TARGET * round_trip_ps))
-            window, most = (self._window(line, ps) for ps in (round_trip_ps, round_trip_ps + target_ps))
-            flow.swift = Swift(window, most, target_ps, round_trip_ps)
-        if not self.given.pfc:
+            flow.swift = new_swift(links, self.given)
+        if self.ndp:
+            flow.credit = flow.asked = min(first_window(links, self.given), flow.packets)
+        if not self.given.lossless:
             flow.deadline_ps = now_ps + self.given.rto_us * 1_000_000
-            self._at(flow.deadline_ps, _TIMEOUT, flow.task)
+            self._at(flow.deadline_ps, TIMEOUT, flow.task)
         self._offer(flow, now_ps)
-
-    def _round_trip(self, links: tuple[int, ...]) -> int:
-        """Of a full packet and its answer where nothing waits, ps."""
-        crossing = sum(self._lasts(self.links[link], self.given.full_bytes) for link in links)
-        return crossing + 2 * sum(self.links[link].latency_ps for link in links)
-
-    def _window(self, bandwidth: float, time_ps: int) -> float:
-        """Packets that a link sends in a time, and one."""
-        return bandwidth * time_ps / PS_PER_S / self.given.full_bytes + 1.0
 
     def _offer(self, flow: PacketFlow, now_ps: int) -> None:
         """Have a flow that may send wait for its link, or for its pace."""
-        if flow.state != IDLE or flow.next >= flow.packets:
+        if flow.state != IDLE or (flow.next >= flow.packets and not flow.trimmed):
+            return
+        if self.ndp and not flow.credit:
             return
         under_way = flow.next - flow.acked
         if under_way >= self.given.window_packets or (flow.swift is not None and not flow.swift.allows(under_way)):
@@ -164,13 +177,21 @@ class PacketNetwork:
             self.eager.add(flow.links[0])
         else:
             flow.state = ASLEEP
-            self._at(flow.ready_ps, _WAKE, flow.task)
+            self._at(flow.ready_ps, WAKE, flow.task)
 
     def _next_packet(self, flow: PacketFlow, now_ps: int) -> Packet:
-        payload = min(self.given.mtu_bytes, flow.num_bytes - flow.next * self.given.mtu_bytes)
-        size, path = max(payload + self.given.header_bytes, 1), self._path(flow, now_ps)
-        packet = Packet(flow, flow.next, size, self.way_first[flow.begins], path, now_ps)
-        flow.next += 1
+        path = path_number(flow, self.paths[flow.begins], self.given, now_ps)
+        if flow.trimmed:
+            number = flow.trimmed.popleft()
+            flow.again += 1
+            self.counts.repeated[flow.links[0]] += 1
+        else:
+            number = flow.next
+            flow.next += 1
+        flow.credit -= self.ndp
+        payload = min(self.given.mtu_bytes, flow.num_bytes - number * self.given.mtu_bytes)
+        size = max(payload + self.given.header_bytes, 1)
+        packet = Packet(flow, number, size, self.way_first[flow.begins], path, now_ps)
         gap_ps = 0
         if flow.dcqcn is not None:
             gap_ps = flow.dcqcn.sent(packet.size, now_ps)
@@ -181,22 +202,12 @@ class PacketNetwork:
         self._offer(flow, now_ps)
         return packet
 
-    def _path(self, flow: PacketFlow, now_ps: int) -> int:
-        """Path number of the flow's next packet."""
-        paths, seed = self.paths[flow.begins], self.given.seed
-        if self.given.number_of_balance == FLOW:
-            return 0
-        if self.given.number_of_balance != FLOWLET:
-            return sprayed_path(flow.task, flow.next, paths, seed)
-        if not flow.next or now_ps - flow.left_ps > self.given.flowlet_us * 1_000_000:
-            flow.path = flowlet_path(flow.task, flow.next, paths, seed)
-        flow.left_ps = now_ps
-        return flow.path
-
     def _answered(self, answer: PacketAnswer, now_ps: int) -> None:
         flow = answer.flow
         if flow.task not in self.flows:
             return
+        if answer.trimmed >= 0:
+            flow.trimmed.append(answer.trimmed)
         if answer.notice and flow.dcqcn is not None:
             flow.dcqcn.notice(now_ps)
         if flow.swift is not None:
@@ -213,37 +224,44 @@ class PacketNetwork:
         flow.next = flow.acked
 
     def _woken(self, flow: PacketFlow, kind: int, now_ps: int) -> None:
-        if kind == _WAKE:
+        if kind == WAKE:
             flow.state = IDLE
+        elif kind == PULL:
+            flow.credit += 1
         elif flow.deadline_ps > now_ps:  # something was acknowledged since
-            self._at(flow.deadline_ps, _TIMEOUT, flow.task)
+            self._at(flow.deadline_ps, TIMEOUT, flow.task)
         else:
             self._go_back(flow)
             flow.deadline_ps = now_ps + self.given.rto_us * 1_000_000
-            self._at(flow.deadline_ps, _TIMEOUT, flow.task)
+            self._at(flow.deadline_ps, TIMEOUT, flow.task)
         self._offer(flow, now_ps)
 
     # Links -------------------------------------------------------------------------------------------------------
 
-    def _lasts(self, link: PacketLink, size: int) -> int:
-        return max(int(size / link.bandwidth * PS_PER_S + 0.5), 1)
-
     def _send(self, number: int, now_ps: int) -> None:
         """An idle link takes a packet, in turn of its queue and of the flows that begin on it."""
         link = self.links[number]
-        if link.sending is not None or link.paused or not (link.queue or link.turn):
+        if link.sending is not None or link.paused or not (link.headers or link.queue or link.turn):
             return
-        link.own_last = bool(link.turn) and not (link.queue and link.own_last)
-        packet = self._next_packet(link.turn.popleft(), now_ps) if link.own_last else link.queue.popleft()
+        packet = self._taken(link, now_ps)
         link.sending = packet.via, packet.size
-        sent_ps = now_ps + self._lasts(link, packet.size)
+        sent_ps = now_ps + lasts_ps(link, packet.size)
         packet.arrives_ps = self._arrives(packet, link, now_ps, sent_ps)
         link.wire.append(packet)
-        self._at(sent_ps, _SENT, number)
+        self._at(sent_ps, SENT, number)
         if len(link.wire) == 1:
-            self._at(packet.arrives_ps, _ARRIVAL, number)
+            self._at(packet.arrives_ps, ARRIVAL, number)
         self.counts.packets[number] += 1
         self.counts.num_bytes[number] += packet.size
+
+    def _taken(self, link: PacketLink, now_ps: int) -> Packet:
+        """The packet that goes next: headers first, but not for ever; then queue and flows in turn."""
+        if link.headers and (link.in_row < HEADERS or not (link.queue or link.turn)):
+            link.in_row += 1
+            return link.headers.popleft()
+        link.in_row = 0
+        link.own_last = bool(link.turn) and not (link.queue and link.own_last)
+        return self._next_packet(link.turn.popleft(), now_ps) if link.own_last else link.queue.popleft()
 
     def _arrives(self, packet: Packet, link: PacketLink, now_ps: int, sent_ps: int) -> int:
         """When the packet joins its next queue: in a host it goes on as soon as its last bit cannot come too late."""
@@ -252,7 +270,7 @@ class PacketNetwork:
         if places and not self._chooses(link, places):
             beyond = self.links[self.way_links[places[packet.path % len(places)]]]
             if link.inside or beyond.inside:
-                arrives_ps = max(arrives_ps - self._lasts(beyond, packet.size), now_ps + link.latency_ps)
+                arrives_ps = max(arrives_ps - lasts_ps(beyond, packet.size), now_ps + link.latency_ps)
         return arrives_ps
 
     def _sent(self, number: int, now_ps: int) -> None:
@@ -269,7 +287,7 @@ class PacketNetwork:
         before.arrived -= size
         if before.told and before.arrived <= self.given.xon_bytes:
             before.told = False
-            self._at(now_ps + before.latency_ps, _SIGNAL, via)
+            self._at(now_ps + before.latency_ps, SIGNAL, via)
 
     def _signal(self, number: int, now_ps: int) -> None:
         """Pause and resume take turns."""
@@ -285,7 +303,7 @@ class PacketNetwork:
         link = self.links[number]
         packet = link.wire.popleft()
         if link.wire:
-            self._at(link.wire[0].arrives_ps, _ARRIVAL, number)
+            self._at(link.wire[0].arrives_ps, ARRIVAL, number)
         packet.back_ps += link.latency_ps
         places = self._places(packet)
         if not places:
@@ -314,6 +332,14 @@ class PacketNetwork:
         """A packet that came over link ``number`` joins the queue before link ``beyond``, if there is room."""
         came, link, counts = self.links[number], self.links[beyond], self.counts
         held, room = (came.arrived, came.limit) if came.pauses else (link.held, self.rooms[beyond])
+        if held + packet.size > room and self.ndp and not came.pauses and not packet.trimmed:
+            counts.trims[beyond] += 1
+            packet.trimmed, packet.size = True, max(self.given.header_bytes, 1)
+        if packet.trimmed:
+            packet.via = -1
+            link.headers.append(packet)
+            self.eager.add(beyond)
+            return
         if held + packet.size > room:
             counts.drops[beyond] += 1
             return
@@ -332,7 +358,7 @@ class PacketNetwork:
         if came.pauses and not came.told and came.arrived > self.given.xoff_bytes:
             came.told = True
             counts.pauses[number] += 1
-            self._at(now_ps + came.latency_ps, _SIGNAL, number)
+            self._at(now_ps + came.latency_ps, SIGNAL, number)
         self.eager.add(beyond)
 
     # Receivers ---------------------------------------------------------------------------------------------------
@@ -342,8 +368,14 @@ class PacketNetwork:
         flow = packet.flow
         if flow.task not in self.flows or flow.got == flow.packets:
             return  # a copy of what had come already
+        if packet.trimmed:
+            flow.headers += 1
+            refusal = PacketAnswer(flow, flow.got, False, False, packet.sent_ps, packet.number)
+            self._at(now_ps + packet.back_ps, ANSWER, (flow.task << 28) | packet.number, refusal)
+            self.pulls.want(flow, now_ps)
+            return
         again = False
-        if self.given.pfc or packet.number == flow.got:
+        if self.given.lossless or packet.number == flow.got:
             flow.got += 1
             flow.complained = False
             self.counts.reordered[number] += packet.number < flow.latest
@@ -353,9 +385,12 @@ class PacketNetwork:
         if flow.got == flow.packets:
             ended.append(flow.task)
             return
+        if self.ndp:
+            self.pulls.want(flow, now_ps)
+            return
         notice = packet.marked and now_ps - flow.noticed_ps >= CNP_PS
         if notice:
             flow.noticed_ps = now_ps
         if self.given.answers or notice:
             answer = PacketAnswer(flow, flow.got, again, notice, packet.sent_ps)
-            self._at(now_ps + packet.back_ps, _ANSWER, (flow.task << 28) | packet.number, answer)
+            self._at(now_ps + packet.back_ps, ANSWER, (flow.task << 28) | packet.number, answer)

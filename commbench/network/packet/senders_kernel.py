@@ -14,19 +14,21 @@ from commbench.network.packet.control_kernel import (
     swift_sent,
 )
 from commbench.network.packet.events_kernel import at, free_packet, new_packet
-from commbench.network.packet.settings import DCQCN, FLOW, SWIFT
+from commbench.network.packet.settings import DCQCN, FLOW, NDP, SWIFT
 from commbench.network.packet.state import (
     ASLEEP,
     BALANCE,
     CONTROL,
     EAGER,
+    FIRST_WINDOW,
     FULL,
     HEADER,
     IDLE,
     IN_TURN,
     LATE,
+    LOSSLESS,
     MTU,
-    PFC,
+    PULL,
     REPEATED,
     RTO_PS,
     TIMEOUT,
@@ -90,7 +92,9 @@ def leave_turn(task, link, net):
 def _offer(task, now, net):
     """Have a flow that may send wait for its link, or for its pace."""
     flow = net.flows[task]
-    if flow.state != IDLE or flow.next >= flow.packets:
+    if flow.state != IDLE or (flow.next >= flow.packets and flow.trimmed < 0):
+        return
+    if net.given[CONTROL] == NDP and flow.credit == 0:
         return
     under_way = flow.next - flow.acked
     if under_way >= net.given[WINDOW] or (net.given[CONTROL] == SWIFT and not swift_allows(under_way, flow)):
@@ -104,21 +108,41 @@ def _offer(task, now, net):
 
 
 @jit
+def _round_trip(route, net):
+    """Of a full packet and its answer where nothing waits, ps."""
+    time = 2 * net.back[route]
+    for hop in range(net.first[route], net.first[route + 1]):
+        time += lasts(net.given[FULL], net.links[net.route_links[hop]].bandwidth, net)
+    return time
+
+
+@jit
+def _first_window(route, net):
+    """Packets that a sender of NDP sends unasked."""
+    if net.given[FIRST_WINDOW]:
+        return net.given[FIRST_WINDOW]
+    slowest = net.links[net.route_links[net.first[route]]].bandwidth
+    for hop in range(net.first[route], net.first[route + 1]):
+        slowest = min(slowest, net.links[net.route_links[hop]].bandwidth)
+    return np.int64(slowest * _round_trip(route, net) / 1e12 / net.given[FULL] + 1.0)
+
+
+@jit
 def begin(task, now, net):
     """A message begins."""
     flow, given = net.flows[task], net.given
     route = flow.route
     flow.line = flow.rate = flow.target = net.links[net.route_links[net.first[route]]].bandwidth
     if given[CONTROL] == SWIFT:
-        round_trip = 2 * net.back[route]
-        for hop in range(net.first[route], net.first[route + 1]):
-            round_trip += lasts(given[FULL], net.links[net.route_links[hop]].bandwidth, net)
+        round_trip = _round_trip(route, net)
         flow.round_trip = round_trip
         hops = net.first[route + 1] - net.first[route]
         flow.target_ps = max(TARGET_PS + HOP_PS * hops, np.int64(LEAST_TARGET * round_trip))
         flow.window = flow.line * round_trip / 1e12 / given[FULL] + 1.0
         flow.most = flow.line * (round_trip + flow.target_ps) / 1e12 / given[FULL] + 1.0
-    if not given[PFC]:
+    if given[CONTROL] == NDP:
+        flow.credit = flow.asked = min(_first_window(route, net), flow.packets)
+    if not given[LOSSLESS]:
         flow.deadline = now + given[RTO_PS]
         at(flow.deadline, TIMEOUT, task, -1, net)
     _offer(task, now, net)
@@ -128,13 +152,21 @@ def begin(task, now, net):
 def next_packet(task, now, net):
     """The next packet of a flow that has the turn."""
     flow, given = net.flows[task], net.given
-    packet = new_packet(net)
+    path = path_number(task, now, net) if given[BALANCE] != FLOW else 0
+    packet = flow.trimmed
+    if packet < 0:
+        packet = new_packet(net)
+        net.packets[packet].number = flow.next
+        flow.next += 1
+    else:
+        flow.trimmed = net.packets[packet].next
+        flow.again += 1
+        net.counts[REPEATED, net.route_links[net.first[flow.route]]] += 1
+    flow.credit -= given[CONTROL] == NDP
     entry = net.packets[packet]
-    size = max(min(given[MTU], flow.num_bytes - flow.next * given[MTU]) + given[HEADER], 1)
-    entry.flow, entry.number, entry.size, entry.place = task, flow.next, size, net.way_first[net.begins[flow.route]]
-    entry.path = path_number(task, now, net) if given[BALANCE] != FLOW else 0
-    entry.sent, entry.back, entry.via, entry.marked = now, 0, -1, 0
-    flow.next += 1
+    size = max(min(given[MTU], flow.num_bytes - entry.number * given[MTU]) + given[HEADER], 1)
+    entry.flow, entry.size, entry.place, entry.path = task, size, net.way_first[net.begins[flow.route]], path
+    entry.sent, entry.back, entry.via, entry.marked, entry.trimmed = now, 0, -1, 0, 0
     gap = 0
     if given[CONTROL] == DCQCN:
         gap = dcqcn_sent(size, now, flow)
@@ -158,6 +190,15 @@ def answered(packet, now, net):
     answer, given = net.packets[packet], net.given
     task = answer.flow
     flow = net.flows[task]
+    if answer.trimmed:
+        answer.next = -1
+        if flow.trimmed < 0:
+            flow.trimmed = packet
+        else:
+            net.packets[flow.trimmed_end].next = packet
+        flow.trimmed_end = packet
+        _offer(task, now, net)
+        return
     if flow.live:
         if answer.notice and given[CONTROL] == DCQCN:
             dcqcn_notice(now, flow)
@@ -174,12 +215,14 @@ def answered(packet, now, net):
 
 @jit
 def woken(task, kind, now, net):
-    """A flow's pace allows the next packet, or its answers are overdue."""
+    """A flow's pace or its receiver allows the next packet, or its answers are overdue."""
     flow = net.flows[task]
     if not flow.live:
         return
     if kind == WAKE:
         flow.state = IDLE
+    elif kind == PULL:
+        flow.credit += 1
     else:
         if flow.deadline <= now:
             _go_back(flow, net)

@@ -18,6 +18,7 @@ __all__ = [
     "DCQCN",
     "FLOW",
     "FLOWLET",
+    "NDP",
     "NONE",
     "PREFIX",
     "SPRAY",
@@ -30,10 +31,10 @@ __all__ = [
     "written_settings",
 ]
 
-NONE, DCQCN, SWIFT = range(3)
+NONE, DCQCN, SWIFT, NDP = range(4)
 
-CONTROLS = ("none", "dcqcn", "swift")
-"""Congestion controls by number: NONE, DCQCN, SWIFT."""
+CONTROLS = ("none", "dcqcn", "swift", "ndp")
+"""Congestion controls by number: NONE, DCQCN, SWIFT, NDP."""
 
 FLOW, SPRAY, FLOWLET, ADAPTIVE = range(4)
 
@@ -55,7 +56,7 @@ class Packets:
         header_bytes: of every packet on the wire. RoCE v2: preamble 8, Ethernet 14, IPv4 20, UDP 8, base transport
             header 12, ICRC 4, FCS 4, gap between frames 12 (IEEE 802.3; InfiniBand specification, annex A17).
         pfc: whether links pause (IEEE 802.1Qbb) before buffers are full, so that nothing is lost; else what does not
-            fit is dropped, and senders go back to it.
+            fit is dropped, and senders go back to it. With NDP switches trim instead, and there is none.
         xoff_bytes: what has come over one link and waits in the next switch before that link is paused. xon_bytes:
             what is left of it when it may go on. Assumed: switches share their buffer by rules of their own; Zhu et
             al. 2015, section 4, pause at about 100 KB a port and resume two packets below.
@@ -66,6 +67,9 @@ class Packets:
             et al. 2015, their testbed.
         rto_us: a sender whose data is not acknowledged for so long goes back to it. Assumed: NCCL's own,
             NCCL_IB_TIMEOUT=20, is 4.3 s.
+        queue_packets: full packets that may wait before one link where switches trim (NDP): 8, Handley et al. 2017,
+            section 3.1.
+        first_window: packets that a sender of NDP sends unasked; 0: what its path holds, as in section 3.2 there.
         balance: one of BALANCES: which of the shortest ways packets take; "flow": the route of their message.
         flowlet_us: a packet that follows the one before so much later may take another way. 500: Alizadeh et al.,
             "CONGA", SIGCOMM 2014, section 5; Vanini et al., "Let it flow", NSDI 2017.
@@ -84,6 +88,8 @@ class Packets:
     ecn_max_bytes: int = 200_000
     ecn_share: float = 0.01
     rto_us: int = 1000
+    queue_packets: int = 8
+    first_window: int = 0
     balance: str = "flow"
     flowlet_us: int = 500
     seed: int = 0
@@ -114,19 +120,33 @@ class Packets:
             (self.window_bytes >= 0, "window", self.window_bytes, "must be 0 bytes or more"),
             (0.0 <= self.ecn_share <= 1.0, "ecn_share", self.ecn_share, "must be 0 to 1"),
             (1 <= self.rto_us <= 10**7, "rto_us", self.rto_us, "must be 1 to 10,000,000"),
+            (1 <= self.queue_packets <= 2**20, "queue_packets", self.queue_packets, "must be 1 to 1,048,576"),
+            (0 <= self.first_window <= 2**20, "first_window", self.first_window, "must be 0 to 1,048,576"),
             (1 <= self.flowlet_us <= 10**7, "flowlet_us", self.flowlet_us, "must be 1 to 10,000,000"),
             (
-                self.pfc or self.balance == BALANCES[FLOW],
+                self.lossless or self.balance == BALANCES[FLOW],
                 "balance",
                 self.balance,
                 "goes with pfc=on, for go-back-N takes packets out of order for lost; give that, or "
                 f"balance={BALANCES[FLOW]}",
             ),
             (0 <= self.seed < 2**31, "seed", self.seed, "must be 0 to 2147483647"),
+            *self._rules_of_ndp(),
         )
         for holds, key, value, rule in rules:
             if not holds:
                 raise InputError(f"--network {PREFIX}: {key}={value}: {rule}")
+
+    def _rules_of_ndp(self) -> tuple[tuple[bool, str, object, str], ...]:
+        """What goes with NDP and not without, and the other way round."""
+        ndp, named = self.number == NDP, f"{PREFIX}:{CONTROLS[NDP]}"
+        only = f"is for {named} alone; give that, or leave it out"
+        return (
+            (not (ndp and self.pfc), "pfc", "on", f"is not for {named}, whose switches trim packets; leave it out"),
+            (not (ndp and self.window_bytes), "window", self.window_bytes, f"is not for {named}: give first_window"),
+            (ndp or self.queue_packets == 8, "queue_packets", self.queue_packets, only),
+            (ndp or self.first_window == 0, "first_window", self.first_window, only),
+        )
 
     @property
     def number(self) -> int:
@@ -144,9 +164,19 @@ class Packets:
         return self.mtu_bytes + self.header_bytes
 
     @property
+    def lossless(self) -> bool:
+        """Whether no packet is lost without its receiver knowing: what comes out of order is then as good."""
+        return self.pfc or self.number == NDP
+
+    @property
+    def room_bytes(self) -> int:
+        """Of packets that may wait before one link that nobody pauses."""
+        return self.queue_packets * self.full_bytes if self.number == NDP else self.buffer_bytes
+
+    @property
     def answers(self) -> bool:
         """Whether receivers acknowledge packets: where a window or a loss waits for it."""
-        return self.number == SWIFT or not self.pfc or self.window_bytes > 0
+        return self.number == SWIFT or not self.lossless or self.window_bytes > 0
 
     @property
     def window_packets(self) -> int:
@@ -173,7 +203,8 @@ class Packets:
     @property
     def text(self) -> str:
         """As users write it, with all that is not as by default."""
-        return f"{PREFIX}:{','.join([self.control, *written_settings(self, 'control')])}"
+        but = ("control", "pfc") if self.number == NDP else ("control",)
+        return f"{PREFIX}:{','.join([self.control, *written_settings(self, *but)])}"
 
 
 def keys_of(kind: type) -> dict[str, Field[Any]]:
@@ -217,6 +248,8 @@ def parse_packets(text: str) -> Packets:
         InputError: a control, key or value that is not known; says which there are.
     """
     control, *settings = text.removeprefix(PREFIX).removeprefix(":").split(",")
+    if control == CONTROLS[NDP]:
+        settings = ["pfc=off", *settings]  # "on" may still be given, and is refused
     return read_settings(Packets, text, settings, {"control": control or CONTROLS[NONE]})
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The packet network's state for the compiled engine: flat records, made, made larger and read back here.
 
-Memory: 256 bytes per task, 700 per link, 64 per packet that is under way, 24 per event. What is under way is not known
+Memory: 288 bytes per task, 736 per link, 64 per packet that is under way, 24 per event. What is under way is not known
 beforehand, so packets and events are given more room when they need it, between two instants.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["BEGIN", "PacketState", "build_state", "counted", "grown", "stuck"]
 Array = npt.NDArray[Any]
 
 # Kinds of events, in the order of one instant; BEGIN is for the asking, after all the others.
-SENT, SIGNAL, ARRIVAL, ANSWER, WAKE, TIMEOUT, BEGIN = range(7)
+SENT, SIGNAL, ARRIVAL, PACE, ANSWER, PULL, WAKE, TIMEOUT, BEGIN = range(9)
 
 KIND_BITS = 59
 """Bits of an event's number; its kind stands above them."""
@@ -38,10 +38,13 @@ WORK, EVENTS, FREE, USED, EAGER, LATE, FLOWS, SHIFT = range(8)
 LEAP = 2**40
 
 # Rows of ``counts``, as PacketCounts has its fields.
-PACKETS, NUM_BYTES, JOINED, MARKS, DROPS, PAUSES, PAUSED_PS, REPEATED, REORDERED, DEEPEST, FULLEST = range(NUM_COUNTS)
+PACKETS, NUM_BYTES, JOINED, MARKS, DROPS, TRIMS, PAUSES, PAUSED_PS, REPEATED, REORDERED, DEEPEST, FULLEST = range(
+    NUM_COUNTS
+)
 
 # Places in ``given``.
-MTU, HEADER, FULL, PFC, XOFF, XON, ECN_MIN, ECN_MAX, RTO_PS, SEED, CONTROL, ANSWERS, WINDOW, BALANCE, GAP_PS = range(15)
+MTU, HEADER, FULL, LOSSLESS, XOFF, XON, ECN_MIN, ECN_MAX, RTO_PS, SEED, CONTROL, ANSWERS, WINDOW = range(13)
+BALANCE, GAP_PS, FIRST_WINDOW = range(13, 16)
 
 EVENT = np.dtype([("time", np.int64), ("key", np.int64), ("packet", np.int32)], align=True)
 
@@ -61,6 +64,7 @@ PACKET = np.dtype(
         ("marked", np.int8),
         ("again", np.int8),
         ("notice", np.int8),
+        ("trimmed", np.int8),
     ],
     align=True,
 )
@@ -74,12 +78,18 @@ LINK = np.dtype(
         ("held", np.int64),
         ("arrived", np.int64),
         ("since", np.int64),  # paused, ps
-        ("queue", np.int32),  # heads and tails of lists: packets that wait, packets on the wire, flows that may send
+        ("pull_due", np.int64),  # when the next pull of the receivers behind it may go, ps
+        ("queue", np.int32),  # heads and tails of lists: packets that wait, packets on the wire, flows that may send,
         ("queue_end", np.int32),
         ("wire", np.int32),
         ("wire_end", np.int32),
         ("turn", np.int32),
         ("turn_end", np.int32),
+        ("headers", np.int32),  # ... headers that wait, and flows that pulls wait for
+        ("headers_end", np.int32),
+        ("pulls", np.int32),
+        ("pulls_end", np.int32),
+        ("in_row", np.int32),  # headers since the last whole packet
         ("sending", np.int32),  # bytes of the packet in sending, 0 if none is, and the link that it came by
         ("sending_via", np.int32),
         ("inside", np.int8),
@@ -87,6 +97,7 @@ LINK = np.dtype(
         ("own_last", np.int8),
         ("paused", np.int8),
         ("told", np.int8),
+        ("pulling", np.int8),  # whether its next pull is an event
         ("eager", np.int8),
     ],
     align=True,
@@ -108,6 +119,14 @@ FLOW = np.dtype(
         ("slot", np.int32),
         ("route", np.int32),
         ("after", np.int32),  # in the turn of its link
+        ("trimmed", np.int32),  # this and what follows is NDP; see under_way.PacketFlow
+        ("trimmed_end", np.int32),
+        ("credit", np.int32),
+        ("again", np.int32),
+        ("asked", np.int32),
+        ("pulls", np.int32),
+        ("headers", np.int32),
+        ("after_pull", np.int32),  # in the turn for pulls
         ("state", np.int8),
         ("live", np.int8),
         ("complained", np.int8),
@@ -136,7 +155,8 @@ class PacketState(NamedTuple):
 
     Attributes:
         n: counters. given, ecn_share: what Packets says.
-        first, route_links: routes, as in Wiring. back: latency of the way back of every route, ps.
+        first, route_links: routes, as in Wiring. back: latency of the way back of every route, ps. pulled: the
+            link at whose rate its receiver sends pulls.
         way_first, way_links, way_after, begins: as WayGraph has them. paths: of every route, how
             many its fan-outs make.
         links, flows, packets, events: records; flows by task, events a heap by (time, key).
@@ -151,6 +171,7 @@ class PacketState(NamedTuple):
     first: Array
     route_links: Array
     back: Array
+    pulled: Array
     way_first: Array
     way_links: Array
     way_after: Array
@@ -173,18 +194,18 @@ def build_state(given: Packets, wiring: Wiring, route_of: Array, moves: Sequence
     links = np.zeros(num_links, dtype=LINK)
     links["bandwidth"], links["latency"] = wiring.bandwidths, latencies
     links["limit"] = [given.limit(*pair) for pair in zip(wiring.bandwidths.tolist(), latencies.tolist(), strict=True)]
-    links["room"] = wiring.buffers_bytes if len(wiring.buffers_bytes) else given.buffer_bytes
+    links["room"] = wiring.buffers_bytes if len(wiring.buffers_bytes) else given.room_bytes
     links["inside"] = wiring.inside if len(wiring.inside) else False
     links["pauses"] = links["inside"] | given.pfc
-    for name in ("queue", "wire", "turn"):
+    for name in ("queue", "wire", "turn", "headers", "pulls"):
         links[name] = -1
     total = np.concatenate([[0], np.cumsum(latencies[wiring.links])])
     n = np.zeros(8, dtype=np.int64)
     n[FREE] = -1
     numbers = (
-        *(given.mtu_bytes, given.header_bytes, given.full_bytes, given.pfc, given.xoff_bytes, given.xon_bytes),
+        *(given.mtu_bytes, given.header_bytes, given.full_bytes, given.lossless, given.xoff_bytes, given.xon_bytes),
         *(given.ecn_min_bytes, given.ecn_max_bytes, given.rto_us * 1_000_000, given.seed, given.number, given.answers),
-        *(given.window_packets, given.number_of_balance, given.flowlet_us * 1_000_000),
+        *(given.window_packets, given.number_of_balance, given.flowlet_us * 1_000_000, given.first_window),
     )
     ways = wiring.ways or WayGraph.single(wiring.first, wiring.links)
     return PacketState(
@@ -194,6 +215,7 @@ def build_state(given: Packets, wiring: Wiring, route_of: Array, moves: Sequence
         first=np.array(wiring.first, dtype=np.int64),
         route_links=np.array(wiring.links, dtype=np.int64),
         back=(total[wiring.first[1:]] - total[wiring.first[:-1]]).astype(np.int64),
+        pulled=_pulled(wiring, links["inside"]),
         way_first=np.array(ways.first, dtype=np.int64),
         way_links=np.array(ways.links, dtype=np.int64),
         way_after=np.array(ways.after, dtype=np.int64),
@@ -208,6 +230,16 @@ def build_state(given: Packets, wiring: Wiring, route_of: Array, moves: Sequence
         depths=np.zeros((num_links, SLICES), dtype=np.int64),
         changed=np.zeros(num_links, dtype=np.int64),
     )
+
+
+def _pulled(wiring: Wiring, inside: Array) -> Array:
+    """Of every route the last link that is not inside a host, else the last; -1 of empty ones."""
+    places = np.arange(len(wiring.links))
+    outside = np.maximum.accumulate(np.where(inside[wiring.links] == 0, places, -1)) if len(places) else places
+    first, last = wiring.first[:-1], wiring.first[1:] - 1
+    found = np.append(outside, -1)[last]
+    found = np.where(found >= first, found, last)
+    return np.where(last >= first, np.append(wiring.links, -1)[found], -1).astype(np.int64)
 
 
 def grown(state: PacketState) -> PacketState:

@@ -30,11 +30,8 @@ from commbench.lowering.perturb import Perturbation, perturbation
 from commbench.lowering.placing import paths_of, paths_with_switches, processors_of, switches_of, triples_of, with_ways
 from commbench.lowering.single import only_collective, require_leaf
 from commbench.lowering.single import tasks_of as single_tasks
-from commbench.lowering.streams import over_connections, with_streams
-from commbench.lowering.transport import apply_transport, with_way_back
 from commbench.network.base import NetworkModel
 from commbench.network.models import FLUID, get_network, packets_if_needed
-from commbench.network.transport import Connections
 from commbench.program.flat import FlatProgram
 from commbench.program.loop import LoopProgram
 from commbench.program.operations import NOTHING, Collective, Program
@@ -312,6 +309,8 @@ def _paths(work: _Tasks, triples: IntArray, route_of: IntArray, network: Network
         return paths_with_switches(triples, route_of, cluster, switches_of(cluster, work.num_switches))
     if connected:
         assert isinstance(work.tasks, FlatProgram), "packets are of single transfers"
+        from commbench.lowering.streams import with_streams  # most runs have no connections
+
         return with_streams(work.tasks, cluster)
     paths = paths_of(triples, route_of, cluster.router, cluster.placed)
     return with_ways(paths, triples, cluster) if network.balanced else paths
@@ -328,11 +327,26 @@ def _processors(cluster: Cluster) -> Processors:
     return Processors(pools=(0,) * len(cluster.placed), pool_size=cluster.one_machine)
 
 
-def _over_packets(work: _Tasks, connections: Connections, how: Run, seed: int) -> Result:
+def _over_transport(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", seed: int) -> Result:
     """Every message as the library writes it to its connections, which the network has."""
-    assert isinstance(work.tasks, FlatProgram)
-    program, paths = over_connections(work.tasks, work.cluster, connections, seed)
-    processors = replace(_processors(work.cluster), overhead_ps=connections.transport.overhead_ps)
+    if scenario is not None or how.detail != "transfer" or work.num_switches:
+        raise InputError("a transport goes with --detail transfer, and without a scenario or switches that add")
+    from commbench.lowering.streams import over_connections  # most runs have no connections
+    from commbench.lowering.way_back import less_way_back
+    from commbench.network.connected.settings import Connected
+
+    network, connections, tasks = get_network(how.network), library.connections, work.tasks
+    if not (network.weighted or network.connected):
+        raise InputError(f"--network {how.network} has no connections: give --network {FLUID.name} or packet:tcp")
+    assert connections is not None
+    assert isinstance(tasks, FlatProgram)
+    transport = connections.transport
+    program, paths = over_connections(tasks, work.cluster, connections, seed, framed=not network.connected)
+    if not network.connected:
+        paths = replace(paths, bandwidths=less_way_back(tasks, work.cluster, transport))
+        given = Connected(transport.buffer_bytes, transport.full_packet_bytes, connections.burst_bytes)
+        how = replace(how, network=given.text)
+    processors = replace(_processors(work.cluster), overhead_ps=transport.overhead_ps)
     done = run(program, Setting(paths, processors), how)
     return Result(
         program=work.program,
@@ -340,49 +354,9 @@ def _over_packets(work: _Tasks, connections: Connections, how: Run, seed: int) -
         tasks=done.program,
         trace=done.trace,
         finish_ps=done.finish_ps,
-        transfers=work.tasks.num_transfers,
+        transfers=tasks.num_transfers,
         paths=paths,
         choices=work.choices,
         engine=done.engine,
-        network=get_network(how.network).name,
-    )
-
-
-def _over_transport(work: _Tasks, library: Library, how: Run, scenario: "Scenario | None", seed: int) -> Result:
-    """Every message as the transport carries it out."""
-    if scenario is not None or how.detail != "transfer" or work.num_switches:
-        raise InputError("a transport goes with --detail transfer, and without a scenario or switches that add")
-    network = get_network(how.network)
-    if not (network.weighted or network.connected):
-        raise InputError(f"--network {how.network} has no connections: give --network {FLUID.name} or packet:tcp")
-    cluster, tasks = work.cluster, work.tasks
-    assert isinstance(tasks, FlatProgram)
-    connections = library.connections
-    assert connections is not None
-    if network.connected:
-        return _over_packets(work, connections, how, seed)
-    triples, route_of = triples_of(tasks)
-    paths = paths_of(triples, route_of, cluster.router, cluster.placed)
-    ends = cluster.placed[triples[:, 1]], cluster.placed[triples[:, 0]]
-    first, links = cluster.router.routes(*ends, triples[:, 2])
-    paths = with_way_back(tasks, paths, (first, links.astype(np.int64)), connections.transport)
-    processors = replace(_processors(cluster), overhead_ps=connections.transport.overhead_ps)
-    engines = list[str]()
-
-    def ran(program: FlatProgram, over: Paths) -> Trace:
-        found = run(program, Setting(over, processors), how)
-        engines.append(found.engine)
-        return found.trace
-
-    done = apply_transport(tasks, paths, connections, seed, ran)
-    return Result(
-        program=work.program,
-        cluster=cluster,
-        tasks=done.program,
-        trace=done.trace,
-        finish_ps=done.trace.finish_ps,
-        transfers=tasks.num_transfers,
-        paths=done.paths,
-        choices=work.choices,
-        engine=engines[-1],
+        network=network.name,
     )

@@ -51,10 +51,11 @@ def validate(
         bool, typer.Option("--emulated", help="On fabrics of network namespaces instead; goes on where it stopped.")
     ] = False,
     part: Annotated[
-        Part | None, typer.Option(help="Of the emulated campaign: all of it, or what fits into a test [all].")
+        Part | None, typer.Option(help="Of the emulated campaign: all, what fits into a test, or the wide part [all].")
     ] = None,
     topology: Annotated[
-        str | None, typer.Option("-t", "--topology", help="Judge logs of nccl-tests by this machine (name or path).")
+        str | None,
+        typer.Option("-t", "--topology", help="Judge logs of nccl-tests by this machine; with --emulated, emulate it."),
     ] = None,
     library: Annotated[
         str | None, typer.Option(help="Whose times logs are held against: nccl, rccl or ideal [what the GPUs take].")
@@ -75,12 +76,13 @@ def validate(
 ) -> None:
     """Fit on ring at 4 ranks, every second size; predict the other sizes, the double binary tree, and 3 ranks.
 
-    With --emulated: fit on one star, gloo's own all-reduce; predict all other fabrics, collectives and algorithms.
+    With --emulated: fit on one star, gloo's own all-reduce; predict all other fabrics, collectives and algorithms, or
+    those of --topology NAME, plain hosts joined by switches.
     LOG --topology NAME holds a log of nccl-tests against what that machine should do, size by size.
     With --steps: predict training steps, nothing is fitted.
     """
-    if topology is not None:
-        measuring = {"--emulated": emulated or None, "--part": part, "-b": min_bytes, "-e": max_bytes, "-f": factor}
+    if topology is not None and not emulated:
+        measuring = {"--part": part, "-b": min_bytes, "-e": max_bytes, "-f": factor}
         _refuse(measuring | {"-n": iters, "--max-median": max_median, "--max-p95": max_p95}, "with --topology")
         return validate_logs(files or [], topology, library, collective, ranks, ranks_per_host, out, json)
     logs = {"--library": library, "--collective": collective, "--ranks": ranks, "--ranks-per-host": ranks_per_host}
@@ -93,8 +95,9 @@ def validate(
     if emulated:
         loopback = {"-b": min_bytes, "-e": max_bytes, "-f": factor, "-n": iters}
         _refuse(loopback | {"--max-median": max_median, "--max-p95": max_p95}, "with --emulated")
-        _refuse({"--part": part} if files else {}, "with files of runs")
-        _emulated(files, part or Part.ALL, out or Path("runs/emulated"), json, salvage)
+        _refuse({"--part": part, "--topology": topology} if files else {}, "with files of runs")
+        _refuse({"--part": part} if topology else {}, "with --topology")
+        _emulated(files, topology or part or Part.ALL, out or Path("runs/emulated"), json, salvage)
         return
     _refuse({"--part": part}, "without --emulated")
     sizes = (min_bytes, max_bytes, factor, iters)
@@ -188,7 +191,7 @@ def _refuse(options: Mapping[str, object], where: str) -> None:
             raise InputError(f"{name} {value} has no meaning {where}")
 
 
-def _emulated(files: "list[Path] | None", part: Part, out: Path, json: bool, salvage: bool) -> None:
+def _emulated(files: "list[Path] | None", part: Part | str, out: Path, json: bool, salvage: bool) -> None:
     """Measure what is missing, judge all of it, and write records and page."""
     from commbench.cli.reading import read_measured, this_command
 

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 from commbench.emulate.tables import Tables, attached_switches
 from commbench.errors import InputError
 from commbench.topology.fabric import Fabric
+from commbench.topology.faults import LinkFault
 from commbench.topology.model import SWITCH_KINDS, LinkKind, NodeKind, Provenance, Quantity
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "TestbedCable",
     "TestbedNode",
     "TestbedPlan",
+    "degraded",
     "plan_testbed",
     "require_plain",
     "scaled",
@@ -175,6 +177,23 @@ def scaled(plan: TestbedPlan, host_rate: float) -> TestbedPlan:
     cables = tuple(TestbedCable(slower(cable.a), slower(cable.b)) for cable in plan.cables)
     slow = replace(topology, bandwidths=topology.bandwidths * factor, numbers=numbers)
     return replace(plan, topology=slow, scale=scale, cables=cables)
+
+
+def degraded(plan: TestbedPlan, links: Iterable[LinkFault]) -> TestbedPlan:
+    """The plan with these links, a direction each, at a part of their rates from the start; routes stay.
+
+    Raises:
+        InputError: there is no such link; names both ends.
+    """
+    for fault in links:
+        port = plan.port(fault.src, fault.dst)
+        slow = replace(port, rate=port.rate * fault.factor)
+        bandwidths = plan.topology.bandwidths.copy()
+        bandwidths[plan.topology.links_between(fault.src, fault.dst)] = slow.rate
+        ends = ((slow if end == port else end for end in cable.ports) for cable in plan.cables)
+        cables = tuple(TestbedCable(a, b) for a, b in ends)
+        plan = replace(plan, cables=cables, topology=replace(plan.topology, bandwidths=bandwidths))
+    return plan
 
 
 def require_plain(topology: Fabric) -> None:

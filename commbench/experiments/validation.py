@@ -17,6 +17,7 @@ class Part(StrEnum):
 
     ALL = "all"
     SMOKE = "smoke"
+    WIDE = "wide"
 
 
 def measure_here(
@@ -31,17 +32,24 @@ def measure_here(
     return measure_legs(LEGS, sweep(min_bytes, max_bytes, factor=factor), out=out, iters=iters, tell=tell)
 
 
-def measure_in_fabrics(part: Part, out: Path, tell: Callable[[str], None]) -> "list[Measured]":
-    """The emulated campaign, or a part of it, on fabrics of network namespaces; goes on where it stopped."""
+def measure_in_fabrics(part: Part | str, out: Path, tell: Callable[[str], None]) -> "list[Measured]":
+    """The emulated campaign, a part of it, or a topology of one's own (name or path) and what is needed to fit, on
+    fabrics of network namespaces; goes on where it stopped. Returns all points of a campaign that ``out`` holds."""
     from commbench.emulate.privilege import gain
     from commbench.live.ending import end_in_order
 
     gain()  # first of all: what is imported below may start threads
     end_in_order()
+    from commbench.topology.load import load_fabric
     from commbench.validate.lab_runs import measure_in_labs
-    from commbench.validate.legs import CAMPAIGN, SMOKE
+    from commbench.validate.legs import CAMPAIGN, FIT_LEGS, SMOKE, legs_on
+    from commbench.validate.wide_legs import WIDE
 
-    return measure_in_labs(CAMPAIGN if part is Part.ALL else SMOKE, out, tell=tell)
+    if isinstance(part, Part):
+        legs = {Part.ALL: (*CAMPAIGN, *WIDE), Part.SMOKE: SMOKE, Part.WIDE: (*FIT_LEGS, *WIDE)}[part]
+    else:
+        legs = (*FIT_LEGS, *legs_on(part, load_fabric(part).num_hosts))
+    return measure_in_labs(legs, out, tell=tell)
 
 
 def keep(records: "Sequence[Record]", journal: Path) -> None:

@@ -6,8 +6,9 @@ rail, and has a library's messages come as that library sends them: the receiver
 own, then header and payload, all on the one connection of the two ranks, in the order in which they are written.
 """
 
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from commbench.arrays import IntArray
 from commbench.cluster import Cluster
 from commbench.engine.setting import Paths
 from commbench.lowering.placing import paths_of, triples_of
-from commbench.lowering.transport import posts_at
 from commbench.network.base import Streams
 from commbench.network.transport import Connections
 from commbench.program.flat import COLUMNS, COMPUTE, COUPLED, TRANSFER, FlatProgram, compress
@@ -25,6 +25,8 @@ __all__ = ["over_connections", "with_streams"]
 _Post = tuple[int, bool]
 """A transfer, and whether it is its sender that posts."""
 
+_Moment = tuple[int, int, int, int]
+"""Operation, step, rank, and channel; -1 for all channels."""
 
 
 def with_streams(program: FlatProgram, cluster: Cluster, written: IntArray | None = None) -> Paths:
@@ -46,7 +48,9 @@ def with_streams(program: FlatProgram, cluster: Cluster, written: IntArray | Non
     return replace(paths, streams=Streams(back, on, none if written is None else written))
 
 
-def over_connections(program: FlatProgram, cluster: Cluster, over: Connections, seed: int) -> tuple[FlatProgram, Paths]:
+def over_connections(
+    program: FlatProgram, cluster: Cluster, over: Connections, seed: int, *, framed: bool
+) -> tuple[FlatProgram, Paths]:
     """A program as a library carries it out over connections, with its paths.
 
     Of the paths the links inside hosts are left out, and all latencies: a testbed has neither.
@@ -54,8 +58,10 @@ def over_connections(program: FlatProgram, cluster: Cluster, over: Connections, 
     Args:
         program: of transfers. cluster: where.
         over: what it goes over. seed: of what is left to chance.
+        framed: whether bytes are those on the wire, with all headers, and a message carries the bytes of its notices,
+            which have none of their own; else the network cuts what is written into packets.
     """
-    work = _Connecting(program, over, seed, cluster.one_machine or program.num_ranks)
+    work = _Connecting(program, over, seed, cluster.one_machine or program.num_ranks, framed)
     work.connect()
     done, written = work.done()
     moves = done.kind != COMPUTE
@@ -83,11 +89,13 @@ class _Connecting:
     over: Connections
     seed: int
     processors: int
+    framed: bool
     new: list[tuple[int, ...]] = field(default_factory=list)
     edges: list[tuple[int, int]] = field(default_factory=list)
     notices: list[int] = field(default_factory=list)
     watches: dict[int, int] = field(default_factory=dict)  # of a transfer: the task that ends when it is written
     arrived: dict[int, int] = field(default_factory=dict)  # ... after which its receiver goes on
+    worlds: dict[int, int] = field(default_factory=dict)  # of an operation: how many ranks take part
 
     def connect(self) -> None:
         """Rewrite every transfer; then what others wait for."""
@@ -117,8 +125,9 @@ class _Connecting:
             self.edges += [(posts[task, sends], each) for each in ready[sends]]
         start = self._add(task, COMPUTE, src, duration_ps=transport.latency_ps)
         if transport.notice_bytes:
-            coming = self._add(task, TRANSFER, dst, peer=src, num_bytes=transport.notice_bytes)
-            going = self._add(task, TRANSFER, src, peer=dst, num_bytes=transport.notice_bytes)
+            notice = 0 if self.framed else transport.notice_bytes
+            coming = self._add(task, TRANSFER, dst, peer=src, num_bytes=notice)
+            going = self._add(task, TRANSFER, src, peer=dst, num_bytes=notice)
             self.notices += [coming, going]
             self.edges += [(coming, posts[task, False]), (going, posts[task, True]), (start, coming)]
         else:
@@ -129,42 +138,52 @@ class _Connecting:
     def _posts(self, moves: list[int]) -> dict[_Post, int]:
         """Of each transfer and side the task that posts it.
 
-        What a rank posts at one moment it posts one after the other.
+        A rank posts one after the other, each in a drawn time. What it begins an operation with it posts when a
+        processor is free for it: ranks come to theirs in a drawn order, and each goes on until it is through.
         """
-        old, listed = self.old, defaultdict[tuple[int, int, int, int], list[_Post]](list)
-        for task in moves:
-            operation, channel, step = int(old.operation[task]), int(old.channel[task]), int(old.step[task])
-            listed[operation, int(old.rank[task]), channel, step].append((task, True))
-            listed[operation, int(old.peer[task]), channel, step].append((task, False))
-        ranks = sorted(range(old.num_ranks), key=lambda rank: posts_at(self.seed, rank))
-        place = {rank: number for number, rank in enumerate(ranks)}
+        draw = np.random.default_rng(self.seed)
+        places = draw.permutation(self.old.num_ranks).tolist()
+        free: dict[int, list[int]] = {}
         found = {}
-        for (_, rank, channel, _), posts in listed.items():
-            ahead = self._ahead(rank, channel, place[rank]) * len(posts)
-            posts.sort(key=self._turn)
-            for number, post in enumerate(posts, ahead + 1):
-                delay_ps = number * self.over.transport.post_ps
-                found[post] = self._add(post[0], COMPUTE, rank, duration_ps=delay_ps)
+        for (operation, _, rank, _), (begins, posts) in self._in_order(moves, places):
+            processors = free.setdefault(operation, [0] * self.processors)
+            now_ps = heappop(processors) if begins else 0
+            channels = draw.permutation(self._num_channels).tolist()
+            posts.sort(key=lambda post: (channels[self.old.channel[post[0]]], *self._turn(post)))
+            for post in posts:
+                now_ps += int(draw.exponential(self.over.transport.post_ps))
+                found[post] = self._add(post[0], COMPUTE, rank, duration_ps=now_ps)
+            if begins:
+                heappush(processors, now_ps)
         return found
+
+    def _in_order(self, moves: list[int], places: list[int]) -> list[tuple[_Moment, tuple[bool, list[_Post]]]]:
+        """What ranks post at one moment, and whether they begin with it; ranks in the order of their places."""
+        old, begin = self.old, dict[tuple[int, int], int]()
+        ends = [(task, rank) for task in moves for rank in self._ranks(task)]
+        self.worlds = Counter(operation for operation, _ in {(int(old.operation[task]), rank) for task, rank in ends})
+        for task, rank in ends:
+            whose, step = (int(old.operation[task]), rank), int(old.step[task])
+            begin[whose] = min(begin.get(whose, step), step)
+        found: dict[_Moment, tuple[bool, list[_Post]]] = {}
+        for place, (task, rank) in enumerate(ends):
+            operation, step = int(old.operation[task]), int(old.step[task])
+            begins = step == begin[operation, rank]
+            key = operation, step, rank, -1 if begins else int(old.channel[task])
+            found.setdefault(key, (begins, []))[1].append((task, place % 2 == 0))
+        return sorted(found.items(), key=lambda item: (*item[0][:2], places[item[0][2]], item[0][3]))
 
     def _turn(self, post: _Post) -> tuple[int, bool]:
         """Receives first; or where sends go first in pairs, near distances before far ones."""
         task, sends = post
         if not self.over.transport.answers_late:
             return 0, sends
-        return int(self.old.peer[task] - self.old.rank[task]) % self.old.num_ranks, not sends
+        away = int(self.old.peer[task] - self.old.rank[task])
+        return away % self.worlds[int(self.old.operation[task])], not sends
 
-    def _ahead(self, rank: int, channel: int, place: int) -> int:
-        """How many others post before a rank on a channel, where all are ready at one moment.
-
-        Ranks that post all that they send and receive do so in a drawn order, as many at a time as there are
-        processors, each until it is through. Else of a rank's channels a drawn one is first.
-        """
-        if self.over.transport.answers_late:
-            return place // self.processors
-        channels = range(int(self.old.channel.max(initial=0)) + 1)
-        order = sorted(channels, key=lambda other: posts_at(self.seed, rank * len(channels) + other))
-        return order.index(channel)
+    @property
+    def _num_channels(self) -> int:
+        return int(self.old.channel.max(initial=0)) + 1
 
     def _needs(self, task: int) -> list[int]:
         needs: list[int] = self.old.needs[self.old.first[task] : self.old.first[task + 1]].tolist()
@@ -191,12 +210,22 @@ class _Connecting:
         later[self.notices] = 0
         return np.argsort(np.argsort(later, kind="stable"))
 
+    def _bytes(self) -> IntArray:
+        """Of the messages."""
+        old, transport = self.old, self.over.transport
+        found, moves = old.num_bytes.copy(), old.kind == TRANSFER
+        if self.framed:
+            found[moves] = [transport.bytes_on_wire(size) for size in found[moves].tolist()]
+        else:
+            found[moves] += transport.message_bytes
+        return found
+
     def done(self) -> tuple[FlatProgram, IntArray]:
         """The new program; and of each of its tasks the one whose bytes it waits for, as Streams has it."""
         old, number = self.old, self.numbers()
         rows = np.array(self.new, dtype=np.int64).reshape(-1, len(COLUMNS)).T
         kept = {name: getattr(old, name) for name in COLUMNS}
-        kept["num_bytes"] = old.num_bytes + np.where(old.kind == TRANSFER, self.over.transport.message_bytes, 0)
+        kept["num_bytes"] = self._bytes()
         order = np.argsort(number)
         columns = {name: np.concatenate([kept[name], row])[order] for name, row in zip(COLUMNS, rows, strict=True)}
         edges = number[np.unique(np.array(self.edges, dtype=np.int64).reshape(-1, 2), axis=0)]

@@ -9,6 +9,8 @@ from commbench.network.base import NetworkKernel, NetworkModel, Wiring
 from commbench.network.fluid import FluidNetwork
 
 if TYPE_CHECKING:
+    from commbench.network.connected.reference import ConnectedNetwork
+    from commbench.network.connected.settings import Connected
     from commbench.network.packet.reference import PacketNetwork
     from commbench.network.packet.settings import Packets
     from commbench.network.packet.tcp.reference import TcpNetwork
@@ -71,6 +73,25 @@ def tcp_model(given: "Tcp") -> NetworkModel:
     return NetworkModel(given.text, made, kernel, delays=True, connected=True)
 
 
+def _connected_network(given: "Connected", wiring: Wiring) -> "ConnectedNetwork":
+    from commbench.network.connected.reference import ConnectedNetwork
+
+    return ConnectedNetwork(wiring, given)
+
+
+def _connected_kernel(given: "Connected") -> NetworkKernel:
+    from commbench.network.connected.kernel import connected_kernel  # loads numba
+
+    return connected_kernel(given)
+
+
+@cache
+def connected_model(given: "Connected") -> NetworkModel:
+    """The fluid model where messages go over connections; its name is the fluid model's."""
+    made, kernel = partial(_connected_network, given), partial(_connected_kernel, given)
+    return NetworkModel(FLUID.name, made, kernel, delays=True, connected=True)
+
+
 def packets_if_needed(name: str) -> str | None:
     """The packet network that ``auto`` or ``auto:CONTROL,key=value,...`` falls back on; None for other names."""
     kind, _, settings = name.partition(":")
@@ -90,9 +111,12 @@ def get_network(name: str) -> NetworkModel:
     name = packets_if_needed(name) or name
     if name in NETWORKS:
         return NETWORKS[name]
-    from commbench.network.packet.settings import CONTROLS, PREFIX, TCP, parse_packets  # most runs have no packets
+    from commbench.network.connected.settings import parse_connected  # most runs have none of these
+    from commbench.network.packet.settings import CONTROLS, PREFIX, TCP, parse_packets
     from commbench.network.packet.tcp.settings import parse_tcp
 
+    if connected := parse_connected(name):
+        return connected_model(connected)
     if name.split(",")[0] == f"{PREFIX}:{TCP}":
         return tcp_model(parse_tcp(name))
     if name.split(":")[0] == PREFIX:

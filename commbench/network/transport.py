@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What messages cost on a network beside their payload: headers, acknowledgements, a library's own messages.
 
-A :class:`Transport` is data; :mod:`commbench.lowering.transport` applies it to a program. Bytes are those that links
+A :class:`Transport` is data; :mod:`commbench.lowering.streams` applies it to a program. Bytes are those that links
 count, Ethernet headers included.
 """
 
@@ -24,10 +24,10 @@ class Transport:
             yet for the network.
         answers_late: whether ranks post what they send before what they receive, so that the notice for a message waits
             behind the rank's own data to the same peer, if that may leave by then.
-        latency_ps: from both sides' readiness to the first byte, and again from the last byte to the receiver's going
+        latency_ps: from the receiver's notice to the first byte, and again from the last byte to the receiver's going
             on: the machine's own, to be fitted.
         overhead_ps: processor time of a message on either side, to be fitted.
-        post_ps: in which a rank posts one send or receive, where that is simulated (:mod:`commbench.lowering.streams`).
+        post_ps: in which a rank posts one send or receive, in the mean.
     """
 
     name: str
@@ -47,9 +47,10 @@ class Transport:
         whole = num_bytes + self.message_bytes
         return whole + -(-whole // self.segment_bytes) * self.packet_bytes + self.notice_packet
 
-    def last_packet(self, num_bytes: int) -> int:
-        """Bytes of the last packet of one message."""
-        return (num_bytes + self.message_bytes - 1) % self.segment_bytes + 1 + self.packet_bytes
+    @property
+    def full_packet_bytes(self) -> int:
+        """Of a full packet on the wire."""
+        return self.segment_bytes + self.packet_bytes
 
     def bytes_back(self, num_bytes: int, ridden: bool) -> float:
         """Of one message on the way back: the receiver's notice, and acknowledgements where they ride on no data."""
@@ -70,10 +71,8 @@ class Connections:
     Attributes:
         transport: what they cost. rails: that the channels take in turn.
         burst_bytes: that the token bucket of a link holds; 0: links have none.
-        idle_ps: since when links had nothing to do at time 0, and their buckets filled.
     """
 
     transport: Transport
     rails: int = 1
     burst_bytes: int = 0
-    idle_ps: int = 0

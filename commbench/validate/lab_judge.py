@@ -15,7 +15,7 @@ from commbench.validate.compare import BUSY, FIT, TEST, figures, summarize
 from commbench.validate.lab_packets import PacketPrediction, is_fair, predict_packets
 from commbench.validate.lab_predict import LabPrediction, predict
 from commbench.validate.lab_runs import LEAST_IDLE, idle_of, is_busy, leg_of
-from commbench.validate.legs import FIT_SIZES, NATIVE, STAR, EmulatedFabric
+from commbench.validate.legs import FIT_SIZES, NATIVE, STAR, fabric_of
 
 __all__ = ["BARS", "PACKET_BARS", "Agreement", "Bar", "LabPoint", "PacketAgreement", "is_fit", "judge_labs"]
 
@@ -40,7 +40,8 @@ class LabPoint:
     """One point: the comparison, whether flows contended for a link in it, and its leg's name.
 
     ``idle`` is the part of the processors' time that was left; None in records from before it was told.
-    ``fair``: ports have a queue for each pair. ``drops``, ``repeated``: packets lost, and sent again, by packets.
+    ``fair``: ports have a queue for each pair. ``wrong``: in the lab, all the time (``EmulatedFabric.wrong``).
+    ``drops``, ``repeated``: packets lost, and sent again, by packets.
     """
 
     compared: Compared
@@ -48,6 +49,7 @@ class LabPoint:
     leg: str
     idle: float | None = None
     fair: bool = True
+    wrong: str = "nothing"
     drops: int = 0
     repeated: int = 0
 
@@ -115,10 +117,11 @@ class Agreement:
 
 
 def is_fit(record: Measured) -> bool:
-    """Whether the calibration may see a record: gloo's own all-reduce on the star, the smaller sizes."""
-    fabric = record.environment["emulated"]["topology"]
-    wanted = (STAR.topology, NATIVE, "all-reduce")
-    chosen = (fabric, record.algorithm, record.collective) == wanted and is_fair(record)
+    """Whether the calibration may see a record: gloo's own all-reduce on the star, where nothing is wrong, the smaller
+    sizes."""
+    fabric = fabric_of(record.environment["emulated"])
+    healthy = replace(fabric, rate_mbit=STAR.rate_mbit) == STAR
+    chosen = healthy and (record.algorithm, record.collective) == (NATIVE, "all-reduce")
     return chosen and record.size_bytes in FIT_SIZES
 
 
@@ -215,7 +218,8 @@ def _of_packets(points: Sequence[LabPoint], bars: Mapping[bool, Bar]) -> dict[bo
                 "beside": {"fluid": figures(beside)},
                 "collective": _by_collective(mine),
             }
-            found[fair] = replace(summary, groups={**kinds, **summary.groups, "size": _by_size(mine)})
+            extra = {"size": _by_size(mine), "wrong": _by_wrong(mine)}
+            found[fair] = replace(summary, groups={**kinds, **summary.groups, **extra})
     return found
 
 
@@ -225,7 +229,7 @@ def _by_collective(points: Sequence[LabPoint]) -> dict[str, Mapping[str, float]]
 
 
 def _point(record: Measured, transport: Transport) -> LabPoint:
-    lab = record.environment["emulated"]
+    fabric = fabric_of(record.environment["emulated"])
     found = predict(record, transport)
     compared = Compared(
         run=record.run,
@@ -248,9 +252,9 @@ def _point(record: Measured, transport: Transport) -> LabPoint:
         set=BUSY if is_busy(record) else FIT if is_fit(record) else TEST,
         region=region(record.size_bytes),
         busbw_factor=record.busbw_factor,
-        topology=EmulatedFabric(lab["topology"], lab["routing"], lab["rate_mbit"], is_fair(record)).label,
+        topology=fabric.label,
     )
-    return LabPoint(compared, found.contended, leg_of(record), idle_of(record), is_fair(record))
+    return LabPoint(compared, found.contended, leg_of(record), idle_of(record), is_fair(record), fabric.wrong)
 
 
 def _summaries(points: Sequence[LabPoint], bars: Mapping[bool, Bar]) -> dict[bool, Summary]:
@@ -261,7 +265,7 @@ def _summaries(points: Sequence[LabPoint], bars: Mapping[bool, Bar]) -> dict[boo
         if mine:
             summary = summarize([p.compared for p in mine], max_median=bar.median, max_p95=bar.p95)
             kind = {"contended": {"yes" if contended else "no": figures([p.compared for p in mine])}}
-            extra = {"size": _by_size(mine), "jobs": _by_jobs(mine)}
+            extra = {"size": _by_size(mine), "jobs": _by_jobs(mine), "wrong": _by_wrong(mine)}
             found[contended] = replace(summary, groups={**kind, **summary.groups, **extra})
     if not any(p.compared.set == TEST for p in points):
         raise InputError("nothing to validate: every point was used by the fit, or measured by busy processors")
@@ -278,3 +282,8 @@ def _by_size(points: Sequence[LabPoint]) -> dict[str, Mapping[str, float]]:
 def _by_jobs(points: Sequence[LabPoint]) -> dict[str, Mapping[str, float]]:
     kinds = {"one job": [p for p in points if "/" not in p.leg], "two jobs": [p for p in points if "/" in p.leg]}
     return {name: figures([p.compared for p in members]) for name, members in kinds.items() if members}
+
+
+def _by_wrong(points: Sequence[LabPoint]) -> dict[str, Mapping[str, float]]:
+    kinds = dict.fromkeys(p.wrong for p in points)
+    return {kind: figures([p.compared for p in points if p.wrong == kind]) for kind in kinds}

@@ -1,28 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the simulator says of a point that was measured in a lab: same fabric, same schedules, same paths.
 
-All jobs that ran at the time are simulated as one program on one fabric. Where the kernel's hash chose the paths, the
-simulation takes those that the lab saw.
+All jobs that ran at the time are simulated as one program on one fabric, background flows beside them; degraded links
+have the rates that they had. Where the kernel's hash chose the paths, the simulation takes those that the lab saw.
+
+Simulated is what a timed iteration follows: the iteration before it, whose last packets the token buckets still owe,
+the barrier in between, and then the iteration that counts. Where jobs or background flows meet it is more of them, and
+their median: iterations of one run differ by whose turn it is (by 12 %, in the lab as well). And from iteration to
+iteration packets of background flows pile up in the queues between their ends, until as many leave as come.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
+from functools import lru_cache, partial
+from itertools import chain, pairwise
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from commbench.arrays import IntArray
 from commbench.cluster import Cluster
 from commbench.collectives.sizes import buffer_elements
 from commbench.collectives.spec import get_collective
 from commbench.door import Result, simulate
 from commbench.emulate.tables import rails_of
-from commbench.libraries.gloo import GlooLibrary, transport_for
+from commbench.engine.engines import Run
+from commbench.libraries.gloo import BARRIER, GlooLibrary, transport_for
+from commbench.network.models import FLUID
 from commbench.network.transport import Connections, Transport
-from commbench.program.flat import TRANSFER, FlatProgram
+from commbench.program.flat import COMPUTE, TRANSFER, FlatProgram
 from commbench.program.operations import Collective, Program, ProgramBuilder
 from commbench.results.records import Measured
 from commbench.routing.policies import get_policy
@@ -31,13 +39,28 @@ from commbench.routing.routes import Flows, Links, Rows, as_flows, once_each, ro
 from commbench.topology.fabric import Fabric
 from commbench.topology.model import LinkKind
 from commbench.units import seconds
+from commbench.validate.lab_background import flows_of, outlasting, with_flows
 from commbench.validate.lab_runs import lab_plan_of
-from commbench.validate.legs import EmulatedFabric
+from commbench.validate.legs import EmulatedFabric, fabric_of
 
-__all__ = ["DRAWS", "ETHERNET_BYTES", "LabPrediction", "LabRoutes", "burst_bytes", "lab_network", "predict"]
+__all__ = [
+    "DRAWS",
+    "ETHERNET_BYTES",
+    "LabDraw",
+    "LabPrediction",
+    "LabRoutes",
+    "burst_bytes",
+    "lab_draws",
+    "lab_network",
+    "median_s",
+    "predict",
+]
+
 
 ETHERNET_BYTES = 14  # of header, which queues count with every packet
-DRAWS = 7  # simulations of what is left to chance; the median counts
+DRAWS = 7  # simulations of a point; the median counts
+_BEFORE, _COUNTED = 1, 1  # iterations
+_BEFORE_BESIDE_OTHERS, _COUNTED_BESIDE_OTHERS = 4, 7  # after 4 no leg of the wide campaign gets slower any more
 _CONTENDED = 0.01  # of the time, that two flows must be on one link at once
 
 
@@ -56,40 +79,78 @@ def predict(record: Measured, transport: Transport, topology: Fabric | None = No
         record: measured in a lab. transport: of its messages.
         topology: of the lab, with its rates; None takes the named one at the rate that the record tells.
     """
+    draws = lab_draws(record, transport, FLUID.name, topology)
+    return LabPrediction(median_s(draws), _contended(draws[0].done, draws[0].fabric))
+
+
+@dataclass(frozen=True, slots=True)
+class LabDraw:
+    """One simulation of a point: ``lasted_ps`` of its job, all that was simulated, and on which fabric."""
+
+    lasted_ps: float
+    done: Result
+    fabric: Fabric
+
+
+def lab_draws(record: Measured, transport: Transport, network: str, topology: Fabric | None = None) -> list[LabDraw]:
+    """A point, simulated :data:`DRAWS` times; who posts when is left to chance.
+
+    Args:
+        record, transport, topology: as for :func:`predict`. network: that carries the messages.
+    """
     lab = record.environment["emulated"]
     jobs = [tuple(job) for job in lab["jobs"]]
     chance = transport_for(transport, record.collective, record.algorithm)
     hosts = [host for job in jobs for host in job]
-    cluster, connections = lab_network(record.environment, hosts, chance, topology)
+    flows = flows_of(lab)
+    cluster, connections = lab_network(record.environment, hosts, chance, topology, flows)
     library = GlooLibrary(
         connections=connections, algorithm=record.algorithm, channels=lab["channels"], group=lab["group"]
     )
-    program = _program(record, [len(job) for job in jobs])
-    draws = range(DRAWS if chance.answers_late else 1)
-    done = [simulate(program, cluster, library, seed=seed) for seed in draws]
-    ends = [int(each.ends_ps()[lab["job"]]) for each in done]
-    return LabPrediction(seconds(round(median(ends))), _contended(done[0], cluster.fabric))
+    alone = len(jobs) == 1 and not flows
+    before, counted = (_BEFORE, _COUNTED) if alone else (_BEFORE_BESIDE_OTHERS, _COUNTED_BESIDE_OTHERS)
+
+    def simulated(seed: int, flow_bytes: Sequence[int]) -> Result:
+        program = _in_a_row(record, [len(job) for job in jobs], flow_bytes, before + counted)
+        return simulate(program, cluster, library, Run(network=network), seed=seed)
+
+    found = []
+    for seed in range(DRAWS):
+        done = outlasting(partial(simulated, seed), len(flows), record.size_bytes)
+        iterations = range(before, before + counted)
+        lasted_ps = median(_lasted(done, len(jobs), lab["job"], number) for number in iterations)
+        found.append(LabDraw(lasted_ps, done, cluster.fabric))
+    return found
+
+
+def median_s(draws: Sequence[LabDraw]) -> float:
+    """Seconds of the draw in the middle."""
+    return seconds(round(median(draw.lasted_ps for draw in draws)))
 
 
 def lab_network(
-    environment: Mapping[str, Any], hosts: Sequence[int], transport: Transport, topology: Fabric | None = None
+    environment: Mapping[str, Any],
+    hosts: Sequence[int],
+    transport: Transport,
+    topology: Fabric | None = None,
+    flows: Sequence[tuple[int, int]] = (),
 ) -> tuple[Cluster, Connections]:
     """What messages of a run in a lab go over, by the environment of its record: routes, and what TCP and gloo add.
 
     Args:
         environment: of the record. hosts: rank of the topology of every rank that ran.
         transport: of its messages. topology: as for :func:`predict`.
+        flows: ranks of the topology at the ends of background flows, which come behind those that ran.
     """
     lab = environment["emulated"]
     seen = lab.get("routes", {})
     if topology is None:
-        named = EmulatedFabric(lab["topology"], lab["routing"], lab["rate_mbit"])
+        named = fabric_of(lab)
         routes = LabRoutes(_topology(named), lab["routing"], seen) if seen else _routes_of(named)
     else:
         routes = LabRoutes(topology, lab["routing"], seen)
-    barrier_ps = 2 * transport.latency_ps * (len(hosts) - 1).bit_length()  # rounds of gloo's, which ends with time 0
-    connections = Connections(transport, routes.num_rails, burst_bytes=burst_bytes(lab), idle_ps=barrier_ps)
-    placed = np.array(hosts, dtype=np.int64)
+    connections = Connections(transport, routes.num_rails, burst_bytes=burst_bytes(lab))
+    placed = np.array([*hosts, *chain.from_iterable(flows)], dtype=np.int64)
     cluster = Cluster(fabric=routes.fabric, router=routes, placed=placed, one_machine=int(environment["cores_usable"]))
     return cluster, connections
 
@@ -110,15 +171,37 @@ def _routes_of(fabric: EmulatedFabric) -> "LabRoutes":
     return LabRoutes(_topology(fabric), fabric.routing, {})
 
 
-def _program(record: Measured, sizes: Sequence[int]) -> Program:
-    """Jobs of so many ranks that do at once what was measured."""
+def _in_a_row(record: Measured, sizes: Sequence[int], flow_bytes: Sequence[int], iterations: int) -> Program:
+    """Jobs of so many ranks that do what was measured, meet in a barrier, all jobs together, and do it again; messages
+    of so many bytes beside them all the time."""
     item = record.size_bytes // record.num_elements
     ranks = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
-    build = ProgramBuilder(sum(sizes))
-    for job in ranks:
-        elements = buffer_elements(get_collective(record.collective), record.ranks, record.num_elements)
-        build.communicate(Collective(record.collective, job[None, :], elements, item))
-    return build.build()
+    elements = buffer_elements(get_collective(record.collective), record.ranks, record.num_elements)
+    build = ProgramBuilder(sum(sizes) + 2 * len(flow_bytes))
+    each = [Collective(record.collective, job[None, :], elements, item) for job in ranks]
+    met: list[int] = []
+    for number in range(iterations):
+        if number:
+            met = [build.communicate(Collective(BARRIER, job[None, :], 1, 1)) for job in ranks]
+        for what in each:
+            build.communicate(what, after=met)
+    return with_flows(build, flow_bytes)
+
+
+def _lasted(done: Result, num_jobs: int, job: int, iteration: int) -> int:
+    """Picoseconds of an iteration, from 1 on, on the rank that needed longest, as records have it."""
+    begun, ended = (_ends(done, (2 * iteration - late) * num_jobs + job) for late in (1, 0))
+    return int((ended - begun).max())
+
+
+def _ends(done: Result, operation: int) -> IntArray:
+    """When every rank had done an operation; 0 where it has no part in it."""
+    program = done.tasks
+    assert isinstance(program, FlatProgram)
+    mine = (program.operation == operation) & (program.kind == COMPUTE)
+    found = np.zeros(program.num_ranks, dtype=np.int64)
+    np.maximum.at(found, program.rank[mine], done.trace.end_ps[mine])
+    return found
 
 
 class LabRoutes:
@@ -162,7 +245,7 @@ def _contended(done: Result, topology: Fabric) -> bool:
     assert isinstance(program, FlatProgram)
     assert paths is not None
     network = np.array([link.kind is LinkKind.NETWORK for link in topology.links])
-    moves = np.flatnonzero(program.kind == TRANSFER)
+    moves = np.flatnonzero((program.kind == TRANSFER) & (program.num_bytes > 0))  # notices are carried by payloads
     pair = program.rank * program.num_ranks + program.peer
     spans: dict[int, list[tuple[int, int, int]]] = {}
     for task in moves[np.lexsort((moves, start[moves]))].tolist():

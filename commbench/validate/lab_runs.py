@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from commbench.collectives.registry import build, get_algorithm
 from commbench.collectives.schedule import Schedule
 from commbench.collectives.sizes import buffer_elements
 from commbench.collectives.spec import get_collective
-from commbench.emulate.plan import TestbedPlan, plan_testbed, scaled
+from commbench.emulate.plan import TestbedPlan, degraded, plan_testbed, scaled
 from commbench.emulate.tables import equal_cost, single_path
 from commbench.results.journal import Journal, read_records
 from commbench.results.records import Measured
@@ -26,7 +27,7 @@ from commbench.routing.policies import get_policy
 from commbench.routing.router import Router
 from commbench.topology.load import load_fabric
 from commbench.units import parse_bandwidth
-from commbench.validate.legs import NATIVE, EmulatedFabric, Leg, by_fabric
+from commbench.validate.legs import NATIVE, EmulatedFabric, Leg, by_fabric, told_of
 
 if TYPE_CHECKING:
     from commbench.emulate.testbed import LinkCounters, Testbed
@@ -55,15 +56,18 @@ _SLOWEST_MBIT = 5.0  # that a rate is lowered to
 _ELEMENT_BYTES = 4  # float32
 _FIRST_GUESS_S = 0.05
 _SPARE_S = 60.0
+_ROUNDS = 3
+"""Sets of connections that a point is measured on where ports have one queue for all: which of several connections gets
+more of a queue is decided when they are new, and stands as long as they do."""
 
 
 def lab_plan_of(fabric: EmulatedFabric) -> TestbedPlan:
-    """The lab of a fabric, at its rates."""
+    """The lab of a fabric, at its rates, those of degraded links among them."""
     topology = load_fabric(fabric.topology)
     ecmp = get_policy(fabric.routing).hashed
     tables = equal_cost(topology) if ecmp else single_path(topology, partial(Router, policy=fabric.routing))
-    plan = plan_testbed(topology, tables, routing=fabric.routing)
-    return scaled(plan, parse_bandwidth(f"{fabric.rate_mbit:g} Mbit/s"))
+    plan = plan_testbed(topology, tables, routing=fabric.routing, num_background=len(fabric.background))
+    return degraded(scaled(plan, parse_bandwidth(f"{fabric.rate_mbit:g} Mbit/s")), fabric.degraded)
 
 
 def schedule_of(
@@ -111,7 +115,7 @@ def measure_in_labs(legs: Iterable[Leg], out: Path, *, tell: Callable[[str], Non
     Points of busy processors are measured at lower rates too.
 
     Raises:
-        RunError: the kernel refused a lab, or a rank failed.
+        RunError: the kernel refused a lab, a rank failed, or a background flow ended.
     """
     legs, done = list(legs), _done(out)
     for fabric, here in by_fabric(legs).items():
@@ -121,10 +125,9 @@ def measure_in_labs(legs: Iterable[Leg], out: Path, *, tell: Callable[[str], Non
         began = time.monotonic()
         _measure_fabric(fabric, todo, done, out, tell)
         tell(f"{fabric.label} at {fabric.rate_mbit:g} Mbit/s: {time.monotonic() - began:.0f} s")
-    wanted = {leg.name for leg in legs}
-    found = [r for r in read_records(out) if isinstance(r, Measured) and leg_of(r) in wanted]
+    found = [r for r in read_records(out) if isinstance(r, Measured) and leg_of(r)]
     slower = _slower(legs, found)
-    return found + (measure_in_labs(slower, out, tell=tell) if slower else [])
+    return measure_in_labs(slower, out, tell=tell) if slower else found
 
 
 def _slower(legs: Iterable[Leg], found: Iterable[Measured]) -> list[Leg]:
@@ -178,10 +181,13 @@ def _measure_fabric(
     shaping = PortShaping(fair=fabric.fair)
     ranks = sorted({rank for leg in legs for job in leg.jobs for rank in job})
     with Testbed(lab_plan_of(fabric), shaping=shaping) as lab, WorkerPool(lab, ranks) as crew:
+        for plane, ends in enumerate(fabric.background, 1):
+            lab.start_flow(*ends, num_bytes=0, plane=plane)
         for leg in legs:
             while (wanted := _next_size(leg, done)) is not None:
                 size, guess = wanted
                 records = _measure(leg, size, guess, lab, crew)
+                lab.require_flows()
                 for record in records:
                     Journal(out).append(record)
                     done[leg.name, size] = record.time_s
@@ -196,8 +202,9 @@ def _measure(leg: Leg, size: int, guess: float, lab: "Testbed", crew: "WorkerPoo
 
     before = lab.link_counters() if get_policy(leg.fabric.routing).hashed else []
     tasks = [Task(_plan(leg, number, size, guess, lab), job) for number, job in enumerate(leg.jobs)]
-    found = crew.run(tasks, _SPARE_S + 20 * guess)
-    records = [record for each in found for record in each]
+    rounds = 1 if leg.fabric.fair else _ROUNDS
+    found = [crew.run(tasks, _SPARE_S + 20 * guess) for _ in range(rounds)]
+    records = [_joined(parts) for job in zip(*found, strict=True) for parts in zip(*job, strict=True)]
     if not get_policy(leg.fabric.routing).hashed:
         return records
     routes = routes_seen(before, lab.link_counters())
@@ -216,6 +223,7 @@ def _plan(leg: Leg, number: int, size: int, guess: float, lab: "Testbed") -> "Pl
         )
     facts = {
         "leg": leg.name,
+        "topology": leg.fabric.topology,  # as it can be loaded again: a name or a path
         "jobs": [list(job) for job in leg.jobs],
         "job": number,
         "hosts": list(leg.jobs[number]),
@@ -223,7 +231,7 @@ def _plan(leg: Leg, number: int, size: int, guess: float, lab: "Testbed") -> "Pl
         "group": leg.group,
         "size_asked": size,
         "rate_mbit": leg.fabric.rate_mbit,
-    }
+    } | told_of(leg.fabric)
     return Plan(
         collective=leg.collective,
         ranks=ranks,
@@ -233,11 +241,29 @@ def _plan(leg: Leg, number: int, size: int, guess: float, lab: "Testbed") -> "Pl
         schedule=schedule,
         slices=slices,
         backend="gloo",
-        iters=7 if guess < 0.3 else 3,
-        warmup=1 if guess < 1.5 else 0,
+        iters=_iterations(guess, leg.fabric.fair),
+        warmup=1 if guess < 1.5 or not leg.fabric.fair else 0,
         check=guess < 0.3,
         facts={"emulated": lab.describe() | facts},
     )
+
+
+def _iterations(guess: float, fair: bool) -> int:
+    """Of a point that may take so many seconds each, on each set of connections."""
+    if fair:
+        return 7 if guess < 0.3 else 3
+    return 3 if guess < 0.3 else 1
+
+
+def _joined(parts: Sequence[Measured]) -> Measured:
+    """One record of the same point on several sets of connections."""
+    last = parts[-1]
+    samples, warmup = (
+        tuple(tuple(chain.from_iterable(getattr(part, name)[rank] for part in parts)) for rank in range(last.ranks))
+        for name in ("samples_s", "warmup_s")
+    )
+    wrong = None if last.wrong is None else sum(part.wrong or 0 for part in parts)
+    return replace(last, samples_s=samples, warmup_s=warmup, wrong=wrong)
 
 
 def _with_facts(record: Measured, **facts: Any) -> Measured:

@@ -5,11 +5,30 @@ The calibration sees gloo's own all-reduce on the star alone, at :data:`FIT_SIZE
 messages leave the processors idle. All else is predicted.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
+from typing import Any
 
-__all__ = ["CAMPAIGN", "DEMO", "FIT_SIZES", "NATIVE", "SIZES", "SMOKE", "STAR", "EmulatedFabric", "Leg", "by_fabric"]
+from commbench.errors import InputError
+from commbench.topology.faults import LinkFault
+
+__all__ = [
+    "CAMPAIGN",
+    "DEMO",
+    "FIT_LEGS",
+    "FIT_SIZES",
+    "NATIVE",
+    "SIZES",
+    "SMOKE",
+    "STAR",
+    "EmulatedFabric",
+    "Leg",
+    "by_fabric",
+    "fabric_of",
+    "legs_on",
+    "told_of",
+]
 
 NATIVE = "native"
 SIZES = tuple(2**16 * 4**i for i in range(5))
@@ -20,19 +39,79 @@ FIT_SIZES = SIZES[:3]
 
 @dataclass(frozen=True, slots=True)
 class EmulatedFabric:
-    """A lab: a topology by name, its routing, the rate of the hosts' links in Mbit/s, and whether its ports have a
-    queue for every pair of hosts (``emulate.kernel.PortShaping``) or one for all."""
+    """A lab.
+
+    Attributes:
+        topology: by name. routing: of it. rate_mbit: of the hosts' links, the others in proportion.
+        fair: whether its ports have a queue for every pair of hosts (``emulate.kernel.PortShaping``) or one for all.
+        degraded: links that have a part of their rate all the time, a direction each.
+        background: ranks (sender, receiver) between whose hosts somebody else's flow goes on all the time.
+    """
 
     topology: str
     routing: str
     rate_mbit: float
     fair: bool = True
+    degraded: tuple[LinkFault, ...] = ()
+    background: tuple[tuple[int, int], ...] = ()
 
     @property
     def label(self) -> str:
         """As figures call it: routing and queues are named where they are not those that avoid collisions."""
-        routing = " ecmp" if self.routing == "ecmp" else ""
-        return f"{self.topology}{routing}{'' if self.fair else ' one queue'}"
+        words = [self.topology]
+        words += ["ecmp"] if self.routing == "ecmp" else []
+        words += [] if self.fair else ["one queue"]
+        words += _slower(self.degraded)
+        words += [f"background {src}:{dst}" for src, dst in self.background]
+        return " ".join(words)
+
+    @property
+    def wrong(self) -> str:
+        """What is wrong in it all the time, of the two, in words."""
+        if self.degraded and self.background:
+            return "both"
+        return "degraded links" if self.degraded else "background flows" if self.background else "nothing"
+
+
+def _slower(faults: tuple[LinkFault, ...]) -> list[str]:
+    """Degraded links in words, both directions of a link once."""
+    words = []
+    for number, fault in enumerate(faults):
+        back = replace(fault, src=fault.dst, dst=fault.src)
+        if back not in faults[:number]:
+            words.append(f"{fault.src}{'-' if back in faults else '->'}{fault.dst} at {fault.factor:.0%}")
+    return words
+
+
+def told_of(fabric: EmulatedFabric) -> dict[str, Any]:
+    """What a record tells of what is wrong in a lab, in JSON values; as ``commbench emulate run`` does."""
+    return {
+        "faults": [{"fault": LinkFault.__name__, **asdict(fault)} for fault in fabric.degraded],
+        "background": [list(flow) for flow in fabric.background],
+    }
+
+
+def fabric_of(lab: Mapping[str, Any]) -> EmulatedFabric:
+    """The lab of a record, by its ``environment.emulated``; in older ones nothing was wrong.
+
+    Raises:
+        InputError: a fault that is not there from the start, or of something else than a link.
+    """
+    faults = lab.get("faults", ())
+    for fault in faults:
+        if fault.get("fault") != LinkFault.__name__ or fault["at_ps"] or not 0 < fault["factor"] <= 1:
+            raise InputError(
+                f"emulated.faults: {fault}: a campaign predicts links that have a part of their rate (0 < factor <= 1) "
+                "from the start (at_ps 0), and no other faults"
+            )
+    return EmulatedFabric(
+        topology=lab["topology"],
+        routing=lab["routing"],
+        rate_mbit=lab["rate_mbit"],
+        fair=bool(lab.get("shaping", {}).get("fair", True)),
+        degraded=tuple(LinkFault(0, fault["src"], fault["dst"], fault["factor"]) for fault in faults),
+        background=tuple((src, dst) for src, dst in lab.get("background", ())),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +234,27 @@ def _pairs_of_jobs() -> Iterable[Leg]:
     yield Leg(_FULL_ECMP, "all-to-all", "pairwise", eight)
 
 
+FIT_LEGS: tuple[Leg, ...] = tuple(_fit(2, 4, 8))
+"""What every part of the campaign has at least."""
+
+MOST_RANKS = 16
+"""Of a leg: more leave no processor idle on two cores."""
+
+
+def legs_on(topology: str, num_hosts: int) -> tuple[Leg, ...]:
+    """What is measured on a fabric of a user's own, on its first hosts; of schedules those that take any number.
+
+    Args:
+        topology: name or path, which records keep. num_hosts: that it has.
+    """
+    fabric, hosts = EmulatedFabric(topology, "d-mod-k", 10), _up_to(min(num_hosts, MOST_RANKS))
+    legs = (*_natives(fabric, hosts), *_schedules(fabric, hosts, 1))
+    return tuple(replace(leg, sizes_bytes=FIT_SIZES) for leg in legs)
+
+
 CAMPAIGN: tuple[Leg, ...] = tuple(
     chain(
-        _fit(2, 4, 8),
+        FIT_LEGS,
         _star(),
         _clos(_FULL, 4),
         _clos(_LEAN, 4),

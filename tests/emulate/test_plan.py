@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commbench.emulate.plan import MOST_CLASSES, TestbedPlan, plan_testbed, require_plain, scaled
+from commbench.emulate.plan import MOST_CLASSES, TestbedPlan, degraded, plan_testbed, require_plain, scaled
 from commbench.emulate.tables import equal_cost, single_path
 from commbench.errors import InputError
 from commbench.routing.router import Router
 from commbench.topology.fabric import Fabric
+from commbench.topology.faults import LinkFault
 from commbench.topology.load import load_fabric
 from tests.emulate.fabrics import FAT_TREE, MBIT, leaf_spine, plan_of, topology_of
 from tests.topology.test_kinds import KINDS, made
@@ -176,3 +177,21 @@ def test_routing_by_source_is_refused() -> None:
 def test_links_side_by_side_are_refused() -> None:
     with pytest.raises(InputError, match=r"links side by side .* cannot be emulated; give one"):
         require_plain(made(*KINDS["bundles"]))
+
+
+def test_a_degraded_link_is_slow_in_its_direction_for_both_worlds() -> None:
+    """A host's bus that is slower than its link counts, as it does for the port; routes and other links stay."""
+    plan = plan_of({"kind": "star", "hosts": 3}, host="20 Mbit/s", bus="10 Mbit/s")
+    slow = degraded(plan, [LinkFault(0, "h1/nic0", "leaf0", 0.5), LinkFault(0, "leaf0", "h2/nic0", 0.1)])
+    assert slow.port("h1/nic0", "leaf0").rate == 5 * MBIT
+    assert slow.port("leaf0", "h2/nic0").rate == 1 * MBIT
+    assert slow.port("leaf0", "h1/nic0") == plan.port("leaf0", "h1/nic0")
+    assert slow.places == plan.places
+    rates = {(link.src, link.dst): link.bandwidth for link in slow.topology.links}
+    before = {(link.src, link.dst): link.bandwidth for link in plan.topology.links}
+    assert rates == before | {("h1/nic0", "leaf0"): 5 * MBIT, ("leaf0", "h2/nic0"): 1 * MBIT}
+
+
+def test_a_link_that_is_not_there_cannot_be_degraded() -> None:
+    with pytest.raises(InputError, match="the testbed has no link h1/nic0 -> spine0"):
+        degraded(plan_of(leaf_spine()), [LinkFault(0, "h1/nic0", "spine0", 0.5)])

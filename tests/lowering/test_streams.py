@@ -20,7 +20,7 @@ from tests.programs import cluster_of
 
 STAR = {"kind": "star", "hosts": 4}
 RATE = 20e6 / 8  # bytes/s of its links
-NETWORK = Tcp(congestion="reno", header_bytes=66, window_bytes=2**17, first_window=91, fair=True, burst_bytes=3028)
+NETWORK = Tcp(congestion="reno", header_bytes=66, window_bytes=2**17, fair=True, burst_bytes=3028)
 
 
 def lasts(kind: str, algorithm: str, size: int, transport: Transport, engine: str = "compiled", seed: int = 0) -> int:
@@ -40,7 +40,7 @@ def one_transfer() -> FlatProgram:
 
 def test_a_transfer_is_two_notices_and_the_message() -> None:
     cluster = cluster_of(topology_of(STAR), 4)
-    done, paths = over_connections(one_transfer(), cluster, Connections(GLOO_TCP), 0)
+    done, paths = over_connections(one_transfer(), cluster, Connections(GLOO_TCP), 0, framed=False)
     assert paths.streams is not None
     written = paths.streams.written
     moves = np.flatnonzero(done.kind == TRANSFER)

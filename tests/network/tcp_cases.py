@@ -34,6 +34,7 @@ def settings_of_tcp(draw: st.DrawFn) -> Tcp:
         queue_packets=draw(st.sampled_from((2, 5, 1000))),
         fair=draw(st.booleans()),
         burst_bytes=draw(st.sampled_from((0, 0, 1, 2 * mss))),
+        restart=draw(st.booleans()),
     )
 
 

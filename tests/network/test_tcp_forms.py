@@ -135,8 +135,8 @@ def test_what_is_lost_is_sent_again(congestion: str) -> None:
 
 
 def test_a_lost_last_packet_waits_for_the_timer() -> None:
-    """One crosses, one waits, the third finds no room: nothing later comes that could tell of the loss."""
-    given = replace(PLAIN, queue_packets=1, port_segments=1, rto_ms=7)
+    """Two wait, the third finds no room: nothing later comes that could tell of the loss."""
+    given = replace(PLAIN, queue_packets=2, rto_ms=7)
     trace = run(given, [(0, 3000)], [[0, 1], [2, 3]], rates=(RATE, RATE / 10, RATE, RATE))
     assert trace.counted["drops"].sum() == 1
     assert 7e6 < ends_ns(trace)[0] < 7e6 + 200_000
@@ -152,21 +152,71 @@ def test_windows_by_hand() -> None:
     reno = Window(RENO, 20.0)
     reno.cut(timeout=False)
     assert (reno.size, reno.threshold) == (10.0, 10.0)
-    reno.grow(10, 0, 0)
+    reno.grow(10, 0)
     assert reno.size == 11.0  # a segment a round trip
     reno.cut(timeout=True)
     assert (reno.size, reno.threshold) == (1.0, 5.5)
-    reno.grow(10, 0, 0)
+    reno.grow(10, 0)
     assert reno.size == 5.5
     cubic = Window(CUBIC, 100.0)
     cubic.cut(timeout=False)
     assert cubic.size == pytest.approx(100 * BETA)
-    cubic.grow(1, 0, 0)
+    cubic.grow(1, 0)
     inflection_ps = round((30 / 0.4) ** (1 / 3) * 1e12)  # K of RFC 9438: back where the loss was
     for percent in range(1, 101):
         for _ in range(10):
-            cubic.grow(1, 0, inflection_ps * percent // 100)
+            cubic.grow(1, inflection_ps * percent // 100)
     assert cubic.size == pytest.approx(100.0, rel=0.02)
+
+
+def test_a_window_is_used_while_it_held_the_sender_back_or_may_double() -> None:
+    """Linux's tcp_is_cwnd_limited: in slow start up to twice what was under way in the last round trip."""
+    window = Window(RENO, 10.0)
+    window.note(first=0, following=5, full=False)
+    assert not window.used  # 10 are not less than twice 5
+    window.note(first=0, following=6, full=False)
+    assert window.used
+    window.threshold = 8.0
+    assert not window.used
+    window.note(first=2, following=12, full=True)
+    assert window.used
+    window.note(first=3, following=5, full=False)  # the same round trip
+    assert window.used
+    window.note(first=12, following=14, full=False)
+    assert not window.used
+
+
+def test_a_host_queues_a_millisecond_of_the_estimated_rate() -> None:
+    """2^-10 s of twice (later 1.2 times) the window per round trip; before any round trip was measured without end."""
+    window = Window(RENO, 36.0)
+    assert window.in_port_bytes(1448, 4) > 1e15
+    window.smoothed_ps = 11_800_000_000
+    assert window.in_port_bytes(1448, 4) == pytest.approx(2 * 36 * 1448 / 11.8e-3 / 1024)
+    window.threshold = 40.0
+    assert window.in_port_bytes(1448, 50) == pytest.approx(1.2 * 50 * 1448 / 11.8e-3 / 1024)
+
+
+def test_the_connection_that_began_first_keeps_more_of_its_hosts_queue() -> None:
+    """As ss tells of Linux: with a window of 36 segments four wait in the host's queue, with one of 20 two. Equal
+    shares would end within a packet of each other."""
+    given = replace(PLAIN, mss_bytes=1448, header_bytes=66, first_window=10, port_segments=2, ack_segments=2)
+    slow = 10e6 / 8
+    begins = [(0, 400_000), (2, 400_000), (4, 400_000)]
+    routes = [[0, 1], [2, 3], [0, 4], [5, 3], [0, 6], [7, 3]]
+    trace = run(given, begins, routes, (0,) * 8, rates=(slow, *(RATE,) * 7))
+    first, *others = ends_ns(trace)
+    assert max(others) > 1.1 * first
+
+
+def test_a_window_rests_while_nothing_is_sent() -> None:
+    """Half of it for each time-out, down to the first window (RFC 5681, section 4.1); the threshold stays."""
+    window = Window(RENO, 100.0)
+    window.rest(idle_ps=200 * 10**9, timeout_ps=200 * 10**9, first_window=10)
+    assert window.size == 100.0
+    window.rest(idle_ps=500 * 10**9, timeout_ps=200 * 10**9, first_window=10)
+    assert window.size == 25.0
+    window.rest(idle_ps=5_000 * 10**9, timeout_ps=200 * 10**9, first_window=10)
+    assert (window.size, window.threshold) == (10.0, 2.0**30)
 
 
 def test_settings_are_read_and_written() -> None:

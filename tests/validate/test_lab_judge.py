@@ -163,6 +163,8 @@ def _nothing():
         (["--emulated", "--max-p95", "0.5"], "--max-p95 0.5 has no meaning with --emulated"),
         (["--part", "smoke"], "--part smoke has no meaning without --emulated"),
         (["x.jsonl", "--emulated", "--part", "all"], "--part all has no meaning with files of runs"),
+        (["x.jsonl", "--emulated", "-t", "star-8"], "--topology star-8 has no meaning with files of runs"),
+        (["--emulated", "--part", "all", "-t", "star-8"], "--part all has no meaning with --topology"),
     ],
 )
 def test_options_that_have_no_meaning_are_refused(arguments: list[str], message: str) -> None:

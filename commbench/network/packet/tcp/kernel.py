@@ -10,6 +10,7 @@ from commbench.network.base import NEVER, PAST_THE_END, NetworkKernel
 from commbench.network.jit import call, jit
 from commbench.network.packet.events_kernel import free_packet, new_packet, pop
 from commbench.network.packet.state import EVENTS, KIND_BITS, LATE, LEAP, NUM_BYTES, PACKETS, USED, WORK
+from commbench.network.packet.tcp.congestion import SKB_OVERHEAD
 from commbench.network.packet.tcp.senders_kernel import (
     acknowledged,
     begin,
@@ -32,8 +33,8 @@ from commbench.network.packet.tcp.state import (
     HEADER,
     OVERDUE,
     OWED,
-    PORT_SEGMENTS,
     READY,
+    WINDOWS,
     build_state,
     counted,
     grown,
@@ -108,7 +109,7 @@ def _send(link, now, net, ended, count):
     arrives = _arrives(packet, link, now, now if given[BURST] > 0 else now + time, net)
     wake(link, now, net)
     if entry.hop == net.first[entry.stream] and entry.number >= 0:
-        net.streams[entry.stream].in_port -= 1
+        net.streams[entry.stream].in_port -= size - given[HEADER] + SKB_OVERHEAD
         pump(entry.stream, now, net)
     if arrives == now:
         return _hop(packet, now, net, ended, count)
@@ -174,7 +175,7 @@ def _received(packet, now, net, ended, count):
         beyond = np.int64(entry.number)
     stream.owed += entry.size - given[HEADER]
     if stream.early > 0 or beyond >= 0 or entry.number < stream.got - 1 or stream.owed > given[OWED]:
-        _acknowledge(number, beyond, entry.sent, now, net)
+        _acknowledge(number, beyond, now, net)
     elif stream.ack_timed == 0:
         stream.ack_timed = 1
         later(now + given[ACK_PS], ACK_DUE, number, net)
@@ -185,18 +186,18 @@ def _received(packet, now, net, ended, count):
 def _ack_due(number, now, net):
     net.streams[number].ack_timed = 0
     if net.streams[number].owed > 0:
-        _acknowledge(number, -1, -1, now, net)
+        _acknowledge(number, -1, now, net)
 
 
 @call
-def _acknowledge(number, beyond, echo, now, net):
+def _acknowledge(number, beyond, now, net):
     """A packet without payload goes back."""
     stream = net.streams[number]
     stream.owed = 0
     packet = new_packet(net)
     entry = net.packets[packet]
     entry.stream, entry.number, entry.end, entry.size = stream.back, -1, 0, net.given[HEADER]
-    entry.got, entry.beyond, entry.echo, entry.sent = stream.got, beyond, echo, now
+    entry.got, entry.beyond = stream.got, beyond
     entry.hop = net.first[stream.back]
     join(packet, now, net)
 
@@ -242,7 +243,7 @@ def _begins(now, net):
         begin(net.fresh[i], now, net)
     net.num_fresh[0] = 0
     at_once = net.given[BURST] // max(net.given[HEADER], 1) + 2
-    room = net.streams.size * (net.given[PORT_SEGMENTS] + 2) + 3 * net.ports.size * at_once  # as state.margin
+    room = 2 * net.n[WINDOWS] + 2 * net.streams.size + 3 * net.ports.size * at_once  # as state.margin
     if net.packets.size - net.n[USED] < room:
         net.n[WORK] += LEAP  # a pause, in which there will be more room
 

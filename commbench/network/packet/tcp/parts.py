@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a network of TCP connections has, for the reference engine."""
 
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 
 from commbench.network.packet.tcp.congestion import Window
 
-__all__ = ["LOST", "SACKED", "UNDER_WAY", "Message", "Segment", "Stream", "TcpPacket", "TcpPort"]
+__all__ = ["LOST", "NEW", "SACKED", "UNDER_WAY", "Message", "Segment", "Stream", "TcpPacket", "TcpPort"]
 
-UNDER_WAY, SACKED, LOST = range(3)
+UNDER_WAY, SACKED, LOST, NEW = range(4)
 
 
 @dataclass(slots=True)
@@ -41,7 +42,8 @@ class Stream:
         total: bytes that messages have in all. room: up to which they are in the buffer. next_bytes: ... are sent.
             acked_bytes: ... are acknowledged.
         next: number of the next segment. segments: under way. pipe, lost, sacked: how many of them are what.
-        in_port: segments that wait before the first link.
+        in_port: bytes of segments, with their overhead, that wait before the first link. port_bytes: as many as may.
+        sent_ps: when it sent last.
         stamps: transmissions. newest: the latest of which is known that it came.
         recover: segments below it were sent before the last loss. recovering: whether that is being made up for.
         deadline_ps: when what is under way counts as lost, -1: nothing is. timed: whether an event is due for it.
@@ -65,6 +67,8 @@ class Stream:
     lost: int = 0
     sacked: int = 0
     in_port: int = 0
+    port_bytes: float = 2.0**62
+    sent_ps: int = 0
     stamps: int = 0
     newest: int = 0
     recover: int = 0
@@ -72,7 +76,6 @@ class Stream:
     deadline_ps: int = -1
     timed: bool = False
     backoff: int = 0
-    round_trip_ps: int = 0
     got: int = 0
     got_bytes: int = 0
     early: dict[int, int] = field(default_factory=dict)
@@ -82,13 +85,30 @@ class Stream:
     unwritten: deque[Message] = field(default_factory=deque)
     coming: deque[Message] = field(default_factory=deque)
 
+    @property
+    def recovered(self) -> bool:
+        """Whether all that was under way at the last loss has come."""
+        first = self.segments[0].number if self.segments else self.next
+        return first >= self.recover
+
+    def leaves(self, segment: Segment) -> None:
+        """A segment is known to have come."""
+        self.pipe -= segment.state == UNDER_WAY
+        self.lost -= segment.state == LOST
+        self.sacked -= segment.state == SACKED
+
+    def lose(self, segment: Segment) -> None:
+        """A segment counts as lost."""
+        segment.state = LOST
+        self.lost += 1
+        self.pipe -= 1
+
 
 @dataclass(slots=True)
 class TcpPacket:
     """On its way along a stream: segment ``number`` of it up to byte ``end``, or none (-1).
 
-    It acknowledges ``got`` segments of the other direction, and one ``beyond`` them; ``echo_ps`` is when the segment
-    was sent that called for it.
+    It acknowledges ``got`` segments of the other direction, and one ``beyond`` them.
     """
 
     stream: Stream
@@ -97,9 +117,7 @@ class TcpPacket:
     size: int
     got: int
     beyond: int = -1
-    echo_ps: int = -1
     hop: int = 0
-    sent_ps: int = 0
     arrives_ps: int = 0
 
 
@@ -125,3 +143,16 @@ class TcpPort:
     deficits: dict[int, int] = field(default_factory=dict)
     wire: deque[TcpPacket] = field(default_factory=deque)
     awake: bool = False
+
+    def in_turn(self, full_bytes: int) -> TcpPacket:
+        """The next packet: queues take turns by bytes, as htb's classes do (net/sched/sch_htb.c, htb_dequeue_tree)."""
+        place = bisect_left(self.active, self.turn)
+        key = self.active[place % len(self.active)]
+        queue = self.queues[key]
+        packet = queue.popleft()
+        if not queue:
+            self.active.remove(key)
+        left = self.deficits.get(key, 0) - packet.size
+        self.turn = key + 1 if left < 0 else key
+        self.deficits[key] = left + full_bytes if left < 0 else left
+        return packet

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TCP connections for the reference engine: SEMANTICS.md beside this file in plain Python. Read that page first."""
 
-from bisect import bisect_left, insort
+from bisect import insort
 from collections import deque
 from collections.abc import Sequence
 from heapq import heappop, heappush
@@ -10,8 +10,18 @@ from commbench.errors import InputError
 from commbench.network.base import LAST_PS, NEVER, Counted, Wiring, too_long
 from commbench.network.packet.counts import PacketCounts
 from commbench.network.packet.depths import Depths
-from commbench.network.packet.tcp.congestion import Window
-from commbench.network.packet.tcp.parts import LOST, SACKED, UNDER_WAY, Message, Segment, Stream, TcpPacket, TcpPort
+from commbench.network.packet.tcp.congestion import SKB_OVERHEAD, Window
+from commbench.network.packet.tcp.parts import (
+    LOST,
+    NEW,
+    SACKED,
+    UNDER_WAY,
+    Message,
+    Segment,
+    Stream,
+    TcpPacket,
+    TcpPort,
+)
 from commbench.network.packet.tcp.settings import Tcp
 from commbench.units import PS_PER_S
 
@@ -124,6 +134,8 @@ class TcpNetwork:
                 self._is_written(told, now_ps)
             return
         stream, message = self._stream(task), self.messages[task]
+        if self.given.restart and not stream.segments:
+            stream.window.rest(now_ps - stream.sent_ps, self._timeout_ps(stream), self.given.first_window)
         if stream.total <= stream.room:  # all that came before is in the buffer: the library writes at once
             stream.room = max(stream.room, stream.acked_bytes + stream.window_bytes)
         stream.total += message.num_bytes
@@ -149,38 +161,51 @@ class TcpNetwork:
 
     def _pump(self, stream: Stream, now_ps: int) -> None:
         """Send what may be sent: first what was lost, then what is new."""
-        while stream.in_port < self.given.port_segments and stream.pipe < int(stream.window.size):
+        sent = False
+        while stream.pipe < int(stream.window.size):
             if stream.lost:
                 segment = next(each for each in stream.segments if each.state == LOST)
-                stream.lost -= 1
-                self.counts.repeated[stream.links[0]] += 1
             elif stream.next_bytes < min(stream.total, stream.room):
                 size = min(self.given.mss_bytes, stream.total - stream.next_bytes)
-                stream.next_bytes += size
-                segment = Segment(stream.next, size, stream.next_bytes)
-                stream.next += 1
-                stream.segments.append(segment)
+                segment = Segment(stream.next, size, stream.next_bytes + size, NEW)
             else:
-                return
+                break
+            if self._port_is_full(stream, segment):
+                break
+            if segment.state == LOST:
+                stream.lost -= 1
+                self.counts.repeated[stream.links[0]] += 1
+            else:
+                stream.next, stream.next_bytes = stream.next + 1, segment.end
+                stream.segments.append(segment)
             self._transmit(stream, segment, now_ps)
+            sent = True
+        full = stream.pipe >= int(stream.window.size)
+        if sent or full:
+            stream.window.note(stream.next - len(stream.segments), stream.next, full)
+
+    def _port_is_full(self, stream: Stream, segment: Segment) -> bool:
+        """Whether enough of a stream waits in its host's queue; one segment under way never is (TCP small queues)."""
+        least = self.given.port_segments * (segment.size + SKB_OVERHEAD)
+        return len(stream.segments) > 1 and stream.in_port >= max(least, stream.port_bytes)
 
     def _transmit(self, stream: Stream, segment: Segment, now_ps: int) -> None:
         segment.state, stream.stamps = UNDER_WAY, stream.stamps + 1
-        segment.stamp, segment.sent_ps = stream.stamps, now_ps
+        segment.stamp, segment.sent_ps, stream.sent_ps = stream.stamps, now_ps, now_ps
         stream.pipe += 1
         if stream.deadline_ps < 0:
             self._set_deadline(stream, now_ps)
         other = self.streams[stream.back]
         other.owed_bytes = 0  # the packet acknowledges all that has come
         packet = TcpPacket(stream, segment.number, segment.end, segment.size + self.given.header_bytes, other.got)
-        packet.sent_ps = now_ps
-        stream.in_port += 1
-        if not self._join(packet, now_ps):
-            stream.in_port -= 1
+        if self._join(packet, now_ps):
+            stream.in_port += segment.size + SKB_OVERHEAD
+
+    def _timeout_ps(self, stream: Stream) -> int:
+        return self.given.rto_ms * _PS_PER_MS + stream.window.smoothed_ps
 
     def _set_deadline(self, stream: Stream, now_ps: int) -> None:
-        wait_ps = (self.given.rto_ms * _PS_PER_MS + stream.round_trip_ps) << stream.backoff
-        stream.deadline_ps = now_ps + wait_ps
+        stream.deadline_ps = now_ps + (self._timeout_ps(stream) << stream.backoff)
         if not stream.timed:
             stream.timed = True
             self._at(stream.deadline_ps, _OVERDUE, stream.number)
@@ -196,57 +221,47 @@ class TcpNetwork:
             return
         for segment in stream.segments:
             if segment.state == UNDER_WAY:
-                self._lose(stream, segment)
+                stream.lose(segment)
         stream.window.cut(timeout=True)
         stream.recover, stream.recovering = stream.next, False
         stream.backoff = min(stream.backoff + 1, 16)
         self._set_deadline(stream, now_ps)
         self._pump(stream, now_ps)
 
-    def _lose(self, stream: Stream, segment: Segment) -> None:
-        segment.state = LOST
-        stream.lost += 1
-        stream.pipe -= 1
-
     def _acknowledged(self, stream: Stream, packet: TcpPacket, now_ps: int) -> None:
         """A packet says how much of a stream has come, and perhaps which segment beyond it."""
-        full, newest, segments = stream.pipe >= int(stream.window.size), stream.newest, 0
+        newest, segments = stream.newest, 0
+        if stream.segments and stream.segments[0].number < packet.got:
+            stream.window.measured(now_ps - stream.segments[0].sent_ps)
         while stream.segments and stream.segments[0].number < packet.got:
             segment = stream.segments.popleft()
             newest, segments = max(newest, segment.stamp), segments + 1
             stream.acked_bytes = segment.end
-            self._leaves(stream, segment)
+            stream.leaves(segment)
         if packet.beyond >= 0 and stream.segments and packet.beyond >= stream.segments[0].number:
             segment = stream.segments[packet.beyond - stream.segments[0].number]
             if segment.state != SACKED:
                 newest = max(newest, segment.stamp)
-                self._leaves(stream, segment)
+                stream.leaves(segment)
                 segment.state = SACKED
                 stream.sacked += 1
         stream.newest = newest
-        if packet.echo_ps >= 0:
-            stream.round_trip_ps = now_ps - packet.echo_ps
         if segments:
-            self._moved_on(stream, segments, full, now_ps)
+            self._moved_on(stream, segments, now_ps)
         if stream.sacked or stream.recovering:
             self._find_lost(stream)
+        stream.port_bytes = stream.window.in_port_bytes(self.given.mss_bytes, len(stream.segments))
         self._pump(stream, now_ps)
 
-    def _leaves(self, stream: Stream, segment: Segment) -> None:
-        """A segment is known to have come."""
-        stream.pipe -= segment.state == UNDER_WAY
-        stream.lost -= segment.state == LOST
-        stream.sacked -= segment.state == SACKED
-
-    def _moved_on(self, stream: Stream, segments: int, full: bool, now_ps: int) -> None:
+    def _moved_on(self, stream: Stream, segments: int, now_ps: int) -> None:
         """So many segments more have come in order."""
         stream.backoff, stream.deadline_ps = 0, -1
         if stream.segments:
             self._set_deadline(stream, now_ps)
-        if stream.recovering and packet_reached(stream):
+        if stream.recovering and stream.recovered:
             stream.recovering = False
-        if not stream.recovering and full:
-            stream.window.grow(segments, stream.round_trip_ps, now_ps)
+        if not stream.recovering and stream.window.used:
+            stream.window.grow(segments, now_ps)
         # Linux wakes the writer when a third of the buffer is free: include/net/sock.h, sk_stream_min_wspace
         if stream.total > stream.room and 3 * (stream.room - stream.acked_bytes) <= 2 * stream.window_bytes:
             stream.room = stream.acked_bytes + stream.window_bytes
@@ -256,9 +271,9 @@ class TcpNetwork:
         found = False
         for segment in stream.segments:
             if segment.state == UNDER_WAY and segment.stamp + _REORDERING <= stream.newest:
-                self._lose(stream, segment)
+                stream.lose(segment)
                 found = True
-        if found and not stream.recovering and packet_reached(stream):
+        if found and not stream.recovering and stream.recovered:
             stream.window.cut(timeout=False)
             stream.recover, stream.recovering = stream.next, True
 
@@ -291,7 +306,7 @@ class TcpNetwork:
         """A port that has no debts lets a packet out."""
         port = self.ports[number]
         port.awake = False
-        packet = self._in_turn(port)
+        packet = port.in_turn(self.given.full_bytes)
         lasts_ps = self._lasts(packet.size, port.bandwidth)
         saved_ps = int(self.given.burst_bytes / port.bandwidth * PS_PER_S)
         port.due_ps = max(port.due_ps, now_ps - saved_ps) + lasts_ps
@@ -302,7 +317,7 @@ class TcpNetwork:
         arrives_ps = self._arrives(packet, port, now_ps, now_ps if self.given.burst_bytes else now_ps + lasts_ps)
         self._wake(number, port, now_ps)
         if packet.hop == 0 and packet.number >= 0:
-            packet.stream.in_port -= 1
+            packet.stream.in_port -= packet.size - self.given.header_bytes + SKB_OVERHEAD
             self._pump(packet.stream, now_ps)
         if arrives_ps == now_ps:
             self._hop(packet, now_ps)
@@ -324,19 +339,6 @@ class TcpNetwork:
 
     def _lasts(self, size: int, bandwidth: float) -> int:
         return max(int(size / bandwidth * PS_PER_S + 0.5), 1)
-
-    def _in_turn(self, port: TcpPort) -> TcpPacket:
-        """The next packet: queues take turns by bytes, as htb's classes do (net/sched/sch_htb.c, htb_dequeue_tree)."""
-        place = bisect_left(port.active, port.turn)
-        key = port.active[place % len(port.active)]
-        queue = port.queues[key]
-        packet = queue.popleft()
-        if not queue:
-            port.active.remove(key)
-        left = port.deficits.get(key, 0) - packet.size
-        port.turn = key + 1 if left < 0 else key
-        port.deficits[key] = left + self.given.full_bytes if left < 0 else left
-        return packet
 
     def _arrival(self, number: int, now_ps: int) -> None:
         port = self.ports[number]
@@ -372,7 +374,7 @@ class TcpNetwork:
         stream.owed_bytes += packet.size - self.given.header_bytes
         most = (self.given.ack_segments - 1) * self.given.mss_bytes
         if stream.early or beyond >= 0 or packet.number < stream.got - 1 or stream.owed_bytes > most:
-            self._acknowledge(stream, beyond, packet.sent_ps, now_ps)
+            self._acknowledge(stream, beyond, now_ps)
         elif not stream.ack_timed:
             stream.ack_timed, stream.ack_due_ps = True, now_ps + self.given.ack_ms * _PS_PER_MS
             self._at(stream.ack_due_ps, _ACK_DUE, stream.number)
@@ -380,16 +382,10 @@ class TcpNetwork:
     def _ack_due(self, stream: Stream, now_ps: int) -> None:
         stream.ack_timed = False
         if stream.owed_bytes:
-            self._acknowledge(stream, -1, -1, now_ps)
+            self._acknowledge(stream, -1, now_ps)
 
-    def _acknowledge(self, stream: Stream, beyond: int, echo_ps: int, now_ps: int) -> None:
+    def _acknowledge(self, stream: Stream, beyond: int, now_ps: int) -> None:
         """A packet without payload goes back."""
         stream.owed_bytes = 0
         back = self.streams[stream.back]
-        self._join(TcpPacket(back, -1, 0, self.given.header_bytes, stream.got, beyond, echo_ps), now_ps)
-
-
-def packet_reached(stream: Stream) -> bool:
-    """Whether all that was under way at the last loss has come."""
-    first = stream.segments[0].number if stream.segments else stream.next
-    return first >= stream.recover
+        self._join(TcpPacket(back, -1, 0, self.given.header_bytes, stream.got, beyond), now_ps)

@@ -7,7 +7,8 @@ from commbench.network.jit import call, jit
 from commbench.network.packet.depths_kernel import note_depth
 from commbench.network.packet.events_kernel import at, free_packet, new_packet
 from commbench.network.packet.state import DEEPEST, DROPS, JOINED, LATE, REPEATED
-from commbench.network.packet.tcp.congestion_kernel import cut, grow
+from commbench.network.packet.tcp.congestion import SKB_OVERHEAD
+from commbench.network.packet.tcp.congestion_kernel import cut, grow, in_port_bytes, measured, note, rest, used
 from commbench.network.packet.tcp.state import (
     BUFFER,
     HEADER,
@@ -16,6 +17,7 @@ from commbench.network.packet.tcp.state import (
     OVERDUE,
     PORT_SEGMENTS,
     READY,
+    RESTART,
     ROOM,
     RTO_PS,
     SACKED,
@@ -122,6 +124,8 @@ def begin(task, now, net):
         return
     number = message.stream
     stream = net.streams[number]
+    if net.given[RESTART] and stream.first == stream.next:
+        rest(stream, now - stream.sent, net.given[RTO_PS] + stream.smoothed, net)
     if stream.total <= stream.room:
         stream.room = max(stream.room, stream.acked_bytes + net.given[BUFFER])
     stream.total += message.num_bytes
@@ -140,7 +144,7 @@ def begin(task, now, net):
 @jit
 def _set_deadline(number, now, net):
     stream = net.streams[number]
-    stream.deadline = now + ((net.given[RTO_PS] + stream.round_trip) << stream.backoff)
+    stream.deadline = now + ((net.given[RTO_PS] + stream.smoothed) << stream.backoff)
     if stream.timed == 0:
         stream.timed = 1
         later(stream.deadline, OVERDUE, number, net)
@@ -150,7 +154,7 @@ def _set_deadline(number, now, net):
 def _transmit(number, place, now, net):
     stream, segment = net.streams[number], net.segments[place]
     stream.stamps += 1
-    segment.state, segment.stamp, segment.sent = UNDER_WAY, stream.stamps, now
+    segment.state, segment.stamp, segment.sent, stream.sent = UNDER_WAY, stream.stamps, now, now
     stream.pipe += 1
     if stream.deadline < 0:
         _set_deadline(number, now, net)
@@ -160,36 +164,49 @@ def _transmit(number, place, now, net):
     entry = net.packets[packet]
     entry.stream, entry.number, entry.end = number, segment.number, segment.end
     entry.size, entry.got = segment.size + net.given[HEADER], other.got
-    entry.beyond, entry.echo, entry.sent, entry.hop = -1, -1, now, net.first[number]
-    stream.in_port += 1
-    if not join(packet, now, net):
-        stream.in_port -= 1
+    entry.beyond, entry.hop = -1, net.first[number]
+    if join(packet, now, net):
+        stream.in_port += segment.size + SKB_OVERHEAD
+
+
+@jit
+def _port_is_full(stream, size, net):
+    least = net.given[PORT_SEGMENTS] * (size + SKB_OVERHEAD)
+    return stream.next - stream.first > 1 and stream.in_port >= max(float(least), stream.port_bytes)
 
 
 @call
 def pump(number, now, net):
     """Send what may be sent: first what was lost, then what is new."""
-    stream, given = net.streams[number], net.given
-    while stream.in_port < given[PORT_SEGMENTS] and stream.pipe < np.int64(stream.size):
+    stream, given, sent = net.streams[number], net.given, False
+    while stream.pipe < np.int64(stream.size):
         if stream.lost > 0:
             place = place_of(number, stream.first, net)
             lost = stream.first
             while net.segments[place].state != LOST:
                 lost += 1
                 place = place_of(number, lost, net)
+            if _port_is_full(stream, net.segments[place].size, net):
+                break
             stream.lost -= 1
             net.counts[REPEATED, net.route_links[net.first[number]]] += 1
         elif stream.next_bytes < min(stream.total, stream.room):
+            size = min(given[MSS], stream.total - stream.next_bytes)
+            if _port_is_full(stream, size, net):
+                break
             place = place_of(number, stream.next, net)
             segment = net.segments[place]
-            segment.number, segment.early = stream.next, 0
-            segment.size = min(given[MSS], stream.total - stream.next_bytes)
+            segment.number, segment.early, segment.size = stream.next, 0, size
             stream.next_bytes += segment.size
             segment.end = stream.next_bytes
             stream.next += 1
         else:
-            return
+            break
         _transmit(number, place, now, net)
+        sent = True
+    full = stream.pipe >= np.int64(stream.size)
+    if sent or full:
+        note(stream, full)
 
 
 @jit
@@ -235,7 +252,9 @@ def _leaves(stream, segment):
 def acknowledged(number, packet, now, net):
     """A packet says how much of a stream has come, and perhaps which segment beyond it."""
     stream, entry = net.streams[number], net.packets[packet]
-    full, newest, segments = stream.pipe >= np.int64(stream.size), stream.newest, 0
+    newest, segments = stream.newest, 0
+    if stream.first < stream.next and stream.first < entry.got:
+        measured(stream, now - net.segments[place_of(number, stream.first, net)].sent)
     while stream.first < stream.next and stream.first < entry.got:
         segment = net.segments[place_of(number, stream.first, net)]
         newest = max(newest, segment.stamp)
@@ -251,24 +270,23 @@ def acknowledged(number, packet, now, net):
             segment.state = SACKED
             stream.sacked += 1
     stream.newest = newest
-    if entry.echo >= 0:
-        stream.round_trip = now - entry.echo
     if segments > 0:
-        _moved_on(number, segments, full, now, net)
+        _moved_on(number, segments, now, net)
     if stream.sacked > 0 or stream.recovering:
         _find_lost(number, net)
+    stream.port_bytes = in_port_bytes(stream, net)
     pump(number, now, net)
 
 
 @jit
-def _moved_on(number, segments, full, now, net):
+def _moved_on(number, segments, now, net):
     stream = net.streams[number]
     stream.backoff, stream.deadline = 0, -1
     if stream.first < stream.next:
         _set_deadline(number, now, net)
     if stream.recovering and stream.first >= stream.recover:
         stream.recovering = 0
-    if not stream.recovering and full:
+    if not stream.recovering and used(stream):
         grow(stream, segments, now, net)
     if stream.total > stream.room and 3 * (stream.room - stream.acked_bytes) <= 2 * net.given[BUFFER]:
         stream.room = stream.acked_bytes + net.given[BUFFER]

@@ -33,13 +33,14 @@ class Tcp:
         ack_ms: ... else after so long: TCP_DELACK_MIN, include/net/tcp.h.
         rto_ms: least time without news after which what is under way counts as lost: TCP_RTO_MIN, include/net/tcp.h.
         first_window: segments under way before anything was acknowledged (RFC 6928).
-        port_segments: of one connection in the queue of its own host; while more are there it sends nothing (TCP small
-            queues: net/ipv4/tcp_output.c, tcp_small_queue_check).
+        port_segments: that one connection may always have in the queue of its own host; beyond them, a millisecond of
+            its estimated rate (TCP small queues: net/ipv4/tcp_output.c, tcp_small_queue_check).
         queue_packets: room of each queue: Linux's txqueuelen, which is a pfifo's limit.
         fair: whether ports have a queue for every pair, in turn by bytes (deficit round robin, as htb's classes);
             else one for all.
         burst_bytes: that a port saves up while idle, as a token bucket (htb): it then lets a packet out whole, if it
             has no debts. 0: a wire, which takes its time for each packet.
+        restart: whether a window shrinks while nothing is sent (Linux: tcp_slow_start_after_idle).
     """
 
     congestion: str = "cubic"
@@ -54,6 +55,7 @@ class Tcp:
     queue_packets: int = 1000
     fair: bool = False
     burst_bytes: int = 0
+    restart: bool = True
 
     def __post_init__(self) -> None:
         if self.congestion not in CONGESTIONS:

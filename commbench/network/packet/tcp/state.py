@@ -26,14 +26,15 @@ ARRIVAL, READY, ACK_DUE, OVERDUE, WRITTEN = range(5)
 
 UNDER_WAY, SACKED, LOST = range(3)
 
+WINDOWS = 8  # a place in ``n`` behind those of the other packets
+
 # Places in ``given``.
-MSS, HEADER, FULL, BUFFER, OWED, ACK_PS, RTO_PS, PORT_SEGMENTS, ROOM, BURST, CONGESTION = range(11)
+MSS, HEADER, FULL, BUFFER, OWED, ACK_PS, RTO_PS, PORT_SEGMENTS, ROOM, BURST = range(10)
+CONGESTION, FIRST_WINDOW, RESTART = range(10, 13)
 
 TCP_PACKET = np.dtype(
     [
         ("end", np.int64),
-        ("echo", np.int64),
-        ("sent", np.int64),
         ("arrives", np.int64),
         ("hop", np.int64),  # place in route_links of the link that it takes
         ("stream", np.int32),
@@ -86,7 +87,10 @@ STREAM = np.dtype(
         ("stamps", np.int64),
         ("newest", np.int64),
         ("deadline", np.int64),
-        ("round_trip", np.int64),
+        ("smoothed", np.int64),
+        ("sent", np.int64),
+        ("in_port", np.int64),
+        ("port_bytes", np.float64),
         ("got_bytes", np.int64),
         ("owed", np.int64),
         ("back", np.int32),
@@ -95,7 +99,8 @@ STREAM = np.dtype(
         ("pipe", np.int32),
         ("lost", np.int32),
         ("sacked", np.int32),
-        ("in_port", np.int32),
+        ("most_out", np.int32),
+        ("until", np.int32),
         ("recover", np.int32),
         ("backoff", np.int32),
         ("got", np.int32),
@@ -106,6 +111,7 @@ STREAM = np.dtype(
         ("recovering", np.int8),
         ("timed", np.int8),
         ("ack_timed", np.int8),
+        ("limited", np.int8),
         ("size", np.float64),  # this and what follows is congestion.Window
         ("threshold", np.float64),
         ("most", np.float64),
@@ -135,7 +141,7 @@ class TcpState(NamedTuple):
     """The state.
 
     Attributes:
-        n: counters. given: what Tcp says.
+        n: counters, and WINDOWS: segments that all windows of congestion take together. given: what Tcp says.
         first, route_links: routes, as in Wiring. queue_of: of each of these places, the queue.
         queue_first: shape (links + 1,): a link's queues are ``queues[queue_first[l]:queue_first[l + 1]]``.
         ports, queues, streams, messages, segments, packets, events: records; messages by task.
@@ -180,14 +186,14 @@ def build_state(
     numbers = (
         *(given.mss_bytes, given.header_bytes, given.full_bytes, given.window_bytes),
         *((given.ack_segments - 1) * given.mss_bytes, given.ack_ms * 10**9, given.rto_ms * 10**9),
-        *(given.port_segments, given.queue_packets, given.burst_bytes, given.number),
+        *(given.port_segments, given.queue_packets, given.burst_bytes, given.number, given.first_window, given.restart),
     )
     queue_of, queue_first = _queues(given, wiring)
     queues = np.zeros(int(queue_first[-1]), dtype=QUEUE)
     queues["head"] = queues["tail"] = -1
     ring = _ring(given, wiring)
-    n = np.zeros(8, dtype=np.int64)
-    n[FREE] = -1
+    n = np.zeros(9, dtype=np.int64)
+    n[FREE], n[WINDOWS] = -1, given.first_window * num_streams
     state = TcpState(
         n=n,
         given=np.array(numbers, dtype=np.int64),
@@ -209,7 +215,8 @@ def build_state(
         depths=np.zeros((num_links, SLICES), dtype=np.int64),
         changed=np.zeros(num_links, dtype=np.int64),
     )
-    return state._replace(packets=np.empty(2 * margin(state.given, num_links, num_streams), dtype=TCP_PACKET))
+    room = margin(state.given, num_links, num_streams, int(n[WINDOWS]))
+    return state._replace(packets=np.empty(2 * room, dtype=TCP_PACKET))
 
 
 def _queues(given: Tcp, wiring: Wiring) -> tuple[Array, Array]:
@@ -241,6 +248,7 @@ def _streams(given: Tcp, wiring: Wiring) -> Array:
     streams["deadline"] = -1
     for name in ("coming", "unwritten", "last"):
         streams[name] = -1
+    streams["port_bytes"] = 2.0**62
     streams["size"], streams["threshold"], streams["epoch"] = given.first_window, 2.0**30, -1
     return streams
 
@@ -264,16 +272,21 @@ def _ring(given: Tcp, wiring: Wiring) -> Array:
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
-def margin(given: Array, num_links: int, num_streams: int) -> int:
-    """Packets that may come into being in one instant: what ports let out, answers, and what takes their place."""
+def margin(given: Array, num_links: int, num_streams: int, windows: int) -> int:
+    """Packets that may come into being in one instant: what ports let out, answers, and what takes their place.
+
+    ``windows``: segments that all windows of congestion take together.
+    """
     at_once = int(given[BURST]) // max(int(given[HEADER]), 1) + 2
-    return num_streams * (int(given[PORT_SEGMENTS]) + 2) + 3 * num_links * at_once
+    return 2 * windows + 2 * num_streams + 3 * num_links * at_once
 
 
 def grown(state: TcpState) -> TcpState:
     """The same with room for twice as many packets, where it was short of it."""
-    if len(state.packets) - state.n[USED] < margin(state.given, len(state.ports), len(state.streams)):
-        return state._replace(packets=np.concatenate([state.packets, np.empty_like(state.packets)]))
+    room = margin(state.given, len(state.ports), len(state.streams), int(state.n[WINDOWS]))
+    if len(state.packets) - state.n[USED] < room:
+        more = np.empty(max(len(state.packets), room), dtype=TCP_PACKET)
+        return state._replace(packets=np.concatenate([state.packets, more]))
     return state
 
 

@@ -25,6 +25,8 @@ class StepOptions:
     cp: Annotated[int, "Context-parallel degree [1]."] = 1
     context: Annotated[str, "gather of keys, or all-to-all of heads (Ulysses), over cp [gather]."] = "gather"
     ep: Annotated[int, "Expert-parallel degree, within cp x dp [1]."] = 1
+    expert_capacity: Annotated[float | None, "Places of an expert, to its even share; tokens beyond drop."] = None
+    expert_imbalance: Annotated[float | None, "Tokens of the busiest expert rank, to its even share [1]."] = None
     dp: Annotated[int | None, "Data-parallel degree; what the ranks leave if left out."] = None
     pp: Annotated[int, "Pipeline-parallel degree [1]."] = 1
     rank_order: Annotated[str, "Axes, nearest ranks first [tp-cp-ep-dp-pp]."] = "tp-cp-ep-dp-pp"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from commbench.topology.devices import Device
     from commbench.topology.fabric import Fabric
     from commbench.workload.compute import Efficiency
+    from commbench.workload.expert_load import ExpertLoad
     from commbench.workload.formats import Formats
     from commbench.workload.groups import Degrees
     from commbench.workload.memory import Precision
@@ -75,6 +76,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         attention=options.attention,
         flash=kernel != "unfused",
         recompute=options.recompute,
+        expert_load=_expert_load(options),
         **{name: getattr(options, name) for name in ("tp", "cp", "ep", "context", "sequence_parallel")},
     )
     remarks = (*remarks, *_far_products(model, run, efficiency))
@@ -95,7 +97,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         stack=stack,
         launch_blocking=options.launch_blocking,
         stack_memory=memory,
-        remarks=(*remarks, *words, *_sent_words(options)),
+        remarks=(*remarks, *words, *_sent_words(options), *_expert_words(model, run)),
     )
 
 
@@ -109,6 +111,21 @@ def _sent_words(options: StepOptions) -> tuple[str, ...]:
     if options.stale_gradients:
         found.append("the optimizer takes the gradients of the step before, which are sent beside this one")
     return tuple(found)
+
+
+def _expert_load(options: StepOptions) -> "ExpertLoad":
+    """How tokens spread over experts."""
+    from commbench.workload.expert_load import ExpertLoad
+
+    if options.expert_capacity == 0:
+        raise InputError("--expert-capacity 0: must be above 0, such as 1.25; leave it out to drop nothing")
+    given = {"capacity": options.expert_capacity, "imbalance": options.expert_imbalance}
+    return ExpertLoad(**{key: value for key, value in given.items() if value is not None})
+
+
+def _expert_words(model: "Transformer", run: "Execution") -> tuple[str, ...]:
+    """How tokens spread over experts, where there are any."""
+    return (run.expert_load.words(run.ep),) if model.num_experts > 1 else ()
 
 
 def _memory(

@@ -159,7 +159,7 @@ def _record(
 
 def _settings(plan: StepPlan, choices: Choices) -> dict[str, Any]:
     """What else was chosen, by whom ever."""
-    version = getattr(choices.library, "version", "")
+    version, load = getattr(choices.library, "version", ""), plan.run.expert_load
     return {
         "layers": list(plan.layers),
         "flash": plan.run.flash,
@@ -173,6 +173,8 @@ def _settings(plan: StepPlan, choices: Choices) -> dict[str, Any]:
         **({"gradient_ratio": plan.gradient_ratio} if plan.gradient_ratio < 1 else {}),
         **({"stale_gradients": True} if plan.stale_gradients else {}),
         **({"context": plan.run.context} if plan.run.cp > 1 else {}),
+        **({"expert_capacity": load.capacity} if load.capacity else {}),
+        **({"expert_imbalance": load.imbalance} if load.imbalance > 1 else {}),
         **({"launch_blocking": True} if plan.launch_blocking else {}),
         **({"version": version} if version else {}),
     }

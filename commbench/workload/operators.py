@@ -14,7 +14,8 @@ activation:
 * What is kept follows arXiv 2205.05198, section 4: per layer 34 + 5 a s / h bytes per token and hidden unit for a GPT
   at e = 2, of which 10 are not divided by t without sequence parallelism. Tests derive each of its formulas.
 * Where tp is more than the key-value heads, each rank holds one of them, and computes it like the others that do.
-* Experts are split over tp like a dense MLP (expert tp = tp), and tokens spread evenly over them.
+* Experts are split over tp like a dense MLP (expert tp = tp), and tokens spread over them as
+  ``ExpertLoad`` says, evenly unless it is given.
 """
 
 from collections.abc import Iterable
@@ -341,8 +342,9 @@ def _activation(run: Execution, name: str, tokens: int, columns: int, inner: int
 
 
 def _experts(model: Transformer, run: Execution) -> Iterable[Operator]:
-    """Router, experts and the copies between them; ``routed`` token copies arrive on a rank, evenly spread."""
-    routed = run.tokens * model.experts_per_token
+    """Router, experts and the copies between them: ``sent`` token copies of a rank, ``routed`` that arrive there."""
+    sent = run.expert_load.sent(run.tokens * model.experts_per_token)
+    routed = run.expert_load.received(run.tokens * model.experts_per_token, run.ep)
     inner = model.ffn // run.tp
     columns = inner * (2 if model.gated else 1)
     local = model.num_experts // run.ep
@@ -350,7 +352,7 @@ def _experts(model: Transformer, run: Execution) -> Iterable[Operator]:
         run, "router", "mlp", run.local_tokens, model.hidden, model.num_experts,
         kept_tokens=run.local_tokens, own=False,
     )  # fmt: skip
-    copies = Work(num_bytes=2 * run.element_bytes * routed * model.hidden)
+    copies = Work(num_bytes=2 * run.element_bytes * sent * model.hidden)
     yield _kept(Operator(name="permute", block="mlp", forward=copies, input=copies))
     for name, k, n in (("expert-up", model.hidden, columns), ("expert-down", inner, model.hidden)):
         biases = local * n if model.biases else 0
@@ -358,5 +360,5 @@ def _experts(model: Transformer, run: Execution) -> Iterable[Operator]:
         yield replace(linear, expert=True)
         if name == "expert-up":
             yield _activation(run, "expert-activation", routed, columns, inner)
-    kept = run.element_bytes * routed * model.hidden  # the weights of the sum need the experts' outputs
+    kept = run.element_bytes * sent * model.hidden  # the weights of the sum need the experts' outputs
     yield _kept(Operator(name="unpermute", block="mlp", forward=copies, input=copies, saved_bytes=kept))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training step is: the model, how it is split and executed, and on what; nothing of it is assumed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from commbench.errors import InputError
 from commbench.topology.devices import Device
@@ -151,7 +151,8 @@ class StepPlan:
     def hardware_flops(self) -> int:
         """FLOP that are executed, those of recomputation among them; per rank of a pipeline, summed over all ranks."""
         microbatches = self.schedule.num_microbatches * self.degrees.num_ranks // self.degrees.pp
-        return microbatches * hardware_flops(self.model, self.run)
+        load = replace(self.run.expert_load, imbalance=1.0)  # what the busiest rank has more, others have less
+        return microbatches * hardware_flops(self.model, replace(self.run, expert_load=load))
 
     def memory(self) -> tuple[MemoryUse, ...]:
         """Memory of every pipeline position's ranks; of the workspace, what ZeRO 2 and 3 send is part."""

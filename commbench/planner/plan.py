@@ -13,7 +13,7 @@ from commbench.errors import InputError, unknown
 from commbench.experiments.step_given import StepOptions
 from commbench.experiments.step_library import library_of_step
 from commbench.experiments.step_options import simulate_options, step_setting
-from commbench.experiments.step_plan_of import step_costs
+from commbench.experiments.step_plan_of import offload_of, step_costs
 from commbench.planner.estimate import Estimated, Estimator
 from commbench.planner.prices import Prices
 from commbench.planner.search import Candidates, Cost, best_of, candidates
@@ -25,6 +25,7 @@ from commbench.routing.router import Router
 from commbench.topology.fabric import Fabric
 from commbench.topology.model import LinkKind
 from commbench.units import format_bytes
+from commbench.workload.offload import Offload
 from commbench.workload.pipeline.registry import get_pipeline
 from commbench.workload.step_plan import StepPlan
 
@@ -123,6 +124,9 @@ class Planner:
         whole = options.stale_gradients or options.gradient_ratio < 1
         if options.overlap_gradients is False or whole:  # ZeRO 2 and 3 send each microbatch's beside what follows
             self.strategies = [one for one in self.strategies if one.zero < 2]
+        self.strategies = [one for one in self.strategies if _moves(one, base.offload)]
+        if not self.strategies and base.offload is not None and not whole:
+            raise InputError(f"--offload {options.offload}: goes with --zero 1 to 3 (optimizer), 1f1b (activations)")
         if not self.strategies:
             option = "--stale-gradients or --gradient-ratio" if whole else "--no-overlap-gradients"
             raise InputError(f"{option}: goes with --zero 0 or 1")
@@ -136,7 +140,8 @@ class Planner:
     @property
     def _base(self) -> StepPlan:
         """A plan of the model, with a slowdown that was given instead of the stack's."""
-        base = self._setting.plan
+        base, fabric = self._setting.plan, self.cluster.fabric
+        base = replace(base, offload=offload_of(self._options, fabric, len(self.cluster.placed)))
         if base.stack is None or self._options.slowdown is None:
             return base
         return replace(base, stack=replace(base.stack, hidden_data=0.0, hidden_sharded=0.0, hidden_tensor=0.0))
@@ -256,6 +261,14 @@ class Planner:
                 change = one.time_s * cost(one.strategy) / best - 1
                 found.append(Forced(what=f"{axis} {value}", words=_told(one.strategy), change=change))
         return found
+
+
+def _moves(one: Strategy, offload: Offload | None) -> bool:
+    """Whether what is to lie in host memory can, with a strategy."""
+    if offload is None:
+        return True
+    splits = offload.activations and get_pipeline(one.schedule).splits
+    return not splits and (not offload.optimizer or one.zero > 0 or one.dp * one.cp == 1)
 
 
 def _host(fabric: Fabric) -> int:

@@ -317,7 +317,7 @@ class _Form:
     def _stage(self, shape: StageParts, count: int) -> StageSeconds:
         plan, traffic = self.plan, shape.traffic
         dense, expert = shape.dense, shape.expert
-        adding = plan.adding_s(dense + expert)
+        adding, moved = plan.adding_s(dense + expert), plan.move_s
         times, slack, idle, first, final = (dict[Pass, float]() for _ in range(5))
         for kind in self._passes:
             device = host = idle[kind] = 0.0
@@ -325,8 +325,9 @@ class _Form:
             for layer in shape.layers:
                 own_device, own_host, own_idle = self._pass(layer, kind)
                 numbers = range(count) if layer.number == 0 else (count if layer.number == 1 else layer.number,)
-                each += [(number, own_device, own_idle) for number in numbers]
-                device += len(numbers) * own_device
+                late = max(0.0, moved - own_device) if layer.number == 0 else 0.0  # in all layers but the first
+                each += [(number, own_device + late * (number > 0), own_idle) for number in numbers]
+                device += len(numbers) * own_device + max(0, count - 1) * late
                 idle[kind] += len(numbers) * own_idle
                 host += len(numbers) * own_host
             if plan.zero == 3:

@@ -32,8 +32,8 @@ class ExpertLoad:
             raise InputError(f"--expert-imbalance {self.imbalance:g}: must be at least 1, the even share, such as 1.3")
         if self.capacity and self.imbalance > 1:
             raise InputError(
-                f"--expert-imbalance {self.imbalance:g} and --expert-capacity {self.capacity:g}: give one of them; with "
-                "a capacity every rank gets as much"
+                f"--expert-imbalance {self.imbalance:g} and --expert-capacity {self.capacity:g}: give one of them; "
+                "with a capacity every rank gets as much"
             )
 
     def check(self, model: str, num_experts: int, experts_per_token: int, ep: int) -> None:
@@ -66,22 +66,21 @@ class ExpertLoad:
         """Places on the busiest of ``ep`` ranks where an even share is this many token copies."""
         return round(copies * self.imbalance) if ep > 1 and self.imbalance > 1 else self.sent(copies)
 
-    def words(self, ep: int) -> str:
+    @property
+    def words(self) -> str:
         """What is taken of it, for people."""
         if self.capacity:
             return (
                 f"experts have places for {self.capacity:g} times their even share of tokens (--expert-capacity): "
                 "empty ones are computed and sent too, tokens beyond are dropped; MFU counts these as if they were not"
             )
-        if self.imbalance > 1 and ep > 1:
-            return (
-                f"the busiest expert rank gets {self.imbalance:g} times its even share (--expert-imbalance), and the "
-                "others wait for it: every rank is simulated as that one, also on links that others share with it"
-            )
-        even = "experts get even shares of the tokens"
         if self.imbalance > 1:
-            return f"{even}: ep 1 has all of them on every rank, which --expert-imbalance does not change"
-        return f"{even}, assumed; --expert-capacity or --expert-imbalance tells otherwise"
+            return (
+                f"where ep is above 1 the busiest expert rank gets {self.imbalance:g} times its even share "
+                "(--expert-imbalance), and the others wait for it: every rank is simulated as that one, also on links "
+                "that others share with it; with ep 1 every rank has all experts"
+            )
+        return "experts get even shares of the tokens, assumed; --expert-capacity or --expert-imbalance tells otherwise"
 
 
 EVEN = ExpertLoad()

@@ -72,11 +72,12 @@ def test_imbalance_between_ranks_needs_several() -> None:
 
 
 @pytest.mark.parametrize("tp", [{}, {"tp": 2}, {"tp": 2, "sequence_parallel": True}], ids=str)
-@pytest.mark.parametrize("load", [ExpertLoad(), *LOADS], ids=str)
-def test_the_closed_form_has_it_too(load: ExpertLoad, tp: dict[str, Any]) -> None:
-    step = plan(**(HOW | tp), expert_load=load, overlap_gradients=False)
-    simulated = simulate(step, "dgx-h100").record.iteration_s
-    assert closed_form(step, FREE_STACK, MACHINE).iteration_s == pytest.approx(simulated, rel=0.05)
+@pytest.mark.parametrize("load", LOADS, ids=str)
+def test_the_closed_form_grows_as_the_simulation_does(load: ExpertLoad, tp: dict[str, Any]) -> None:
+    even, other = (plan(**(HOW | tp), expert_load=one, overlap_gradients=False) for one in (ExpertLoad(), load))
+    simulated_s = [simulate(step, "dgx-h100").record.iteration_s for step in (even, other)]
+    closed_s = [closed_form(step, FREE_STACK, MACHINE).iteration_s for step in (even, other)]
+    assert closed_s[1] - closed_s[0] == pytest.approx(simulated_s[1] - simulated_s[0], rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ OPTIONS = StepOptions(
         ({}, "even shares of the tokens, assumed; --expert-capacity or --expert-imbalance"),
         ({"expert_capacity": 1.25}, "places for 1.25 times their even share"),
         ({"expert_imbalance": 1.5}, "the busiest expert rank gets 1.5 times its even share"),
-        ({"expert_imbalance": 1.5, "ep": 1}, "ep 1 has all of them on every rank"),
+        ({"expert_imbalance": 1.5, "ep": 1}, "with ep 1 every rank has all experts"),
     ],
 )
 def test_what_is_taken_is_told(more: dict[str, Any], words: str) -> None:

@@ -235,9 +235,9 @@ class _Stage:
             shared = plan.zero_ranks if plan.zero in (1, 2) else 0
             host_s = plan.stack.host_step_s / len(plan.schedule.stages_of(0)) + plan.stack.zero_rank_s * shared
         parts = plan.optimizer_parts(dense, expert)
-        last = max(number for number, (kind, _) in enumerate(parts) if kind != "offload")  # beside which the host works
+        works = max(number for number, (kind, _) in enumerate(parts) if kind != "offload")  # beside the host
         self.optimizer = tuple(
-            Work(kind, round((time_s + (host_s if number == last else 0.0)) * PS_PER_S))
+            Work(kind, round((time_s + (host_s if number == works else 0.0)) * PS_PER_S))
             for number, (kind, time_s) in enumerate(parts)
         )
 

@@ -10,7 +10,7 @@ from commbench.errors import InputError
 from commbench.experiments.step_given import StepOptions
 from commbench.experiments.step_options import step_setting
 from commbench.training.closed_form import StepHosts, closed_form
-from commbench.workload.expert_load import ExpertLoad
+from commbench.workload.expert_load import EVEN, ExpertLoad
 from commbench.workload.operators import layer_operators
 from commbench.workload.step_costs import LinkCosts
 from tests.cases import star
@@ -25,8 +25,8 @@ LOADS = (ExpertLoad(capacity=2.0), ExpertLoad(imbalance=2.0))
 @pytest.mark.parametrize("load", LOADS, ids=str)
 def test_twice_the_even_share_is_twice_the_tokens_sent(load: ExpertLoad) -> None:
     even, other = (
-        simulate(plan(**HOW, **more), star(4, bandwidth=12.5e9, latency_ps=0)).record
-        for more in ({}, {"expert_load": load})
+        simulate(plan(**HOW, expert_load=one), star(4, bandwidth=12.5e9, latency_ps=0)).record
+        for one in (EVEN, load)
     )
     assert other.exposed_s["expert"] == pytest.approx(2 * even.exposed_s["expert"], rel=1e-6)
     assert other.iteration_s > even.iteration_s + even.exposed_s["expert"]
@@ -37,7 +37,7 @@ def test_twice_the_even_share_is_twice_the_tokens_sent(load: ExpertLoad) -> None
 @pytest.mark.parametrize("load", LOADS, ids=str)
 def test_experts_compute_what_they_get_and_senders_lay_out_what_they_send(load: ExpertLoad) -> None:
     """Copies before and after are as many as the even share where nothing is padded."""
-    runs = [plan(**HOW, **more).run for more in ({}, {"expert_load": load})]
+    runs = [plan(**HOW, expert_load=one).run for one in (EVEN, load)]
     even, other = ({op.name: op for op in layer_operators(MIXTURE, run)} for run in runs)
     for name in ("expert-up", "expert-down"):
         assert other[name].forward.flops == 2 * even[name].forward.flops
@@ -50,13 +50,13 @@ def test_experts_compute_what_they_get_and_senders_lay_out_what_they_send(load: 
 
 
 def test_padding_is_executed_by_all_ranks_and_imbalance_only_moves_work() -> None:
-    even, padded, uneven = (plan(**HOW, **more) for more in ({}, *({"expert_load": load} for load in LOADS)))
+    even, padded, uneven = (plan(**HOW, expert_load=one) for one in (EVEN, *LOADS))
     assert padded.hardware_flops > even.hardware_flops == uneven.hardware_flops
     assert even.model_flops == padded.model_flops == uneven.model_flops
 
 
 def test_a_capacity_below_the_even_share_drops_tokens() -> None:
-    even, less = (plan(**HOW, **more) for more in ({}, {"expert_load": ExpertLoad(capacity=0.5)}))
+    even, less = (plan(**HOW, expert_load=one) for one in (EVEN, ExpertLoad(capacity=0.5)))
     assert less.hardware_flops < even.hardware_flops
     assert less.model_flops == even.model_flops
 
@@ -65,8 +65,8 @@ def test_imbalance_between_ranks_needs_several() -> None:
     """With ep 1 each rank has all experts, and as many tokens as the others."""
     how = HOW | {"ep": 1}
     even, other = (
-        simulate(plan(**how, **more), star(4)).record.iteration_s
-        for more in ({}, {"expert_load": ExpertLoad(imbalance=2.0)})
+        simulate(plan(**how, expert_load=one), star(4)).record.iteration_s
+        for one in (EVEN, ExpertLoad(imbalance=2.0))
     )
     assert even == other
 
@@ -74,7 +74,7 @@ def test_imbalance_between_ranks_needs_several() -> None:
 @pytest.mark.parametrize("tp", [{}, {"tp": 2}, {"tp": 2, "sequence_parallel": True}], ids=str)
 @pytest.mark.parametrize("load", LOADS, ids=str)
 def test_the_closed_form_grows_as_the_simulation_does(load: ExpertLoad, tp: dict[str, Any]) -> None:
-    even, other = (plan(**(HOW | tp), expert_load=one, overlap_gradients=False) for one in (ExpertLoad(), load))
+    even, other = (plan(**(HOW | tp), expert_load=one, overlap_gradients=False) for one in (EVEN, load))
     simulated_s = [simulate(step, "dgx-h100").record.iteration_s for step in (even, other)]
     closed_s = [closed_form(step, FREE_STACK, MACHINE).iteration_s for step in (even, other)]
     assert closed_s[1] - closed_s[0] == pytest.approx(simulated_s[1] - simulated_s[0], rel=0.02)

@@ -50,7 +50,7 @@ def test_the_optimizer_s_way_to_the_host_and_back(dp: int) -> None:
     assert "optimizer" not in there.time_s
     added = there.time_s["offload"] + there.time_s["host"] - here.time_s["optimizer"]
     assert there.iteration_s - here.iteration_s == pytest.approx(added, rel=1e-6)
-    assert there.memory_bytes == here.memory_bytes | {"optimizer": 0}
+    assert there.memory_bytes == {**here.memory_bytes, "optimizer": 0}
     gradients = step.precision.gradient_bytes * parameters / dp
     assert there.settings["host_bytes"] == pytest.approx(here.memory_bytes["optimizer"] + gradients, rel=1e-3)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["model_numbers", "offload_of", "plan_of", "size_of", "step_costs"]
+__all__ = ["model_numbers", "offload_of", "offload_words", "plan_of", "size_of", "step_costs"]
 
 ASSUMED = "megatron"  # the stack where efficiencies are the device's own and none is named
 _MOST_PASSES = 200_000
@@ -82,7 +82,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         **{name: getattr(options, name) for name in ("tp", "cp", "ep", "context", "sequence_parallel")},
     )
     offload = offload_of(options, fabric, degrees.num_ranks)
-    remarks = (*remarks, *_far_products(model, run, efficiency), *_offload_words(options, offload))
+    remarks = (*remarks, *_far_products(model, run, efficiency), *offload_words(options, offload))
     return StepPlan(
         model=model,
         run=run,
@@ -150,7 +150,7 @@ def offload_of(options: StepOptions, fabric: "Fabric", ranks: int) -> "Offload |
     )  # fmt: skip
 
 
-def _offload_words(options: StepOptions, offload: "Offload | None") -> tuple[str, ...]:
+def offload_words(options: StepOptions, offload: "Offload | None") -> tuple[str, ...]:
     """What is to be said of what lies in host memory."""
     from commbench.units import format_bandwidth
     from commbench.workload.offload import CPU_ADAM_WORDS

@@ -13,7 +13,7 @@ from commbench.errors import InputError, unknown
 from commbench.experiments.step_given import StepOptions
 from commbench.experiments.step_library import library_of_step
 from commbench.experiments.step_options import simulate_options, step_setting
-from commbench.experiments.step_plan_of import offload_of, step_costs
+from commbench.experiments.step_plan_of import offload_of, offload_words, step_costs
 from commbench.planner.estimate import Estimated, Estimator
 from commbench.planner.prices import Prices
 from commbench.planner.search import Candidates, Cost, best_of, candidates
@@ -114,6 +114,9 @@ class Planner:
             self._notes.insert(0, f"assumed: --global-batch {batch}, {batch * base.model.sequence:,} tokens a step")
         ranks = setting.cluster.fabric.num_ranks if options.ranks is None else options.ranks
         self._options, self._batch = options, options.global_batch or 1
+        self._offload = offload_of(options, setting.cluster.fabric, ranks)  # over links that all of them share
+        alone = offload_words(options, base.offload)
+        self._notes = [note for note in self._notes if note not in alone] + [*offload_words(options, self._offload)]
         self.strategies = strategies(
             Space(
                 model=base.model, run=base.run, ranks=ranks, host=_host(setting.cluster.fabric),
@@ -140,8 +143,7 @@ class Planner:
     @property
     def _base(self) -> StepPlan:
         """A plan of the model, with a slowdown that was given instead of the stack's."""
-        base, fabric = self._setting.plan, self.cluster.fabric
-        base = replace(base, offload=offload_of(self._options, fabric, len(self.cluster.placed)))
+        base = replace(self._setting.plan, offload=self._offload)
         if base.stack is None or self._options.slowdown is None:
             return base
         return replace(base, stack=replace(base.stack, hidden_data=0.0, hidden_sharded=0.0, hidden_tensor=0.0))

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from commbench.program.operations import COMPUTE_STREAM, HOST_STREAM, NOTHING, Block, ProgramBuilder
+from commbench.program.operations import COMPUTE_STREAM, COPY_STREAM, HOST_STREAM, NOTHING, Block, ProgramBuilder
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
 from commbench.workload.offload import with_moves
@@ -335,7 +335,7 @@ class _PassAdder:
                 if self._final or sends_each(self._plan, self._action):
                     self._send_gradients(item.layer)
             case Move():
-                self._moves = [self._launch(unit, item.duration_ps, "offload") for unit in self._units]
+                self._moves = [self._launch(unit, item.duration_ps, COPY_STREAM) for unit in self._units]
             case Landed():
                 for unit, number in zip(self._units, self._moves, strict=True):
                     self._state.wait[unit] = [*self._state.wait[unit], number]

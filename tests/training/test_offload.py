@@ -9,6 +9,7 @@ import pytest
 from commbench.errors import InputError
 from commbench.experiments.step_given import StepOptions
 from commbench.experiments.step_options import simulate_options, step_setting
+from commbench.experiments.step_plan_of import offload_words
 from commbench.planner.plan import Planner, Wishes
 from commbench.results.steps import SimulatedStep
 from commbench.topology.load import load_fabric
@@ -61,6 +62,15 @@ def test_a_link_that_keeps_up_hides_activations(recompute: str) -> None:
     there, here = (run(**how, offload=one) for one in (offload(activations=True, link=1e15), None))
     assert there.iteration_s == pytest.approx(here.iteration_s, rel=1e-9)
     assert there.exposed_s["offload"] == 0
+
+
+def test_copies_do_not_slow_what_is_computed_beside_them() -> None:
+    """Collectives do, of this software; copy engines take nothing of the processor."""
+    slowing = replace(FREE_STACK, hidden_data=1.0)
+    how: dict[str, Any] = {"model": UNTIED, "dp": 4, "overlap_gradients": False, "stack": slowing}
+    there, here = (run(**how, offload=one) for one in (offload(activations=True, link=1e9), None))
+    for kind in ("forward", "backward"):
+        assert there.time_s[kind] == pytest.approx(here.time_s[kind], rel=1e-6)
 
 
 def test_a_slow_link_is_exposed_beside_all_layers_but_the_first() -> None:
@@ -168,5 +178,6 @@ def test_a_plan_takes_it_with_the_link_that_its_ranks_share() -> None:
     own = planner.estimator.plan(one).offload
     assert own is not None
     assert own.link_bytes_per_s == pytest.approx(63.01e9 / 2)
+    assert [note for note in planner._notes if "offload over" in note] == [offload_words(planner._options, own)[0]]
     assert planner.estimator.estimate(one).time_s > plain.estimator.estimate(one).time_s
     assert planner.estimator.memory(one) < plain.estimator.memory(one)

@@ -37,7 +37,7 @@ def shapes_of(texts: Sequence[str], model: str | None, tp: int, micro_batch: int
 
 
 def _of_model(name: str, tp: int, micro_batch: int) -> list[tuple[int, int, int]]:
-    """Forward, input-gradient and weight-gradient products of one layer; attention cores are no plain products."""
+    """Forward, input-gradient and weight-gradient products of a layer, of each kind; attention cores are none."""
     model = get_model(name)
     run = Execution(
         micro_batch=micro_batch,
@@ -49,7 +49,8 @@ def _of_model(name: str, tp: int, micro_batch: int) -> list[tuple[int, int, int]
         tp=tp,
     )
     run.check_model(model)
-    works = [w for op in layer_operators(model, run) if not op.core for w in (op.forward, op.input, op.weight)]
+    operators = [op for kind in model.kinds for op in layer_operators(model, run, kind)]
+    works = [work for op in operators if not op.core for work in (op.forward, op.input, op.weight)]
     return list(dict.fromkeys((w.matmul.m, w.matmul.n, w.matmul.k) for w in works if w.matmul is not None))
 
 

@@ -82,7 +82,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         **{name: getattr(options, name) for name in ("tp", "cp", "ep", "context", "sequence_parallel")},
     )
     offload = offload_of(options, fabric, degrees.num_ranks)
-    remarks = (*remarks, *_far_products(model, run, efficiency), *offload_words(options, offload))
+    remarks = (*remarks, *_shape_words(model), *_far_products(model, run, efficiency), *offload_words(options, offload))
     return StepPlan(
         model=model,
         run=run,
@@ -101,6 +101,16 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         stack_memory=memory,
         remarks=(*remarks, *words, *_sent_words(options), *_expert_words(model, run)),
     )
+
+
+def _shape_words(model: "Transformer") -> tuple[str, ...]:
+    """What is to be said of how a model is built and executed, where others are not."""
+    found = []
+    if model.latent is not None:
+        found.append("latent attention as in training: K and V of all heads are made from the latent, and kept")
+    if model.shared_ffn:
+        found.append("shared experts are computed behind the routed ones; nothing of them hides an all-to-all")
+    return tuple(found)
 
 
 def _sent_words(options: StepOptions) -> tuple[str, ...]:
@@ -211,7 +221,8 @@ def _far_products(model: "Transformer", run: "Execution", efficiency: "Efficienc
     from commbench.workload.operators import layer_operators
 
     is_far = getattr(efficiency.matrix, "far", lambda matmul: False)
-    shapes = {op.name: op.forward.matmul for op in layer_operators(model, run) if op.weight.layer_product}
+    layers = [op for kind in model.kinds for op in layer_operators(model, run, kind)]
+    shapes = {op.name: op.forward.matmul for op in layers if op.weight.layer_product}
     far = [f"{name} {one.m} x {one.n} x {one.k}" for name, one in shapes.items() if one is not None and is_far(one)]
     return (f"far from all measured products, and taken like the nearest: {', '.join(far)}",) if far else ()
 

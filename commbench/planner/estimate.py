@@ -24,18 +24,18 @@ from commbench.workload.groups import Degrees
 from commbench.workload.operators import stage_operators
 from commbench.workload.pipeline.schedule import Pass
 from commbench.workload.step_costs import StackCosts
-from commbench.workload.step_passes import stage_layers
+from commbench.workload.step_passes import distinct_layers
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.transformer import Execution
 
-__all__ = ["SLACK", "Estimated", "Estimator"]
+__all__ = ["SLACK", "Estimated", "Estimator", "LayerSeconds"]
 
 FloatArray = npt.NDArray[np.float64]
 SLACK = 0.002
 """Taken off lower bounds, as a share: for positions that are placed better than the first, and for rounding. Of 500
 random strategies (``benchmarks.planning``) the bare bound of 5 was above the simulated time, by 0.08 % at most."""
-Place = tuple[bool, bool, int]
-"""Of a stage: whether it is the first, whether it is the last, its layers."""
+Place = tuple[bool, bool, tuple[int, ...]]
+"""Of a stage: whether it is the first, whether it is the last, its layers' kinds."""
 
 _NO_STACK = StackCosts(
     host_pass_s=0.0, host_call_s=0.0, host_step_s=0.0, memory_passes=1.0, accumulation_bytes=0.0, hidden_data=0.0,
@@ -51,6 +51,15 @@ class Estimated:
     time_s: float
     bound_s: float
     memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSeconds:
+    """Seconds of the forward and the whole backward pass of a layer, and how many of the model are built like it."""
+
+    count: int
+    forward: float
+    backward: float
 
 
 class Estimator:
@@ -81,7 +90,7 @@ class Estimator:
         self._prices = (prices, sharded)
         self._machines: dict[tuple[int, bool], StagePrices] = {}
         self._passes: dict[tuple[int, bool, bool], Passes] = {}
-        self._layer_s: dict[Execution, tuple[float, float]] = {}
+        self._layer_s: dict[Execution, tuple[LayerSeconds, ...]] = {}
 
     def plan(self, strategy: Strategy) -> StepPlan:
         """The step, with a schedule of no more microbatches than tell how it goes on."""
@@ -116,15 +125,15 @@ class Estimator:
         """A stage's layers, data-parallel traffic and weights."""
         key = (run, min(zero, 1) if zero < 3 else 3, place)
         if key not in self._sends:
-            base, (first, last, count) = self._base, place
+            base, (first, last, kinds) = self._base, place
             traffic = data_traffic(
-                base.model, run, count, base.precision, first=first, last=last, bucket_bytes=base.bucket_bytes,
+                base.model, run, kinds, base.precision, first=first, last=last, bucket_bytes=base.bucket_bytes,
                 zero=zero,
             )  # fmt: skip
             traffic = compressed(traffic, base.gradient_ratio)
-            own = stage_operators(base.model, run, count, first=first, last=last)
+            own = stage_operators(base.model, run, kinds, first=first, last=last)
             dense, expert = (sum(op.parameters for op in own if op.expert is which) for which in (False, True))
-            layers = stage_layers(base.model, run, 1, first=first, last=last)
+            layers = distinct_layers(base.model, run, kinds, first=first, last=last)
             self._sends[key] = StageParts(layers, traffic, dense, expert)
         return self._sends[key]
 
@@ -147,7 +156,7 @@ class Estimator:
     ) -> list[StageSeconds]:
         """What every stage takes; ``free``: where communication takes no time. ``stack``: other than the plan's."""
         plan, width, sharded = self.plan(one), one.tp * one.cp * one.dp, one.zero == 3
-        shapes = {place: self._parts(plan.run, one.zero, place) for place in _places(one.layers)}
+        shapes = {place: self._parts(plan.run, one.zero, place) for place in _places(plan.kinds)}
         kept = not free and stack in (None, self._plain)
         passes = self._passes.setdefault((width, sharded, stack is None), {}) if kept else {}
         machine = Free() if free else self._machine(width, sharded)
@@ -237,17 +246,22 @@ class Estimator:
         ranks = one.dp * one.cp if one.zero in (1, 2) else 0
         return self._stack.host_step_s + self._stack.zero_rank_s * ranks * one.stages_per_rank
 
-    def layer_s(self, one: Strategy) -> tuple[float, float]:
-        """Seconds of a layer's forward and whole backward pass, its collectives among them, on the strategy's ranks."""
+    def layer_s(self, one: Strategy) -> "tuple[LayerSeconds, ...]":
+        """Of every kind of layer, on the strategy's ranks, its collectives among it."""
         run = self._run(one)
         if run not in self._layer_s:
-            alone = replace(
-                one, dp=max(1, one.ep // one.cp), pp=1, layers=(1, 1, 1), schedule="interleaved-1f1b",
-                stages_per_rank=3, microbatches=1, zero=0,
-            )  # fmt: skip
-            times = self._times(alone)[1].times
-            self._layer_s[run] = times[Pass.FORWARD], times[Pass.BACKWARD]
+            self._layer_s[run] = tuple(self._alone_s(one, kind) for kind in self._base.model.kinds)
         return self._layer_s[run]
+
+    def _alone_s(self, one: Strategy, kind: int) -> "LayerSeconds":
+        """Of that layer of the model: the stage between those before it and one behind it."""
+        alone = replace(
+            one, dp=max(1, one.ep // one.cp), pp=1, layers=(kind, 1, 0), schedule="interleaved-1f1b",
+            stages_per_rank=3, microbatches=1, zero=0,
+        )  # fmt: skip
+        times, model = self._times(alone)[1].times, self._base.model
+        count = sum(model.kind(number) == kind for number in range(model.num_layers))
+        return LayerSeconds(count, times[Pass.FORWARD], times[Pass.BACKWARD])
 
     def terms(self, strategy: Strategy) -> dict[str, float]:
         """What the estimate consists of, on the rank whose passes take longest: they add up to it."""
@@ -299,10 +313,10 @@ def _beside(laid: Laid, wire: FloatArray, lasts: FloatArray) -> FloatArray:
     return found
 
 
-def _places(layers: tuple[int, ...]) -> list[Place]:
+def _places(stages: Sequence[tuple[int, ...]]) -> list[Place]:
     """The distinct stages."""
-    last = len(layers) - 1
-    return list(dict.fromkeys((number == 0, number == last, count) for number, count in enumerate(layers)))
+    last = len(stages) - 1
+    return list(dict.fromkeys((number == 0, number == last, kinds) for number, kinds in enumerate(stages)))
 
 
 def _laid(one: Strategy, fewer: int = 0) -> Laid:

@@ -80,13 +80,14 @@ def candidates(
 def _bounds(strategies: Sequence[Strategy], estimator: Estimator) -> npt.NDArray[np.float64]:
     """Seconds that each takes at least: the mean rank's passes, and a microbatch's way to the last rank and back."""
     splits = {name: get_pipeline(name).splits for name in {one.schedule for one in strategies}}
-    rows = [
-        (one.microbatches, one.pp, one.stages_per_rank, sum(one.layers), splits[one.schedule], *estimator.layer_s(one))
-        for one in strategies
-    ]
-    count, ranks, stages, layers, split, forward, backward = np.array(rows, dtype=np.float64).T
-    way = (ranks - 1) * layers / (ranks * stages) * (forward + np.where(split > 0, 0.0, backward))
-    return np.asarray(count * layers / ranks * (forward + backward) + way)
+    rows = []
+    for one in strategies:
+        kinds, whole = estimator.layer_s(one), not splits[one.schedule]
+        passes = sum(kind.count * (kind.forward + kind.backward) for kind in kinds)
+        least = min(kind.forward + (kind.backward if whole else 0.0) for kind in kinds)
+        rows.append((one.microbatches, one.pp, one.stages_per_rank, sum(one.layers), passes, least))
+    count, ranks, stages, layers, passes, least = np.array(rows, dtype=np.float64).T
+    return np.asarray(count * passes / ranks + (ranks - 1) * layers / (ranks * stages) * least)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from commbench.training.link_time import NO_TIME, LinkTime
 from commbench.training.pipeline_walk import walk_seconds
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
-from commbench.workload.operators import Work as Cost
+from commbench.workload.operator import Work as Cost
 from commbench.workload.operators import stage_operators
 from commbench.workload.pipeline.schedule import Pass
 from commbench.workload.step_costs import LinkCosts, StackCosts, nvlink_kind
-from commbench.workload.step_passes import Call, Join, Layer, Work, pass_items, stage_layers
+from commbench.workload.step_passes import Call, Join, Layer, Work, distinct_layers, pass_items
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.traffic import Traffic, boundary_bytes
 
@@ -139,9 +139,9 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class StageParts:
-    """What a stage consists of: one of its layers with embedding and head, what it sends, its weights."""
+    """What a stage consists of: its layers (step_passes.distinct_layers), what it sends, its weights."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[tuple[Layer, tuple[int, ...]], ...]
     traffic: tuple[Traffic, ...]
     dense: int
     expert: int
@@ -149,15 +149,15 @@ class StageParts:
 
 def shape_of(plan: StepPlan, number: int) -> StageParts:
     """The shape of a stage; nothing of it depends on any constant."""
-    first, last, count = number == 0, number == len(plan.layers) - 1, plan.layers[number]
-    operators = stage_operators(plan.model, plan.run, count, first=first, last=last)
+    first, last, kinds = number == 0, number == len(plan.layers) - 1, plan.kinds[number]
+    operators = stage_operators(plan.model, plan.run, kinds, first=first, last=last)
     dense, expert = (sum(op.parameters for op in operators if op.expert is which) for which in (False, True))
-    layers = stage_layers(plan.model, plan.run, 1, first=first, last=last)
+    layers = distinct_layers(plan.model, plan.run, kinds, first=first, last=last)
     return StageParts(layers, plan.traffic(number), dense, expert)
 
 
-Shapes = dict[tuple[bool, bool, int], StageParts]
-"""Shapes that were made, by whether a stage is the first, whether it is the last, and its layers."""
+Shapes = dict[tuple[bool, bool, tuple[int, ...]], StageParts]
+"""Shapes that were made, by whether a stage is the first, whether it is the last, and its layers' kinds."""
 
 Passes = dict[tuple[object, ...], tuple[float, float, float]]
 """Seconds on the device and of the host of a layer's pass, and of the device's in which ranks wait for each other
@@ -243,6 +243,7 @@ class _Form:
         plan = plan if plan.stack == stack else replace(plan, stack=stack)
         self.plan, self.stack, self.machine = plan, stack, machine
         self._known: dict[tuple[Cost, bool], int] = {}
+        self._kinds = plan.kinds
         degrees = plan.degrees
         self._strides = {
             "tp": (degrees.tp, 1),
@@ -253,7 +254,7 @@ class _Form:
             "pp-ends": (min(2, degrees.pp), degrees.tp * degrees.cp * degrees.dp),
         }
         self._passes = tuple(Pass) if plan.schedule.splits else (Pass.FORWARD, Pass.BACKWARD)
-        self._stages: dict[tuple[bool, bool, int], StageSeconds] = {}
+        self._stages: dict[tuple[bool, bool, tuple[int, ...]], StageSeconds] = {}
 
     def _collective(self, one: Traffic) -> LinkTime:
         ranks, stride = self._strides[one.group.partition("/")[0].partition("%")[0]]
@@ -306,32 +307,30 @@ class _Form:
     def stage(self, number: int) -> StageSeconds:
         """Times of a stage."""
         plan = self.plan
-        first, last = number == 0, number == len(plan.layers) - 1
-        key = (first, last, plan.layers[number])
+        key = (number == 0, number == len(plan.layers) - 1, self._kinds[number])
         if key not in self._stages:
             if key not in self._shapes:
                 self._shapes[key] = shape_of(plan, number)
-            self._stages[key] = self._stage(self._shapes[key], plan.layers[number])
+            self._stages[key] = self._stage(self._shapes[key], self._kinds[number])
         return self._stages[key]
 
-    def _stage(self, shape: StageParts, count: int) -> StageSeconds:
+    def _stage(self, shape: StageParts, kinds: Sequence[int]) -> StageSeconds:
         plan, traffic = self.plan, shape.traffic
         dense, expert = shape.dense, shape.expert
-        adding, moved = plan.adding_s(dense + expert), plan.move_s
+        adding, moves = plan.adding_s(dense + expert), dict(enumerate(plan.moves_s(kinds), 1))  # each beside the next
         times, slack, idle, first, final = (dict[Pass, float]() for _ in range(5))
         for kind in self._passes:
             device = host = idle[kind] = 0.0
             each: list[tuple[int, float, float]] = []
-            for layer in shape.layers:
+            for layer, numbers in shape.layers:
                 own_device, own_host, own_idle = self._pass(layer, kind)
-                numbers = range(count) if layer.number == 0 else (count if layer.number == 1 else layer.number,)
-                late = max(0.0, moved - own_device) if layer.number == 0 else 0.0  # in all layers but the first
-                each += [(number, own_device + late * (number > 0), own_idle) for number in numbers]
-                device += len(numbers) * own_device + max(0, count - 1) * late
+                alike = [(number, max(own_device, moves.get(number, 0.0)), own_idle) for number in numbers]
+                each += alike
+                device += sum(time_s for _, time_s, _ in alike)
                 idle[kind] += len(numbers) * own_idle
                 host += len(numbers) * own_host
             if plan.zero == 3:
-                order = each if kind is Pass.FORWARD else each[::-1]
+                order = sorted(each, reverse=kind is not Pass.FORWARD)
                 device, first[kind], final[kind] = self._sharded(kind, order, traffic)
             if kind in (Pass.BACKWARD, Pass.WEIGHT):  # beside the last reduction, if there is one
                 beside = min(adding, final.get(kind, 0.0))

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from commbench.errors import InputError
 from commbench.topology.devices import Device
-from commbench.workload.operators import Matmul, Work
+from commbench.workload.operator import Matmul, Work
 
 __all__ = ["USUAL", "AttentionEfficiency", "Efficiency", "MatrixEfficiency", "work_seconds"]
 

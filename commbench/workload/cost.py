@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sums over operators: parameters, model FLOP and hardware FLOP, activation memory with and without recomputation."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from commbench.errors import InputError
 from commbench.workload.formats import FORMATS
-from commbench.workload.operators import Operator, Work, stage_operators
+from commbench.workload.operator import Operator, Work
+from commbench.workload.operators import layer_operators, stage_operators
 from commbench.workload.transformer import Execution, Transformer
 
 __all__ = [
@@ -46,7 +47,7 @@ def hardware_flops(model: Transformer, run: Execution) -> int:
     Selective recomputation is one attention core more, 4 b s^2 h per layer. The published HFU over MFU of
     arXiv 2205.05198 (43.7 / 41.5 % for 22B) counts that core three times.
     """
-    operators = stage_operators(model, run, model.num_layers, first=True, last=True)
+    operators = stage_operators(model, run, range(model.num_layers), first=True, last=True)
     passes = (work for op in operators for work in (op.forward, op.input, op.weight, recomputed(op, run)))
     return sum(work.flops for work in passes)
 
@@ -82,21 +83,22 @@ def _outputs(model: Transformer, run: Execution, layer: Iterable[Operator]) -> l
         one = op.forward.matmul
         if op.core or one is None:
             continue
-        parts = (heads, kv, kv) if op.name == "qkv" else (1, 1) if model.gated and op.name.endswith("up") else (1,)
+        parts: tuple[int, ...] = (heads, kv, kv) if op.name == "qkv" else (1,)
+        if model.gated and op.block == "mlp" and op.name.endswith("up"):
+            parts = (1, 1)
         size = run.element_bytes * one.m * one.n * one.count
         found += [size * part // sum(parts) for part in parts]
     return found
 
 
-def activation_bytes(model: Transformer, run: Execution, num_layers: int, *, first: bool, last: bool) -> int:
-    """What a pipeline stage keeps for the backward pass of one microbatch.
+def activation_bytes(model: Transformer, run: Execution, layers: Sequence[int], *, first: bool, last: bool) -> int:
+    """What a pipeline stage, which holds these layers of the model, keeps for the backward pass of one microbatch.
 
     Raises:
-        InputError: a negative number of layers, or a model that cannot be split so.
+        InputError: a model that cannot be split so.
     """
-    if num_layers < 0:
-        raise InputError(f"a stage cannot have {num_layers} layers")
-    operators = stage_operators(model, run, 1, first=first, last=last)
-    layer = [op for op in operators if op.block in ("attention", "mlp")]
-    outside = sum(op.saved_bytes for op in operators if op.block in ("embedding", "head"))
-    return num_layers * layer_activation_bytes(model, run, layer) + outside
+    held = Counter(model.kind(number) for number in layers)
+    inside = sum(
+        count * layer_activation_bytes(model, run, layer_operators(model, run, kind)) for kind, count in held.items()
+    )
+    return inside + sum(op.saved_bytes for op in stage_operators(model, run, (), first=first, last=last))

@@ -24,7 +24,7 @@ from typing import Any
 
 from commbench.errors import InputError
 from commbench.topology.devices import Device
-from commbench.workload.operators import Matmul
+from commbench.workload.operator import Matmul
 
 __all__ = ["GemmTable", "read_gemm_table"]
 

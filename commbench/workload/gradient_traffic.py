@@ -46,7 +46,7 @@ def gradient_buckets(sizes: Sequence[int], bucket_bytes: int) -> list[tuple[int,
 def data_traffic(
     model: Transformer,
     run: Execution,
-    num_layers: int,
+    layers: Sequence[int],
     precision: Precision,
     *,
     first: bool,
@@ -64,12 +64,14 @@ def data_traffic(
     of them (arXiv 1910.02054, section 5.2; DeepSpeed's stages 2 and 3, and FSDP unless it is told not to).
     With ``zero_group`` ranks to divide over, of more, each reduce-scatter is followed by the all-reduce of a rank's
     share over the groups that hold the same (hybrid sharding).
-    Key-value heads of which neighbouring tensor ranks hold copies are summed over these first, each layer's by itself.
+    Key-value heads of which neighbouring tensor ranks hold copies are summed over these first, each layer's by itself;
+    so are products to the latents (MLA), of which each tensor rank has seen its own tokens where these are split.
     A tied embedding's gradients are all-reduced between the first and the last stage, where these differ. Groups of
     one rank send nothing; the sizes of groups are not known here, so leaving those calls out is the caller's.
 
     Args:
-        model, run, num_layers: what the stage holds; ``first`` and ``last`` add embedding and head.
+        model, run, layers: what the stage holds, these layers of the model; ``first`` and ``last`` add embedding and
+            head.
         precision: bytes per gradient and parameter.
         bucket_bytes: see :func:`gradient_buckets`.
         zero: ZeRO stage, 0 to 3. zero_group: ranks that it divides over; 0: all.
@@ -79,11 +81,12 @@ def data_traffic(
     """
     if zero not in range(4):
         raise InputError(f"zero = {zero} is unknown; ZeRO stages are 0, 1, 2 and 3")
-    layer = layer_operators(model, run)
+    kinds, num_layers = [model.kind(number) for number in layers], len(layers)
+    each = {kind: layer_operators(model, run, kind) for kind in dict.fromkeys(kinds)}
     embedding = embedding_operators(model, run) if first else ()
     head = head_operators(model, run, own_weights=not (model.tied and first)) if last else ()
-    units = (embedding, *(layer,) * num_layers, head)  # index i is layer i - 1
-    calls = _copied_heads(model, run, num_layers, precision)
+    units = (embedding, *(each[kind] for kind in kinds), head)  # index i is layer i - 1
+    calls = _sums_over_tensor_ranks(model, run, num_layers, precision)
     for expert, group in ((False, "dp-cp"), (True, "edp")):
         counts = [sum(op.parameters for op in unit if op.expert is expert) for unit in units]
         if zero == 3:
@@ -138,12 +141,18 @@ def _in_groups(call: Traffic, ranks: int) -> list[Traffic]:
     return [inside, replace(call, group=f"{call.group}%{ranks}", collective="all-reduce", size_bytes=share)]
 
 
-def _copied_heads(model: Transformer, run: Execution, num_layers: int, precision: Precision) -> list[Traffic]:
-    copies = run.kv_copies(model)
-    if copies == 1:
+def _sums_over_tensor_ranks(
+    model: Transformer, run: Execution, num_layers: int, precision: Precision
+) -> list[Traffic]:
+    copies, latent = run.kv_copies(model), model.latent
+    if copies > 1:
+        group, weights = f"tp/{copies}", 2 * (model.hidden + (1 if model.biases else 0)) * model.head_size
+    elif latent is not None and run.sequence_parallel and run.tp > 1:
+        group, weights = "tp", model.hidden * (latent.q_rank + latent.kv_rank + latent.rope_size)
+    else:
         return []
-    size = 2 * (model.hidden + (1 if model.biases else 0)) * model.head_size * precision.gradient_bytes
-    return [_call("tensor", f"tp/{copies}", "all-reduce", size, "backward", i) for i in reversed(range(num_layers))]
+    size = weights * precision.gradient_bytes
+    return [_call("tensor", group, "all-reduce", size, "backward", i) for i in reversed(range(num_layers))]
 
 
 def _bucketed(

@@ -13,6 +13,7 @@ adds (context, communicators, the allocator's fragments) is that of its stack (:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from types import MappingProxyType
 
 from commbench.errors import InputError, unknown
@@ -23,7 +24,7 @@ from commbench.workload.operators import head_operators, layer_operators, stage_
 from commbench.workload.pipeline.check import peak_activations
 from commbench.workload.pipeline.schedule import PipelineSchedule
 from commbench.workload.stack_memory import StackMemory
-from commbench.workload.transformer import Execution, Transformer
+from commbench.workload.transformer import Execution, Transformer, stage_kinds
 
 __all__ = ["PRECISIONS", "MemoryUse", "Precision", "get_precision", "memory_per_rank"]
 
@@ -188,12 +189,13 @@ def memory_per_rank(
     _check(run, schedule, layers_per_stage, degrees, zero)
     groups = sum(ranks > 1 for ranks in (degrees.tp, degrees.pp, degrees.dp * degrees.cp, degrees.cp, degrees.ep))
     uses = []
+    layers = stage_kinds(model, tuple(layers_per_stage))
     moves = offload is not None and offload.activations
-    moments = _moments(model, run, schedule, layers_per_stage, precision, zero, stack, unreduced, moves=moves)
+    moments = _moments(model, run, schedule, layers, precision, zero, stack, unreduced, moves=moves)
     for rank, moment in enumerate(moments):
         last = schedule.num_stages - 1
         weights = [
-            _weights(model, run, layers_per_stage[stage], stage == 0, stage == last)
+            _weights(model, run, layers[stage], stage == 0, stage == last)
             for stage in schedule.stages_of(rank)
         ]
         held = sum(dense for dense, _ in weights), sum(expert for _, expert in weights)
@@ -230,7 +232,7 @@ def _check(
 
 
 @lru_cache(maxsize=4096)
-def _weights(model: Transformer, run: Execution, layers: int, first: bool, last: bool) -> tuple[int, int]:
+def _weights(model: Transformer, run: Execution, layers: tuple[int, ...], first: bool, last: bool) -> tuple[int, int]:
     """Dense and expert parameters of a stage."""
     operators = stage_operators(model, run, layers, first=first, last=last)
     dense, expert = (sum(op.parameters for op in operators if op.expert is which) for which in (False, True))
@@ -242,15 +244,15 @@ _kept = lru_cache(maxsize=4096)(activation_bytes)  # of a stage and a microbatch
 
 @lru_cache(maxsize=1024)
 def _sizes(model: Transformer, run: Execution) -> tuple[int, int, int]:
-    """What the loss keeps, what recomputation brings back of a layer, and a layer's parameters."""
+    """What the loss keeps, what recomputation brings back of a layer, and a layer's parameters; of the largest."""
     loss = sum(op.saved_bytes for op in head_operators(model, run, own_weights=True) if op.name == "loss")
-    layer = layer_operators(model, run)
-    again = sum(operator.saved_bytes for operator in layer) - layer_activation_bytes(model, run, layer)
-    return loss, again, sum(operator.parameters for operator in layer)
+    layers = [layer_operators(model, run, kind) for kind in model.kinds]
+    again = [sum(op.saved_bytes for op in layer) - layer_activation_bytes(model, run, layer) for layer in layers]
+    return loss, max(again), max(sum(op.parameters for op in layer) for layer in layers)
 
 
 def _moments(
-    model: Transformer, run: Execution, schedule: PipelineSchedule, layers_per_stage: Sequence[int],
+    model: Transformer, run: Execution, schedule: PipelineSchedule, stages: Sequence[tuple[int, ...]],
     precision: Precision, zero: int, stack: StackMemory | None, unreduced: Sequence[int], *, moves: bool,
 ) -> list[_Moments]:
     """Per pipeline rank what comes and goes; ``moves``: whether only the last layer of a stage keeps its own."""
@@ -260,9 +262,9 @@ def _moments(
     loss = 0 if stack is None else max(0, int(stack.loss * logits) - loss_kept)
     sent = run.element_bytes * run.local_tokens * model.hidden if stack is not None and stack.outputs else 0
     kept = [
-        _kept(model, run, min(layers, 1) if moves else layers, first=stage == 0, last=stage == last)
+        _kept(model, run, layers[-1:] if moves else layers, first=stage == 0, last=stage == last)
         + (-loss_kept if stage == last else sent)
-        for stage, layers in enumerate(layers_per_stage)
+        for stage, layers in enumerate(stages)
     ]
     peaks = peak_activations(schedule, kept)
     of_loss = [loss_kept * (stage == last) for stage in range(last + 1)]
@@ -270,27 +272,30 @@ def _moments(
     gathered = 2 * precision.parameter_bytes * parameters if zero == 3 else 0
     moments = []
     for rank, (peak, losses) in enumerate(zip(peaks, in_flight, strict=True)):
-        stages = schedule.stages_of(rank)
-        moving = _of_layer(model, run) if moves and max(layers_per_stage[stage] for stage in stages) > 1 else 0
-        waiting = max((unreduced[stage] for stage in stages), default=0) if unreduced else 0
-        ends = _ends(model, run, 0 in stages, last in stages) if zero == 3 and stack is not None and stack.root else 0
+        own = schedule.stages_of(rank)
+        moving = max(_moving(model, run, stages[stage]) for stage in own) if moves else 0
+        waiting = max((unreduced[stage] for stage in own), default=0) if unreduced else 0
+        ends = _ends(model, run, 0 in own, last in own) if zero == 3 and stack is not None and stack.root else 0
         whole = gathered + precision.parameter_bytes * ends
-        moments.append(_Moments(peak, losses, loss if last in stages else 0, again + waiting + moving, whole))
+        moments.append(_Moments(peak, losses, loss if last in own else 0, again + waiting + moving, whole))
     return moments
 
 
 def _ends(model: Transformer, run: Execution, first: bool, last: bool) -> int:
     """Parameters of embedding and head."""
-    return sum(op.parameters for op in stage_operators(model, run, 0, first=first, last=last) if op.block in _ENDS)
-
-
-_ENDS = ("embedding", "head")
+    return sum(op.parameters for op in stage_operators(model, run, (), first=first, last=last))
 
 
 @lru_cache(maxsize=1024)
-def _of_layer(model: Transformer, run: Execution) -> int:
-    """What a layer keeps of a microbatch."""
-    return layer_activation_bytes(model, run, layer_operators(model, run))
+def _of_layer(model: Transformer, run: Execution, kind: int) -> int:
+    """What a layer of that kind keeps of a microbatch."""
+    return layer_activation_bytes(model, run, layer_operators(model, run, kind))
+
+
+def _moving(model: Transformer, run: Execution, layers: Sequence[int]) -> int:
+    """What a stage with these layers has beside the last one's while others move: of a layer and the one before it."""
+    sizes = [_of_layer(model, run, kind) for kind in layers]
+    return max(map(sum, pairwise(sizes))) - sizes[-1] if len(sizes) > 1 else 0
 
 
 def host_memory_per_rank(
@@ -301,12 +306,13 @@ def host_memory_per_rank(
     that it reads, activations. Arguments as :func:`memory_per_rank` has them.
     """
     last, uses = schedule.num_stages - 1, list[dict[str, int]]()
-    gone = [max(0, count - 1) * _of_layer(model, run) for count in layers_per_stage]
+    layers = stage_kinds(model, tuple(layers_per_stage))
+    gone = [sum(_of_layer(model, run, kind) for kind in kinds[:-1]) for kinds in layers]
     for rank, activations in enumerate(peak_activations(schedule, gone)):
         found: dict[str, int] = {}
         if offload.optimizer:
             stages = schedule.stages_of(rank)
-            weights = [_weights(model, run, layers_per_stage[one], one == 0, one == last) for one in stages]
+            weights = [_weights(model, run, layers[one], one == 0, one == last) for one in stages]
             held = sum(dense for dense, _ in weights), sum(expert for _, expert in weights)
             shares = _states(held, degrees, precision, max(zero, 2) if zero else 0, zero_group)
             found["optimizer"] = shares[1] + shares[2]

@@ -2,8 +2,8 @@
 """Models that are no preset: a Hugging Face ``config.json``, or a shape by its numbers.
 
 Of an architecture counts what decides FLOP, bytes and parameters: widths, heads, gates, biases, tied embeddings,
-learned positions, experts. One whose layers are built otherwise (latent attention, shared experts, layers that differ)
-is refused by its name: a wrong shape would give a number that looks right.
+learned positions, experts routed and shared, layers without, latent attention (MLA). One whose layers are built
+otherwise is refused by its name: a wrong shape would give a number that looks right.
 """
 
 import json
@@ -14,20 +14,17 @@ from typing import Any
 
 from commbench.errors import InputError, unknown
 from commbench.workload.presets import gpt, llama
-from commbench.workload.transformer import Transformer
+from commbench.workload.transformer import LatentAttention, Transformer
 
 __all__ = ["model_from_shape", "read_config"]
 
 _LLAMA_LIKE = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma")
 _GPT_LIKE = ("gpt2", "gpt_neox", "opt", "bloom", "falcon")
+_MIXTURES = ("deepseek_v2", "deepseek_v3", "qwen3_moe", "llama4", "llama4_text")
 _OTHER = {
-    "deepseek_v2": "latent attention (MLA) and shared experts",
-    "deepseek_v3": "latent attention (MLA) and shared experts",
     "gemma2": "layers that differ in their attention",
     "gemma3": "layers that differ in their attention",
-    "llama4": "layers that differ, and shared experts",
-    "qwen2_moe": "shared experts",
-    "qwen3_moe": "an MLP width of experts beside its own",
+    "qwen2_moe": "a gate of its shared experts",
 }
 _OTHER_NAMES = {  # the key of llama and others, and what others call the same
     "hidden_size": ("n_embd", "d_model"),
@@ -55,8 +52,11 @@ def read_config(path: Path) -> Transformer:
     if kind in _OTHER:
         raise InputError(f"{path}: model_type {kind!r} has {_OTHER[kind]}, which no shape here has; give one by its "
                          "numbers (--num-layers, --hidden ...) for an estimate")  # fmt: skip
-    if kind not in _LLAMA_LIKE + _GPT_LIKE:
-        raise InputError(f"{path}: model_type {kind!r} {unknown(kind, _LLAMA_LIKE + _GPT_LIKE)}")
+    known = _LLAMA_LIKE + _GPT_LIKE + _MIXTURES
+    if kind not in known:
+        raise InputError(f"{path}: model_type {kind!r} {unknown(kind, known)}")
+    if isinstance(config.get("text_config"), dict):  # beside other inputs; the whole says whether tables are tied
+        config = {"tie_word_embeddings": config.get("tie_word_embeddings")} | config["text_config"]
     return _built(_Config(config, path), kind, path.parent.name or kind)
 
 
@@ -66,7 +66,7 @@ class _Config:
     def __init__(self, data: Mapping[str, Any], path: Path) -> None:
         self._data, self._path = data, path
 
-    def get(self, key: str, default: int | None = None) -> int:
+    def get(self, key: str, default: int | None = None, *, least: int = 1) -> int:
         """A whole number; the default where it is not there, or null."""
         names = (key, *_OTHER_NAMES.get(key, ()))
         found = next(((name, self._data[name]) for name in names if self._data.get(name) is not None), None)
@@ -75,14 +75,20 @@ class _Config:
                 raise InputError(f"{self._path}: {key} is missing")
             return default
         name, value = found
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-            raise InputError(f"{self._path}: {name} = {value!r} must be a whole number above 0")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
+            raise InputError(f"{self._path}: {name} = {value!r} must be a whole number above {least - 1}")
         return value
 
     def true(self, key: str, default: bool) -> bool:
         """A switch."""
         value = self._data.get(key)
         return default if value is None else bool(value)
+
+    def only(self, key: str, *values: object) -> None:
+        """Raise where a key says something that no shape here has."""
+        value = self._data.get(key)
+        if value is not None and value not in values:
+            raise InputError(f"{self._path}: {key} = {value!r} is not modelled; only {values[0]!r} is")
 
 
 def _built(config: _Config, kind: str, name: str) -> Transformer:
@@ -102,13 +108,48 @@ def _built(config: _Config, kind: str, name: str) -> Transformer:
             tied=config.true("tie_word_embeddings", kind != "gpt_neox"),
             biases=config.true("bias", kind != "falcon"), dropout=kind in ("gpt2", "opt", "bloom"),
         )  # fmt: skip
+    own = kind in ("deepseek_v2", "deepseek_v3", "qwen3_moe")  # have names of their own for what experts are
     found = llama(
         name, source, num_layers=layers, hidden=hidden, num_heads=heads,
         num_kv_heads=config.get("num_key_value_heads", heads), ffn=config.get("intermediate_size"), vocab=vocab,
         sequence=config.get("max_position_embeddings", 4096), tied=config.true("tie_word_embeddings", kind == "gemma"),
-        num_experts=config.get("num_local_experts", 1), experts_per_token=config.get("num_experts_per_tok", 1),
+        num_experts=1 if own else config.get("num_local_experts", 1),
+        experts_per_token=1 if own else config.get("num_experts_per_tok", 1),
     )  # fmt: skip
-    return replace(found, head_size=config.get("head_dim", found.head_size))
+    found = replace(found, head_size=config.get("head_dim", found.head_size))
+    return _mixture(config, kind, found) if kind in _MIXTURES else found
+
+
+def _mixture(config: _Config, kind: str, found: Transformer) -> Transformer:
+    """The same with experts, and what else an architecture has that has them beside a dense MLP."""
+    dense = found.ffn
+    if kind.startswith("llama4"):
+        step, chunk = config.get("interleave_moe_layer_step", 1), config.get("attention_chunk_size", 8192)
+        config.only("moe_layers", list(range(step - 1, found.num_layers, step)))
+        return replace(
+            found, shared_ffn=dense, sparse_step=step, sequence=min(found.sequence, chunk),
+            dense_ffn=config.get("intermediate_size_mlp") if step > 1 else 0,
+        )  # fmt: skip
+    width = config.get("moe_intermediate_size")
+    found = replace(found, ffn=width)
+    if kind == "qwen3_moe":
+        config.only("mlp_only_layers", [])
+        step = config.get("decoder_sparse_step", 1)
+        return replace(
+            found, num_experts=config.get("num_experts"), experts_per_token=config.get("num_experts_per_tok"),
+            sparse_step=step, dense_ffn=dense if step > 1 else 0,
+        )  # fmt: skip
+    config.only("moe_layer_freq", 1)
+    first, rope = config.get("first_k_dense_replace", 0, least=0), config.get("qk_rope_head_dim")
+    return replace(
+        found, num_experts=config.get("n_routed_experts"), experts_per_token=config.get("num_experts_per_tok"),
+        shared_ffn=width * config.get("n_shared_experts", 0, least=0),
+        first_dense=first, dense_ffn=dense if first else 0, head_size=config.get("qk_nope_head_dim") + rope,
+        latent=LatentAttention(
+            q_rank=config.get("q_lora_rank", 0), kv_rank=config.get("kv_lora_rank"), rope_size=rope,
+            value_size=config.get("v_head_dim"),
+        ),
+    )  # fmt: skip
 
 
 def model_from_shape(given: Mapping[str, int | bool | None], base: Transformer | None) -> Transformer:
@@ -126,7 +167,8 @@ def model_from_shape(given: Mapping[str, int | bool | None], base: Transformer |
     if base is not None:
         if "num_heads" in numbers or "hidden" in numbers:
             heads, hidden = numbers.get("num_heads", base.num_heads), numbers.get("hidden", base.hidden)
-            numbers.setdefault("head_size", _divided(hidden, heads))
+            if base.latent is None:
+                numbers.setdefault("head_size", _divided(hidden, heads))
             if base.num_heads == base.num_kv_heads:
                 numbers.setdefault("num_kv_heads", heads)
             if base.ffn == 4 * base.hidden:

@@ -14,7 +14,7 @@ Copies share PCIe with all ranks of their host that hang on the same link, all o
 over it meanwhile is not counted, nor a copy's latency.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,14 +67,14 @@ class Offload:
         return num_bytes / self.link_bytes_per_s
 
 
-def with_moves(items: Iterable[Item], move_s: float, num_layers: int) -> Iterator[Item]:
-    """The items of a pass of so many layers, beside each but the first what the layer before it (forward) or the next
-    (backward) left for backward, which takes ``move_s`` seconds.
+def with_moves(items: Iterable[Item], moves_s: Sequence[float]) -> Iterator[Item]:
+    """The items of a pass, beside each layer but the first what the one before it in the stage keeps for backward, on
+    its way out (forward) or back (backward); ``moves_s`` seconds for each layer but the last.
     """
     for item in items:
-        if isinstance(item, Begin) and 0 < item.layer < num_layers:
-            yield Move(round(move_s * PS_PER_S))
-        if isinstance(item, End) and 0 < item.layer < num_layers:
+        if isinstance(item, Begin) and 0 < item.layer <= len(moves_s):
+            yield Move(round(moves_s[item.layer - 1] * PS_PER_S))
+        if isinstance(item, End) and 0 < item.layer <= len(moves_s):
             yield Landed()
         yield item
 

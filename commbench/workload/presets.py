@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from commbench.errors import InputError, unknown
-from commbench.workload.transformer import Transformer
+from commbench.workload.transformer import LatentAttention, Transformer
 
 __all__ = ["MODELS", "get_model", "gpt", "llama"]
 
@@ -113,6 +113,17 @@ _MTNLG = "arXiv 2201.11990, section 2; vocabulary padded to 51200"
 _FALCON = "arXiv 2311.16867, table 16; huggingface.co/tiiuae config.json"
 _GLM = "arXiv 2210.02414, table 11"
 
+_DEEPSEEK2 = "arXiv 2405.04434, section 3.1.2; huggingface.co/deepseek-ai/DeepSeek-V2, config.json"
+_DEEPSEEK3 = (
+    "arXiv 2412.19437, section 4.2; huggingface.co/deepseek-ai/DeepSeek-V3, config.json; "
+    "without its layer for multi-token prediction"
+)
+_QWEN3_MOE = "arXiv 2505.09388, table 2; huggingface.co/Qwen config.json; sequences of the first stage"
+_LLAMA4 = (
+    "huggingface.co/meta-llama Llama-4 config.json, its text part; sequences of one attention chunk: longer ones are "
+    "counted as if every layer attended to all of it"
+)
+
 _GPT_ROWS = (  # name, source, layers, hidden, heads, vocabulary, sequence
     ("gpt2", _GPT2, 12, 768, 12, 50257, 1024),
     ("gpt2-medium", _GPT2, 24, 1024, 16, 50257, 1024),
@@ -181,7 +192,33 @@ _OTHERS = (
         "mixtral-8x22b", _MIXTRAL22, num_layers=56, hidden=6144, num_heads=48, num_kv_heads=8, ffn=16384,
         vocab=32000, sequence=65536, num_experts=8, experts_per_token=2,
     ),
+    llama(
+        "deepseek-v2", _DEEPSEEK2, num_layers=60, hidden=5120, num_heads=128, num_kv_heads=128, ffn=1536,
+        vocab=102400, sequence=4096, num_experts=160, experts_per_token=6,
+    ),
+    llama(
+        "deepseek-v3", _DEEPSEEK3, num_layers=61, hidden=7168, num_heads=128, num_kv_heads=128, ffn=2048,
+        vocab=129280, sequence=4096, num_experts=256, experts_per_token=8,
+    ),
+    llama(
+        "qwen3-30b-a3b", _QWEN3_MOE, num_layers=48, hidden=2048, num_heads=32, num_kv_heads=4, ffn=768,
+        vocab=151936, sequence=4096, num_experts=128, experts_per_token=8,
+    ),
+    llama(
+        "qwen3-235b-a22b", _QWEN3_MOE, num_layers=94, hidden=4096, num_heads=64, num_kv_heads=4, ffn=1536,
+        vocab=151936, sequence=4096, num_experts=128, experts_per_token=8,
+    ),
+    llama(
+        "llama4-scout", _LLAMA4, num_layers=48, hidden=5120, num_heads=40, num_kv_heads=8, ffn=8192,
+        vocab=202048, sequence=8192, num_experts=16, experts_per_token=1,
+    ),
+    llama(
+        "llama4-maverick", _LLAMA4, num_layers=48, hidden=5120, num_heads=40, num_kv_heads=8, ffn=8192,
+        vocab=202048, sequence=8192, num_experts=128, experts_per_token=1,
+    ),
 )  # fmt: skip
+
+_DEEPSEEK_ATTENTION = LatentAttention(q_rank=1536, kv_rank=512, rope_size=64, value_size=128)
 
 
 _CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -194,8 +231,18 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "falcon-7b": {"positions": 0, "dropout": False, "biases": False, "num_kv_heads": 1},
         "falcon-40b": {"positions": 0, "dropout": False, "biases": False, "num_kv_heads": 8},
         "falcon-180b": {"positions": 0, "dropout": False, "biases": False, "num_kv_heads": 8},
+        "deepseek-v2": {  # 2 shared experts of 1536; a head's query is 128 and 64 rotated ones wide
+            "head_size": 192, "latent": _DEEPSEEK_ATTENTION, "shared_ffn": 3072, "first_dense": 1, "dense_ffn": 12288,
+        },
+        "deepseek-v3": {
+            "head_size": 192, "latent": _DEEPSEEK_ATTENTION, "shared_ffn": 2048, "first_dense": 3, "dense_ffn": 18432,
+        },
+        "qwen3-30b-a3b": {"head_size": 128},
+        "qwen3-235b-a22b": {"head_size": 128},
+        "llama4-scout": {"shared_ffn": 8192},
+        "llama4-maverick": {"shared_ffn": 8192, "sparse_step": 2, "dense_ffn": 16384},
     }
-)
+)  # fmt: skip
 
 
 def _all() -> dict[str, Transformer]:

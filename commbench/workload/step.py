@@ -110,7 +110,7 @@ class _Builder:
         self.program = ProgramBuilder(units.num_units, units.of_rank)
         self.passes: list[PassSpan] = []
         last = len(plan.layers) - 1
-        shapes = [(count, stage == 0, stage == last) for stage, count in enumerate(plan.layers)]
+        shapes = [(kinds, stage == 0, stage == last) for stage, kinds in enumerate(plan.kinds)]
         each = {shape: _Stage(plan, shapes.index(shape)) for shape in dict.fromkeys(shapes)}
         self._stages = [each[shape] for shape in shapes]
         communications = Communications(units)
@@ -219,15 +219,15 @@ def _final_passes(plan: StepPlan) -> dict[int, Action]:
 
 
 class _Stage:
-    """Stages of so many layers, the first, the last or in between: their layers, what they send for data parallelism,
-    and how long their optimizer takes.
+    """Stages with the same kinds of layers, the first, the last or in between: their layers, what they send for data
+    parallelism, and how long their optimizer takes.
     """
 
     def __init__(self, plan: StepPlan, stage: int) -> None:
-        first, last, count = stage == 0, stage == len(plan.layers) - 1, plan.layers[stage]
-        self.layers = stage_layers(plan.model, plan.run, count, first=first, last=last)
+        first, last, kinds = stage == 0, stage == len(plan.layers) - 1, plan.kinds[stage]
+        self.layers = stage_layers(plan.model, plan.run, kinds, first=first, last=last)
         self.traffic = plan.traffic(stage)
-        own = stage_operators(plan.model, plan.run, count, first=first, last=last)
+        own = stage_operators(plan.model, plan.run, kinds, first=first, last=last)
         dense, expert = (sum(op.parameters for op in own if op.expert is which) for which in (False, True))
         self.parameters = dense + expert
         host_s = 0.0

@@ -15,7 +15,7 @@ from commbench.program.operations import COMPUTE_STREAM, COPY_STREAM, HOST_STREA
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
 from commbench.workload.offload import with_moves
-from commbench.workload.operators import Work as Cost
+from commbench.workload.operator import Work as Cost
 from commbench.workload.pipeline.schedule import Action, Pass
 from commbench.workload.pipeline.schedule import Step as PipelineStep
 from commbench.workload.step_passes import Begin, Call, End, Item, Join, Landed, Layer, Move, Work, merged, pass_items
@@ -238,8 +238,7 @@ class BlockMaker:
             items = pass_items(layers, plan.run, action.kind, self._lasts, overlap=plan.overlap_tensor)
             if plan.launch_blocking:
                 items = self._blocked(items, action.kind)
-            if plan.move_s:
-                items = tuple(with_moves(items, plan.move_s, plan.layers[action.stage]))
+            items = tuple(with_moves(items, plan.moves_s(plan.kinds[action.stage])))
             if action.kind in (Pass.BACKWARD, Pass.WEIGHT):
                 adding = plan.adding_s(self._stages[action.stage].parameters)
                 items = (*items, Work("backward", round(adding * PS_PER_S)))

@@ -21,7 +21,7 @@ from commbench.errors import InputError, unknown
 from commbench.units import PS_PER_S, parse_duration_ps, parse_size
 from commbench.workload.compute import Efficiency
 from commbench.workload.gemm_table import GemmTable
-from commbench.workload.operators import Matmul, Work
+from commbench.workload.operator import Matmul, Work
 from commbench.yaml_reader import read_yaml
 
 __all__ = [

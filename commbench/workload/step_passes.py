@@ -12,12 +12,13 @@ beside the input gradient, the sum of its input gradient beside the weight gradi
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from commbench.errors import InputError
 from commbench.workload.cost import recomputed
-from commbench.workload.operators import NOTHING, Operator, embedding_operators, head_operators, layer_operators
-from commbench.workload.operators import Work as Cost
+from commbench.workload.operator import NOTHING, Operator
+from commbench.workload.operator import Work as Cost
+from commbench.workload.operators import embedding_operators, head_operators, layer_operators
 from commbench.workload.pipeline.schedule import Pass
 from commbench.workload.traffic import Traffic, embedding_traffic, head_traffic, layer_traffic
 from commbench.workload.transformer import Execution, Transformer
@@ -33,6 +34,7 @@ __all__ = [
     "Move",
     "Picoseconds",
     "Work",
+    "distinct_layers",
     "merged",
     "pass_items",
     "stage_layers",
@@ -123,16 +125,39 @@ class Layer:
                 yield Call(one, beside)
 
 
-def stage_layers(model: Transformer, run: Execution, num_layers: int, *, first: bool, last: bool) -> tuple[Layer, ...]:
-    """The layers of a stage in forward order."""
-    operators, traffic = layer_operators(model, run), layer_traffic(model, run)
-    layers = [Layer(number, operators, traffic) for number in range(num_layers)]
+def distinct_layers(
+    model: Transformer, run: Execution, layers: Sequence[int], *, first: bool, last: bool
+) -> tuple[tuple[Layer, tuple[int, ...]], ...]:
+    """What a stage with these of the model's layers consists of, without repetition.
+
+    Each comes with the numbers of the stage's layers that are like it; its own number is that of the first layer of the
+    whole model that is (-1 the embedding, the number of the model's layers: the head).
+    """
+    alike: dict[int, list[int]] = {}
+    for place, number in enumerate(layers):
+        alike.setdefault(model.kind(number), []).append(place)
+    found = [
+        (Layer(kind, layer_operators(model, run, kind), layer_traffic(model, run, kind)), tuple(places))
+        for kind, places in alike.items()
+    ]
     if first:
-        layers.insert(0, Layer(-1, embedding_operators(model, run), embedding_traffic(model, run)))
+        found.insert(0, (Layer(-1, embedding_operators(model, run), embedding_traffic(model, run)), (-1,)))
     if last:
         head = head_operators(model, run, own_weights=not (model.tied and first))
-        layers.append(Layer(num_layers, head, head_traffic(model, run)))
-    return tuple(layers)
+        found.append((Layer(model.num_layers, head, head_traffic(model, run)), (len(layers),)))
+    return tuple(found)
+
+
+def stage_layers(
+    model: Transformer, run: Execution, layers: Sequence[int], *, first: bool, last: bool
+) -> tuple[Layer, ...]:
+    """The layers of a stage, which holds these of the model, in forward order."""
+    each = {
+        place: replace(layer, number=place)
+        for layer, places in distinct_layers(model, run, layers, first=first, last=last)
+        for place in places
+    }
+    return tuple(each[place] for place in sorted(each))
 
 
 def pass_items(

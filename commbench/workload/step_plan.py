@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training step is: the model, how it is split and executed, and on what; nothing of it is assumed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from commbench.errors import InputError
@@ -16,7 +17,7 @@ from commbench.workload.pipeline.schedule import Pass, PipelineSchedule
 from commbench.workload.stack_memory import StackMemory
 from commbench.workload.step_costs import StackCosts
 from commbench.workload.traffic import Traffic
-from commbench.workload.transformer import Execution, Transformer
+from commbench.workload.transformer import Execution, Transformer, stage_kinds
 
 __all__ = ["StepPlan", "num_microbatches"]
 
@@ -147,6 +148,11 @@ class StepPlan:
         return (self.zero_group or self.degrees.dp * self.degrees.cp) if self.zero else 1
 
     @property
+    def kinds(self) -> tuple[tuple[int, ...], ...]:
+        """Of every stage's layers, the first of the model's that is built like it."""
+        return stage_kinds(self.model, self.layers)
+
+    @property
     def dtype(self) -> str:
         """Of the layers' products."""
         return self.run.formats.products
@@ -178,7 +184,7 @@ class StepPlan:
         unreduced: list[int] = []
         if self.zero >= 2 and self.degrees.dp * self.degrees.cp > 1:
             last = len(self.layers) - 1
-            shapes = [(stage == 0, stage == last, count) for stage, count in enumerate(self.layers)]
+            shapes = [(stage == 0, stage == last, kinds) for stage, kinds in enumerate(self.kinds)]
             first = {shape: shapes.index(shape) for shape in dict.fromkeys(shapes)}
             each = {shape: unreduced_gradient_bytes(self.traffic(stage)) for shape, stage in first.items()}
             unreduced = [each[shape] for shape in shapes]
@@ -241,19 +247,21 @@ class StepPlan:
         """Seconds of :meth:`optimizer_parts`."""
         return sum(time_s for _, time_s in self.optimizer_parts(dense, expert))
 
-    @property
-    def move_s(self) -> float:
-        """Seconds in which what a layer keeps of a microbatch goes to host memory, or comes back; 0 where it stays."""
+    def moves_s(self, kinds: Sequence[int]) -> tuple[float, ...]:
+        """Seconds in which what a layer keeps of a microbatch goes to host memory, or comes back, for each layer but
+        the last of a stage with these kinds; empty where they stay.
+        """
         if self.offload is None or not self.offload.activations:
-            return 0.0
-        layer = layer_operators(self.model, self.run)
-        return self.offload.move_s(layer_activation_bytes(self.model, self.run, layer))
+            return ()
+        layers = {kind: layer_operators(self.model, self.run, kind) for kind in dict.fromkeys(kinds)}
+        sizes = {kind: layer_activation_bytes(self.model, self.run, layer) for kind, layer in layers.items()}
+        return tuple(self.offload.move_s(sizes[kind]) for kind in kinds[:-1])
 
     def traffic(self, stage: int) -> tuple[Traffic, ...]:
         """What data parallelism sends of one stage in a step."""
         first, last = stage == 0, stage == len(self.layers) - 1
         found = data_traffic(
-            self.model, self.run, self.layers[stage], self.precision, first=first, last=last,
+            self.model, self.run, self.kinds[stage], self.precision, first=first, last=last,
             bucket_bytes=self.bucket_bytes, zero=self.zero,
             zero_group=0 if self.zero_group == self.degrees.dp * self.degrees.cp else self.zero_group,
         )  # fmt: skip

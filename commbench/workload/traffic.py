@@ -56,18 +56,19 @@ def boundary_bytes(model: Transformer, run: Execution) -> int:
     return run.formats.boundaries * run.local_tokens * model.hidden
 
 
-def layer_traffic(model: Transformer, run: Execution) -> tuple[Traffic, ...]:
-    """The collectives of one layer and microbatch, forward and then backward, each in its order.
+def layer_traffic(model: Transformer, run: Execution, number: int = 0) -> tuple[Traffic, ...]:
+    """The collectives of one layer of the model, 0 the first, for a microbatch: forward, then backward, in order.
 
     Raises:
         InputError: the model cannot be split as ``run`` says.
     """
     run.check_model(model)
-    forward = [*_attention(model, run, "forward"), *_mlp(model, run, "forward")]
+    mlp = _experts if model.is_sparse(number) else _mlp
+    forward = [*_attention(model, run, "forward"), *mlp(model, run, "forward")]
     keys = [] if run.context == "all-to-all" else _keys(model, run, "forward")  # what was exchanged is kept
     repeated = {"full": forward, "selective": keys, "none": [], "per-op": []}[run.recompute]
     again = [replace(one, when="recompute") for one in repeated]
-    return (*forward, *again, *_mlp(model, run, "backward"), *_attention(model, run, "backward"))
+    return (*forward, *again, *mlp(model, run, "backward"), *_attention(model, run, "backward"))
 
 
 def _tensor(collective: str, size_bytes: int, operator: str, side: str, when: str) -> Traffic:
@@ -82,28 +83,37 @@ def _hidden_bytes(model: Transformer, run: Execution) -> int:
 
 
 def _attention(model: Transformer, run: Execution, when: str) -> list[Traffic]:
-    return _block(run, _hidden_bytes(model, run), "qkv", "projection", when, _keys(model, run, when))
+    size, latent = _hidden_bytes(model, run), model.latent
+    columns = {"qkv": size}
+    if latent is not None:  # what is split over heads begins behind the latents, and the key that all heads share
+        each = run.element_bytes * run.tokens
+        queries = {"q-up": each * latent.q_rank} if latent.q_rank else {"q": size}
+        columns = {**queries, "kv-up": each * (latent.kv_rank + latent.rope_size)}
+    return _block(run, columns, ("projection", size), when, _keys(model, run, when))
 
 
 def _mlp(model: Transformer, run: Execution, when: str) -> list[Traffic]:
-    if model.num_experts > 1:
-        return _experts(model, run, when)
-    return _block(run, _hidden_bytes(model, run), "up", "down", when, [])
+    size = _hidden_bytes(model, run)
+    return _block(run, {"up": size}, ("down", size), when, [])
 
 
-def _block(run: Execution, size: int, column: str, row: str, when: str, core: list[Traffic]) -> list[Traffic]:
-    """A column-parallel product, ``core``, and a row-parallel one; backward runs through them the other way."""
+def _block(
+    run: Execution, columns: dict[str, int], row: tuple[str, int], when: str, core: list[Traffic]
+) -> list[Traffic]:
+    """Column-parallel products (name: bytes of its input), ``core``, and a row-parallel one (and bytes of its output);
+    backward runs through them the other way.
+    """
     if run.tp == 1:
         return core
-    first, last = (column, row) if when == "forward" else (row, column)
+    first, last = (columns, dict([row])) if when == "forward" else (dict([row]), dict(reversed(columns.items())))
     if not run.sequence_parallel:
-        return [*core, _tensor("all-reduce", size, last, "after", when)]
-    again = when == "backward" and not run.keep_gathered
+        return [*core, *(_tensor("all-reduce", size, name, "after", when) for name, size in last.items())]
+    again = columns if when == "backward" and not run.keep_gathered else {}
     return [
-        _tensor("all-gather", size, first, "before", when),
+        *(_tensor("all-gather", size, name, "before", when) for name, size in first.items()),
         *core,
-        *([_tensor("all-gather", size, column, "before", "weight")] if again else []),
-        _tensor("reduce-scatter", size, last, "after", when),
+        *(_tensor("all-gather", size, name, "before", "weight") for name, size in again.items()),
+        *(_tensor("reduce-scatter", size, name, "after", when) for name, size in last.items()),
     ]
 
 
@@ -113,7 +123,8 @@ def _keys(model: Transformer, run: Execution, when: str) -> list[Traffic]:
         return []
     if run.context == "all-to-all":
         return _exchanged(model, run, when)
-    size = 2 * run.element_bytes * run.micro_batch * run.sequence * run.kv_heads(model) * model.head_size
+    width = run.kv_heads(model) * (model.head_size + model.value_size)
+    size = run.element_bytes * run.micro_batch * run.sequence * width
     core = "attention-core" if run.flash else "scores"
     gather = Traffic(
         kind="context", group="cp", collective="all-gather", size_bytes=size, when=when, operator=core, side="before"
@@ -127,7 +138,8 @@ def _exchanged(model: Transformer, run: Execution, when: str) -> list[Traffic]:
     """
     heads, kv = model.num_heads // run.tp, run.kv_heads(model)
     first, last = ("attention-core", "attention-core") if run.flash else ("scores", "context")
-    inputs, output = (run.element_bytes * run.tokens * model.head_size * each for each in (heads + 2 * kv, heads))
+    keys, values = (heads + kv) * model.head_size, model.value_size
+    inputs, output = (run.element_bytes * run.tokens * each for each in (keys + kv * values, heads * values))
     ways = [(first, "before", inputs), (last, "after", output)]
     if when == "backward":
         ways = [(last, "before", output), (first, "after", inputs)]
@@ -140,7 +152,9 @@ def _exchanged(model: Transformer, run: Execution, when: str) -> list[Traffic]:
 
 
 def _experts(model: Transformer, run: Execution, when: str) -> list[Traffic]:
-    """Token copies to their experts and back; over tp they are gathered for the experts and the results summed."""
+    """Token copies to their experts and back; over tp they are gathered for the experts and the results summed. Shared
+    experts are a dense MLP, whose sum is that of the layer's outputs where each tensor rank has all tokens.
+    """
     first, last, up, down = ("permute", "unpermute", "expert-up", "expert-down")
     if when == "backward":
         first, last, up, down = last, first, down, up
@@ -162,6 +176,9 @@ def _experts(model: Transformer, run: Execution, when: str) -> list[Traffic]:
             _tensor("all-gather", run.element_bytes * whole, up, "before", when),
             _tensor("reduce-scatter", run.element_bytes * whole, down, "after", when),
         ]
+        if model.shared_ffn:
+            size = _hidden_bytes(model, run)
+            inner += _block(run, {"shared-up": size}, ("shared-down", size), when, [])
     elif run.tp > 1:  # sums commute with putting the copies back, so h is summed per token and not per copy
         summed = [_tensor("all-reduce", _hidden_bytes(model, run), last, "after", when)]
     return [*([out] if run.ep > 1 else []), *inner, *([back] if run.ep > 1 else []), *summed]

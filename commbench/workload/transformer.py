@@ -1,17 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """A transformer by its shape, and how a rank executes it; what that costs is in :mod:`operators`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 from commbench.errors import InputError, unknown
 from commbench.workload.expert_load import EVEN, ExpertLoad
 from commbench.workload.formats import Formats
 
-__all__ = ["RECOMPUTE", "Execution", "Transformer", "split_layers"]
+__all__ = ["RECOMPUTE", "Execution", "LatentAttention", "Transformer", "split_layers", "stage_kinds"]
 
 RECOMPUTE = ("none", "selective", "per-op", "full")
 ATTENTION = ("causal", "full")
 CONTEXT = ("gather", "all-to-all")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentAttention:
+    """Multi-head latent attention (MLA, arXiv 2405.04434, section 2.1): what its projections go through.
+
+    Attributes:
+        q_rank: width of the latent of queries; 0 where they come from the residual stream by one product.
+        kv_rank: width of the latent of keys and values. rope_size: width of the rotated part of a head's query, and of
+            the one key beside the latent that all heads share. value_size: width of a head of values.
+    """
+
+    q_rank: int
+    kv_rank: int
+    rope_size: int
+    value_size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +41,21 @@ class Transformer:
         name: for people and records. source: where the shape was published.
         num_layers: transformer layers. hidden: width of the residual stream.
         num_heads: attention heads. num_kv_heads: heads of keys and values (GQA); equal to num_heads without GQA.
-        head_size: width of a head. ffn: width inside the MLP, of each expert in a MoE.
+        head_size: width of a head, of its query and key. ffn: width inside the MLP, of each routed expert in a MoE.
         vocab: rows of the embedding. sequence: tokens of a training sequence.
         positions: learned position embeddings; 0 where positions are rotated in (RoPE).
         gated: whether the MLP has a gate beside its first product (SwiGLU).
         biases: whether products and norms have biases. tied: whether embedding and output share their weights.
         dropout: whether dropout is on in training.
-        num_experts: experts of an MLP; 1 means dense. experts_per_token: how many a token visits.
+        num_experts: routed experts of an MLP; 1 means dense. experts_per_token: how many a token visits.
+        shared_ffn: width, all together, of shared experts, which every token visits; 0 where there are none.
+        first_dense: layers at the beginning that have a dense MLP. sparse_step: of each so many layers the last has
+            experts. dense_ffn: width inside the MLP of layers without; 0 where there are none.
+        latent: of MLA; None where queries, keys and values come from the residual stream.
 
     Raises:
-        InputError: a size below 1, or key-value heads that do not divide the heads.
+        InputError: a size below 1, key-value heads that do not divide the heads, numbers of experts or of latent
+            attention that do not belong together.
     """
 
     name: str
@@ -51,6 +75,11 @@ class Transformer:
     dropout: bool
     num_experts: int = 1
     experts_per_token: int = 1
+    shared_ffn: int = 0
+    first_dense: int = 0
+    sparse_step: int = 1
+    dense_ffn: int = 0
+    latent: LatentAttention | None = None
 
     def __post_init__(self) -> None:
         for key in ("num_layers", "hidden", "num_heads", "num_kv_heads", "head_size", "ffn", "vocab", "sequence"):
@@ -65,6 +94,64 @@ class Transformer:
                 f"model {self.name}: experts_per_token {self.experts_per_token} must be 1..{self.num_experts}, "
                 "the number of experts"
             )
+        self._check_layers()
+        if self.latent is not None:
+            self._check_latent(self.latent)
+
+    def _check_layers(self) -> None:
+        """Raise unless dense layers and those with experts are told apart."""
+        for key, least in (("shared_ffn", 0), ("first_dense", 0), ("sparse_step", 1), ("dense_ffn", 0)):
+            if getattr(self, key) < least:
+                raise InputError(f"model {self.name}: {key} = {getattr(self, key)} must be at least {least}")
+        mixed = self.first_dense > 0 or self.sparse_step > 1
+        if self.num_experts == 1 and (mixed or self.shared_ffn or self.dense_ffn):
+            raise InputError(
+                f"model {self.name}: first_dense, sparse_step, dense_ffn and shared_ffn are of a model with experts, "
+                "but num_experts is 1"
+            )
+        if mixed != (self.dense_ffn > 0):
+            raise InputError(
+                f"model {self.name}: dense_ffn = {self.dense_ffn} must be the MLP width of the layers without experts, "
+                f"and 0 where there are none (first_dense {self.first_dense}, sparse_step {self.sparse_step})"
+            )
+        if mixed and not any(map(self.is_sparse, range(self.num_layers))):
+            raise InputError(
+                f"model {self.name}: none of {self.num_layers} layers has experts (first_dense {self.first_dense}, "
+                f"sparse_step {self.sparse_step}); give more layers"
+            )
+
+    def _check_latent(self, latent: LatentAttention) -> None:
+        for key, least in (("q_rank", 0), ("kv_rank", 1), ("rope_size", 1), ("value_size", 1)):
+            if getattr(latent, key) < least:
+                raise InputError(f"model {self.name}: {key} = {getattr(latent, key)} must be at least {least}")
+        if latent.rope_size >= self.head_size:
+            raise InputError(
+                f"model {self.name}: head_size {self.head_size} must be more than rope_size {latent.rope_size}, the "
+                "rotated part of it"
+            )
+        if self.num_kv_heads != self.num_heads:
+            raise InputError(
+                f"model {self.name}: num_kv_heads {self.num_kv_heads} must be num_heads {self.num_heads}: latent "
+                "attention makes keys and values of every head"
+            )
+
+    @property
+    def value_size(self) -> int:
+        """Width of a head of values."""
+        return self.head_size if self.latent is None else self.latent.value_size
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """The first layer of each way in which layers are built; more than one where some have experts and some not."""
+        return tuple(dict.fromkeys(map(self.kind, range(self.num_layers))))
+
+    def is_sparse(self, number: int) -> bool:
+        """Whether a layer, 0 the first, has experts."""
+        return self.num_experts > 1 and number >= self.first_dense and (number + 1) % self.sparse_step == 0
+
+    def kind(self, number: int) -> int:
+        """The first of the layers that are built like this one."""
+        return next(one for one in range(number + 1) if self.is_sparse(one) == self.is_sparse(number))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,18 +248,8 @@ class Execution:
             InputError: heads, key-value heads, MLP width or experts that the degrees do not divide, or a sequence that
                 is longer than learned positions; names both.
         """
-        serves = [tp for tp in range(1, model.num_heads + 1) if _splits(model, tp)]
-        for key in ("num_heads", "ffn"):
-            if getattr(model, key) % self.tp:
-                raise InputError(
-                    f"model {model.name}: {key} {getattr(model, key)} is not divisible by tp {self.tp}; "
-                    f"tp can be {', '.join(map(str, serves))}"
-                )
-        if self.tp not in serves:
-            raise InputError(
-                f"model {model.name}: num_kv_heads {model.num_kv_heads} is not divisible by tp {self.tp}, nor can each "
-                f"be copied as often, for tp is no multiple of it; tp can be {', '.join(map(str, serves))}"
-            )
+        if not _splits(model, self.tp):
+            raise InputError(self._unsplit(model))
         for key, each in (("num_heads", model.num_heads // self.tp), ("num_kv_heads", self.kv_heads(model))):
             if each % self.head_ranks:
                 raise InputError(
@@ -192,11 +269,25 @@ class Execution:
             raise InputError(f"model {model.name}: {model.num_experts} experts are not divisible by ep {self.ep}")
         self.expert_load.check(model.name, model.num_experts, model.experts_per_token, self.ep)
 
+    def _unsplit(self, model: Transformer) -> str:
+        """Why the model cannot be split over tp, and over how many ranks it can."""
+        found = (key for key in ("num_heads", *_WIDTHS) if getattr(model, key) % self.tp)
+        key = next(found, "num_kv_heads")
+        words = f"model {model.name}: {key} {getattr(model, key)} is not divisible by tp {self.tp}"
+        if key == "num_kv_heads":
+            words += ", nor can each be copied as often, for tp is no multiple of it"
+        serves = [tp for tp in range(1, model.num_heads + 1) if _splits(model, tp)]
+        return f"{words}; tp can be {', '.join(map(str, serves))}"
+
+
+_WIDTHS = ("ffn", "dense_ffn", "shared_ffn")
+
 
 def _splits(model: Transformer, tp: int) -> bool:
-    """Whether heads, key-value heads (their share or copies of one) and MLP width can be split over tp."""
+    """Whether heads, key-value heads (their share or copies of one) and MLP widths can be split over tp."""
     kv = model.num_kv_heads
-    return not model.num_heads % tp and not model.ffn % tp and (not kv % tp or not tp % kv)
+    widths = not any(getattr(model, key) % tp for key in _WIDTHS)
+    return not model.num_heads % tp and widths and (not kv % tp or not tp % kv)
 
 
 def split_layers(model: Transformer, num_stages: int, layers_per_stage: tuple[int, ...] = ()) -> tuple[int, ...]:
@@ -223,3 +314,14 @@ def split_layers(model: Transformer, num_stages: int, layers_per_stage: tuple[in
             f"that add up to {model.num_layers}"
         )
     return layers_per_stage
+
+
+@lru_cache(maxsize=4096)
+def stage_kinds(model: Transformer, layers: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Of every stage's layers the first of the model's that is built like it: stages alike have the same.
+
+    Args:
+        model: what is split. layers: how many of every stage.
+    """
+    ends = [sum(layers[:stage]) for stage in range(len(layers) + 1)]
+    return tuple(tuple(map(model.kind, range(*each))) for each in pairwise(ends))

@@ -19,7 +19,7 @@ from commbench.results.tensor_parallel_records import TensorParallelMeasured
 from commbench.topology.devices import Device
 from commbench.workload.formats import FORMATS
 from commbench.workload.gemm_table import read_gemm_table
-from commbench.workload.operators import Matmul
+from commbench.workload.operator import Matmul
 from commbench.workload.traffic import layer_traffic
 from commbench.workload.transformer import Execution, Transformer
 from tests.workload.shapes import moved_bytes

@@ -20,6 +20,7 @@ from commbench.experiments.step_options import simulate_options, step_setting
 from commbench.libraries.nccl import NcclLibrary, machine_of
 from commbench.planner.plan import Planner, Wishes, make_plan
 from commbench.planner.prices import Prices
+from commbench.planner.search import candidates
 from commbench.planner.strategy import Strategy
 from commbench.planner.walk import KINDS, Given, lay, walk
 from commbench.program.operations import Collective, ProgramBuilder
@@ -63,6 +64,32 @@ def test_bounds_hold_and_estimates_are_near(more: dict[str, object]) -> None:
         assert estimated.bound_s <= time_s * (1 + 1e-6), one.command
         errors.append(abs(estimated.time_s / time_s - 1))
     assert np.mean(errors) < 0.02
+
+
+@pytest.mark.parametrize(("zero", "most"), [(1, 0.03), (3, 0.06)])
+def test_bounds_hold_where_layers_differ(zero: int, most: float) -> None:
+    """One dense layer, then experts with a shared one and latent attention; stages hold one kind or both. Under ZeRO 3
+    all mixtures are estimated worse (Mixtral 8x22B on the same hosts by 4 %): it gathers their experts for few tokens.
+    """
+    given = {
+        "model": "deepseek-v2", "topology": "dgx-h100-x4", "global_batch": 32, "tp": 1, "num_layers": 6, "ep": 8,
+        "microbatch": 1, "recompute": "full", "sequence": 1024, "zero": zero,
+    }  # fmt: skip
+    planner = Planner(given, Wishes())
+    assert len(planner.strategies) > 10
+    seen = planner.strategies[:: max(1, len(planner.strategies) // 12)]
+    errors = []
+    for one in seen:
+        time_s, estimated = simulated_s(given, one), planner.estimator.estimate(one)
+        assert estimated.bound_s <= time_s * (1 + 1e-6), one.command
+        errors.append(abs(estimated.time_s / time_s - 1))
+        dense, sparse = planner.estimator.layer_s(one)
+        assert (dense.count, sparse.count) == (1, 5)
+        assert dense.forward < sparse.forward  # whose tokens travel
+        passes = sum(kind.count * (kind.forward + kind.backward) for kind in (dense, sparse))
+        quick = candidates([one, one], planner.estimator, 2**60, lambda _: 1.0, worth=0.0).slow_bound
+        assert one.microbatches * passes / one.pp <= quick * (1 + 1e-9) <= time_s, one.command
+    assert np.mean(errors) < most
 
 
 def test_gradients_of_each_microbatch_slow_no_pass_before_them() -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small training steps with everything stated; each test changes what it is about."""
 
+from dataclasses import replace
 from typing import Any
 
 from commbench.cluster import make_cluster
@@ -17,15 +18,20 @@ from commbench.workload.pipeline.registry import build_pipeline
 from commbench.workload.presets import gpt, llama
 from commbench.workload.step_costs import StackCosts
 from commbench.workload.step_plan import StepPlan, num_microbatches
-from commbench.workload.transformer import Execution, Transformer, split_layers
+from commbench.workload.transformer import Execution, LatentAttention, Transformer, split_layers
 
-__all__ = ["DEVICE", "FREE_STACK", "MIXTURE", "TINY", "plan", "simulate"]
+__all__ = ["DEVICE", "FREE_STACK", "LATENT", "MIXTURE", "TINY", "plan", "simulate"]
 
 TINY = gpt("tiny", "made up", num_layers=8, hidden=512, num_heads=8, vocab=1024, sequence=256)
 MIXTURE = llama(
     "mixture", "made up", num_layers=4, hidden=256, num_heads=8, num_kv_heads=8, ffn=512, vocab=1024, sequence=256,
     num_experts=4, experts_per_token=2,
 )  # fmt: skip
+LATENT = replace(
+    MIXTURE, name="latent", num_layers=8, head_size=48, shared_ffn=512, first_dense=2, sparse_step=2, dense_ffn=2048,
+    latent=LatentAttention(q_rank=96, kv_rank=64, rope_size=16, value_size=32),
+)
+"""Latent attention, a shared expert, and of eight layers 3, 5 and 7 have experts."""
 DEVICE = Device(
     name="round", peak_flops={"bf16": 100e12}, memory_bytes_per_s=1e12, memory_bytes=16 * 10**9
 )

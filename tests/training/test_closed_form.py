@@ -13,7 +13,8 @@ from commbench.training.closed_form import StepHosts, closed_form
 from commbench.training.link_curve import LinkCurve
 from commbench.workload.step_costs import LinkCosts, StackCosts
 from commbench.workload.step_plan import StepPlan
-from tests.training.plans import FREE_STACK, TINY, plan, simulate
+from commbench.workload.transformer import LatentAttention
+from tests.training.plans import FREE_STACK, LATENT, TINY, plan, simulate
 
 STACK = FREE_STACK
 WIRE = LinkCosts(share=1, half_bytes=0, latency_s=1e-6, far_nics=1, transfer=1, nccl_share=1, nccl_wait_s=0)
@@ -70,6 +71,10 @@ LINKS = LinkCosts(
 )
 HOSTS = replace(MACHINE, links_inside=LINKS, links_between=replace(LINKS, latency_s=20e-6))
 MODEL = replace(TINY, hidden=2048, num_heads=16)
+WIDE = replace(
+    LATENT, hidden=2048, num_heads=16, num_kv_heads=16, head_size=192, ffn=1024, shared_ffn=1024, dense_ffn=4096,
+    latent=LatentAttention(q_rank=512, kv_rank=256, rope_size=64, value_size=128),
+)
 EACH: list[dict[str, Any]] = [
     {"tp": 8, "dp": 2}, {"tp": 4, "dp": 4, "sequence_parallel": True, "recompute": "full"},
     {"tp": 8, "dp": 2, "sequence_parallel": True, "overlap_tensor": True},
@@ -81,6 +86,9 @@ EACH: list[dict[str, Any]] = [
     {"tp": 8, "pp": 2, "stages": 2, "schedule": "interleaved-1f1b"}, {"tp": 4, "pp": 4, "schedule": "zb-h1"},
     {"tp": 8, "pp": 2, "schedule": "zbv"}, {"tp": 4, "pp": 4, "schedule": "gpipe"},
     {"tp": 4, "pp": 4, "launch_blocking": True}, {"dp": 16, "zero": 3, "launch_blocking": True},
+    {"model": WIDE, "tp": 2, "ep": 4, "dp": 8, "sequence_parallel": True},
+    {"model": WIDE, "ep": 4, "dp": 4, "pp": 4, "zero": 1, "recompute": "full"},
+    {"model": WIDE, "dp": 16, "zero": 3}, {"model": WIDE, "cp": 2, "dp": 8, "ep": 2},
 ]  # fmt: skip
 
 
@@ -96,7 +104,7 @@ def test_in_the_mean_the_two_are_a_percent_apart() -> None:
 
 @cache
 def _apart(key: int) -> float:
-    step = plan(MODEL, batch=32, stack=REAL, **EACH[key])
+    step = plan(**{"model": MODEL, "batch": 32, "stack": REAL} | EACH[key])
     library = LinkCurve.of_plan(step, HOSTS, ideal_of_steps())
     return closed_form(step, REAL, HOSTS).iteration_s / simulate(step, library=library).record.iteration_s - 1
 

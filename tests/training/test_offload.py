@@ -14,11 +14,13 @@ from commbench.planner.plan import Planner, Wishes
 from commbench.results.steps import SimulatedStep
 from commbench.topology.load import load_fabric
 from commbench.training.closed_form import StepHosts, closed_form
+from commbench.workload.cost import layer_activation_bytes
 from commbench.workload.offload import Offload, host_link
+from commbench.workload.operators import layer_operators
 from commbench.workload.step_costs import LinkCosts
 from commbench.workload.step_plan import StepPlan
 from tests.cases import star
-from tests.training.plans import FREE_STACK, TINY, plan, simulate
+from tests.training.plans import FREE_STACK, LATENT, TINY, plan, simulate
 
 LAYER = 256 * 512 * 2  # bytes of a layer's input, all that full recomputation keeps
 UNTIED = replace(TINY, tied=False)
@@ -99,9 +101,43 @@ def test_a_device_keeps_one_layer_of_each_microbatch_and_one_that_moves(pp: int,
     assert any(note.startswith("in host memory: ") for note in there.notes)
 
 
+def kept_bytes(step: StepPlan, kind: int) -> int:
+    return layer_activation_bytes(step.model, step.run, layer_operators(step.model, step.run, kind))
+
+
+def test_each_layer_s_copy_has_its_own_bytes() -> None:
+    """All copies take longer than the layers beside them: what a slower link adds is theirs alone, 8 times each way."""
+    fast, slow = 5e8, 1e8
+    times = [run(model=LATENT, offload=offload(activations=True, link=link)).iteration_s for link in (slow, fast)]
+    step = plan(LATENT)
+    dense, sparse = (kept_bytes(step, kind) for kind in (0, 3))
+    assert dense != sparse
+    assert step.kinds == ((0, 0, 0, 3, 0, 3, 0, 3),)
+    moved = 8 * 2 * (5 * dense + 2 * sparse)  # the last one stays
+    assert times[0] - times[1] == pytest.approx(moved / slow - moved / fast, rel=1e-6)
+
+
+def test_a_device_keeps_the_last_of_layers_that_differ() -> None:
+    """Three dense layers and one with experts, which keeps less, two microbatches in flight; then one behind them. Most
+    of a stage is there while one of a pair computes and the other moves.
+    """
+    how: dict[str, Any] = {"model": LATENT, "pp": 2}
+    step = plan(**how)
+    assert step.kinds == ((0, 0, 0, 3), (0, 3, 0, 3))
+    there, here = (plan(**how, offload=one) for one in (offload(activations=True), None))
+    dense, sparse = (kept_bytes(step, kind) for kind in (0, 3))
+    (first, second), before = there.memory(), here.memory()
+    pairs = list(zip(before, (first, second), strict=True))
+    assert dense > sparse
+    assert [old.activations - new.activations for old, new in pairs] == [2 * 3 * dense, 2 * dense + sparse]
+    assert [new.workspace - old.workspace for old, new in pairs] == [2 * dense - sparse, dense]
+    assert there.host_memory() == {"activations": 2 * 3 * dense}
+
+
 STEPS = [
     {}, {"recompute": "full"}, {"dp": 8, "zero": 1}, {"dp": 8, "zero": 2}, {"tp": 4}, {"pp": 4},
     {"pp": 2, "stages": 2, "schedule": "interleaved-1f1b"}, {"dp": 8, "zero": 3},
+    {"model": LATENT, "dp": 4, "ep": 2, "zero": 1}, {"model": LATENT, "dp": 4, "ep": 2, "pp": 2, "zero": 2},
 ]  # fmt: skip
 
 

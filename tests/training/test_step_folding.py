@@ -14,7 +14,7 @@ from commbench.training import folding as folding_module
 from commbench.training.simulate import StepSimulation
 from commbench.units import format_time
 from tests.cases import star
-from tests.training.plans import MIXTURE, TINY, plan, simulate
+from tests.training.plans import LATENT, MIXTURE, TINY, plan, simulate
 
 CASES: list[tuple[str, dict[str, Any], int]] = [  # fabric, plan, classes of ranks at a pipeline position
     ("dgx-h100-x2", {"tp": 2, "pp": 2, "dp": 4}, 1),
@@ -25,6 +25,7 @@ CASES: list[tuple[str, dict[str, Any], int]] = [  # fabric, plan, classes of ran
     ("dgx-h100-x4", {"tp": 4, "pp": 2, "dp": 4, "scatter_gather": True}, 1),
     ("dgx-h100-x4", {"pp": 2, "dp": 16, "zero": 1, "batch": 32}, 1),
     ("dgx-h100-x4", {"model": MIXTURE, "tp": 2, "ep": 4, "dp": 8, "pp": 2, "batch": 16, "zero": 2}, 1),
+    ("dgx-h100-x4", {"model": LATENT, "tp": 2, "ep": 4, "dp": 8, "pp": 2, "batch": 16, "layers": (3, 5)}, 1),
     ("dgx-h100-x8-rail-only", {"tp": 8, "pp": 2, "dp": 4, "overlap_tensor": True}, 1),
     ("dgx-h100-x8-rail-only", {"tp": 4, "pp": 4, "dp": 4, "schedule": "interleaved-1f1b", "stages": 2, "batch": 16}, 1),
     ("dgx-h100-x16", {"tp": 8, "pp": 2, "dp": 6, "batch": 24}, 2),  # some pairs of stages cross the spines, some not

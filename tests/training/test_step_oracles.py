@@ -15,7 +15,7 @@ from commbench.training.simulate import StepSimulation
 from commbench.units import PS_PER_S
 from commbench.workload import step as step_module
 from commbench.workload.compute import work_seconds
-from commbench.workload.operators import Work as Cost
+from commbench.workload.operator import Work as Cost
 from commbench.workload.pipeline.lower import StageTimes
 from commbench.workload.pipeline.registry import build_pipeline
 from commbench.workload.pipeline.schedule import Pass
@@ -53,7 +53,7 @@ def lasts(step: StepPlan) -> Picoseconds:
 def pass_ps(step: StepPlan, stage: int, kind: Pass) -> int:
     """Work of one pass, from its items."""
     last = len(step.layers) - 1
-    layers = stage_layers(step.model, step.run, step.layers[stage], first=stage == 0, last=stage == last)
+    layers = stage_layers(step.model, step.run, range(step.layers[stage]), first=stage == 0, last=stage == last)
     items = pass_items(layers, step.run, kind, lasts(step))
     return sum(item.duration_ps for item in items if isinstance(item, Work))
 
@@ -89,8 +89,8 @@ def test_equal_stages_on_free_links_have_the_bubble_of_the_closed_form(
 ) -> None:
     """(m + p - 1) (F + B), bubble (p-1)/m of ideal and (p-1)/(m+p-1) of total (arXiv 2104.04473, section 2.2.1)."""
 
-    def without_ends(model: object, run: object, count: int, **ends: bool) -> object:
-        return stage_layers(model, run, count, first=False, last=False)  # type: ignore[arg-type]
+    def without_ends(model: object, run: object, layers: object, **ends: bool) -> object:
+        return stage_layers(model, run, layers, first=False, last=False)  # type: ignore[arg-type]
 
     monkeypatch.setattr(step_module, "stage_layers", without_ends)
     step = plan(replace(UNTIED, num_layers=16), pp=p, batch=m, device=replace(DEVICE, memory_bytes_per_s=1e30))
@@ -110,7 +110,7 @@ def test_data_parallel_buckets_overlap_backward_as_worked_out_by_hand() -> None:
     bandwidth = 2e9
     step = plan(replace(UNTIED, num_layers=3), dp=2, batch=2, bucket_bytes=1)
     found = simulate(step, star(2, bandwidth=bandwidth, latency_ps=0))
-    layers = stage_layers(step.model, step.run, 3, first=True, last=True)
+    layers = stage_layers(step.model, step.run, range(3), first=True, last=True)
     now = sum(pass_items_ps([layer], step, Pass.FORWARD) for layer in layers)
     sent = 0
     for layer in reversed(layers):
@@ -195,7 +195,7 @@ def test_zero_three_gathers_every_layer_for_every_pass_and_never_far_ahead() -> 
     """
     m, n = 3, 4
     found = simulate(plan(UNTIED, dp=n, batch=m * n, zero=3), star(n))
-    layers = stage_layers(UNTIED, found.step.plan.run, 8, first=True, last=True)
+    layers = stage_layers(UNTIED, found.step.plan.run, range(8), first=True, last=True)
     parameters = 2 * sum(op.parameters for layer in layers for op in layer.operators)
     assert link_bytes(found)[0] == pytest.approx(3 * m * parameters * (n - 1) / n, rel=1e-9)
     starts, ends = found.ran.trace.start_ps, found.ran.trace.end_ps
@@ -226,7 +226,7 @@ def slow_or_fast(peak: float, *, zero: int = 3) -> tuple[StepSimulation, StepPla
     n, bandwidth = 4, 2e9
     device = replace(DEVICE, peak_flops={"bf16": peak}, memory_bytes_per_s=max(1e12, peak / 1e4))
     step = plan(replace(UNTIED, num_layers=3), dp=n, batch=2 * n, zero=zero, device=device, bucket_bytes=1)
-    layers = stage_layers(step.model, step.run, 3, first=True, last=True)
+    layers = stage_layers(step.model, step.run, range(3), first=True, last=True)
     sizes = [2 * sum(op.parameters for op in layer.operators) for layer in layers]
     found = simulate(step, star(n, bandwidth=bandwidth, latency_ps=0))
     return found, step, [round(size * (n - 1) / n / bandwidth * PS_PER_S) for size in sizes]
@@ -238,7 +238,7 @@ def test_under_slow_compute_zero_three_exposes_first_gathers_and_last_reductions
     layers that last longer than what goes beside them.
     """
     found, step, lasts_ps = slow_or_fast(1e11)
-    embedding = stage_layers(step.model, step.run, 3, first=True, last=True)[:1]
+    embedding = stage_layers(step.model, step.run, range(3), first=True, last=True)[:1]
     forward, backward = (pass_items_ps(embedding, step, kind) for kind in (Pass.FORWARD, Pass.BACKWARD))
     assert max(forward, backward) < lasts_ps[1]
     one = (lasts_ps[0] + lasts_ps[1] - forward) + (lasts_ps[1] - backward + lasts_ps[0])
@@ -269,7 +269,7 @@ def test_the_wait_for_weights_between_passes_is_exposed_and_no_bubble() -> None:
 def test_gradients_that_wait_to_be_reduced_take_memory(zero: int) -> None:
     """Two buckets of one layer each at most: the largest pair of neighbours among embedding, layers and head."""
     one, two = (plan(UNTIED, dp=dp, batch=8, zero=zero, bucket_bytes=1) for dp in (1, 2))
-    layers = stage_layers(UNTIED, two.run, 8, first=True, last=True)
+    layers = stage_layers(UNTIED, two.run, range(8), first=True, last=True)
     sizes = [2 * sum(op.parameters for op in layer.operators) for layer in layers]
     (alone,), (shared,) = one.memory(), two.memory()
     assert shared.workspace - alone.workspace == max(a + b for a, b in pairwise(sizes))

@@ -12,6 +12,7 @@ from tests.cli.commands import commbench
 from tests.cli.test_bad_input import ROOT
 
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+PLANS = re.findall(r"^\$ commbench (plan .*)$", PAGE, re.MULTILINE)
 COMMANDS = re.findall(r"^\$ commbench (sim train .*)$", PAGE, re.MULTILINE)
 SCENARIOS = sorted((ROOT / "sims" / "training").glob("*.yaml"))
 
@@ -30,7 +31,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
 
 
 def test_no_command_and_no_scenario_is_left_out(figures: dict[str, float]) -> None:
-    assert len(figures) == PAGE.count("commbench sim train --") == 15
+    assert len(figures) == PAGE.count("commbench sim train --") == 16
     named = {name for command in COMMANDS for name in re.findall(r"--scenario (\S+)", command)}
     assert named == {str(Path("sims/training") / path.name) for path in SCENARIOS}
 
@@ -40,3 +41,11 @@ def test_what_goes_wrong_makes_the_step_longer(figures: dict[str, float]) -> Non
     disturbed = [time_s for command, time_s in figures.items() if command.startswith(f"{COMMANDS[0]} --")]
     assert len(disturbed) == 3
     assert all(healthy < time_s < 1.5 * healthy for time_s in disturbed)
+
+
+@pytest.mark.parametrize("command", PLANS)
+def test_a_plan_finds_a_strategy(command: str, tmp_path: Path) -> None:
+    done = commbench(*shlex.split(command), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "best" in done.stdout
+    assert "latent attention as in training" in done.stdout.replace("\n#  ", "")

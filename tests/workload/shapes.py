@@ -2,7 +2,6 @@
 """How tests execute models: everything stated, each test changes what it is about; what weights models have."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from commbench.collectives.spec import get_collective
@@ -29,23 +28,15 @@ def execution(model: Transformer, **changes: Any) -> Execution:
 
 def num_parameters(model: Transformer) -> int:
     """All weights of the model, tied ones once."""
-    operators = stage_operators(model, execution(model), model.num_layers, first=True, last=True)
+    operators = stage_operators(model, execution(model), range(model.num_layers), first=True, last=True)
     return sum(operator.parameters for operator in operators)
 
 
 def active_parameters(model: Transformer) -> int:
     """The weights that a token meets: of the experts, those it visits."""
-    return num_parameters(replace(model, num_experts=1, experts_per_token=1)) + (
-        0 if model.num_experts == 1 else model.num_layers * _beyond_one_expert(model)
-    )
-
-
-def _beyond_one_expert(model: Transformer) -> int:
-    """Per layer: the experts visited beside the first, and the router."""
-    matrices = 3 if model.gated else 2
-    biases = (model.ffn * (2 if model.gated else 1) + model.hidden) if model.biases else 0
-    expert = matrices * model.hidden * model.ffn + biases
-    return (model.experts_per_token - 1) * expert + model.hidden * model.num_experts
+    operators = stage_operators(model, execution(model), range(model.num_layers), first=True, last=True)
+    experts = sum(op.parameters for op in operators if op.expert)
+    return num_parameters(model) - experts + experts * model.experts_per_token // model.num_experts
 
 
 def moved_bytes(traffic: Sequence[Traffic], num_ranks: int) -> float:

@@ -14,7 +14,8 @@ from commbench.workload.compute import Efficiency, work_seconds
 from commbench.workload.cost import hardware_flops, recomputed
 from commbench.workload.formats import FORMATS
 from commbench.workload.gemm_table import read_gemm_table
-from commbench.workload.operators import Matmul, Operator, Work, stage_operators
+from commbench.workload.operator import Matmul, Operator, Work
+from commbench.workload.operators import stage_operators
 from commbench.workload.presets import get_model
 from commbench.workload.transformer import Execution
 from tests.workload.shapes import execution
@@ -57,7 +58,7 @@ def test_passes_add_up() -> None:
     for recompute in ("none", "selective", "full"):
         run = execution(model, micro_batch=4, recompute=recompute)
         forward, backward, weight = pass_seconds(
-            stage_operators(model, run, 24, first=True, last=True), run, device, full
+            stage_operators(model, run, range(24), first=True, last=True), run, device, full
         )
         assert forward + backward + weight == pytest.approx(hardware_flops(model, run) / 0.5e15, rel=1e-9)
         if recompute == "none":
@@ -68,7 +69,7 @@ def test_passes_add_up() -> None:
 def test_products_and_cores_have_their_own_efficiencies() -> None:
     model = get_model("llama3-8b")
     run = execution(model, flash=True, attention="causal")
-    operators = stage_operators(model, run, 1, first=False, last=False)
+    operators = stage_operators(model, run, range(1), first=False, last=False)
     device = load_device("h100-sxm5-80gb")
     fast, slow = (
         pass_seconds(operators, run, device, Efficiency(matrix=0.7, attention=a, memory=0.8)) for a in (0.6, 0.3)
@@ -85,7 +86,7 @@ def test_what_a_product_costs_in_fp8_is_worked_out_by_hand() -> None:
     """
     model = get_model("mixtral-8x7b")
     wide, narrow = (
-        {op.name: op for op in stage_operators(model, run, 1, first=True, last=True)}
+        {op.name: op for op in stage_operators(model, run, range(1), first=True, last=True)}
         for run in (execution(model, flash=True), execution(model, flash=True, formats=FORMATS["fp8"]))
     )
     t, k, n = model.sequence, 4096, 4096 + 2 * 1024

@@ -52,7 +52,7 @@ def test_presets_have_the_published_number_of_parameters(name: str, billions: fl
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "deepseek_v3"}, "latent attention (MLA) and shared experts, which no shape here has"),
+        ({"model_type": "gemma3"}, "layers that differ in their attention, which no shape here has"),
         ({"model_type": "lama"}, "model_type 'lama' is unknown; did you mean llama?"),
         ({"model_type": None}, "model_type is missing"),
         ({"intermediate_size": None}, "intermediate_size is missing"),

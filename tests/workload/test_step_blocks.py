@@ -11,7 +11,7 @@ from commbench.program.operations import Block, Program, ProgramBuilder
 from commbench.workload.step import Step, build_step
 from commbench.workload.step_block import BlockMaker, PlacedBlock
 from commbench.workload.step_units import Folding
-from tests.training.plans import MIXTURE, TINY, plan
+from tests.training.plans import LATENT, MIXTURE, TINY, plan
 
 
 def one_by_one(self: ProgramBuilder, block: Block, labels: Sequence[int], after: list[tuple[int, int]]) -> int:
@@ -55,6 +55,7 @@ def words_of(program: Program) -> list[tuple[object, ...]]:
         plan(tp=2, pp=2, batch=6, schedule="zbv", stages=2, scatter_gather=True),
         plan(pp=2, batch=6, schedule="dualpipev", stages=2),
         plan(MIXTURE, tp=2, ep=2, dp=2, pp=2, batch=8),
+        plan(LATENT, tp=2, ep=2, dp=2, pp=2, batch=8, layers=(3, 5), sequence_parallel=True),
         plan(TINY, cp=2, dp=2, batch=4),
     ],
 )

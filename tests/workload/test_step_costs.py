@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from commbench.errors import InputError
-from commbench.workload.operators import Matmul, Work
+from commbench.workload.operator import Matmul, Work
 from commbench.workload.step_costs import read_step_costs, step_efficiency
 
 COSTS = read_step_costs()

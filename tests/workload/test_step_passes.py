@@ -8,26 +8,30 @@ from typing import Any
 import pytest
 
 from commbench.errors import InputError
-from commbench.workload.operators import Work as Cost
+from commbench.workload.operator import Work as Cost
 from commbench.workload.operators import embedding_operators, stage_operators
 from commbench.workload.pipeline.schedule import Pass
 from commbench.workload.presets import get_model, llama
 from commbench.workload.step_passes import Begin, Call, End, Item, Join, Layer, Work, merged, pass_items, stage_layers
 from commbench.workload.traffic import Traffic, embedding_traffic, head_traffic, layer_traffic
-from commbench.workload.transformer import Execution, Transformer
+from commbench.workload.transformer import Execution, LatentAttention, Transformer
 from tests.workload.shapes import execution
 
 MIXTRAL = llama(
     "mixture", "made up", num_layers=2, hidden=64, num_heads=8, num_kv_heads=8, ffn=128, vocab=512, sequence=32,
     num_experts=4, experts_per_token=2,
 )  # fmt: skip
+LATENT = replace(
+    MIXTRAL, name="latent", first_dense=1, dense_ffn=256, shared_ffn=64, head_size=12,
+    latent=LatentAttention(q_rank=16, kv_rank=8, rope_size=4, value_size=8),
+)
 GPT = get_model("gpt2")
 CASES: list[tuple[Transformer, dict[str, Any]]] = [
     (
         model,
         {"tp": tp, "cp": cp, "ep": ep, "sequence_parallel": parallel and tp > 1, "recompute": again, "flash": flash},
     )
-    for model, ep in ((GPT, 1), (MIXTRAL, 2))
+    for model, ep in ((GPT, 1), (MIXTRAL, 2), (LATENT, 2))
     for tp, cp in ((1, 1), (2, 1), (4, 2))
     for parallel in (False, True)
     for again in ("none", "selective", "full")
@@ -41,7 +45,7 @@ def flops_and_bytes(work: Cost, core: bool) -> int:
 
 
 def items(model: Transformer, run: Execution, *kinds: Pass, layers: int = 2, overlap: bool = False) -> list[Item]:
-    stage = stage_layers(model, run, layers, first=True, last=True)
+    stage = stage_layers(model, run, range(layers), first=True, last=True)
     return [item for kind in kinds for item in pass_items(stage, run, kind, flops_and_bytes, overlap=overlap)]
 
 
@@ -49,13 +53,14 @@ def items(model: Transformer, run: Execution, *kinds: Pass, layers: int = 2, ove
 def test_nothing_is_lost_and_nothing_is_there_twice(model: Transformer, how: dict[str, Any]) -> None:
     run = execution(model, **how)
     found = items(model, run, Pass.FORWARD, Pass.BACKWARD)
-    expected = Counter([*layer_traffic(model, run) * 2, *embedding_traffic(model, run), *head_traffic(model, run)])
+    ends = [*embedding_traffic(model, run), *head_traffic(model, run)]
+    expected = Counter([*ends, *(one for layer in range(2) for one in layer_traffic(model, run, layer))])
     assert Counter(item.traffic for item in found if isinstance(item, Call)) == expected
     lasts = Counter[str]()
     for item in found:
         if isinstance(item, Work):
             lasts[item.kind] += item.duration_ps
-    operators = stage_operators(model, run, 2, first=True, last=True)
+    operators = stage_operators(model, run, range(2), first=True, last=True)
     assert lasts["forward"] == sum(flops_and_bytes(op.forward, op.core) for op in operators)
     backward = [(work, op.core) for op in operators for work in (op.input, op.weight)]
     assert lasts["backward"] == sum(flops_and_bytes(*one) for one in backward)
@@ -80,7 +85,7 @@ def test_input_and_weight_gradients_are_a_whole_backward(model: Transformer, how
 def test_collectives_stand_where_they_belong() -> None:
     """A tensor-parallel GPT layer, forward: an all-reduce behind the projection and one behind the MLP."""
     run = execution(GPT, tp=2)
-    stage = stage_layers(GPT, run, 1, first=False, last=False)
+    stage = stage_layers(GPT, run, range(1), first=False, last=False)
     forward = merged(pass_items(stage, run, Pass.FORWARD, flops_and_bytes), marks=False)
     assert [type(item).__name__ for item in forward] == ["Work", "Call", "Work", "Call", "Work"]
     assert [item.traffic.operator for item in forward if isinstance(item, Call)] == ["projection", "down"]
@@ -109,7 +114,7 @@ def test_merging_keeps_the_work_and_needs_no_more_items_than_collectives() -> No
 def test_overlap_puts_the_sum_of_input_gradients_beside_the_weight_gradient() -> None:
     """Without sequence parallelism: input gradient, [all-reduce beside] weight gradient, join."""
     run = execution(GPT, tp=2)
-    stage = stage_layers(GPT, run, 1, first=False, last=False)
+    stage = stage_layers(GPT, run, range(1), first=False, last=False)
     found = pass_items(stage, run, Pass.BACKWARD, flops_and_bytes, overlap=True)
     at = next(i for i, item in enumerate(found) if isinstance(item, Call) and item.traffic.operator == "up")
     up = next(op for op in stage[0].operators if op.name == "up")
@@ -121,7 +126,7 @@ def test_overlap_puts_the_sum_of_input_gradients_beside_the_weight_gradient() ->
 
 def test_overlap_gathers_inputs_beside_the_input_gradient() -> None:
     run = execution(GPT, tp=2, sequence_parallel=True)
-    stage = stage_layers(GPT, run, 1, first=False, last=False)
+    stage = stage_layers(GPT, run, range(1), first=False, last=False)
     found = pass_items(stage, run, Pass.BACKWARD, flops_and_bytes, overlap=True)
     names = [(i.traffic.collective, i.beside) if isinstance(i, Call) else type(i).__name__ for i in found]
     at = names.index(("all-gather", True))

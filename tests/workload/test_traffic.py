@@ -15,7 +15,8 @@ from commbench.workload.formats import FORMATS
 from commbench.workload.gradient_traffic import data_traffic, gradient_buckets
 from commbench.workload.groups import GROUP_KINDS
 from commbench.workload.memory import get_precision
-from commbench.workload.operators import Matmul, embedding_operators, head_operators, layer_operators
+from commbench.workload.operator import Matmul
+from commbench.workload.operators import embedding_operators, head_operators, layer_operators
 from commbench.workload.presets import get_model
 from commbench.workload.traffic import (
     Traffic,
@@ -228,7 +229,7 @@ def test_buckets_hold_everything_once(sizes: list[int], bucket: int) -> None:
 def whole(name: str, zero: int, *, num_layers: int, first: bool = True, last: bool = True, bucket: int = 2**20, **run):
     model = get_model(name)
     return data_traffic(
-        model, execution(model, **run), num_layers, get_precision("mixed-adam"), first=first, last=last,
+        model, execution(model, **run), range(num_layers), get_precision("mixed-adam"), first=first, last=last,
         bucket_bytes=bucket, zero=zero,
     )  # fmt: skip
 
@@ -325,7 +326,7 @@ def test_fp8_sends_and_keeps_what_bf16_does(name: str, changes: dict) -> None:
     assert sum(one.size_bytes for one in layer_traffic(model, narrow)) > 0
     for recompute in ("none", "selective", "full"):
         kept = [
-            activation_bytes(model, replace(run, recompute=recompute), 2, first=True, last=True)
+            activation_bytes(model, replace(run, recompute=recompute), range(2), first=True, last=True)
             for run in (wide, narrow)
         ]
         assert kept[0] == kept[1] > 0

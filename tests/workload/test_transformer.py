@@ -18,7 +18,8 @@ from commbench.workload.cost import (
 from commbench.workload.gradient_traffic import data_traffic
 from commbench.workload.groups import Degrees, ParallelGroups
 from commbench.workload.memory import get_precision
-from commbench.workload.operators import Matmul, layer_operators, stage_operators
+from commbench.workload.operator import Matmul
+from commbench.workload.operators import layer_operators, stage_operators
 from commbench.workload.pipeline.check import peak_activations
 from commbench.workload.pipeline.registry import build_pipeline
 from commbench.workload.presets import MODELS, get_model, gpt, llama
@@ -56,6 +57,9 @@ ROUNDED = {  # in units of 1e9, as the papers print them (2005.14165 table 2.1, 
     "bloom-176b": 176.25, "glm-130b": 130, "falcon-7b": 6.92, "falcon-40b": 41.8, "falcon-180b": 179.5,
     "mistral-7b": 7.24, "qwen2.5-7b": 7.62, "qwen2.5-14b": 14.77, "qwen2.5-32b": 32.76, "qwen2.5-72b": 72.71,
     "qwen3-8b": 8.19, "qwen3-14b": 14.77, "qwen3-32b": 32.76, "gemma-2b": 2.51, "gemma-7b": 8.54,
+    # arXiv 2405.04434; 2412.19437; 2505.09388 and model cards; of LLaMA 4 the whole is 109 and 400, pictures among it
+    "deepseek-v2": 236, "deepseek-v3": 671, "qwen3-30b-a3b": 30.5, "qwen3-235b-a22b": 235, "llama4-scout": 107.8,
+    "llama4-maverick": 400,
 }  # fmt: skip
 
 
@@ -115,7 +119,7 @@ def test_tensor_parallel_ranks_share_the_work(model: Transformer, t: int, b: int
 
 def per_layer(model: Transformer, run: Execution) -> Fraction:
     """Kept bytes of a layer over s b h."""
-    size = activation_bytes(model, run, 1, first=False, last=False)
+    size = activation_bytes(model, run, range(1), first=False, last=False)
     return Fraction(size, run.micro_batch * run.sequence * model.hidden)
 
 
@@ -139,8 +143,9 @@ def test_activations_outside_the_layers(model: Transformer, t: int) -> None:
     model = replace(model, vocab=model.vocab * t)
     run = execution(model, tp=t, sequence_parallel=True)
     sbh, vocab = model.sequence * model.hidden, model.vocab
-    assert activation_bytes(model, run, 0, first=True, last=False) == sbh // t
-    assert activation_bytes(model, run, 0, first=False, last=True) == 4 * model.sequence * (model.hidden + vocab) // t
+    assert activation_bytes(model, run, range(0), first=True, last=False) == sbh // t
+    of_head = activation_bytes(model, run, range(0), first=False, last=True)
+    assert of_head == 4 * model.sequence * (model.hidden + vocab) // t
 
 
 @pytest.mark.parametrize(
@@ -165,7 +170,7 @@ def test_published_activations(name: str, b: int, p: int, v: int, plain: float, 
     assert chunks * layers == model.num_layers * (1 + Fraction(p - 1, p * v) * (v > 1))
     for gib, more in ((plain, {}), (best, {"sequence_parallel": True, "recompute": "selective"})):
         run = execution(model, micro_batch=b, tp=8, **more)
-        assert chunks * activation_bytes(model, run, layers, first=False, last=False) == gib * 2**30
+        assert chunks * activation_bytes(model, run, range(layers), first=False, last=False) == gib * 2**30
 
 
 def test_operators_of_a_llama_layer() -> None:
@@ -229,7 +234,7 @@ def test_what_is_recomputed() -> None:
         ("full", {op.name for op in layer_operators(model, execution(model))}),
     ):
         run = execution(model, recompute=recompute)
-        operators = stage_operators(model, run, 2, first=True, last=True)
+        operators = stage_operators(model, run, range(2), first=True, last=True)
         assert {op.name for op in operators if recomputed(op, run).num_bytes} == names
 
 
@@ -240,7 +245,7 @@ def test_stages_add_up() -> None:
         run = execution(model)
         layers = split_layers(model, 4)
         counts = [
-            sum(op.parameters for op in stage_operators(model, run, n, first=i == 0, last=i == 3))
+            sum(op.parameters for op in stage_operators(model, run, range(n), first=i == 0, last=i == 3))
             for i, n in enumerate(layers)
         ]
         assert sum(counts) == num_parameters(model) + extra
@@ -270,7 +275,7 @@ def test_key_value_heads_fewer_than_tensor_ranks_are_copied() -> None:
     sums = [
         one
         for one in data_traffic(
-            model, run, 32, get_precision("megatron-bf16"), first=True, last=True, bucket_bytes=2**20, zero=0
+            model, run, range(32), get_precision("megatron-bf16"), first=True, last=True, bucket_bytes=2**20, zero=0
         )
         if one.kind == "tensor"
     ]
@@ -315,8 +320,6 @@ REFUSED = [
     (lambda: execution(bad_llama(), cp=5), "sequence 32 is not a multiple of cp 5"),
     (lambda: execution(bad_llama(), tp=3, cp=2, sequence_parallel=True),
      "sequence 32 / cp 2 is not a multiple of tp 3, as sequence parallelism needs"),
-    (lambda: activation_bytes(bad_llama(), execution(bad_llama()), -1, first=True, last=True),
-     "a stage cannot have -1 layers"),
 ]  # fmt: skip
 
 

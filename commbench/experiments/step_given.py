@@ -25,6 +25,8 @@ class StepOptions:
     cp: Annotated[int, "Context-parallel degree [1]."] = 1
     context: Annotated[str, "gather of keys, or all-to-all of heads (Ulysses), over cp [gather]."] = "gather"
     ep: Annotated[int, "Expert-parallel degree, within cp x dp [1]."] = 1
+    expert_capacity: Annotated[float | None, "Places of an expert, to its even share; tokens beyond drop."] = None
+    expert_imbalance: Annotated[float | None, "Tokens of the busiest expert rank, to its even share [1]."] = None
     dp: Annotated[int | None, "Data-parallel degree; what the ranks leave if left out."] = None
     pp: Annotated[int, "Pipeline-parallel degree [1]."] = 1
     rank_order: Annotated[str, "Axes, nearest ranks first [tp-cp-ep-dp-pp]."] = "tp-cp-ep-dp-pp"
@@ -72,6 +74,9 @@ class StepOptions:
     ] = None
     gradient_ratio: Annotated[float, "Bytes of gradients sent, to those there are: compressed below 1 [1]."] = 1.0
     stale_gradients: Annotated[bool, "The optimizer takes the gradients of the step before, sent meanwhile."] = False
+    offload: Annotated[str | None, "optimizer, activations or both: lie in host memory."] = None
+    offload_bandwidth: Annotated[str | None, "Of a GPU to it, each way; its share of the hosts' PCIe."] = None
+    host_adam: Annotated[float | None, "Parameters/s that a host's CPUs update [3.9e9, DeepSpeed's on a DGX-2]."] = None
     library: Annotated[str | None, "ideal, nccl or rccl: how collectives go, and how long they take [ideal]."] = None
     nccl_version: Annotated[str | None, "Of --library nccl, such as 2.21.5 [the newest known]."] = None
     ring: Annotated[str | None, "Algorithm of all-reduce, reduce-scatter and all-gather [ring]; library ideal."] = None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan of a step that the options of ``sim train`` ask for."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,9 +13,11 @@ if TYPE_CHECKING:
     from commbench.topology.devices import Device
     from commbench.topology.fabric import Fabric
     from commbench.workload.compute import Efficiency
+    from commbench.workload.expert_load import ExpertLoad
     from commbench.workload.formats import Formats
     from commbench.workload.groups import Degrees
     from commbench.workload.memory import Precision
+    from commbench.workload.offload import Offload
     from commbench.workload.pipeline.schedule import PipelineSchedule
     from commbench.workload.stack_memory import StackMemory
     from commbench.workload.step_costs import StackCosts, StepCosts
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["model_numbers", "plan_of", "size_of", "step_costs"]
+__all__ = ["model_numbers", "offload_of", "offload_words", "plan_of", "size_of", "step_costs"]
 
 ASSUMED = "megatron"  # the stack where efficiencies are the device's own and none is named
 _MOST_PASSES = 200_000
@@ -75,9 +78,11 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         attention=options.attention,
         flash=kernel != "unfused",
         recompute=options.recompute,
+        expert_load=_expert_load(options),
         **{name: getattr(options, name) for name in ("tp", "cp", "ep", "context", "sequence_parallel")},
     )
-    remarks = (*remarks, *_shape_words(model), *_far_products(model, run, efficiency))
+    offload = offload_of(options, fabric, degrees.num_ranks)
+    remarks = (*remarks, *_shape_words(model), *_far_products(model, run, efficiency), *offload_words(options, offload))
     return StepPlan(
         model=model,
         run=run,
@@ -89,13 +94,12 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         overlap_tensor=options.overlap_tensor,
         scatter_gather=options.scatter_gather,
         overlap_gradients=habit if options.overlap_gradients is None else options.overlap_gradients,
-        gradient_ratio=options.gradient_ratio,
-        stale_gradients=options.stale_gradients,
+        gradient_ratio=options.gradient_ratio, stale_gradients=options.stale_gradients,
         zero_group=options.zero_group,
         stack=stack,
-        launch_blocking=options.launch_blocking,
+        offload=offload, launch_blocking=options.launch_blocking,
         stack_memory=memory,
-        remarks=(*remarks, *words, *_sent_words(options)),
+        remarks=(*remarks, *words, *_sent_words(options), *_expert_words(model, run)),
     )
 
 
@@ -106,8 +110,6 @@ def _shape_words(model: "Transformer") -> tuple[str, ...]:
         found.append("latent attention as in training: K and V of all heads are made from the latent, and kept")
     if model.shared_ffn:
         found.append("shared experts are computed behind the routed ones; nothing of them hides an all-to-all")
-    if model.num_experts > 1:
-        found.append("tokens are spread evenly over routed experts")
     return tuple(found)
 
 
@@ -121,6 +123,77 @@ def _sent_words(options: StepOptions) -> tuple[str, ...]:
     if options.stale_gradients:
         found.append("the optimizer takes the gradients of the step before, which are sent beside this one")
     return tuple(found)
+
+
+def offload_of(options: StepOptions, fabric: "Fabric", ranks: int) -> "Offload | None":
+    """What lies in host memory, of so many ranks.
+
+    Raises:
+        InputError: an unknown word, a number out of its bounds, or a topology without PCIe to the host.
+    """
+    from commbench.errors import unknown
+    from commbench.units import parse_bandwidth
+    from commbench.workload.offload import CPU_ADAM, OFFLOAD, Offload, host_link
+
+    if options.offload is None:
+        for name in ("offload_bandwidth", "host_adam"):
+            if getattr(options, name) is not None:
+                raise InputError(f"--{name.replace('_', '-')}: goes with --offload {', '.join(OFFLOAD[:2])} or both")
+        return None
+    if options.offload not in OFFLOAD:
+        raise InputError(f"--offload {options.offload!r} {unknown(options.offload, OFFLOAD)}")
+    optimizer, activations = (options.offload in (kind, "both") for kind in OFFLOAD[:2])
+    if options.host_adam is not None and not (optimizer and 1 <= options.host_adam < 1e15):
+        raise InputError(
+            f"--host-adam {options.host_adam:g}: must be parameters/s of at least 1, such as 3.9e9, and goes with "
+            "--offload optimizer or both"
+        )
+    try:
+        given = None if options.offload_bandwidth is None else parse_bandwidth(options.offload_bandwidth)
+    except InputError as error:
+        raise InputError(f"--offload-bandwidth: {error}") from None
+    host_ranks = int(max(Counter(fabric.host_of[:ranks].tolist()).values()))
+    return Offload(
+        optimizer=optimizer, activations=activations,
+        link_bytes_per_s=host_link(fabric, ranks) if given is None else given,
+        adam_per_s=(options.host_adam or CPU_ADAM) / host_ranks, host_ranks=host_ranks,
+    )  # fmt: skip
+
+
+def offload_words(options: StepOptions, offload: "Offload | None") -> tuple[str, ...]:
+    """What is to be said of what lies in host memory."""
+    from commbench.units import format_bandwidth
+    from commbench.workload.offload import CPU_ADAM_WORDS
+
+    if offload is None:
+        return ()
+    of = "the topology's PCIe line rate, over ranks that share it" if options.offload_bandwidth is None else "given"
+    words = [f"offload over {format_bandwidth(offload.link_bytes_per_s)} a GPU each way ({of}), as if no NIC used it"]
+    if offload.optimizer:
+        how = "given" if options.host_adam is not None else CPU_ADAM_WORDS
+        rate = offload.adam_per_s * offload.host_ranks
+        words.append(
+            f"gradients to the host, its CPUs' update of {rate / 1e9:.3g} G parameters/s a host ({how}), parameters "
+            "back: one after the other behind the last gradients; ZeRO-Offload overlaps them in part"
+        )
+    if offload.activations:
+        words.append("activations of all but a stage's last layer move beside the layer behind or before theirs")
+    return tuple(words)
+
+
+def _expert_load(options: StepOptions) -> "ExpertLoad":
+    """How tokens spread over experts."""
+    from commbench.workload.expert_load import ExpertLoad
+
+    if options.expert_capacity == 0:
+        raise InputError("--expert-capacity 0: must be above 0, such as 1.25; leave it out to drop nothing")
+    given = {"capacity": options.expert_capacity, "imbalance": options.expert_imbalance}
+    return ExpertLoad(**{key: value for key, value in given.items() if value is not None})
+
+
+def _expert_words(model: "Transformer", run: "Execution") -> tuple[str, ...]:
+    """How tokens spread over experts, where there are any."""
+    return (run.expert_load.words,) if model.num_experts > 1 else ()
 
 
 def _memory(

@@ -6,7 +6,7 @@ Links that all flows load alike are one constraint to max-min sharing and kept o
 Where compute is slowed beside a collective, the two share the rank's processor: a link of capacity C that compute takes
 whole, and of which a collective at its full speed takes the share f = 1 - 1/slowdown (its kernels occupy processors and
 memory). Compute beside it then runs at (1 - f) C, so it takes ``slowdown`` times as long; beside a collective that is
-itself held back, accordingly less. Work of the stream HOST_STREAM is the host's and takes none of the processor.
+itself held back, accordingly less. Work of HOST_STREAM and COPY_STREAM takes none of the processor.
 
 Where the collective is slowed too (s times, compute c times), its flow is counted in the processor's units, s/c of C at
 its full speed, and takes c - 1 for each of them. Max-min sharing raises both alike, to C/c, where the processor is
@@ -30,7 +30,7 @@ from commbench.lowering.placing import processors_of
 from commbench.lowering.symmetry import kinds_of_links, positions
 from commbench.network.maxmin import whole_weight
 from commbench.program.flat import COMPUTE, COUPLED, FlatProgram, compress
-from commbench.program.operations import COMPUTE_STREAM, HOST_STREAM, NOTHING, Program
+from commbench.program.operations import COMPUTE_STREAM, COPY_STREAM, HOST_STREAM, NOTHING, Program
 
 __all__ = ["Bound", "Slowing", "bind", "tasks_of"]
 
@@ -151,10 +151,11 @@ def tasks_of(
     flat = _one_each(bound, wires, program.duration_ps if durations_ps is None else durations_ps)
     route_of, count = program.communication, len(bound.flows)
     if beside:
-        on = {name: np.isin(program.stream, _number(program, name)) for name in (HOST_STREAM, COMPUTE_STREAM)}
+        streams = (HOST_STREAM, COPY_STREAM, COMPUTE_STREAM)
+        on = {name: np.isin(program.stream, _number(program, name)) for name in streams}
         if wires.whole:
             route_of = np.where(on[COMPUTE_STREAM] & np.isin(route_of, list(wires.whole)), route_of + count, route_of)
-        flat, route_of = _on_processors(flat, route_of, 2 * count, ~on[HOST_STREAM])
+        flat, route_of = _on_processors(flat, route_of, 2 * count, ~(on[HOST_STREAM] | on[COPY_STREAM]))
     paths, changes = _paths(bound, wires, route_of, changes)
     return flat, Setting(paths, changes=tuple(changes))
 

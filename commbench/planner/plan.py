@@ -13,7 +13,7 @@ from commbench.errors import InputError, unknown
 from commbench.experiments.step_given import StepOptions
 from commbench.experiments.step_library import library_of_step
 from commbench.experiments.step_options import simulate_options, step_setting
-from commbench.experiments.step_plan_of import step_costs
+from commbench.experiments.step_plan_of import offload_of, offload_words, step_costs
 from commbench.planner.estimate import Estimated, Estimator
 from commbench.planner.prices import Prices
 from commbench.planner.search import Candidates, Cost, best_of, candidates
@@ -25,6 +25,7 @@ from commbench.routing.router import Router
 from commbench.topology.fabric import Fabric
 from commbench.topology.model import LinkKind
 from commbench.units import format_bytes
+from commbench.workload.offload import Offload
 from commbench.workload.pipeline.registry import get_pipeline
 from commbench.workload.step_plan import StepPlan
 
@@ -113,6 +114,9 @@ class Planner:
             self._notes.insert(0, f"assumed: --global-batch {batch}, {batch * base.model.sequence:,} tokens a step")
         ranks = setting.cluster.fabric.num_ranks if options.ranks is None else options.ranks
         self._options, self._batch = options, options.global_batch or 1
+        self._offload = offload_of(options, setting.cluster.fabric, ranks)  # over links that all of them share
+        alone = offload_words(options, base.offload)
+        self._notes = [note for note in self._notes if note not in alone] + [*offload_words(options, self._offload)]
         self.strategies = strategies(
             Space(
                 model=base.model, run=base.run, ranks=ranks, host=_host(setting.cluster.fabric),
@@ -123,6 +127,9 @@ class Planner:
         whole = options.stale_gradients or options.gradient_ratio < 1
         if options.overlap_gradients is False or whole:  # ZeRO 2 and 3 send each microbatch's beside what follows
             self.strategies = [one for one in self.strategies if one.zero < 2]
+        self.strategies = [one for one in self.strategies if _moves(one, base.offload)]
+        if not self.strategies and base.offload is not None and not whole:
+            raise InputError(f"--offload {options.offload}: goes with --zero 1 to 3 (optimizer), 1f1b (activations)")
         if not self.strategies:
             option = "--stale-gradients or --gradient-ratio" if whole else "--no-overlap-gradients"
             raise InputError(f"{option}: goes with --zero 0 or 1")
@@ -136,7 +143,7 @@ class Planner:
     @property
     def _base(self) -> StepPlan:
         """A plan of the model, with a slowdown that was given instead of the stack's."""
-        base = self._setting.plan
+        base = replace(self._setting.plan, offload=self._offload)
         if base.stack is None or self._options.slowdown is None:
             return base
         return replace(base, stack=replace(base.stack, hidden_data=0.0, hidden_sharded=0.0, hidden_tensor=0.0))
@@ -256,6 +263,14 @@ class Planner:
                 change = one.time_s * cost(one.strategy) / best - 1
                 found.append(Forced(what=f"{axis} {value}", words=_told(one.strategy), change=change))
         return found
+
+
+def _moves(one: Strategy, offload: Offload | None) -> bool:
+    """Whether what is to lie in host memory can, with a strategy."""
+    if offload is None:
+        return True
+    splits = offload.activations and get_pipeline(one.schedule).splits
+    return not splits and (not offload.optimizer or one.zero > 0 or one.dp * one.cp == 1)
 
 
 def _host(fabric: Fabric) -> int:

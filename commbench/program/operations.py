@@ -21,6 +21,7 @@ from commbench.program.flat import compress
 
 __all__ = [
     "COMPUTE_STREAM",
+    "COPY_STREAM",
     "HOST_STREAM",
     "NOTHING",
     "Block",
@@ -31,8 +32,9 @@ __all__ = [
     "Transfer",
 ]
 
-COMPUTE_STREAM, HOST_STREAM = "compute", "host"
-"""Streams with a meaning: a rank's own processor does what stands on the first, its host what stands on the second."""
+COMPUTE_STREAM, HOST_STREAM, COPY_STREAM = "compute", "host", "offload"
+"""Streams with a meaning: a rank's own processor does what stands on the first, its host what stands on the second, its
+copy engines what stands on the third."""
 NOTHING = -1
 """In columns: a compute operation has no communication, and a communication no rank of its own."""
 

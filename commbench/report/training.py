@@ -40,6 +40,7 @@ _KIND_COLOUR: Mapping[str, tuple[str, float]] = {  # colour and opacity
     "pipeline": (colour(5), 1.0),
     "data": (colour(4), 1.0),
     "zero": (colour(4), 0.5),
+    "offload": (colour(6), 0.5),
 }
 _PLAIN_KINDS = ("forward", "recompute", "backward", "optimizer")  # the others are exposed communication
 

@@ -311,21 +311,22 @@ class _Form:
         if key not in self._stages:
             if key not in self._shapes:
                 self._shapes[key] = shape_of(plan, number)
-            self._stages[key] = self._stage(self._shapes[key])
+            self._stages[key] = self._stage(self._shapes[key], self._kinds[number])
         return self._stages[key]
 
-    def _stage(self, shape: StageParts) -> StageSeconds:
+    def _stage(self, shape: StageParts, kinds: Sequence[int]) -> StageSeconds:
         plan, traffic = self.plan, shape.traffic
         dense, expert = shape.dense, shape.expert
-        adding = plan.adding_s(dense + expert)
+        adding, moves = plan.adding_s(dense + expert), dict(enumerate(plan.moves_s(kinds), 1))  # each beside the next
         times, slack, idle, first, final = (dict[Pass, float]() for _ in range(5))
         for kind in self._passes:
             device = host = idle[kind] = 0.0
             each: list[tuple[int, float, float]] = []
             for layer, numbers in shape.layers:
                 own_device, own_host, own_idle = self._pass(layer, kind)
-                each += [(number, own_device, own_idle) for number in numbers]
-                device += len(numbers) * own_device
+                alike = [(number, max(own_device, moves.get(number, 0.0)), own_idle) for number in numbers]
+                each += alike
+                device += sum(time_s for _, time_s, _ in alike)
                 idle[kind] += len(numbers) * own_idle
                 host += len(numbers) * own_host
             if plan.zero == 3:

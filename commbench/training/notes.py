@@ -17,7 +17,7 @@ from commbench.workload.groups import Degrees, ParallelGroups
 from commbench.workload.step import Step
 from commbench.workload.step_plan import StepPlan
 
-__all__ = ["full_notes", "notes_of"]
+__all__ = ["full_notes", "host_notes", "notes_of"]
 
 _GROUPS = {"tp": "tensor", "cp": "context", "ep": "expert", "dp": "data", "edp": "data of experts", "pp": "pipeline"}
 
@@ -66,6 +66,16 @@ def full_notes(plan: StepPlan, margin_bytes: int) -> list[str]:
         f"memory is nearly full, {format_bytes(left)} left: PyTorch's allocator may free and allocate again and "
         "again; published steps as full took up to a third longer, which is not predicted (docs/training-accuracy.md)"
     ]
+
+
+def host_notes(plan: StepPlan) -> list[str]:
+    """What lies in host memory."""
+    found, offload = plan.host_memory(), plan.offload
+    if offload is None:
+        return []
+    kinds = ", ".join(f"{format_bytes(size)} of {kind}" for kind, size in found.items())
+    whole = sum(found.values()) * offload.host_ranks
+    return [f"in host memory: {kinds} a rank at most, so up to {format_bytes(whole)} a host, which must be there"]
 
 
 def _groups(degrees: Degrees) -> list[str]:

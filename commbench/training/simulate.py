@@ -24,7 +24,7 @@ from commbench.training.figures import (
 )
 from commbench.training.fitting import remedy
 from commbench.training.folding import fold_step
-from commbench.training.notes import full_notes, notes_of
+from commbench.training.notes import full_notes, host_notes, notes_of
 from commbench.units import seconds
 from commbench.workload.step import Step
 from commbench.workload.step_plan import StepPlan
@@ -117,7 +117,7 @@ def simulate_step(
         "margin_bytes": margin_bytes,
         "remedy": remedy(plan, margin_bytes),
     }
-    notes = [*plan.remarks, *full_notes(plan, margin_bytes), *notes_of(folded, ran, perturbed)]
+    notes = [*plan.remarks, *host_notes(plan), *full_notes(plan, margin_bytes), *notes_of(folded, ran, perturbed)]
     record = _record(step, ran, notes, where, began)
     return StepSimulation(record, step, ran)
 
@@ -159,7 +159,7 @@ def _record(
 
 def _settings(plan: StepPlan, choices: Choices) -> dict[str, Any]:
     """What else was chosen, by whom ever."""
-    version = getattr(choices.library, "version", "")
+    version, load = getattr(choices.library, "version", ""), plan.run.expert_load
     return {
         "layers": list(plan.layers),
         "flash": plan.run.flash,
@@ -173,8 +173,24 @@ def _settings(plan: StepPlan, choices: Choices) -> dict[str, Any]:
         **({"gradient_ratio": plan.gradient_ratio} if plan.gradient_ratio < 1 else {}),
         **({"stale_gradients": True} if plan.stale_gradients else {}),
         **({"context": plan.run.context} if plan.run.cp > 1 else {}),
+        **({"expert_capacity": load.capacity} if load.capacity else {}),
+        **({"expert_imbalance": load.imbalance} if load.imbalance > 1 else {}),
+        **_offloaded(plan),
         **({"launch_blocking": True} if plan.launch_blocking else {}),
         **({"version": version} if version else {}),
+    }
+
+
+def _offloaded(plan: StepPlan) -> dict[str, Any]:
+    """What lies in host memory, its bytes on the rank that has most there, and what that goes over."""
+    if plan.offload is None:
+        return {}
+    found = plan.host_memory()
+    return {
+        "offload": " and ".join(found),
+        "offload_bandwidth": plan.offload.link_bytes_per_s,
+        "host_bytes": sum(found.values()),
+        **({"host_adam": plan.offload.adam_per_s * plan.offload.host_ranks} if plan.offload.optimizer else {}),
     }
 
 

@@ -13,11 +13,13 @@ adds (context, communicators, the allocator's fragments) is that of its stack (:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from types import MappingProxyType
 
 from commbench.errors import InputError, unknown
 from commbench.workload.cost import activation_bytes, layer_activation_bytes
 from commbench.workload.groups import Degrees
+from commbench.workload.offload import Offload
 from commbench.workload.operators import head_operators, layer_operators, stage_operators
 from commbench.workload.pipeline.check import peak_activations
 from commbench.workload.pipeline.schedule import PipelineSchedule
@@ -166,6 +168,7 @@ def memory_per_rank(
     stack: StackMemory | None = None,
     unreduced: Sequence[int] = (),
     zero_group: int = 0,
+    offload: Offload | None = None,
 ) -> tuple[MemoryUse, ...]:
     """Memory of every pipeline rank; the ranks of its tensor and data groups use as much.
 
@@ -178,6 +181,7 @@ def memory_per_rank(
         zero: ZeRO stage, 0 to 3. zero_group: ranks that it divides dense weights over; 0: all that hold them.
         stack: what the software adds; None: nothing.
         unreduced: per stage, gradients that wait to be reduced; none where empty.
+        offload: what lies in host memory instead (:func:`host_memory_per_rank`); None: nothing.
 
     Raises:
         InputError: an unknown ZeRO stage, stages or degrees that do not match, or a model that cannot be split so.
@@ -186,7 +190,8 @@ def memory_per_rank(
     groups = sum(ranks > 1 for ranks in (degrees.tp, degrees.pp, degrees.dp * degrees.cp, degrees.cp, degrees.ep))
     uses = []
     layers = stage_kinds(model, tuple(layers_per_stage))
-    moments = _moments(model, run, schedule, layers, precision, zero, stack, unreduced)
+    moves = offload is not None and offload.activations
+    moments = _moments(model, run, schedule, layers, precision, zero, stack, unreduced, moves=moves)
     for rank, moment in enumerate(moments):
         last = schedule.num_stages - 1
         weights = [
@@ -194,7 +199,10 @@ def memory_per_rank(
             for stage in schedule.stages_of(rank)
         ]
         held = sum(dense for dense, _ in weights), sum(expert for _, expert in weights)
-        use = _at_worst(moment, held, degrees, precision, zero, zero_group)
+        states = _states(held, degrees, precision, zero, zero_group)
+        if offload is not None and offload.optimizer:
+            states = (*states[:2], 0, 0)
+        use = _at_worst(moment, states, precision.unsummed_bytes * sum(held) if zero < 2 else 0)
         if stack is not None:
             use = replace(
                 use,
@@ -245,16 +253,16 @@ def _sizes(model: Transformer, run: Execution) -> tuple[int, int, int]:
 
 def _moments(
     model: Transformer, run: Execution, schedule: PipelineSchedule, stages: Sequence[tuple[int, ...]],
-    precision: Precision, zero: int, stack: StackMemory | None, unreduced: Sequence[int],
+    precision: Precision, zero: int, stack: StackMemory | None, unreduced: Sequence[int], *, moves: bool,
 ) -> list[_Moments]:
-    """Per pipeline rank what comes and goes."""
+    """Per pipeline rank what comes and goes; ``moves``: whether only the last layer of a stage keeps its own."""
     last = schedule.num_stages - 1
     loss_kept, again, parameters = _sizes(model, run)
     logits = run.tokens * -(-model.vocab // run.tp)
     loss = 0 if stack is None else max(0, int(stack.loss * logits) - loss_kept)
     sent = run.element_bytes * run.local_tokens * model.hidden if stack is not None and stack.outputs else 0
     kept = [
-        _kept(model, run, layers, first=stage == 0, last=stage == last)
+        _kept(model, run, layers[-1:] if moves else layers, first=stage == 0, last=stage == last)
         + (-loss_kept if stage == last else sent)
         for stage, layers in enumerate(stages)
     ]
@@ -265,10 +273,11 @@ def _moments(
     moments = []
     for rank, (peak, losses) in enumerate(zip(peaks, in_flight, strict=True)):
         own = schedule.stages_of(rank)
+        moving = max(_moving(model, run, stages[stage]) for stage in own) if moves else 0
         waiting = max((unreduced[stage] for stage in own), default=0) if unreduced else 0
         ends = _ends(model, run, 0 in own, last in own) if zero == 3 and stack is not None and stack.root else 0
         whole = gathered + precision.parameter_bytes * ends
-        moments.append(_Moments(peak, losses, loss if last in own else 0, again + waiting, whole))
+        moments.append(_Moments(peak, losses, loss if last in own else 0, again + waiting + moving, whole))
     return moments
 
 
@@ -277,17 +286,47 @@ def _ends(model: Transformer, run: Execution, first: bool, last: bool) -> int:
     return sum(op.parameters for op in stage_operators(model, run, (), first=first, last=last))
 
 
-def _at_worst(
-    moment: _Moments,
-    weights: tuple[int, int],
-    degrees: Degrees,
-    precision: Precision,
-    zero: int,
-    zero_group: int,
-) -> MemoryUse:
-    """The worst of the moments: in the loss, in a layer's backward pass, in the optimizer's step."""
-    parameters, gradients, optimizer, stepping = _states(weights, degrees, precision, zero, zero_group)
-    unsummed = precision.unsummed_bytes * sum(weights) if zero < 2 else 0
+@lru_cache(maxsize=1024)
+def _of_layer(model: Transformer, run: Execution, kind: int) -> int:
+    """What a layer of that kind keeps of a microbatch."""
+    return layer_activation_bytes(model, run, layer_operators(model, run, kind))
+
+
+def _moving(model: Transformer, run: Execution, layers: Sequence[int]) -> int:
+    """What a stage with these layers has beside the last one's while others move: of a layer and the one before it."""
+    sizes = [_of_layer(model, run, kind) for kind in layers]
+    return max(map(sum, pairwise(sizes))) - sizes[-1] if len(sizes) > 1 else 0
+
+
+def host_memory_per_rank(
+    model: Transformer, run: Execution, schedule: PipelineSchedule, layers_per_stage: Sequence[int], degrees: Degrees,
+    precision: Precision, offload: Offload, *, zero: int, zero_group: int = 0,
+) -> dict[str, int]:
+    """Bytes in host memory of the pipeline rank that has most there, by kind: the optimizer's state with the gradients
+    that it reads, activations. Arguments as :func:`memory_per_rank` has them.
+    """
+    last, uses = schedule.num_stages - 1, list[dict[str, int]]()
+    layers = stage_kinds(model, tuple(layers_per_stage))
+    gone = [sum(_of_layer(model, run, kind) for kind in kinds[:-1]) for kinds in layers]
+    for rank, activations in enumerate(peak_activations(schedule, gone)):
+        found: dict[str, int] = {}
+        if offload.optimizer:
+            stages = schedule.stages_of(rank)
+            weights = [_weights(model, run, layers[one], one == 0, one == last) for one in stages]
+            held = sum(dense for dense, _ in weights), sum(expert for _, expert in weights)
+            shares = _states(held, degrees, precision, max(zero, 2) if zero else 0, zero_group)
+            found["optimizer"] = shares[1] + shares[2]
+        if offload.activations:
+            found["activations"] = activations
+        uses.append(found)
+    return max(uses, key=lambda one: sum(one.values()))
+
+
+def _at_worst(moment: _Moments, states: tuple[int, int, int, int], unsummed: int) -> MemoryUse:
+    """The worst of the moments: in the loss, in a layer's backward pass, in the optimizer's step; ``states`` from
+    :func:`_states`, ``unsummed`` bytes of gradients that are yet to be added.
+    """
+    parameters, gradients, optimizer, stepping = states
     in_loss = moment.loss > moment.layer
     logits = moment.loss_kept + (moment.loss if in_loss else 0)
     workspace = moment.gathered + (0 if in_loss else moment.layer)

@@ -17,8 +17,8 @@ activation:
 * Latent attention (MLA) makes Q, K and V of every head from its latents, as in training, by products that are split
   over tp; those that make the latents every tensor rank computes whole, of its own tokens. Keys are as wide as queries,
   and values as they are: the core is 2 T s (d + v) a / t FLOP forward. Its latents are kept, and Q, K and V.
-* Experts are split over tp like a dense MLP (expert tp = tp), and tokens spread evenly over them. Shared experts are a
-  dense MLP that stands between the experts and the sum of their outputs.
+* Experts are split over tp like a dense MLP (expert tp = tp), and tokens spread over them as ``ExpertLoad`` says,
+  evenly unless it is given. Shared experts are a dense MLP that stands between them and the sum of their outputs.
 """
 
 from collections.abc import Iterable, Sequence
@@ -151,8 +151,9 @@ def _activation(run: Execution, name: str, tokens: int, columns: int, inner: int
 
 
 def _experts(model: Transformer, run: Execution) -> Iterable[Operator]:
-    """Router, experts and the copies between them; ``routed`` token copies arrive on a rank, evenly spread."""
-    routed = run.tokens * model.experts_per_token
+    """Router, experts and the copies between them: ``sent`` token copies of a rank, ``routed`` that arrive there."""
+    sent = run.expert_load.sent(run.tokens * model.experts_per_token)
+    routed = run.expert_load.received(run.tokens * model.experts_per_token, run.ep)
     inner = model.ffn // run.tp
     columns = inner * (2 if model.gated else 1)
     local = model.num_experts // run.ep
@@ -160,7 +161,7 @@ def _experts(model: Transformer, run: Execution) -> Iterable[Operator]:
         run, "router", "mlp", run.local_tokens, model.hidden, model.num_experts,
         kept_tokens=run.local_tokens, own=False,
     )  # fmt: skip
-    copies = Work(num_bytes=2 * run.element_bytes * routed * model.hidden)
+    copies = Work(num_bytes=2 * run.element_bytes * sent * model.hidden)
     yield kept(Operator(name="permute", block="mlp", forward=copies, input=copies))
     for name, k, n in (("expert-up", model.hidden, columns), ("expert-down", inner, model.hidden)):
         biases = local * n if model.biases else 0
@@ -171,5 +172,5 @@ def _experts(model: Transformer, run: Execution) -> Iterable[Operator]:
     if model.shared_ffn:
         beside = 0 if run.kept_tokens == run.local_tokens else run.kept_tokens  # the router keeps the same input
         yield from _mlp(model, run, _SHARED, model.shared_ffn, kept_tokens=beside)
-    outputs = run.element_bytes * routed * model.hidden  # the weights of the sum need the experts' outputs
+    outputs = run.element_bytes * sent * model.hidden  # the weights of the sum need the experts' outputs
     yield kept(Operator(name="unpermute", block="mlp", forward=copies, input=copies, saved_bytes=outputs))

@@ -18,6 +18,7 @@ Rules, beside those of the pipeline schedule and of ``step_passes``:
   gathers too, waits until these are reduced, as in FSDP and DeepSpeed: a rank has no room for the gradients of two.
 * The optimizer follows when all gradients are there: it reads gradients, reads and writes its state and writes the
   parameters, at the memory's bandwidth. ZeRO 1 and 2 gather the parameters behind it.
+* What lies in host memory goes there and back as ``offload`` says.
 """
 
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ __all__ = ["COMMUNICATION", "COMPUTING", "HOST", "MOST_OPERATIONS", "Step", "bui
 
 COMPUTING = ("forward", "recompute", "backward", "optimizer")
 HOST = "host"
-COMMUNICATION = ("tensor", "context", "expert", "pipeline", "data", "zero")
+COMMUNICATION = ("tensor", "context", "expert", "pipeline", "data", "zero", "offload")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,12 +159,14 @@ class _Builder:
     def add_optimizer(self, position: int) -> None:
         """The optimizer of a position's units, and the parameters that are gathered behind it."""
         stages = [self._stages[stage] for stage in self.plan.schedule.stages_of(position)]
-        lasts, state = sum(stage.optimizer_ps for stage in stages), self._state
+        state = self._state
         if self.plan.stale_gradients or not self.plan.overlap_gradients:
             self._send_gradients(position, stages)
         for unit in self.units.at(position):
             state.wait[unit] += state.data[unit]
-            self._compute(unit, Work("optimizer", lasts), "optimizer")
+            for parts in zip(*(stage.optimizer for stage in stages), strict=True):
+                lasts = sum(part.duration_ps for part in parts)
+                self._compute(unit, Work(parts[0].kind, lasts), "optimizer")
         after = {unit: [state.last[unit]] for unit in self.units.at(position)}
         for stage in stages:
             for one in stage.traffic:
@@ -231,7 +234,12 @@ class _Stage:
         if plan.stack is not None:
             shared = plan.zero_ranks if plan.zero in (1, 2) else 0
             host_s = plan.stack.host_step_s / len(plan.schedule.stages_of(0)) + plan.stack.zero_rank_s * shared
-        self.optimizer_ps = round((plan.optimizer_s(dense, expert) + host_s) * PS_PER_S)
+        parts = plan.optimizer_parts(dense, expert)
+        works = max(number for number, (kind, _) in enumerate(parts) if kind != "offload")  # beside the host
+        self.optimizer = tuple(
+            Work(kind, round((time_s + (host_s if number == works else 0.0)) * PS_PER_S))
+            for number, (kind, time_s) in enumerate(parts)
+        )
 
     def gathers(self, when: str, layer: int) -> list[Traffic]:
         """What ZeRO 3 fetches before a layer."""

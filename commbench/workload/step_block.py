@@ -11,13 +11,14 @@ from typing import Protocol
 
 import numpy as np
 
-from commbench.program.operations import COMPUTE_STREAM, HOST_STREAM, NOTHING, Block, ProgramBuilder
+from commbench.program.operations import COMPUTE_STREAM, COPY_STREAM, HOST_STREAM, NOTHING, Block, ProgramBuilder
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
+from commbench.workload.offload import with_moves
 from commbench.workload.operator import Work as Cost
 from commbench.workload.pipeline.schedule import Action, Pass
 from commbench.workload.pipeline.schedule import Step as PipelineStep
-from commbench.workload.step_passes import Begin, Call, End, Item, Join, Layer, Work, merged, pass_items
+from commbench.workload.step_passes import Begin, Call, End, Item, Join, Landed, Layer, Move, Work, merged, pass_items
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.step_units import Communications, Units
 from commbench.workload.traffic import Traffic
@@ -237,6 +238,7 @@ class BlockMaker:
             items = pass_items(layers, plan.run, action.kind, self._lasts, overlap=plan.overlap_tensor)
             if plan.launch_blocking:
                 items = self._blocked(items, action.kind)
+            items = tuple(with_moves(items, plan.moves_s(plan.kinds[action.stage])))
             if action.kind in (Pass.BACKWARD, Pass.WEIGHT):
                 adding = plan.adding_s(self._stages[action.stage].parameters)
                 items = (*items, Work("backward", round(adding * PS_PER_S)))
@@ -285,12 +287,13 @@ class _PassAdder:
         self._units, self._position = maker._units.at(position), position
         self._action, self._part, self._final = action, part, final
         self._fetched: dict[int, list[int]] = {}  # unit -> what the next layer waits for
+        self._moves: list[int] = []
         self._first: dict[int, int] = {}  # unit -> its first operation of the pass on the compute stream
 
     def add(self, items: Iterable[Item], host_ps: int) -> list[tuple[int, int, int]]:
         """Add it; returns (unit, first, last) of every unit. It is over when the host has launched it, too."""
         state, begin = self._state, len(self._rows.rows)
-        hosts = [self._launch(unit, host_ps) for unit in self._units] if host_ps else []
+        hosts = [self._launch(unit, host_ps, HOST_STREAM) for unit in self._units] if host_ps else []
         for item in items:
             self._add_item(item)
         for unit, number in zip(self._units, hosts, strict=False):
@@ -300,10 +303,10 @@ class _PassAdder:
                 self._compute(unit, Work(_PURPOSE[self._action.kind], 0))
         return [(unit, self._first[unit], state.last[unit]) for unit in self._units]
 
-    def _launch(self, unit: int, host_ps: int) -> int:
-        """The host's work of the pass, from where its unit stands now."""
+    def _launch(self, unit: int, duration_ps: int, stream: str) -> int:
+        """Work beside what the unit computes, from where it stands now; streams of it are called as their purpose."""
         program, state = self._program, self._state
-        row = (unit, host_ps, NOTHING, program.streams[HOST_STREAM], -1 - self._part, program.purposes["host"])
+        row = (unit, duration_ps, NOTHING, program.streams[stream], -1 - self._part, program.purposes[stream])
         return self._rows.add(row, [*state.wait[unit], *self._stands(unit)])
 
     def _compute(self, unit: int, work: Work) -> None:
@@ -330,6 +333,11 @@ class _PassAdder:
                 self._layer_done()
                 if self._final or sends_each(self._plan, self._action):
                     self._send_gradients(item.layer)
+            case Move():
+                self._moves = [self._launch(unit, item.duration_ps, COPY_STREAM) for unit in self._units]
+            case Landed():
+                for unit, number in zip(self._units, self._moves, strict=True):
+                    self._state.wait[unit] = [*self._state.wait[unit], number]
             case Join():
                 for unit in self._units:
                     self._state.wait[unit] = self._state.wait[unit] + self._state.beside[unit]

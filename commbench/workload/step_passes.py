@@ -29,7 +29,9 @@ __all__ = [
     "End",
     "Item",
     "Join",
+    "Landed",
     "Layer",
+    "Move",
     "Picoseconds",
     "Work",
     "distinct_layers",
@@ -62,6 +64,18 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """``duration_ps`` picoseconds of a copy between device and host memory, beside what follows up to Landed."""
+
+    duration_ps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """Wait for the copy."""
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
     """From here on a layer's weights are needed. Layers of a stage: -1 the embedding, then 0 and up, then the head."""
 
@@ -78,7 +92,7 @@ class End:
 _PLACES = {(when, side) for when in ("forward", "recompute", "backward") for side in ("before", "after")}
 _PLACES.add(("weight", "before"))
 
-Item = Work | Call | Join | Begin | End
+Item = Work | Call | Join | Move | Landed | Begin | End
 Picoseconds = Callable[[Cost, bool], int]
 """How long a pass of an operator lasts; the flag says whether it is an attention core."""
 

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training step is: the model, how it is split and executed, and on what; nothing of it is assumed."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from commbench.errors import InputError
 from commbench.topology.devices import Device
 from commbench.workload.compute import Efficiency
-from commbench.workload.cost import hardware_flops, model_flops
+from commbench.workload.cost import hardware_flops, layer_activation_bytes, model_flops
 from commbench.workload.gradient_traffic import compressed, data_traffic, unreduced_gradient_bytes
 from commbench.workload.groups import Degrees
-from commbench.workload.memory import MemoryUse, Precision, memory_per_rank
+from commbench.workload.memory import MemoryUse, Precision, host_memory_per_rank, memory_per_rank
+from commbench.workload.offload import Offload
+from commbench.workload.operators import layer_operators
 from commbench.workload.pipeline.schedule import Pass, PipelineSchedule
 from commbench.workload.stack_memory import StackMemory
 from commbench.workload.step_costs import StackCosts
@@ -55,6 +58,7 @@ class StepPlan:
         zero_group: data ranks over which ZeRO divides; 0: all. Where there are more, each group of so many neighbours
             holds everything, and what a rank holds is summed over the groups (hybrid sharding).
         stack: what the software adds (workload.step_costs); None: nothing, kernels follow each other at once.
+        offload: what lies in host memory; None: nothing.
         launch_blocking: whether the host waits for every kernel before it launches the next (CUDA_LAUNCH_BLOCKING=1),
             so that its own time comes on top of the device's instead of being hidden behind it.
         stack_memory: what the software needs of memory beside (workload.stack_memory); None: nothing is known.
@@ -80,6 +84,7 @@ class StepPlan:
     gradient_ratio: float = 1.0
     stale_gradients: bool = False
     zero_group: int = 0
+    offload: Offload | None = None
     stack: StackCosts | None = None
     launch_blocking: bool = False
     stack_memory: StackMemory | None = None
@@ -101,6 +106,7 @@ class StepPlan:
                 f"--no-overlap-gradients: with --zero {self.zero} those of each microbatch are sent beside what follows"
             )
         self._check_gradients()
+        self._check_offload()
         if self.zero_group:
             self._check_zero_group()
         self.run.check_model(self.model)
@@ -113,6 +119,20 @@ class StepPlan:
         option = f"--gradient-ratio {self.gradient_ratio:g}" if self.gradient_ratio < 1 else "--stale-gradients"
         if self.zero > 1 and (self.gradient_ratio < 1 or self.stale_gradients):
             raise InputError(f"{option}: goes with --zero 0 or 1, which send the gradients of a whole step at once")
+
+    def _check_offload(self) -> None:
+        if self.offload is None:
+            return
+        if self.offload.optimizer and not self.zero and self.degrees.dp * self.degrees.cp > 1:
+            raise InputError(
+                "--offload optimizer: goes with --zero 1, 2 or 3 where there are several data ranks, so that each "
+                "updates its share"
+            )
+        if self.offload.activations and self.schedule.splits:
+            raise InputError(
+                f"--offload activations: goes with a schedule whose backward pass is whole, such as --schedule 1f1b; "
+                f"{self.schedule.name} needs them for input and for weight gradients, at two times"
+            )
 
     def _check_zero_group(self) -> None:
         group, ranks = self.zero_group, self.degrees.dp * self.degrees.cp
@@ -156,7 +176,8 @@ class StepPlan:
     def hardware_flops(self) -> int:
         """FLOP that are executed, those of recomputation among them; per rank of a pipeline, summed over all ranks."""
         microbatches = self.schedule.num_microbatches * self.degrees.num_ranks // self.degrees.pp
-        return microbatches * hardware_flops(self.model, self.run)
+        load = replace(self.run.expert_load, imbalance=1.0)  # what the busiest rank has more, others have less
+        return microbatches * hardware_flops(self.model, replace(self.run, expert_load=load))
 
     def memory(self) -> tuple[MemoryUse, ...]:
         """Memory of every pipeline position's ranks; of the workspace, what ZeRO 2 and 3 send is part."""
@@ -170,6 +191,16 @@ class StepPlan:
         return memory_per_rank(
             self.model, self.run, self.schedule, self.layers, self.degrees, self.precision, zero=self.zero,
             zero_group=self.zero_group, stack=self.stack_memory, unreduced=unreduced,
+            offload=self.offload,
+        )  # fmt: skip
+
+    def host_memory(self) -> dict[str, int]:
+        """Bytes in host memory of the rank that has most there, by kind."""
+        if self.offload is None:
+            return {}
+        return host_memory_per_rank(
+            self.model, self.run, self.schedule, self.layers, self.degrees, self.precision, self.offload,
+            zero=self.zero, zero_group=self.zero_group,
         )  # fmt: skip
 
     def memory_margin(self) -> int:
@@ -195,15 +226,36 @@ class StepPlan:
         bandwidth = self.device.memory_bytes_per_s * self.efficiency.memory
         return self.stack.accumulation_bytes * parameters / bandwidth
 
-    def optimizer_s(self, dense: int, expert: int) -> float:
-        """Seconds in which the optimizer moves what it reads and writes for so many parameters, and in which gradients
-        are compressed and taken apart again.
+    def optimizer_parts(self, dense: int, expert: int) -> tuple[tuple[str, float], ...]:
+        """Kind and seconds of what the optimizer does for so many parameters, one after the other: it moves what it
+        reads and writes, and gradients are compressed and taken apart again; or it does so on the host.
         """
-        per = self.precision.gradient_bytes + 2 * self.precision.optimizer_bytes + self.precision.parameter_bytes
-        moved = per * (dense / self.zero_ranks + expert / (self.degrees.edp if self.zero else 1))
+        precision, sends = self.precision, 0.0
+        held = dense / self.zero_ranks + expert / (self.degrees.edp if self.zero else 1)
         if self.gradient_ratio < 1:
-            moved += 2 * self.precision.gradient_bytes * (1 + self.gradient_ratio) * (dense + expert)
-        return moved / (self.device.memory_bytes_per_s * self.efficiency.memory)
+            sends = 2 * precision.gradient_bytes * (1 + self.gradient_ratio) * (dense + expert)
+        bandwidth = self.device.memory_bytes_per_s * self.efficiency.memory
+        if self.offload is None or not self.offload.optimizer:
+            per = precision.gradient_bytes + 2 * precision.optimizer_bytes + precision.parameter_bytes
+            return (("optimizer", (per * held + sends) / bandwidth),)
+        packed = (("optimizer", sends / bandwidth),) if sends else ()
+        return (
+            *packed, *self.offload.optimizer_parts(held, precision.gradient_bytes, precision.parameter_bytes)
+        )  # fmt: skip
+
+    def optimizer_s(self, dense: int, expert: int) -> float:
+        """Seconds of :meth:`optimizer_parts`."""
+        return sum(time_s for _, time_s in self.optimizer_parts(dense, expert))
+
+    def moves_s(self, kinds: Sequence[int]) -> tuple[float, ...]:
+        """Seconds in which what a layer keeps of a microbatch goes to host memory, or comes back, for each layer but
+        the last of a stage with these kinds; empty where they stay.
+        """
+        if self.offload is None or not self.offload.activations:
+            return ()
+        layers = {kind: layer_operators(self.model, self.run, kind) for kind in dict.fromkeys(kinds)}
+        sizes = {kind: layer_activation_bytes(self.model, self.run, layer) for kind, layer in layers.items()}
+        return tuple(self.offload.move_s(sizes[kind]) for kind in kinds[:-1])
 
     def traffic(self, stage: int) -> tuple[Traffic, ...]:
         """What data parallelism sends of one stage in a step."""

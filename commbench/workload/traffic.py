@@ -158,11 +158,14 @@ def _experts(model: Transformer, run: Execution, when: str) -> list[Traffic]:
     first, last, up, down = ("permute", "unpermute", "expert-up", "expert-down")
     if when == "backward":
         first, last, up, down = last, first, down, up
-    copies = model.experts_per_token * model.hidden
+    local, whole = (
+        run.expert_load.received(model.experts_per_token * tokens, run.ep) * model.hidden
+        for tokens in (run.local_tokens, run.tokens)
+    )
     out, back = (
         Traffic(
             kind="expert", group="ep", collective="all-to-all", when=when, operator=operator, side=side,
-            size_bytes=run.formats.experts * copies * run.local_tokens,
+            size_bytes=run.formats.experts * local,
         )
         for operator, side in ((first, "after"), (last, "before"))
     )  # fmt: skip
@@ -170,8 +173,8 @@ def _experts(model: Transformer, run: Execution, when: str) -> list[Traffic]:
     summed: list[Traffic] = []
     if run.tp > 1 and run.sequence_parallel:
         inner = [
-            _tensor("all-gather", run.element_bytes * copies * run.tokens, up, "before", when),
-            _tensor("reduce-scatter", run.element_bytes * copies * run.tokens, down, "after", when),
+            _tensor("all-gather", run.element_bytes * whole, up, "before", when),
+            _tensor("reduce-scatter", run.element_bytes * whole, down, "after", when),
         ]
         if model.shared_ffn:
             size = _hidden_bytes(model, run)

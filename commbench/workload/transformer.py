@@ -7,6 +7,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from commbench.errors import InputError, unknown
+from commbench.workload.expert_load import EVEN, ExpertLoad
 from commbench.workload.formats import Formats
 
 __all__ = ["RECOMPUTE", "Execution", "LatentAttention", "Transformer", "split_layers", "stage_kinds"]
@@ -172,6 +173,7 @@ class Execution:
             arXiv 2309.14509).
         keep_gathered: with sequence parallelism, whether the gathered inputs of column-parallel products are kept for
             backward; otherwise a rank keeps its 1/tp and gathers once more (section 4.2.2, what Megatron does).
+        expert_load: how tokens spread over experts.
 
     Raises:
         InputError: a number below 1 or an unknown word; names key, value and rule.
@@ -189,6 +191,7 @@ class Execution:
     sequence_parallel: bool = False
     context: str = "gather"
     keep_gathered: bool = False
+    expert_load: ExpertLoad = EVEN
 
     def __post_init__(self) -> None:
         for key in ("micro_batch", "sequence", "tp", "cp", "ep"):
@@ -264,6 +267,7 @@ class Execution:
             raise InputError(f"model {model.name}: it is dense, so there are no experts to spread over ep {self.ep}")
         if model.num_experts % self.ep:
             raise InputError(f"model {model.name}: {model.num_experts} experts are not divisible by ep {self.ep}")
+        self.expert_load.check(model.name, model.num_experts, model.experts_per_token, self.ep)
 
     def _unsplit(self, model: Transformer) -> str:
         """Why the model cannot be split over tp, and over how many ranks it can."""

@@ -2,7 +2,6 @@
 """Text tables of the verbs, with nccl-tests' columns; every line fits 80 columns."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from commbench.results.records import Compared, Simulated, Summary
@@ -243,19 +242,22 @@ def _threshold(fraction: float) -> str:
 
 def summary_lines(summary: Summary) -> str:
     """The thresholds and the groups."""
+    import textwrap
+
     names = [f"{group} {name}" for group, members in summary.groups.items() for name in members]
-    first, *figures = _GROUPS
-    columns = (replace(first, width=max(first.width, *map(len, names))) if names else first, *figures)
     lines = [
         heading(
             f"{summary.points} test points: median |error| {summary.median_abs_error:.1%} (threshold "
             f"{_threshold(summary.max_median_abs_error)}), 95th percentile {summary.p95_abs_error:.1%} (threshold "
             f"{_threshold(summary.max_p95_abs_error)}): {'ok' if summary.ok else 'FELL SHORT'}"
         ),
-        head_text(columns, "#   "),
+        head_text(_GROUPS, "#   "),
     ]
     keys = ("points", "median_error", "median_abs_error", "p95_abs_error")
     found = (each for members in summary.groups.values() for each in members.values())
     for name, each in zip(names, found, strict=True):
-        lines.append(row_text(columns, (name, *(each[key] for key in keys)), "#   "))
+        if len(name) > _GROUPS[0].width:  # on lines of its own, above its figures
+            lines += textwrap.wrap(name, _WIDTH, initial_indent="#   ", subsequent_indent="#     ")
+            name = ""
+        lines.append(row_text(_GROUPS, (name, *(each[key] for key in keys)), "#   "))
     return "\n".join(lines)

@@ -176,15 +176,25 @@ def judge_labs(
             f"nothing to fit on: in all {len(known)} points of the {NATIVE} all-reduce on {STAR.topology} processors "
             f"had less than {LEAST_IDLE:.0%} of their time left; measure again in another --out, with less other work"
         )
-    transport = _fitted("fluid", fitted, predict, tell)
+    transport = _fitted("fluid", fitted, fluid_once, tell)
     points = tuple(_point(record, transport) for record in records)
     if packet_bars is None:
         return Agreement(transport, points, _summaries(points, bars))
-    own = _fitted("packets", fitted, predict_packets, tell)
+    own = _fitted("packets", fitted, packets_once, tell)
     points = tuple(_with_packets(point, record, own) for point, record in zip(points, records, strict=True))
     return Agreement(
         transport, points, _summaries(points, bars), PacketAgreement(own, _of_packets(points, packet_bars))
     )
+
+
+def fluid_once(record: Measured, transport: Transport) -> LabPrediction:
+    """One draw of :func:`predict`: a fit asks hundreds of times, and what is left to chance should not move it."""
+    return predict(record, transport, num_draws=1)
+
+
+def packets_once(record: Measured, transport: Transport) -> PacketPrediction:
+    """The same by packets."""
+    return predict_packets(record, transport, num_draws=1)
 
 
 def _fitted(

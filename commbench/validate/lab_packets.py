@@ -7,7 +7,7 @@ from typing import Any
 from commbench.network.packet.tcp.settings import Tcp
 from commbench.network.transport import Transport
 from commbench.results.records import Measured
-from commbench.validate.lab_predict import burst_bytes, lab_draws, median_s
+from commbench.validate.lab_predict import DRAWS, burst_bytes, lab_draws, median_s
 
 __all__ = ["PacketPrediction", "is_fair", "predict_packets", "tcp_of"]
 
@@ -46,13 +46,13 @@ def tcp_of(lab: dict[str, Any], transport: Transport) -> Tcp:
     )
 
 
-def predict_packets(record: Measured, transport: Transport) -> PacketPrediction:
+def predict_packets(record: Measured, transport: Transport, num_draws: int = DRAWS) -> PacketPrediction:
     """Simulate by packets what a record was measured on.
 
     Args:
         record: measured in a lab. transport: of its messages.
     """
     lab = record.environment["emulated"]
-    draws = lab_draws(record, transport, tcp_of(lab, transport).text)
+    draws = lab_draws(record, transport, tcp_of(lab, transport).text, num_draws=num_draws)
     drops, repeated = (int(draws[-1].done.trace.counted[name].sum()) for name in ("drops", "repeated"))
     return PacketPrediction(median_s(draws), drops, repeated)

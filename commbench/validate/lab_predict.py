@@ -72,14 +72,16 @@ class LabPrediction:
     contended: bool
 
 
-def predict(record: Measured, transport: Transport, topology: Fabric | None = None) -> LabPrediction:
+def predict(
+    record: Measured, transport: Transport, topology: Fabric | None = None, num_draws: int = DRAWS
+) -> LabPrediction:
     """Simulate what a record was measured on.
 
     Args:
         record: measured in a lab. transport: of its messages.
         topology: of the lab, with its rates; None takes the named one at the rate that the record tells.
     """
-    draws = lab_draws(record, transport, FLUID.name, topology)
+    draws = lab_draws(record, transport, FLUID.name, topology, num_draws)
     return LabPrediction(median_s(draws), _contended(draws[0].done, draws[0].fabric))
 
 
@@ -92,8 +94,10 @@ class LabDraw:
     fabric: Fabric
 
 
-def lab_draws(record: Measured, transport: Transport, network: str, topology: Fabric | None = None) -> list[LabDraw]:
-    """A point, simulated :data:`DRAWS` times; who posts when is left to chance.
+def lab_draws(
+    record: Measured, transport: Transport, network: str, topology: Fabric | None = None, num_draws: int = DRAWS
+) -> list[LabDraw]:
+    """A point, simulated ``num_draws`` times; who posts when is left to chance.
 
     Args:
         record, transport, topology: as for :func:`predict`. network: that carries the messages.
@@ -115,7 +119,7 @@ def lab_draws(record: Measured, transport: Transport, network: str, topology: Fa
         return simulate(program, cluster, library, Run(network=network), seed=seed)
 
     found = []
-    for seed in range(DRAWS):
+    for seed in range(num_draws):
         done = outlasting(partial(simulated, seed), len(flows), record.size_bytes)
         iterations = range(before, before + counted)
         lasted_ps = median(_lasted(done, len(jobs), lab["job"], number) for number in iterations)

@@ -34,6 +34,8 @@ def remembering() -> Iterator[None]:
         return PacketPrediction(remembered(record, transport).time_s, 0, 0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab_judge, "predict", remembered)
-        patch.setattr(lab_judge, "predict_packets", packets)
+        for name in ("predict", "fluid_once"):
+            patch.setattr(lab_judge, name, remembered)
+        for name in ("predict_packets", "packets_once"):
+            patch.setattr(lab_judge, name, packets)
         yield

@@ -53,7 +53,7 @@ def over_connections(
 ) -> tuple[FlatProgram, Paths]:
     """A program as a library carries it out over connections, with its paths.
 
-    Of the paths the links inside hosts are left out, and all latencies: a testbed has neither.
+    Latencies of links are left out, and on a testbed, which is one machine, the links inside hosts: it has none.
 
     Args:
         program: of transfers. cluster: where.
@@ -69,7 +69,9 @@ def over_connections(
         done, kind=np.where(moves, TRANSFER, COMPUTE), channel=np.where(moves, done.channel % over.rails, -1)
     )
     paths = with_streams(rails, cluster, written)
-    kept = ~paths.inside[paths.links]  # a testbed's host has no bus
+    kept = np.full(len(paths.links), True)
+    if cluster.one_machine is not None:  # a testbed's host has no bus
+        kept = ~paths.inside[paths.links]
     first = np.concatenate([[0], np.cumsum(kept)])[paths.first]
     bare = replace(
         paths,

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from commbench.cluster import make_cluster
 from commbench.door import simulate
 from commbench.engine.engines import Run
 from commbench.libraries.gloo import GLOO_TCP, GlooLibrary
@@ -14,6 +15,7 @@ from commbench.network.packet.tcp.settings import Tcp
 from commbench.network.transport import Connections, Transport
 from commbench.program.flat import COUPLED, TRANSFER, FlatProgram
 from commbench.program.operations import Collective, ProgramBuilder
+from commbench.topology.load import load_fabric
 from tests.emulate.fabrics import topology_of
 from tests.engine.engine_cases import program_of
 from tests.programs import cluster_of
@@ -57,6 +59,19 @@ def test_every_route_has_its_way_back() -> None:
     there, back = (paths.links[paths.first[r] : paths.first[r + 1]].tolist() for r in (0, 1))
     assert len(there) == len(back) == 4
     assert not set(there) & set(back)
+
+
+@pytest.mark.parametrize("network", ["fluid", "packet:tcp"])
+def test_ranks_of_one_host_send_over_its_links(network: str) -> None:
+    """A testbed's hosts have no bus and one rank each; ranks of a real host share its links as any others."""
+    fabric, size = load_fabric("dgx-h100"), 2**26
+    build = ProgramBuilder(4)
+    build.communicate(Collective("all-reduce", np.arange(4)[None, :], size // 4, 4))
+    library = GlooLibrary(connections=Connections(replace(GLOO_TCP, post_ps=0)), algorithm="ring")
+    cluster = make_cluster(fabric, num_ranks=4)
+    done = simulate(build.build(), cluster, library, Run(network=network))
+    fastest = max(link.bandwidth for link in fabric.links)
+    assert done.finish_ps / 1e12 > 2 * 3 / 4 * size / fastest
 
 
 def test_a_small_broadcast_takes_posts_and_latencies_alone() -> None:

@@ -90,6 +90,19 @@ def test_a_message_is_written_when_the_window_takes_what_is_left(engine) -> None
 
 
 @ENGINES
+def test_what_has_come_makes_room_in_the_window(engine) -> None:  # type: ignore[no-untyped-def]
+    """9 kB have come when 9 kB and 900 bytes are sent: the window takes both, so the second is written at once."""
+    rows = [(1, 0, 1, 9000, 0, ()), (0, 0, -1, 0, 500_000, (0,)), (1, 0, 1, 9000, 0, (1,)), (1, 0, 1, 900, 0, (1,))]
+    program = cases.program_of([*rows, (1, 0, 1, 900, 0, (1,))])
+    kinds, route_of = program.kind.copy(), np.array([0, -1, 0, 0, 0])
+    kinds[4] = COUPLED
+    paths = Paths.of_lists([RATE] * 2, [[0], [1]], [0, 0], route_of.tolist())
+    paths = replace(paths, streams=Streams(np.array([1, 0]), route_of, np.array([-1, -1, -1, -1, 3])))
+    trace = engine.run(replace(program, kind=kinds), Setting(paths), network=connected_model(WIRE))
+    assert ends_ns(trace) == [9000, 9500, 18_500, 19_400, 9500]
+
+
+@ENGINES
 def test_buckets_let_go_what_they_saved_and_the_last_packet(engine) -> None:  # type: ignore[no-untyped-def]
     """A last packet of 300 of 7300; the message behind it pays that, and owes its own 600. Where 400 ns pass before the
     second these 300 are paid and 100 saved; where 5000 pass, 2500."""

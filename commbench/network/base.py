@@ -69,6 +69,14 @@ class Streams:
     route_of: IntArray
     written: IntArray
 
+    @property
+    def watching(self) -> IntArray:
+        """Of every task, the one that ends when its bytes are written; -1: none; shape (tasks,)."""
+        found = np.full(len(self.written), -1, dtype=np.int64)
+        told = self.written >= 0
+        found[self.written[told]] = np.flatnonzero(told)
+        return found
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wiring:

@@ -1,11 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A binary heap in a record array with the fields ``key``, by which it is ordered, and ``item``."""
+"""What is kept in order: a binary heap in a record array with the fields ``key``, by which it is ordered, and ``item``;
+and short lists of numbers."""
 
 import numpy as np
 
-from commbench.network.jit import jit
+from commbench.network.jit import call, jit
 
-__all__ = ["sift_down", "sift_up"]
+__all__ = ["put_in_order", "sift_down", "sift_up"]
+
+
+@call
+def put_in_order(numbers, count):
+    """Let the first ``count`` ascend; they mostly do, so each moves up from where it is."""
+    for i in range(1, count):
+        number, place = numbers[i], i
+        while place > 0 and numbers[place - 1] > number:
+            numbers[place] = numbers[place - 1]
+            place -= 1
+        numbers[place] = number
 
 
 @jit

@@ -10,6 +10,7 @@ from commbench.network.base import PAST_THE_END, NetworkKernel
 from commbench.network.connected.settings import Connected
 from commbench.network.connected.state import BURST, DUE, FRESH, PACKET, READY, WINDOW, WORK, build_state
 from commbench.network.fluid_kernel import KERNEL
+from commbench.network.heap import put_in_order
 from commbench.network.jit import call, jit
 
 __all__ = ["connected_kernel"]
@@ -140,17 +141,6 @@ def _passed(piece, now, net):
         _go(number, now, net)
 
 
-@call
-def _sort(numbers, count):
-    """In ascending order; they mostly are."""
-    for i in range(1, count):
-        number, place = numbers[i], i
-        while place > 0 and numbers[place - 1] > number:
-            numbers[place] = numbers[place - 1]
-            place -= 1
-        numbers[place] = number
-
-
 # What the engine says ------------------------------------------------------------------------------------------------
 
 
@@ -180,7 +170,7 @@ def _set_bandwidth(link, bandwidth, net):
 
 @call
 def _next_event(now, slots, net):
-    _sort(net.fresh, net.n[FRESH])
+    put_in_order(net.fresh, net.n[FRESH])
     for i in range(net.n[FRESH]):
         _begin(net.fresh[i], now, net)
     net.n[FRESH] = 0
@@ -195,7 +185,7 @@ def _advance(now, slots, net, ended, count):
     n = net.n
     if n[DUE] == now:
         through = _advance_flows(now, net.slots, net.fluid, net.passed, 0)
-        _sort(net.passed, through)
+        put_in_order(net.passed, through)
         n[WORK] += through
         for i in range(through):
             _finish_flow(net.passed[i], net.slots, net.fluid)

@@ -58,7 +58,7 @@ class ConnectedNetwork:
         self.streams = [_Stream(tuple(links)) for links in routes]
         self.stream_of: list[int] = wiring.streams.route_of.tolist()
         self.told: list[int] = wiring.streams.written.tolist()
-        self.watching = {told: watch for watch, told in enumerate(self.told) if told >= 0}
+        self.watching: list[int] = wiring.streams.watching.tolist()
         self.written: set[int] = set()
         self.waiting: set[int] = set()  # flows that wait for another one's bytes to be written
         self.sizes: dict[int, int] = {}
@@ -130,7 +130,7 @@ class ConnectedNetwork:
 
     def _write(self, task: int) -> None:
         self.written.add(task)
-        watch = self.watching.get(task, -1)
+        watch = self.watching[task]
         if watch in self.waiting:
             self.waiting.remove(watch)
             self.ended.append(watch)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from commbench.network.base import NEVER, PAST_THE_END, NetworkKernel
+from commbench.network.heap import put_in_order
 from commbench.network.jit import call, jit
 from commbench.network.packet.events_kernel import free_packet, new_packet, pop
 from commbench.network.packet.state import EVENTS, KIND_BITS, LATE, LEAP, NUM_BYTES, PACKETS, USED, WORK
@@ -233,12 +234,7 @@ def _set_bandwidth(link, bandwidth, net):
 @call
 def _begins(now, net):
     count = net.num_fresh[0]
-    for i in range(1, count):  # mostly sorted
-        task, place = net.fresh[i], i
-        while place > 0 and net.fresh[place - 1] > task:
-            net.fresh[place] = net.fresh[place - 1]
-            place -= 1
-        net.fresh[place] = task
+    put_in_order(net.fresh, count)
     for i in range(count):
         begin(net.fresh[i], now, net)
     net.num_fresh[0] = 0

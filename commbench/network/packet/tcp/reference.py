@@ -53,7 +53,7 @@ class TcpNetwork:
         ]
         self.stream_of: list[int] = wiring.streams.route_of.tolist()
         self.written: list[int] = wiring.streams.written.tolist()
-        self.watching = {told: watch for watch, told in enumerate(self.written) if told >= 0}
+        self.watching: list[int] = wiring.streams.watching.tolist()
         self.messages: dict[int, Message] = {}
         self.waiting: set[int] = set()  # flows that wait for another one's bytes to be written
         self.new: list[int] = []
@@ -154,7 +154,7 @@ class TcpNetwork:
             self._is_written(stream.unwritten.popleft().task, now_ps)
 
     def _is_written(self, task: int, now_ps: int) -> None:
-        watch = self.watching.get(task, -1)
+        watch = self.watching[task]
         if watch in self.waiting:
             self.waiting.remove(watch)
             self._at(now_ps, _WRITTEN, watch)

@@ -258,8 +258,7 @@ def _messages(wiring: Wiring) -> Array:
     told = wiring.streams.written
     messages = np.zeros(len(told), dtype=MESSAGE)
     messages["stream"], messages["told"], messages["end"] = wiring.streams.route_of, told, -1
-    messages["watch"] = -1
-    messages["watch"][told[told >= 0]] = np.flatnonzero(told >= 0)
+    messages["watch"] = wiring.streams.watching
     return messages
 
 

@@ -18,7 +18,7 @@ from commbench.live.measure import run_job
 from commbench.live.observe import Observer
 from commbench.live.plan import Plan
 from commbench.live.rank_host import RankHost
-from tests.live.test_run import alive, long_run, measured, one_error, until
+from tests.live.test_run import ROOT, alive, long_run, measured, one_error, ranks_of, started, until
 
 pytestmark = pytest.mark.live
 pytest.importorskip("torch")
@@ -128,6 +128,32 @@ def test_a_server_that_is_killed_ends_its_ranks_and_the_run(tmp_path: Path) -> N
         assert "rank 0 was killed by signal 9 (SIGKILL) at 64 MiB" in one_error(stderr)
         assert len(measured(tmp_path / "r.jsonl")) == 1
         assert not any(map(alive, ranks))
+
+
+RANK_1_STOPS_AT_BIRTH = """
+import os, signal, sys
+if "commbench.live.child" in sys.orig_argv:
+    forks = []
+    os.register_at_fork(
+        after_in_parent=lambda: forks.append(0),
+        after_in_child=lambda: os.kill(os.getpid(), signal.SIGSTOP) if len(forks) == 1 else None,
+    )
+"""
+
+
+def test_a_hung_rank_is_named_while_ranks_join(tmp_path: Path) -> None:
+    """The limit of its own holds, and not the one for later, which says so when it has passed."""
+    (tmp_path / "sitecustomize.py").write_text(RANK_1_STOPS_AT_BIRTH)  # a signal from here would often come too late
+    limits = ("--timeout", "1", "--join-timeout", "6")
+    process = started(tmp_path, "--nproc", "2", "-b", "1K", "-e", "1K", *limits, path=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert until(lambda: len(ranks_of(process.pid)) == 2, 20)
+    ranks = ranks_of(process.pid)
+    _, stderr = process.communicate(timeout=40)
+    assert process.returncode == 3
+    assert "rank 1 made no progress for 6 s (--join-timeout) at " in one_error(stderr)
+    assert "stopped" in one_error(stderr)
+    assert stderr.count("--timeout 1 has passed; until every rank has reached its first size --join-timeout 6") == 1
+    assert not any(map(alive, ranks))
 
 
 def test_torch_that_cannot_be_loaded_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

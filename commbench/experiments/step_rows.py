@@ -17,7 +17,9 @@ from typing import Any
 
 from commbench.errors import InputError
 from commbench.topology.devices import Device, load_device
-from commbench.training.closed_form import Estimate, Shapes, StepHosts, closed_form, shared_nics
+from commbench.training.closed_form import Estimate, closed_form
+from commbench.training.stage_seconds import Shapes
+from commbench.training.step_prices import StepHosts, shared_nics
 from commbench.workload.compute import Efficiency
 from commbench.workload.formats import get_formats
 from commbench.workload.groups import Degrees
@@ -59,7 +61,7 @@ class StepRow:
         tier: A best. measured_s: of a step.
         plan: with efficiencies of no meaning; :func:`predict` puts those of the constants in.
         stack, attention: software stack and attention kernel.
-        gpus, inside, between, fabric: see ``closed_form.StepHosts``; ``fabric`` names the links between hosts.
+        gpus, inside, between, fabric: see ``step_prices.StepHosts``; ``fabric`` names the links between hosts.
         nics: of a host; one for each GPU where the row does not say.
         shapes: of the plan's stages, once made.
     """

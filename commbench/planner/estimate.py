@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """A strategy's time and memory without simulating it: thousands in seconds, for what they share is computed once.
 
-Passes, transfers and gradients take what they take alone (``training.closed_form.stage_times`` with the prices of the
-fabric), and the pipeline is walked. Contention can only add to that, so :attr:`Estimated.bound_s` is a lower bound of
-what the simulator gives, where every pipeline position is placed no better than the first; gradients begin there with
-the last backward pass of their stage. :attr:`Estimated.time_s` lets them begin when that pass's first layer is through.
+Both are ``training.closed_form`` with the prices of the fabric. With what everything takes alone it gives a lower bound
+of what the simulator does (:attr:`Estimated.bound_s`), where every pipeline position is placed no better than the
+first: contention can only add to that, and gradients begin there with the last backward pass of their stage.
 """
 
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from commbench.planner.prices import Free, Prices, StagePrices
 from commbench.planner.strategy import Strategy
-from commbench.planner.walk import KINDS, Given, Laid, Walked, lay, walk
-from commbench.training.closed_form import Passes, StageParts, StageSeconds, sent_s, stage_times
+from commbench.training.closed_form import StepForm, laid_of, table
+from commbench.training.stage_seconds import Passes, StageParts, StageSeconds, stage_times
 from commbench.workload.gradient_traffic import compressed, data_traffic
 from commbench.workload.groups import Degrees
 from commbench.workload.operators import stage_operators
@@ -30,7 +27,6 @@ from commbench.workload.transformer import Execution
 
 __all__ = ["SLACK", "Estimated", "Estimator", "LayerSeconds"]
 
-FloatArray = npt.NDArray[np.float64]
 SLACK = 0.002
 """Taken off lower bounds, as a share: for positions that are placed better than the first, and for rounding. Of 500
 random strategies (``benchmarks.planning``) the bare bound of 5 was above the simulated time, by 0.08 % at most."""
@@ -90,7 +86,7 @@ class Estimator:
         self._prices = (prices, sharded)
         self._machines: dict[tuple[int, bool], StagePrices] = {}
         self._passes: dict[tuple[int, bool, bool], Passes] = {}
-        self._layer_s: dict[Execution, tuple[LayerSeconds, ...]] = {}
+        self._layer_s: dict[tuple[object, ...], tuple[LayerSeconds, ...]] = {}
 
     def plan(self, strategy: Strategy) -> StepPlan:
         """The step, with a schedule of no more microbatches than tell how it goes on."""
@@ -100,14 +96,14 @@ class Estimator:
 
     def _plan(self, strategy: Strategy) -> StepPlan:
         degrees = Degrees(tp=strategy.tp, cp=strategy.cp, ep=strategy.ep, dp=strategy.dp, pp=strategy.pp)
-        laid = _laid(strategy)
+        laid = laid_of(strategy.schedule, strategy.pp, strategy.microbatches, strategy.stages_per_rank)
         return replace(
             self._base, run=self._run(strategy), degrees=degrees, schedule=laid.schedule, layers=strategy.layers,
             zero=strategy.zero, overlap_gradients=self._base.overlap_gradients or strategy.zero > 1,
         )  # fmt: skip
 
     def _run(self, one: Strategy) -> Execution:
-        key = (one.microbatch, one.tp, one.cp, one.ep, one.recompute, one.sequence_parallel)
+        key = _executed(one)
         if key not in self._runs:
             self._runs[key] = replace(
                 self._base.run, micro_batch=one.microbatch, tp=one.tp, cp=one.cp, ep=one.ep, recompute=one.recompute,
@@ -145,113 +141,35 @@ class Estimator:
 
     def estimate(self, strategy: Strategy) -> Estimated:
         """Time, bound and memory."""
-        times = self._times(strategy)
+        times, form = self._times(strategy), self._form(strategy)
         slowed = strategy.zero == 3 or self._base.overlap_tensor
-        least = self._times(strategy, stack=self._plain) if slowed else times
-        time_s, bound_s = self._end_s(strategy, times), self._end_s(strategy, least, bound=True)
+        least = self._times(strategy, alone=True) if slowed else times
+        time_s, bound_s = form.end_s(times), form.end_s(least, bound=True)
         return Estimated(strategy, time_s, bound_s * (1 - SLACK), self.memory(strategy))
 
+    def _form(self, one: Strategy) -> StepForm:
+        machine = self._machine(one.tp * one.cp * one.dp, one.zero == 3)
+        return StepForm(self.plan(one), self._stack, machine, one.microbatches)
+
     def _times(
-        self, one: Strategy, *, free: bool = False, stack: StackCosts | None = None
+        self, one: Strategy, *, free: bool = False, stack: StackCosts | None = None, alone: bool = False
     ) -> list[StageSeconds]:
-        """What every stage takes; ``free``: where communication takes no time. ``stack``: other than the plan's."""
+        """What every stage takes; ``free``: where communication takes no time. ``stack``: other than the plan's.
+        ``alone``: were nothing slowed by what runs beside it.
+        """
         plan, width, sharded = self.plan(one), one.tp * one.cp * one.dp, one.zero == 3
         shapes = {place: self._parts(plan.run, one.zero, place) for place in _places(plan.kinds)}
-        kept = not free and stack in (None, self._plain)
-        passes = self._passes.setdefault((width, sharded, stack is None), {}) if kept else {}
+        kept = not free and stack is None
+        passes = self._passes.setdefault((width, sharded, alone), {}) if kept else {}
         machine = Free() if free else self._machine(width, sharded)
-        return stage_times(plan, stack or self._stack, machine, shapes=shapes, passes=passes)
-
-    @property
-    def _plain(self) -> StackCosts:
-        """The stack, were nothing slowed by what runs beside it."""
-        return replace(self._stack, hidden_data=0.0, hidden_sharded=0.0, hidden_tensor=0.0)
-
-    def _given(self, one: Strategy, times: Sequence[StageSeconds], *, bound: bool = False) -> Given:
-        """What a walk needs; ``bound``: by rules that can only make it shorter."""
-        laid = _laid(one)
-        lasts, slack, idle = (_table(times, name) for name in ("times", "slack", "idle"))
-        final, h = laid.kind[laid.final], 0.0 if bound else self._stack.hidden_data
-        stages = np.arange(len(times))
-        wire, each = (np.array([getattr(time.data, name) for time in times]) for name in ("wire_s", "total_s"))
-        fetch, reduce, slower = _table(times, "first"), _table(times, "last"), np.zeros(len(times))
-        lasts[:, _FORWARD] -= fetch[:, _FORWARD]
-        lasts -= reduce
-        last, spare = lasts[stages, final], slack[stages, final]
-        share = h * (1 - idle[stages, final] / np.maximum(last, 1e-12))
-        if one.zero < 2 and self._base.overlap_gradients and not self._base.stale_gradients:
-            slower = np.maximum(0, share * _beside(laid, wire, last) - spare)
-        ahead = lasts[stages, final] * (1.0 if bound else 1 - 1 / np.maximum(1, np.array(one.layers)))
-        flow = each if one.zero == 2 and not bound else 0 * each
-        both = h * wire / np.maximum(each, 1e-12)
-        return Given(lasts, self._sent(one, laid), fetch, reduce, slower, flow, ahead, both, idle, slack)
-
-    def _sent(self, one: Strategy, laid: Laid) -> FloatArray:
-        """Seconds of every stage's output to its neighbours."""
-        plan, machine = self.plan(one), self._machine(one.tp * one.cp * one.dp, one.zero == 3)
-        sent = np.zeros((len(laid.rank_of_stage), 2))
-        for stage, (here, there) in enumerate(pairwise(laid.rank_of_stage.tolist())):
-            if here != there:
-                sent[stage, 0] = sent[stage + 1, 1] = sent_s(plan, machine, here, there)
-        return sent
-
-    def _end_s(self, one: Strategy, times: Sequence[StageSeconds], *, bound: bool = False) -> float:
-        """Seconds of the step."""
-        laid, given = _laid(one), self._given(one, times, bound=bound)
-        data, ends, after = np.array([(time.data.total_s, time.ends.total_s, time.after) for time in times]).T
-        walked = self._walked(one, given)
-        order = np.lexsort((walked.finals, laid.rank_of_stage)).reshape(one.pp, -1)
-        sent = walked.sent
-        if one.zero == 2:
-            sent = np.maximum(sent, one.microbatches * data[order].sum(axis=1))
-        elif one.zero < 2 and self._base.stale_gradients:
-            wire = np.array([time.data.wire_s for time in times])[order].sum(axis=1)
-            slowed = 0.0 if bound else self._stack.hidden_data * np.minimum(wire, walked.ends) + ends[order].sum(axis=1)
-            sent = np.maximum(data[order].sum(axis=1), walked.ends + slowed)
-        elif one.zero < 2 and not self._base.overlap_gradients:  # when they begin depends on the schedule
-            sent = walked.ends + (0.0 if bound else (data + ends)[order].sum(axis=1))
-        elif one.zero < 2:
-            sent = np.zeros(one.pp)
-            begins, sending = walked.finals - given.ahead - given.slower, data + ends + given.slower
-            for stage in order.T:
-                sent = np.maximum(sent, begins[stage]) + sending[stage]
-        whole = np.maximum(walked.ends, sent) + (0.0 if bound or one.zero < 2 else ends[order].sum(axis=1))
-        return float((whole + after[order].sum(axis=1)).max()) + self._host_s(one)
-
-    def _walked(self, one: Strategy, given: Given) -> Walked:
-        """The walk with what is given to it, its steady state as long as the microbatches want it."""
-        laid = _laid(one)
-        blocks = self._blocks(laid)
-        walked = walk(laid, given, blocks=blocks)
-        beyond = one.microbatches - laid.schedule.num_microbatches
-        if not beyond:
-            return walked
-        before, rounds = walk(_laid(one, 1), given, blocks=blocks), beyond / one.pp
-        longer = (float((getattr(walked, name) - getattr(before, name)).max()) for name in ("ends", "sent", "slowed"))
-        return walked.later(*(rounds * each for each in longer))
-
-    def _blocks(self, laid: Laid) -> bool:
-        """Whether a rank waits until what it sends is there."""
-        return self._base.stack is not None and not laid.schedule.splits
-
-    def _busy(self, one: Strategy, lasts: FloatArray) -> FloatArray:
-        """Seconds of every rank's passes."""
-        several = [np.bincount(
-            laid.rank_of_stage[laid.stage], weights=lasts[laid.stage, laid.kind], minlength=one.pp
-        ) for laid in (_laid(one), _laid(one, 1))]  # fmt: skip
-        beyond = one.microbatches - _laid(one).schedule.num_microbatches
-        return np.asarray(several[0] + (beyond / one.pp * (several[0] - several[1]) if beyond else 0.0))
-
-    def _host_s(self, one: Strategy) -> float:
-        ranks = one.dp * one.cp if one.zero in (1, 2) else 0
-        return self._stack.host_step_s + self._stack.zero_rank_s * ranks * one.stages_per_rank
+        return stage_times(plan, stack or self._stack, machine, shapes=shapes, passes=passes, alone=alone)
 
     def layer_s(self, one: Strategy) -> "tuple[LayerSeconds, ...]":
         """Of every kind of layer, on the strategy's ranks, its collectives among it."""
-        run = self._run(one)
-        if run not in self._layer_s:
-            self._layer_s[run] = tuple(self._alone_s(one, kind) for kind in self._base.model.kinds)
-        return self._layer_s[run]
+        key = _executed(one)
+        if key not in self._layer_s:
+            self._layer_s[key] = tuple(self._alone_s(one, kind) for kind in self._base.model.kinds)
+        return self._layer_s[key]
 
     def _alone_s(self, one: Strategy, kind: int) -> "LayerSeconds":
         """Of that layer of the model: the stage between those before it and one behind it."""
@@ -265,24 +183,24 @@ class Estimator:
 
     def terms(self, strategy: Strategy) -> dict[str, float]:
         """What the estimate consists of, on the rank whose passes take longest: they add up to it."""
-        times, laid = self._times(strategy), _laid(strategy)
+        times, form = self._times(strategy), self._form(strategy)
         bare = self._times(strategy, free=True)
         quick = self._times(strategy, free=True, stack=replace(self._stack, host_pass_s=0.0, host_call_s=0.0))
-        whole, given = self._end_s(strategy, times), self._given(strategy, times)
+        whole, given, laid = form.end_s(times), form.given(times), form.laid
         busy_of, bare_of, quick_of = (
-            self._busy(strategy, lasts) for lasts in (given.lasts, _table(bare, "times"), _table(quick, "times"))
+            form.busy(lasts) for lasts in (given.lasts, table(bare, "times"), table(quick, "times"))
         )
         rank = int(busy_of.argmax())
         busiest = np.flatnonzero(laid.rank_of_stage == rank)
         busy, compute = float(busy_of[rank]), float(bare_of[rank])
         device = min(compute, float(quick_of[rank]))
-        if self._blocks(laid):  # until what it sends is there
+        if form.blocks:  # until what it sends is there
             busy += strategy.microbatches * float(given.sent[busiest].sum())
-        after, host = sum(times[stage].after for stage in busiest), self._host_s(strategy)
+        after, host = sum(times[stage].after for stage in busiest), form.host_s
         optimizer = sum(bare[stage].after for stage in busiest) + host
         none = np.zeros(len(times))
-        busy += float(self._walked(strategy, given).slowed[rank])
-        end = float(self._walked(strategy, replace(given, slower=none)).ends.max())
+        busy += float(form.walked(given).slowed[rank])
+        end = float(form.walked(replace(given, slower=none)).ends.max())
         rest = max(0.0, whole - end - after - host)
         return {
             "compute": device,
@@ -293,36 +211,12 @@ class Estimator:
         }
 
 
-def _table(times: Sequence[StageSeconds], name: str) -> FloatArray:
-    """Seconds by stage (row) and pass (column)."""
-    return np.array([[getattr(one, name).get(kind, 0.0) for kind in KINDS] for one in times])
-
-
-_FORWARD = KINDS.index(Pass.FORWARD)
-
-
-def _beside(laid: Laid, wire: FloatArray, lasts: FloatArray) -> FloatArray:
-    """Seconds, by stage, of its last pass beside which gradients are sent: its own, and what is left of those before
-    on the same rank.
-    """
-    found, left = np.zeros(len(wire)), np.zeros(laid.schedule.num_ranks)
-    for stage in laid.stage[np.sort(laid.final)].tolist():
-        rank = laid.rank_of_stage[stage]
-        found[stage] = min(left[rank] + wire[stage], lasts[stage])
-        left[rank] += wire[stage] - found[stage]
-    return found
+def _executed(one: Strategy) -> tuple[object, ...]:
+    """What of a strategy is of its execution."""
+    return one.microbatch, one.tp, one.cp, one.ep, one.recompute, one.sequence_parallel
 
 
 def _places(stages: Sequence[tuple[int, ...]]) -> list[Place]:
     """The distinct stages."""
     last = len(stages) - 1
     return list(dict.fromkeys((number == 0, number == last, kinds) for number, kinds in enumerate(stages)))
-
-
-def _laid(one: Strategy, fewer: int = 0) -> Laid:
-    """The schedule of some rounds of microbatches, by which it repeats itself: of all, where these are fewer."""
-    most = (3 + (one.schedule in _LATE) - fewer) * one.pp
-    return lay(one.schedule, one.pp, min(one.microbatches, most), one.stages_per_rank)
-
-
-_LATE = ("zbv", "dualpipev")  # whose steady state begins when the second half of their stages has begun

@@ -12,6 +12,7 @@ from commbench.libraries.base import Library
 from commbench.lowering.aggregate import aggregate, together
 from commbench.lowering.choose import Choices
 from commbench.lowering.placing import processors_of
+from commbench.lowering.symmetry import kinds_of_links
 from commbench.program.operations import Collective, Communication, Transfer
 from commbench.training.link_time import NO_TIME, LinkTime
 from commbench.units import PS_PER_S
@@ -30,6 +31,7 @@ class Prices:
         self._cluster, self._choices = cluster, Choices(library, cluster.fabric.name)
         self._processors = processors_of(cluster.fabric, cluster.placed)
         self._host = int((cluster.hosts == cluster.hosts[0]).sum())
+        self._kinds = np.unique(kinds_of_links(cluster.fabric), return_inverse=True)[1].ravel()
         self._known: dict[tuple[str, int, int, int, int, int], LinkTime] = {}
 
     def stage(self, width: int) -> "StagePrices":
@@ -54,8 +56,11 @@ class Prices:
     def _alone(self, what: Communication) -> LinkTime:
         """Of a communication that has the fabric for itself."""
         flow = together(aggregate(what, self._cluster, self._choices, self._processors))
-        rate = float((flow.weights / self._cluster.fabric.bandwidths[flow.link]).max(initial=0.0))
-        return LinkTime(flow.chain_ps / PS_PER_S, flow.num_bytes * max(1 / flow.own_bandwidth, rate))
+        each = flow.weights / self._cluster.fabric.bandwidths[flow.link]  # seconds for a byte
+        slowest = max(1 / flow.own_bandwidth, float(each.max(initial=0.0)))
+        loads = np.zeros(int(self._kinds.max(initial=0)) + 1)
+        np.maximum.at(loads, self._kinds[flow.link], each / slowest)
+        return LinkTime(flow.chain_ps / PS_PER_S, flow.num_bytes * slowest, tuple(loads.tolist()))
 
 
 def _communication(name: str, size_bytes: int, ranks: int, stride: int, width: int, first: int) -> Communication:
@@ -71,7 +76,7 @@ def _communication(name: str, size_bytes: int, ranks: int, stride: int, width: i
 
 
 class StagePrices:
-    """``training.closed_form.StepPrices`` for one width of a pipeline position."""
+    """``training.step_prices.StepPrices`` for one width of a pipeline position."""
 
     def __init__(self, prices: Prices, width: int) -> None:
         self._prices, self._width = prices, width

@@ -80,12 +80,14 @@ def candidates(
 def _bounds(strategies: Sequence[Strategy], estimator: Estimator) -> npt.NDArray[np.float64]:
     """Seconds that each takes at least: the mean rank's passes, and a microbatch's way to the last rank and back."""
     splits = {name: get_pipeline(name).splits for name in {one.schedule for one in strategies}}
-    rows = []
+    rows, known = [], dict[tuple[int, bool], tuple[float, float]]()
     for one in strategies:
         kinds, whole = estimator.layer_s(one), not splits[one.schedule]
-        passes = sum(kind.count * (kind.forward + kind.backward) for kind in kinds)
-        least = min(kind.forward + (kind.backward if whole else 0.0) for kind in kinds)
-        rows.append((one.microbatches, one.pp, one.stages_per_rank, sum(one.layers), passes, least))
+        key = (id(kinds), whole)  # the estimator keeps them
+        if key not in known:
+            passes = sum(kind.count * (kind.forward + kind.backward) for kind in kinds)
+            known[key] = passes, min(kind.forward + (kind.backward if whole else 0.0) for kind in kinds)
+        rows.append((one.microbatches, one.pp, one.stages_per_rank, sum(one.layers), *known[key]))
     count, ranks, stages, layers, passes, least = np.array(rows, dtype=np.float64).T
     return np.asarray(count * passes / ranks + (ranks - 1) * layers / (ranks * stages) * least)
 

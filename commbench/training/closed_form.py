@@ -1,132 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The time of a step from the times of its passes, in milliseconds of computing: no events, no contention.
+"""The time of a step from the times of its passes: no events, and no contention but beside what a rank itself sends.
 
-A filter and a yardstick, never the simulator's answer: what collectives cost comes from the constants of their links
-(``workload.step_costs``), pipelines are 1F1B's formula or a walk through the schedule with the stages' own times, and
-gradients are sent when the last pass is over, the part of them that is hidden beside it taken off. Transfers between
-stages block their sender, as Megatron's and torch's do, but for schedules of zero bubbles.
+A filter and a yardstick, never the simulator's answer. What collectives cost is said by ``StepPrices``; passes take
+what ``stage_seconds`` has, and a walk through the schedule (``schedule_walk``) puts them one behind the other.
+Transfers between stages block their sender, as Megatron's and torch's do, but for schedules of zero bubbles. Gradients
+are sent when the first layer of the last pass that adds to them is through, beside the rest of it. By rules that only
+make a step shorter the same is a lower bound.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import pairwise
 
-from commbench.collectives.spec import get_collective
+import numpy as np
+
+from commbench.arrays import FloatArray
+from commbench.training.crowding import Crowds, crowded
 from commbench.training.link_time import NO_TIME, LinkTime
-from commbench.training.pipeline_walk import walk_seconds
-from commbench.units import PS_PER_S
-from commbench.workload.compute import work_seconds
-from commbench.workload.operator import Work as Cost
-from commbench.workload.operators import stage_operators
-from commbench.workload.pipeline.schedule import Pass
-from commbench.workload.step_costs import LinkCosts, StackCosts, nvlink_kind
-from commbench.workload.step_passes import Call, Join, Layer, Work, distinct_layers, pass_items
+from commbench.training.schedule_walk import KINDS, Given, Laid, Walked, laid_out, lay, walk
+from commbench.training.stage_seconds import Edges, Shapes, StageSeconds, sent, stage_times
+from commbench.training.step_prices import StepPrices
+from commbench.workload.pipeline.registry import PIPELINES
+from commbench.workload.step_costs import StackCosts
 from commbench.workload.step_plan import StepPlan
-from commbench.workload.traffic import Traffic, boundary_bytes
 
-__all__ = [
-    "Estimate",
-    "Passes",
-    "Shapes",
-    "StageParts",
-    "StageSeconds",
-    "StepHosts",
-    "StepPrices",
-    "closed_form",
-    "sent_s",
-    "shared_nics",
-    "stage_times",
-]
-
-
-class StepPrices(Protocol):
-    """What communication takes, of groups that stand alike."""
-
-    def of_group(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> LinkTime:
-        """Of a collective over ``ranks`` ranks that stand ``stride`` apart; ``share``: that it reaches of what others
-        do.
-        """
-        ...
-
-    def of_boundary(self, size_bytes: int, src: int, dst: int, width: int) -> LinkTime:
-        """Of a transfer from each rank of a pipeline position to that of another, of ``width`` ranks each."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepHosts:
-    """Hosts, as far as collectives of a step see them.
-
-    Attributes:
-        gpus: of a host. inside: bytes/s that a GPU sends to the others of its host. between: bytes/s that a host sends,
-            all its NICs together. links_inside, links_between: what collectives reach of these.
-        shared_nics: NICs of a host, where several GPUs share each (:func:`shared_nics`); 0: where they do not.
-    """
-
-    gpus: int
-    inside: float
-    between: float
-    links_inside: LinkCosts
-    links_between: LinkCosts
-    shared_nics: int = 0
-
-    def here(self, ranks: int, stride: int) -> int:
-        """Of ranks that stand ``stride`` apart, those on a host."""
-        return min(ranks, max(1, self.gpus // stride))
-
-    def of_group(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> LinkTime:
-        """See :class:`StepPrices`."""
-        return self.collective(name, size_bytes, ranks, self.here(ranks, stride), share)
-
-    def of_boundary(self, size_bytes: int, src: int, dst: int, width: int) -> LinkTime:
-        """See :class:`StepPrices`."""
-        return self.transfer(size_bytes, near=src * width // self.gpus == dst * width // self.gpus)
-
-    def collective(self, name: str, size_bytes: int, ranks: int, here: int, share: float = 1.0) -> LinkTime:
-        """Of a collective over ``ranks`` ranks, ``here`` of them on a host, each GPU of which is in one; ``share``:
-        that it reaches of what others do.
-        """
-        found = NO_TIME
-        moved = size_bytes * get_collective(name).busbw_factor(ranks)
-        if here > 1:
-            found = _link_time(self.links_inside, moved, self.inside * share, here)
-        if ranks > here:
-            rate = self.between * here / self.gpus * share
-            found = max(found, _link_time(self._leaving(here), moved, rate, -(-ranks // here)), key=_total)
-        return found
-
-    def _leaving(self, here: int) -> LinkCosts:
-        """Links between hosts for groups of so many ranks on each."""
-        links = self.links_between
-        apart = 1 < here <= self.shared_nics  # no two ranks beside one NIC
-        return replace(links, share=links.far_nics) if apart and links.far_nics < links.share else links
-
-    def transfer(self, size_bytes: int, *, near: bool) -> LinkTime:
-        """Of a transfer to a rank of the same host, or not, each GPU of the host sending one."""
-        links = self.links_inside if near else self.links_between
-        rate = self.inside if near else self.between / self.gpus
-        return LinkTime(links.latency_s, size_bytes / (rate * links.transfer))
-
-
-def shared_nics(nics: int, gpus: int, inside: float) -> int:
-    """What :class:`StepHosts` has of a host with so many NICs and GPUs, each of which sends ``inside`` bytes/s there.
-
-    A ring leaves a host by the NIC by which it came. Up to Ampere NCCL's search lets the last GPU reach that over PCIe
-    and sockets, and tries NICs in order: where all GPUs of a group are beside different ones, the host's groups meet at
-    one, as vTrain's steps with 4 NICs for 8 GPUs have it (docs/training-accuracy.md). Steps on hosts with a NIC for
-    each GPU lose nothing; from Hopper on the search may not go that way.
-    """
-    return nics if nics < gpus and nvlink_kind(inside) == "nvlink" else 0
-
-
-def _link_time(links: LinkCosts, moved_bytes: float, rate: float, parties: int) -> LinkTime:
-    whole = links.seconds(moved_bytes, rate, (parties - 1).bit_length())
-    wire = moved_bytes / (links.share * rate)
-    return LinkTime(whole - wire, wire)
-
-
-def _total(one: LinkTime) -> float:
-    return one.total_s
+__all__ = ["Estimate", "StepForm", "closed_form", "laid_of", "table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,263 +36,182 @@ class Estimate:
     terms: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class StageParts:
-    """What a stage consists of: its layers (step_passes.distinct_layers), what it sends, its weights."""
-
-    layers: tuple[tuple[Layer, tuple[int, ...]], ...]
-    traffic: tuple[Traffic, ...]
-    dense: int
-    expert: int
-
-
-def shape_of(plan: StepPlan, number: int) -> StageParts:
-    """The shape of a stage; nothing of it depends on any constant."""
-    first, last, kinds = number == 0, number == len(plan.layers) - 1, plan.kinds[number]
-    operators = stage_operators(plan.model, plan.run, kinds, first=first, last=last)
-    dense, expert = (sum(op.parameters for op in operators if op.expert is which) for which in (False, True))
-    layers = distinct_layers(plan.model, plan.run, kinds, first=first, last=last)
-    return StageParts(layers, plan.traffic(number), dense, expert)
-
-
-Shapes = dict[tuple[bool, bool, tuple[int, ...]], StageParts]
-"""Shapes that were made, by whether a stage is the first, whether it is the last, and its layers' kinds."""
-
-Passes = dict[tuple[object, ...], tuple[float, float, float]]
-"""Seconds on the device and of the host of a layer's pass, and of the device's in which ranks wait for each other
-before bytes move, by execution, number and kind."""
-
-
-def closed_form(
-    plan: StepPlan, stack: StackCosts, machine: StepPrices, *, shapes: Shapes | None = None
-) -> Estimate:
+def closed_form(plan: StepPlan, stack: StackCosts, machine: StepPrices, *, shapes: Shapes | None = None) -> Estimate:
     """The time of a step.
 
     Args:
         plan: what is trained. stack: what the software adds. machine: where.
         shapes: of this plan's stages; what is missing is added. For who asks again with other constants.
     """
-    form = _Form(plan, stack, machine, {} if shapes is None else shapes)
-    stages = [form.stage(number) for number in range(len(plan.layers))]
-    passes = form.pipeline(stages)
-    sendings = plan.schedule.num_microbatches if plan.zero == 2 else 1
-    stages = [replace(one, data=one.data.times(sendings) + one.ends) for one in stages]
-    ranks = [[stages[stage] for stage in plan.schedule.stages_of(rank)] for rank in range(plan.degrees.pp)]
-    last = max(ranks, key=lambda own: sum(one.data.total_s + one.after for one in own))
-    data, beside = sum([one.data for one in last], NO_TIME), sum(one.times[Pass.BACKWARD] for one in last)
-    if plan.zero == 2:  # of each microbatch beside its own
-        beside *= plan.schedule.num_microbatches
-    exposed = data.total_s
-    if plan.stale_gradients:  # beside all passes
-        exposed = data.beside(passes, stack.hidden_data) - passes
-    elif plan.overlap_gradients:  # the last passes of other ranks end later, too, and each waits for the one behind it
-        others = [one for own in ranks if own is not last for one in own]
-        exposed = data.beside(beside, stack.hidden_data) - beside
-        exposed += sum(one.data.delays(one.times[Pass.BACKWARD], stack.hidden_data) for one in others)
-    terms = {
-        "passes": passes,
-        "data": exposed,
-        "optimizer": sum(one.after for one in last),
-        "host": stack.host_step_s + (stack.zero_rank_s * plan.zero_ranks if plan.zero in (1, 2) else 0.0),
-    }
-    return Estimate(iteration_s=sum(terms.values()), terms=terms)
+    times = stage_times(plan, stack, machine, shapes={} if shapes is None else shapes, passes={})
+    schedule = plan.schedule
+    form = StepForm(plan, stack, machine, schedule.num_microbatches)
+    walked = form.walked(form.given(times))
+    whole = form.end_s(times)
+    after = max(sum(times[stage].after for stage in schedule.stages_of(rank)) for rank in range(schedule.num_ranks))
+    terms = {"passes": float(walked.ends.max()), "optimizer": after, "host": form.host_s}
+    return Estimate(iteration_s=whole, terms={**terms, "data": whole - sum(terms.values())})
 
 
-def stage_times(
-    plan: StepPlan, stack: StackCosts, machine: StepPrices, *, shapes: Shapes, passes: Passes
-) -> list["StageSeconds"]:
-    """What every stage of a plan takes, each beside nothing else.
+def laid_of(name: str, ranks: int, microbatches: int, per_rank: int, fewer: int = 0) -> Laid:
+    """A schedule of some rounds of microbatches, by which it repeats itself, ``fewer`` rounds less; of all, where these
+    are fewer.
+    """
+    most = (3 + (name in _LATE) - fewer) * ranks
+    return lay(name, ranks, min(microbatches, most), per_rank)
+
+
+_LATE = ("zbv", "dualpipev")  # whose steady state begins when the second half of their stages has begun
+
+
+class StepForm:
+    """A step, from what its stages take.
 
     Args:
-        plan, stack, machine, shapes: as :func:`closed_form` has them.
-        passes: of layers that were timed before, of plans that differ in nothing that is not part of their keys.
-    """
-    form = _Form(plan, stack, machine, shapes, passes)
-    return [form.stage(number) for number in range(len(plan.layers))]
-
-
-@dataclass(frozen=True, slots=True)
-class StageSeconds:
-    """Seconds of a stage.
-
-    Attributes:
-        times: of its passes. slack: of these, in which the device waits for the host. idle: in which ranks wait for
-            each other before bytes of a collective move, and what runs beside is not slowed.
-        first, last: under ZeRO 3, of a pass' first gather, beside which nothing computes if the pass before sent
-            gradients, and of its last reduction; part of ``times``, but for the gather of passes with gradients.
-        data: of its gradients, each time they are sent. ends: of a tied embedding's, between first and last.
-        after: of the optimizer and of the parameters that are gathered behind it.
+        plan, stack, machine: as :func:`closed_form` has them; of the schedule only its name, ranks and stages count.
+        microbatches: of the step.
     """
 
-    times: dict[Pass, float]
-    slack: dict[Pass, float]
-    idle: dict[Pass, float]
-    first: dict[Pass, float]
-    last: dict[Pass, float]
-    data: LinkTime
-    ends: LinkTime
-    after: float
+    def __init__(self, plan: StepPlan, stack: StackCosts, machine: StepPrices, microbatches: int) -> None:
+        self._plan, self._stack, self._machine, self._microbatches = plan, stack, machine, microbatches
+        schedule = plan.schedule
+        self._how = (schedule.name, schedule.num_ranks, microbatches, schedule.num_stages // schedule.num_ranks)
+        self.laid = laid_of(*self._how) if schedule.name in PIPELINES else laid_out(schedule)
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a rank waits until what it sends is there."""
+        return self._plan.stack is not None and not self.laid.schedule.splits
+
+    @property
+    def host_s(self) -> float:
+        """Seconds of the host that come once a step."""
+        plan, stack = self._plan, self._stack
+        shared = plan.zero_ranks if plan.zero in (1, 2) else 0
+        return stack.host_step_s + stack.zero_rank_s * shared * len(plan.schedule.stages_of(0))
+
+    @cached_property
+    def _sent(self) -> list[list[LinkTime]]:
+        """Of every stage, what its output takes to its neighbours: the next, the one before."""
+        found = [[NO_TIME, NO_TIME] for _ in self.laid.rank_of_stage]
+        for stage, (here, there) in enumerate(pairwise(self.laid.rank_of_stage.tolist())):
+            if here != there:
+                found[stage][0] = found[stage + 1][1] = sent(self._plan, self._machine, here, there)
+        return found
+
+    def given(self, times: Sequence[StageSeconds], *, bound: bool = False) -> Given:
+        """What a walk needs; ``bound``: by rules that can only make it shorter."""
+        laid, plan = self.laid, self._plan
+        lasts, slack, idle = (table(times, name) for name in ("times", "slack", "idle"))
+        final, h = laid.kind[laid.final], 0.0 if bound else self._stack.hidden_data
+        stages = np.arange(len(times))
+        wire, each = (np.array([getattr(time.data, name) for time in times]) for name in ("wire_s", "total_s"))
+        last, spare, slower = lasts[stages, final], slack[stages, final], np.zeros(len(times))
+        share = h * (1 - idle[stages, final] / np.maximum(last, 1e-12))
+        if plan.zero < 2 and plan.overlap_gradients and not plan.stale_gradients:
+            slower = np.maximum(0, share * _beside(laid, wire, last) - spare)
+        ahead = last * (1.0 if bound else 1 - 1 / np.maximum(1, np.array(plan.layers)))
+        flow = each if plan.zero == 2 and not bound else 0 * each
+        both = h * wire / np.maximum(each, 1e-12)
+        edges = _edges(times) if plan.zero == 3 else np.zeros((len(_EDGES), *lasts.shape))
+        sent_s = np.array([[one.total_s for one in pair] for pair in self._sent])
+        return Given(lasts, sent_s, edges, slower, flow, ahead, both, idle, slack)
+
+    def met(self, given: Given, times: Sequence[StageSeconds]) -> Given:
+        """What is given to a walk, longer by what transfers meet in it."""
+        sent_s = given.sent.sum()
+        whole, added, found = given.lasts.sum() + sent_s, 0.0, given
+        if sent_s < _FEW * whole:
+            return given
+        crowds = Crowds.of(self._sent, times)
+        if sent_s * crowds.most < _FEW * whole:
+            return given
+        laid = laid_of(*self._how, 1) if self._microbatches > self.laid.schedule.num_microbatches else self.laid
+        for _ in range(_TURNS):
+            found = crowded(laid, given, walk(laid, found, blocks=self.blocks), crowds, blocks=self.blocks)
+            before, added = added, found.lasts.sum() + found.sent.sum() - whole
+            if abs(added - before) < _EXACT * whole:
+                break
+        return found
+
+    def walked(self, given: Given) -> Walked:
+        """The walk with what is given to it, its steady state as long as the microbatches want it."""
+        walked = walk(self.laid, given, blocks=self.blocks)
+        beyond = self._microbatches - self.laid.schedule.num_microbatches
+        if not beyond:
+            return walked
+        before, rounds = walk(laid_of(*self._how, 1), given, blocks=self.blocks), beyond / self.laid.schedule.num_ranks
+        longer = (float((getattr(walked, name) - getattr(before, name)).max()) for name in ("ends", "sent", "slowed"))
+        return walked.later(*(rounds * each for each in longer))
+
+    def end_s(self, times: Sequence[StageSeconds], *, bound: bool = False) -> float:
+        """Seconds of the step."""
+        laid, plan = self.laid, self._plan
+        given = self.given(times, bound=bound)
+        if not bound:
+            given = self.met(given, times)
+        data, ends, after = np.array([(time.data.total_s, time.ends.total_s, time.after) for time in times]).T
+        walked = self.walked(given)
+        order = np.lexsort((walked.finals, laid.rank_of_stage)).reshape(laid.schedule.num_ranks, -1)
+        sent = walked.sent
+        if plan.zero == 2:
+            sent = np.maximum(sent, self._microbatches * data[order].sum(axis=1))
+        elif plan.zero < 2 and plan.stale_gradients:
+            wire = np.array([time.data.wire_s for time in times])[order].sum(axis=1)
+            slowed = 0.0 if bound else self._stack.hidden_data * np.minimum(wire, walked.ends) + ends[order].sum(axis=1)
+            sent = np.maximum(data[order].sum(axis=1), walked.ends + slowed)
+        elif plan.zero < 2 and not plan.overlap_gradients:  # when they begin depends on the schedule
+            sent = walked.ends + (0.0 if bound else (data + ends)[order].sum(axis=1))
+        elif plan.zero < 2:
+            sent = np.zeros(laid.schedule.num_ranks)
+            begins, sending = walked.finals - given.ahead - given.slower, data + ends + given.slower
+            for stage in order.T:
+                sent = np.maximum(sent, begins[stage]) + sending[stage]
+        whole = np.maximum(walked.ends, sent) + (0.0 if bound or plan.zero < 2 else ends[order].sum(axis=1))
+        return float((whole + after[order].sum(axis=1)).max()) + self.host_s
+
+    def busy(self, lasts: FloatArray) -> FloatArray:
+        """Seconds of every rank's passes."""
+        several = [np.bincount(
+            laid.rank_of_stage[laid.stage], weights=lasts[laid.stage, laid.kind], minlength=laid.schedule.num_ranks
+        ) for laid in (self.laid, laid_of(*self._how, 1))]  # fmt: skip
+        beyond = self._microbatches - self.laid.schedule.num_microbatches
+        rounds = beyond / self.laid.schedule.num_ranks
+        return np.asarray(several[0] + (rounds * (several[0] - several[1]) if beyond else 0.0))
 
 
-class _Form:
-    def __init__(
-        self, plan: StepPlan, stack: StackCosts, machine: StepPrices, shapes: Shapes, passes: Passes | None = None
-    ) -> None:
-        self._shapes, self._timed = shapes, {} if passes is None else passes
-        plan = plan if plan.stack == stack else replace(plan, stack=stack)
-        self.plan, self.stack, self.machine = plan, stack, machine
-        self._known: dict[tuple[Cost, bool], int] = {}
-        self._kinds = plan.kinds
-        degrees = plan.degrees
-        self._strides = {
-            "tp": (degrees.tp, 1),
-            "cp": (degrees.cp, degrees.tp),
-            "ep": (degrees.ep, degrees.tp),
-            "edp": (degrees.edp, degrees.tp * degrees.ep),
-            "dp-cp": (degrees.dp * degrees.cp, degrees.tp),
-            "pp-ends": (min(2, degrees.pp), degrees.tp * degrees.cp * degrees.dp),
-        }
-        self._passes = tuple(Pass) if plan.schedule.splits else (Pass.FORWARD, Pass.BACKWARD)
-        self._stages: dict[tuple[bool, bool, tuple[int, ...]], StageSeconds] = {}
-
-    def _collective(self, one: Traffic) -> LinkTime:
-        ranks, stride = self._strides[one.group.partition("/")[0].partition("%")[0]]
-        if "/" in one.group:
-            ranks = int(one.group.partition("/")[2])
-        elif "%" in one.group:
-            part = int(one.group.partition("%")[2])
-            ranks, stride = ranks // part, stride * part
-        share = self.stack.sharded_share if one.kind == "zero" and self.plan.zero == 3 else 1.0
-        return self.machine.of_group(one.collective, one.size_bytes, ranks, stride, share)
-
-    def _collectives(self, traffic: Iterable[Traffic]) -> LinkTime:
-        """Of several, one after the other."""
-        return sum(map(self._collective, traffic), NO_TIME)
-
-    def _lasts(self, work: Cost, core: bool) -> int:
-        key = (work, core)
-        if key not in self._known:
-            plan = self.plan
-            dtype = plan.run.formats.products if work.layer_product else plan.run.formats.others
-            self._known[key] = round(work_seconds(work, plan.device, dtype, plan.efficiency, core=core) * PS_PER_S)
-        return self._known[key]
-
-    def _pass(self, layer: Layer, kind: Pass) -> tuple[float, float, float]:
-        """Of one layer's pass, see :data:`Passes`."""
-        key = (self.plan.run, layer.number, kind)
-        if key not in self._timed:
-            self._timed[key] = self._timed_pass(layer, kind)
-        return self._timed[key]
-
-    def _timed_pass(self, layer: Layer, kind: Pass) -> tuple[float, float, float]:
-        device = begun = idle = 0.0
-        calls, beside = 0, NO_TIME
-        for item in pass_items([layer], self.plan.run, kind, self._lasts, overlap=self.plan.overlap_tensor):
-            if isinstance(item, Work):
-                device += item.duration_ps / PS_PER_S
-            elif isinstance(item, Call):
-                calls += 1
-                lasts = self._collective(item.traffic)
-                if item.beside:
-                    begun, beside = device, lasts
-                else:
-                    device, idle = device + lasts.total_s, idle + lasts.latency_s
-            elif isinstance(item, Join):
-                device = begun + beside.beside(device - begun, self.stack.hidden_tensor)
-                beside = NO_TIME
-        host = self.plan.host_s(1, calls, kind)
-        return device + (host if self.plan.launch_blocking else 0.0), host, idle
-
-    def stage(self, number: int) -> StageSeconds:
-        """Times of a stage."""
-        plan = self.plan
-        key = (number == 0, number == len(plan.layers) - 1, self._kinds[number])
-        if key not in self._stages:
-            if key not in self._shapes:
-                self._shapes[key] = shape_of(plan, number)
-            self._stages[key] = self._stage(self._shapes[key], self._kinds[number])
-        return self._stages[key]
-
-    def _stage(self, shape: StageParts, kinds: Sequence[int]) -> StageSeconds:
-        plan, traffic = self.plan, shape.traffic
-        dense, expert = shape.dense, shape.expert
-        adding, moves = plan.adding_s(dense + expert), dict(enumerate(plan.moves_s(kinds), 1))  # each beside the next
-        times, slack, idle, first, final = (dict[Pass, float]() for _ in range(5))
-        for kind in self._passes:
-            device = host = idle[kind] = 0.0
-            each: list[tuple[int, float, float]] = []
-            for layer, numbers in shape.layers:
-                own_device, own_host, own_idle = self._pass(layer, kind)
-                alike = [(number, max(own_device, moves.get(number, 0.0)), own_idle) for number in numbers]
-                each += alike
-                device += sum(time_s for _, time_s, _ in alike)
-                idle[kind] += len(numbers) * own_idle
-                host += len(numbers) * own_host
-            if plan.zero == 3:
-                order = sorted(each, reverse=kind is not Pass.FORWARD)
-                device, first[kind], final[kind] = self._sharded(kind, order, traffic)
-            if kind in (Pass.BACKWARD, Pass.WEIGHT):  # beside the last reduction, if there is one
-                beside = min(adding, final.get(kind, 0.0))
-                device += adding - beside
-                final[kind] = final.get(kind, 0.0) - beside
-            times[kind], slack[kind] = max(device, host), max(0.0, host - device)
-        tied = [one for one in traffic if one.group == "pp-ends"]
-        holders = plan.schedule.rank_of_stage
-        ends = NO_TIME if holders[0] == holders[-1] else self._collectives(tied)  # one rank adds them by itself
-        own = [one for one in traffic if one.when == "backward" and plan.zero != 3 and one not in tied]
-        data = self._collectives(own)
-        after = self._collectives(one for one in traffic if one.when == "step").total_s
-        after += plan.optimizer_s(dense, expert)
-        return StageSeconds(times, slack, idle, first, final, data, ends, after)
-
-    def _sharded(
-        self, kind: Pass, layers: Sequence[tuple[int, float, float]], traffic: Sequence[Traffic]
-    ) -> tuple[float, float, float]:
-        """A pass whose weights are fetched, and gradients reduced, beside the computing of neighbours: beside a layer
-        the gather of the next and the reduction of the one before. The first gather of a step and the last reduction
-        are beside nothing. Returns seconds of the pass, of its first gather and of its last reduction.
-
-        Args:
-            layers: number, seconds of computing and of these without bytes or FLOP, in the order of the pass.
-        """
-        when = "forward" if kind is Pass.FORWARD else "backward"
-        gathers, reduces = kind is not Pass.WEIGHT, kind in (Pass.BACKWARD, Pass.WEIGHT)
-        moved: dict[tuple[int | None, bool], LinkTime] = {}
-        for one in traffic:
-            if one.when == when and one.kind == "zero" and (gathers if one.collective == "all-gather" else reduces):
-                key = (one.layer, one.collective != "all-gather")
-                moved[key] = moved.get(key, NO_TIME) + self._collective(one)
-        gathered, reduced = ([moved.get((number, which), NO_TIME) for number, *_ in layers] for which in (False, True))
-        total = (gathered[0] if kind is Pass.FORWARD else reduced[-1]).total_s
-        for (_, compute, idle), after, before in zip(
-            layers, [*gathered[1:], NO_TIME], [NO_TIME, *reduced[:-1]], strict=True
-        ):
-            busy = 1 - idle / compute if compute else 1.0
-            total += (after + before).beside(compute, self.stack.hidden_sharded * busy)
-        return total, gathered[0].total_s, reduced[-1].total_s
-
-    def pipeline(self, stages: Sequence[StageSeconds]) -> float:
-        """Seconds of all passes."""
-        schedule, count = self.plan.schedule, self.plan.schedule.num_microbatches
-        if len(stages) == 1:
-            return count * (stages[0].times[Pass.FORWARD] + stages[0].times[Pass.BACKWARD])
-        if schedule.name == "1f1b":
-            sent = [0.0, *(self._sent_s(rank, rank + 1) for rank in range(len(stages) - 1)), 0.0]
-            each = [one.times[Pass.FORWARD] + one.times[Pass.BACKWARD] for one in stages]
-            slowest = max(own + before + behind for own, before, behind in zip(each, sent, sent[1:], strict=False))
-            return sum(each) + 2 * sum(sent) + (count - 1) * slowest
-        lasts = {(number, kind): time_s for number, one in enumerate(stages) for kind, time_s in one.times.items()}
-        return walk_seconds(schedule, lasts, self._sent_s)
-
-    def _sent_s(self, src: int, dst: int) -> float:
-        return sent_s(self.plan, self.machine, src, dst)
+_NO_EDGES, _EDGES = Edges(), tuple(one.name for one in fields(Edges))
 
 
-def sent_s(plan: StepPlan, machine: StepPrices, src: int, dst: int) -> float:
-    """Seconds of a stage's output from one pipeline rank to another."""
-    degrees, size = plan.degrees, boundary_bytes(plan.model, plan.run)
-    width = degrees.tp * degrees.cp * degrees.dp
-    if plan.scatter_gather:
-        gathered = machine.of_group("all-gather", size, degrees.tp, 1)
-        return (machine.of_boundary(-(-size // degrees.tp), src, dst, width) + gathered).total_s
-    return machine.of_boundary(size, src, dst, width).total_s
+def _edges(times: Sequence[StageSeconds]) -> FloatArray:
+    """Edges by name, stage and pass."""
+    rows = {}
+    for one in times:
+        if id(one) not in rows:
+            own = [one.edges.get(kind, _NO_EDGES) for kind in KINDS]
+            rows[id(one)] = np.array([[getattr(edge, name) for edge in own] for name in _EDGES])
+    return np.ascontiguousarray(np.stack([rows[id(one)] for one in times], axis=1))
+
+
+_FEW = 0.02
+"""Of passes and transfers: what transfers meet is looked at where it may make them longer by more."""
+_TURNS = 3
+_EXACT = 0.002
+"""Walks, until what is met in one and in the one before differ by less."""
+
+
+def table(times: Sequence[StageSeconds], name: str) -> FloatArray:
+    """Seconds by stage (row) and pass (column)."""
+    return np.array([[getattr(one, name).get(kind, 0.0) for kind in KINDS] for one in times])
+
+
+def _beside(laid: Laid, wire: FloatArray, lasts: FloatArray) -> FloatArray:
+    """Seconds, by stage, of its last pass beside which gradients are sent: its own, and what is left of those before
+    on the same rank.
+    """
+    found, left = np.zeros(len(wire)), np.zeros(laid.schedule.num_ranks)
+    for stage in laid.stage[np.sort(laid.final)].tolist():
+        rank = laid.rank_of_stage[stage]
+        found[stage] = min(left[rank] + wire[stage], lasts[stage])
+        left[rank] += wire[stage] - found[stage]
+    return found

@@ -22,13 +22,13 @@ from commbench.planner.plan import Planner, Wishes, make_plan
 from commbench.planner.prices import Prices
 from commbench.planner.search import candidates
 from commbench.planner.strategy import Strategy
-from commbench.planner.walk import KINDS, Given, lay, walk
 from commbench.program.operations import Collective, ProgramBuilder
 from commbench.report.page import ReportInput, render
 from commbench.results.journal import read_records
 from commbench.results.plans import Planned
 from commbench.topology.load import load_fabric
-from commbench.training.pipeline_walk import walk_seconds
+from commbench.training.schedule_walk import KINDS, Given, lay, walk
+from tests.oracles.pipeline_walk import walk_seconds
 
 SMALL = {"model": "gpt3-1.3b", "topology": "dgx-h100", "global_batch": 16}
 FEW = SMALL | {"tp": 2, "recompute": "none", "sequence_parallel": False, "microbatch": 1}
@@ -146,7 +146,7 @@ def test_the_walk_is_that_of_the_schedule(name: str, per_rank: int) -> None:
         sent[stage, 0] = sent[stage + 1, 1] = 0.1 * (here != there)
     known = {(stage, kind): float(lasts[stage, i]) for stage in range(stages) for i, kind in enumerate(KINDS)}
     zeros = 0 * lasts
-    given = Given(lasts, sent, zeros, zeros, none, none, none, none, zeros, zeros)
+    given = Given(lasts, sent, np.zeros((8, *lasts.shape)), none, none, none, none, zeros, zeros)
     walked = walk(laid, given, blocks=not laid.schedule.splits)
     reference = walk_seconds(laid.schedule, known, lambda src, dst: 0.1)
     assert walked.ends.max() == pytest.approx(reference)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from commbench.experiments.step_library import ideal_of_steps
-from commbench.training.closed_form import StepHosts, closed_form
+from commbench.training.closed_form import closed_form
 from commbench.training.link_curve import LinkCurve
+from commbench.training.step_prices import StepHosts
 from commbench.workload.step_costs import LinkCosts, StackCosts
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.transformer import LatentAttention
@@ -85,6 +86,7 @@ EACH: list[dict[str, Any]] = [
     {"tp": 2, "pp": 4, "dp": 2}, {"tp": 8, "pp": 2, "scatter_gather": True}, {"pp": 8, "dp": 2, "zero": 1},
     {"tp": 8, "pp": 2, "stages": 2, "schedule": "interleaved-1f1b"}, {"tp": 4, "pp": 4, "schedule": "zb-h1"},
     {"tp": 8, "pp": 2, "schedule": "zbv"}, {"tp": 4, "pp": 4, "schedule": "gpipe"},
+    {"tp": 2, "pp": 4, "dp": 2, "layers": (3, 2, 2, 1)}, {"tp": 2, "pp": 4, "dp": 2, "zero": 2, "layers": (1, 2, 2, 3)},
     {"tp": 4, "pp": 4, "launch_blocking": True}, {"dp": 16, "zero": 3, "launch_blocking": True},
     {"model": WIDE, "tp": 2, "ep": 4, "dp": 8, "sequence_parallel": True},
     {"model": WIDE, "ep": 4, "dp": 4, "pp": 4, "zero": 1, "recompute": "full"},

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner measured: ``python -m benchmarks.planning [--strategies N] [--seed S] [--search [--calculon FOLDER]]``.
+"""The planner measured: ``python -m benchmarks.planning [--strategies N] [--seed S] [--kinds | --search [...]]``.
 
 Closed form against exact simulation on random strategies that fit, over models, topologies and degrees: mean and worst
-|error|, and strategies whose lower bound is above what was simulated (there must be none). ``--search`` plans
+|error|, and strategies whose lower bound is above what was simulated (there must be none). ``--kinds`` draws them of
+kinds that are hard (``benchmarks.planning_kinds``). ``--search [--calculon FOLDER]`` plans
 MT-NLG 530B on 5,128 A100 and says how many strategies took how long; with a checkout of Calculon
 (github.com/calculon-ai/calculon, needs psutil) its search of the same model on as many GPUs is run behind it, else its
 29.2 s of another 2-core machine are named. Output is Markdown."""
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -22,11 +23,13 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.planning_kinds import KINDS
 from commbench.errors import InputError
 from commbench.experiments.step_given import StepOptions
 from commbench.experiments.step_options import simulate_options
 from commbench.planner.estimate import Estimated
 from commbench.planner.plan import Planner, Wishes, make_plan
+from commbench.planner.strategy import Strategy
 
 HERE = Path(__file__).with_name("clusters")
 CASES: tuple[Mapping[str, Any], ...] = (
@@ -65,26 +68,42 @@ class Sample:
 def main() -> None:
     """See the module docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--strategies", type=int, default=500, help="how many are simulated [500]")
+    parser.add_argument("--strategies", type=int, help="how many are simulated [500; 36 of a kind]")
     parser.add_argument("--seed", type=int, default=1, help="of the draw [1]")
+    parser.add_argument("--kinds", action="store_true", help="strategies of kinds that are hard instead")
     parser.add_argument("--search", action="store_true", help="the search of MT-NLG 530B on 5,128 GPUs instead")
     parser.add_argument("--calculon", type=Path, help="folder of a checkout, whose search is run in the same run")
     given = parser.parse_args()
     if given.search:
         print("\n".join(_search(given.calculon)))
+    elif given.kinds:
+        for kind in KINDS:
+            print(f"{kind.name}:\n")
+            print("\n".join(_accuracy(list(samples(kind.cases, given.strategies or 36, given.seed, kind.pick)))), "\n")
     else:
-        print("\n".join(_accuracy(list(_samples(given.strategies, given.seed)))))
+        print("\n".join(_accuracy(list(samples(CASES, given.strategies or 500, given.seed)))))
 
 
-def _samples(count: int, seed: int) -> Iterator[Sample]:
-    draw, share = Random(seed), -(-count // len(CASES))
-    for case in CASES:
+Pick = Callable[[Strategy, Random], Strategy | None]
+
+
+def samples(
+    cases: Sequence[Mapping[str, Any]], count: int, seed: int, pick: Pick | None = None
+) -> Iterator[Sample]:
+    """So many strategies that fit, drawn evenly over cases, simulated.
+
+    Args:
+        cases: models, where, batches. count, seed: of the draw. pick: makes of a strategy that is drawn the one that is
+            taken, None: none.
+    """
+    draw, share = Random(seed), -(-count // len(cases))
+    for case in cases:
         planner = Planner(case, Wishes())
         every, left = list(planner.strategies), min(share, count)
         draw.shuffle(every)
-        for one in every:
-            passes = 2 * one.microbatches * one.pp * one.stages_per_rank
-            if not left or passes > _MOST_PASSES:
+        for drawn in every:
+            one = drawn if pick is None else pick(drawn, draw)
+            if not left or one is None or 2 * one.microbatches * one.pp * one.stages_per_rank > _MOST_PASSES:
                 continue
             if planner.estimator.memory(one) > planner.capacity_bytes:
                 continue

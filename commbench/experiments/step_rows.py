@@ -2,7 +2,8 @@
 """Published training steps, or the user's own, as rows of a CSV: from a row to a plan, a software stack and a machine.
 
 Columns are those of the collection of published steps in ``sims/published``. What the kind of a row implies (software
-stack, attention kernel, pipeline schedule) may stand in columns of its own: ``stack``, ``attention``, ``schedule``.
+stack, attention kernel, pipeline schedule, bytes per parameter) may stand in columns of its own: ``stack``,
+``attention``, ``schedule``, ``bytes``. A shape that the columns cannot say has its name in ``preset``.
 A row that does not state what decides its time is left out, with the reason, never guessed.
 """
 
@@ -23,7 +24,7 @@ from commbench.workload.formats import get_formats
 from commbench.workload.groups import Degrees
 from commbench.workload.memory import get_precision
 from commbench.workload.pipeline.registry import build_pipeline
-from commbench.workload.presets import gpt, llama
+from commbench.workload.presets import get_model, gpt, llama
 from commbench.workload.step_costs import StepCosts, nvlink_kind, sends_beside, step_efficiency
 from commbench.workload.step_plan import StepPlan, num_microbatches
 from commbench.workload.transformer import Execution, Transformer, split_layers
@@ -118,7 +119,9 @@ def _row(row: Row, *, timed: bool) -> StepRow:
     device, inside, gpus = _gpu(row)
     stack = row.get("stack") or _stack(row)
     attention = row.get("attention") or _attention(row, stack)
-    degrees = Degrees(tp=_int(row, "tp"), cp=_int(row, "cp", 1), dp=_int(row, "dp"), pp=_int(row, "pp"))
+    degrees = Degrees(
+        tp=_int(row, "tp"), cp=_int(row, "cp", 1), ep=_int(row, "ep", 1), dp=_int(row, "dp"), pp=_int(row, "pp")
+    )
     degrees.check_ranks(_int(row, "gpus"))
     notes = row.get("overlap_notes", "")
     if "AsyncTP" in notes and degrees.pp > 1:
@@ -127,7 +130,7 @@ def _row(row: Row, *, timed: bool) -> StepRow:
     run = Execution(
         micro_batch=_int(row, "micro_batch"), sequence=_int(row, "seq"), formats=get_formats(_format(row)),
         attention="full" if attention == "unfused" else "causal", flash=attention != "unfused",
-        recompute=_recompute(row), tp=degrees.tp, cp=degrees.cp,
+        recompute=_recompute(row), tp=degrees.tp, cp=degrees.cp, ep=degrees.ep,
         sequence_parallel=_int(row, "sequence_parallel", 0) == 1,
     )  # fmt: skip
     kind, per_rank = _schedule(row, model, degrees.pp)
@@ -135,8 +138,8 @@ def _row(row: Row, *, timed: bool) -> StepRow:
     schedule = _built(kind, degrees.pp, microbatches, per_rank)
     plan = StepPlan(
         model=model, run=run, degrees=degrees, schedule=schedule, layers=_layers(row, model, schedule.num_stages),
-        device=device, efficiency=_NONE, precision=get_precision(_precision(row, stack)), zero=_zero(row),
-        bucket_bytes=25 * 2**20, overlap_tensor=_overlaps_tensor(row) and degrees.tp > 1,
+        device=device, efficiency=_NONE, precision=get_precision(row.get("bytes") or _precision(row, stack)),
+        zero=_zero(row), bucket_bytes=25 * 2**20, overlap_tensor=_overlaps_tensor(row) and degrees.tp > 1,
         scatter_gather=stack == "megatron" and min(degrees.tp, degrees.pp) > 1 and not run.sequence_parallel,
         overlap_gradients=sends_beside(stack, _zero(row)) or "overlapped" in notes,
         zero_group=8 if "within 8" in row.get("zero", "") else 0,
@@ -224,6 +227,8 @@ def _recompute(row: Row) -> str:
 
 
 def _model(row: Row) -> Transformer:
+    if name := row.get("preset"):
+        return _preset(row, get_model(name))
     hidden, heads, sequence = _int(row, "hidden"), _int(row, "heads"), _int(row, "seq")
     mosaic = row["id"].startswith("mpt")
     shape: dict[str, Any] = {
@@ -236,6 +241,15 @@ def _model(row: Row) -> Transformer:
         return llama(name, source, **shape, num_kv_heads=kv, ffn=ffn)
     model = gpt(name, source, **shape)
     return replace(model, biases=False, dropout=False) if mosaic else model
+
+
+def _preset(row: Row, model: Transformer) -> Transformer:
+    """A preset, at the row's sequence, if the row's numbers are its own."""
+    for key, own in (("layers", model.num_layers), ("hidden", model.hidden), ("heads", model.num_heads)):
+        if _int(row, key) != own:
+            raise InputError(f"{key} = {row[key]} is not that of preset {model.name}; give {own}, or no preset")
+    sequence = _int(row, "seq")
+    return replace(model, sequence=sequence, positions=sequence if model.positions else 0)
 
 
 def _schedule(row: Row, model: Transformer, ranks: int) -> tuple[str, int]:

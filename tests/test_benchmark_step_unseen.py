@@ -19,7 +19,11 @@ TABLES = {
     name: (int(steps), float(closed) / 100)
     for name, steps, closed in re.findall(r"^\| (\w+, [^|]+) \| (\d+) \|.*\| ([\d.]+)% \|$", SECTION, re.MULTILINE)
 }
-TOO_LARGE = ("launcher-175b-64", "launcher-175b-128")  # to simulate; the page says so
+TOO_LARGE = (
+    "launcher-175b-64", "launcher-175b-128", "mlperf-405b-v5.0-512", "mlperf-gpt3-v4.1-b200-64",
+    *(f"bridge-{version}-405b-gb200-256" for version in ("26.02", "26.02.01", "26.04", "26.04.01", "26.06")),
+)  # fmt: skip
+"""To simulate; the page says so."""
 NAMED = dict(re.findall(r"^- ([+-][\d.]+)% (\S+)$", SECTION, re.MULTILINE)[::-1])
 
 

@@ -54,6 +54,12 @@ def test_the_worst_are_what_the_simulator_says(rows: list[StepRow]) -> None:
         assert one.simulated == pytest.approx(shown / 100, abs=6e-4)
 
 
+def test_the_readme_says_what_the_page_says() -> None:
+    (steps, error), = re.findall(r"^\| \*\*all steps\*\* \| (\d+) \| [^|]+ \| ([\d.]+)% \|", SECTION, re.MULTILINE)[:1]
+    readme = " ".join((PAGE.parents[1] / "README.md").read_text(encoding="utf-8").split())
+    assert f"{steps} of sources that no constant has seen {error} %" in readme
+
+
 def test_no_source_of_the_fit_is_among_them(rows: list[StepRow]) -> None:
     fitted = {row.source for file in ROWS for row in read_rows(file)[0]}
     assert not fitted & {row.source for row in rows}

@@ -65,12 +65,19 @@ class StepOptions:
     zero_group: Annotated[int, "Data ranks that ZeRO divides over; whole groups hold the same [0: all]."] = 0
     precision: Annotated[str, "Bytes per parameter [megatron-bf16]."] = "megatron-bf16"
     bucket: Annotated[str, "Least size of a bucket of gradients [25M, as torch]."] = "25M"
-    overlap_tensor: Annotated[bool, "Tensor collectives run beside the gradients of their product."] = False
+    overlap_tensor: Annotated[
+        bool, "Tensor collectives run beside gradients of their product, or as the stack does it."
+    ] = False
     scatter_gather: Annotated[bool, "Tensor ranks send shares of a stage's output and gather them."] = False
     overlap_gradients: Annotated[
         bool | None,
         "Gradients are sent beside the last backward pass [the stack's habit; so without one].",
         "--overlap-gradients/--no-overlap-gradients",
+    ] = None
+    overlap_parameters: Annotated[
+        bool | None,
+        "Those that ZeRO 1 and 2 gather arrive beside the first forward passes [the stack's habit].",
+        "--overlap-parameters/--no-overlap-parameters",
     ] = None
     gradient_ratio: Annotated[float, "Bytes of gradients sent, to those there are: compressed below 1 [1]."] = 1.0
     stale_gradients: Annotated[bool, "The optimizer takes the gradients of the step before, sent meanwhile."] = False

@@ -2,7 +2,8 @@
 """Published training steps, or the user's own, as rows of a CSV: from a row to a plan, a software stack and a machine.
 
 Columns are those of the collection of published steps in ``sims/published``. What the kind of a row implies (software
-stack, attention kernel, pipeline schedule) may stand in columns of its own: ``stack``, ``attention``, ``schedule``.
+stack, attention kernel, pipeline schedule, bytes per parameter) may stand in columns of its own: ``stack``,
+``attention``, ``schedule``, ``bytes``. A shape that the columns cannot say has its name in ``preset``.
 A row that does not state what decides its time is left out, with the reason, never guessed.
 """
 
@@ -17,14 +18,17 @@ from typing import Any
 
 from commbench.errors import InputError
 from commbench.topology.devices import Device, load_device
-from commbench.training.closed_form import Estimate, Shapes, StepHosts, closed_form, shared_nics
+from commbench.training.closed_form import Estimate, Shapes, closed_form
+from commbench.training.step_hosts import StepHosts, shared_nics
 from commbench.workload.compute import Efficiency
 from commbench.workload.formats import get_formats
 from commbench.workload.groups import Degrees
 from commbench.workload.memory import get_precision
 from commbench.workload.pipeline.registry import build_pipeline
-from commbench.workload.presets import gpt, llama
-from commbench.workload.step_costs import StepCosts, nvlink_kind, sends_beside, step_efficiency
+from commbench.workload.presets import get_model, gpt, llama
+from commbench.workload.stack_habits import habits_of, software_run
+from commbench.workload.step_costs import StepCosts, nvlink_kind
+from commbench.workload.step_efficiency import step_efficiency
 from commbench.workload.step_plan import StepPlan, num_microbatches
 from commbench.workload.transformer import Execution, Transformer, split_layers
 
@@ -33,6 +37,8 @@ __all__ = ["StepRow", "hosts_of", "predict", "read_rows", "with_costs"]
 Row = Mapping[str, str]
 
 _DEVICES = (  # beginning of what a row calls its GPU, the device, bytes/s that it sends inside a host, GPUs of a host
+    ("GB200", "gb200-186gb", 900e9, 64),  # of a rack's 72, as jobs of powers of two take them
+    ("B200", "b200-sxm-180gb", 900e9, 8),
     ("A100-40GB", "a100-sxm4-40gb", 300e9, 8),
     ("A100", "a100-sxm4-80gb", 300e9, 8),
     ("V100", "v100-sxm2-32gb", 150e9, 16),
@@ -118,7 +124,9 @@ def _row(row: Row, *, timed: bool) -> StepRow:
     device, inside, gpus = _gpu(row)
     stack = row.get("stack") or _stack(row)
     attention = row.get("attention") or _attention(row, stack)
-    degrees = Degrees(tp=_int(row, "tp"), cp=_int(row, "cp", 1), dp=_int(row, "dp"), pp=_int(row, "pp"))
+    degrees = Degrees(
+        tp=_int(row, "tp"), cp=_int(row, "cp", 1), ep=_int(row, "ep", 1), dp=_int(row, "dp"), pp=_int(row, "pp")
+    )
     degrees.check_ranks(_int(row, "gpus"))
     notes = row.get("overlap_notes", "")
     if "AsyncTP" in notes and degrees.pp > 1:
@@ -127,25 +135,28 @@ def _row(row: Row, *, timed: bool) -> StepRow:
     run = Execution(
         micro_batch=_int(row, "micro_batch"), sequence=_int(row, "seq"), formats=get_formats(_format(row)),
         attention="full" if attention == "unfused" else "causal", flash=attention != "unfused",
-        recompute=_recompute(row), tp=degrees.tp, cp=degrees.cp,
+        recompute=_recompute(row), tp=degrees.tp, cp=degrees.cp, ep=degrees.ep,
         sequence_parallel=_int(row, "sequence_parallel", 0) == 1,
     )  # fmt: skip
+    habits, precision = habits_of(stack), get_precision(row.get("bytes") or _precision(row, stack))
+    run = software_run(run, habits, precision)
     kind, per_rank = _schedule(row, model, degrees.pp)
     microbatches = num_microbatches(_int(row, "global_batch"), run.micro_batch, degrees.dp)
     schedule = _built(kind, degrees.pp, microbatches, per_rank)
     plan = StepPlan(
         model=model, run=run, degrees=degrees, schedule=schedule, layers=_layers(row, model, schedule.num_stages),
-        device=device, efficiency=_NONE, precision=get_precision(_precision(row, stack)), zero=_zero(row),
-        bucket_bytes=25 * 2**20, overlap_tensor=_overlaps_tensor(row) and degrees.tp > 1,
+        device=device, efficiency=_NONE, precision=precision,
+        zero=_zero(row), bucket_bytes=25 * 2**20, overlap_tensor=_overlaps_tensor(row) and degrees.tp > 1,
         scatter_gather=stack == "megatron" and min(degrees.tp, degrees.pp) > 1 and not run.sequence_parallel,
-        overlap_gradients=sends_beside(stack, _zero(row)) or "overlapped" in notes,
+        overlap_gradients=_zero(row) > 1 or habits.gradients or "overlapped" in notes,
+        overlap_parameters=habits.parameters and _zero(row) in (1, 2), habits=habits,
         zero_group=8 if "within 8" in row.get("zero", "") else 0,
         launch_blocking=_int(row, "launch_blocking", int(_source(row) == "bloom" and degrees.num_ranks >= 320)) == 1,
     )  # fmt: skip
     return StepRow(
         name=row["id"], source=_source(row), cell=_cell(row), tier=row.get("tier", ""),
         measured_s=_measured(row) if timed else math.nan, plan=plan, stack=stack, attention=attention,
-        gpus=gpus, inside=inside, between=_between(row), nics=_nics(row, gpus), fabric=_fabric(row),
+        gpus=gpus, inside=inside, between=_between(row, gpus), nics=_nics(row, gpus), fabric=_fabric(row),
     )  # fmt: skip
 
 
@@ -224,6 +235,8 @@ def _recompute(row: Row) -> str:
 
 
 def _model(row: Row) -> Transformer:
+    if name := row.get("preset"):
+        return _preset(row, get_model(name))
     hidden, heads, sequence = _int(row, "hidden"), _int(row, "heads"), _int(row, "seq")
     mosaic = row["id"].startswith("mpt")
     shape: dict[str, Any] = {
@@ -236,6 +249,15 @@ def _model(row: Row) -> Transformer:
         return llama(name, source, **shape, num_kv_heads=kv, ffn=ffn)
     model = gpt(name, source, **shape)
     return replace(model, biases=False, dropout=False) if mosaic else model
+
+
+def _preset(row: Row, model: Transformer) -> Transformer:
+    """A preset, at the row's sequence, if the row's numbers are its own."""
+    for key, own in (("layers", model.num_layers), ("hidden", model.hidden), ("heads", model.num_heads)):
+        if _int(row, key) != own:
+            raise InputError(f"{key} = {row[key]} is not that of preset {model.name}; give {own}, or no preset")
+    sequence = _int(row, "seq")
+    return replace(model, sequence=sequence, positions=sequence if model.positions else 0)
 
 
 def _schedule(row: Row, model: Transformer, ranks: int) -> tuple[str, int]:
@@ -291,13 +313,13 @@ def _measured(row: Row) -> float:
     return _int(row, "global_batch") * seq * per_token / rate
 
 
-def _between(row: Row) -> float:
+def _between(row: Row, gpus: int = 8) -> float:
     """Bytes/s that a host sends, from the words about its NICs; where there are none, what such hosts usually have."""
     text = row.get("interconnect", "")
     if match := _counted_nics(text):
         return int(match[1]) * int(match[2]) * 1e9 / 8
     if match := re.search(r"(\d{2,4}) ?Gb/s[^,;]* per GPU", text):
-        return int(match[1]) * 1e9
+        return int(match[1]) * 1e9 / 8 * gpus
     if match := re.search(r"(\d{3,4}) ?Gb/s", text):
         return int(match[1]) * 1e9 / 8
     return 400e9 if row["gpu"].startswith("H") else 200e9

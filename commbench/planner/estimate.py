@@ -146,7 +146,7 @@ class Estimator:
     def estimate(self, strategy: Strategy) -> Estimated:
         """Time, bound and memory."""
         times = self._times(strategy)
-        slowed = strategy.zero == 3 or self._base.overlap_tensor
+        slowed = strategy.zero == 3 or bool(self._base.beside)
         least = self._times(strategy, stack=self._plain) if slowed else times
         time_s, bound_s = self._end_s(strategy, times), self._end_s(strategy, least, bound=True)
         return Estimated(strategy, time_s, bound_s * (1 - SLACK), self.memory(strategy))
@@ -221,7 +221,7 @@ class Estimator:
     def _walked(self, one: Strategy, given: Given) -> Walked:
         """The walk with what is given to it, its steady state as long as the microbatches want it."""
         laid = _laid(one)
-        blocks = self._blocks(laid)
+        blocks = self.plan(one).sender_waits
         walked = walk(laid, given, blocks=blocks)
         beyond = one.microbatches - laid.schedule.num_microbatches
         if not beyond:
@@ -229,10 +229,6 @@ class Estimator:
         before, rounds = walk(_laid(one, 1), given, blocks=blocks), beyond / one.pp
         longer = (float((getattr(walked, name) - getattr(before, name)).max()) for name in ("ends", "sent", "slowed"))
         return walked.later(*(rounds * each for each in longer))
-
-    def _blocks(self, laid: Laid) -> bool:
-        """Whether a rank waits until what it sends is there."""
-        return self._base.stack is not None and not laid.schedule.splits
 
     def _busy(self, one: Strategy, lasts: FloatArray) -> FloatArray:
         """Seconds of every rank's passes."""
@@ -276,7 +272,7 @@ class Estimator:
         busiest = np.flatnonzero(laid.rank_of_stage == rank)
         busy, compute = float(busy_of[rank]), float(bare_of[rank])
         device = min(compute, float(quick_of[rank]))
-        if self._blocks(laid):  # until what it sends is there
+        if self.plan(strategy).sender_waits:  # until what it sends is there
             busy += strategy.microbatches * float(given.sent[busiest].sum())
         after, host = sum(times[stage].after for stage in busiest), self._host_s(strategy)
         optimizer = sum(bare[stage].after for stage in busiest) + host

@@ -12,8 +12,9 @@ from commbench.cluster import Cluster, make_cluster
 from commbench.errors import InputError, unknown
 from commbench.experiments.step_given import StepOptions
 from commbench.experiments.step_library import library_of_step
+from commbench.experiments.step_offload import offload_of, offload_words
 from commbench.experiments.step_options import simulate_options, step_setting
-from commbench.experiments.step_plan_of import offload_of, offload_words, step_costs
+from commbench.experiments.step_plan_of import step_costs
 from commbench.planner.estimate import Estimated, Estimator
 from commbench.planner.prices import Prices
 from commbench.planner.search import Candidates, Cost, best_of, candidates

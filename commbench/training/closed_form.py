@@ -3,23 +3,22 @@
 
 A filter and a yardstick, never the simulator's answer: what collectives cost comes from the constants of their links
 (``workload.step_costs``), pipelines are 1F1B's formula or a walk through the schedule with the stages' own times, and
-gradients are sent when the last pass is over, the part of them that is hidden beside it taken off. Transfers between
-stages block their sender, as Megatron's and torch's do, but for schedules of zero bubbles.
+gradients are sent when the last pass is over, the part of them that is hidden beside it taken off; of ranks that hold
+several stages all passes from the first that ends one's gradients on are beside them.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from commbench.collectives.spec import get_collective
 from commbench.training.link_time import NO_TIME, LinkTime
-from commbench.training.pipeline_walk import walk_seconds
+from commbench.training.pipeline_walk import PipelineTimes, pipeline_times
+from commbench.training.step_hosts import StepPrices
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
 from commbench.workload.operator import Work as Cost
 from commbench.workload.operators import stage_operators
 from commbench.workload.pipeline.schedule import Pass
-from commbench.workload.step_costs import LinkCosts, StackCosts, nvlink_kind
+from commbench.workload.step_costs import StackCosts
 from commbench.workload.step_passes import Call, Join, Layer, Work, distinct_layers, pass_items
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.traffic import Traffic, boundary_bytes
@@ -30,103 +29,10 @@ __all__ = [
     "Shapes",
     "StageParts",
     "StageSeconds",
-    "StepHosts",
-    "StepPrices",
     "closed_form",
     "sent_s",
-    "shared_nics",
     "stage_times",
 ]
-
-
-class StepPrices(Protocol):
-    """What communication takes, of groups that stand alike."""
-
-    def of_group(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> LinkTime:
-        """Of a collective over ``ranks`` ranks that stand ``stride`` apart; ``share``: that it reaches of what others
-        do.
-        """
-        ...
-
-    def of_boundary(self, size_bytes: int, src: int, dst: int, width: int) -> LinkTime:
-        """Of a transfer from each rank of a pipeline position to that of another, of ``width`` ranks each."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepHosts:
-    """Hosts, as far as collectives of a step see them.
-
-    Attributes:
-        gpus: of a host. inside: bytes/s that a GPU sends to the others of its host. between: bytes/s that a host sends,
-            all its NICs together. links_inside, links_between: what collectives reach of these.
-        shared_nics: NICs of a host, where several GPUs share each (:func:`shared_nics`); 0: where they do not.
-    """
-
-    gpus: int
-    inside: float
-    between: float
-    links_inside: LinkCosts
-    links_between: LinkCosts
-    shared_nics: int = 0
-
-    def here(self, ranks: int, stride: int) -> int:
-        """Of ranks that stand ``stride`` apart, those on a host."""
-        return min(ranks, max(1, self.gpus // stride))
-
-    def of_group(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> LinkTime:
-        """See :class:`StepPrices`."""
-        return self.collective(name, size_bytes, ranks, self.here(ranks, stride), share)
-
-    def of_boundary(self, size_bytes: int, src: int, dst: int, width: int) -> LinkTime:
-        """See :class:`StepPrices`."""
-        return self.transfer(size_bytes, near=src * width // self.gpus == dst * width // self.gpus)
-
-    def collective(self, name: str, size_bytes: int, ranks: int, here: int, share: float = 1.0) -> LinkTime:
-        """Of a collective over ``ranks`` ranks, ``here`` of them on a host, each GPU of which is in one; ``share``:
-        that it reaches of what others do.
-        """
-        found = NO_TIME
-        moved = size_bytes * get_collective(name).busbw_factor(ranks)
-        if here > 1:
-            found = _link_time(self.links_inside, moved, self.inside * share, here)
-        if ranks > here:
-            rate = self.between * here / self.gpus * share
-            found = max(found, _link_time(self._leaving(here), moved, rate, -(-ranks // here)), key=_total)
-        return found
-
-    def _leaving(self, here: int) -> LinkCosts:
-        """Links between hosts for groups of so many ranks on each."""
-        links = self.links_between
-        apart = 1 < here <= self.shared_nics  # no two ranks beside one NIC
-        return replace(links, share=links.far_nics) if apart and links.far_nics < links.share else links
-
-    def transfer(self, size_bytes: int, *, near: bool) -> LinkTime:
-        """Of a transfer to a rank of the same host, or not, each GPU of the host sending one."""
-        links = self.links_inside if near else self.links_between
-        rate = self.inside if near else self.between / self.gpus
-        return LinkTime(links.latency_s, size_bytes / (rate * links.transfer))
-
-
-def shared_nics(nics: int, gpus: int, inside: float) -> int:
-    """What :class:`StepHosts` has of a host with so many NICs and GPUs, each of which sends ``inside`` bytes/s there.
-
-    A ring leaves a host by the NIC by which it came. Up to Ampere NCCL's search lets the last GPU reach that over PCIe
-    and sockets, and tries NICs in order: where all GPUs of a group are beside different ones, the host's groups meet at
-    one, as vTrain's steps with 4 NICs for 8 GPUs have it (docs/training-accuracy.md). Steps on hosts with a NIC for
-    each GPU lose nothing; from Hopper on the search may not go that way.
-    """
-    return nics if nics < gpus and nvlink_kind(inside) == "nvlink" else 0
-
-
-def _link_time(links: LinkCosts, moved_bytes: float, rate: float, parties: int) -> LinkTime:
-    whole = links.seconds(moved_bytes, rate, (parties - 1).bit_length())
-    wire = moved_bytes / (links.share * rate)
-    return LinkTime(whole - wire, wire)
-
-
-def _total(one: LinkTime) -> float:
-    return one.total_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +81,8 @@ def closed_form(
     """
     form = _Form(plan, stack, machine, {} if shapes is None else shapes)
     stages = [form.stage(number) for number in range(len(plan.layers))]
-    passes = form.pipeline(stages)
+    walked = form.pipeline(stages)
+    passes = walked.seconds
     sendings = plan.schedule.num_microbatches if plan.zero == 2 else 1
     stages = [replace(one, data=one.data.times(sendings) + one.ends) for one in stages]
     ranks = [[stages[stage] for stage in plan.schedule.stages_of(rank)] for rank in range(plan.degrees.pp)]
@@ -186,10 +93,18 @@ def closed_form(
     exposed = data.total_s
     if plan.stale_gradients:  # beside all passes
         exposed = data.beside(passes, stack.hidden_data) - passes
+    elif plan.overlap_gradients and walked.closing and plan.zero < 2 and len(stages) > plan.degrees.pp:
+        beside = max(beside, walked.closing[ranks.index(last)])
+        exposed = max(0.0, data.total_s - beside)
+        exposed += sum(one.data.delays(one.times[Pass.BACKWARD], stack.hidden_data) for one in stages)
     elif plan.overlap_gradients:  # the last passes of other ranks end later, too, and each waits for the one behind it
         others = [one for own in ranks if own is not last for one in own]
         exposed = data.beside(beside, stack.hidden_data) - beside
         exposed += sum(one.data.delays(one.times[Pass.BACKWARD], stack.hidden_data) for one in others)
+    if plan.overlap_parameters:
+        opening = walked.opening[ranks.index(last)] if walked.opening else last[0].times[Pass.FORWARD]
+        gathered = sum([one.gathered for one in last], NO_TIME)
+        exposed += gathered.beside(opening, stack.hidden_data) - opening + last[0].ahead
     terms = {
         "passes": passes,
         "data": exposed,
@@ -222,7 +137,8 @@ class StageSeconds:
         first, last: under ZeRO 3, of a pass' first gather, beside which nothing computes if the pass before sent
             gradients, and of its last reduction; part of ``times``, but for the gather of passes with gradients.
         data: of its gradients, each time they are sent. ends: of a tied embedding's, between first and last.
-        after: of the optimizer and of the parameters that are gathered behind it.
+        after: of the optimizer and of the parameters that are gathered behind it. gathered: of those that are gathered
+            beside the first forward pass instead. ahead: of the first of these, beside nothing.
     """
 
     times: dict[Pass, float]
@@ -233,6 +149,8 @@ class StageSeconds:
     data: LinkTime
     ends: LinkTime
     after: float
+    gathered: LinkTime
+    ahead: float
 
 
 class _Form:
@@ -288,14 +206,14 @@ class _Form:
     def _timed_pass(self, layer: Layer, kind: Pass) -> tuple[float, float, float]:
         device = begun = idle = 0.0
         calls, beside = 0, NO_TIME
-        for item in pass_items([layer], self.plan.run, kind, self._lasts, overlap=self.plan.overlap_tensor):
+        for item in pass_items([layer], self.plan.run, kind, self._lasts, beside=self.plan.beside):
             if isinstance(item, Work):
                 device += item.duration_ps / PS_PER_S
             elif isinstance(item, Call):
                 calls += 1
                 lasts = self._collective(item.traffic)
                 if item.beside:
-                    begun, beside = device, lasts
+                    begun, beside = (begun if beside.total_s else device), beside + lasts
                 else:
                     device, idle = device + lasts.total_s, idle + lasts.latency_s
             elif isinstance(item, Join):
@@ -342,9 +260,13 @@ class _Form:
         ends = NO_TIME if holders[0] == holders[-1] else self._collectives(tied)  # one rank adds them by itself
         own = [one for one in traffic if one.when == "backward" and plan.zero != 3 and one not in tied]
         data = self._collectives(own)
-        after = self._collectives(one for one in traffic if one.when == "step").total_s
-        after += plan.optimizer_s(dense, expert)
-        return StageSeconds(times, slack, idle, first, final, data, ends, after)
+        after, gathered, ahead = plan.optimizer_s(dense, expert), NO_TIME, 0.0
+        gathers = [one for one in traffic if one.when == "step"]
+        if plan.overlap_parameters and gathers:
+            gathered, ahead = self._collectives(gathers), self._collective(gathers[0]).total_s
+        else:
+            after += self._collectives(gathers).total_s
+        return StageSeconds(times, slack, idle, first, final, data, ends, after, gathered, ahead)
 
     def _sharded(
         self, kind: Pass, layers: Sequence[tuple[int, float, float]], traffic: Sequence[Traffic]
@@ -372,18 +294,18 @@ class _Form:
             total += (after + before).beside(compute, self.stack.hidden_sharded * busy)
         return total, gathered[0].total_s, reduced[-1].total_s
 
-    def pipeline(self, stages: Sequence[StageSeconds]) -> float:
-        """Seconds of all passes."""
+    def pipeline(self, stages: Sequence[StageSeconds]) -> PipelineTimes:
+        """All passes; of one stage on each rank no more than their seconds."""
         schedule, count = self.plan.schedule, self.plan.schedule.num_microbatches
         if len(stages) == 1:
-            return count * (stages[0].times[Pass.FORWARD] + stages[0].times[Pass.BACKWARD])
+            return PipelineTimes(count * (stages[0].times[Pass.FORWARD] + stages[0].times[Pass.BACKWARD]), (), ())
         if schedule.name == "1f1b":
             sent = [0.0, *(self._sent_s(rank, rank + 1) for rank in range(len(stages) - 1)), 0.0]
             each = [one.times[Pass.FORWARD] + one.times[Pass.BACKWARD] for one in stages]
             slowest = max(own + before + behind for own, before, behind in zip(each, sent, sent[1:], strict=False))
-            return sum(each) + 2 * sum(sent) + (count - 1) * slowest
+            return PipelineTimes(sum(each) + 2 * sum(sent) + (count - 1) * slowest, (), ())
         lasts = {(number, kind): time_s for number, one in enumerate(stages) for kind, time_s in one.times.items()}
-        return walk_seconds(schedule, lasts, self._sent_s)
+        return pipeline_times(schedule, lasts, self._sent_s, waits=self.plan.sender_waits)
 
     def _sent_s(self, src: int, dst: int) -> float:
         return sent_s(self.plan, self.machine, src, dst)

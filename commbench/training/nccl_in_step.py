@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from commbench.libraries.base import Choice, Layout, Timing, Wanted
 from commbench.libraries.nccl.library import NcclLibrary
-from commbench.training.closed_form import StepHosts
 from commbench.training.link_curve import timing_of_transfer
 from commbench.training.link_time import LinkTime
+from commbench.training.step_hosts import StepHosts
 from commbench.workload.step_plan import StepPlan
 
 if TYPE_CHECKING:

@@ -2,12 +2,14 @@
 """How long a pipeline takes whose passes and transfers take what they take alone: a walk through its schedule."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from math import inf
 
 from commbench.workload.pipeline.schedule import Action, Pass, PipelineSchedule, gives, needs
 
-__all__ = ["walk_seconds"]
+__all__ = ["PipelineTimes", "pipeline_times"]
 
 
 @lru_cache(maxsize=64)
@@ -34,15 +36,32 @@ def _order(schedule: PipelineSchedule) -> tuple[tuple[int, tuple[Action, ...], t
     return tuple(found)
 
 
-def walk_seconds(
-    schedule: PipelineSchedule, lasts: Mapping[tuple[int, Pass], float], sent_s: Callable[[int, int], float]
-) -> float:
-    """When the last pass of a schedule ends.
+@dataclass(frozen=True, slots=True)
+class PipelineTimes:
+    """Seconds of all passes; for every rank from its first pass that adds the last gradients of a stage to its end
+    (``closing``), and from its beginning to the end of the first forward pass of its last stage (``opening``).
+    """
+
+    seconds: float
+    closing: tuple[float, ...]
+    opening: tuple[float, ...]
+
+
+def pipeline_times(
+    schedule: PipelineSchedule,
+    lasts: Mapping[tuple[int, Pass], float],
+    sent_s: Callable[[int, int], float],
+    *,
+    waits: bool,
+) -> PipelineTimes:
+    """How long a schedule takes.
 
     Args:
-        lasts: of every stage's passes. sent_s: seconds of a transfer between two ranks, for which the sender waits,
-            unless the schedule is one of zero bubbles.
+        lasts: of every stage's passes. sent_s: seconds of a transfer between two ranks. waits: whether its sender waits
+            for it.
     """
+    final, first = schedule.num_microbatches - 1, [0.0] * schedule.num_ranks
+    begins, opening = [inf] * schedule.num_ranks, [0.0] * schedule.num_ranks
     ranks, way = schedule.rank_of_stage, {Pass.FORWARD: 1, Pass.BACKWARD: -1, Pass.INPUT: -1}
     pairs = [(a, b) for a, b in pairwise(ranks) if a != b]
     between = {pair: sent_s(*pair) for a, b in pairs for pair in ((a, b), (b, a))}
@@ -57,5 +76,12 @@ def walk_seconds(
                 sent = max(sent, between.get((rank, ranks[to]), 0.0))
         ends.append(end)
         there.append(end + sent)
-        clocks[rank] = end if schedule.splits else end + sent
-    return max(clocks)
+        for action in parts:
+            if action.kind is Pass.FORWARD and action.microbatch == 0:
+                first[rank] = first[rank] if opening[rank] else start
+                opening[rank] = end - first[rank]
+            elif action.kind in (Pass.BACKWARD, Pass.WEIGHT) and action.microbatch == final:
+                begins[rank] = min(begins[rank], start)
+        clocks[rank] = end + sent if waits else end
+    closing = tuple(max(0.0, clock - begin) for clock, begin in zip(clocks, begins, strict=True))
+    return PipelineTimes(max(clocks), closing, tuple(opening))

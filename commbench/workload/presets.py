@@ -113,6 +113,8 @@ _MTNLG = "arXiv 2201.11990, section 2; vocabulary padded to 51200"
 _FALCON = "arXiv 2311.16867, table 16; huggingface.co/tiiuae config.json"
 _GLM = "arXiv 2210.02414, table 11"
 
+_NEMOTRON = "arXiv 2406.11704; NVIDIA/NeMo-Megatron-Launcher, launcher_scripts/conf/training/nemotron"
+
 _DEEPSEEK2 = "arXiv 2405.04434, section 3.1.2; huggingface.co/deepseek-ai/DeepSeek-V2, config.json"
 _DEEPSEEK3 = (
     "arXiv 2412.19437, section 4.2; huggingface.co/deepseek-ai/DeepSeek-V3, config.json; "
@@ -151,6 +153,7 @@ _GPT_ROWS = (  # name, source, layers, hidden, heads, vocabulary, sequence
     ("falcon-7b", _FALCON, 32, 4544, 71, 65024, 2048),
     ("falcon-40b", _FALCON, 60, 8192, 128, 65024, 2048),
     ("falcon-180b", _FALCON, 80, 14848, 232, 65024, 2048),
+    ("nemotron-340b", _NEMOTRON, 96, 18432, 96, 256000, 4096),
 )
 _LLAMA_ROWS = (  # name, source, layers, hidden, heads, key-value heads, MLP width, vocabulary, sequence
     ("llama-7b", _LLAMA1, 32, 4096, 32, 32, 11008, 32000, 2048),
@@ -231,6 +234,7 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "falcon-7b": {"positions": 0, "dropout": False, "biases": False, "num_kv_heads": 1},
         "falcon-40b": {"positions": 0, "dropout": False, "biases": False, "num_kv_heads": 8},
         "falcon-180b": {"positions": 0, "dropout": False, "biases": False, "num_kv_heads": 8},
+        "nemotron-340b": {"positions": 0, "dropout": False, "biases": False, "tied": False, "num_kv_heads": 8},
         "deepseek-v2": {  # 2 shared experts of 1536; a head's query is 128 and 64 rotated ones wide
             "head_size": 192, "latent": _DEEPSEEK_ATTENTION, "shared_ffn": 3072, "first_dense": 1, "dense_ffn": 12288,
         },

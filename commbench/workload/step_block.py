@@ -235,7 +235,7 @@ class BlockMaker:
         layers = self._stages[action.stage].layers
         key = (id(layers), action.kind, marks)
         if key not in self._items:
-            items = pass_items(layers, plan.run, action.kind, self._lasts, overlap=plan.overlap_tensor)
+            items = pass_items(layers, plan.run, action.kind, self._lasts, beside=plan.beside)
             if plan.launch_blocking:
                 items = self._blocked(items, action.kind)
             items = tuple(with_moves(items, plan.moves_s(plan.kinds[action.stage])))

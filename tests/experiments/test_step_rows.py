@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from commbench.experiments.step_fit import local_priors
-from commbench.experiments.step_rows import _between, _fabric, _nics, read_rows
+from commbench.experiments.step_rows import _between, _fabric, _gpu, _nics, read_rows
 
 ROWS = {row.name: row for row in read_rows(Path(__file__).parents[2] / "sims/published/steps.csv")[0]}
 
@@ -21,6 +21,7 @@ ROWS = {row.name: row for row in read_rows(Path(__file__).parents[2] / "sims/pub
         ("DGX H100: NVLink4, 8x NDR-400 IB", 400, 8, "infiniband"),
         ("8x H200 NVLink; 400Gb/s CX-7 per GPU", 400, 8, "infiniband"),
         ("4x 100Gb/s RoCE per node; NVSwitch in node", 50, 4, "roce"),
+        ("NVL72: NVLink5, 400Gb/s per GPU", 400, 8, "infiniband"),
     ],
 )  # fmt: skip
 def test_what_a_host_sends_is_read_from_the_words_about_its_nics(
@@ -28,6 +29,12 @@ def test_what_a_host_sends_is_read_from_the_words_about_its_nics(
 ) -> None:
     row = {"interconnect": words, "gpu": "A100"}
     assert (_between(row) / 1e9, _nics(row, 8), _fabric(row)) == (gigabytes, nics, fabric)
+
+
+def test_the_gpus_of_a_rack_are_one_host_and_each_brings_its_own_rate() -> None:
+    row = {"interconnect": "NVL72: NVLink5, 400Gb/s per GPU", "gpu": "GB200"}
+    device, inside, gpus = _gpu(row)
+    assert (device.name, inside, gpus, _between(row, gpus)) == ("gb200-186gb", 900e9, 64, 64 * 50e9)
 
 
 @pytest.mark.parametrize(

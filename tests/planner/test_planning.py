@@ -28,7 +28,7 @@ from commbench.report.page import ReportInput, render
 from commbench.results.journal import read_records
 from commbench.results.plans import Planned
 from commbench.topology.load import load_fabric
-from commbench.training.pipeline_walk import walk_seconds
+from commbench.training.pipeline_walk import pipeline_times
 
 SMALL = {"model": "gpt3-1.3b", "topology": "dgx-h100", "global_batch": 16}
 FEW = SMALL | {"tp": 2, "recompute": "none", "sequence_parallel": False, "microbatch": 1}
@@ -148,7 +148,9 @@ def test_the_walk_is_that_of_the_schedule(name: str, per_rank: int) -> None:
     zeros = 0 * lasts
     given = Given(lasts, sent, zeros, zeros, none, none, none, none, zeros, zeros)
     walked = walk(laid, given, blocks=not laid.schedule.splits)
-    reference = walk_seconds(laid.schedule, known, lambda src, dst: 0.1)
+    reference = pipeline_times(
+        laid.schedule, known, lambda src, dst: 0.1, waits=not laid.schedule.splits
+    ).seconds
     assert walked.ends.max() == pytest.approx(reference)
 
 

@@ -60,6 +60,7 @@ ROUNDED = {  # in units of 1e9, as the papers print them (2005.14165 table 2.1, 
     # arXiv 2405.04434; 2412.19437; 2505.09388 and model cards; of LLaMA 4 the whole is 109 and 400, pictures among it
     "deepseek-v2": 236, "deepseek-v3": 671, "qwen3-30b-a3b": 30.5, "qwen3-235b-a22b": 235, "llama4-scout": 107.8,
     "llama4-maverick": 400,
+    "nemotron-340b": 340,  # arXiv 2406.11704
 }  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         **{name: getattr(options, name) for name in ("tp", "cp", "ep", "context", "sequence_parallel")},
     )
     offload = offload_of(options, fabric, degrees.num_ranks)
-    remarks = (*remarks, *_shape_words(model), *_far_products(model, run, efficiency), *offload_words(options, offload))
+    remarks = (*remarks, *_shape_words(options, model), *_far_products(model, run, efficiency), *offload_words(options, offload))
     return StepPlan(
         model=model,
         run=run,
@@ -103,9 +103,11 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     )
 
 
-def _shape_words(model: "Transformer") -> tuple[str, ...]:
-    """What is to be said of how a model is built and executed, where others are not."""
-    found = []
+def _shape_words(options: StepOptions, model: "Transformer") -> tuple[str, ...]:
+    """Where a model's numbers come from, and how it is built and executed, where others are not."""
+    found = [f"model {model.name}: {model.source}"]
+    if options.sequence is None and (options.model or "").endswith(".json"):
+        found.append(f"sequence {model.sequence}, the longest that config.json has; --sequence gives the training's")
     if model.latent is not None:
         found.append("latent attention as in training: K and V of all heads are made from the latent, and kept")
     if model.shared_ffn:
@@ -235,7 +237,7 @@ def _model(options: StepOptions) -> "Transformer":
     if name is None:
         model = model_from_shape(shape | {"sequence": options.sequence, "gated": options.gated}, None)
     else:
-        model = read_config(Path(name)) if name.endswith(".json") else get_model(name)
+        model = read_config(Path(name), options.sequence) if name.endswith(".json") else get_model(name)
         if options.gated is not None:
             raise InputError("--gated: is for a model by its numbers; --model names one that is built as it is")
         model = model_from_shape(shape | {"sequence": options.sequence}, model)

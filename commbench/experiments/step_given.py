@@ -39,7 +39,7 @@ class StepOptions:
     hidden: Annotated[int | None, "Width of the residual stream; the same."] = None
     num_heads: Annotated[int | None, "Attention heads; the same."] = None
     num_kv_heads: Annotated[int | None, "Heads of keys and values; the same [num_heads]."] = None
-    head_size: Annotated[int | None, "Width of a head; the same [hidden / num_heads; the named one's if its own]."] = None
+    head_size: Annotated[int | None, "Width of a head; the same [hidden / num_heads, or the model's own]."] = None
     ffn: Annotated[int | None, "Width inside the MLP; the same [4 hidden]."] = None
     vocab: Annotated[int | None, "Rows of the embedding; the same."] = None
     gated: Annotated[bool | None, "A model by its numbers is built like a LLaMA, not like a GPT."] = None

@@ -82,7 +82,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         **{name: getattr(options, name) for name in ("tp", "cp", "ep", "context", "sequence_parallel")},
     )
     offload = offload_of(options, fabric, degrees.num_ranks)
-    remarks = (*remarks, *_shape_words(options, model), *_far_products(model, run, efficiency), *offload_words(options, offload))
+    remarks = (*remarks, *_shape_words(options, model), *_far_products(model, run, efficiency))
     return StepPlan(
         model=model,
         run=run,
@@ -99,7 +99,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         stack=stack,
         offload=offload, launch_blocking=options.launch_blocking,
         stack_memory=memory,
-        remarks=(*remarks, *words, *_sent_words(options), *_expert_words(model, run)),
+        remarks=(*remarks, *offload_words(options, offload), *words, *_sent_words(options), *_expert_words(model, run)),
     )
 
 

@@ -16,7 +16,7 @@ from commbench.experiments.step_options import simulate_options, step_setting
 from commbench.experiments.step_plan_of import offload_of, offload_words, step_costs
 from commbench.planner.estimate import Estimated, Estimator
 from commbench.planner.prices import Prices
-from commbench.planner.search import Candidates, Cost, best_of, candidates
+from commbench.planner.search import Candidates, Cost, Say, best_of, candidates, silent
 from commbench.planner.space import SCHEDULES, Space, strategies
 from commbench.planner.strategy import AXES, Strategy
 from commbench.results.plans import Forced, Planned, PlannedStep
@@ -68,17 +68,17 @@ class Wishes:
             get_pipeline(name)
 
 
-def make_plan(given: Mapping[str, Any], wishes: Wishes) -> Planned:
+def make_plan(given: Mapping[str, Any], wishes: Wishes, say: Say = silent) -> Planned:
     """Find the best strategy.
 
     Args:
         given: options of ``sim train`` by name, as far as they are given; those of ``strategy.AXES`` are kept.
-        wishes: the rest.
+        wishes: the rest. say: is told how far the search is.
 
     Raises:
         InputError: an option that is missing, wrong or allows no strategy.
     """
-    return Planner(given, wishes).plan()
+    return Planner(given, wishes, say).plan()
 
 
 _ONE: Mapping[str, Any] = {
@@ -97,8 +97,8 @@ class Planner:
         InputError: see make_plan.
     """
 
-    def __init__(self, given: Mapping[str, Any], wishes: Wishes) -> None:
-        self._began, self._wishes = time.perf_counter(), wishes
+    def __init__(self, given: Mapping[str, Any], wishes: Wishes, say: Say = silent) -> None:
+        self._began, self._wishes, self._say = time.perf_counter(), wishes, say
         for name in _UNFIT:
             if name in given:
                 raise InputError(f"--{name.replace('_', '-')}: a plan takes none; give it to `commbench sim train`")
@@ -169,9 +169,9 @@ class Planner:
     def plan(self) -> Planned:
         """Search, simulate, and say what was found."""
         wishes, base, cost = self._wishes, self._setting.plan, self._cost
-        left = candidates(self.strategies, self.estimator, self.capacity_bytes, cost)
+        left = candidates(self.strategies, self.estimator, self.capacity_bytes, cost, say=self._say)
         search_s = time.perf_counter() - self._began
-        found = best_of(left, self._simulated_s, cost, gap=wishes.gap, seconds=wishes.seconds)
+        found = best_of(left, self._simulated_s, cost, gap=wishes.gap, seconds=wishes.seconds, say=self._say)
         known = {id(one.estimated): one.time_s for one in found.simulated if one.time_s is not None}
         problems = [one for one in found.simulated if one.problem]
         tight = {id(one.estimated) for one in found.simulated if one.time_s is None and not one.problem}
@@ -248,12 +248,9 @@ class Planner:
         best, found = first.time_s * cost(first.strategy), list[Forced]()
         for factor, words in ((2.0, "network twice as fast"), (0.5, "network half as fast")):
             if self.cluster.fabric.num_hosts > 1:
-                estimator = self.estimator.priced(*self._prices(_faster(self.cluster, factor)))
-                other = candidates(self.strategies, estimator, self.capacity_bytes, cost, worth=1.0)
-                if other.estimated:
-                    one = other.estimated[0]
-                    change = one.time_s * cost(one.strategy) / best - 1
-                    found.append(Forced(what=words, words=_told(one.strategy), change=change))
+                one = self._best_on(factor, left)
+                change = one.time_s * cost(one.strategy) / best - 1
+                found.append(Forced(what=words, words=_told(one.strategy), change=change))
         for axis in ("tp", "pp", "cp", "ep", "schedule", "recompute", "zero", "microbatch"):
             if axis in self._fixed:
                 continue
@@ -263,6 +260,21 @@ class Planner:
                 change = one.time_s * cost(one.strategy) / best - 1
                 found.append(Forced(what=f"{axis} {value}", words=_told(one.strategy), change=change))
         return found
+
+
+    def _best_on(self, factor: float, left: Candidates) -> Estimated:
+        """The best on a network so many times as fast.
+
+        What is estimated here has a time there, and nothing takes less there than its lower bound here, were all of it
+        communication: by these most of what cannot be the best there is known without a look at it.
+        """
+        cost, estimator = self._cost, self.estimator.priced(*self._prices(_faster(self.cluster, factor)))
+        likely = [estimator.estimate(one.strategy) for one in left.estimated[:_SHOWN]]
+        most = min(one.time_s * cost(one.strategy) for one in likely)
+        near = np.flatnonzero(left.bounds * min(1, 1 / factor) <= most).tolist()
+        return candidates(
+            [self.strategies[number] for number in near], estimator, self.capacity_bytes, cost, worth=1.0, say=self._say
+        ).estimated[0]
 
 
 def _moves(one: Strategy, offload: Offload | None) -> bool:

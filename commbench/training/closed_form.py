@@ -244,25 +244,11 @@ class _Form:
         self.plan, self.stack, self.machine = plan, stack, machine
         self._known: dict[tuple[Cost, bool], int] = {}
         self._kinds = plan.kinds
-        degrees = plan.degrees
-        self._strides = {
-            "tp": (degrees.tp, 1),
-            "cp": (degrees.cp, degrees.tp),
-            "ep": (degrees.ep, degrees.tp),
-            "edp": (degrees.edp, degrees.tp * degrees.ep),
-            "dp-cp": (degrees.dp * degrees.cp, degrees.tp),
-            "pp-ends": (min(2, degrees.pp), degrees.tp * degrees.cp * degrees.dp),
-        }
         self._passes = tuple(Pass) if plan.schedule.splits else (Pass.FORWARD, Pass.BACKWARD)
         self._stages: dict[tuple[bool, bool, tuple[int, ...]], StageSeconds] = {}
 
     def _collective(self, one: Traffic) -> LinkTime:
-        ranks, stride = self._strides[one.group.partition("/")[0].partition("%")[0]]
-        if "/" in one.group:
-            ranks = int(one.group.partition("/")[2])
-        elif "%" in one.group:
-            part = int(one.group.partition("%")[2])
-            ranks, stride = ranks // part, stride * part
+        ranks, stride = self.plan.degrees.span(one.group)
         share = self.stack.sharded_share if one.kind == "zero" and self.plan.zero == 3 else 1.0
         return self.machine.of_group(one.collective, one.size_bytes, ranks, stride, share)
 

@@ -231,9 +231,13 @@ def _check(
         )
 
 
-@lru_cache(maxsize=4096)
 def _weights(model: Transformer, run: Execution, layers: tuple[int, ...], first: bool, last: bool) -> tuple[int, int]:
     """Dense and expert parameters of a stage."""
+    return _held(model, replace(run, micro_batch=1, recompute="none"), layers, first, last)
+
+
+@lru_cache(maxsize=4096)
+def _held(model: Transformer, run: Execution, layers: tuple[int, ...], first: bool, last: bool) -> tuple[int, int]:
     operators = stage_operators(model, run, layers, first=first, last=last)
     dense, expert = (sum(op.parameters for op in operators if op.expert is which) for which in (False, True))
     return dense, expert

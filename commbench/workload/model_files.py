@@ -75,7 +75,7 @@ class _Config:
         self._data, self._path = data, path
 
     def get(self, key: str, default: int | None = None, *, least: int = 1, rule: str = "") -> int:
-        """A whole number; the default where it is not there, or null. ``rule``: what else serves where it is missing."""
+        """A whole number; the default where it is not there, or null. ``rule``: what serves where it is missing."""
         names = (key, *_OTHER_NAMES.get(key, ()))
         found = next(((name, self._data[name]) for name in names if self._data.get(name) is not None), None)
         if found is None:

@@ -10,7 +10,17 @@ from typing import Annotated, Any
 from commbench.errors import InputError
 from commbench.experiments.reader import KeyPath, read_keys
 
-__all__ = ["StepOptions", "read_given", "read_options"]
+__all__ = ["MOST", "MOST_PASSES", "StepOptions", "read_given", "read_options"]
+
+MOST = {
+    "ranks": 2**20, "tp": 2**12, "cp": 2**12, "ep": 2**16, "dp": 2**20, "pp": 2**12, "microbatch": 2**16,
+    "num_layers": 2**12, "hidden": 2**20, "num_heads": 2**14, "num_kv_heads": 2**14, "head_size": 2**14,
+    "ffn": 2**22, "vocab": 2**24, "global_batch": 2**24, "sequence": 2**24, "positions": 2**24,
+    "stages_per_rank": 2**10,
+}  # fmt: skip
+"""Of counts, what is taken at most: more is a slip of the keys, or would take too long to look at."""
+MOST_PASSES = 200_000
+"""Of stages, in a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

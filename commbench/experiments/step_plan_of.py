@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from commbench.errors import InputError
-from commbench.experiments.step_given import StepOptions
+from commbench.experiments.step_given import MOST_PASSES, StepOptions
 
 if TYPE_CHECKING:
     from commbench.topology.devices import Device
@@ -29,7 +29,6 @@ T = TypeVar("T")
 __all__ = ["model_numbers", "offload_of", "offload_words", "plan_of", "size_of", "step_costs"]
 
 ASSUMED = "megatron"  # the stack where efficiencies are the device's own and none is named
-_MOST_PASSES = 200_000
 
 
 def step_costs(options: StepOptions) -> "StepCosts":
@@ -282,10 +281,10 @@ def _schedule(options: StepOptions) -> "PipelineSchedule":
     batch, micro = _given(options.global_batch), _given(options.microbatch)
     count = num_microbatches(batch, micro, _given(options.dp))
     passes = 2 * count * options.pp * (options.stages_per_rank or 1)
-    if passes > _MOST_PASSES:
+    if passes > MOST_PASSES:
         raise InputError(
             f"--global-batch {batch} / (--microbatch {micro} x --dp {options.dp}) = {count} microbatches are "
-            f"{passes:,} passes of stages, more than {_MOST_PASSES:,}; give a smaller --global-batch: a step's "
+            f"{passes:,} passes of stages, more than {MOST_PASSES:,}; give a smaller --global-batch: a step's "
             "time grows evenly with it"
         )
     if not options.schedule.endswith(".csv"):

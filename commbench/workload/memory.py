@@ -258,7 +258,7 @@ def _sizes(model: Transformer, run: Execution) -> tuple[int, int]:
 
 def _gathered(model: Transformer, run: Execution, divided: tuple[bool, bool]) -> int:
     """Parameters of the layer that has most of those which are ``divided``: dense, and of experts."""
-    layers = [_held(model, replace(run, micro_batch=1, recompute="none"), (kind,), False, False) for kind in model.kinds]
+    layers = [_weights(model, run, (kind,), False, False) for kind in model.kinds]
     return max(sum(count for count, which in zip(layer, divided, strict=True) if which) for layer in layers)
 
 

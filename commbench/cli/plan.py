@@ -55,7 +55,7 @@ def plan(
     from commbench.planner.sweep import Failed, sweep, tasks_of
     from commbench.results.journal import Journal, read_records
 
-    own = {} if schedules is None else {"schedules": tuple(schedules.split(","))}
+    own = {} if schedules is None else {"schedules": tuple(dict.fromkeys(schedules.split(",")))}
     wishes = Wishes(objective=objective, price=price, gap=gap, seconds=seconds, **own)
     journal = None if out is None else Journal(out)
     if resume and out is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from commbench.topology.fabric import Fabric
     from commbench.workload.step_plan import StepPlan
 
-__all__ = ["StepSetting", "simulate_options", "step_setting"]
+__all__ = ["StepSetting", "check_bounds", "simulate_options", "step_setting"]
 
 _HOW_TO_GIVE = {
     "model": "name a preset, for example --model gpt3-175b",
@@ -65,7 +65,7 @@ _EXAMPLE = (
 )
 
 
-def _check_bounds(options: StepOptions) -> None:
+def check_bounds(options: StepOptions) -> None:
     """Raise for a count outside its bounds, before anything is made of it."""
     for name, most in (*MOST.items(), ("seed", 2**63 - 1)):
         value, least = getattr(options, name), 0 if name == "seed" else 1
@@ -126,7 +126,7 @@ def step_setting(options: StepOptions, fabric: "Fabric | None" = None) -> StepSe
     assert fabric is not None
     if options.dp is None:
         options = replace(options, dp=_rest(options, fabric))
-    _check_bounds(options)
+    check_bounds(options)
     plan = plan_of(options, fabric)
     if options.memory_margin is not None:
         margin = size_of("--memory-margin", options.memory_margin)

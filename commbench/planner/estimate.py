@@ -308,9 +308,14 @@ def _places(stages: Sequence[tuple[int, ...]]) -> list[Place]:
 
 
 def _laid(one: Strategy, fewer: int = 0) -> Laid:
-    """The schedule of some rounds of microbatches, by which it repeats itself: of all, where these are fewer."""
+    """The schedule of some rounds of microbatches, by which it repeats itself: of all, where these are fewer, or where
+    ranks keep all of them.
+    """
+    if one.schedule in _KEEPING:
+        return lay(one.schedule, one.pp, one.microbatches, one.stages_per_rank)
     most = (3 + (one.schedule in _LATE) - fewer) * one.pp
     return lay(one.schedule, one.pp, min(one.microbatches, most), one.stages_per_rank)
 
 
 _LATE = ("zbv", "dualpipev")  # whose steady state begins when the second half of their stages has begun
+_KEEPING = ("gpipe", "looped-bfs")  # what a rank keeps for backward grows with the microbatches

@@ -12,7 +12,7 @@ from commbench.cluster import Cluster, make_cluster
 from commbench.errors import InputError, unknown
 from commbench.experiments.step_given import StepOptions
 from commbench.experiments.step_library import library_of_step
-from commbench.experiments.step_options import simulate_options, step_setting
+from commbench.experiments.step_options import check_bounds, simulate_options, step_setting
 from commbench.experiments.step_plan_of import offload_of, offload_words, step_costs
 from commbench.planner.estimate import Estimated, Estimator
 from commbench.planner.prices import Prices
@@ -106,6 +106,7 @@ class Planner:
         if given.get("scatter_gather"):  # each tensor rank has the whole output
             self._fixed.setdefault("sequence_parallel", False)
         options = StepOptions(**given)
+        check_bounds(options)
         self._setting = setting = step_setting(replace(options, **_ONE))
         base, self._notes = setting.plan, [*setting.plan.remarks]
         if options.global_batch is None:
@@ -175,6 +176,8 @@ class Planner:
         known = {id(one.estimated): one.time_s for one in found.simulated if one.time_s is not None}
         problems = [one for one in found.simulated if one.problem]
         tight = {id(one.estimated) for one in found.simulated if one.time_s is None and not one.problem}
+        if left.untimed:
+            self._notes.append(f"{left.untimed:,} strategies more are left out, whose time nobody knows: {left.why}")
         notes = [*self._notes, *(f"not simulated: {one.estimated.strategy.words}: {one.problem}" for one in problems)]
         ordered = sorted(
             (one for one in left.estimated if id(one) not in tight),
@@ -184,8 +187,8 @@ class Planner:
             run=new_run_id(), model=base.model.name, topology=self.cluster.fabric.name, device=base.device.name,
             dtype=base.dtype, ranks=len(self.cluster.placed), global_batch=self._batch, sequence=base.run.sequence,
             objective=wishes.objective, price=wishes.price, fixed=self._fixed, settings=self._settings(),
-            strategies=left.strategies, slow=left.slow, large=left.large + len(tight), estimated=len(ordered),
-            simulated=len(known), gap=wishes.gap, proven_gap=found.proven_gap if known else None, open=found.open,
+            strategies=left.strategies - left.untimed, slow=left.slow, large=left.large + len(tight),
+            estimated=len(ordered), simulated=len(known), gap=wishes.gap, proven_gap=found.proven_gap if known else None, open=found.open,
             worst_error=found.worst_error, capacity_bytes=self.capacity_bytes, margin_bytes=self._setting.margin_bytes,
             best=tuple(self._step(one, known.get(id(one)), why=True) for one in ordered[:_SHOWN]),
             pareto=tuple(self._step(one, known.get(id(one))) for one in _pareto(ordered, cost)),

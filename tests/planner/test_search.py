@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
+from commbench.errors import InputError, UnknownTimeError
+from commbench.experiments.step_given import StepOptions
+from commbench.experiments.step_options import step_setting
 from commbench.planner import layers as layers_module
 from commbench.planner.estimate import Estimator
-from commbench.planner.plan import Planner, Wishes, _faster
+from commbench.planner.plan import Planner, Wishes, _faster, make_plan
 from commbench.planner.search import candidates
 from commbench.planner.strategy import Strategy
 from commbench.terminal import sparing
+from commbench.workload.pipeline.registry import PIPELINES
 from commbench.workload.pipeline.schedule import Pass
 
 MIXTURE: dict[str, Any] = {
@@ -98,3 +102,40 @@ def test_words_that_come_too_soon_are_left_out() -> None:
     for now[0] in (0.0, 1.0, 2.0, 2.5, 3.9, 4.0):
         say(f"at {now[0]}")
     assert said == ["at 2.0", "at 4.0"]
+
+
+def test_strategies_whose_communication_has_no_known_time_are_left_out_and_said() -> None:
+    """Experts over hosts, of whose all-to-all NCCL's model knows nothing: one of them ended the whole plan."""
+    given = {
+        "model": "mixtral-8x7b", "topology": "dgx-h100-x4", "library": "nccl", "global_batch": 32, "sequence": 1024,
+        "num_layers": 4, "zero": 1, "recompute": "none", "microbatch": 1,
+    }  # fmt: skip
+    found = make_plan(given, Wishes(seconds=1))
+    assert found.best
+    (said,) = [note for note in found.notes if "strategies more are left out" in note]
+    assert "library nccl: no constants for h100-sxm5-80gb over nvswitch and ib" in said
+    assert found.slow + found.large + found.estimated == found.strategies
+    with pytest.raises(UnknownTimeError, match="library nccl: no constants"):
+        make_plan(given | {"tp": 4, "ep": 8}, Wishes())
+
+
+@pytest.mark.parametrize("schedule", sorted(PIPELINES))
+def test_memory_is_that_of_all_microbatches(schedule: str) -> None:
+    """Where a rank keeps all of them, as with GPipe, three rounds need too little: nothing fitted when simulated."""
+    given = {
+        "model": "gpt3-1.3b", "topology": "dgx-h100", "global_batch": 64, "tp": 2, "microbatch": 1, "zero": 0,
+        "schedule": schedule, "sequence_parallel": False, "recompute": "none",
+    }  # fmt: skip
+    planner = Planner(given, Wishes())
+    deep = [one for one in planner.strategies if one.pp > 1]
+    assert any(one.microbatches > 4 * one.pp for one in deep)
+    for one in deep:
+        plan = step_setting(replace(StepOptions(**given), **one.options), planner.cluster.fabric).plan
+        assert planner.estimator.memory(one) == max(use.total for use in plan.memory()), one.command
+
+
+@pytest.mark.parametrize("name", ["tp", "dp", "microbatch", "global_batch", "ranks", "stages_per_rank"])
+def test_counts_below_one_are_refused(name: str) -> None:
+    given = {name: 0}
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} 0: must be 1 to "):
+        make_plan({"model": "gpt3-1.3b", "topology": "dgx-h100", "global_batch": 16} | given, Wishes())

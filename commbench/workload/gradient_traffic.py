@@ -30,7 +30,7 @@ def gradient_buckets(sizes: Sequence[int], bucket_bytes: int) -> list[tuple[int,
         InputError: a bucket below 1 byte.
     """
     if bucket_bytes < 1:
-        raise InputError(f"gradient buckets of {bucket_bytes} bytes cannot be filled; give at least 1")
+        raise InputError(f"gradient buckets of {bucket_bytes} bytes cannot be filled; give at least 1 (--bucket)")
     buckets: list[tuple[int, int]] = []
     held = 0
     filled = [index for index, size in enumerate(sizes) if size]

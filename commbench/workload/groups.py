@@ -60,7 +60,9 @@ class Degrees:
             if getattr(self, axis) < 1:
                 raise InputError(f"degree {axis} = {getattr(self, axis)} must be at least 1")
         if sorted(self.order.split("-")) != sorted(AXES):
-            raise InputError(f"rank order {self.order!r} must name each of {', '.join(AXES)} once, joined by '-'")
+            raise InputError(
+                f"rank order {self.order!r} must name each of {', '.join(AXES)} once, joined by '-' (--rank-order)"
+            )
         if self.cp * self.dp % self.ep:
             raise InputError(
                 f"ep {self.ep} does not divide cp x dp = {self.cp} x {self.dp} = {self.cp * self.dp}: experts are "

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -279,8 +280,10 @@ def get_model(name: str) -> Transformer:
     """The model of that name, in any case.
 
     Raises:
-        InputError: the name is unknown; lists the known ones.
+        InputError: the name is unknown, or a folder; lists the known ones.
     """
+    if name.lower() not in MODELS and Path(name).is_dir():
+        raise InputError(f"model {name!r} is a folder; name the config.json in it, as in {Path(name) / 'config.json'}")
     if name.lower() not in MODELS:
         raise InputError(f"model {name!r} {unknown(name, MODELS)}")
     return MODELS[name.lower()]

@@ -150,3 +150,8 @@ def test_a_sequence_is_that_of_the_file_or_given(tmp_path: Path) -> None:
 def test_a_sliding_window_is_said_to_be_left_out(tmp_path: Path, changes: dict[str, object], told: bool) -> None:
     source = read_config(config(tmp_path, **(LLAMA | changes))).source
     assert ("its sliding window of 4096 tokens is not modelled" in source) is told
+
+
+def test_a_folder_is_told_from_a_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is a folder; name the config\.json in it, as in .*/config\.json$"):
+        get_model(str(tmp_path))

@@ -317,9 +317,10 @@ REFUSED = [
      "recompute = 'some' is unknown; known: none, selective, per-op, full"),
     (lambda: execution(bad_llama(), attention="half"), "attention = 'half' is unknown; known: causal, full"),
     (lambda: execution(bad_llama(), micro_batch=0), "micro_batch = 0 must be at least 1"),
-    (lambda: execution(bad_llama(), cp=5), "sequence 32 is not a multiple of cp 5"),
+    (lambda: execution(bad_llama(), cp=5), "sequence 32 is not a multiple of cp 5; give --sequence 35 or another --cp"),
     (lambda: execution(bad_llama(), tp=3, cp=2, sequence_parallel=True),
-     "sequence 32 / cp 2 is not a multiple of tp 3, as sequence parallelism needs"),
+     "sequence 32 / cp 2 is not a multiple of tp 3, as sequence parallelism needs; give --sequence 36, another --tp or "
+     "no --sequence-parallel"),
 ]  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of ``sim train``, from the command line and a file."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shlex
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 from commbench.errors import InputError
 from commbench.experiments.reader import KeyPath, read_keys
 
-__all__ = ["MOST", "MOST_PASSES", "StepOptions", "read_given", "read_options"]
+__all__ = ["MOST", "MOST_PASSES", "StepOptions", "read_given", "read_options", "words_of"]
 
 MOST = {
     "ranks": 2**20, "tp": 2**12, "cp": 2**12, "ep": 2**16, "dp": 2**20, "pp": 2**12, "microbatch": 2**16,
@@ -98,6 +99,20 @@ class StepOptions:
     scenario: Annotated[str | None, "YAML file of slow ranks and slower links."] = None
     jitter: Annotated[float, "Compute varies by up to this share, by the seed [0]."] = 0.0
     unfolded: Annotated[bool, "Simulate every rank by itself."] = False
+
+
+def words_of(options: StepOptions, *, without: Collection[str] = ()) -> str:
+    """Options that are not as they are by default, as a command line has them; ``without``: names of those left out."""
+    words = []
+    for one in fields(StepOptions):
+        value, flag = getattr(options, one.name), f"--{one.name.replace('_', '-')}"
+        if one.name in without or value == one.default:
+            continue
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            words.append(f"{flag} {shlex.quote(str(value))}")
+    return " ".join(words)
 
 
 def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:

@@ -10,7 +10,7 @@ import numpy as np
 
 from commbench.cluster import Cluster, make_cluster
 from commbench.errors import InputError, unknown
-from commbench.experiments.step_given import StepOptions
+from commbench.experiments.step_given import StepOptions, words_of
 from commbench.experiments.step_library import library_of_step
 from commbench.experiments.step_options import check_bounds, simulate_options, step_setting
 from commbench.experiments.step_plan_of import offload_of, offload_words, step_costs
@@ -34,6 +34,7 @@ __all__ = ["OBJECTIVES", "Planner", "Wishes", "make_plan"]
 OBJECTIVES = ("time", "tokens-per-gpu", "cost")
 _TOKENS = 4 * 2**20  # of a step, where nobody says: as LLaMA 2 (arXiv 2307.09288) and GPT-3's larger half
 _SHOWN = 8
+_CHOSEN = (*AXES, "ranks", "layers")  # what a strategy says
 _UNFIT = ("layers", "rank_order", "scenario", "jitter", "unfolded", "zero_group")  # a plan chooses the first two
 
 
@@ -196,7 +197,8 @@ class Planner:
             sensitivity=tuple(self._sensitivity(left)), notes=tuple(notes), search_s=search_s,
             nearest=None if left.nearest is None else self._step(self.estimator.estimate(left.nearest[0]), None),
             lacks_bytes=0 if left.nearest is None else left.nearest[1] - self.capacity_bytes,
-            remedy=self._remedy(left), wall_s=time.perf_counter() - self._began,
+            remedy=self._remedy(left), asked=words_of(self._options, without=_CHOSEN),
+            wall_s=time.perf_counter() - self._began,
         )  # fmt: skip
 
     def _settings(self) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lower bounds by layers are what the closed form has of these, made of parts that strategies share; search speaks."""
 
+import json
+import shlex
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from commbench.cli.main import outcome
+from commbench.cli.plan_tables import plan_table
 from commbench.errors import InputError, UnknownTimeError
 from commbench.experiments.step_given import StepOptions
 from commbench.experiments.step_options import step_setting
@@ -139,3 +143,20 @@ def test_counts_below_one_are_refused(name: str) -> None:
     given = {name: 0}
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} 0: must be 1 to "):
         make_plan({"model": "gpt3-1.3b", "topology": "dgx-h100", "global_batch": 16} | given, Wishes())
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {}, {"num_layers": 12, "library": "nccl"}, {"flash": False, "overlap_gradients": True, "zero": 1},
+        {"offload": "both", "offload_bandwidth": "20 GB/s", "zero": 1}, {"sequence": 4096, "positions": 4096},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_command_that_a_plan_prints_is_the_step_it_found(more: dict[str, Any], capsys: Any) -> None:
+    """Model, topology, batch and all that was given stood nowhere in it."""
+    found = make_plan({"model": "gpt3-1.3b", "topology": "dgx-h100", "global_batch": 16, "tp": 2} | more, Wishes())
+    command = " ".join(plan_table(found).split(" sim train ")[1].split("tokens/s/GPU")[0].split())
+    assert command == found.derived()["command"]
+    assert outcome(["sim", "train", *shlex.split(command), "--json"]) in (None, 0)
+    assert json.loads(capsys.readouterr().out)["iteration_s"] == found.best[0].simulated_s

@@ -86,7 +86,7 @@ def test_operators_are_made_once_for_all_that_have_the_same(
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_the_best_on_another_network_is_that_of_looking_at_all(factor: float) -> None:
-    planner = Planner(MIXTURE | {"zero": 1}, Wishes())
+    planner = Planner(MIXTURE | {"zero": 1, "recompute": "full", "microbatch": 1, "schedule": "1f1b"}, Wishes())
     left = candidates(planner.strategies, planner.estimator, planner.capacity_bytes, planner._cost)
     estimator = planner.estimator.priced(*planner._prices(_faster(planner.cluster, factor)))
     every = candidates(planner.strategies, estimator, planner.capacity_bytes, planner._cost, worth=1.0)

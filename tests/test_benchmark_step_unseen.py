@@ -77,7 +77,7 @@ def given(**changes: str) -> dict[str, str]:
 
 
 def test_a_preset_gives_what_columns_cannot_say() -> None:
-    plan = _row(given(bytes="fp32-adam"), timed=True).plan
+    plan = _row(given(bytes="fp32-adam"), ["fsdp"], timed=True).plan
     assert (plan.model.num_experts, plan.model.head_size, plan.degrees.ep, plan.run.ep) == (128, 128, 8, 8)
     assert (plan.model.sequence, plan.precision.name) == (4096, "fp32-adam")
 
@@ -93,7 +93,7 @@ def test_a_preset_gives_what_columns_cannot_say() -> None:
 )
 def test_a_row_at_odds_with_its_preset_is_refused(changes: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
-        _row(given(**changes), timed=True)
+        _row(given(**changes), ["fsdp"], timed=True)
 
 
 def test_every_row_names_where_it_was_read() -> None:

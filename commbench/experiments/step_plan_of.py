@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from commbench.errors import InputError
-from commbench.experiments.step_given import StepOptions
+from commbench.experiments.step_given import MOST_PASSES, StepOptions
 from commbench.experiments.step_offload import offload_of, offload_words
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ T = TypeVar("T")
 __all__ = ["model_numbers", "plan_of", "size_of", "step_costs"]
 
 ASSUMED = "megatron"  # the stack where efficiencies are the device's own and none is named
-_MOST_PASSES = 200_000
 
 
 def step_costs(options: StepOptions) -> "StepCosts":
@@ -79,7 +78,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     )  # fmt: skip
     run = software_run(run, habits, precision)
     offload = offload_of(options, fabric, degrees.num_ranks)
-    remarks = (*remarks, *_shape_words(model), *_far_products(model, run, efficiency), *offload_words(options, offload))
+    remarks = (*remarks, *_shape_words(options, model), *_far_products(model, run, efficiency))
     return StepPlan(
         model=model,
         run=run,
@@ -97,7 +96,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         stack=stack,
         offload=offload, launch_blocking=options.launch_blocking,
         stack_memory=memory,
-        remarks=(*remarks, *words, *_sent_words(options), *_expert_words(model, run)),
+        remarks=(*remarks, *offload_words(options, offload), *words, *_sent_words(options), *_expert_words(model, run)),
     )
 
 
@@ -112,9 +111,11 @@ def _overlaps_parameters(options: StepOptions, habits: "Habits") -> bool:
     return _or(options.overlap_parameters, habits.parameters and options.zero in (1, 2))
 
 
-def _shape_words(model: "Transformer") -> tuple[str, ...]:
-    """What is to be said of how a model is built and executed, where others are not."""
-    found = []
+def _shape_words(options: StepOptions, model: "Transformer") -> tuple[str, ...]:
+    """Where a model's numbers come from, and how it is built and executed, where others are not."""
+    found = [f"model {model.name}: {model.source}"]
+    if options.sequence is None and (options.model or "").endswith(".json"):
+        found.append(f"sequence {model.sequence}, the longest that config.json has; --sequence gives the training's")
     if model.latent is not None:
         found.append("latent attention as in training: K and V of all heads are made from the latent, and kept")
     if model.shared_ffn:
@@ -188,7 +189,7 @@ def _model(options: StepOptions) -> "Transformer":
     if name is None:
         model = model_from_shape(shape | {"sequence": options.sequence, "gated": options.gated}, None)
     else:
-        model = read_config(Path(name)) if name.endswith(".json") else get_model(name)
+        model = read_config(Path(name), options.sequence) if name.endswith(".json") else get_model(name)
         if options.gated is not None:
             raise InputError("--gated: is for a model by its numbers; --model names one that is built as it is")
         model = model_from_shape(shape | {"sequence": options.sequence}, model)
@@ -233,10 +234,10 @@ def _schedule(options: StepOptions) -> "PipelineSchedule":
     batch, micro = _given(options.global_batch), _given(options.microbatch)
     count = num_microbatches(batch, micro, _given(options.dp))
     passes = 2 * count * options.pp * (options.stages_per_rank or 1)
-    if passes > _MOST_PASSES:
+    if passes > MOST_PASSES:
         raise InputError(
             f"--global-batch {batch} / (--microbatch {micro} x --dp {options.dp}) = {count} microbatches are "
-            f"{passes:,} passes of stages, more than {_MOST_PASSES:,}; give a smaller --global-batch: a step's "
+            f"{passes:,} passes of stages, more than {MOST_PASSES:,}; give a smaller --global-batch: a step's "
             "time grows evenly with it"
         )
     if not options.schedule.endswith(".csv"):

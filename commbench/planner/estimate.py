@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from commbench.planner.layers import Layers, LayerSeconds
 from commbench.planner.prices import Free, Prices, StagePrices
 from commbench.planner.strategy import Strategy
 from commbench.planner.walk import KINDS, Given, Laid, Walked, lay, walk
@@ -28,7 +29,7 @@ from commbench.workload.step_passes import distinct_layers
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.transformer import Execution
 
-__all__ = ["SLACK", "Estimated", "Estimator", "LayerSeconds"]
+__all__ = ["SLACK", "Estimated", "Estimator"]
 
 FloatArray = npt.NDArray[np.float64]
 SLACK = 0.002
@@ -53,15 +54,6 @@ class Estimated:
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class LayerSeconds:
-    """Seconds of the forward and the whole backward pass of a layer, and how many of the model are built like it."""
-
-    count: int
-    forward: float
-    backward: float
-
-
 class Estimator:
     """Estimates strategies of one model on one cluster.
 
@@ -78,6 +70,7 @@ class Estimator:
         self._sends: dict[tuple[object, ...], StageParts] = {}
         self._needs: dict[Strategy, int] = {}
         self._latest: tuple[Strategy, StepPlan] | None = None
+        self._layers = Layers(base)
         self._price(prices, sharded)
 
     def priced(self, prices: Prices, sharded: Prices) -> "Estimator":
@@ -242,22 +235,17 @@ class Estimator:
         ranks = one.dp * one.cp if one.zero in (1, 2) else 0
         return self._stack.host_step_s + self._stack.zero_rank_s * ranks * one.stages_per_rank
 
-    def layer_s(self, one: Strategy) -> "tuple[LayerSeconds, ...]":
-        """Of every kind of layer, on the strategy's ranks, its collectives among it."""
+    def layer_s(self, one: Strategy) -> tuple[LayerSeconds, ...]:
+        """Of every kind of layer, on no more ranks than hold it, its collectives among it."""
         run = self._run(one)
         if run not in self._layer_s:
-            self._layer_s[run] = tuple(self._alone_s(one, kind) for kind in self._base.model.kinds)
+            alone = replace(
+                one, dp=max(1, one.ep // one.cp), pp=1, layers=(self._base.model.num_layers,), schedule="1f1b",
+                stages_per_rank=1, microbatches=1, zero=0,
+            )  # fmt: skip
+            machine = self._machine(alone.tp * alone.cp * alone.dp, sharded=False)
+            self._layer_s[run] = self._layers.seconds(self._plan(alone), machine)
         return self._layer_s[run]
-
-    def _alone_s(self, one: Strategy, kind: int) -> "LayerSeconds":
-        """Of that layer of the model: the stage between those before it and one behind it."""
-        alone = replace(
-            one, dp=max(1, one.ep // one.cp), pp=1, layers=(kind, 1, 0), schedule="interleaved-1f1b",
-            stages_per_rank=3, microbatches=1, zero=0,
-        )  # fmt: skip
-        times, model = self._times(alone)[1].times, self._base.model
-        count = sum(model.kind(number) == kind for number in range(model.num_layers))
-        return LayerSeconds(count, times[Pass.FORWARD], times[Pass.BACKWARD])
 
     def terms(self, strategy: Strategy) -> dict[str, float]:
         """What the estimate consists of, on the rank whose passes take longest: they add up to it."""
@@ -316,9 +304,14 @@ def _places(stages: Sequence[tuple[int, ...]]) -> list[Place]:
 
 
 def _laid(one: Strategy, fewer: int = 0) -> Laid:
-    """The schedule of some rounds of microbatches, by which it repeats itself: of all, where these are fewer."""
+    """The schedule of some rounds of microbatches, by which it repeats itself: of all, where these are fewer, or where
+    ranks keep all of them.
+    """
+    if one.schedule in _KEEPING:
+        return lay(one.schedule, one.pp, one.microbatches, one.stages_per_rank)
     most = (3 + (one.schedule in _LATE) - fewer) * one.pp
     return lay(one.schedule, one.pp, min(one.microbatches, most), one.stages_per_rank)
 
 
 _LATE = ("zbv", "dualpipev")  # whose steady state begins when the second half of their stages has begun
+_KEEPING = ("gpipe", "looped-bfs")  # what a rank keeps for backward grows with the microbatches

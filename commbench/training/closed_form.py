@@ -162,25 +162,11 @@ class _Form:
         self.plan, self.stack, self.machine = plan, stack, machine
         self._known: dict[tuple[Cost, bool], int] = {}
         self._kinds = plan.kinds
-        degrees = plan.degrees
-        self._strides = {
-            "tp": (degrees.tp, 1),
-            "cp": (degrees.cp, degrees.tp),
-            "ep": (degrees.ep, degrees.tp),
-            "edp": (degrees.edp, degrees.tp * degrees.ep),
-            "dp-cp": (degrees.dp * degrees.cp, degrees.tp),
-            "pp-ends": (min(2, degrees.pp), degrees.tp * degrees.cp * degrees.dp),
-        }
         self._passes = tuple(Pass) if plan.schedule.splits else (Pass.FORWARD, Pass.BACKWARD)
         self._stages: dict[tuple[bool, bool, tuple[int, ...]], StageSeconds] = {}
 
     def _collective(self, one: Traffic) -> LinkTime:
-        ranks, stride = self._strides[one.group.partition("/")[0].partition("%")[0]]
-        if "/" in one.group:
-            ranks = int(one.group.partition("/")[2])
-        elif "%" in one.group:
-            part = int(one.group.partition("%")[2])
-            ranks, stride = ranks // part, stride * part
+        ranks, stride = self.plan.degrees.span(one.group)
         share = self.stack.sharded_share if one.kind == "zero" and self.plan.zero == 3 else 1.0
         return self.machine.of_group(one.collective, one.size_bytes, ranks, stride, share)
 
@@ -280,19 +266,24 @@ class _Form:
         """
         when = "forward" if kind is Pass.FORWARD else "backward"
         gathers, reduces = kind is not Pass.WEIGHT, kind in (Pass.BACKWARD, Pass.WEIGHT)
-        moved: dict[tuple[int | None, bool], LinkTime] = {}
+        moved: dict[tuple[int | None, str], LinkTime] = {}
         for one in traffic:
             if one.when == when and one.kind == "zero" and (gathers if one.collective == "all-gather" else reduces):
-                key = (one.layer, one.collective != "all-gather")
+                key = (one.layer, one.collective)
                 moved[key] = moved.get(key, NO_TIME) + self._collective(one)
-        gathered, reduced = ([moved.get((number, which), NO_TIME) for number, *_ in layers] for which in (False, True))
-        total = (gathered[0] if kind is Pass.FORWARD else reduced[-1]).total_s
-        for (_, compute, idle), after, before in zip(
-            layers, [*gathered[1:], NO_TIME], [NO_TIME, *reduced[:-1]], strict=True
+        gathered, reduced, shares = (
+            [moved.get((number, name), NO_TIME) for number, *_ in layers]
+            for name in ("all-gather", "reduce-scatter", "all-reduce")
+        )
+        last = reduced[-1] + shares[-1]
+        total = (gathered[0] if kind is Pass.FORWARD else last).total_s
+        for (_, compute, idle), after, before, beside in zip(
+            layers, [*gathered[1:], NO_TIME], [NO_TIME, *reduced[:-1]], [NO_TIME, *shares[:-1]], strict=True
         ):
             busy = 1 - idle / compute if compute else 1.0
-            total += (after + before).beside(compute, self.stack.hidden_sharded * busy)
-        return total, gathered[0].total_s, reduced[-1].total_s
+            sent = (after + before).followed(beside, compute)
+            total += sent.beside(compute, self.stack.hidden_sharded * busy)
+        return total, gathered[0].total_s, last.total_s
 
     def pipeline(self, stages: Sequence[StageSeconds]) -> PipelineTimes:
         """All passes; of one stage on each rank no more than their seconds."""

@@ -68,7 +68,7 @@ class Efficiency:
         for key in ("matrix", "attention", "memory"):
             value = getattr(self, key)
             if not callable(value) and not _LEAST <= value <= 1:
-                raise InputError(f"efficiency {key} = {value} must be from {_LEAST:g} to 1")
+                raise InputError(f"efficiency {key} = {value} must be from {_LEAST:g} to 1 (--{key}-efficiency)")
 
     def of(self, work: Work, *, core: bool) -> float:
         """Share of peak FLOP/s that a pass reaches."""

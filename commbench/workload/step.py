@@ -14,7 +14,8 @@ Rules, beside those of the pipeline schedule and of ``step_passes``:
   which keep no more than a rank's own share of the gradients, every microbatch's are sent.
 * ZeRO 3 gathers a layer once the layer two before it is through: one layer computes, the next is fetched beside it.
   That too is on (unit, "data"), before what the computing layer will send: gathers and reductions are calls of the same
-  communicator, which runs one after the other. What comes after a pass that sent gradients, the
+  communicator, which runs one after the other; sums over groups that hold the same (``zero_group``) are those of
+  another, and run beside. What comes after a pass that sent gradients, the
   gathers too, waits until these are reduced, as in FSDP and DeepSpeed: a rank has no room for the gradients of two.
 * The optimizer follows when all gradients are there: it reads gradients, reads and writes its state and writes the
   parameters, at the memory's bandwidth. ZeRO 1 and 2 gather the parameters behind it, or, where they are overlapped,
@@ -34,10 +35,11 @@ from commbench.workload.pipeline.check import lockstep
 from commbench.workload.pipeline.lower import Deliveries, boundary
 from commbench.workload.pipeline.schedule import Action, Pass
 from commbench.workload.pipeline.schedule import Step as PipelineStep
-from commbench.workload.step_block import BlockMaker, PassSpan, StepState, Ways, sends_each
+from commbench.workload.step_block import BlockMaker, PassSpan, StepState, sends_each
 from commbench.workload.step_passes import Work, stage_layers
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.step_units import Communications, Folding, Units
+from commbench.workload.step_ways import Ways
 from commbench.workload.traffic import Traffic, boundary_bytes
 
 __all__ = ["COMMUNICATION", "COMPUTING", "HOST", "MOST_OPERATIONS", "Step", "build_step"]
@@ -204,10 +206,9 @@ class _Builder:
         waits = not self.plan.stale_gradients
         after = {unit: [self._state.last[unit]] if waits else [] for unit in self.units.at(position)}
         for stage in stages:
-            for one in stage.traffic:
-                if one.when == "backward" and one.group != "pp-ends":
-                    for unit, number in self._ways.collectives(one, position, "data", after).items():
-                        self._state.data[unit].append(number)
+            sent = [one for one in stage.traffic if one.when == "backward" and one.group != "pp-ends"]
+            for unit, number in self._ways.gradients(sent, position, after):
+                self._state.data[unit].append(number)
 
     def _compute(self, unit: int, work: Work, label: str) -> None:
         state = self._state

@@ -201,11 +201,11 @@ class StepPlan:
     def memory(self) -> tuple[MemoryUse, ...]:
         """Memory of every pipeline position's ranks; of the workspace, what ZeRO 2 and 3 send is part."""
         unreduced: list[int] = []
-        if self.zero >= 2 and self.degrees.dp * self.degrees.cp > 1:
+        if self.zero >= 2:
             last = len(self.layers) - 1
             shapes = [(stage == 0, stage == last, kinds) for stage, kinds in enumerate(self.kinds)]
             first = {shape: shapes.index(shape) for shape in dict.fromkeys(shapes)}
-            each = {shape: unreduced_gradient_bytes(self.traffic(stage)) for shape, stage in first.items()}
+            each = {shape: unreduced_gradient_bytes(self._sent(stage)) for shape, stage in first.items()}
             unreduced = [each[shape] for shape in shapes]
         return memory_per_rank(
             self.model, self.run, self.schedule, self.layers, self.degrees, self.precision, zero=self.zero,
@@ -278,6 +278,10 @@ class StepPlan:
         layers = {kind: layer_operators(self.model, self.run, kind) for kind in dict.fromkeys(kinds)}
         sizes = {kind: layer_activation_bytes(self.model, self.run, layer) for kind, layer in layers.items()}
         return tuple(self.offload.move_s(sizes[kind]) for kind in kinds[:-1])
+
+    def _sent(self, stage: int) -> tuple[Traffic, ...]:
+        """Of :meth:`traffic`, what goes to other ranks."""
+        return tuple(one for one in self.traffic(stage) if self.degrees.span(one.group)[0] > 1)
 
     def traffic(self, stage: int) -> tuple[Traffic, ...]:
         """What data parallelism sends of one stage in a step."""

@@ -206,11 +206,15 @@ class Execution:
             if getattr(self, key) not in words:
                 raise InputError(f"{key} = {getattr(self, key)!r} {unknown(str(getattr(self, key)), words)}")
         if self.sequence % self.cp:
-            raise InputError(f"sequence {self.sequence} is not a multiple of cp {self.cp}")
-        if self.sequence_parallel and self.sequence // self.cp % self.tp:
+            fits = -(-self.sequence // self.cp) * self.cp
             raise InputError(
-                f"sequence {self.sequence} / cp {self.cp} is not a multiple of tp {self.tp}, "
-                "as sequence parallelism needs"
+                f"sequence {self.sequence} is not a multiple of cp {self.cp}; give --sequence {fits} or another --cp"
+            )
+        if self.sequence_parallel and self.sequence // self.cp % self.tp:
+            fits = -(-self.sequence // (self.cp * self.tp)) * self.cp * self.tp
+            raise InputError(
+                f"sequence {self.sequence} / cp {self.cp} is not a multiple of tp {self.tp}, as sequence parallelism "
+                f"needs; give --sequence {fits}, another --tp or no --sequence-parallel"
             )
 
     @property

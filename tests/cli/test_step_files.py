@@ -71,7 +71,7 @@ def test_defaults_say_where_they_come_from_and_which_products_are_far(tmp_path: 
         ({"tp": "3"}, "the degrees must multiply to the ranks"),
         ({"iter_time_s": "", "tflops_per_gpu": ""}, "no iteration time in seconds"),
         ({"heads": "many"}, "heads = 'many' is no number"),
-        ({"stack": "mine"}, "--stack 'mine' is unknown"),
+        ({"stack": "mine"}, "stack = 'mine' is unknown"),
     ],
 )
 def test_steps_that_do_not_say_enough_are_refused(tmp_path: Path, changes: dict[str, str], message: str) -> None:

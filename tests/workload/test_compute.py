@@ -222,5 +222,5 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("key", "value"), [("matrix", 1.5), ("memory", 0), ("memory", 1e-320), ("attention", -0.1)])
 def test_bad_efficiencies(key: str, value: float) -> None:
     given = {"matrix": 0.5, "attention": 0.4, "memory": 0.8} | {key: value}
-    with pytest.raises(InputError, match=f"efficiency {key} = {value} must be from 1e-06 to 1"):
+    with pytest.raises(InputError, match=f"efficiency {key} = {value} must be from 1e-06 to 1 .--{key}-efficiency.$"):
         Efficiency(**given)

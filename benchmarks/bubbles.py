@@ -17,7 +17,8 @@ from commbench.experiments.step_rows import StepRow, read_rows
 from commbench.libraries.ideal import Ideal
 from commbench.topology.load import load_fabric
 from commbench.training.simulate import simulate_step
-from commbench.workload.step_costs import read_step_costs, step_efficiency
+from commbench.workload.step_costs import read_step_costs
+from commbench.workload.step_efficiency import step_efficiency
 
 __all__ = ["bubble_table", "simulated_bubble"]
 

@@ -135,7 +135,7 @@ def cost(count: int, beats_s: float = BEATS_S) -> Cost:
         begin, busy = time.perf_counter(), time.process_time()
         getattr(first, name)()
         spent[name], cpu[name] = time.perf_counter() - begin, time.process_time() - busy
-        if name == "beat":
+        if name == "begin":  # all are there, and none leaves before its heartbeats are over
             connections = _sockets()
     for process in processes:
         process.join()

@@ -4,6 +4,7 @@
 Predicts every usable row of ``sims/published`` (or of the files that are named) and prints signed errors by source.
 ``--exact`` simulates them too (with ``--every N`` each Nth of a source, with ``--library nccl`` by NCCL's model) and
 prints both side by side.
+``--unseen`` writes the page's section of steps that no constant was fitted to, and nothing else of it.
 ``--sweeps`` takes steps of one model, batch and number of GPUs together and tells what choosing by prediction costs.
 ``--page`` writes all to docs/training-accuracy.md, with each source left out of the fit in turn and then calibrated on
 1, 3 and 6 of its own steps; ``--fit`` first fits the constants of ``commbench/workload/tables/steps.yaml`` anew, about
@@ -20,6 +21,7 @@ from statistics import fmean
 from benchmarks.step_constants import calibrated, fit_all, fit_nccl, left_out, write_costs
 from benchmarks.step_exact import predict_by, simulate_rows, smallest_of_cells
 from benchmarks.step_sweeps import sweeps_of
+from benchmarks.step_unseen import section
 from commbench.experiments.step_accuracy import Accuracy, errors_of, judge
 from commbench.experiments.step_fit import Fit
 from commbench.experiments.step_rows import StepRow, read_rows
@@ -31,6 +33,7 @@ CONSTANTS = ROOT / "commbench/workload/tables/steps.yaml"
 PRIOR = ROOT / "sims/published/prior.yaml"
 PAGE = ROOT / "docs/training-accuracy.md"
 SINGLE = "vtrain-single"
+_LAST = "## Steps of sources that no constant has seen\n"
 _SAMPLES = {"ideal": 3, "nccl": 6}  # of each source, the steps that the page simulates: each third, each sixth
 SOURCE = "sims/published, least squares of log errors (python -m benchmarks.published --fit)"
 
@@ -44,10 +47,14 @@ def main() -> None:
     parser.add_argument("--library", choices=("ideal", "nccl"), default="ideal", help="that prices collectives [ideal]")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="simulate each Nth step of a source [1]")
     parser.add_argument("--page", action="store_true", help="write docs/training-accuracy.md (some minutes)")
+    parser.add_argument("--unseen", action="store_true", help="write its section of unseen steps alone")
     parser.add_argument("--sweeps", action="store_true", help="what choosing a strategy by prediction costs")
     given = parser.parse_args()
     if given.every < 1:
         parser.error("--every: give 1 or more")
+    if given.unseen:
+        _write_unseen()
+        return
     rows, left = list[StepRow](), Counter[str]()
     for file in given.files or ROWS:
         found, unusable = read_rows(file)
@@ -171,8 +178,22 @@ def _columns(own: Sequence[_Both]) -> str:
 
 
 def _page(table: str, generality: Sequence[str], exact: Mapping[str, str]) -> str:
-    head = (ROOT / "benchmarks/published.md").read_text(encoding="utf-8")
-    return head.format(table=table, generality="\n".join(generality), **exact)
+    return _template().format(
+        table=table, generality="\n".join(generality), **exact, **section(read_step_costs())
+    )  # fmt: skip
+
+
+def _write_unseen() -> None:
+    """The page with its last section, that of unseen steps, written anew."""
+    _, _, template = _template().partition(_LAST)
+    assert template
+    kept, last, _ = PAGE.read_text(encoding="utf-8").partition(_LAST)
+    body = template.format(**section(read_step_costs()))
+    PAGE.write_text(f"{kept if last else kept + chr(10)}{_LAST}{body}", encoding="utf-8")
+
+
+def _template() -> str:
+    return (ROOT / "benchmarks/published.md").read_text(encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from commbench.experiments.step_accuracy import errors_of
 from commbench.experiments.step_calibration import shown_value
 from commbench.experiments.step_fit import Fit, Key, fit_steps, goes_far, local_priors
 from commbench.experiments.step_rows import StepRow
-from commbench.workload.step_costs import StepCosts, field_of_key, nvlink_kind
+from commbench.workload.step_costs import ALONE, Constant, StepCosts, field_of_key, nvlink_kind
 
 __all__ = ["calibrated", "fit_all", "fit_nccl", "left_out", "write_costs"]
 
@@ -35,7 +35,7 @@ def priors_of(rows: Sequence[StepRow], costs: StepCosts) -> dict[Key, float]:
     for row in rows:
         plan, stack = row.plan, {"host_pass_s": 0.7, "memory_passes": 0.4, "host_step_s": 1.0}
         device = costs.device_key(plan.device.name) or ""
-        own = {"memory": 0.05, "products_fp8" if plan.dtype == "fp8" else "products": 0.15}
+        own = {"memory": 0.05, **({"products_fp8": 0.05} if plan.dtype == "fp8" else {"products": 0.15})}
         if plan.run.formats.name == "fp8-rowwise":
             own["rowwise"] = 0.3
         if row.attention == "unfused":
@@ -139,8 +139,13 @@ def write_costs(fits: Sequence[Fit], path: Path, source: str) -> None:
                 known = fitted is not None and fitted < 0.8 * prior[kind, name, key]
                 found.setdefault(kind, {}).setdefault(name, {})[shown.short] = {
                     "value": text,
-                    "provenance": "fitted" if known else "assumed",
-                    "source": f"{source}, within {fitted:.0%}" if known else "no published step decides it",
+                    "provenance": "fitted" if known else one.provenance,
+                    "source": f"{source}, within {fitted:.0%}" if known else _undecided(one),
                 }
     head = "# SPDX-License-Identifier: Apache-2.0\n# Written by `python -m benchmarks.published --fit`.\n"
     path.write_text(head + yaml.safe_dump(found, sort_keys=False, width=120), encoding="utf-8")
+
+
+def _undecided(one: Constant) -> str:
+    """Where a constant comes from that no step decides: the prior's own source, if it names one."""
+    return "no published step decides it" if one.provenance == "assumed" and one.source == ALONE else one.source

@@ -6,10 +6,11 @@ A pipe, a file, NO_COLOR and TERM=dumb get the text as it is; JSON does not come
 
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
-__all__ = ["put", "tell"]
+__all__ = ["put", "sparing", "tell"]
 
 _RESULTS: Mapping[str, str] = {
     r"(?m)^#.*$": "dim",  # nccl-tests' headers
@@ -28,6 +29,23 @@ def put(text: str, *, bad: bool = False) -> None:
 def tell(text: str) -> None:
     """A line of progress, a note, a warning or an error: on stderr, so that stdout stays for results."""
     _write(text, sys.stderr, _MESSAGES)
+
+
+def sparing(
+    say: Callable[[str], None], every_s: float = 2.0, clock: Callable[[], float] = time.monotonic
+) -> Callable[[str], None]:
+    """The same for work that could speak at any time: what comes sooner than ``every_s`` after the last words, or
+    after the beginning, is left out.
+    """
+    last = clock()
+
+    def now_and_then(text: str) -> None:
+        nonlocal last
+        if clock() - last >= every_s:
+            last = clock()
+            say(text)
+
+    return now_and_then
 
 
 def _write(text: str, stream: TextIO, styles: Mapping[str, str], whole: str = "") -> None:

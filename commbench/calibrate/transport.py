@@ -7,7 +7,7 @@ is the simulator itself, and the residual of a point is log(simulated / measured
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import log
+from math import hypot, log
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,13 @@ from commbench.units import PS_PER_S
 
 __all__ = ["fit_transport"]
 
-_STARTS_S = ((10e-6, 2e-6), (100e-6, 5e-6), (500e-6, 50e-6))
+_STARTS_S = ((2e-6, 2e-7), (10e-6, 2e-6), (100e-6, 5e-6), (500e-6, 50e-6))
 """Latency and overhead where searches start: of a machine with nothing else to do, and of busy ones."""
-_ALIKE = 1.25
-"""Of ends whose costs differ by less than this factor the one with the smallest numbers counts: what simulations leave
-to chance moves costs as much, and latency and overhead can stand for each other."""
+_ALIKE, _NOISE = 1.25, 2e-3
+"""Of the first start and all ends whose costs differ by less than this factor and what this error of every point costs,
+the one with the smallest numbers counts: what simulations leave to chance moves costs as much, medians of measurements
+differ by as much from run to run, and latency and overhead can stand for each other."""
+_SCALE = 0.05  # relative error beyond which a point weighs less
 _BOUNDS_S = ((1e-6, 1e-7), (5e-3, 5e-4))
 _STEP = 0.1  # relative; simulated times have jumps, where the order of messages changes
 _MOST_STEPS = 12
@@ -60,11 +62,18 @@ def fit_transport(
             np.log(start),
             bounds=tuple(np.log(_BOUNDS_S)),
             loss="soft_l1",
-            f_scale=0.05,
+            f_scale=_SCALE,
             diff_step=_STEP,
             max_nfev=_MOST_STEPS,
-        )
+        ).x
         for start in _STARTS_S
     ]
-    least = min(float(end.cost) for end in ends)
-    return with_numbers(next(end.x for end in ends if float(end.cost) <= _ALIKE * least))
+    tried = sorted([np.log(_STARTS_S[0]), *ends], key=sum)
+    costs = [_cost(residuals(logs)) for logs in tried]
+    most = _ALIKE * min(costs) + _cost([_NOISE] * len(points))
+    return with_numbers(next(logs for logs, cost in zip(tried, costs, strict=True) if cost <= most))
+
+
+def _cost(residuals: Sequence[float]) -> float:
+    """The loss that is minimised, soft_l1 of scipy.optimize.least_squares: squares where small, then linear."""
+    return sum(_SCALE**2 * (hypot(1.0, one / _SCALE) - 1.0) for one in residuals)

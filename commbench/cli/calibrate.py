@@ -105,6 +105,13 @@ def _steps(steps: Path, out: Path, json: bool) -> None:
     found = calibrate_steps(steps, out)
     for name, why in found.unusable:
         tell(f"not used: {name}: {why}")
+    for name, what in found.assumed:
+        tell(f"note: {name}: taken for what it does not say: {what}")
+    for name, error in found.unexplained:
+        tell(
+            f"warning: {name} is {error:+.0%} off after the fit, too: no machine's constants explain that; look at its "
+            "seconds, batch, recompute and attention"
+        )
     if json:
         typer.echo(json_line("calibrated-steps", out=str(out), **asdict(found)))
         return

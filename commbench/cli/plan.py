@@ -9,7 +9,7 @@ import typer
 from commbench.cli.options import Jsonl, with_options_of, writable
 from commbench.errors import InputError
 from commbench.experiments.step_given import StepOptions, read_given
-from commbench.terminal import put, tell
+from commbench.terminal import put, sparing, tell
 
 if TYPE_CHECKING:
     from commbench.results.journal import Journal
@@ -55,7 +55,7 @@ def plan(
     from commbench.planner.sweep import Failed, sweep, tasks_of
     from commbench.results.journal import Journal, read_records
 
-    own = {} if schedules is None else {"schedules": tuple(schedules.split(","))}
+    own = {} if schedules is None else {"schedules": tuple(dict.fromkeys(schedules.split(",")))}
     wishes = Wishes(objective=objective, price=price, gap=gap, seconds=seconds, **own)
     journal = None if out is None else Journal(out)
     if resume and out is None:
@@ -65,7 +65,7 @@ def plan(
     if len(tasks) < len(every):
         tell(f"{len(every) - len(tasks)} of {len(every)} plans are in {out} already")
     fits, problems = True, list[str]()
-    for number, made in enumerate(sweep(tasks, workers=workers, scheduler=scheduler), start=1):
+    for number, made in enumerate(sweep(tasks, workers=workers, scheduler=scheduler, say=sparing(tell)), start=1):
         if isinstance(made, Failed):
             problems.append(made.problem)
             continue

@@ -52,7 +52,7 @@ def _headline(r: Planned) -> str:
     best = r.best[0]
     rows = [
         ("best", f"{format_time(best.time_s)}, {'by closed form' if best.simulated_s is None else 'simulated'}"),
-        ("", f"sim train {best.command}"),
+        ("", f"sim train {r.asked} {best.command}"),
         ("tokens/s/GPU", f"{best.tokens_per_s_per_gpu:,.1f} on {best.ranks:,} of {r.ranks:,} GPUs"),
     ]
     if best.cost is not None:

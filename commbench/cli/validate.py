@@ -160,10 +160,13 @@ def _steps(files: list[Path], step_costs: Path | None, json: bool) -> None:
 
     costs, rows = read_step_costs(step_costs), []
     for file in files:
-        found, left = read_rows(file)
+        found, left = read_rows(file, costs=costs)
         rows += found
         for name, why in left:
             tell(f"left out: {name}: {why}")
+        for row in found:
+            if row.assumed:
+                tell(f"note: {row.name}: taken for what it does not say: {', '.join(row.assumed)}")
     if not rows:
         raise InputError(f"{files[0]}: no step that can be predicted")
     if json:

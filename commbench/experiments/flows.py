@@ -53,7 +53,8 @@ def simulate_flows(
     flows, fabric = read_flows(source), load_fabric(topology)
     cluster = make_cluster(fabric, routing=routing, seed=seed)
     _require_ranks(source, flows, cluster.num_ranks)
-    done = _simulated(flows, cluster, network, engine)
+    program = _program(flows, cluster)
+    done = _simulated(program, cluster, network, engine)
     network = done.network  # that was taken, where it was left open
     begins_ps, ends_ps = _spans(done, len(flows))
     alone_s = _alone(flows, cluster, network, engine)
@@ -63,7 +64,7 @@ def simulate_flows(
     fluid_s: FloatArray | None = None
     fluid_last_s = None
     if network != FLUID.name:
-        spans = _spans(_simulated(flows, cluster, FLUID.name, engine), len(flows))
+        spans = _spans(_simulated(program, cluster, FLUID.name, engine), len(flows))
         fluid_s, fluid_last_s = (spans[1] - spans[0]) / PS_PER_S, seconds(int(spans[1].max()))
     if table is not None:
         _write(table, flows, begins_ps, ends_ps, slowdown)
@@ -117,8 +118,8 @@ def _require_ranks(source: str, flows: Sequence[Flow], count: int) -> None:
             raise InputError(f"{source}: flow {number}: rank {flow.src} sends to itself; it must be to another")
 
 
-def _simulated(flows: Sequence[Flow], cluster: Cluster, network: str, engine: str) -> Result:
-    return simulate(_program(flows, cluster), cluster, Ideal(algorithms={}), Run(engine=engine, network=network))
+def _simulated(program: Program, cluster: Cluster, network: str, engine: str) -> Result:
+    return simulate(program, cluster, Ideal(algorithms={}), Run(engine=engine, network=network))
 
 
 def _program(flows: Sequence[Flow], cluster: Cluster) -> Program:
@@ -166,7 +167,7 @@ def _alone(flows: Sequence[Flow], cluster: Cluster, network: str, engine: str) -
             before = (len(chosen) - 1,) if chosen else ()
             chosen.append(Flow(flow.src, flow.dst, flow.num_bytes, after_received=before))
         kind_of.append(kinds[kind])
-    begins, done = _spans(_simulated(chosen, cluster, network, engine), len(chosen))
+    begins, done = _spans(_simulated(_program(chosen, cluster), cluster, network, engine), len(chosen))
     lasts: FloatArray = (done - begins)[kind_of] / PS_PER_S
     return np.maximum(lasts, 1 / PS_PER_S)
 
@@ -176,9 +177,7 @@ def _percentiles(values: FloatArray) -> dict[str, float]:
     return {"mean": float(values.mean()), **found}
 
 
-def _write(
-    table: Path, flows: Iterable[Flow], begins_ps: IntArray, ends_ps: IntArray, slowdown: FloatArray
-) -> None:
+def _write(table: Path, flows: Iterable[Flow], begins_ps: IntArray, ends_ps: IntArray, slowdown: FloatArray) -> None:
     spans = zip(flows, (begins_ps / PS_PER_S).tolist(), (ends_ps / PS_PER_S).tolist(), slowdown.tolist(), strict=True)
     try:
         with table.open("w", encoding="utf-8", newline="") as file:

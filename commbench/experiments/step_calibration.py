@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The user's own steps: what they say of the machine and its software, and how far a new step may be off."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -8,7 +9,7 @@ from statistics import fmean
 import yaml
 
 from commbench.errors import InputError
-from commbench.experiments.step_fit import Fit, Key, fit_steps, local_priors
+from commbench.experiments.step_fit import NOISE, Fit, Key, fit_steps, local_priors
 from commbench.experiments.step_rows import StepRow, predict, read_rows
 from commbench.workload.step_costs import Constant, field_of_key, read_step_costs
 
@@ -31,14 +32,25 @@ class StepCalibration:
 
     Attributes:
         constants: that were fitted. steps: (name, measured, predicted before, predicted after) in seconds.
-        unusable: (name, why) of rows that do not say enough.
-        next_step: how far a new step like these may be off, one standard deviation as a share.
+        unusable: (name, why) of rows that do not say enough. assumed: (name, what) was taken for what they do not say.
+        next_step: how far a new step like these may be off, one standard deviation as a share: by the constants' own
+            and a measurement's, and by what the fit leaves of these steps' errors.
     """
 
     constants: tuple[Moved, ...]
     steps: tuple[tuple[str, float, float, float], ...]
     unusable: tuple[tuple[str, str], ...]
     next_step: float
+    assumed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def unexplained(self) -> tuple[tuple[str, float], ...]:
+        """Steps that no constants of such a machine explain, and their errors after the fit."""
+        errors = ((name, after / measured - 1) for name, measured, _, after in self.steps)
+        return tuple((name, error) for name, error in errors if abs(error) > _UNEXPLAINED)
+
+
+_UNEXPLAINED = 4 * NOISE
 
 
 def calibrate_steps(path: Path, out: Path) -> StepCalibration:
@@ -55,16 +67,20 @@ def calibrate_steps(path: Path, out: Path) -> StepCalibration:
         why = "; ".join(f"{name}: {reason}" for name, reason in unusable[:3]) or "it has no rows"
         raise InputError(f"{path}: no step that can be used: {why}")
     prior = read_step_costs()
-    for row in rows:
-        prior.stack(row.stack)
     fit = fit_steps(rows, prior, local_priors(rows))
     _write(fit, path, out)
     return StepCalibration(
         constants=tuple(_moved(fit, key) for key in fit.keys),
         steps=tuple(_step(row, fit) for row in rows),
         unusable=tuple(unusable),
-        next_step=fmean(fit.uncertainty(row) for row in rows),
+        next_step=math.hypot(fmean(fit.uncertainty(row) for row in rows), _left(fit)),
+        assumed=tuple((row.name, ", ".join(row.assumed)) for row in rows if row.assumed),
     )
+
+
+def _left(fit: Fit) -> float:
+    """What the fit leaves of errors, beyond the noise of a measurement: root of the mean square."""
+    return math.sqrt(max(0.0, fmean(error**2 for error in fit.error.tolist()) - fit.noise**2))
 
 
 def _step(row: StepRow, fit: Fit) -> tuple[str, float, float, float]:

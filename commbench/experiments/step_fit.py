@@ -14,7 +14,7 @@ import numpy as np
 from commbench.arrays import FloatArray
 from commbench.experiments.step_rows import StepRow, predict
 from commbench.training.closed_form import Estimate
-from commbench.training.step_prices import shared_nics
+from commbench.training.step_hosts import shared_nics
 from commbench.workload.step_costs import StepCosts, nvlink_kind
 
 __all__ = ["NOISE", "Fit", "Key", "fit_steps", "goes_far", "local_priors"]

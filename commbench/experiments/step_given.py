@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of ``sim train``, from the command line and a file."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shlex
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,17 @@ from typing import Annotated, Any
 from commbench.errors import InputError
 from commbench.experiments.reader import KeyPath, read_keys
 
-__all__ = ["StepOptions", "read_given", "read_options"]
+__all__ = ["MOST", "MOST_PASSES", "StepOptions", "read_given", "read_options", "words_of"]
+
+MOST = {
+    "ranks": 2**20, "tp": 2**12, "cp": 2**12, "ep": 2**16, "dp": 2**20, "pp": 2**12, "microbatch": 2**16,
+    "num_layers": 2**12, "hidden": 2**20, "num_heads": 2**14, "num_kv_heads": 2**14, "head_size": 2**14,
+    "ffn": 2**22, "vocab": 2**24, "global_batch": 2**24, "sequence": 2**24, "positions": 2**24,
+    "stages_per_rank": 2**10,
+}  # fmt: skip
+"""Of counts, what is taken at most: more is a slip of the keys, or would take too long to look at."""
+MOST_PASSES = 200_000
+"""Of stages, in a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +50,7 @@ class StepOptions:
     hidden: Annotated[int | None, "Width of the residual stream; the same."] = None
     num_heads: Annotated[int | None, "Attention heads; the same."] = None
     num_kv_heads: Annotated[int | None, "Heads of keys and values; the same [num_heads]."] = None
-    head_size: Annotated[int | None, "Width of a head; the same [hidden / num_heads]."] = None
+    head_size: Annotated[int | None, "Width of a head; the same [hidden / num_heads, or the model's own]."] = None
     ffn: Annotated[int | None, "Width inside the MLP; the same [4 hidden]."] = None
     vocab: Annotated[int | None, "Rows of the embedding; the same."] = None
     gated: Annotated[bool | None, "A model by its numbers is built like a LLaMA, not like a GPT."] = None
@@ -65,12 +76,19 @@ class StepOptions:
     zero_group: Annotated[int, "Data ranks that ZeRO divides over; whole groups hold the same [0: all]."] = 0
     precision: Annotated[str, "Bytes per parameter [megatron-bf16]."] = "megatron-bf16"
     bucket: Annotated[str, "Least size of a bucket of gradients [25M, as torch]."] = "25M"
-    overlap_tensor: Annotated[bool, "Tensor collectives run beside the gradients of their product."] = False
+    overlap_tensor: Annotated[
+        bool, "Tensor collectives run beside gradients of their product, or as the stack does it."
+    ] = False
     scatter_gather: Annotated[bool, "Tensor ranks send shares of a stage's output and gather them."] = False
     overlap_gradients: Annotated[
         bool | None,
         "Gradients are sent beside the last backward pass [the stack's habit; so without one].",
         "--overlap-gradients/--no-overlap-gradients",
+    ] = None
+    overlap_parameters: Annotated[
+        bool | None,
+        "Those that ZeRO 1 and 2 gather arrive beside the first forward passes [the stack's habit].",
+        "--overlap-parameters/--no-overlap-parameters",
     ] = None
     gradient_ratio: Annotated[float, "Bytes of gradients sent, to those there are: compressed below 1 [1]."] = 1.0
     stale_gradients: Annotated[bool, "The optimizer takes the gradients of the step before, sent meanwhile."] = False
@@ -88,6 +106,20 @@ class StepOptions:
     scenario: Annotated[str | None, "YAML file of slow ranks and slower links."] = None
     jitter: Annotated[float, "Compute varies by up to this share, by the seed [0]."] = 0.0
     unfolded: Annotated[bool, "Simulate every rank by itself."] = False
+
+
+def words_of(options: StepOptions, *, without: Collection[str] = ()) -> str:
+    """Options that are not as they are by default, as a command line has them; ``without``: names of those left out."""
+    words = []
+    for one in fields(StepOptions):
+        value, flag = getattr(options, one.name), f"--{one.name.replace('_', '-')}"
+        if one.name in without or value == one.default:
+            continue
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            words.append(f"{flag} {shlex.quote(str(value))}")
+    return " ".join(words)
 
 
 def read_options(file: Path | None, given: Mapping[str, Any]) -> StepOptions:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from commbench.errors import InputError
-from commbench.experiments.step_given import StepOptions
+from commbench.experiments.step_given import MOST, StepOptions
 from commbench.experiments.step_plan_of import model_numbers, plan_of, size_of, step_costs
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from commbench.topology.fabric import Fabric
     from commbench.workload.step_plan import StepPlan
 
-__all__ = ["StepSetting", "simulate_options", "step_setting"]
+__all__ = ["StepSetting", "check_bounds", "simulate_options", "step_setting"]
 
 _HOW_TO_GIVE = {
     "model": "name a preset, for example --model gpt3-175b",
@@ -63,17 +63,11 @@ _EXAMPLE = (
     "commbench sim train --model gpt3-1.3b --topology dgx-h100 --tp 2 --dp 4 --microbatch 1 --global-batch 32 "
     "--device h100-sxm5-80gb --assume-efficiencies"
 )
-_MOST = {
-    "ranks": 2**20, "tp": 2**12, "cp": 2**12, "ep": 2**16, "dp": 2**20, "pp": 2**12, "microbatch": 2**16,
-    "num_layers": 2**12, "hidden": 2**20, "num_heads": 2**14, "num_kv_heads": 2**14, "head_size": 2**14,
-    "ffn": 2**22, "vocab": 2**24, "global_batch": 2**24, "sequence": 2**24, "positions": 2**24,
-    "stages_per_rank": 2**10,
-}  # fmt: skip
 
 
-def _check_bounds(options: StepOptions) -> None:
+def check_bounds(options: StepOptions) -> None:
     """Raise for a count outside its bounds, before anything is made of it."""
-    for name, most in (*_MOST.items(), ("seed", 2**63 - 1)):
+    for name, most in (*MOST.items(), ("seed", 2**63 - 1)):
         value, least = getattr(options, name), 0 if name == "seed" else 1
         if value is not None and not least <= value <= most:
             shown = str(value) if abs(value) < 2**64 else f"(a number of {abs(value).bit_length()} bits)"
@@ -132,7 +126,7 @@ def step_setting(options: StepOptions, fabric: "Fabric | None" = None) -> StepSe
     assert fabric is not None
     if options.dp is None:
         options = replace(options, dp=_rest(options, fabric))
-    _check_bounds(options)
+    check_bounds(options)
     plan = plan_of(options, fabric)
     if options.memory_margin is not None:
         margin = size_of("--memory-margin", options.memory_margin)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan of a step that the options of ``sim train`` ask for."""
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from commbench.errors import InputError
-from commbench.experiments.step_given import StepOptions
+from commbench.experiments.step_given import MOST_PASSES, StepOptions
+from commbench.experiments.step_offload import offload_of, offload_words
 
 if TYPE_CHECKING:
     from commbench.topology.devices import Device
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from commbench.workload.formats import Formats
     from commbench.workload.groups import Degrees
     from commbench.workload.memory import Precision
-    from commbench.workload.offload import Offload
     from commbench.workload.pipeline.schedule import PipelineSchedule
+    from commbench.workload.stack_habits import Habits
     from commbench.workload.stack_memory import StackMemory
     from commbench.workload.step_costs import StackCosts, StepCosts
     from commbench.workload.step_plan import StepPlan
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["model_numbers", "offload_of", "offload_words", "plan_of", "size_of", "step_costs"]
+__all__ = ["model_numbers", "plan_of", "size_of", "step_costs"]
 
 ASSUMED = "megatron"  # the stack where efficiencies are the device's own and none is named
-_MOST_PASSES = 200_000
 
 
 def step_costs(options: StepOptions) -> "StepCosts":
@@ -54,7 +53,7 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     from commbench.workload.formats import get_formats
     from commbench.workload.groups import Degrees
     from commbench.workload.memory import get_precision
-    from commbench.workload.step_costs import sends_beside
+    from commbench.workload.stack_habits import PLAIN, habits_of, software_run
     from commbench.workload.step_plan import StepPlan
     from commbench.workload.transformer import Execution, split_layers
 
@@ -68,21 +67,18 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
     device = _device(options.device, fabric)
     efficiency, stack, remarks = _compute(options, device, kernel)
     memory, words = _memory(options, stack)
-    habit = stack is None or sends_beside(options.stack or ASSUMED, options.zero)
+    habits = PLAIN if stack is None else habits_of(options.stack or ASSUMED)
     formats, precision = get_formats(options.dtype), get_precision(options.precision)
     remarks = (*remarks, *_coarse_weights(precision, formats))
     run = Execution(
-        micro_batch=_given(options.microbatch),
-        sequence=model.sequence,
-        formats=formats,
-        attention=options.attention,
-        flash=kernel != "unfused",
-        recompute=options.recompute,
+        micro_batch=_given(options.microbatch), sequence=model.sequence, formats=formats, attention=options.attention,
+        flash=kernel != "unfused", recompute=options.recompute,
         expert_load=_expert_load(options),
         **{name: getattr(options, name) for name in ("tp", "cp", "ep", "context", "sequence_parallel")},
-    )
+    )  # fmt: skip
+    run = software_run(run, habits, precision)
     offload = offload_of(options, fabric, degrees.num_ranks)
-    remarks = (*remarks, *_shape_words(model), *_far_products(model, run, efficiency), *offload_words(options, offload))
+    remarks = (*remarks, *_shape_words(options, model), *_far_products(model, run, efficiency))
     return StepPlan(
         model=model,
         run=run,
@@ -93,19 +89,33 @@ def plan_of(options: StepOptions, fabric: "Fabric") -> "StepPlan":
         bucket_bytes=size_of("--bucket", options.bucket),
         overlap_tensor=options.overlap_tensor,
         scatter_gather=options.scatter_gather,
-        overlap_gradients=habit if options.overlap_gradients is None else options.overlap_gradients,
+        overlap_gradients=_or(options.overlap_gradients, options.zero > 1 or habits.gradients),
+        overlap_parameters=_overlaps_parameters(options, habits), habits=habits,
         gradient_ratio=options.gradient_ratio, stale_gradients=options.stale_gradients,
         zero_group=options.zero_group,
         stack=stack,
         offload=offload, launch_blocking=options.launch_blocking,
         stack_memory=memory,
-        remarks=(*remarks, *words, *_sent_words(options), *_expert_words(model, run)),
+        remarks=(*remarks, *offload_words(options, offload), *words, *_sent_words(options), *_expert_words(model, run)),
     )
 
 
-def _shape_words(model: "Transformer") -> tuple[str, ...]:
-    """What is to be said of how a model is built and executed, where others are not."""
-    found = []
+def _or(given: bool | None, habit: bool) -> bool:
+    """What is given, or else the software's habit."""
+    return habit if given is None else given
+
+
+def _overlaps_parameters(options: StepOptions, habits: "Habits") -> bool:
+    if options.overlap_parameters and options.zero not in (1, 2):
+        raise InputError("--overlap-parameters: goes with --zero 1 or 2, whose optimizer gathers them")
+    return _or(options.overlap_parameters, habits.parameters and options.zero in (1, 2))
+
+
+def _shape_words(options: StepOptions, model: "Transformer") -> tuple[str, ...]:
+    """Where a model's numbers come from, and how it is built and executed, where others are not."""
+    found = [f"model {model.name}: {model.source}"]
+    if options.sequence is None and (options.model or "").endswith(".json"):
+        found.append(f"sequence {model.sequence}, the longest that config.json has; --sequence gives the training's")
     if model.latent is not None:
         found.append("latent attention as in training: K and V of all heads are made from the latent, and kept")
     if model.shared_ffn:
@@ -123,62 +133,6 @@ def _sent_words(options: StepOptions) -> tuple[str, ...]:
     if options.stale_gradients:
         found.append("the optimizer takes the gradients of the step before, which are sent beside this one")
     return tuple(found)
-
-
-def offload_of(options: StepOptions, fabric: "Fabric", ranks: int) -> "Offload | None":
-    """What lies in host memory, of so many ranks.
-
-    Raises:
-        InputError: an unknown word, a number out of its bounds, or a topology without PCIe to the host.
-    """
-    from commbench.errors import unknown
-    from commbench.units import parse_bandwidth
-    from commbench.workload.offload import CPU_ADAM, OFFLOAD, Offload, host_link
-
-    if options.offload is None:
-        for name in ("offload_bandwidth", "host_adam"):
-            if getattr(options, name) is not None:
-                raise InputError(f"--{name.replace('_', '-')}: goes with --offload {', '.join(OFFLOAD[:2])} or both")
-        return None
-    if options.offload not in OFFLOAD:
-        raise InputError(f"--offload {options.offload!r} {unknown(options.offload, OFFLOAD)}")
-    optimizer, activations = (options.offload in (kind, "both") for kind in OFFLOAD[:2])
-    if options.host_adam is not None and not (optimizer and 1 <= options.host_adam < 1e15):
-        raise InputError(
-            f"--host-adam {options.host_adam:g}: must be parameters/s of at least 1, such as 3.9e9, and goes with "
-            "--offload optimizer or both"
-        )
-    try:
-        given = None if options.offload_bandwidth is None else parse_bandwidth(options.offload_bandwidth)
-    except InputError as error:
-        raise InputError(f"--offload-bandwidth: {error}") from None
-    host_ranks = int(max(Counter(fabric.host_of[:ranks].tolist()).values()))
-    return Offload(
-        optimizer=optimizer, activations=activations,
-        link_bytes_per_s=host_link(fabric, ranks) if given is None else given,
-        adam_per_s=(options.host_adam or CPU_ADAM) / host_ranks, host_ranks=host_ranks,
-    )  # fmt: skip
-
-
-def offload_words(options: StepOptions, offload: "Offload | None") -> tuple[str, ...]:
-    """What is to be said of what lies in host memory."""
-    from commbench.units import format_bandwidth
-    from commbench.workload.offload import CPU_ADAM_WORDS
-
-    if offload is None:
-        return ()
-    of = "the topology's PCIe line rate, over ranks that share it" if options.offload_bandwidth is None else "given"
-    words = [f"offload over {format_bandwidth(offload.link_bytes_per_s)} a GPU each way ({of}), as if no NIC used it"]
-    if offload.optimizer:
-        how = "given" if options.host_adam is not None else CPU_ADAM_WORDS
-        rate = offload.adam_per_s * offload.host_ranks
-        words.append(
-            f"gradients to the host, its CPUs' update of {rate / 1e9:.3g} G parameters/s a host ({how}), parameters "
-            "back: one after the other behind the last gradients; ZeRO-Offload overlaps them in part"
-        )
-    if offload.activations:
-        words.append("activations of all but a stage's last layer move beside the layer behind or before theirs")
-    return tuple(words)
 
 
 def _expert_load(options: StepOptions) -> "ExpertLoad":
@@ -235,7 +189,7 @@ def _model(options: StepOptions) -> "Transformer":
     if name is None:
         model = model_from_shape(shape | {"sequence": options.sequence, "gated": options.gated}, None)
     else:
-        model = read_config(Path(name)) if name.endswith(".json") else get_model(name)
+        model = read_config(Path(name), options.sequence) if name.endswith(".json") else get_model(name)
         if options.gated is not None:
             raise InputError("--gated: is for a model by its numbers; --model names one that is built as it is")
         model = model_from_shape(shape | {"sequence": options.sequence}, model)
@@ -280,10 +234,10 @@ def _schedule(options: StepOptions) -> "PipelineSchedule":
     batch, micro = _given(options.global_batch), _given(options.microbatch)
     count = num_microbatches(batch, micro, _given(options.dp))
     passes = 2 * count * options.pp * (options.stages_per_rank or 1)
-    if passes > _MOST_PASSES:
+    if passes > MOST_PASSES:
         raise InputError(
             f"--global-batch {batch} / (--microbatch {micro} x --dp {options.dp}) = {count} microbatches are "
-            f"{passes:,} passes of stages, more than {_MOST_PASSES:,}; give a smaller --global-batch: a step's "
+            f"{passes:,} passes of stages, more than {MOST_PASSES:,}; give a smaller --global-batch: a step's "
             "time grows evenly with it"
         )
     if not options.schedule.endswith(".csv"):
@@ -355,7 +309,7 @@ def _compute(
     from commbench.workload.compute import USUAL, Efficiency
     from commbench.workload.formats import get_formats
     from commbench.workload.gemm_table import read_gemm_table
-    from commbench.workload.step_costs import step_efficiency
+    from commbench.workload.step_efficiency import step_efficiency
 
     if options.gemm_table is not None and options.matrix_efficiency is not None:
         raise InputError("--matrix-efficiency and --gemm-table: give one of them, not both")

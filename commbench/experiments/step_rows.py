@@ -2,39 +2,57 @@
 """Published training steps, or the user's own, as rows of a CSV: from a row to a plan, a software stack and a machine.
 
 Columns are those of the collection of published steps in ``sims/published``. What the kind of a row implies (software
-stack, attention kernel, pipeline schedule) may stand in columns of its own: ``stack``, ``attention``, ``schedule``.
+stack, attention kernel, pipeline schedule, bytes per parameter) may stand in columns of its own: ``stack``,
+``attention``, ``schedule``, ``bytes``. A shape that the columns cannot say has its name in ``preset``.
 A row that does not state what decides its time is left out, with the reason, never guessed.
 """
 
 import csv
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from commbench.errors import InputError
+from commbench.experiments.step_cells import (
+    Row,
+    between,
+    fabric_of,
+    nics_of,
+    number_format,
+    one_of,
+    seconds_of,
+    switch,
+    whole,
+    zero_of,
+)
+from commbench.experiments.step_given import MOST_PASSES
 from commbench.topology.devices import Device, load_device
 from commbench.training.closed_form import Estimate, closed_form
 from commbench.training.stage_seconds import Shapes
-from commbench.training.step_prices import StepHosts, shared_nics
+from commbench.training.step_hosts import StepHosts, shared_nics
 from commbench.workload.compute import Efficiency
 from commbench.workload.formats import get_formats
 from commbench.workload.groups import Degrees
 from commbench.workload.memory import get_precision
 from commbench.workload.pipeline.registry import build_pipeline
-from commbench.workload.presets import gpt, llama
-from commbench.workload.step_costs import StepCosts, nvlink_kind, sends_beside, step_efficiency
-from commbench.workload.step_plan import StepPlan, num_microbatches
-from commbench.workload.transformer import Execution, Transformer, split_layers
+from commbench.workload.pipeline.schedule import PipelineSchedule
+from commbench.workload.presets import get_model, gpt, llama
+from commbench.workload.stack_habits import habits_of, software_run
+from commbench.workload.stack_memory import stack_memories
+from commbench.workload.step_costs import ATTENTION, StepCosts, nvlink_kind, read_step_costs
+from commbench.workload.step_efficiency import step_efficiency
+from commbench.workload.step_plan import StepPlan
+from commbench.workload.transformer import RECOMPUTE, Execution, Transformer, split_layers
 
 __all__ = ["StepRow", "hosts_of", "predict", "read_rows", "with_costs"]
 
-Row = Mapping[str, str]
-
 _DEVICES = (  # beginning of what a row calls its GPU, the device, bytes/s that it sends inside a host, GPUs of a host
+    ("GB200", "gb200-186gb", 900e9, 64),  # of a rack's 72, as jobs of powers of two take them
+    ("B200", "b200-sxm-180gb", 900e9, 8),
     ("A100-40GB", "a100-sxm4-40gb", 300e9, 8),
     ("A100", "a100-sxm4-80gb", 300e9, 8),
     ("V100", "v100-sxm2-32gb", 150e9, 16),
@@ -61,8 +79,9 @@ class StepRow:
         tier: A best. measured_s: of a step.
         plan: with efficiencies of no meaning; :func:`predict` puts those of the constants in.
         stack, attention: software stack and attention kernel.
-        gpus, inside, between, fabric: see ``step_prices.StepHosts``; ``fabric`` names the links between hosts.
+        gpus, inside, between, fabric: see ``step_hosts.StepHosts``; ``fabric`` names the links between hosts.
         nics: of a host; one for each GPU where the row does not say.
+        assumed: what the row does not say, and what was taken for it; nothing of published rows, whose kind implies it.
         shapes: of the plan's stages, once made.
     """
 
@@ -79,14 +98,19 @@ class StepRow:
     between: float
     nics: int
     fabric: str
+    assumed: tuple[str, ...]
     shapes: Shapes = field(default_factory=dict, repr=False, compare=False)
 
 
-def read_rows(path: Path, *, timed: bool = True) -> tuple[list[StepRow], list[tuple[str, str]]]:
+def read_rows(
+    path: Path, *, timed: bool = True, costs: StepCosts | None = None
+) -> tuple[list[StepRow], list[tuple[str, str]]]:
     """The rows of a file, and (id, why) of those that do not say enough.
 
     Args:
         path: a CSV file. timed: whether a row must say how long its step takes; otherwise that is not a number.
+        costs: constants, whose software stacks rows may name; those that are shipped if left out. Rows without a time
+            may name those whose memory is known, too.
 
     Raises:
         InputError: the file cannot be read, or has no column that every row needs; names file and column.
@@ -102,11 +126,14 @@ def read_rows(path: Path, *, timed: bool = True) -> tuple[list[StepRow], list[tu
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     found, left = list[StepRow](), list[tuple[str, str]]()
-    for number, row in enumerate(rows, start=2):
+    stacks = [*(costs or read_step_costs()).constants["stacks"], *(() if timed else stack_memories())]
+    for number, cells in enumerate(rows, start=2):
+        row = {key: value or "" for key, value in cells.items() if key}
+        row["id"] = row["id"] or f"line {number}"
         try:
-            found.append(_row({key: value or "" for key, value in row.items() if key}, timed=timed))
+            found.append(_row(row, stacks, timed=timed))
         except InputError as error:
-            left.append((row["id"] or f"line {number}", str(error)))
+            left.append((row["id"], str(error)))
     return found, left
 
 
@@ -116,61 +143,88 @@ _NEEDED = (
 )  # fmt: skip
 
 
-def _row(row: Row, *, timed: bool) -> StepRow:
+def _row(row: Row, stacks: Collection[str], *, timed: bool) -> StepRow:
     device, inside, gpus = _gpu(row)
-    stack = row.get("stack") or _stack(row)
-    attention = row.get("attention") or _attention(row, stack)
-    degrees = Degrees(tp=_int(row, "tp"), cp=_int(row, "cp", 1), dp=_int(row, "dp"), pp=_int(row, "pp"))
-    degrees.check_ranks(_int(row, "gpus"))
+    stack = one_of(row, "stack", stacks) or _stack(row)
+    attention = one_of(row, "attention", ATTENTION) or _attention(row, stack)
+    degrees = _degrees(row)
     notes = row.get("overlap_notes", "")
     if "AsyncTP" in notes and degrees.pp > 1:
         raise InputError("the pipeline's microbatches are not stated")
-    model = _model(row)
+    model, (zero, zero_group) = _model(row), zero_of(row)
     run = Execution(
-        micro_batch=_int(row, "micro_batch"), sequence=_int(row, "seq"), formats=get_formats(_format(row)),
+        micro_batch=whole(row, "micro_batch"), sequence=whole(row, "seq"), formats=get_formats(number_format(row)),
         attention="full" if attention == "unfused" else "causal", flash=attention != "unfused",
-        recompute=_recompute(row), tp=degrees.tp, cp=degrees.cp,
-        sequence_parallel=_int(row, "sequence_parallel", 0) == 1,
+        recompute=_recompute(row), tp=degrees.tp, cp=degrees.cp, ep=degrees.ep,
+        sequence_parallel=switch(row, "sequence_parallel"),
     )  # fmt: skip
-    kind, per_rank = _schedule(row, model, degrees.pp)
-    microbatches = num_microbatches(_int(row, "global_batch"), run.micro_batch, degrees.dp)
-    schedule = _built(kind, degrees.pp, microbatches, per_rank)
+    habits, precision = habits_of(stack), get_precision(row.get("bytes") or _precision(row, stack))
+    run = software_run(run, habits, precision)
+    schedule = _schedule(row, model, degrees)
     plan = StepPlan(
         model=model, run=run, degrees=degrees, schedule=schedule, layers=_layers(row, model, schedule.num_stages),
-        device=device, efficiency=_NONE, precision=get_precision(_precision(row, stack)), zero=_zero(row),
+        device=device, efficiency=_NONE, precision=precision, zero=zero,
         bucket_bytes=25 * 2**20, overlap_tensor=_overlaps_tensor(row) and degrees.tp > 1,
         scatter_gather=stack == "megatron" and min(degrees.tp, degrees.pp) > 1 and not run.sequence_parallel,
-        overlap_gradients=sends_beside(stack, _zero(row)) or "overlapped" in notes,
-        zero_group=8 if "within 8" in row.get("zero", "") else 0,
-        launch_blocking=_int(row, "launch_blocking", int(_source(row) == "bloom" and degrees.num_ranks >= 320)) == 1,
+        overlap_gradients=zero > 1 or habits.gradients or "overlapped" in notes,
+        overlap_parameters=habits.parameters and zero in (1, 2), habits=habits,
+        zero_group=zero_group,
+        launch_blocking=switch(row, "launch_blocking", _source(row) == "bloom" and degrees.num_ranks >= 320),
     )  # fmt: skip
+    sent, usual = between(row, gpus), 400e9 if device.name.startswith(("h", "grand")) else 200e9
     return StepRow(
         name=row["id"], source=_source(row), cell=_cell(row), tier=row.get("tier", ""),
-        measured_s=_measured(row) if timed else math.nan, plan=plan, stack=stack, attention=attention,
-        gpus=gpus, inside=inside, between=_between(row), nics=_nics(row, gpus), fabric=_fabric(row),
+        measured_s=seconds_of(row) if timed else math.nan, plan=plan, stack=stack, attention=attention,
+        gpus=gpus, inside=inside, between=sent or usual, nics=nics_of(row, gpus), fabric=fabric_of(row),
+        assumed=() if _published(row) else _assumed(row, plan, gpus, sent, usual),
     )  # fmt: skip
 
 
 _built = cache(build_pipeline)
 
 
-def _int(row: Row, key: str, default: int | None = None) -> int:
-    text = row.get(key, "").strip()
-    if not text:
-        if default is None:
-            raise InputError(f"{key} is not stated")
-        return default
-    try:
-        return int(float(text))
-    except (ValueError, OverflowError):
-        raise InputError(f"{key} = {text!r} is no number") from None
+def _assumed(row: Row, plan: StepPlan, gpus: int, sent: float | None, usual: float) -> tuple[str, ...]:
+    """What is taken for what a row of the user's own does not say.
+
+    Raises:
+        InputError: words about NICs that say nothing of them.
+    """
+    found = [] if row.get("vocab", "").strip() else [f"vocab {plan.model.vocab}"]
+    if not row.get("gpus_per_host", "").strip():
+        found.append(f"gpus_per_host {gpus}")
+    if sent is None and plan.degrees.num_ranks > gpus:
+        if words := row.get("interconnect", "").strip():
+            raise InputError(f"interconnect = {words!r} must say what NICs there are, such as '8x NDR-400 IB'")
+        found.append(f"interconnect {8 * usual / 1e9:g} Gb/s")
+    return tuple(found)
+
+
+def _degrees(row: Row) -> Degrees:
+    if whole(row, "ep", 1) > 1 and not row.get("preset"):
+        raise InputError(f"ep = {row['ep']}: a row is of a dense model unless its column preset names one with experts")
+    degrees = Degrees(
+        tp=whole(row, "tp"), cp=whole(row, "cp", 1), ep=whole(row, "ep", 1), dp=whole(row, "dp"), pp=whole(row, "pp")
+    )
+    if degrees.num_ranks != whole(row, "gpus"):
+        raise InputError(
+            f"gpus = {row['gpus']} must be tp {degrees.tp} x cp {degrees.cp} x dp {degrees.dp} x pp {degrees.pp} = "
+            f"{degrees.num_ranks}: the degrees must multiply to the ranks"
+        )
+    return degrees
 
 
 def _gpu(row: Row) -> tuple[Device, float, int]:
+    """The device, bytes/s that it sends inside a host, and how many a host has."""
     for begins, name, inside, gpus in _DEVICES:
-        if row["gpu"].startswith(begins):
-            return load_device(name), inside, gpus
-    raise InputError(f"gpu {row['gpu']!r} has no constants of training steps")
+        if row["gpu"].upper().startswith(begins.upper()):
+            return load_device(name), inside, whole(row, "gpus_per_host", gpus)
+    known = ", ".join(begins for begins, *_ in _DEVICES)
+    raise InputError(f"gpu {row['gpu']!r} has no constants of training steps; it may begin with {known}")
+
+
+def _published(row: Row) -> bool:
+    """Whether it is one of those that ship, or named like them."""
+    return row["id"].startswith(_SOURCES)
 
 
 def _source(row: Row) -> str:
@@ -183,7 +237,7 @@ def _cell(row: Row) -> str:
     """vTrain's single-node series are exactly linear in microbatches: one cell for all batches of a configuration."""
     if _source(row) != "vtrain-single":
         return row["id"]
-    return "-".join(str(_int(row, key)) for key in ("layers", "hidden", "tp", "pp", "dp", "micro_batch"))
+    return "-".join(str(whole(row, key)) for key in ("layers", "hidden", "tp", "pp", "dp", "micro_batch"))
 
 
 def _stack(row: Row) -> str:
@@ -206,49 +260,66 @@ def _attention(row: Row, stack: str) -> str:
         return "flash-2"
     if stack in ("fsdp", "internevo"):
         return "flash-2" if "H100" in row["gpu"] else "flash-1"
+    if not _published(row):
+        raise InputError(f"the attention kernel is not known; add a column attention ({', '.join(ATTENTION)})")
     return "unfused"
-
-
-def _format(row: Row) -> str:
-    text = row["precision"].lower()
-    if "fp8" in text:
-        return "fp8-rowwise" if "rowwise" in text else "fp8"
-    return "bf16" if "bf16" in text else "fp16"
 
 
 def _recompute(row: Row) -> str:
     text = row["recompute"]
-    if "not stated" in text or "none/" in text or not text.startswith(("full", "selective", "per-op", "none")):
+    if not text or "not stated" in text or "none/" in text:
         raise InputError("recompute is not stated")
+    if not text.startswith(RECOMPUTE):
+        raise InputError(f"recompute = {text!r} must begin with {', '.join(RECOMPUTE)}")
     if text.startswith("selective"):
         return "per-op" if _source(row) == "titan" else "selective"
     return text.split()[0]
 
 
 def _model(row: Row) -> Transformer:
-    hidden, heads, sequence = _int(row, "hidden"), _int(row, "heads"), _int(row, "seq")
+    if name := row.get("preset"):
+        return _preset(row, get_model(name))
+    hidden, heads, sequence = whole(row, "hidden"), whole(row, "heads"), whole(row, "seq")
+    if hidden % heads:
+        raise InputError(f"hidden = {hidden} is not divisible by heads = {heads}")
     mosaic = row["id"].startswith("mpt")
     shape: dict[str, Any] = {
-        "num_layers": _int(row, "layers"), "hidden": hidden, "num_heads": heads, "sequence": sequence,
-        "vocab": _int(row, "vocab", 50368 if mosaic else 51200),
+        "num_layers": whole(row, "layers"), "hidden": hidden, "num_heads": heads, "sequence": sequence,
+        "vocab": whole(row, "vocab", 50368 if mosaic else 51200),
     }  # fmt: skip
-    name, source = row.get("model", ""), row.get("source", "")
-    kv, ffn = _int(row, "kv_heads", heads), _int(row, "ffn", 4 * hidden)
+    name, source = row.get("model") or f"{shape['num_layers']} layers of {hidden}", row.get("source", "")
+    kv, ffn = whole(row, "kv_heads", heads), whole(row, "ffn", 4 * hidden)
     if kv != heads or ffn != 4 * hidden:
         return llama(name, source, **shape, num_kv_heads=kv, ffn=ffn)
     model = gpt(name, source, **shape)
     return replace(model, biases=False, dropout=False) if mosaic else model
 
 
-def _schedule(row: Row, model: Transformer, ranks: int) -> tuple[str, int]:
-    """Name of the pipeline schedule, and its stages per rank."""
+def _preset(row: Row, model: Transformer) -> Transformer:
+    """A preset, at the row's sequence, if the row's numbers are its own."""
+    for key, own in (("layers", model.num_layers), ("hidden", model.hidden), ("heads", model.num_heads)):
+        if whole(row, key) != own:
+            raise InputError(f"{key} = {row[key]} is not that of preset {model.name}; give {own}, or no preset")
+    sequence = whole(row, "seq")
+    return replace(model, sequence=sequence, positions=sequence if model.positions else 0)
+
+
+def _schedule(row: Row, model: Transformer, degrees: Degrees) -> PipelineSchedule:
+    """The pipeline schedule: what the row says, or words about it."""
     named = re.search(r"schedule=([\w*-]+)", row.get("overlap_notes", ""))
-    kind = row.get("schedule") or (_SCHEDULES.get(named[1], named[1]) if named else "1f1b")
-    chunks = row.get("vp", "").strip()
-    per_rank = (model.num_layers + 2) // ranks if chunks.startswith("max") else _int({"vp": chunks}, "vp", 1)
+    kind = row.get("schedule") or (named[1] if named else "1f1b")
+    kind, ranks, chunks = _SCHEDULES.get(kind, kind), degrees.pp, row.get("vp", "").strip()
+    per_rank = (model.num_layers + 2) // ranks if chunks.startswith("max") else whole({"vp": chunks}, "vp", 1)
     if kind == "zbv":
-        return kind, 2
-    return ("interleaved-1f1b" if kind == "1f1b" and per_rank > 1 else kind), per_rank
+        per_rank = 2
+    elif kind == "1f1b" and per_rank > 1:
+        kind = "interleaved-1f1b"
+    batch, each = whole(row, "global_batch"), whole(row, "micro_batch") * degrees.dp
+    if batch % each:
+        raise InputError(f"global_batch = {batch} must be a multiple of micro_batch x dp = {each}")
+    if 2 * batch // each * ranks * per_rank > MOST_PASSES:
+        raise InputError(f"global_batch = {batch}: {batch // each:,} microbatches are more than {MOST_PASSES:,} passes")
+    return _built(kind, ranks, batch // each, per_rank)
 
 
 def _layers(row: Row, model: Transformer, stages: int) -> tuple[int, ...]:
@@ -257,12 +328,9 @@ def _layers(row: Row, model: Transformer, stages: int) -> tuple[int, ...]:
         return (each, *(each + 1,) * (stages - 2), each)
     if more and "uneven" in row.get("overlap_notes", ""):
         return tuple(each + (stage < more) for stage in range(stages))
+    if more:
+        raise InputError(f"layers = {model.num_layers} cannot be split evenly over pp x vp = {stages} stages")
     return split_layers(model, stages)
-
-
-def _zero(row: Row) -> int:
-    text = row.get("zero", "").strip()
-    return 3 if text == "FSDP" else int(text[0]) if text[:1].isdigit() else 0
 
 
 def _precision(row: Row, stack: str) -> str:
@@ -270,54 +338,13 @@ def _precision(row: Row, stack: str) -> str:
         return "mixed-adam"
     if "MP mode PURE" in row.get("overlap_notes", ""):
         return "mixed-adam"
-    if _format(row) == "fp16":
+    if number_format(row) == "fp16":
         return "megatron-fp16"
     return "deepspeed-bf16" if stack == "megatron-deepspeed" else "megatron-bf16"
 
 
 def _overlaps_tensor(row: Row) -> bool:
     return "async" in row.get("overlap_notes", "").lower() or _source(row) == "kor22"
-
-
-def _measured(row: Row) -> float:
-    """Seconds of the step; where only FLOP/s are published, by the formula of arXiv 2104.04473, equation 3."""
-    text = row["iter_time_s"].strip()
-    try:
-        if text:
-            return float(text)
-        rate = float(row.get("tflops_per_gpu", "")) * 1e12 * _int(row, "gpus")
-    except ValueError:
-        raise InputError("no iteration time in seconds, nor FLOP/s per GPU") from None
-    layers, hidden, seq, vocab = (_int(row, key) for key in ("layers", "hidden", "seq", "vocab"))
-    per_token = 96 * layers * hidden**2 * (1 + seq / (6 * hidden) + vocab / (16 * layers * hidden))
-    return _int(row, "global_batch") * seq * per_token / rate
-
-
-def _between(row: Row) -> float:
-    """Bytes/s that a host sends, from the words about its NICs; where there are none, what such hosts usually have."""
-    text = row.get("interconnect", "")
-    if match := _counted_nics(text):
-        return int(match[1]) * int(match[2]) * 1e9 / 8
-    if match := re.search(r"(\d{2,4}) ?Gb/s[^,;]* per GPU", text):
-        return int(match[1]) * 1e9
-    if match := re.search(r"(\d{3,4}) ?Gb/s", text):
-        return int(match[1]) * 1e9 / 8
-    return 400e9 if row["gpu"].startswith("H") else 200e9
-
-
-def _nics(row: Row, gpus: int) -> int:
-    match = _counted_nics(row.get("interconnect", ""))
-    return int(match[1]) if match else gpus
-
-
-def _counted_nics(text: str) -> re.Match[str] | None:
-    """How many NICs of how many Gbit/s."""
-    return re.search(r"(\d+)x (?:HDR|NDR|Omni-Path|CX)?[- ]?(\d{2,3})(?!\d)", text)
-
-
-def _fabric(row: Row) -> str:
-    text = row.get("interconnect", "").lower()
-    return "omni-path" if "omni-path" in text else "roce" if "roce" in text else "infiniband"
 
 
 def predict(row: StepRow, costs: StepCosts) -> Estimate:

@@ -141,7 +141,8 @@ class _Connecting:
         """Of each transfer and side the task that posts it.
 
         A rank posts one after the other, each in a drawn time. What it begins an operation with it posts when a
-        processor is free for it: ranks come to theirs in a drawn order, and each goes on until it is through.
+        processor is free for it: ranks come to theirs in a drawn order, and each goes on until it is through, its first
+        channel before the others, for the thread that wakes theirs goes on with its own.
         """
         draw = np.random.default_rng(self.seed)
         places = draw.permutation(self.old.num_ranks).tolist()
@@ -150,8 +151,7 @@ class _Connecting:
         for (operation, _, rank, _), (begins, posts) in self._in_order(moves, places):
             processors = free.setdefault(operation, [0] * self.processors)
             now_ps = heappop(processors) if begins else 0
-            channels = draw.permutation(self._num_channels).tolist()
-            posts.sort(key=lambda post: (channels[self.old.channel[post[0]]], *self._turn(post)))
+            posts.sort(key=lambda post: (int(self.old.channel[post[0]]), *self._turn(post)))
             for post in posts:
                 now_ps += int(draw.exponential(self.over.transport.post_ps))
                 found[post] = self._add(post[0], COMPUTE, rank, duration_ps=now_ps)
@@ -182,10 +182,6 @@ class _Connecting:
             return 0, sends
         away = int(self.old.peer[task] - self.old.rank[task])
         return away % self.worlds[int(self.old.operation[task])], not sends
-
-    @property
-    def _num_channels(self) -> int:
-        return int(self.old.channel.max(initial=0)) + 1
 
     def _needs(self, task: int) -> list[int]:
         needs: list[int] = self.old.needs[self.old.first[task] : self.old.first[task + 1]].tolist()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from commbench.planner.layers import Layers, LayerSeconds
 from commbench.planner.prices import Free, Prices, StagePrices
 from commbench.planner.strategy import Strategy
 from commbench.training.closed_form import StepForm, laid_of, table
@@ -19,13 +20,12 @@ from commbench.training.stage_seconds import Passes, StageParts, StageSeconds, s
 from commbench.workload.gradient_traffic import compressed, data_traffic
 from commbench.workload.groups import Degrees
 from commbench.workload.operators import stage_operators
-from commbench.workload.pipeline.schedule import Pass
 from commbench.workload.step_costs import StackCosts
 from commbench.workload.step_passes import distinct_layers
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.transformer import Execution
 
-__all__ = ["SLACK", "Estimated", "Estimator", "LayerSeconds"]
+__all__ = ["SLACK", "Estimated", "Estimator"]
 
 SLACK = 0.002
 """Taken off lower bounds, as a share: for positions that are placed better than the first, and for rounding. Of 500
@@ -49,15 +49,6 @@ class Estimated:
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class LayerSeconds:
-    """Seconds of the forward and the whole backward pass of a layer, and how many of the model are built like it."""
-
-    count: int
-    forward: float
-    backward: float
-
-
 class Estimator:
     """Estimates strategies of one model on one cluster.
 
@@ -74,6 +65,7 @@ class Estimator:
         self._sends: dict[tuple[object, ...], StageParts] = {}
         self._needs: dict[Strategy, int] = {}
         self._latest: tuple[Strategy, StepPlan] | None = None
+        self._layers = Layers(base)
         self._price(prices, sharded)
 
     def priced(self, prices: Prices, sharded: Prices) -> "Estimator":
@@ -86,7 +78,7 @@ class Estimator:
         self._prices = (prices, sharded)
         self._machines: dict[tuple[int, bool], StagePrices] = {}
         self._passes: dict[tuple[int, bool, bool], Passes] = {}
-        self._layer_s: dict[tuple[object, ...], tuple[LayerSeconds, ...]] = {}
+        self._layer_s: dict[Execution, tuple[LayerSeconds, ...]] = {}
 
     def plan(self, strategy: Strategy) -> StepPlan:
         """The step, with a schedule of no more microbatches than tell how it goes on."""
@@ -142,7 +134,7 @@ class Estimator:
     def estimate(self, strategy: Strategy) -> Estimated:
         """Time, bound and memory."""
         times, form = self._times(strategy), self._form(strategy)
-        slowed = strategy.zero == 3 or self._base.overlap_tensor
+        slowed = strategy.zero == 3 or bool(self._base.beside)
         least = self._times(strategy, alone=True) if slowed else times
         time_s, bound_s = form.end_s(times), form.end_s(least, bound=True)
         return Estimated(strategy, time_s, bound_s * (1 - SLACK), self.memory(strategy))
@@ -164,22 +156,17 @@ class Estimator:
         machine = Free() if free else self._machine(width, sharded)
         return stage_times(plan, stack or self._stack, machine, shapes=shapes, passes=passes, alone=alone)
 
-    def layer_s(self, one: Strategy) -> "tuple[LayerSeconds, ...]":
-        """Of every kind of layer, on the strategy's ranks, its collectives among it."""
-        key = _executed(one)
-        if key not in self._layer_s:
-            self._layer_s[key] = tuple(self._alone_s(one, kind) for kind in self._base.model.kinds)
-        return self._layer_s[key]
-
-    def _alone_s(self, one: Strategy, kind: int) -> "LayerSeconds":
-        """Of that layer of the model: the stage between those before it and one behind it."""
-        alone = replace(
-            one, dp=max(1, one.ep // one.cp), pp=1, layers=(kind, 1, 0), schedule="interleaved-1f1b",
-            stages_per_rank=3, microbatches=1, zero=0,
-        )  # fmt: skip
-        times, model = self._times(alone)[1].times, self._base.model
-        count = sum(model.kind(number) == kind for number in range(model.num_layers))
-        return LayerSeconds(count, times[Pass.FORWARD], times[Pass.BACKWARD])
+    def layer_s(self, one: Strategy) -> tuple[LayerSeconds, ...]:
+        """Of every kind of layer, on no more ranks than hold it, its collectives among it."""
+        run = self._run(one)
+        if run not in self._layer_s:
+            alone = replace(
+                one, dp=max(1, one.ep // one.cp), pp=1, layers=(self._base.model.num_layers,), schedule="1f1b",
+                stages_per_rank=1, microbatches=1, zero=0,
+            )  # fmt: skip
+            machine = self._machine(alone.tp * alone.cp * alone.dp, sharded=False)
+            self._layer_s[run] = self._layers.seconds(self._plan(alone), machine)
+        return self._layer_s[run]
 
     def terms(self, strategy: Strategy) -> dict[str, float]:
         """What the estimate consists of, on the rank whose passes take longest: they add up to it."""

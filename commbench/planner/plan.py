@@ -10,13 +10,14 @@ import numpy as np
 
 from commbench.cluster import Cluster, make_cluster
 from commbench.errors import InputError, unknown
-from commbench.experiments.step_given import StepOptions
+from commbench.experiments.step_given import StepOptions, words_of
 from commbench.experiments.step_library import library_of_step
-from commbench.experiments.step_options import simulate_options, step_setting
-from commbench.experiments.step_plan_of import offload_of, offload_words, step_costs
+from commbench.experiments.step_offload import offload_of, offload_words
+from commbench.experiments.step_options import check_bounds, simulate_options, step_setting
+from commbench.experiments.step_plan_of import step_costs
 from commbench.planner.estimate import Estimated, Estimator
 from commbench.planner.prices import Prices
-from commbench.planner.search import Candidates, Cost, best_of, candidates
+from commbench.planner.search import Candidates, Cost, Say, best_of, candidates, silent
 from commbench.planner.space import SCHEDULES, Space, strategies
 from commbench.planner.strategy import AXES, Strategy
 from commbench.results.plans import Forced, Planned, PlannedStep
@@ -34,6 +35,7 @@ __all__ = ["OBJECTIVES", "Planner", "Wishes", "make_plan"]
 OBJECTIVES = ("time", "tokens-per-gpu", "cost")
 _TOKENS = 4 * 2**20  # of a step, where nobody says: as LLaMA 2 (arXiv 2307.09288) and GPT-3's larger half
 _SHOWN = 8
+_CHOSEN = (*AXES, "ranks", "layers")  # what a strategy says
 _UNFIT = ("layers", "rank_order", "scenario", "jitter", "unfolded", "zero_group")  # a plan chooses the first two
 
 
@@ -68,17 +70,17 @@ class Wishes:
             get_pipeline(name)
 
 
-def make_plan(given: Mapping[str, Any], wishes: Wishes) -> Planned:
+def make_plan(given: Mapping[str, Any], wishes: Wishes, say: Say = silent) -> Planned:
     """Find the best strategy.
 
     Args:
         given: options of ``sim train`` by name, as far as they are given; those of ``strategy.AXES`` are kept.
-        wishes: the rest.
+        wishes: the rest. say: is told how far the search is.
 
     Raises:
         InputError: an option that is missing, wrong or allows no strategy.
     """
-    return Planner(given, wishes).plan()
+    return Planner(given, wishes, say).plan()
 
 
 _ONE: Mapping[str, Any] = {
@@ -97,8 +99,8 @@ class Planner:
         InputError: see make_plan.
     """
 
-    def __init__(self, given: Mapping[str, Any], wishes: Wishes) -> None:
-        self._began, self._wishes = time.perf_counter(), wishes
+    def __init__(self, given: Mapping[str, Any], wishes: Wishes, say: Say = silent) -> None:
+        self._began, self._wishes, self._say = time.perf_counter(), wishes, say
         for name in _UNFIT:
             if name in given:
                 raise InputError(f"--{name.replace('_', '-')}: a plan takes none; give it to `commbench sim train`")
@@ -106,6 +108,7 @@ class Planner:
         if given.get("scatter_gather"):  # each tensor rank has the whole output
             self._fixed.setdefault("sequence_parallel", False)
         options = StepOptions(**given)
+        check_bounds(options)
         self._setting = setting = step_setting(replace(options, **_ONE))
         base, self._notes = setting.plan, [*setting.plan.remarks]
         if options.global_batch is None:
@@ -169,12 +172,14 @@ class Planner:
     def plan(self) -> Planned:
         """Search, simulate, and say what was found."""
         wishes, base, cost = self._wishes, self._setting.plan, self._cost
-        left = candidates(self.strategies, self.estimator, self.capacity_bytes, cost)
+        left = candidates(self.strategies, self.estimator, self.capacity_bytes, cost, say=self._say)
         search_s = time.perf_counter() - self._began
-        found = best_of(left, self._simulated_s, cost, gap=wishes.gap, seconds=wishes.seconds)
+        found = best_of(left, self._simulated_s, cost, gap=wishes.gap, seconds=wishes.seconds, say=self._say)
         known = {id(one.estimated): one.time_s for one in found.simulated if one.time_s is not None}
         problems = [one for one in found.simulated if one.problem]
         tight = {id(one.estimated) for one in found.simulated if one.time_s is None and not one.problem}
+        if left.untimed:
+            self._notes.append(f"{left.untimed:,} strategies more are left out, whose time nobody knows: {left.why}")
         notes = [*self._notes, *(f"not simulated: {one.estimated.strategy.words}: {one.problem}" for one in problems)]
         ordered = sorted(
             (one for one in left.estimated if id(one) not in tight),
@@ -184,15 +189,17 @@ class Planner:
             run=new_run_id(), model=base.model.name, topology=self.cluster.fabric.name, device=base.device.name,
             dtype=base.dtype, ranks=len(self.cluster.placed), global_batch=self._batch, sequence=base.run.sequence,
             objective=wishes.objective, price=wishes.price, fixed=self._fixed, settings=self._settings(),
-            strategies=left.strategies, slow=left.slow, large=left.large + len(tight), estimated=len(ordered),
-            simulated=len(known), gap=wishes.gap, proven_gap=found.proven_gap if known else None, open=found.open,
+            strategies=left.strategies - left.untimed, slow=left.slow, large=left.large + len(tight),
+            estimated=len(ordered), simulated=len(known), gap=wishes.gap,
+            proven_gap=found.proven_gap if known else None, open=found.open,
             worst_error=found.worst_error, capacity_bytes=self.capacity_bytes, margin_bytes=self._setting.margin_bytes,
             best=tuple(self._step(one, known.get(id(one)), why=True) for one in ordered[:_SHOWN]),
             pareto=tuple(self._step(one, known.get(id(one))) for one in _pareto(ordered, cost)),
             sensitivity=tuple(self._sensitivity(left)), notes=tuple(notes), search_s=search_s,
             nearest=None if left.nearest is None else self._step(self.estimator.estimate(left.nearest[0]), None),
             lacks_bytes=0 if left.nearest is None else left.nearest[1] - self.capacity_bytes,
-            remedy=self._remedy(left), wall_s=time.perf_counter() - self._began,
+            remedy=self._remedy(left), asked=words_of(self._options, without=_CHOSEN),
+            wall_s=time.perf_counter() - self._began,
         )  # fmt: skip
 
     def _settings(self) -> dict[str, Any]:
@@ -248,12 +255,9 @@ class Planner:
         best, found = first.time_s * cost(first.strategy), list[Forced]()
         for factor, words in ((2.0, "network twice as fast"), (0.5, "network half as fast")):
             if self.cluster.fabric.num_hosts > 1:
-                estimator = self.estimator.priced(*self._prices(_faster(self.cluster, factor)))
-                other = candidates(self.strategies, estimator, self.capacity_bytes, cost, worth=1.0)
-                if other.estimated:
-                    one = other.estimated[0]
-                    change = one.time_s * cost(one.strategy) / best - 1
-                    found.append(Forced(what=words, words=_told(one.strategy), change=change))
+                one = self._best_on(factor, left)
+                change = one.time_s * cost(one.strategy) / best - 1
+                found.append(Forced(what=words, words=_told(one.strategy), change=change))
         for axis in ("tp", "pp", "cp", "ep", "schedule", "recompute", "zero", "microbatch"):
             if axis in self._fixed:
                 continue
@@ -263,6 +267,21 @@ class Planner:
                 change = one.time_s * cost(one.strategy) / best - 1
                 found.append(Forced(what=f"{axis} {value}", words=_told(one.strategy), change=change))
         return found
+
+
+    def _best_on(self, factor: float, left: Candidates) -> Estimated:
+        """The best on a network so many times as fast.
+
+        What is estimated here has a time there, and nothing takes less there than its lower bound here, were all of it
+        communication: by these most of what cannot be the best there is known without a look at it.
+        """
+        cost, estimator = self._cost, self.estimator.priced(*self._prices(_faster(self.cluster, factor)))
+        likely = [estimator.estimate(one.strategy) for one in left.estimated[:_SHOWN]]
+        most = min(one.time_s * cost(one.strategy) for one in likely)
+        near = np.flatnonzero(left.bounds * min(1, 1 / factor) <= most).tolist()
+        return candidates(
+            [self.strategies[number] for number in near], estimator, self.capacity_bytes, cost, worth=1.0, say=self._say
+        ).estimated[0]
 
 
 def _moves(one: Strategy, offload: Offload | None) -> bool:

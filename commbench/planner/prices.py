@@ -76,7 +76,7 @@ def _communication(name: str, size_bytes: int, ranks: int, stride: int, width: i
 
 
 class StagePrices:
-    """``training.step_prices.StepPrices`` for one width of a pipeline position."""
+    """``training.step_hosts.StepPrices`` for one width of a pipeline position."""
 
     def __init__(self, prices: Prices, width: int) -> None:
         self._prices, self._width = prices, width

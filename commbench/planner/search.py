@@ -10,22 +10,28 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from commbench.errors import InputError
+from commbench.errors import InputError, UnknownTimeError
 from commbench.planner.estimate import Estimated, Estimator
 from commbench.planner.strategy import Strategy
 from commbench.workload.pipeline.registry import get_pipeline
 
-__all__ = ["WORTH", "Candidates", "Found", "Tried", "best_of", "candidates"]
+__all__ = ["WORTH", "Candidates", "Found", "Say", "Tried", "best_of", "candidates", "silent"]
 
 WORTH = 1.25
 """Times the best estimate, up to which strategies are estimated."""
+Say = Callable[[str], None]
+"""Is told, as often as there is something to tell, how far a search is."""
 Cost = Callable[[Strategy], float]
 """What a second of a step costs by the objective."""
+
+
+def silent(text: str) -> None:
+    """Tells nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,8 @@ class Candidates:
             estimate; slow_bound: the least of these bounds, infinite where there are none.
         large: left out, for they do not fit. estimated: the others, best first.
         nearest: of what does not fit, what needs least memory, and its bytes; None where something fits.
+        bounds: of every strategy, times what it costs; infinite where its communication has no known time.
+        untimed: left out for that. why: the first of them is.
     """
 
     strategies: int
@@ -45,22 +53,37 @@ class Candidates:
     large: int
     estimated: tuple[Estimated, ...]
     nearest: tuple[Strategy, int] | None
+    bounds: npt.NDArray[np.float64] = field(repr=False)
+    untimed: int = 0
+    why: str = ""
 
 
 def candidates(
-    strategies: Sequence[Strategy], estimator: Estimator, capacity_bytes: int, cost: Cost, *, worth: float = WORTH
+    strategies: Sequence[Strategy],
+    estimator: Estimator,
+    capacity_bytes: int,
+    cost: Cost,
+    *,
+    worth: float = WORTH,
+    say: Say = silent,
 ) -> Candidates:
-    """Bound all strategies, and estimate those that fit and may be within ``worth`` of the best."""
-    bounds = _bounds(strategies, estimator) * np.array([cost(one) for one in strategies])
+    """Bound all strategies, and estimate those that fit and may be within ``worth`` of the best.
+
+    Raises:
+        UnknownTimeError: the library knows no time of what any strategy sends.
+    """
+    unknown: list[UnknownTimeError] = []
+    bounds = _bounds(strategies, estimator, say, unknown) * np.array([cost(one) for one in strategies])
     found, large, best = list[Estimated](), 0, float("inf")
     nearest: tuple[Strategy, int] | None = None
-    order = np.argsort(bounds, kind="stable").tolist()
+    order = np.argsort(bounds, kind="stable")[: len(strategies) - len(unknown)].tolist()
     looked, beyond = 0, float("inf")
     for number in order:
         if bounds[number] > worth * best:
             beyond = float(bounds[number])
             break
         looked += 1
+        say(f"{looked:,} that may be near the best: {large:,} do not fit, {len(found):,} estimated")
         one = strategies[number]
         needs = estimator.memory(one)
         if needs > capacity_bytes:
@@ -68,28 +91,45 @@ def candidates(
             if nearest is None or needs < nearest[1]:
                 nearest = one, needs
             continue
-        estimated = estimator.estimate(one)
+        try:
+            estimated = estimator.estimate(one)
+        except UnknownTimeError as error:
+            unknown.append(error)
+            continue
         best = min(best, estimated.time_s * cost(one))
         found.append(estimated)
+    if len(unknown) == len(strategies):
+        raise unknown[0]
     found.sort(key=lambda one: one.time_s * cost(one.strategy))
     return Candidates(
-        len(strategies), len(strategies) - looked, beyond, large, tuple(found), None if found else nearest
-    )
+        strategies=len(strategies), slow=len(order) - looked, slow_bound=beyond, large=large, estimated=tuple(found),
+        nearest=None if found else nearest, bounds=bounds, untimed=len(unknown), why=str(unknown[0]) if unknown else "",
+    )  # fmt: skip
 
 
-def _bounds(strategies: Sequence[Strategy], estimator: Estimator) -> npt.NDArray[np.float64]:
-    """Seconds that each takes at least: the mean rank's passes, and a microbatch's way to the last rank and back."""
+def _bounds(
+    strategies: Sequence[Strategy], estimator: Estimator, say: Say, unknown: list[UnknownTimeError]
+) -> npt.NDArray[np.float64]:
+    """Seconds that each takes at least: the mean rank's passes, and a microbatch's way to the last rank and back;
+    infinite, and why added to ``unknown``, where these have no known time.
+    """
     splits = {name: get_pipeline(name).splits for name in {one.schedule for one in strategies}}
     rows, known = [], dict[tuple[int, bool], tuple[float, float]]()
-    for one in strategies:
-        kinds, whole = estimator.layer_s(one), not splits[one.schedule]
-        key = (id(kinds), whole)  # the estimator keeps them
-        if key not in known:
-            passes = sum(kind.count * (kind.forward + kind.backward) for kind in kinds)
-            known[key] = passes, min(kind.forward + (kind.backward if whole else 0.0) for kind in kinds)
-        rows.append((one.microbatches, one.pp, one.stages_per_rank, sum(one.layers), *known[key]))
-    count, ranks, stages, layers, passes, least = np.array(rows, dtype=np.float64).T
-    return np.asarray(count * passes / ranks + (ranks - 1) * layers / (ranks * stages) * least)
+    for number, one in enumerate(strategies):
+        say(f"{number:,} of {len(strategies):,} strategies have a lower bound")
+        passes, least = float("inf"), 0.0
+        try:
+            kinds, whole = estimator.layer_s(one), not splits[one.schedule]
+            key = (id(kinds), whole)  # the estimator keeps them
+            if key not in known:
+                passes = sum(kind.count * (kind.forward + kind.backward) for kind in kinds)
+                known[key] = passes, min(kind.forward + (kind.backward if whole else 0.0) for kind in kinds)
+            passes, least = known[key]
+        except UnknownTimeError as error:
+            unknown.append(error)
+        rows.append((one.microbatches, one.pp, one.stages_per_rank, sum(one.layers), passes, least))
+    count, ranks, stages, layers, passes_s, least_s = np.array(rows, dtype=np.float64).T
+    return np.asarray(count * passes_s / ranks + (ranks - 1) * layers / (ranks * stages) * least_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +158,13 @@ class Found:
 
 
 def best_of(
-    found: Candidates, simulate: Callable[[Strategy], float | None], cost: Cost, *, gap: float, seconds: float
+    found: Candidates,
+    simulate: Callable[[Strategy], float | None],
+    cost: Cost,
+    *,
+    gap: float,
+    seconds: float,
+    say: Say = silent,
 ) -> Found:
     """Simulate candidates: those that may be better than the best so far by estimate, then by their lower bounds.
 
@@ -136,6 +182,7 @@ def best_of(
         better = [one for one in left if one.time_s * cost(one.strategy) < best]
         one = better[0] if better else min(left, key=lambda one: one.bound_s * cost(one.strategy))
         left.remove(one)
+        say(f"{len(done)} simulated; now {one.strategy.words}")
         try:
             time_s = simulate(one.strategy)
         except InputError as error:

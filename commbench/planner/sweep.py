@@ -14,6 +14,7 @@ from typing import Any
 
 from commbench.errors import CommbenchError, InputError
 from commbench.planner.plan import Wishes, make_plan
+from commbench.planner.search import Say, silent
 from commbench.results.kinds import record_from_json
 from commbench.results.plans import Planned
 
@@ -49,18 +50,19 @@ def tasks_of(every: Sequence[Mapping[str, Any]], wishes: Wishes, known: Sequence
 
 
 def sweep(
-    tasks: Sequence[PlanTask], *, workers: int | None = None, scheduler: str | None = None
+    tasks: Sequence[PlanTask], *, workers: int | None = None, scheduler: str | None = None, say: Say = silent
 ) -> Iterator[Planned | Failed]:
     """Make plans, in the order in which they are done.
 
     Args:
         tasks: see tasks_of. workers: processes to start on this machine. scheduler: of Dask, such as tcp://head:8786.
+        say: is told how far each search is, where it is made here.
 
     Raises:
         InputError: both or a number below 1; Dask is not installed, or its scheduler does not answer.
     """
     if workers is None and scheduler is None:
-        yield from (_read(task, _made(task.given, asdict(task.wishes))) for task in tasks)
+        yield from (_read(task, _made(task.given, asdict(task.wishes), say)) for task in tasks)
         return
     if not tasks:
         return
@@ -106,11 +108,11 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[tuple[Any, A
             cluster.close(timeout=10)
 
 
-def _made(given: Mapping[str, Any], wishes: Mapping[str, Any]) -> tuple[bool, str]:
+def _made(given: Mapping[str, Any], wishes: Mapping[str, Any], say: Say = silent) -> tuple[bool, str]:
     """Whether the plan could be made, and its record as JSON or the problem; what workers run."""
     task = PlanTask(given, Wishes(**wishes))
     try:
-        return True, replace(make_plan(given, task.wishes), task=task.digest).to_json()
+        return True, replace(make_plan(given, task.wishes, say), task=task.digest).to_json()
     except CommbenchError as error:
         return False, str(error)
 

@@ -68,7 +68,8 @@ class Planned(Record):
     Attributes:
         model, topology, device, dtype, ranks, global_batch, sequence: what on what.
         objective: "time", "tokens-per-gpu" or "cost". price: of a GPU-hour, for cost. fixed: options that were given.
-        settings: other options that were given.
+        settings: other options that were given. asked: all but the strategy as ``sim train`` takes it, in words of a
+            command line.
         strategies: all that there are. slow: of them, those whose lower bound is beyond what was looked at. large:
             those looked at that do not fit. estimated: by closed form. simulated: exactly.
         gap: that was to be proven. proven_gap: that is proven; None where nothing was simulated. open: strategies that
@@ -116,6 +117,7 @@ class Planned(Record):
     search_s: Seconds
     wall_s: Seconds
     task: str = ""
+    asked: str = ""
 
     @property
     def fits(self) -> bool:
@@ -133,6 +135,6 @@ class Planned(Record):
             return {"fits": False}
         best = self.best[0]
         return {
-            "fits": True, "time_s": best.time_s, "command": best.command,
+            "fits": True, "time_s": best.time_s, "command": f"{self.asked} {best.command}".strip(),
             "tokens_per_s_per_gpu": best.tokens_per_s_per_gpu,
         }  # fmt: skip

@@ -3,9 +3,9 @@
 
 A filter and a yardstick, never the simulator's answer. What collectives cost is said by ``StepPrices``; passes take
 what ``stage_seconds`` has, and a walk through the schedule (``schedule_walk``) puts them one behind the other.
-Transfers between stages block their sender, as Megatron's and torch's do, but for schedules of zero bubbles. Gradients
-are sent when the first layer of the last pass that adds to them is through, beside the rest of it. By rules that only
-make a step shorter the same is a lower bound.
+Gradients are sent when the first layer of the last pass that adds to them is through, beside the rest of it and the
+passes behind; parameters that do not wait for the optimizer to end arrive beside the first forward passes. By rules
+that only make a step shorter the same is a lower bound.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,12 @@ import numpy as np
 
 from commbench.arrays import FloatArray
 from commbench.training.crowding import Crowds, crowded
-from commbench.training.link_time import NO_TIME, LinkTime
+from commbench.training.link_time import NO_TIME, LinkTime, slowed_s
 from commbench.training.schedule_walk import KINDS, Given, Laid, Walked, laid_out, lay, walk
 from commbench.training.stage_seconds import Edges, Shapes, StageSeconds, sent, stage_times
-from commbench.training.step_prices import StepPrices
+from commbench.training.step_hosts import StepPrices
 from commbench.workload.pipeline.registry import PIPELINES
+from commbench.workload.pipeline.schedule import Pass
 from commbench.workload.step_costs import StackCosts
 from commbench.workload.step_plan import StepPlan
 
@@ -55,13 +56,16 @@ def closed_form(plan: StepPlan, stack: StackCosts, machine: StepPrices, *, shape
 
 def laid_of(name: str, ranks: int, microbatches: int, per_rank: int, fewer: int = 0) -> Laid:
     """A schedule of some rounds of microbatches, by which it repeats itself, ``fewer`` rounds less; of all, where these
-    are fewer.
+    are fewer, or where ranks keep all of them.
     """
+    if name in _KEEPING:
+        return lay(name, ranks, microbatches, per_rank)
     most = (3 + (name in _LATE) - fewer) * ranks
     return lay(name, ranks, min(microbatches, most), per_rank)
 
 
 _LATE = ("zbv", "dualpipev")  # whose steady state begins when the second half of their stages has begun
+_KEEPING = ("gpipe", "looped-bfs")  # what a rank keeps for backward grows with the microbatches
 
 
 class StepForm:
@@ -81,7 +85,7 @@ class StepForm:
     @property
     def blocks(self) -> bool:
         """Whether a rank waits until what it sends is there."""
-        return self._plan.stack is not None and not self.laid.schedule.splits
+        return self._plan.sender_waits
 
     @property
     def host_s(self) -> float:
@@ -168,7 +172,24 @@ class StepForm:
             for stage in order.T:
                 sent = np.maximum(sent, begins[stage]) + sending[stage]
         whole = np.maximum(walked.ends, sent) + (0.0 if bound or plan.zero < 2 else ends[order].sum(axis=1))
+        if not bound and plan.overlap_parameters:
+            whole += self._gathering(times, walked)
         return float((whole + after[order].sum(axis=1)).max()) + self.host_s
+
+    def _gathering(self, times: Sequence[StageSeconds], walked: Walked) -> FloatArray:
+        """Seconds by which every rank is longer for parameters that arrive beside its first forward passes."""
+        laid, found = self.laid, list[float]()
+        firsts = np.flatnonzero((laid.kind == KINDS.index(Pass.FORWARD)) & (laid.microbatch == 0))
+        steps = np.searchsorted(laid.part_first, firsts, side="right") - 1
+        for rank in range(laid.schedule.num_ranks):
+            own = laid.rank_of_stage[laid.stage[firsts]] == rank
+            opening = float(walked.ended[steps[own]].max() - walked.begun[steps[own]].min())
+            stages = [times[stage] for stage in laid.schedule.stages_of(rank)]
+            gathered = sum([one.gathered for one in stages], NO_TIME)
+            slowed = slowed_s([LinkTime(0.0, opening)], [gathered], self._stack.hidden_data)
+            ahead = times[int(laid.stage[firsts[own][0]])].ahead
+            found.append(max(0.0, gathered.total_s - opening) + slowed + ahead)
+        return np.array(found)
 
     def busy(self, lasts: FloatArray) -> FloatArray:
         """Seconds of every rank's passes."""

@@ -13,7 +13,7 @@ from commbench.libraries.base import Choice, Layout, Timing, Wanted
 from commbench.libraries.ideal import Ideal
 from commbench.libraries.nccl.library import host_nics, links_inside
 from commbench.training.link_time import LinkTime
-from commbench.training.step_prices import StepHosts, shared_nics
+from commbench.training.step_hosts import StepHosts, shared_nics
 from commbench.workload.step_costs import LinkCosts, StepCosts, nvlink_kind
 from commbench.workload.step_plan import StepPlan
 

@@ -14,7 +14,7 @@ from commbench.libraries.base import Choice, Layout, Timing, Wanted
 from commbench.libraries.nccl.library import NcclLibrary
 from commbench.training.link_curve import timing_of_transfer
 from commbench.training.link_time import LinkTime
-from commbench.training.step_prices import StepHosts
+from commbench.training.step_hosts import StepHosts
 from commbench.workload.step_plan import StepPlan
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class NcclInStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NcclHosts:
-    """``step_prices.StepPrices`` by NCCL's model in a step.
+    """``step_hosts.StepPrices`` by NCCL's model in a step.
 
     Attributes:
         model: of the whole cluster. hosts: with the constants of their links.
@@ -102,7 +102,7 @@ class NcclHosts:
     known: dict[tuple[str, int, int, int], LinkTime] = field(default_factory=dict)
 
     def of_group(self, name: str, size_bytes: int, ranks: int, stride: int, share: float = 1.0) -> LinkTime:
-        """See :class:`commbench.training.step_prices.StepPrices`."""
+        """See :class:`commbench.training.step_hosts.StepPrices`."""
         if ranks == 1 or size_bytes == 0:
             return LinkTime(0.0, 0.0)
         here = self.hosts.here(ranks, stride)
@@ -115,5 +115,5 @@ class NcclHosts:
         return _in_step(self.hosts, self.known[key], ranks, here, share)
 
     def of_boundary(self, size_bytes: int, src: int, dst: int, width: int) -> LinkTime:
-        """See :class:`commbench.training.step_prices.StepPrices`."""
+        """See :class:`commbench.training.step_hosts.StepPrices`."""
         return self.hosts.of_boundary(size_bytes, src, dst, width)

@@ -168,6 +168,7 @@ def _settings(plan: StepPlan, choices: Choices) -> dict[str, Any]:
         "overlap_tensor": plan.overlap_tensor,
         "scatter_gather": plan.scatter_gather,
         "overlap_gradients": plan.overlap_gradients,
+        **({"overlap_parameters": True} if plan.overlap_parameters else {}),
         "zero_group": plan.zero_group,
         "algorithms": choices.names,
         **({"gradient_ratio": plan.gradient_ratio} if plan.gradient_ratio < 1 else {}),

@@ -2,7 +2,8 @@
 """What the passes, gradients and optimizer of a pipeline stage take: no events, and the links of other ranks free.
 
 Beside a pass there is what ZeRO 3 fetches and reduces: beside each layer the reduction of the one before, then the
-gather of the next. While computing or a collective of the layer runs beside one of these, both are longer.
+gather of the next. While computing or a collective of the layer runs beside one of these, both are longer. Under hybrid
+sharding the sum of a rank's share over those that hold the same follows a reduction, beside whatever comes next.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from functools import cached_property
 from itertools import chain
 
 from commbench.training.link_time import NO_TIME, LinkTime, slowed_s
-from commbench.training.step_prices import StepPrices
+from commbench.training.step_hosts import StepPrices
 from commbench.units import PS_PER_S
 from commbench.workload.compute import work_seconds
 from commbench.workload.operator import Work as Cost
@@ -135,7 +136,8 @@ class StageSeconds:
         layers: of its passes. moved: what ZeRO 3 fetches and reduces in one. sharded: the last that it fetches in one,
             and the last that it reduces.
         data: of its gradients, each time they are sent. ends: of a tied embedding's, between first and last.
-        after: of the optimizer and of the parameters that are gathered behind it.
+        after: of the optimizer and of the parameters that are gathered behind it. gathered: of those that are gathered
+            beside the first forward pass instead. ahead: of the first of these, beside nothing.
     """
 
     times: dict[Pass, float]
@@ -148,6 +150,8 @@ class StageSeconds:
     data: LinkTime
     ends: LinkTime
     after: float
+    gathered: LinkTime
+    ahead: float
 
     def moving(self, kind: Pass) -> _Parts:
         """The collectives of a pass and beside it, each kind of load once."""
@@ -165,15 +169,6 @@ class _Form:
         self._known: dict[tuple[Cost, bool], int] = {}
         self._priced: dict[tuple[str, str, str, int], LinkTime] = {}
         self._kinds = plan.kinds
-        degrees = plan.degrees
-        self._strides = {
-            "tp": (degrees.tp, 1),
-            "cp": (degrees.cp, degrees.tp),
-            "ep": (degrees.ep, degrees.tp),
-            "edp": (degrees.edp, degrees.tp * degrees.ep),
-            "dp-cp": (degrees.dp * degrees.cp, degrees.tp),
-            "pp-ends": (min(2, degrees.pp), degrees.tp * degrees.cp * degrees.dp),
-        }
         self._passes = tuple(Pass) if plan.schedule.splits else (Pass.FORWARD, Pass.BACKWARD)
         self._stages: dict[tuple[bool, bool, tuple[int, ...]], StageSeconds] = {}
 
@@ -184,12 +179,7 @@ class _Form:
         return self._priced[key]
 
     def _price(self, one: Traffic) -> LinkTime:
-        ranks, stride = self._strides[one.group.partition("/")[0].partition("%")[0]]
-        if "/" in one.group:
-            ranks = int(one.group.partition("/")[2])
-        elif "%" in one.group:
-            part = int(one.group.partition("%")[2])
-            ranks, stride = ranks // part, stride * part
+        ranks, stride = self.plan.degrees.span(one.group)
         share = self.stack.sharded_share if one.kind == "zero" and self.plan.zero == 3 else 1.0
         return self.machine.of_group(one.collective, one.size_bytes, ranks, stride, share)
 
@@ -213,22 +203,23 @@ class _Form:
         return self._timed[key]
 
     def _timed_pass(self, layer: Layer, kind: Pass) -> LayerPass:
-        parts, calls, begun, beside = list[LinkTime](), 0, 0, NO_TIME
-        for item in pass_items([layer], self.plan.run, kind, self._lasts, overlap=self.plan.overlap_tensor):
+        parts, calls, begun, beside = list[LinkTime](), 0, 0, list[LinkTime]()
+        for item in pass_items([layer], self.plan.run, kind, self._lasts, beside=self.plan.beside):
             if isinstance(item, Work):
                 _add(parts, item.duration_ps / PS_PER_S, begun)
             elif isinstance(item, Call):
                 calls += 1
                 lasts = self._collective(item.traffic)
                 if item.beside:
-                    begun, beside = len(parts), lasts
+                    begun = begun if beside else len(parts)
+                    beside.append(lasts)
                 else:
                     parts.append(lasts)
             elif isinstance(item, Join):
-                own = parts[begun:]
-                slowed = 0.0 if self._alone else slowed_s(own, [beside], self.stack.hidden_tensor)
-                parts[begun:] = [LinkTime(0.0, max(_seconds(own), beside.total_s) + slowed, beside.loads)]
-                begun, beside = len(parts), NO_TIME
+                own, sent_s = parts[begun:], _seconds(beside)
+                slowed = 0.0 if self._alone else slowed_s(own, beside, self.stack.hidden_tensor)
+                parts[begun:] = [LinkTime(0.0, max(_seconds(own), sent_s) + slowed, sum(beside, NO_TIME).loads)]
+                begun, beside = len(parts), []
         host = self.plan.host_s(1, calls, kind)
         if self.plan.launch_blocking:
             _add(parts, host, begun)
@@ -257,11 +248,11 @@ class _Form:
                 order = {number: one for one, own in each for number in own}
                 numbers = sorted(order, reverse=kind is not Pass.FORWARD)
                 layers = [order[number] for number in numbers]
-                gathers, reductions = self._moved(kind, traffic, numbers)
-                device, edges[kind] = self._sharded(layers, gathers, reductions, adding)
-                fetch, reduce = sum(gathers[-1], NO_TIME), sum(reductions[-1], NO_TIME)
+                gathers, reductions, sums = self._moved(kind, traffic, numbers)
+                device, edges[kind] = self._sharded(layers, gathers, reductions, sums, adding)
+                fetch, reduce = sum(gathers[-1], NO_TIME), sum((*reductions[-1], *sums[-1]), NO_TIME)
                 sharded = (fetch if fetch.wire_s else sharded[0], reduce if reduce.wire_s else sharded[1])
-                moves[kind] = tuple(chain.from_iterable([*gathers, *reductions]))
+                moves[kind] = tuple(chain.from_iterable([*gathers, *reductions, *sums]))
             idle[kind] = sum(len(numbers) * one.idle_s for one, numbers in each)
             times[kind], slack[kind] = max(device, host), max(0.0, host - device)
         tied = [one for one in traffic if one.group == "pp-ends"]
@@ -269,9 +260,13 @@ class _Form:
         ends = NO_TIME if holders[0] == holders[-1] else self._collectives(tied)  # one rank adds them by itself
         own = [one for one in traffic if one.when == "backward" and plan.zero != 3 and one not in tied]
         data = self._collectives(own)
-        after = self._collectives(one for one in traffic if one.when == "step").total_s
-        after += plan.optimizer_s(shape.dense, shape.expert)
-        return StageSeconds(times, slack, idle, edges, passes, moves, sharded, data, ends, after)
+        after, gathered, ahead = plan.optimizer_s(shape.dense, shape.expert), NO_TIME, 0.0
+        parameters = [one for one in traffic if one.when == "step"]
+        if plan.overlap_parameters and parameters:
+            gathered, ahead = self._collectives(parameters), self._collective(parameters[0]).total_s
+        else:
+            after += self._collectives(parameters).total_s
+        return StageSeconds(times, slack, idle, edges, passes, moves, sharded, data, ends, after, gathered, ahead)
 
     def _layers(
         self, shape: StageParts, kinds: Sequence[int], kind: Pass
@@ -284,30 +279,39 @@ class _Form:
         return [(one.lasting(moves.get(number, 0.0)), (number,)) for one, numbers in each for number in numbers]
 
     def _sharded(
-        self, layers: Sequence[LayerPass], gathers: Sequence[_Parts], reductions: Sequence[_Parts], adding: float
-    ) -> tuple[float, Edges]:
+        self, layers: Sequence[LayerPass], gathers: Sequence[_Parts], reductions: Sequence[_Parts],
+        sums: Sequence[_Parts], adding: float,
+    ) -> tuple[float, Edges]:  # fmt: skip
         """A pass whose weights are fetched, and gradients reduced, beside the computing of neighbours: its seconds
         without the first gather and what is left to be reduced behind it, and what it is like at both ends.
 
         Args:
-            layers: in the order of the pass. gathers: before each of them. reductions: behind each. adding: seconds
-                behind all, beside the last reductions.
+            layers: in the order of the pass. gathers: before each of them. reductions: behind each. sums: of shares,
+                behind that, which nothing else waits for. adding: seconds behind all, beside the last of these.
         """
-        total, left, shares = 0.0, 0.0, dict[tuple[object, ...], float]()
+        total, left, summing, shares = 0.0, 0.0, 0.0, dict[tuple[object, ...], float]()
         adds = LayerPass((LinkTime(0.0, adding),), 0.0)
-        for own, before, after in zip([*layers, adds], [(), *reductions], [*gathers[1:], (), ()], strict=True):
+        for own, before, summed, after in zip(
+            [*layers, adds], [(), *reductions], [(), *sums], [*gathers[1:], (), ()], strict=True
+        ):
             left += _seconds(before)
+            waits = max(0.0, left - summing) if summed else 0.0  # for what is reduced before
+            summing += _seconds(summed)
             own_s, moved_s = own.device_s, left + _seconds(after)
             both = min(own_s, moved_s)
-            key = (id(own), *map(id, before), 0, *map(id, after))  # prices are kept, each once
-            if key not in shares:
-                shares[key] = self._share(own, (*before, *after))
             ends_s = moved_s if after else 0.0  # the next layer waits for its weights, and these for what is before
-            total += max(own_s, ends_s) + shares[key] * both
+            total += max(own_s, ends_s)
+            summing_s = min(summing, max(0.0, own_s - waits))
+            for beside, lasts in (((*before, *after), both), (summed, summing_s)):  # each makes the layer longer
+                key = (id(own), *map(id, beside))  # prices are kept, each once
+                if key not in shares:
+                    shares[key] = self._share(own, beside)
+                total += shares[key] * lasts
+            summing = max(0.0, waits + summing - max(own_s, ends_s))
             left = 0.0 if after else moved_s - both
         opening, closing, (first, second) = layers[0], layers[-1], (*gathers, ())[:2]
         return total, Edges(
-            first=_seconds(first), second=_seconds(second), last=left,
+            first=_seconds(first), second=_seconds(second), last=max(left, summing),
             opening=opening.device_s, closing=closing.device_s,
             opening_share=self._share(opening, second), closing_share=self._share(closing, first),
             lone=float(len(layers) == 1),
@@ -315,17 +319,18 @@ class _Form:
 
     def _moved(
         self, kind: Pass, traffic: Sequence[Traffic], numbers: Sequence[int]
-    ) -> tuple[list[_Parts], list[_Parts]]:
-        """What a pass fetches before each of these layers, and reduces behind it."""
+    ) -> tuple[list[_Parts], list[_Parts], list[_Parts]]:
+        """What a pass fetches before each of these layers, what it reduces behind it, and sums of shares."""
         when = "forward" if kind is Pass.FORWARD else "backward"
         fetches, reduces = kind is not Pass.WEIGHT, kind in (Pass.BACKWARD, Pass.WEIGHT)
-        moved: dict[bool, dict[int | None, _Parts]] = {True: {}, False: {}}
+        moved: tuple[dict[int | None, _Parts], ...] = ({}, {}, {})
         for one in traffic:
             gather = one.collective == "all-gather"
             if one.when == when and one.group != "pp-ends" and (fetches if gather else reduces):
-                moved[gather][one.layer] = (*moved[gather].get(one.layer, ()), self._collective(one))
-        gathers, reductions = ([moved[which].get(number, ()) for number in numbers] for which in (True, False))
-        return gathers, reductions
+                own = moved[0 if gather else 2 if "%" in one.group else 1]
+                own[one.layer] = (*own.get(one.layer, ()), self._collective(one))
+        gathers, reductions, sums = ([own.get(number, ()) for number in numbers] for own in moved)
+        return gathers, reductions, sums
 
     def _slowed(self, own: Sequence[LinkTime], beside: Sequence[LinkTime]) -> float:
         return 0.0 if self._alone else slowed_s(own, beside, self.stack.hidden_sharded)

@@ -4,10 +4,11 @@
 All jobs that ran at the time are simulated as one program on one fabric, background flows beside them; degraded links
 have the rates that they had. Where the kernel's hash chose the paths, the simulation takes those that the lab saw.
 
-Simulated is what a timed iteration follows: the iteration before it, whose last packets the token buckets still owe,
-the barrier in between, and then the iteration that counts. Where jobs or background flows meet it is more of them, and
-their median: iterations of one run differ by whose turn it is (by 12 %, in the lab as well). And from iteration to
-iteration packets of background flows pile up in the queues between their ends, until as many leave as come.
+Simulated is what timed iterations follow: two before them, in which windows of congestion grow and after which the
+token buckets still owe the last packets, barriers in between, and then two that count. Where jobs or background flows
+meet it is more of them, and their median: iterations of one run differ by whose turn it is (by 12 %, in the lab as
+well). And from iteration to iteration packets of background flows pile up in the queues between their ends, until as
+many leave as come.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,8 +59,8 @@ __all__ = [
 
 
 ETHERNET_BYTES = 14  # of header, which queues count with every packet
-DRAWS = 7  # simulations of a point; the median counts
-_BEFORE, _COUNTED = 1, 1  # iterations
+DRAWS = 4  # simulations of a point; the median counts
+_BEFORE, _COUNTED = 2, 2  # iterations
 _BEFORE_BESIDE_OTHERS, _COUNTED_BESIDE_OTHERS = 4, 7  # after 4 no leg of the wide campaign gets slower any more
 _CONTENDED = 0.01  # of the time, that two flows must be on one link at once
 

@@ -9,7 +9,7 @@ The time of a pass of an operator is the longer of
 The matrix efficiency is one number, or a table of measured products (``gemm_table``); attention cores, whose shapes no
 table of plain products covers, have a number of their own, or one for each kernel (``step_costs``). Nothing has a
 default here: a device, a dtype or an efficiency that is not given is an error. Casts of operands come before their
-product and take their bytes' time more.
+product and take their bytes' time more; they are one kernel each, whatever the software moves several times.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ class Efficiency:
     Attributes:
         matrix: of peak FLOP/s, in products with weights; a number or a function of the shape.
         attention: of peak FLOP/s, in attention cores; a number or a function of their work.
-        memory: of memory bandwidth.
+        memory: of memory bandwidth. casts: of it, in casts of operands; None: as memory.
 
     Raises:
         InputError: a share outside 1e-6 to 1.
@@ -62,12 +62,13 @@ class Efficiency:
     matrix: float | MatrixEfficiency
     attention: float | AttentionEfficiency
     memory: float
+    casts: float | None = None
 
     def __post_init__(self) -> None:
         for key in ("matrix", "attention", "memory"):
             value = getattr(self, key)
             if not callable(value) and not _LEAST <= value <= 1:
-                raise InputError(f"efficiency {key} = {value} must be from {_LEAST:g} to 1")
+                raise InputError(f"efficiency {key} = {value} must be from {_LEAST:g} to 1 (--{key}-efficiency)")
 
     def of(self, work: Work, *, core: bool) -> float:
         """Share of peak FLOP/s that a pass reaches."""
@@ -85,5 +86,5 @@ def work_seconds(work: Work, device: Device, dtype: str, efficiency: Efficiency,
     moving = work.num_bytes / (device.memory_bytes_per_s * efficiency.memory)
     if not work.flops:
         return moving
-    casting = work.cast_bytes / (device.memory_bytes_per_s * efficiency.memory)
+    casting = work.cast_bytes / (device.memory_bytes_per_s * (efficiency.casts or efficiency.memory))
     return casting + max(moving, work.flops / (device.peak(dtype) * efficiency.of(work, core=core)))

@@ -40,8 +40,12 @@ class Formats:
 
     @property
     def cast_bytes(self) -> int:
-        """Moved in memory per element that is turned into an operand: read as an activation, written as an operand."""
-        return 0 if self.operands == self.activations else self.activations + self.operands
+        """Moved in memory per element that is turned into an operand: read as an activation, written as one twice, for
+        each is also read the other way round (input and the output's gradient by the weight gradient, weights by the
+        input gradient), which products in 8 bits cannot do from the same copy (Transformer Engine, "Performance
+        considerations": handling transposes; block formats scale rows and columns apart).
+        """
+        return 0 if self.operands == self.activations else self.activations + 2 * self.operands
 
 
 def _all_in(name: str, size: int) -> Formats:

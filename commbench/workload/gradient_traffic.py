@@ -30,7 +30,7 @@ def gradient_buckets(sizes: Sequence[int], bucket_bytes: int) -> list[tuple[int,
         InputError: a bucket below 1 byte.
     """
     if bucket_bytes < 1:
-        raise InputError(f"gradient buckets of {bucket_bytes} bytes cannot be filled; give at least 1")
+        raise InputError(f"gradient buckets of {bucket_bytes} bytes cannot be filled; give at least 1 (--bucket)")
     buckets: list[tuple[int, int]] = []
     held = 0
     filled = [index for index, size in enumerate(sizes) if size]
@@ -42,7 +42,6 @@ def gradient_buckets(sizes: Sequence[int], bucket_bytes: int) -> list[tuple[int,
     return buckets
 
 
-@lru_cache(maxsize=4096)
 def data_traffic(
     model: Transformer,
     run: Execution,
@@ -81,6 +80,17 @@ def data_traffic(
     """
     if zero not in range(4):
         raise InputError(f"zero = {zero} is unknown; ZeRO stages are 0, 1, 2 and 3")
+    any_run = replace(run, micro_batch=1, recompute="none")  # on which no gradient's size depends
+    sent = _data_traffic(model, any_run, tuple(layers), precision, first, last, bucket_bytes, zero)
+    return sent if not zero_group else tuple(part for call in sent for part in _in_groups(call, zero_group))
+
+
+@lru_cache(maxsize=4096)
+def _data_traffic(
+    model: Transformer, run: Execution, layers: tuple[int, ...], precision: Precision, first: bool, last: bool,
+    bucket_bytes: int, zero: int,
+) -> tuple[Traffic, ...]:  # fmt: skip
+    """See data_traffic, of ZeRO over all ranks."""
     kinds, num_layers = [model.kind(number) for number in layers], len(layers)
     each = {kind: layer_operators(model, run, kind) for kind in dict.fromkeys(kinds)}
     embedding = embedding_operators(model, run) if first else ()
@@ -93,8 +103,6 @@ def data_traffic(
             calls += _layer_by_layer(counts, group, precision)
         else:
             calls += _bucketed(counts, group, precision, bucket_bytes, sharded=zero > 0)
-    if zero_group:
-        calls = [part for call in calls for part in _in_groups(call, zero_group)]
     if model.tied and first != last:
         table = -(-model.vocab // run.tp) * model.hidden * precision.gradient_bytes
         where = -1 if first else num_layers

@@ -60,7 +60,9 @@ class Degrees:
             if getattr(self, axis) < 1:
                 raise InputError(f"degree {axis} = {getattr(self, axis)} must be at least 1")
         if sorted(self.order.split("-")) != sorted(AXES):
-            raise InputError(f"rank order {self.order!r} must name each of {', '.join(AXES)} once, joined by '-'")
+            raise InputError(
+                f"rank order {self.order!r} must name each of {', '.join(AXES)} once, joined by '-' (--rank-order)"
+            )
         if self.cp * self.dp % self.ep:
             raise InputError(
                 f"ep {self.ep} does not divide cp x dp = {self.cp} x {self.dp} = {self.cp * self.dp}: experts are "
@@ -77,6 +79,26 @@ class Degrees:
         """Ranks that hold the same experts."""
         return self.cp * self.dp // self.ep
 
+    def span(self, kind: str) -> tuple[int, int]:
+        """Ranks of each group of a kind, see :meth:`ParallelGroups.of`, and how far apart they stand in the default
+        order.
+
+        Raises:
+            KeyError: a kind whose ranks do not stand evenly.
+        """
+        whole, cut, part = _cut(kind)
+        ranks, stride = {
+            "tp": (self.tp, 1),
+            "cp": (self.cp, self.tp),
+            "ep": (self.ep, self.tp),
+            "edp": (self.edp, self.tp * self.ep),
+            "dp-cp": (self.dp * self.cp, self.tp),
+            "pp-ends": (min(2, self.pp), self.tp * self.cp * self.dp),
+        }[whole]
+        if cut == "/":
+            return part, stride
+        return (ranks // part, stride * part) if cut else (ranks, stride)
+
     def check_ranks(self, num_ranks: int) -> None:
         """Raise unless the degrees multiply to the ranks there are.
 
@@ -88,6 +110,12 @@ class Degrees:
                 f"tp {self.tp} x cp {self.cp} x dp {self.dp} x pp {self.pp} = {self.num_ranks} ranks, "
                 f"but there are {num_ranks}; the degrees must multiply to the ranks"
             )
+
+
+def _cut(kind: str) -> tuple[str, str, int]:
+    """A kind's name, and how and into what it is cut; nothing and 0 where it is whole."""
+    whole, cut, part = re.split(r"([/%])", kind, maxsplit=1) if set("/%") & set(kind) else (kind, "", "0")
+    return whole, cut, int(part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +148,8 @@ class ParallelGroups:
         Raises:
             InputError: the kind is unknown; lists the known ones.
         """
-        whole, cut, part = re.split(r"([/%])", kind, maxsplit=1) if set("/%") & set(kind) else (kind, "", "")
+        whole, cut, size = _cut(kind)
         if cut:
-            size = int(part)
             if cut == "%":
                 return tuple(one[i::size] for one in self.of(whole) for i in range(size))
             return tuple(one[i : i + size] for one in self.of(whole) for i in range(0, len(one), size))

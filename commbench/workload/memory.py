@@ -191,7 +191,8 @@ def memory_per_rank(
     uses = []
     layers = stage_kinds(model, tuple(layers_per_stage))
     moves = offload is not None and offload.activations
-    moments = _moments(model, run, schedule, layers, precision, zero, stack, unreduced, moves=moves)
+    divided = (zero == 3 and (zero_group or degrees.dp * degrees.cp) > 1, zero == 3 and degrees.edp > 1)
+    moments = _moments(model, run, schedule, layers, precision, divided, stack, unreduced, moves=moves)
     for rank, moment in enumerate(moments):
         last = schedule.num_stages - 1
         weights = [
@@ -231,9 +232,13 @@ def _check(
         )
 
 
-@lru_cache(maxsize=4096)
 def _weights(model: Transformer, run: Execution, layers: tuple[int, ...], first: bool, last: bool) -> tuple[int, int]:
     """Dense and expert parameters of a stage."""
+    return _held(model, replace(run, micro_batch=1, recompute="none"), layers, first, last)
+
+
+@lru_cache(maxsize=4096)
+def _held(model: Transformer, run: Execution, layers: tuple[int, ...], first: bool, last: bool) -> tuple[int, int]:
     operators = stage_operators(model, run, layers, first=first, last=last)
     dense, expert = (sum(op.parameters for op in operators if op.expert is which) for which in (False, True))
     return dense, expert
@@ -243,21 +248,30 @@ _kept = lru_cache(maxsize=4096)(activation_bytes)  # of a stage and a microbatch
 
 
 @lru_cache(maxsize=1024)
-def _sizes(model: Transformer, run: Execution) -> tuple[int, int, int]:
-    """What the loss keeps, what recomputation brings back of a layer, and a layer's parameters; of the largest."""
+def _sizes(model: Transformer, run: Execution) -> tuple[int, int]:
+    """What the loss keeps, and what recomputation brings back of a layer; of the largest."""
     loss = sum(op.saved_bytes for op in head_operators(model, run, own_weights=True) if op.name == "loss")
     layers = [layer_operators(model, run, kind) for kind in model.kinds]
     again = [sum(op.saved_bytes for op in layer) - layer_activation_bytes(model, run, layer) for layer in layers]
-    return loss, max(again), max(sum(op.parameters for op in layer) for layer in layers)
+    return loss, max(again)
+
+
+def _gathered(model: Transformer, run: Execution, divided: tuple[bool, bool]) -> int:
+    """Parameters of the layer that has most of those which are ``divided``: dense, and of experts."""
+    layers = [_weights(model, run, (kind,), False, False) for kind in model.kinds]
+    return max(sum(count for count, which in zip(layer, divided, strict=True) if which) for layer in layers)
 
 
 def _moments(
     model: Transformer, run: Execution, schedule: PipelineSchedule, stages: Sequence[tuple[int, ...]],
-    precision: Precision, zero: int, stack: StackMemory | None, unreduced: Sequence[int], *, moves: bool,
+    precision: Precision, divided: tuple[bool, bool], stack: StackMemory | None, unreduced: Sequence[int], *,
+    moves: bool,
 ) -> list[_Moments]:
-    """Per pipeline rank what comes and goes; ``moves``: whether only the last layer of a stage keeps its own."""
+    """Per pipeline rank what comes and goes; ``divided``: whether dense weights are, and experts; ``moves``: whether
+    only the last layer of a stage keeps its own.
+    """
     last = schedule.num_stages - 1
-    loss_kept, again, parameters = _sizes(model, run)
+    loss_kept, again = _sizes(model, run)
     logits = run.tokens * -(-model.vocab // run.tp)
     loss = 0 if stack is None else max(0, int(stack.loss * logits) - loss_kept)
     sent = run.element_bytes * run.local_tokens * model.hidden if stack is not None and stack.outputs else 0
@@ -269,13 +283,13 @@ def _moments(
     peaks = peak_activations(schedule, kept)
     of_loss = [loss_kept * (stage == last) for stage in range(last + 1)]
     in_flight = peak_activations(schedule, of_loss, for_weights=False)
-    gathered = 2 * precision.parameter_bytes * parameters if zero == 3 else 0
+    gathered = 2 * precision.parameter_bytes * _gathered(model, run, divided)
     moments = []
     for rank, (peak, losses) in enumerate(zip(peaks, in_flight, strict=True)):
         own = schedule.stages_of(rank)
         moving = max(_moving(model, run, stages[stage]) for stage in own) if moves else 0
         waiting = max((unreduced[stage] for stage in own), default=0) if unreduced else 0
-        ends = _ends(model, run, 0 in own, last in own) if zero == 3 and stack is not None and stack.root else 0
+        ends = _ends(model, run, 0 in own, last in own) if divided[0] and stack is not None and stack.root else 0
         whole = gathered + precision.parameter_bytes * ends
         moments.append(_Moments(peak, losses, loss if last in own else 0, again + waiting + moving, whole))
     return moments

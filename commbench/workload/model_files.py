@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from commbench.errors import InputError, unknown
-from commbench.workload.presets import gpt, llama
+from commbench.workload.presets import divided, gpt, llama
 from commbench.workload.transformer import LatentAttention, Transformer
 
 __all__ = ["model_from_shape", "read_config"]
 
 _LLAMA_LIKE = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma")
 _GPT_LIKE = ("gpt2", "gpt_neox", "opt", "bloom", "falcon")
+_LEARNED = ("gpt2", "opt")  # positions, as many as the longest sequence has
 _MIXTURES = ("deepseek_v2", "deepseek_v3", "qwen3_moe", "llama4", "llama4_text")
 _OTHER = {
     "gemma2": "layers that differ in their attention",
@@ -35,8 +36,11 @@ _OTHER_NAMES = {  # the key of llama and others, and what others call the same
 }
 
 
-def read_config(path: Path) -> Transformer:
+def read_config(path: Path, sequence: int | None = None) -> Transformer:
     """The model of a ``config.json`` of Hugging Face.
+
+    Args:
+        path: the file. sequence: tokens of a training sequence, for a file that does not say how long they may be.
 
     Raises:
         InputError: it cannot be read, is of an architecture that is unknown or built otherwise, or lacks a number;
@@ -57,7 +61,11 @@ def read_config(path: Path) -> Transformer:
         raise InputError(f"{path}: model_type {kind!r} {unknown(kind, known)}")
     if isinstance(config.get("text_config"), dict):  # beside other inputs; the whole says whether tables are tied
         config = {"tie_word_embeddings": config.get("tie_word_embeddings")} | config["text_config"]
-    return _built(_Config(config, path), kind, path.parent.name or kind)
+    read = _Config(config, path)
+    try:
+        return _built(read, kind, path.resolve().parent.name or kind, sequence)
+    except InputError as error:  # of numbers that do not belong together
+        raise InputError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
 
 
 class _Config:
@@ -66,23 +74,39 @@ class _Config:
     def __init__(self, data: Mapping[str, Any], path: Path) -> None:
         self._data, self._path = data, path
 
-    def get(self, key: str, default: int | None = None, *, least: int = 1) -> int:
-        """A whole number; the default where it is not there, or null."""
+    def get(self, key: str, default: int | None = None, *, least: int = 1, rule: str = "") -> int:
+        """A whole number; the default where it is not there, or null. ``rule``: what serves where it is missing."""
         names = (key, *_OTHER_NAMES.get(key, ()))
         found = next(((name, self._data[name]) for name in names if self._data.get(name) is not None), None)
         if found is None:
             if default is None:
-                raise InputError(f"{self._path}: {key} is missing")
+                raise InputError(f"{self._path}: {key} is missing{rule}")
             return default
         name, value = found
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
             raise InputError(f"{self._path}: {name} = {value!r} must be a whole number above {least - 1}")
         return value
 
+    def head_size(self, hidden: int, heads: int) -> int:
+        """Width of a head of queries: what the file says, or the heads' share of the width."""
+        if self._data.get("head_dim") is None and hidden % heads:
+            raise InputError(
+                f"{self._path}: num_attention_heads = {heads} must divide hidden_size {hidden}, or head_dim be given"
+            )
+        return self.get("head_dim", hidden // heads)
+
     def true(self, key: str, default: bool) -> bool:
         """A switch."""
         value = self._data.get(key)
-        return default if value is None else bool(value)
+        if value is not None and not isinstance(value, bool):
+            raise InputError(f"{self._path}: {key} = {value!r} must be true or false")
+        return default if value is None else value
+
+    def window_words(self, kind: str) -> str:
+        """Of attention to so many last tokens alone, where a model has it."""
+        used = self.true("use_sliding_window", kind in ("mistral", "mixtral"))
+        window = self.get("sliding_window", 0, least=0) if used else 0
+        return f"; its sliding window of {window} tokens is not modelled" if window else ""
 
     def only(self, key: str, *values: object) -> None:
         """Raise where a key says something that no shape here has."""
@@ -91,20 +115,23 @@ class _Config:
             raise InputError(f"{self._path}: {key} = {value!r} is not modelled; only {values[0]!r} is")
 
 
-def _built(config: _Config, kind: str, name: str) -> Transformer:
+def _built(config: _Config, kind: str, name: str, sequence: int | None) -> Transformer:
     layers, hidden, heads = (config.get(k) for k in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
-    vocab, source = config.get("vocab_size"), f"config.json, model_type {kind}"
+    vocab, source = config.get("vocab_size"), f"config.json, model_type {kind}{config.window_words(kind)}"
+    longest = config.get("max_position_embeddings", None if kind in _LEARNED else sequence, rule="; or give --sequence")
+    size = config.head_size(hidden, heads)
     if kind in _GPT_LIKE:
         found = gpt(
-            name, source, num_layers=layers, hidden=hidden, num_heads=heads, vocab=vocab,
-            sequence=config.get("max_position_embeddings", 2048),
+            name, source, num_layers=layers, hidden=hidden, num_heads=heads, head_size=size, vocab=vocab,
+            sequence=longest,
         )  # fmt: skip
         kv = heads
-        if kind == "falcon":
-            kv = config.get("num_kv_heads", 1 if config.true("multi_query", True) else heads)
+        if kind == "falcon":  # as modeling_falcon.py reads it: without its new form, one head for all or one for each
+            several = config.true("new_decoder_architecture", False) or not config.true("multi_query", True)
+            kv = config.get("num_kv_heads", heads) if several else 1
         return replace(
             found, ffn=config.get("intermediate_size", 4 * hidden), num_kv_heads=kv,
-            positions=found.positions if kind in ("gpt2", "opt") else 0,
+            positions=found.positions if kind in _LEARNED else 0,
             tied=config.true("tie_word_embeddings", kind != "gpt_neox"),
             biases=config.true("bias", kind != "falcon"), dropout=kind in ("gpt2", "opt", "bloom"),
         )  # fmt: skip
@@ -112,11 +139,11 @@ def _built(config: _Config, kind: str, name: str) -> Transformer:
     found = llama(
         name, source, num_layers=layers, hidden=hidden, num_heads=heads,
         num_kv_heads=config.get("num_key_value_heads", heads), ffn=config.get("intermediate_size"), vocab=vocab,
-        sequence=config.get("max_position_embeddings", 4096), tied=config.true("tie_word_embeddings", kind == "gemma"),
+        sequence=longest, tied=config.true("tie_word_embeddings", kind == "gemma"),
+        head_size=size,
         num_experts=1 if own else config.get("num_local_experts", 1),
         experts_per_token=1 if own else config.get("num_experts_per_tok", 1),
     )  # fmt: skip
-    found = replace(found, head_size=config.get("head_dim", found.head_size))
     return _mixture(config, kind, found) if kind in _MIXTURES else found
 
 
@@ -167,8 +194,8 @@ def model_from_shape(given: Mapping[str, int | bool | None], base: Transformer |
     if base is not None:
         if "num_heads" in numbers or "hidden" in numbers:
             heads, hidden = numbers.get("num_heads", base.num_heads), numbers.get("hidden", base.hidden)
-            if base.latent is None:
-                numbers.setdefault("head_size", _divided(hidden, heads))
+            if base.head_size * base.num_heads == base.hidden and "head_size" not in numbers:  # else it is its own
+                numbers["head_size"] = divided(base.name, hidden, heads)
             if base.num_heads == base.num_kv_heads:
                 numbers.setdefault("num_kv_heads", heads)
             if base.ffn == 4 * base.hidden:
@@ -180,16 +207,10 @@ def model_from_shape(given: Mapping[str, int | bool | None], base: Transformer |
     if missing:
         raise InputError(f"a model by its numbers lacks {', '.join(missing)}; or name one with --model")
     heads, hidden = numbers["num_heads"], numbers["hidden"]
-    own = {key: numbers[key] for key in needed}
+    own = {key: numbers[key] for key in needed} | {"head_size": numbers.get("head_size")}
     name, source = f"{numbers['num_layers']} layers of {hidden}", "given by its numbers"
     if given.get("gated"):
         found = llama(name, source, **own, num_kv_heads=heads, ffn=numbers.get("ffn", 4 * hidden))
     else:
         found = gpt(name, source, **own)
     return replace(found, **numbers)
-
-
-def _divided(hidden: int, heads: int) -> int:
-    if heads < 1 or hidden % heads:
-        raise InputError(f"--hidden {hidden} is not divisible by --num-heads {heads}; or give --head-size")
-    return hidden // heads

@@ -103,6 +103,7 @@ def linear(
     formats = run.formats
     e, cast = formats.activations, formats.cast_bytes if own else 0
     o = formats.operands if own else e
+    fresh = 0 if run.keeps_casts else count * k * n
     inputs, weights, outputs = tokens * k, count * k * n, tokens * n
     work: dict[str, Any] = {"flops": 2 * tokens * k * n, "layer_product": own}
     rows = -(-tokens // count)
@@ -114,7 +115,7 @@ def linear(
                 **work,
                 num_bytes=o * (inputs + weights) + e * outputs,
                 matmul=Matmul(rows, n, k, count),
-                cast_bytes=cast * (inputs + weights),
+                cast_bytes=cast * (inputs + fresh),
             ),
             input=Work(
                 **work,
@@ -122,7 +123,11 @@ def linear(
                 matmul=Matmul(rows, k, n, count),
                 cast_bytes=cast * outputs,
             ),
-            weight=Work(**work, num_bytes=o * (inputs + outputs) + e * weights, matmul=Matmul(k, n, rows, count)),
+            weight=Work(
+                **work,
+                num_bytes=o * (inputs + outputs) + (run.summed_bytes or e) * weights,
+                matmul=Matmul(k, n, rows, count),
+            ),
             parameters=count * k * n + biases,
             saved_bytes=run.element_bytes * kept_tokens * k,
         )

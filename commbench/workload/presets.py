@@ -3,13 +3,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from commbench.errors import InputError, unknown
 from commbench.workload.transformer import LatentAttention, Transformer
 
-__all__ = ["MODELS", "get_model", "gpt", "llama"]
+__all__ = ["MODELS", "divided", "get_model", "gpt", "llama"]
 
 
 def gpt(
@@ -21,14 +22,13 @@ def gpt(
     num_heads: int,
     vocab: int,
     sequence: int,
+    head_size: int | None = None,
 ) -> Transformer:
     """A GPT as GPT-2 and Megatron-LM build it: MLP of 4 h, learned positions, biases, dropout, tied embedding.
 
     Raises:
-        InputError: a size below 1, or heads that do not divide the width.
+        InputError: a size below 1, or heads that do not divide the width, of no ``head_size`` of their own.
     """
-    if num_heads < 1 or hidden % num_heads:
-        raise InputError(f"model {name}: hidden {hidden} is not divisible by num_heads {num_heads}")
     return Transformer(
         name=name,
         source=source,
@@ -36,7 +36,7 @@ def gpt(
         hidden=hidden,
         num_heads=num_heads,
         num_kv_heads=num_heads,
-        head_size=hidden // num_heads,
+        head_size=divided(name, hidden, num_heads) if head_size is None else head_size,
         ffn=4 * hidden,
         vocab=vocab,
         sequence=sequence,
@@ -59,6 +59,7 @@ def llama(
     ffn: int,
     vocab: int,
     sequence: int,
+    head_size: int | None = None,
     tied: bool = False,
     num_experts: int = 1,
     experts_per_token: int = 1,
@@ -66,10 +67,8 @@ def llama(
     """A LLaMA or Mixtral: gated MLP, rotary positions, RMSNorm, no biases and no dropout.
 
     Raises:
-        InputError: a size below 1, or heads that do not divide the width.
+        InputError: a size below 1, or heads that do not divide the width, of no ``head_size`` of their own.
     """
-    if num_heads < 1 or hidden % num_heads:
-        raise InputError(f"model {name}: hidden {hidden} is not divisible by num_heads {num_heads}")
     return Transformer(
         name=name,
         source=source,
@@ -77,7 +76,7 @@ def llama(
         hidden=hidden,
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
-        head_size=hidden // num_heads,
+        head_size=divided(name, hidden, num_heads) if head_size is None else head_size,
         ffn=ffn,
         vocab=vocab,
         sequence=sequence,
@@ -89,6 +88,19 @@ def llama(
         num_experts=num_experts,
         experts_per_token=experts_per_token,
     )
+
+
+def divided(name: str, hidden: int, num_heads: int) -> int:
+    """The width of a head, where all of them together are as wide as the residual stream.
+
+    Raises:
+        InputError: the heads do not divide the width.
+    """
+    if num_heads < 1 or hidden % num_heads:
+        raise InputError(
+            f"model {name}: hidden {hidden} is not divisible by num_heads {num_heads}; or give --head-size"
+        )
+    return hidden // num_heads
 
 
 _GPT2 = "Radford et al. 2019, table 2; openai/gpt-2 hparams.json (the names of Hugging Face)"
@@ -112,6 +124,8 @@ _OPT = "arXiv 2205.01068, table 1; vocabulary 50272 (huggingface.co/facebook con
 _MTNLG = "arXiv 2201.11990, section 2; vocabulary padded to 51200"
 _FALCON = "arXiv 2311.16867, table 16; huggingface.co/tiiuae config.json"
 _GLM = "arXiv 2210.02414, table 11"
+
+_NEMOTRON = "arXiv 2406.11704; NVIDIA/NeMo-Megatron-Launcher, launcher_scripts/conf/training/nemotron"
 
 _DEEPSEEK2 = "arXiv 2405.04434, section 3.1.2; huggingface.co/deepseek-ai/DeepSeek-V2, config.json"
 _DEEPSEEK3 = (
@@ -151,6 +165,7 @@ _GPT_ROWS = (  # name, source, layers, hidden, heads, vocabulary, sequence
     ("falcon-7b", _FALCON, 32, 4544, 71, 65024, 2048),
     ("falcon-40b", _FALCON, 60, 8192, 128, 65024, 2048),
     ("falcon-180b", _FALCON, 80, 14848, 232, 65024, 2048),
+    ("nemotron-340b", _NEMOTRON, 96, 18432, 96, 256000, 4096),
 )
 _LLAMA_ROWS = (  # name, source, layers, hidden, heads, key-value heads, MLP width, vocabulary, sequence
     ("llama-7b", _LLAMA1, 32, 4096, 32, 32, 11008, 32000, 2048),
@@ -231,6 +246,7 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "falcon-7b": {"positions": 0, "dropout": False, "biases": False, "num_kv_heads": 1},
         "falcon-40b": {"positions": 0, "dropout": False, "biases": False, "num_kv_heads": 8},
         "falcon-180b": {"positions": 0, "dropout": False, "biases": False, "num_kv_heads": 8},
+        "nemotron-340b": {"positions": 0, "dropout": False, "biases": False, "tied": False, "num_kv_heads": 8},
         "deepseek-v2": {  # 2 shared experts of 1536; a head's query is 128 and 64 rotated ones wide
             "head_size": 192, "latent": _DEEPSEEK_ATTENTION, "shared_ffn": 3072, "first_dense": 1, "dense_ffn": 12288,
         },
@@ -268,8 +284,10 @@ def get_model(name: str) -> Transformer:
     """The model of that name, in any case.
 
     Raises:
-        InputError: the name is unknown; lists the known ones.
+        InputError: the name is unknown, or a folder; lists the known ones.
     """
+    if name.lower() not in MODELS and Path(name).is_dir():
+        raise InputError(f"model {name!r} is a folder; name the config.json in it, as in {Path(name) / 'config.json'}")
     if name.lower() not in MODELS:
         raise InputError(f"model {name!r} {unknown(name, MODELS)}")
     return MODELS[name.lower()]

@@ -14,10 +14,13 @@ Rules, beside those of the pipeline schedule and of ``step_passes``:
   which keep no more than a rank's own share of the gradients, every microbatch's are sent.
 * ZeRO 3 gathers a layer once the layer two before it is through: one layer computes, the next is fetched beside it.
   That too is on (unit, "data"), before what the computing layer will send: gathers and reductions are calls of the same
-  communicator, which runs one after the other. What comes after a pass that sent gradients, the
+  communicator, which runs one after the other; sums over groups that hold the same (``zero_group``) are those of
+  another, and run beside. What comes after a pass that sent gradients, the
   gathers too, waits until these are reduced, as in FSDP and DeepSpeed: a rank has no room for the gradients of two.
 * The optimizer follows when all gradients are there: it reads gradients, reads and writes its state and writes the
-  parameters, at the memory's bandwidth. ZeRO 1 and 2 gather the parameters behind it.
+  parameters, at the memory's bandwidth. ZeRO 1 and 2 gather the parameters behind it, or, where they are overlapped,
+  those of the step before from the beginning on: a stage's first forward pass waits for its first bucket, and what
+  follows that pass for the others.
 * What lies in host memory goes there and back as ``offload`` says.
 """
 
@@ -32,10 +35,11 @@ from commbench.workload.pipeline.check import lockstep
 from commbench.workload.pipeline.lower import Deliveries, boundary
 from commbench.workload.pipeline.schedule import Action, Pass
 from commbench.workload.pipeline.schedule import Step as PipelineStep
-from commbench.workload.step_block import BlockMaker, PassSpan, StepState, Ways, sends_each
+from commbench.workload.step_block import BlockMaker, PassSpan, StepState, sends_each
 from commbench.workload.step_passes import Work, stage_layers
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.step_units import Communications, Folding, Units
+from commbench.workload.step_ways import Ways
 from commbench.workload.traffic import Traffic, boundary_bytes
 
 __all__ = ["COMMUNICATION", "COMPUTING", "HOST", "MOST_OPERATIONS", "Step", "build_step"]
@@ -71,6 +75,7 @@ def build_step(plan: StepPlan, folding: Folding | None = None) -> Step:
     """
     units = Units(plan.degrees, folding or Folding.whole(plan.degrees))
     build = _Builder(plan, units)
+    build.add_gathers()
     steps = [(position, step) for row in lockstep(plan.schedule) for position, step in enumerate(row) if step]
     for number, (position, step) in enumerate(steps, start=1):
         build.add_step(position, step)
@@ -120,6 +125,16 @@ class _Builder:
         self._state = StepState.empty(range(units.num_units))
         self._final = _final_passes(plan)
         self._deliveries: Deliveries[Ready] = Deliveries(plan.schedule, self._send)
+        self._gathers: dict[int, list[Ready]] = {}  # of a stage's parameters
+
+    def add_gathers(self) -> None:
+        """The parameters that the optimizers of the step before have changed, stage by stage."""
+        if not self.plan.overlap_parameters:
+            return
+        for stage, position in enumerate(self.plan.schedule.rank_of_stage):
+            for one in (one for one in self._stages[stage].traffic if one.when == "step"):
+                done = self._ways.collectives(one, position, "data")
+                self._gathers.setdefault(stage, []).append({unit: [number] for unit, number in done.items()})
 
     def add_step(self, position: int, step: PipelineStep) -> None:
         """One step of a position: a pass, or two that overlap, one behind the other from where both have their inputs
@@ -129,14 +144,27 @@ class _Builder:
         for ready in self._deliveries.wanted(position, step):
             for unit, numbers in ready.items():
                 state.wait[unit] += numbers
+        gathers = [
+            self._gathers.get(action.stage, [])
+            for action in step.parts
+            if (action.kind, action.microbatch) == (Pass.FORWARD, 0)
+        ]
+        self._await([ready for each in gathers for ready in each[:1]])
         finals = tuple(self._final[action.stage] == action for action in step.parts)
         block = self._blocks.block(position, step, finals, state)
         labels = [self.program.labels[str(action)] for action in step.parts]
         self.passes += block.place(self.program, state, step, labels)
+        self._await([ready for each in gathers for ready in each[1:]])
         for action in step.parts:
             self._deliveries.deliver(position, action, {unit: [state.last[unit]] for unit in self.units.at(position)})
         if self.plan.zero == 3 and any(sends_each(self.plan, action) for action in step.parts):
             self._await_gradients(position)
+
+    def _await(self, gathers: Sequence[Ready]) -> None:
+        """What comes next waits for these."""
+        for ready in gathers:
+            for unit, numbers in ready.items():
+                self._state.wait[unit] += numbers
 
     def _await_gradients(self, position: int) -> None:
         """Nothing of a later pass, gathers included, begins before this one's gradients are reduced."""
@@ -170,7 +198,7 @@ class _Builder:
         after = {unit: [state.last[unit]] for unit in self.units.at(position)}
         for stage in stages:
             for one in stage.traffic:
-                if one.when == "step":
+                if one.when == "step" and not self.plan.overlap_parameters:
                     self._ways.collectives(one, position, "data", after)
 
     def _send_gradients(self, position: int, stages: "Sequence[_Stage]") -> None:
@@ -178,10 +206,9 @@ class _Builder:
         waits = not self.plan.stale_gradients
         after = {unit: [self._state.last[unit]] if waits else [] for unit in self.units.at(position)}
         for stage in stages:
-            for one in stage.traffic:
-                if one.when == "backward" and one.group != "pp-ends":
-                    for unit, number in self._ways.collectives(one, position, "data", after).items():
-                        self._state.data[unit].append(number)
+            sent = [one for one in stage.traffic if one.when == "backward" and one.group != "pp-ends"]
+            for unit, number in self._ways.gradients(sent, position, after):
+                self._state.data[unit].append(number)
 
     def _compute(self, unit: int, work: Work, label: str) -> None:
         state = self._state
@@ -198,7 +225,7 @@ class _Builder:
             after = [number for unit in of.units for number in ready.get(unit, ())]
             what = self._communications.transfer(f"pipeline {name}", of, size)
             number = self.program.communicate(what, stream=name, after=after, purpose="pipeline")
-            if plan.stack is not None and not plan.schedule.splits:
+            if plan.sender_waits:
                 for unit in set(of.units) - receivers:
                     self._state.wait[unit].append(number)
             arrived.update({unit: [number] for unit in of.units if unit in receivers})

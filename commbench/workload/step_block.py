@@ -21,9 +21,10 @@ from commbench.workload.pipeline.schedule import Step as PipelineStep
 from commbench.workload.step_passes import Begin, Call, End, Item, Join, Landed, Layer, Move, Work, merged, pass_items
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.step_units import Communications, Units
+from commbench.workload.step_ways import Ways
 from commbench.workload.traffic import Traffic
 
-__all__ = ["BlockMaker", "PassSpan", "PlacedBlock", "Stage", "StepState", "Ways", "sends_each"]
+__all__ = ["BlockMaker", "PassSpan", "PlacedBlock", "Stage", "StepState", "sends_each"]
 
 _PURPOSE = {Pass.FORWARD: "forward", Pass.BACKWARD: "backward", Pass.INPUT: "backward", Pass.WEIGHT: "backward"}
 
@@ -136,13 +137,6 @@ class PlacedBlock:
         return [PassSpan(unit, step.parts[part], base + first, base + last) for part, unit, first, last in self.passes]
 
 
-class Appends(Protocol):
-    """A program, or the rows of a block."""
-
-    def add(self, row: tuple[int, ...], after: Iterable[int]) -> int:
-        """An operation, by its columns; returns its number."""
-
-
 class _Rows:
     """The operations of a block while it is made."""
 
@@ -160,32 +154,6 @@ class _Rows:
         inner = np.array([pair for pair in self.pairs if pair[1] >= 0], dtype=np.int64).reshape(-1, 2)
         outer = tuple(dict.fromkeys(pair for pair in self.pairs if pair[1] < 0))
         return Block(np.array(self.rows, dtype=np.int64).reshape(-1, 6), inner[:, 0], inner[:, 1]), outer
-
-
-class Ways:
-    """Adds collectives, one for every class of groups, to a program or to the rows of a block."""
-
-    def __init__(self, program: ProgramBuilder, communications: Communications, rows: Appends | None = None) -> None:
-        self._program, self._communications = program, communications
-        self._rows: Appends = program if rows is None else rows
-
-    def collectives(
-        self, one: Traffic, position: int, stream: str, after: Mapping[int, Sequence[int]] | None = None
-    ) -> dict[int, int]:
-        """One collective of every class of groups; returns unit -> operation."""
-        done: dict[int, int] = {}
-        program = self._program
-        for of in self._communications.classes(one.group, position):
-            name = f"{one.kind} {one.collective} at position {position}"
-            what = self._communications.collective(name, of, one.collective, one.size_bytes)
-            waits = [number for unit in of.units for number in (after or {}).get(unit, ())]
-            row = (
-                *(NOTHING, 0, program.number_of(what)),
-                *(program.streams[stream], program.labels[what.name], program.purposes[one.kind]),
-            )
-            number = self._rows.add(row, waits)
-            done.update(dict.fromkeys(of.units, number))
-        return done
 
 
 class BlockMaker:
@@ -235,7 +203,7 @@ class BlockMaker:
         layers = self._stages[action.stage].layers
         key = (id(layers), action.kind, marks)
         if key not in self._items:
-            items = pass_items(layers, plan.run, action.kind, self._lasts, overlap=plan.overlap_tensor)
+            items = pass_items(layers, plan.run, action.kind, self._lasts, beside=plan.beside)
             if plan.launch_blocking:
                 items = self._blocked(items, action.kind)
             items = tuple(with_moves(items, plan.moves_s(plan.kinds[action.stage])))
@@ -387,13 +355,11 @@ class _PassAdder:
             self._state.layers[unit] = (*self._state.layers[unit], *self._stands(unit))[-2:]
 
     def _send_gradients(self, layer: int) -> None:
-        after = {unit: self._stands(unit) for unit in self._units}
-        for one in self._stage.gradients(layer):
-            if one.group == "pp-ends":
-                if self._final:
-                    self._state.ends.update(after)
-                continue
-            if self._plan.stale_gradients or not self._plan.overlap_gradients:
-                continue
-            for unit, number in self._ways.collectives(one, self._position, "data", after).items():
-                self._state.data[unit].append(number)
+        after, sent = {unit: self._stands(unit) for unit in self._units}, self._stage.gradients(layer)
+        own = [one for one in sent if one.group != "pp-ends"]
+        if self._final and len(own) < len(sent):
+            self._state.ends.update(after)
+        if self._plan.stale_gradients or not self._plan.overlap_gradients:
+            return
+        for unit, number in self._ways.gradients(own, self._position, after):
+            self._state.data[unit].append(number)

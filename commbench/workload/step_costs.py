@@ -5,12 +5,11 @@ They stand in ``tables/steps.yaml``, each with value, provenance and source, or 
 that names only what differs (``commbench calibrate --steps`` writes one). Nothing in them is of a cluster or a run.
 
 Rules. A pass of a layer takes the longer of its device time and the host's time to launch it. Products with weights
-reach the efficiency that was measured for their shape (``gemm_table``) times the device's ``products``, for a step is
-hotter than a loop of one kernel. A collective in which a rank moves V bytes over links of rate R takes latency x log2
-of its ranks + (V + half) / (share x R); by NCCL's model ``nccl_wait`` x log2 more, at ``nccl_share`` of its rate.
+reach the efficiency that was measured for their shape times the device's ``products`` (``step_efficiency``). A
+collective in which a rank moves V bytes over links of rate R takes latency x log2 of its ranks + (V + half) / (share x
+R); by NCCL's model ``nccl_wait`` x log2 more, at ``nccl_share`` of its rate.
 """
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
@@ -19,12 +18,10 @@ from typing import Any, ClassVar
 
 from commbench.errors import InputError, unknown
 from commbench.units import PS_PER_S, parse_duration_ps, parse_size
-from commbench.workload.compute import Efficiency
-from commbench.workload.gemm_table import GemmTable
-from commbench.workload.operator import Matmul, Work
 from commbench.yaml_reader import read_yaml
 
 __all__ = [
+    "ALONE",
     "ATTENTION",
     "Constant",
     "DeviceCosts",
@@ -35,12 +32,11 @@ __all__ = [
     "nvlink_kind",
     "read_constant",
     "read_step_costs",
-    "sends_beside",
-    "step_efficiency",
 ]
 
 TABLES = Path(__file__).with_name("tables")
 ATTENTION = ("unfused", "flash-1", "flash-2", "flash-3")
+ALONE = "a number alone"  # the source of a constant whose file gives none
 PROVENANCE = ("measured", "fitted", "vendor", "assumed")
 Quantities = Mapping[str, "Constant"]
 
@@ -60,8 +56,8 @@ class DeviceCosts:
     """What kernels reach on one type of GPU, as shares from 0 to 1 unless said otherwise.
 
     Attributes:
-        products: of the measured efficiency of the shape (``products.csv``), or of the peak where none were measured.
-        products_fp8: of the peak of FP8. rowwise: how many times as long products take that scale every row.
+        products, products_fp8: of the measured efficiency of the shape, in 16 and in 8 bits, or of the peak where none
+            were measured. rowwise: how many times as long products take that scale every row.
         memory: of memory bandwidth.
         batched: of peak, in the products of unfused attention.
         odd_heads: how many times as long these take where the head size is no multiple of 8.
@@ -89,12 +85,6 @@ _NVLINK_4 = 400e9  # bytes/s of a GPU: NVLink 4 has 450 (H100), NVLink 3 300 (A1
 def nvlink_kind(rate: float) -> str:
     """Whose constants links of this rate have, in bytes/s of a GPU: "nvlink" up to Ampere, "nvlink4" from Hopper on."""
     return "nvlink4" if rate >= _NVLINK_4 else "nvlink"
-
-
-def sends_beside(stack: str, zero: int) -> bool:
-    """Whether software sends gradients beside the last backward pass unless it is told otherwise: Megatron does with
-    --overlap-grad-reduce alone, others do, and ZeRO 2 and 3 cannot do otherwise."""
-    return zero > 1 or not stack.startswith("megatron")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,7 +292,7 @@ def read_constant(given: Any, unit: str, place: str) -> Constant:
     Raises:
         InputError: it is neither; names the place.
     """
-    long = given if isinstance(given, dict) else {"value": given, "provenance": "assumed", "source": "a number alone"}
+    long = given if isinstance(given, dict) else {"value": given, "provenance": "assumed", "source": ALONE}
     if set(long) != {"value", "provenance", "source"} or long["provenance"] not in PROVENANCE:
         raise InputError(f"{place}: give value, provenance ({', '.join(PROVENANCE)}) and source, or a value alone")
     value, source = long["value"], str(long["source"])
@@ -320,81 +310,3 @@ def _seconds(text: object) -> float:
 
 
 _PARSERS: Mapping[str, Callable[[Any], float]] = {"s": _seconds, "bytes": parse_size, "": float}
-
-
-@dataclass(frozen=True)
-class _MeasuredProducts:
-    """Efficiency of products by shape: the shipped table's, times a share; a shape outside it is taken at its edge."""
-
-    gpu: str
-    share: float
-
-    @property
-    def place(self) -> str:
-        """For records."""
-        return f"measured products of {self.gpu} x {self.share:g}"
-
-    def far(self, matmul: Matmul) -> bool:
-        """Whether a side of a shape is more than twice or less than half of all that were measured."""
-        found = _products(self.gpu)
-        sizes = (matmul.m, matmul.n, matmul.k)
-        return found is not None and any(
-            not low / 2 <= size <= high * 2 for size, (low, high) in zip(sizes, found[1], strict=True)
-        )
-
-    def __call__(self, matmul: Matmul) -> float:
-        return min(1.0, self.share * _measured(self.gpu, matmul))
-
-
-@cache
-def _products(gpu: str) -> tuple[GemmTable, tuple[tuple[int, int], ...]] | None:
-    """The shipped table of a type of GPU, and the ends of its m, n and k; None where there is none."""
-    with (TABLES / "products.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["gpu"] == gpu]
-    shapes = {(int(row["m"]), int(row["n"]), int(row["k"])): float(row["efficiency"]) for row in rows}
-    ends = tuple((min(one), max(one)) for one in zip(*shapes, strict=True))
-    return (GemmTable(f"products of {gpu}", shapes), ends) if shapes else None
-
-
-@cache
-def _measured(gpu: str, matmul: Matmul) -> float:
-    found = _products(gpu)
-    assert found is not None
-    table, ends = found
-    sizes = (matmul.m, matmul.n, matmul.k)
-    return table(Matmul(*(min(max(size, low), high) for size, (low, high) in zip(sizes, ends, strict=True))))
-
-
-@dataclass(frozen=True)
-class _Cores:
-    """Efficiency of attention cores by kernel; ``generation`` is one of ATTENTION."""
-
-    costs: DeviceCosts
-    generation: str
-
-    def __call__(self, work: Work) -> float:
-        if work.kernel == "batched":
-            assert work.matmul is not None
-            odd = any(size % 8 for size in (work.matmul.n, work.matmul.k))
-            return self.costs.batched / (self.costs.odd_heads if odd else 1)
-        name = self.generation.replace("-", "_") + ("_backward" if work.kernel == "flash-backward" else "")
-        return float(getattr(self.costs, name))
-
-
-def step_efficiency(
-    costs: DeviceCosts, device: str, dtype: str, generation: str, stack: StackCosts | None = None
-) -> Efficiency:
-    """Efficiencies of a device's kernels in a step.
-
-    Args:
-        costs: of its type. device: its name. dtype: the name of the formats.
-        generation: of the attention kernel, one of ATTENTION.
-        stack: which moves some bytes several times.
-    """
-    eight_bit = costs.products_fp8 / (costs.rowwise if dtype == "fp8-rowwise" else 1.0)
-    matrix: float | _MeasuredProducts = min(1.0, eight_bit)
-    if not dtype.startswith("fp8"):
-        gpu = next((gpu for gpu in ("a100", "h100", "b200", "l40s") if gpu in device), "")
-        matrix = _MeasuredProducts(gpu, costs.products) if gpu else min(1.0, costs.products)
-    memory = round(min(1.0, costs.memory / (stack.memory_passes if stack else 1.0)), 4)
-    return Efficiency(matrix=matrix, attention=_Cores(costs, generation), memory=memory)

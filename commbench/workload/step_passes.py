@@ -6,9 +6,11 @@ gradient and then the weight gradient (B; alone these are I and W). What is reco
 its layer (full) or of its operator (selective), with its collectives. The collectives of ``traffic`` stand where their
 operator says.
 
-With ``overlap`` the collectives of a column-parallel product's backward run beside its gradients, as in Megatron-LM
-(core 0.12, tensor_parallel/layers.py, LinearWithGradAccumulationAndAsyncCommunication): the gathering of its input
-beside the input gradient, the sum of its input gradient beside the weight gradient. Otherwise nothing runs beside them.
+``beside`` says what runs beside compute. "gradients": the collectives of a column-parallel product's backward beside
+its gradients, as in Megatron-LM (core 0.12, tensor_parallel, LinearWithGradAccumulationAndAsyncCommunication): the
+gathering of its input beside the input gradient, the sum of its input gradient beside the weight gradient. A kind of
+traffic, "tensor" or "context": its collectives beside the very product or core that reads or makes what they bring, in
+pieces (Transformer Engine's user buffers, PyTorch's asynchronous tensor parallelism, ring attention).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -118,11 +120,11 @@ class Layer:
                     f"{self.number}, whose operators are {', '.join(names)}"
                 )
 
-    def calls(self, when: str, operator: str, side: str, *, beside: bool = False) -> Iterator[Call]:
+    def calls(self, when: str, operator: str, side: str) -> Iterator[Call]:
         """The collectives at this place."""
         for one in self.traffic:
             if (one.when, one.operator, one.side) == (when, operator, side):
-                yield Call(one, beside)
+                yield Call(one)
 
 
 def distinct_layers(
@@ -161,7 +163,12 @@ def stage_layers(
 
 
 def pass_items(
-    layers: Sequence[Layer], run: Execution, kind: Pass, lasts: Picoseconds, *, overlap: bool = False
+    layers: Sequence[Layer],
+    run: Execution,
+    kind: Pass,
+    lasts: Picoseconds,
+    *,
+    beside: frozenset[str] = frozenset(),
 ) -> tuple[Item, ...]:
     """The items of one pass.
 
@@ -170,56 +177,69 @@ def pass_items(
         run: how it is executed.
         kind: which pass.
         lasts: see Picoseconds.
-        overlap: see the module docstring; only a whole backward (B) has both gradients beside which to run.
+        beside: see the module docstring; only a whole backward (B) has both gradients beside which to run.
     """
     items: list[Item] = []
     for layer in layers if kind is Pass.FORWARD else reversed(layers):
         items.append(Begin(layer.number))
         match kind:
             case Pass.FORWARD:
-                items += _forward(layer, "forward", "forward", layer.operators, lasts)
+                items += _forward(layer, "forward", "forward", layer.operators, lasts, beside)
             case Pass.WEIGHT:
                 for op in reversed(layer.operators):
                     items += _weight(layer, op, lasts)
             case _:
-                items += _backward(layer, run, lasts, whole=kind is Pass.BACKWARD, overlap=overlap)
+                items += _backward(layer, run, lasts, whole=kind is Pass.BACKWARD, beside=beside)
         items.append(End(layer.number))
     return tuple(items)
 
 
-def _forward(layer: Layer, kind: str, when: str, operators: Iterable[Operator], lasts: Picoseconds) -> Iterator[Item]:
+def _forward(
+    layer: Layer, kind: str, when: str, operators: Iterable[Operator], lasts: Picoseconds, beside: frozenset[str]
+) -> Iterator[Item]:
     for op in operators:
-        yield from layer.calls(when, op.name, "before")
+        before, own = _split(layer, when, op, "before", beside)
+        after, more = _split(layer, when, op, "after", beside)
+        yield from (*before, *own, *more)
         yield Work(kind, lasts(op.forward, op.core))
-        yield from layer.calls(when, op.name, "after")
+        if own or more:
+            yield Join()
+        yield from after
 
 
-def _backward(layer: Layer, run: Execution, lasts: Picoseconds, *, whole: bool, overlap: bool) -> Iterator[Item]:
+def _split(layer: Layer, when: str, op: Operator, side: str, beside: frozenset[str]) -> tuple[list[Call], list[Call]]:
+    """The collectives at this place that nothing runs beside, and those that run beside their own operator."""
+    calls = list(layer.calls(when, op.name, side))
+    own = [call for call in calls if call.traffic.kind in beside and op.forward.flops]
+    return [call for call in calls if call not in own], [replace(call, beside=True) for call in own]
+
+
+def _backward(
+    layer: Layer, run: Execution, lasts: Picoseconds, *, whole: bool, beside: frozenset[str]
+) -> Iterator[Item]:
     again = [op for op in layer.operators if recomputed(op, run) != NOTHING and not op.core]
     if again and run.recompute == "full":  # the layer from its beginning
-        yield from _forward(layer, "recompute", "recompute", layer.operators, lasts)
+        yield from _forward(layer, "recompute", "recompute", layer.operators, lasts, beside)
     elif again:
         yield from (Work("recompute", lasts(recomputed(op, run), False)) for op in again)
-    overlap = overlap and whole
+    overlap = "gradients" in beside and whole
     for op in reversed(layer.operators):
         if op.core and not again and recomputed(op, run) != NOTHING:
-            yield from _forward(layer, "recompute", "recompute", [op], lasts)
-        yield from layer.calls("backward", op.name, "before")
+            yield from _forward(layer, "recompute", "recompute", [op], lasts, beside)
+        before, own = _split(layer, "backward", op, "before", beside)
+        after, more = _split(layer, "backward", op, "after", beside)
         weights = list(_weight(layer, op, lasts)) if whole else []
         gathers = [Call(item.traffic, beside=True) for item in weights if isinstance(item, Call) and overlap]
-        yield from gathers
-        yield Work("backward", lasts(op.input, op.core))
         if gathers:
-            yield Join()
             weights = [item for item in weights if not isinstance(item, Call)]
-        beside = overlap and bool(weights)
-        if beside:
-            yield from layer.calls("backward", op.name, "after", beside=True)
-        yield from weights
-        if beside:
+        behind = [replace(call, beside=True) for call in (*after, *more)] if overlap and weights else []
+        with_input = [*gathers, *own, *([] if behind else more)]
+        yield from (*before, *with_input)
+        yield Work("backward", lasts(op.input, op.core))
+        if with_input:
             yield Join()
-        else:
-            yield from layer.calls("backward", op.name, "after")
+        yield from (*behind, *weights)
+        yield from [Join()] if behind else after
 
 
 def _weight(layer: Layer, op: Operator, lasts: Picoseconds) -> Iterator[Item]:

@@ -14,6 +14,7 @@ from commbench.workload.memory import MemoryUse, Precision, host_memory_per_rank
 from commbench.workload.offload import Offload
 from commbench.workload.operators import layer_operators
 from commbench.workload.pipeline.schedule import Pass, PipelineSchedule
+from commbench.workload.stack_habits import PLAIN, Habits
 from commbench.workload.stack_memory import StackMemory
 from commbench.workload.step_costs import StackCosts
 from commbench.workload.traffic import Traffic
@@ -51,6 +52,9 @@ class StepPlan:
         scatter_gather: whether each tensor rank sends its share of a stage's output and they gather it behind
             (arXiv 2104.04473, section 4.1); without sequence parallelism every tensor rank has the whole.
         overlap_gradients: whether gradients are sent beside the last backward pass; otherwise behind it.
+        overlap_parameters: whether parameters that ZeRO 1 and 2 gather arrive beside the first forward pass of each
+            stage, which waits for its first bucket alone; otherwise behind the optimizer.
+        habits: what the software does besides (workload.stack_habits).
         gradient_ratio: bytes of gradients that are sent, to those that there are; below 1 each is read and its
             compressed form written before, and the other way behind.
         stale_gradients: whether the optimizer takes the gradients of the step before, which are sent from the step's
@@ -81,6 +85,8 @@ class StepPlan:
     overlap_tensor: bool = False
     scatter_gather: bool = False
     overlap_gradients: bool = True
+    overlap_parameters: bool = False
+    habits: Habits = PLAIN
     gradient_ratio: float = 1.0
     stale_gradients: bool = False
     zero_group: int = 0
@@ -143,6 +149,19 @@ class StepPlan:
             raise InputError(f"--zero-group {group}: goes with {why}")
 
     @property
+    def beside(self) -> frozenset[str]:
+        """What runs beside products and cores (step_passes)."""
+        tensor = {"gradients", *(("tensor",) if self.habits.products else ())} if self.overlap_tensor else set[str]()
+        context = {"context"} if self.habits.context and self.run.context == "gather" else set[str]()
+        return frozenset(tensor | context)
+
+    @property
+    def sender_waits(self) -> bool:
+        """Whether a stage that sends waits until its output is there."""
+        several = self.schedule.num_stages > self.schedule.num_ranks
+        return self.stack is not None and not self.schedule.splits and not (several and self.habits.transfers)
+
+    @property
     def zero_ranks(self) -> int:
         """Ranks over which dense weights, gradients or optimizer state are divided; 1 without ZeRO."""
         return (self.zero_group or self.degrees.dp * self.degrees.cp) if self.zero else 1
@@ -182,11 +201,11 @@ class StepPlan:
     def memory(self) -> tuple[MemoryUse, ...]:
         """Memory of every pipeline position's ranks; of the workspace, what ZeRO 2 and 3 send is part."""
         unreduced: list[int] = []
-        if self.zero >= 2 and self.degrees.dp * self.degrees.cp > 1:
+        if self.zero >= 2:
             last = len(self.layers) - 1
             shapes = [(stage == 0, stage == last, kinds) for stage, kinds in enumerate(self.kinds)]
             first = {shape: shapes.index(shape) for shape in dict.fromkeys(shapes)}
-            each = {shape: unreduced_gradient_bytes(self.traffic(stage)) for shape, stage in first.items()}
+            each = {shape: unreduced_gradient_bytes(self._sent(stage)) for shape, stage in first.items()}
             unreduced = [each[shape] for shape in shapes]
         return memory_per_rank(
             self.model, self.run, self.schedule, self.layers, self.degrees, self.precision, zero=self.zero,
@@ -228,13 +247,16 @@ class StepPlan:
 
     def optimizer_parts(self, dense: int, expert: int) -> tuple[tuple[str, float], ...]:
         """Kind and seconds of what the optimizer does for so many parameters, one after the other: it moves what it
-        reads and writes, and gradients are compressed and taken apart again; or it does so on the host.
+        reads and writes, gradients are compressed and taken apart again, and weights that are kept in 8 bits are cast;
+        or it does so on the host.
         """
         precision, sends = self.precision, 0.0
         held = dense / self.zero_ranks + expert / (self.degrees.edp if self.zero else 1)
         if self.gradient_ratio < 1:
             sends = 2 * precision.gradient_bytes * (1 + self.gradient_ratio) * (dense + expert)
         bandwidth = self.device.memory_bytes_per_s * self.efficiency.memory
+        if self.run.keeps_casts:
+            sends += self.run.formats.cast_bytes * (dense + expert)
         if self.offload is None or not self.offload.optimizer:
             per = precision.gradient_bytes + 2 * precision.optimizer_bytes + precision.parameter_bytes
             return (("optimizer", (per * held + sends) / bandwidth),)
@@ -256,6 +278,10 @@ class StepPlan:
         layers = {kind: layer_operators(self.model, self.run, kind) for kind in dict.fromkeys(kinds)}
         sizes = {kind: layer_activation_bytes(self.model, self.run, layer) for kind, layer in layers.items()}
         return tuple(self.offload.move_s(sizes[kind]) for kind in kinds[:-1])
+
+    def _sent(self, stage: int) -> tuple[Traffic, ...]:
+        """Of :meth:`traffic`, what goes to other ranks."""
+        return tuple(one for one in self.traffic(stage) if self.degrees.span(one.group)[0] > 1)
 
     def traffic(self, stage: int) -> tuple[Traffic, ...]:
         """What data parallelism sends of one stage in a step."""

@@ -174,6 +174,9 @@ class Execution:
         keep_gathered: with sequence parallelism, whether the gathered inputs of column-parallel products are kept for
             backward; otherwise a rank keeps its 1/tp and gathers once more (section 4.2.2, what Megatron does).
         expert_load: how tokens spread over experts.
+        keeps_casts: whether weights are turned into their format once a step, and not for every microbatch.
+        summed_bytes: of each weight's gradient that its product reads and writes, where it adds it to those of the
+            microbatches before; 0: it writes an activation's, and adding comes behind (step_costs).
 
     Raises:
         InputError: a number below 1 or an unknown word; names key, value and rule.
@@ -192,6 +195,8 @@ class Execution:
     context: str = "gather"
     keep_gathered: bool = False
     expert_load: ExpertLoad = EVEN
+    keeps_casts: bool = False
+    summed_bytes: int = 0
 
     def __post_init__(self) -> None:
         for key in ("micro_batch", "sequence", "tp", "cp", "ep"):
@@ -201,11 +206,15 @@ class Execution:
             if getattr(self, key) not in words:
                 raise InputError(f"{key} = {getattr(self, key)!r} {unknown(str(getattr(self, key)), words)}")
         if self.sequence % self.cp:
-            raise InputError(f"sequence {self.sequence} is not a multiple of cp {self.cp}")
-        if self.sequence_parallel and self.sequence // self.cp % self.tp:
+            fits = -(-self.sequence // self.cp) * self.cp
             raise InputError(
-                f"sequence {self.sequence} / cp {self.cp} is not a multiple of tp {self.tp}, "
-                "as sequence parallelism needs"
+                f"sequence {self.sequence} is not a multiple of cp {self.cp}; give --sequence {fits} or another --cp"
+            )
+        if self.sequence_parallel and self.sequence // self.cp % self.tp:
+            fits = -(-self.sequence // (self.cp * self.tp)) * self.cp * self.tp
+            raise InputError(
+                f"sequence {self.sequence} / cp {self.cp} is not a multiple of tp {self.tp}, as sequence parallelism "
+                f"needs; give --sequence {fits}, another --tp or no --sequence-parallel"
             )
 
     @property

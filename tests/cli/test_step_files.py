@@ -71,7 +71,7 @@ def test_defaults_say_where_they_come_from_and_which_products_are_far(tmp_path: 
         ({"tp": "3"}, "the degrees must multiply to the ranks"),
         ({"iter_time_s": "", "tflops_per_gpu": ""}, "no iteration time in seconds"),
         ({"heads": "many"}, "heads = 'many' is no number"),
-        ({"stack": "mine"}, "--stack 'mine' is unknown"),
+        ({"stack": "mine"}, "stack = 'mine' is unknown"),
     ],
 )
 def test_steps_that_do_not_say_enough_are_refused(tmp_path: Path, changes: dict[str, str], message: str) -> None:
@@ -111,6 +111,20 @@ def test_what_is_sent_otherwise_is_told(tmp_path: Path, option: str, settings: d
     assert settings.items() <= told["settings"].items()
     assert [any(note.startswith(words) for note in one["notes"]) for one in (told, usual)] == [True, False]
     assert told["iteration_s"] != usual["iteration_s"]
+
+
+def test_parameters_that_arrive_beside_the_first_passes_are_asked_for_told_and_refused(tmp_path: Path) -> None:
+    wanted = r"^\$ commbench (sim train .*--stack megatron-core .*)$"
+    (command,) = re.findall(wanted, PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    own, behind = (
+        json.loads(commbench(*f"{command}{more}".split(), "--json", folder=tmp_path).stdout)
+        for more in ("", " --no-overlap-parameters")
+    )
+    assert [one["settings"].get("overlap_parameters") for one in (own, behind)] == [True, None]
+    assert own["iteration_s"] < behind["iteration_s"]
+    assert any("hidden data 0.189 (measured)" in note for note in own["notes"])
+    done = commbench(*command.replace("--zero 1", "--overlap-parameters").split(), folder=tmp_path)
+    assert "--overlap-parameters: goes with --zero 1 or 2, whose optimizer gathers them" in the_error(done)
 
 
 def test_a_row_says_whether_its_launches_block(tmp_path: Path) -> None:

@@ -35,13 +35,17 @@ def _order(schedule: PipelineSchedule) -> tuple[tuple[int, tuple[Action, ...], t
 
 
 def walk_seconds(
-    schedule: PipelineSchedule, lasts: Mapping[tuple[int, Pass], float], sent_s: Callable[[int, int], float]
+    schedule: PipelineSchedule,
+    lasts: Mapping[tuple[int, Pass], float],
+    sent_s: Callable[[int, int], float],
+    *,
+    waits: bool,
 ) -> float:
     """When the last pass of a schedule ends.
 
     Args:
-        lasts: of every stage's passes. sent_s: seconds of a transfer between two ranks, for which the sender waits,
-            unless the schedule is one of zero bubbles.
+        lasts: of every stage's passes. sent_s: seconds of a transfer between two ranks. waits: whether its sender waits
+            for it.
     """
     ranks, way = schedule.rank_of_stage, {Pass.FORWARD: 1, Pass.BACKWARD: -1, Pass.INPUT: -1}
     pairs = [(a, b) for a, b in pairwise(ranks) if a != b]
@@ -57,5 +61,5 @@ def walk_seconds(
                 sent = max(sent, between.get((rank, ranks[to]), 0.0))
         ends.append(end)
         there.append(end + sent)
-        clocks[rank] = end if schedule.splits else end + sent
+        clocks[rank] = end + sent if waits else end
     return max(clocks)

@@ -148,7 +148,7 @@ def test_the_walk_is_that_of_the_schedule(name: str, per_rank: int) -> None:
     zeros = 0 * lasts
     given = Given(lasts, sent, np.zeros((8, *lasts.shape)), none, none, none, none, zeros, zeros)
     walked = walk(laid, given, blocks=not laid.schedule.splits)
-    reference = walk_seconds(laid.schedule, known, lambda src, dst: 0.1)
+    reference = walk_seconds(laid.schedule, known, lambda src, dst: 0.1, waits=not laid.schedule.splits)
     assert walked.ends.max() == pytest.approx(reference)
 
 

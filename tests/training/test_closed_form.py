@@ -11,7 +11,8 @@ import pytest
 from commbench.experiments.step_library import ideal_of_steps
 from commbench.training.closed_form import closed_form
 from commbench.training.link_curve import LinkCurve
-from commbench.training.step_prices import StepHosts
+from commbench.training.step_hosts import StepHosts
+from commbench.workload.stack_habits import habits_of
 from commbench.workload.step_costs import LinkCosts, StackCosts
 from commbench.workload.step_plan import StepPlan
 from commbench.workload.transformer import LatentAttention
@@ -76,6 +77,7 @@ WIDE = replace(
     LATENT, hidden=2048, num_heads=16, num_kv_heads=16, head_size=192, ffn=1024, shared_ffn=1024, dense_ffn=4096,
     latent=LatentAttention(q_rank=512, kv_rank=256, rope_size=64, value_size=128),
 )
+CORE, INTERLEAVED = habits_of("megatron-core"), {"stages": 2, "schedule": "interleaved-1f1b"}
 EACH: list[dict[str, Any]] = [
     {"tp": 8, "dp": 2}, {"tp": 4, "dp": 4, "sequence_parallel": True, "recompute": "full"},
     {"tp": 8, "dp": 2, "sequence_parallel": True, "overlap_tensor": True},
@@ -91,6 +93,12 @@ EACH: list[dict[str, Any]] = [
     {"model": WIDE, "tp": 2, "ep": 4, "dp": 8, "sequence_parallel": True},
     {"model": WIDE, "ep": 4, "dp": 4, "pp": 4, "zero": 1, "recompute": "full"},
     {"model": WIDE, "dp": 16, "zero": 3}, {"model": WIDE, "cp": 2, "dp": 8, "ep": 2},
+    {"dp": 16, "zero": 1, "overlap_parameters": True}, {"dp": 16, "zero": 2, "overlap_parameters": True},
+    {"pp": 4, "dp": 4, "zero": 1, "overlap_parameters": True},
+    {**INTERLEAVED, "pp": 4, "dp": 4, "zero": 1, "habits": CORE, "overlap_parameters": True},
+    {**INTERLEAVED, "tp": 8, "pp": 2, "sequence_parallel": True, "habits": CORE, "overlap_tensor": True},
+    {"tp": 8, "dp": 2, "sequence_parallel": True, "overlap_tensor": True, "habits": CORE},
+    {"cp": 4, "dp": 4, "habits": CORE},
 ]  # fmt: skip
 
 
@@ -113,3 +121,53 @@ def _apart(key: int) -> float:
 
 def apart(how: dict[str, Any]) -> float:
     return _apart(EACH.index(how))
+
+
+@pytest.mark.parametrize("between", [20e9, 50e9, 400e9])
+def test_sums_of_shares_are_beside_layers_however_long_they_last(between: float) -> None:
+    """Hybrid sharding over links on which the sum of a layer's share lasts longer than computing it, and shorter: it is
+    slowed by what it slows, beside what is fetched and reduced."""
+    step, hosts = plan(model=MODEL, batch=16, stack=REAL, dp=16, zero=3, zero_group=8), replace(HOSTS, between=between)
+    library = LinkCurve.of_plan(step, hosts, ideal_of_steps())
+    simulated = simulate(step, library=library).record.iteration_s
+    assert closed_form(step, REAL, hosts).iteration_s == pytest.approx(simulated, rel=0.015)
+
+
+def test_what_megatron_core_overlaps_takes_less_by_what_was_exposed() -> None:
+    """Transfers, tensor collectives, keys and parameters that run beside compute cost nothing where nothing is slowed;
+    an overlap that is lost shows as more time."""
+    free, wide = replace(REAL, hidden_data=0, hidden_tensor=0), {"model": MODEL, "batch": 64}
+    for how, kinds in (
+        ({"dp": 16, "zero": 1}, ("zero",)),
+        ({"tp": 2, "dp": 8, "micro_batch": 8, "sequence_parallel": True, "overlap_tensor": True}, ("tensor",)),
+        ({"cp": 2, "dp": 8, "micro_batch": 4}, ("context",)),
+    ):
+        plain = plan(**wide, **how, stack=free)
+        core = replace(plain, habits=CORE, overlap_parameters=how.get("zero") == 1)
+        before, after = (
+            simulate(step, library=LinkCurve.of_plan(step, HOSTS, ideal_of_steps())).record for step in (plain, core)
+        )
+        exposed = [sum(record.exposed_s.get(kind, 0.0) for kind in kinds) for record in (before, after)]
+        assert exposed[1] < 0.6 * exposed[0]
+        assert after.iteration_s < before.iteration_s
+
+
+def test_what_an_all_to_all_sends_to_other_hosts_each_rank_sends_by_itself() -> None:
+    """16 ranks on 2 hosts of 8: half of each rank's 160 MB go to the other host, by its own NIC of 50 GB/s. A ring of
+    the same ranks leaves a host once, by 8 NICs."""
+    size = 160_000_000
+    assert MACHINE.of_group("all-to-all", size, 16, 1).wire_s == pytest.approx(size / 2 / 50e9)
+    assert MACHINE.of_group("all-gather", size, 16, 1).wire_s == pytest.approx(size * 15 / 16 / 400e9)
+    assert MACHINE.of_group("all-to-all", size, 8, 1).wire_s == pytest.approx(size * 7 / 8 / 450e9)
+    assert MACHINE.of_group("all-to-all", size, 4, 8).wire_s == pytest.approx(size * 3 / 4 / 50e9)
+
+
+def test_senders_of_interleaved_stages_do_not_wait_where_the_software_does_not() -> None:
+    waits = {
+        (name, stages): plan(pp=4, stages=stages, schedule=kind, habits=habits_of(name), stack=REAL).sender_waits
+        for name in ("megatron", "megatron-core")
+        for stages, kind in ((1, "1f1b"), (2, "interleaved-1f1b"))
+    }
+    assert waits == {
+        ("megatron", 1): True, ("megatron", 2): True, ("megatron-core", 1): True, ("megatron-core", 2): False
+    }  # fmt: skip

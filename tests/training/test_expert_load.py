@@ -10,7 +10,7 @@ from commbench.errors import InputError
 from commbench.experiments.step_given import StepOptions
 from commbench.experiments.step_options import step_setting
 from commbench.training.closed_form import closed_form
-from commbench.training.step_prices import StepHosts
+from commbench.training.step_hosts import StepHosts
 from commbench.workload.expert_load import EVEN, ExpertLoad
 from commbench.workload.operators import layer_operators
 from commbench.workload.step_costs import LinkCosts

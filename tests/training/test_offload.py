@@ -8,13 +8,13 @@ import pytest
 
 from commbench.errors import InputError
 from commbench.experiments.step_given import StepOptions
+from commbench.experiments.step_offload import offload_words
 from commbench.experiments.step_options import simulate_options, step_setting
-from commbench.experiments.step_plan_of import offload_words
 from commbench.planner.plan import Planner, Wishes
 from commbench.results.steps import SimulatedStep
 from commbench.topology.load import load_fabric
 from commbench.training.closed_form import closed_form
-from commbench.training.step_prices import StepHosts
+from commbench.training.step_hosts import StepHosts
 from commbench.workload.cost import layer_activation_bytes
 from commbench.workload.offload import Offload, host_link
 from commbench.workload.operators import layer_operators

@@ -186,6 +186,24 @@ def test_gathers_and_reductions_of_a_group_follow_each_other() -> None:
     assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
 
 
+def test_sums_of_shares_follow_their_reductions_beside_what_comes_next() -> None:
+    """They are calls of another communicator over other links (torch: FSDPCommContext.all_reduce_stream). One behind
+    the other, sums between hosts kept gathers inside them waiting.
+    """
+    model = replace(TINY, hidden=2048, num_heads=16, vocab=256)
+    found = simulate(plan(model, dp=16, zero=3, batch=16, zero_group=8), "dgx-h100-x2")
+    program, trace = found.step.program, found.ran.trace
+    zero = [i for i in range(program.num_operations) if program.purposes[program.purpose[i]] == "zero"]
+    spans: dict[str, list[tuple[int, int]]] = {"data": [], "shares": []}
+    for i in zero:
+        spans[program.streams[program.stream[i]]].append((int(trace.start_ps[i]), int(trace.end_ps[i])))
+    assert len(spans["shares"]) == model.num_layers + 2
+    inside = {end for _, end in spans["data"]}
+    assert all(any(end <= begin for end in inside) for begin, _ in spans["shares"])
+    beside = [one for one in spans["data"] if any(one[0] < end and begin < one[1] for begin, end in spans["shares"])]
+    assert len(beside) >= model.num_layers
+
+
 @pytest.mark.parametrize(("schedule", "waits"), [("1f1b", True), ("zb-h1", False)])
 def test_a_stack_s_sender_waits_until_its_output_is_there(schedule: str, waits: bool) -> None:
     """Megatron's and torch's do; zero-bubble schedules send beside their passes."""

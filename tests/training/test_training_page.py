@@ -31,7 +31,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
 
 
 def test_no_command_and_no_scenario_is_left_out(figures: dict[str, float]) -> None:
-    assert len(figures) == PAGE.count("commbench sim train --") == 16
+    assert len(figures) == PAGE.count("commbench sim train --") == 17
     named = {name for command in COMMANDS for name in re.findall(r"--scenario (\S+)", command)}
     assert named == {str(Path("sims/training") / path.name) for path in SCENARIOS}
 

@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from math import log2
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from commbench.workload.compute import Efficiency, work_seconds
 from commbench.workload.cost import hardware_flops, recomputed
 from commbench.workload.formats import FORMATS
 from commbench.workload.gemm_table import read_gemm_table
+from commbench.workload.memory import get_precision
 from commbench.workload.operator import Matmul, Operator, Work
-from commbench.workload.operators import stage_operators
+from commbench.workload.operators import layer_operators, stage_operators
 from commbench.workload.presets import get_model
+from commbench.workload.stack_habits import habits_of, software_run
 from commbench.workload.transformer import Execution
 from tests.workload.shapes import execution
 
@@ -81,8 +84,8 @@ def test_products_and_cores_have_their_own_efficiencies() -> None:
 
 
 def test_what_a_product_costs_in_fp8_is_worked_out_by_hand() -> None:
-    """Up to 8 bits, results in 16: 1 byte an operand, 2 a result, and 2 + 1 for each that is turned into an operand.
-    Router, logits, cores and whatever is kept are those of BF16.
+    """Up to 8 bits, results in 16: 1 byte an operand, 2 a result, and 2 + 1 + 1 for each that is cast, as it
+    stands and the other way round. Router, logits, cores and whatever is kept are those of BF16.
     """
     model = get_model("mixtral-8x7b")
     wide, narrow = (
@@ -91,8 +94,8 @@ def test_what_a_product_costs_in_fp8_is_worked_out_by_hand() -> None:
     )
     t, k, n = model.sequence, 4096, 4096 + 2 * 1024
     qkv = narrow["qkv"]
-    assert (qkv.forward.num_bytes, qkv.forward.cast_bytes) == (t * k + k * n + 2 * t * n, 3 * (t * k + k * n))
-    assert (qkv.input.num_bytes, qkv.input.cast_bytes) == (t * n + k * n + 2 * t * k, 3 * t * n)
+    assert (qkv.forward.num_bytes, qkv.forward.cast_bytes) == (t * k + k * n + 2 * t * n, 4 * (t * k + k * n))
+    assert (qkv.input.num_bytes, qkv.input.cast_bytes) == (t * n + k * n + 2 * t * k, 4 * t * n)
     assert (qkv.weight.num_bytes, qkv.weight.cast_bytes) == (t * k + t * n + 2 * k * n, 0)
     assert {name for name, op in narrow.items() if op != wide[name]} == {
         "qkv", "projection", "expert-up", "expert-down"
@@ -100,6 +103,20 @@ def test_what_a_product_costs_in_fp8_is_worked_out_by_hand() -> None:
     assert all(op.saved_bytes == wide[name].saved_bytes for name, op in narrow.items())
     work = Work(flops=10**9, num_bytes=10**5, matmul=Matmul(1, 1, 1), cast_bytes=10**5)
     assert work_seconds(work, TOY, "bf16", HALF, core=False) == 3e-3  # 1 ms of casting, then 2 ms
+    once = replace(HALF, casts=1.0)  # of the bandwidth, whatever the software moves twice
+    assert work_seconds(work, TOY, "bf16", once, core=False) == pytest.approx(2.1e-3)
+
+
+def test_software_that_keeps_weights_in_fp8_and_sums_in_products_casts_inputs_and_writes_sums() -> None:
+    """Weights are cast in the optimizer's time; the weight gradient reads and writes the sums of 4 bytes each."""
+    model = get_model("llama2-7b")
+    run = execution(model, flash=True, formats=FORMATS["fp8"])
+    own = software_run(run, habits_of("megatron-core"), get_precision("megatron-bf16"))
+    t, k, n = model.sequence, 4096, 3 * 4096
+    qkv, plain = (next(op for op in layer_operators(model, one) if op.name == "qkv") for one in (own, run))
+    assert (plain.forward.cast_bytes, qkv.forward.cast_bytes) == (4 * (t * k + k * n), 4 * t * k)
+    assert (plain.weight.num_bytes, qkv.weight.num_bytes) == (t * k + t * n + 2 * k * n, t * k + t * n + 8 * k * n)
+    assert software_run(run, habits_of("megatron"), get_precision("megatron-bf16")) == run
 
 
 def table(path: Path, rows: list[tuple], *, lines: bool = False) -> Path:
@@ -205,5 +222,5 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("key", "value"), [("matrix", 1.5), ("memory", 0), ("memory", 1e-320), ("attention", -0.1)])
 def test_bad_efficiencies(key: str, value: float) -> None:
     given = {"matrix": 0.5, "attention": 0.4, "memory": 0.8} | {key: value}
-    with pytest.raises(InputError, match=f"efficiency {key} = {value} must be from 1e-06 to 1"):
+    with pytest.raises(InputError, match=f"efficiency {key} = {value} must be from 1e-06 to 1 .--{key}-efficiency.$"):
         Efficiency(**given)

@@ -88,7 +88,7 @@ def test_groups_of_a_kind_part_the_world(degrees: Degrees) -> None:
             "weights",
         ),
         (lambda: Degrees(order="tp-dp-pp"), "rank order 'tp-dp-pp' must name each of tp, cp, ep, dp, pp once, "
-         "joined by '-'"),
+         "joined by '-' (--rank-order)"),
         (lambda: ParallelGroups(Degrees()).of("xp"), f"group kind 'xp' is unknown; known: {', '.join(GROUP_KINDS)}"),
         (lambda: ParallelGroups(Degrees(tp=2)).of_rank("tp", 2), "rank 2 is outside the world 0..1"),
         (lambda: ParallelGroups(Degrees(tp=2)).place_of(-1), "rank -1 is outside the world 0..1"),

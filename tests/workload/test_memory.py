@@ -92,7 +92,7 @@ def test_workspace() -> None:
         ("none", 3, 2 * 2 * weights),
     ):
         run = execution(model, recompute=recompute)
-        (rank,) = memory_per_rank(model, run, pipeline, (12,), Degrees(), get_precision("mixed-adam"), zero=zero)
+        (rank,) = memory_per_rank(model, run, pipeline, (12,), Degrees(dp=2), get_precision("mixed-adam"), zero=zero)
         assert rank.workspace == expected
 
 

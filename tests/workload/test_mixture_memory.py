@@ -3,7 +3,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from commbench.workload.cost import layer_activation_bytes
+from commbench.workload.gradient_traffic import unreduced_gradient_bytes
 from commbench.workload.model_files import model_from_shape
 from commbench.workload.operators import layer_operators, stage_operators
 from commbench.workload.presets import get_model
@@ -34,8 +37,30 @@ def test_for_a_moment_the_largest_layer_is_there_whole() -> None:
     assert use.workspace == again[1]
     parameters = [sum(op.parameters for op in layer) for layer in layers]
     assert parameters[0] < parameters[1]
-    (use,) = plan(model, zero=3).memory()
-    assert use.workspace == 2 * 2 * parameters[1]
+    step = plan(model, zero=3, dp=2)
+    reduced = unreduced_gradient_bytes(step.traffic(0))
+    assert step.memory()[0].workspace == 2 * 2 * parameters[1] + reduced
+
+
+@pytest.mark.parametrize("zero", [2, 3])
+@pytest.mark.parametrize("split", [{}, {"dp": 4, "zero_group": 1}], ids=str)
+def test_nothing_is_gathered_or_reduced_where_nothing_is_divided(zero: int, split: dict[str, int]) -> None:
+    """One data rank, or groups of one: a step has what it has without ZeRO."""
+    model = get_model("gpt2")
+    divided, whole = plan(model, zero=zero, **split), plan(model, zero=0, **(split | {"zero_group": 0}))
+    assert divided.memory() == whole.memory()
+
+
+@pytest.mark.parametrize("ep", [1, 2, 4])
+def test_experts_that_no_other_rank_has_are_not_gathered(ep: int) -> None:
+    """Over as many expert ranks as there are data ranks each has its own, whole: of a layer the rest is gathered."""
+    step = plan(LATENT, zero=3, ep=ep, dp=4)
+    counts = [
+        sum(op.parameters for op in layer_operators(LATENT, step.run, kind) if ep < 4 or not op.expert)
+        for kind in LATENT.kinds
+    ]
+    sent = [one for one in step.traffic(0) if ep < 4 or one.group != "edp"]
+    assert step.memory()[0].workspace == 2 * 2 * max(counts) + unreduced_gradient_bytes(sent)
 
 
 def test_of_every_second_product_the_output_is_kept() -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from commbench.errors import InputError
 from commbench.workload.operator import Matmul, Work
-from commbench.workload.step_costs import read_step_costs, step_efficiency
+from commbench.workload.step_costs import read_step_costs
+from commbench.workload.step_efficiency import step_efficiency
 
 COSTS = read_step_costs()
 
@@ -44,6 +45,29 @@ def test_products_go_by_measured_shape_and_far_ones_by_the_nearest() -> None:
     assert callable(matrix)
     assert matrix(Matmul(256, 256, 256)) < 0.2 < 0.6 < matrix(Matmul(4096, 8192, 8192))
     assert matrix(Matmul(4096, 8, 4096)) == matrix(Matmul(4096, 256, 4096))
+
+
+def test_products_in_eight_bits_go_by_their_own_shapes_and_casts_by_the_device_alone() -> None:
+    """Of H100, H200 and H800, one chip, the same table; no stack's memory passes slow a cast."""
+    found = {}
+    for name in ("h100-sxm5-80gb", "h200-sxm-141gb"):
+        costs = COSTS.device(name)
+        assert costs is not None
+        own = step_efficiency(costs, name, "fp8", "flash-2", COSTS.stack("fsdp"))
+        assert callable(own.matrix)
+        assert own.casts == pytest.approx(costs.memory)
+        assert own.memory == pytest.approx(costs.memory / COSTS.stack("fsdp").memory_passes, rel=1e-3)
+        found[name] = own.matrix(Matmul(4096, 8192, 8192)) / costs.products_fp8
+        assert own.matrix(Matmul(256, 256, 256)) < 0.1
+    assert len({round(value, 9) for value in found.values()}) == 1
+    assert 0.5 < found["h100-sxm5-80gb"] < 0.75
+
+
+def test_blackwell_has_constants_and_says_what_they_are_made_of() -> None:
+    for name in ("b200-sxm-180gb", "gb200-186gb"):
+        words = COSTS.device_words(name, "flash-3", ("matrix", "attention", "memory"))
+        assert "products 0.95 (assumed)" in words
+        assert "flash 3 0.48 (measured)" in words
 
 
 @pytest.mark.parametrize(

@@ -39,14 +39,19 @@ CASES: list[tuple[Transformer, dict[str, Any]]] = [
 ]
 
 
+GRADIENTS = frozenset({"gradients"})
+
+
 def flops_and_bytes(work: Cost, core: bool) -> int:
     """A duration that tells all passes apart."""
     return work.flops + 3 * work.num_bytes
 
 
-def items(model: Transformer, run: Execution, *kinds: Pass, layers: int = 2, overlap: bool = False) -> list[Item]:
+def items(
+    model: Transformer, run: Execution, *kinds: Pass, layers: int = 2, beside: frozenset[str] = frozenset()
+) -> list[Item]:
     stage = stage_layers(model, run, range(layers), first=True, last=True)
-    return [item for kind in kinds for item in pass_items(stage, run, kind, flops_and_bytes, overlap=overlap)]
+    return [item for kind in kinds for item in pass_items(stage, run, kind, flops_and_bytes, beside=beside)]
 
 
 @pytest.mark.parametrize(("model", "how"), CASES, ids=str)
@@ -115,7 +120,7 @@ def test_overlap_puts_the_sum_of_input_gradients_beside_the_weight_gradient() ->
     """Without sequence parallelism: input gradient, [all-reduce beside] weight gradient, join."""
     run = execution(GPT, tp=2)
     stage = stage_layers(GPT, run, range(1), first=False, last=False)
-    found = pass_items(stage, run, Pass.BACKWARD, flops_and_bytes, overlap=True)
+    found = pass_items(stage, run, Pass.BACKWARD, flops_and_bytes, beside=GRADIENTS)
     at = next(i for i, item in enumerate(found) if isinstance(item, Call) and item.traffic.operator == "up")
     up = next(op for op in stage[0].operators if op.name == "up")
     assert isinstance(found[at], Call)
@@ -127,7 +132,7 @@ def test_overlap_puts_the_sum_of_input_gradients_beside_the_weight_gradient() ->
 def test_overlap_gathers_inputs_beside_the_input_gradient() -> None:
     run = execution(GPT, tp=2, sequence_parallel=True)
     stage = stage_layers(GPT, run, range(1), first=False, last=False)
-    found = pass_items(stage, run, Pass.BACKWARD, flops_and_bytes, overlap=True)
+    found = pass_items(stage, run, Pass.BACKWARD, flops_and_bytes, beside=GRADIENTS)
     names = [(i.traffic.collective, i.beside) if isinstance(i, Call) else type(i).__name__ for i in found]
     at = names.index(("all-gather", True))
     assert names[at : at + 5] == [("all-gather", True), "Work", "Join", ("reduce-scatter", True), "Work"]
@@ -135,6 +140,25 @@ def test_overlap_gathers_inputs_beside_the_input_gradient() -> None:
     assert sorted(i.traffic.collective for i in found if isinstance(i, Call)) == sorted(
         i.traffic.collective for i in plain if isinstance(i, Call)
     )
+
+
+@pytest.mark.parametrize("kind", [Pass.FORWARD, Pass.BACKWARD])
+def test_collectives_beside_their_own_products_leave_none_exposed(kind: Pass) -> None:
+    """Of products and cores; what stands at the embedding has none beside which to run. None is lost."""
+    run = execution(GPT, tp=2, cp=2, sequence_parallel=True)
+    plain, found = (items(GPT, run, kind, beside=each) for each in (frozenset(), frozenset({*GRADIENTS, *KINDS})))
+    calls, exposed = (
+        Counter(item.traffic for item in each if isinstance(item, Call)) for each in (plain, found)
+    ), [item.traffic.operator for item in found if isinstance(item, Call) and not item.beside]
+    assert len(set(map(str, calls))) == 1
+    assert set(exposed) <= {"embedding", "loss"}
+    lasts = [sum(item.duration_ps for item in each if isinstance(item, Work)) for each in (plain, found)]
+    assert lasts[0] == lasts[1]
+    at = next(i for i, item in enumerate(found) if isinstance(item, Call) and item.traffic.operator == "qkv")
+    assert [type(item) for item in found[at + 1 :] if not isinstance(item, Call)][:2] == [Work, Join]
+
+
+KINDS = ("tensor", "context")
 
 
 @pytest.mark.parametrize(

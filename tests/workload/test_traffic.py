@@ -211,7 +211,7 @@ def test_buckets_fill_from_the_last_layer() -> None:
     assert gradient_buckets([0, 10, 10, 0], 15) == [(20, 1)]
     assert gradient_buckets([0, 10, 0, 10], 100) == [(20, 1)]  # layer 0 has nothing to wait for
     assert gradient_buckets([], 1) == []
-    with pytest.raises(InputError, match="gradient buckets of 0 bytes cannot be filled; give at least 1"):
+    with pytest.raises(InputError, match=r"of 0 bytes cannot be filled; give at least 1 \(--bucket\)$"):
         gradient_buckets([1], 0)
 
 

@@ -60,6 +60,7 @@ ROUNDED = {  # in units of 1e9, as the papers print them (2005.14165 table 2.1, 
     # arXiv 2405.04434; 2412.19437; 2505.09388 and model cards; of LLaMA 4 the whole is 109 and 400, pictures among it
     "deepseek-v2": 236, "deepseek-v3": 671, "qwen3-30b-a3b": 30.5, "qwen3-235b-a22b": 235, "llama4-scout": 107.8,
     "llama4-maverick": 400,
+    "nemotron-340b": 340,  # arXiv 2406.11704
 }  # fmt: skip
 
 
@@ -309,7 +310,7 @@ REFUSED = [
      "model gpt2: layers per stage (13, -1) must be 2 numbers, none negative, that add up to 12"),
     (lambda: get_model("gpt5"), f"model 'gpt5' is unknown; did you mean gpt2? known: {', '.join(MODELS)}"),
     (lambda: bad_llama(num_kv_heads=3), "model bad: num_kv_heads 3 must divide num_heads 8"),
-    (lambda: bad_llama(num_heads=7), "model bad: hidden 64 is not divisible by num_heads 7"),
+    (lambda: bad_llama(num_heads=7), "model bad: hidden 64 is not divisible by num_heads 7; or give --head-size"),
     (lambda: bad_llama(num_layers=0), "model bad: num_layers = 0 must be at least 1"),
     (lambda: bad_llama(num_experts=4, experts_per_token=5),
      "model bad: experts_per_token 5 must be 1..4, the number of experts"),
@@ -317,9 +318,10 @@ REFUSED = [
      "recompute = 'some' is unknown; known: none, selective, per-op, full"),
     (lambda: execution(bad_llama(), attention="half"), "attention = 'half' is unknown; known: causal, full"),
     (lambda: execution(bad_llama(), micro_batch=0), "micro_batch = 0 must be at least 1"),
-    (lambda: execution(bad_llama(), cp=5), "sequence 32 is not a multiple of cp 5"),
+    (lambda: execution(bad_llama(), cp=5), "sequence 32 is not a multiple of cp 5; give --sequence 35 or another --cp"),
     (lambda: execution(bad_llama(), tp=3, cp=2, sequence_parallel=True),
-     "sequence 32 / cp 2 is not a multiple of tp 3, as sequence parallelism needs"),
+     "sequence 32 / cp 2 is not a multiple of tp 3, as sequence parallelism needs; give --sequence 36, another --tp or "
+     "no --sequence-parallel"),
 ]  # fmt: skip
 
 

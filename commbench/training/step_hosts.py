@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What communication of a step takes when nothing else is on the links: who can say so, and what hosts say of it."""
+"""What communication of a step takes when nothing else is on the links: who can say so, and what hosts say of it, as
+the constants of their links have it (``workload.step_costs``).
+"""
 
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -56,18 +58,22 @@ class StepHosts:
 
     def collective(self, name: str, size_bytes: int, ranks: int, here: int, share: float = 1.0) -> LinkTime:
         """Of a collective over ``ranks`` ranks, ``here`` of them on a host, each GPU of which is in one; ``share``:
-        that it reaches of what others do.
+        that it reaches of what others do. A ring leaves a host once, by all that its ranks there can send; in an
+        all-to-all each rank sends by itself what is for other hosts.
         """
         found = NO_TIME
-        moved = size_bytes * get_collective(name).busbw_factor(ranks)
+        near = far = size_bytes * get_collective(name).busbw_factor(ranks)
         inside, between = self.inside, self.between * here / self.gpus
+        if name == "all-to-all":
+            near, far = (size_bytes * others / ranks for others in (here - 1, ranks - here))
+            between /= here
         if here > 1:
-            found = _link_time(self.links_inside, moved, inside * share, here)
+            found = _link_time(self.links_inside, near, inside * share, here)
         if ranks > here:
-            found = max(found, _link_time(self._leaving(here), moved, between * share, -(-ranks // here)), key=_total)
+            found = max(found, _link_time(self._leaving(here), far, between * share, -(-ranks // here)), key=_total)
         if not found.wire_s:
             return found
-        alone = (moved / inside if here > 1 else 0.0, moved / between if ranks > here else 0.0)
+        alone = (near / inside if here > 1 else 0.0, far / between if ranks > here else 0.0)
         return replace(found, loads=tuple(one / found.wire_s for one in alone))
 
     def _leaving(self, here: int) -> LinkCosts:

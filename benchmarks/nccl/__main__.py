@@ -17,7 +17,7 @@ from benchmarks.nccl.detect import detection, points_in
 from benchmarks.nccl.fit import Sample, complete, fit, is_free, predicted, prior_of, samples_of
 from benchmarks.nccl.score import REGIONS, Errors, adapted, baselines, errors_of, gather, left_out, row, usable
 from benchmarks.nccl.unseen import INDEX, TITLE, unseen
-from commbench.libraries.nccl.constants import FILE, values
+from commbench.libraries.nccl.constants import FILE, read_constants, values
 from commbench.libraries.nccl.model import chosen
 from commbench.libraries.nccl.timing import names_of
 
@@ -62,7 +62,7 @@ def main() -> None:
     points = points_in(given.data / "measurements" / "points.csv")
     text = [_HEAD, *_clusters(healthy, out, known), *detection(out, ill, points, {**known, **_rest(known)})]
     text += _nodes(nodes, healthy, known)
-    text += unseen(INDEX, {**known, **_rest(known)})
+    text += unseen(INDEX, {name: one.value for name, one in read_constants(given.constants).items()})
     given.docs.write_text("\n".join(text) + "\n", encoding="utf-8")
     print(f"wrote {given.constants} and {given.docs}")
 

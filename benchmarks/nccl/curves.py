@@ -150,6 +150,7 @@ def _machine(row: Mapping[str, str], library: str) -> NcclMachine:
         nics=nics if nodes > 1 else 0,
         nic_Gbps=rate if nodes > 1 else 0.0,
         network=next((found for word, found in NETWORKS if word in wires), "ib"),
+        cpu=row.get("cpu") or "intel",
         version=version.group() if version else "2.27",
         launch="threads" if re.search(r"-g [2-9]", env) else "process",
         library=library,

@@ -123,7 +123,7 @@ MEASURED = [(V100, 4, 5), (V100, 6, 4), (V100, 7, 9), (V100, 8, 14), (a100(versi
     [
         (h100(2), "NVLSTree", "Simple", 272.0),  # as on one node; the NICs would carry 8 x 48
         (h100(2, gpu="b200", link_GBps=900.0), "NVLSTree", "Simple", 384.0),  # 8 NICs of 48; one node: 473.6
-        (h100(2), "Tree", "LL128", 180.0),  # as in Simple; 16 channels of 36.7 both ways and the NICs would carry more
+        (h100(2), "Tree", "LL128", 146.8),  # 8 channels of 36.7, both ways; the NICs would carry 331
         (a100(2), "Tree", "LL128", 80.0),  # 8 channels of 20, both ways
         (h100(2), "Tree", "Simple", 180.0),  # 0.8 of 450, up and down the chain
         (h100(4), "NVLSTree", "Simple", 187.9),  # NCCL's own

@@ -101,21 +101,6 @@ def test_the_collective_is_asked_for_where_the_log_does_not_say(tmp_path: Path) 
         read(tmp_path, log(Layout(), POINTS), collective="all-gather")
 
 
-def test_an_all_reduce_is_known_by_its_bandwidths(tmp_path: Path) -> None:
-    assert read(tmp_path, log(Layout(), POINTS, named=False)).records[0].collective == "all-reduce"
-    bare = read(tmp_path, log(Layout(), POINTS, named=False, devices=False))
-    assert (bare.records[0].collective, bare.records[0].ranks) == ("all-reduce", 8)
-    with pytest.raises(InputError, match="give --collective NAME"):  # two ranks: all have a factor of 1 or less
-        read(tmp_path, log(Layout(), POINTS, ranks=2, named=False))
-
-
-def test_a_log_whose_hashes_are_gone_is_read_the_same(tmp_path: Path) -> None:
-    text = log(Layout(), POINTS)
-    found = read(tmp_path, re.sub(r"(?m)^#", " ", text))
-    assert [record.time_s for record in found.records] == [record.time_s for record in read(tmp_path, text).records]
-    assert (found.records[0].ranks, found.records[0].collective, found.notes) == (8, "all-reduce", ())
-
-
 def test_another_collective_or_number_of_ranks_is_refused_with_what_would_fit(tmp_path: Path) -> None:
     text = log(Layout(), POINTS, named=False)
     with pytest.raises(InputError, match=r"busbw / algbw is 1.75, but all-gather on 8 ranks .* has 0.875"):

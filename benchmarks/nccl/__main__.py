@@ -2,7 +2,8 @@
 """Fit the constants of the model of NCCL and write how good it is: ``python -m benchmarks.nccl DATA``.
 
 DATA holds ``measurements`` (with an ``index.csv``) and ``collectives_single_node``. Written are the constants beside
-the model and docs/nccl-accuracy.md.
+the model and docs/nccl-accuracy.md; with ``--unseen``, which takes no DATA, only the part of that page that tells of
+curves that nothing was fitted to.
 """
 
 import argparse
@@ -15,7 +16,8 @@ from benchmarks.nccl.curves import Curve, clusters_in, nodes_in
 from benchmarks.nccl.detect import detection, points_in
 from benchmarks.nccl.fit import Sample, complete, fit, is_free, predicted, prior_of, samples_of
 from benchmarks.nccl.score import REGIONS, Errors, adapted, baselines, errors_of, gather, left_out, row, usable
-from commbench.libraries.nccl.constants import FILE
+from benchmarks.nccl.unseen import INDEX, TITLE, unseen
+from commbench.libraries.nccl.constants import FILE, read_constants, values
 from commbench.libraries.nccl.model import chosen
 from commbench.libraries.nccl.timing import names_of
 
@@ -37,10 +39,18 @@ priors were chosen with these curves and the left-out errors in sight: on curves
 def main() -> None:
     """Read, fit, judge, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--unseen", action="store_true", help="judge only, by curves that nothing was fitted to")
     parser.add_argument("--docs", type=Path, default=Path("docs/nccl-accuracy.md"))
     parser.add_argument("--constants", type=Path, default=FILE)
     given = parser.parse_args()
+    if given.unseen == (given.data is not None):
+        parser.error("give DATA to fit to and judge by, or --unseen")
+    if given.unseen:
+        kept = given.docs.read_text(encoding="utf-8").partition(f"\n{TITLE}\n")[0]
+        given.docs.write_text("\n".join([kept, *unseen(INDEX, values())[1:]]) + "\n", encoding="utf-8")
+        print(f"wrote {given.docs}")
+        return
     curves = clusters_in(given.data / "measurements")
     healthy = samples_of([curve for curve in curves if curve.health == "yes"], _OF_A_CLUSTER)
     nodes = samples_of(list(nodes_in(given.data / "collectives_single_node")), _OF_A_NODE)
@@ -52,6 +62,7 @@ def main() -> None:
     points = points_in(given.data / "measurements" / "points.csv")
     text = [_HEAD, *_clusters(healthy, out, known), *detection(out, ill, points, {**known, **_rest(known)})]
     text += _nodes(nodes, healthy, known)
+    text += unseen(INDEX, {name: one.value for name, one in read_constants(given.constants).items()})
     given.docs.write_text("\n".join(text) + "\n", encoding="utf-8")
     print(f"wrote {given.constants} and {given.docs}")
 

@@ -6,7 +6,8 @@ Two forms: ``index.csv`` beside one file a curve, and files by GPU of collective
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from commbench.errors import InputError
 from commbench.libraries.nccl.machine import NcclMachine
 
-__all__ = ["KINDS", "NETWORKS", "Curve", "clusters_in", "nodes_in"]
+__all__ = ["KINDS", "NETWORKS", "Curve", "clusters_in", "curve_of", "nodes_in", "rows_of"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -70,29 +71,42 @@ class Curve:
 
 def clusters_in(folder: Path) -> list[Curve]:
     """The curves of a folder with an ``index.csv``; those of unknown machines and of other libraries are left out."""
-    with (folder / "index.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [curve for row in rows if (curve := _curve(row, folder)) is not None]
+    found = []
+    for row in rows_of(folder / "index.csv"):
+        with suppress(InputError):
+            found.append(curve_of(row["file"][:-4], row, rows_of(folder / row["file"])))
+    return found
 
 
-def _curve(row: dict[str, str], folder: Path) -> Curve | None:
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """A file of comma-separated values, a mapping for each row."""
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def curve_of(name: str, row: Mapping[str, str], points: Sequence[Mapping[str, str]]) -> Curve:
+    """A curve from its row of an index.
+
+    Args:
+        name: of the curve. points: its rows.
+
+    Raises:
+        InputError: of another library, or a machine that the model of NCCL does not know.
+    """
     kind, library = KINDS.get(row["collective"], row["collective"]), row["library"].split(" ")[0].lower()
     if library not in ("nccl", "rccl"):
-        return None
-    try:
-        machine = _machine(row, library)
-    except InputError:
-        return None
-    sizes, times = _points(folder / row["file"], kind, machine.ranks)
-    vtrain = "vtrain" in row["file"]
+        raise InputError(f"{name}: library {row['library']!r} is neither NCCL nor RCCL")
+    machine = _machine(row, library)
+    sizes, times = _times(points, kind, machine.ranks)
+    vtrain = "vtrain" in name
     if vtrain:
         mebibytes = sizes / 2**20
         odd = mebibytes / 2.0 ** np.floor(np.log2(np.maximum(mebibytes, 1)))
         keep = (odd == 1) | (odd == _THIN / 2)
         sizes, times = sizes[keep], times[keep]
-    stem = re.sub(r"_(\d+x\d+\w*)_(allreduce|allgather|alltoall|reducescatter|reduce|broadcast)", "", row["file"][:-4])
+    stem = re.sub(r"_(\d+x\d+\w*)_(allreduce|allgather|alltoall|reducescatter|reduce|broadcast)", "", name)
     return Curve(
-        name=row["file"][:-4],
+        name=name,
         cluster="vtrain" if vtrain else f"{row['gpu'].split('-')[0].lower()} {row['source'][:40]}" if stem else "",
         machine=machine,
         kind=kind,
@@ -105,7 +119,7 @@ def _curve(row: dict[str, str], folder: Path) -> Curve | None:
     )
 
 
-def _machine(row: dict[str, str], library: str) -> NcclMachine:
+def _machine(row: Mapping[str, str], library: str) -> NcclMachine:
     gpu, env, wires = row["gpu"], row["env"], f"{row['nic']} {row['fabric']}".lower()
     local, nodes = int(row["gpus_per_node"]), int(row["nodes"])
     nics = int(float(row["nics_per_node"] or 0))
@@ -136,6 +150,7 @@ def _machine(row: dict[str, str], library: str) -> NcclMachine:
         nics=nics if nodes > 1 else 0,
         nic_Gbps=rate if nodes > 1 else 0.0,
         network=next((found for word, found in NETWORKS if word in wires), "ib"),
+        cpu=row.get("cpu") or "intel",
         version=version.group() if version else "2.27",
         launch="threads" if re.search(r"-g [2-9]", env) else "process",
         library=library,
@@ -144,7 +159,7 @@ def _machine(row: dict[str, str], library: str) -> NcclMachine:
     )
 
 
-def _points(path: Path, kind: str, ranks: int) -> tuple[FloatArray, FloatArray]:
+def _times(rows: Sequence[Mapping[str, str]], kind: str, ranks: int) -> tuple[FloatArray, FloatArray]:
     """Out-of-place times in seconds; in-place where they exceed it by a quarter, or where there are no others."""
     factor = (
         2 * (ranks - 1) / ranks
@@ -154,22 +169,21 @@ def _points(path: Path, kind: str, ranks: int) -> tuple[FloatArray, FloatArray]:
         else 1.0
     )
     found = []
-    with path.open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            out, inside = _number(row, "oop_time_us"), _number(row, "ip_time_us")
-            if out and inside and out > 1.25 * inside:
-                out = inside
-            time = out or inside
-            bus = _number(row, "oop_busbw_GBps")
-            if not time and bus and bus >= 1:  # printed to one decimal
-                time = float(row["size_bytes"]) * factor / (bus * 1000)
-            if time:
-                found.append((float(row["size_bytes"]), time * 1e-6))
+    for row in rows:
+        out, inside = _number(row, "oop_time_us"), _number(row, "ip_time_us")
+        if out and inside and out > 1.25 * inside:
+            out = inside
+        time = out or inside
+        bus = _number(row, "oop_busbw_GBps")
+        if not time and bus and bus >= 1:  # printed to one decimal
+            time = float(row["size_bytes"]) * factor / (bus * 1000)
+        if time:
+            found.append((float(row["size_bytes"]), time * 1e-6))
     points = np.array(sorted(found)).reshape(-1, 2)
     return points[:, 0], points[:, 1]
 
 
-def _number(row: dict[str, str], key: str) -> float:
+def _number(row: Mapping[str, str], key: str) -> float:
     try:
         return float(row.get(key) or 0)
     except ValueError:

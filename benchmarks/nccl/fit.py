@@ -33,6 +33,7 @@ PRIORS = {  # by stem: the constant, and how far (in logarithms) a fit may go fo
     "treefill": (0.8, 0.3, 0.4),
     "wire": (1.0, 0.1, 0.2),
     "netwire": (1.0, 0.05, 0.2),
+    "netwire.LL128": (1.0, 0.02, 0.05),  # NCCL counts 0.92 of the wire; 120 of its 128 bytes are data
     "copy": (1.0, 0.5, 0.5),
     "small.share": (0.55, 0.1, 0.5),
     "small.scale": (4.0, 0.1, 0.5),
@@ -182,6 +183,7 @@ def fit(
     return {name: constants[name] for name in names if name in used}
 
 
+_RING, _TREE = "net.Ring.Simple.", "net.Tree.Simple."
 _OF_GPUS = (
     *("host", "blocks", "hop.LL", "hop.LL128", "hop.Simple", "join", "bytes", "overlap", "overlap.p2p", "peers"),
     *("p2p.Simple", "p2p.floor", "copy.all-gather", "copy.reduce-scatter", "copy.all-reduce"),
@@ -197,8 +199,9 @@ _LIKE = {  # networks, and what they are taken for in what no curve of theirs sh
 
 def complete(known: Mapping[str, float], *, rates: bool = True) -> dict[str, tuple[float, str]]:
     """Constants of classes that are known in the main, which no curve shows: those of a near class, or the median of
-    all others; each with where it is from. A generation without a floor, a link or network without a rate stays
-    unknown, but for EFA of the second kind, which no healthy curve shows: it is taken for the first.
+    all others; each with where it is from. Between nodes a ring's hop is a tree's. A generation without a floor, a link
+    or network without a rate stays unknown, but for EFA of the second kind, which no healthy curve shows: it is taken
+    for the first.
 
     Args:
         known: fitted. rates: whether rates of near classes are taken, too.
@@ -211,6 +214,10 @@ def complete(known: Mapping[str, float], *, rates: bool = True) -> dict[str, tup
             stem, _, of = name.rpartition(".")
             if of == there and f"{stem}.{here}" not in known and (rates or "wire." not in name):
                 found[f"{stem}.{here}"] = (known[name], f"as {name}")
+    for tree in [name for name in known if name.startswith(_TREE)]:
+        ring = tree.replace(_TREE, _RING)
+        if ring not in {**known, **found}:
+            found[ring] = (known[tree], f"as {tree}")
     if "net.Tree.Simple.efa2" in found:
         found["net.NVLSTree.Simple.efa2"] = (found["net.Tree.Simple.efa2"][0], "as net.Tree.Simple.efa")
     have = {**known, **{name: value for name, (value, _) in found.items()}}

@@ -101,10 +101,13 @@ def _why_empty(tables: Sequence[LogTable]) -> str:
 
 
 def _collective(table: LogTable, where: str, asked: str | None, tables: int) -> CollectiveSpec:
-    """As the log says, else as the user does."""
+    """As the log says, else as the user does, else as its bandwidths do: they tell an all-reduce, whose bus alone is
+    above the size over the time."""
     wanted = get_collective(asked) if asked else None
     if not table.program:
         if wanted is None:
+            if _adds_and_spreads(table):
+                return get_collective("all-reduce")
             raise InputError(f"{where}: the log does not say which collective it is of; give --collective NAME")
         if tables > 1:
             raise InputError(
@@ -121,17 +124,35 @@ def _collective(table: LogTable, where: str, asked: str | None, tables: int) -> 
     return told
 
 
+def _adds_and_spreads(table: LogTable) -> bool:
+    """Whether busbw exceeds algbw, as far as the best-resolved row tells and most others agree."""
+    telling = _telling(table)
+    if not telling:
+        return False
+    surest = min(telling, key=lambda ends: ends[1] - ends[0])
+    return surest[0] > 1 and 2 * sum(hi > 1 for _, hi in telling) > len(telling)
+
+
+def _telling(table: LogTable) -> list[tuple[float, float]]:
+    """Least and most that busbw / algbw may be before rounding, of rows whose bandwidths say anything."""
+    return [factor_range(size, part) for size, part in _sure(table)]
+
+
+def _sure(table: LogTable) -> list[tuple[int, Figures]]:
+    """Sizes and figures whose bandwidths are those of their times."""
+    return [(row.size_bytes, part) for _, row in table.rows for part in row.figures
+            if sound(row.size_bytes, part) and float(part.busbw) >= _ENOUGH]  # fmt: skip
+
+
 def _ranks(table: LogTable, where: str, spec: CollectiveSpec, asked: int | None) -> tuple[int, str]:
     """World size, and where it is from if the log does not say; held against busbw / algbw of all rows."""
     groups = {group for group, _, _ in table.members.values()}
     listed = max(1, len(table.members) // len(groups)) if groups else table.ranks or None
-    sure = [(row.size_bytes, part) for _, row in table.rows for part in row.figures
-            if sound(row.size_bytes, part) and float(part.busbw) >= _ENOUGH]  # fmt: skip
-    telling = [factor_range(size, part) for size, part in sure]
+    telling = _telling(table)
     if asked is not None or listed is not None:
         known = asked if asked is not None else listed
         assert known is not None
-        if _misses([factor_range(size, part, slip=True) for size, part in sure], spec, known):
+        if _misses([factor_range(size, part, slip=True) for size, part in _sure(table)], spec, known):
             _refuse_factor(telling, spec, known, "--ranks" if asked is not None else "the log's devices", where)
         return known, ""
     found = _inferred(telling, spec)

@@ -2,7 +2,8 @@
 """The text that nccl-tests and rccl-tests print, of all releases, as the tables in it.
 
 Between their lines may stand anything else (NCCL INFO, shell traces, prose around an excerpt); before each line what
-MPI, Slurm and Kubernetes put there to say who printed it.
+MPI, Slurm, Kubernetes and Ray put there to say who printed it, or the mark of a quotation. Where somebody took the
+hashes of comments away, as pages do to whom they mean headings, lines are known by their words.
 """
 
 import re
@@ -14,8 +15,14 @@ from commbench.results.log_tables import LogTable
 __all__ = ["looks_like_text", "tables_of_text"]
 
 _TAG = re.compile(
-    r"^(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d) )?"  # kubectl logs --timestamps
+    r"^(?:>[ ]?)*"  # a quotation of mail or Markdown
+    r"(?:\([\w.-]{1,99}, rank=\d+, pid=\d+(?:, ip=[\w.:]{1,45})?\) )?"  # Ray, as SkyPilot starts it
+    r"(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d) )?"  # kubectl logs --timestamps
     r"(?:\s*(?:\[\d+,\d+\](?:<std(?:out|err|diag)>)?:?|\d+:(?=[\s#])|\[[\w.-]*\d\](?=\s|#)) ?)?"
+)
+_BARE = re.compile(
+    r"\s*(?:nThread\s+\d|size\s+count\s.*busbw|\(B\)\s+\(elements\)|Rank\s+\d+\s+(?:Group|Pid)\s|nccl-tests version\s"
+    r"|Collective test starting:|Out of bounds values\s*:|Avg bus bandwidth\s*:)"
 )
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ROW = re.compile(r"\s*\d+\s+\d+(\s|$)")
@@ -40,7 +47,7 @@ _LEAST_FIELDS = 7  # of a row: size, count, type, and a time with what goes with
 
 def looks_like_text(text: str) -> bool:
     """Whether it is such a log at all."""
-    return re.search(r"#.*\bsize\s+count\b.*\bbusbw\b", text) is not None
+    return re.search(r"\bsize\s+count\b.*\bbusbw\b", text) is not None
 
 
 def tables_of_text(text: str, place: str) -> list[LogTable]:
@@ -67,6 +74,7 @@ class _Reader:
     def take(self, number: int, line: str) -> None:
         """One line, without what stands before it."""
         table = self.tables[-1]
+        line = f"#{line}" if _BARE.match(line) else line
         if _ROW.match(line) and not line.lstrip().startswith("#"):
             self._row(number, line)
         elif line.lstrip().startswith("#"):
@@ -149,6 +157,7 @@ class _Reader:
             table.step, table.additive = float(step[1]), step[2] == "bytes"
 
     def _header(self, number: int, names: list[str]) -> None:
+        names = ["#wrong" if name == "wrong" else name for name in names]  # its hash goes as the line's own does
         try:
             header = read_header(names, self._above)
         except RowError as error:

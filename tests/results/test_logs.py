@@ -18,6 +18,7 @@ from commbench.results.logs import is_log, read_log
 from tests.results.log_text import BODY, Layout, log
 
 MIB = 2**20
+FLAT = {"time": 9.0, "alg_bw": 0.0, "bus_bw": 0.0}
 POINTS = ((MIB, 40.0, 39.0), (2 * MIB, 55.0, 54.25), (4 * MIB, 80.0, 79.0))
 SHORT = ("size", "count", "type", "redop")
 PER_ITERATION = (*BODY, "i_min", "i_max", "i_p99", "i_cv%")
@@ -36,6 +37,8 @@ LAYOUTS = {
     "open mpi": Layout(tag="[1,0]<stdout>:"),
     "slurm": Layout(tag=" 0: "),
     "kubernetes": Layout(tag="2026-05-01T10:11:12.123456789Z [1,0]<stdout>:"),
+    "ray": Layout(tag="(worker1, rank=1, pid=2769, ip=10.100.10.12) [1,0]<stdout>:"),
+    "quoted": Layout(tag="> "),
     "in-place alone": Layout(placements=("in-place",)),
     "info between": Layout(noise="node0:21:75 [3] NCCL INFO 24 coll channels, 16 nvls channels"),
     "carriage returns": Layout(noise="\r"),
@@ -53,9 +56,7 @@ def read(tmp_path: Path, text: str, **options: Any) -> Log:
 def test_every_layout_gives_the_same_figures(tmp_path: Path, layout: Layout, collective: str) -> None:
     found = read(tmp_path, log(layout, POINTS, collective))
     places = [place == "in-place" for place in layout.placements]
-    wanted = [
-        (size, in_place, time) for size, *times in POINTS for in_place, time in zip(places, times, strict=False)
-    ]
+    wanted = [(size, in_place, time) for size, *times in POINTS for in_place, time in zip(places, times, strict=False)]
     assert [(r.size_bytes, r.in_place, round(r.time_s * 1e6, 6)) for r in found.records] == wanted
     first = found.records[0]
     assert (first.ranks, first.hosts, first.device, first.dtype) == (8, 1, "NVIDIA X1", "float32")
@@ -91,11 +92,11 @@ def test_zero_bytes_and_sizes_that_round_to_the_same_are_kept(tmp_path: Path) ->
 
 
 def test_the_collective_is_asked_for_where_the_log_does_not_say(tmp_path: Path) -> None:
-    text = log(Layout(), POINTS, named=False)
+    text = log(Layout(), POINTS, "all_gather", named=False)
     with pytest.raises(InputError, match=r"line \d+: the log does not say which collective .* --collective NAME"):
         read(tmp_path, text)
-    assert read(tmp_path, text, collective="allreduce").records[0].collective == "all-reduce"
-    assert read(tmp_path, "+ srun ./build/all_reduce_perf -b 8\n" + text).records[0].collective == "all-reduce"
+    assert read(tmp_path, text, collective="allgather").records[0].collective == "all-gather"
+    assert read(tmp_path, "+ srun ./build/all_gather_perf -b 8\n" + text).records[0].collective == "all-gather"
     with pytest.raises(InputError, match="--collective all-gather, but the log says all-reduce"):
         read(tmp_path, log(Layout(), POINTS), collective="all-gather")
 
@@ -241,6 +242,7 @@ def test_what_is_no_such_log_is_refused(tmp_path: Path, text: str, words: str) -
 
 def nccl_json(**changes: Any) -> dict[str, Any]:
     """As nccl-tests -J writes it: texts where others have truth values and whole numbers."""
+
     def part(time: float, size: int) -> dict[str, Any]:
         return {"time": time, "alg_bw": round(size / time / 1e3, 6), "bus_bw": round(size / time / 1e3 * 1.75, 6),
                 "nwrong": None}  # fmt: skip
@@ -289,7 +291,7 @@ def test_json_that_was_cut_keeps_its_whole_rows(tmp_path: Path) -> None:
         ({"results": [{"size": 8, "count": 2, "out_of_place": {"cpu_time": 1.0}}]}, "launch times of the CPU"),
         ({"results": [{"size": 8, "count": 2, "in_place": {"time": "nan"}}]}, "in_place.time 'nan' is no number"),
         ({"results": {}}, "a JSON file without results"),
-        ({"args": []}, "give --collective NAME"),
+        ({"args": [], "results": [{"size": 8, "count": 2, "out_of_place": FLAT}]}, "give --collective NAME"),
     ],
 )
 def test_json_that_is_wrong_is_refused_with_the_place(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -381,7 +383,7 @@ def test_a_damaged_log_is_refused_or_marked_and_never_read_wrong(
             assert any(record.time_s * 1e6 == pytest.approx(time, rel=1e-3) for time in near)
 
 
-@given(st.binary(max_size=400) | st.text(alphabet="#0123456789 .\n[]<>:size count time algbw busbw{}\",", max_size=400))
+@given(st.binary(max_size=400) | st.text(alphabet='#0123456789 .\n[]<>:size count time algbw busbw{}",', max_size=400))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_anything_at_all_is_read_or_refused(tmp_path: Path, data: bytes | str) -> None:
     file = tmp_path / "x.log"

@@ -15,7 +15,7 @@ from commbench.validate.lab_packets import is_fair, predict_packets, tcp_of
 from commbench.validate.lab_runs import leg_of
 
 KEPT = Path(__file__).parents[2] / "reports/emulated"
-FITTED = replace(GLOO_TCP, latency_ps=2_000_000, overhead_ps=200_000)
+FITTED = replace(GLOO_TCP, latency_ps=1_000_000, overhead_ps=100_000)
 """As fitted on the kept records, rounded as the page tells them."""
 LEGS = (
     "star-8 50 all-reduce native on 0,1",

@@ -267,3 +267,56 @@ def test_a_topology_without_a_log_or_a_smaller_one_is_refused(
     file.write_text(log(Layout(), [(2**20, 40.0, 40.0)], ranks=16), encoding="utf-8")
     assert outcome(["validate", str(file), "--topology", "dgx-h100"]) == 2
     assert "16 ranks, but topology dgx-h100 has 8" in capsys.readouterr().err
+
+
+OLD = """\
+# nThread 1 nGpus 8 minBytes 1 maxBytes 8589934592 step: 2(factor) warmup iters: 5 iters: 20 validation: 0
+#
+# Using devices
+{devices}
+#
+#                                                     out-of-place                       in-place
+#       size         count    type   redop     time   algbw   busbw  error     time   algbw   busbw  error
+#        (B)    (elements)                     (us)  (GB/s)  (GB/s)            (us)  (GB/s)  (GB/s)
+hostname:3442:3442 [0] NCCL INFO Launch mode Parallel
+           0             0   float     sum    35.20    0.00    0.00    N/A    34.05    0.00    0.00    N/A
+       32768          8192   float     sum    36.65    0.89    1.56    N/A    35.73    0.92    1.60    N/A
+   536870912     134217728   float     sum   4200.3  127.82  223.68    N/A   4184.0  128.32  224.55    N/A
+  1073741824     268435456   float     sum   8159.5  131.59  230.29    N/A   8176.5  131.32  229.81    N/A
+  8589934592    2147483648   float     sum    63896  134.44  235.26    N/A    63959  134.30  235.03    N/A
+# Out of bounds values : 0 OK
+""".format(
+    devices="\n".join(f"#   Rank  {r} Pid 112424 on localhost device  {r} [0x00] A100-SXM4-40GB" for r in range(8))
+)
+NEW = """\
+2024-08-20T16:22:43.831-07:00 [1,0]<stdout>:#                                    out-of-place              in-place
+2024-08-20T16:22:43.831-07:00 [1,0]<stdout>:#  size  count  type  redop  root  time  algbw  busbw #wrong  time  algbw  busbw #wrong
+2024-08-20T16:22:43.831-07:00 [1,0]<stdout>:#   (B)    (elements)    (us)  (GB/s)  (GB/s)            (us)  (GB/s)  (GB/s)
+2024-08-20T16:22:43.832-07:00 [1,0]<stdout>:           0             0     float     sum      -1     0.13    0.00    0.00      0     0.12    0.00    0.00      0
+2024-08-20T16:22:43.832-07:00 [1,8]<stdout>:worker-1:22:94 [0] NCCL INFO NET/OFI Setting FI_OPT_CUDA_API_PERMITTED to false
+2024-08-20T16:22:43.832-07:00 [1,0]<stdout>:   536870912     134217728     float     sum      -1   2558.6  209.83  393.42      0   2560.8  209.65  393.10      0
+2024-08-20T16:22:43.832-07:00 [1,0]<stdout>:  1073741824     268435456     float     sum      -1   4553.6  235.80  442.13      0   4553.0  235.83  442.19      0
+2024-08-20T16:22:43.832-07:00 [1,0]<stdout>:  2147483648     536870912     float     sum      -1   9062.5  236.96  444.31      0   9060.4  237.02  444.41      0
+2024-08-20T16:22:43.832-07:00 [1,0]<stdout>:# Out of bounds values : 0 OK
+"""  # noqa: E501  # as it was printed
+
+
+@pytest.mark.parametrize(
+    ("text", "topology", "title"),
+    [
+        (OLD, "dgx-a100", "all-reduce, 8 ranks on dgx-a100, library nccl"),
+        (NEW, "p5-x2", "all-reduce, 16 ranks on p5-x2, library nccl"),
+        (f"{NEW}".replace("2024-08", "> 2024-08").replace("#", " "), "p5-x2", "16 ranks on p5-x2, library nccl"),
+    ],
+    ids=["2021, one process", "2024, MPI and Kubernetes", "quoted, without hashes"],
+)
+def test_excerpts_of_public_logs_are_judged_as_they_stand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, topology: str, title: str
+) -> None:
+    """From microsoft/superbenchmark and aws-ia/terraform-aws-eks-blueprints, cut to a few sizes; both are healthy."""
+    file = tmp_path / "cut.log"
+    file.write_text(text, encoding="utf-8")
+    assert outcome(["validate", str(file), "--topology", topology, "--out", str(tmp_path)]) in (0, None)
+    said = capsys.readouterr().out
+    assert title in said
+    assert len([line for line in said.splitlines() if " ok " in line]) >= 3

@@ -40,7 +40,6 @@ _BLOCK = 16
 """Bytes of a rank below which an all-reduce by rings in LL is quicker: seen on curves of H100 and A100 (13 us at 8 and
 16 bytes, 15.5 from 128 on with 8 ranks). That blocks are whole multiples of 16 bytes, so that some are empty and their
 steps do not wait, would explain it; assumed, not read in NCCL's source."""
-_USABLE = 0.8  # of an NVLink: 128 bytes of payload at a time (nccl-tests#149)
 P2P_LOW = 16 * 1024
 """Bytes to each peer up to which sends go in LL."""
 
@@ -193,13 +192,9 @@ def _network(machine: NcclMachine) -> str:
 
 
 def _wire(cost: Cost, machine: NcclMachine, graphs: Graphs, sizes: FloatArray, kind: str) -> FloatArray:
-    """us of bytes over NCCL's bandwidth. On two nodes a tree's rate is that of the NICs (each sends the size once); in
-    LL a rank of one node handles each byte as often whatever the number of ranks."""
+    """us of bytes over the candidate's bandwidth. In LL a rank of one node handles each byte as often whatever the
+    number of ranks."""
     bandwidth = cost.bandwidth
-    if cost.algorithm == "Tree" and machine.nodes == 2 and cost.protocol == "Simple":
-        held = machine.link == "nvswitch"  # where a GPU sends all of it up and down its chain
-        inside = _USABLE * machine.link_GBps / 2 if held else np.inf
-        bandwidth = max(bandwidth, min(0.92 * graphs.tree.channels * graphs.tree.inter, inside))
     if cost.algorithm == "Ring" and cost.protocol == "LL" and machine.nodes == 1 and machine.link != "pcie":
         bandwidth *= 2 * (machine.ranks - 1) / machine.ranks
     return sizes / (1000 * bandwidth)
@@ -219,6 +214,8 @@ def _nvls(head: tuple[str, str, int], cost: Cost, machine: NcclMachine, graphs: 
     if machine.nodes > 1:
         latency.append((each * cost.inter_hops * cost.inter_us, f"net.NVLSTree.Simple.{_network(machine)}"))
     assert graphs.nvls is not None
+    if machine.nodes > 2 or (machine.nodes == 2 and cost.bandwidth >= graphs.nvls.channels * graphs.nvls.inter):
+        name = f"netwire.Simple.{_network(machine)}"  # the NICs hold it up, not the switches
     heads = machine.gpus_per_node if machine.nodes == 1 else graphs.nvls.channels
     small = sizes / (graphs.nvls_channels * heads * _CHUNK)
     wire = sizes / (1000 * cost.bandwidth)

@@ -11,7 +11,7 @@ from math import floor, log2
 import numpy as np
 import numpy.typing as npt
 
-from commbench.libraries.nccl.graph import Graphs
+from commbench.libraries.nccl.graph import Graphs, graphs_of
 from commbench.libraries.nccl.machine import NcclMachine
 from commbench.libraries.nccl.tables import PROTOCOLS, Tables
 
@@ -24,6 +24,7 @@ ALGORITHMS = ("Tree", "Ring", "NVLS", "NVLSTree", "PAT")
 _GATHERS = ("all-gather", "reduce-scatter")
 _KEYS = {"Tree": "tree", "Ring": "ring", "NVLS": "nvls", "NVLSTree": "nvls-tree", "PAT": "pat"}
 _NO_NVLS = ("tcpx", "tcpxo")  # whose guides set NCCL_NVLS_ENABLE=0, and NCCL_ALGO=Ring for tcpx, Ring,Tree for tcpxo
+_USABLE = 0.8  # of an NVLink: 128 bytes of payload at a time (nccl-tests#149)
 _REDUCES = {"int8": (), "uint8": (), "float8_e4m3fn": (), "float8_e5m2": (), "float32": ("sum",), "float64": ("sum",)}
 """Element types for which NVLS adds less than sums, minima and maxima."""
 
@@ -76,7 +77,7 @@ def _allowed(
     if machine.algorithms and algorithm not in machine.algorithms:
         return False
     if algorithm == "Ring":
-        return True
+        return not (kind == "all-reduce" and _takes_trees(machine))
     if machine.nodes > 1 and machine.network == "tcpx":
         return False
     if algorithm == "Tree":
@@ -90,6 +91,13 @@ def _allowed(
         return False
     adds = kind == "all-gather" or redop in _REDUCES.get(dtype, ("sum", "min", "max"))
     return adds and (algorithm == "NVLS" or kind == "all-reduce")
+
+
+def _takes_trees(machine: NcclMachine) -> bool:
+    """Whether an all-reduce never goes by rings: of two nodes over TCPXO, whose plugin has a tuner of its own. The
+    public curve keeps to trees from 8 B to 8 GiB, though rings would take half as long at 16 MiB, twice what an
+    all-gather takes there."""
+    return machine.nodes == 2 and machine.network == "tcpxo" and machine.algorithms != ("Ring",)
 
 
 def _protocol_allowed(algorithm: str, protocol: str, machine: NcclMachine, graphs: Graphs) -> bool:
@@ -242,14 +250,38 @@ def _ring_hops(
 
 
 def passed_on(cost: Cost, machine: NcclMachine, graphs: Graphs, tables: Tables, kind: str) -> Cost:
-    """The candidate with the hops that data take: NCCL's formula has a ring from a root cross the network at every
-    rank, yet it leaves each node but the last once."""
-    if machine.nodes == 1 or cost.algorithm != "Ring" or kind not in ("broadcast", "reduce"):
+    """The candidate with the hops and the rate that data take, where they are not those of NCCL's formula: it has a
+    ring from a root cross the network at every rank, yet that leaves each node but the last once; and it counts trees
+    of two nodes as if each sent the size twice, yet each sends it once (see :func:`_of_two`)."""
+    if machine.nodes == 1:
+        return cost
+    if machine.nodes == 2 and cost.algorithm in ("Tree", "NVLSTree") and cost.protocol != "LL":
+        return replace(cost, bandwidth=max(cost.bandwidth, _of_two(cost, machine, graphs, tables, kind)))
+    if cost.algorithm != "Ring" or kind not in ("broadcast", "reduce"):
         return cost
     number = PROTOCOLS.index(cost.protocol)
     hops = tables.hop_us["nvlink" if graphs.ring.nvlink else "pci"]
     each = hops["tree"][2] if number == 2 else hops["ring"][number]
     return replace(cost, intra_hops=machine.ranks - machine.nodes, intra_us=each, inter_hops=machine.nodes - 1)
+
+
+def _of_two(cost: Cost, machine: NcclMachine, graphs: Graphs, tables: Tables, kind: str) -> float:
+    """GB/s of the size in trees of two nodes, of which one sends its sum and the other sends the whole back: the NICs
+    carry it once (so that the bus exceeds them: NVIDIA in nccl-tests#309), unless what is inside the nodes is slower:
+    switches that add, as on one node; GPUs that send all of it up and down their chain; or NCCL's most for a channel,
+    which counts both ways."""
+    if cost.algorithm == "NVLSTree":
+        assert graphs.nvls is not None
+        one = replace(machine, nodes=1, searched=())
+        inside = _bandwidth("NVLS", 2, one, graphs_of(one, tables), tables, kind)
+        return min(inside, graphs.nvls.channels * graphs.nvls.inter)
+    tree = graphs.tree
+    between = 0.92 * tree.channels * tree.inter
+    inside = _USABLE * machine.link_GBps / 2 if machine.link == "nvswitch" else np.inf
+    if cost.protocol == "LL128":  # 120 of 128 bytes are data
+        between *= 120 / 128
+        inside = min(inside, tree.channels * tables.channel_max["tree-ll128"][_row(machine)][1] / 2)
+    return float(min(between, inside))
 
 
 def formula_us(

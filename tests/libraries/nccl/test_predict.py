@@ -8,7 +8,7 @@ import pytest
 
 from commbench.errors import InputError
 from commbench.libraries.nccl import Machine, MachinePoint, adapt, predict, predict_sizes
-from commbench.libraries.nccl.constants import constants, read_constants
+from commbench.libraries.nccl.constants import constants, read_constants, values
 
 K, M, G = 2**10, 2**20, 2**30
 H100 = Machine(gpu="h100-sxm5-80gb", gpus_per_node=8, link="nvswitch", link_GBps=450.0, version="2.27")
@@ -59,6 +59,26 @@ def test_the_plateau_is_that_of_public_curves(machine: Machine, kind: str, expec
 
 def test_two_nodes_exceed_the_rate_of_their_nics() -> None:
     assert busbw(H100_X2, "all-reduce", 8 * G) > 8 * 50 * 1.05
+
+
+def test_between_two_nodes_nvls_trees_go_at_the_rate_of_the_switches_or_of_the_nics() -> None:
+    """Each node sends the size once: switches of H100 add 265 GB/s of it, those of B200 more than eight NICs carry."""
+    b200 = replace(H100_X2, gpu="b200", link_GBps=900.0)
+    found = predict(b200, "all-reduce", 8 * G)
+    assert found.algorithm == "NVLSTree"
+    assert 8 * G / found.time_s / 1e9 == pytest.approx(8 * 48, rel=0.06)
+    faster = [8 * G / predict(replace(m, nic_Gbps=800.0), "all-reduce", 8 * G).time_s / 1e9 for m in (b200, H100_X2)]
+    assert 8 * 48 * 1.03 < faster[0] < 480  # until its switches are full, which one node fills at 480
+    assert faster[1] == pytest.approx(8 * G / predict(H100_X2, "all-reduce", 8 * G).time_s / 1e9, rel=0.01)
+
+
+def test_over_tcpxo_two_nodes_reduce_by_trees_and_gather_by_rings_of_the_same_hop() -> None:
+    tcpxo = replace(H100_X2, network="tcpxo", nic_Gbps=200.0)
+    sizes = [2**n for n in range(3, 34)]
+    assert {one.algorithm for one in predict_sizes(tcpxo, "all-reduce", sizes)} == {"Tree"}
+    assert predict(replace(tcpxo, algorithms=("Ring",)), "all-reduce", M).algorithm == "Ring"
+    assert values()["net.Ring.Simple.tcpxo"] == values()["net.Tree.Simple.tcpxo"]
+    assert predict(tcpxo, "all-gather", K).time_s < predict(tcpxo, "all-reduce", K).time_s
 
 
 def test_what_is_added_decides_the_algorithm() -> None:

@@ -11,7 +11,7 @@ from commbench.libraries.nccl import tables
 from commbench.libraries.nccl.graph import graphs_of
 from commbench.libraries.nccl.machine import VERSIONS, NcclMachine
 from commbench.libraries.nccl.tables import tables_of
-from commbench.libraries.nccl.tuning import channels_of, costs_of, formula_us
+from commbench.libraries.nccl.tuning import channels_of, costs_of, formula_us, passed_on
 
 K, M, G = 2**10, 2**20, 2**30
 
@@ -116,6 +116,26 @@ def test_a_printed_estimate_is_met() -> None:  # "Algo 0 proto 0 time 25.210000"
 V100 = a100(gpu="v100", link="cube-mesh", link_GBps=150.0, version="2.19")
 MEASURED = [(V100, 4, 5), (V100, 6, 4), (V100, 7, 9), (V100, 8, 14), (a100(version="2.19"), 7, 20)]
 """Ranks, and the mebibytes from which public curves of these machines (vTrain) show Simple instead of LL128."""
+
+
+@pytest.mark.parametrize(
+    ("machine", "algorithm", "protocol", "expected"),  # GB/s of the size, by hand
+    [
+        (h100(2), "NVLSTree", "Simple", 272.0),  # as on one node; the NICs would carry 8 x 48
+        (h100(2, gpu="b200", link_GBps=900.0), "NVLSTree", "Simple", 384.0),  # 8 NICs of 48; one node: 473.6
+        (h100(2), "Tree", "LL128", 146.8),  # 8 channels of 36.7, both ways; the NICs would carry 331
+        (a100(2), "Tree", "LL128", 80.0),  # 8 channels of 20, both ways
+        (h100(2), "Tree", "Simple", 180.0),  # 0.8 of 450, up and down the chain
+        (h100(4), "NVLSTree", "Simple", 187.9),  # NCCL's own
+    ],
+    ids=lambda value: f"{value.nodes}x{value.gpu}" if isinstance(value, NcclMachine) else str(value),
+)
+def test_two_nodes_send_the_size_once(machine: NcclMachine, algorithm: str, protocol: str, expected: float) -> None:
+    known = tables_of("2.30")
+    graphs = graphs_of(machine, known)
+    costs = costs_of(machine, graphs, known, "all-reduce")
+    (cost,) = (one for one in costs if (one.algorithm, one.protocol) == (algorithm, protocol))
+    assert passed_on(cost, machine, graphs, known, "all-reduce").bandwidth == pytest.approx(expected, rel=0.002)
 
 
 def test_rings_switch_where_measured_curves_do() -> None:

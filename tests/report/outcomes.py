@@ -42,8 +42,8 @@ OUTCOMES: Mapping[type[Record], frozenset[str]] = {
         "wall_s positions spans",
         SimulatedFlows: "ranks flows bytes time_s goodput_GBps completion_s slowdown fluid_completion_s fluid_time_s "
         "slowest counted queues network_why completions_s slowdowns",
-        Planned: "asked strategies slow large estimated simulated proven_gap open worst_error capacity_bytes margin_bytes "
-        "best pareto sensitivity nearest lacks_bytes remedy notes search_s wall_s task",
+        Planned: "asked strategies slow large estimated simulated proven_gap open worst_error capacity_bytes "
+        "margin_bytes best pareto sensitivity nearest lacks_bytes remedy notes search_s wall_s task",
         PipelineMeasured: "spans walls_s double_walls_s transfers_s sleep_over_s started_at wrong environment",
         PipelineSimulated: "pass_s transfers_s spans",
         PipelineCompared: "measured_s spread_s simulated_s measured_bubble simulated_bubble clock_free_bubble idle_s "

@@ -12,6 +12,7 @@ csg-htsim (github.com/Broadcom/csg-htsim) is built by ``make`` in its folder sim
 import argparse
 import json
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -53,6 +54,9 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if given.repeats < 1:
         parser.error(f"--repeats {given.repeats}: must be at least 1")
+    htsim = shutil.which(given.htsim) if given.htsim else None
+    if given.htsim and htsim is None:
+        parser.error(f"{given.htsim}: no such program; give the path of htsim_roce, built by make in csg-htsim's sim")
     network = f"packet:none,header={HEADER}"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "ring.cm"
@@ -62,8 +66,8 @@ def main(arguments: Sequence[str]) -> int:
             "sim all-reduce": (commbench("sim", "all-reduce", "-a", "ring", "-b", "64M", "-e", "64M", *on), _ours_us),
             "sim flows": (commbench("sim", "flows", str(file), *on), _ours_us),
         }
-        if given.htsim:
-            there = ["env", "-C", folder, str(Path(given.htsim).resolve())]  # it leaves logs in the current folder
+        if htsim is not None:
+            there = ["env", "-C", folder, str(Path(htsim).resolve())]  # it leaves logs in the current folder
             programs["htsim_roce"] = ([*there, "-tm", str(file), "-nodes", str(RANKS), *_THEIRS.split()], _theirs_us)
         runs: dict[str, list[Finished]] = {name: [] for name in programs}
         for _ in range(given.repeats):

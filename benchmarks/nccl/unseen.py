@@ -77,14 +77,20 @@ def unseen(index: Path, constants: Mapping[str, float]) -> list[str]:
     lines = [
         "", TITLE, "",
         f"Written by `python -m benchmarks.nccl --unseen` from `{index}`: {len(judged)} curves of",
-        f"{len({one.source for one in judged})} public sources, which are named there; none is among the curves above,",
-        "and no constant was fitted to any. Cells as above. What the model says of a healthy one is scored: it answers",
+        f"{len({one.source for one in judged})} public sources, which are named there ({_by_title(judged)} of the",
+        "curves by title alone, their repository unknown); none is among the curves above, and no constant was fitted",
+        "to any. Cells as above. What the model says of a healthy one is scored: it answers",
         f"`unknown` for {len(healthy) - len(told)} of {len(healthy)}, whose classes have no constants.",
         _verdicts(judged), *AT_FIRST,
     ]  # fmt: skip
     lines += _table("By what is sent, and where:", _classes(told), "healthy curves of")
     lines += ["", "By curve:", "", *_head("curve"), *(_line(one) for one in judged)]
     return lines
+
+
+def _by_title(judged: list[Judged]) -> int:
+    """Curves whose source has a title and no address."""
+    return sum(one.source.endswith("repository not known") for one in judged)
 
 
 def _classes(told: list[tuple[Curve, Errors]]) -> dict[str, Errors]:
